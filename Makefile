@@ -1,0 +1,66 @@
+# One word for each thing to do; `make` alone lists them. Every verb does its own set-up.
+
+BIN := .venv/bin
+ARGS ?=
+PLANS ?= 2000
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench simulate chaos up down clean
+
+help: ## list the verbs
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed-all ## make .venv with everything in it
+
+demo: .venv/installed-demo ## train MNIST with five clients and two combiners in one process
+	$(BIN)/fedmq sandbox --package examples/mnist/client --clients 5 --combiners 2 --rounds 5 $(ARGS)
+
+test: .venv/installed-all ## run every test (ARGS="-k word" for some)
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/installed-all ## lint, formatting, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-all ## measure; every figure beside its floor in the same run
+	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000)
+	PLANS=$(PLANS) $(BIN)/pytest tests/simulation $(ARGS)
+
+chaos: .venv/installed-all ## kill processes and servers at random on real servers
+	$(BIN)/pytest tests/system $(ARGS)
+
+up: ## start the containers of deploy/compose
+	cd deploy/compose && $(COMPOSE) up --detach
+
+down: ## stop them; what they stored stays
+	cd deploy/compose && $(COMPOSE) down
+
+clean: ## remove .venv, builds and caches
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than pyproject.toml exactly when what it names is installed.
+.venv/installed-demo: pyproject.toml
+	$(call pip-install,tensorflow)
+
+.venv/installed-all: pyproject.toml
+	$(call pip-install,all)
+	@touch .venv/installed-demo
+
+define pip-install
+@test -n "$(PYTHON)" || { echo "FedMQ needs Python 3.11 or newer; none was found." >&2; exit 1; }
+@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+@echo "Installing what is needed into .venv (once; some minutes)"
+@$(BIN)/pip install --quiet --editable '.[$(1)]'
+@touch $@
+endef

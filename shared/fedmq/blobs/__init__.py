@@ -1,0 +1,1 @@
+"""Blob stores: the port in `base`, one adapter a file."""
