@@ -1,0 +1,326 @@
+"""The bytes of named tensors: safetensors, written and read here without holding more than is asked
+for.
+
+A blob is eight bytes of header length (little-endian), a JSON header, and the tensors' raw
+little-endian bytes one after another (https://huggingface.co/docs/safetensors). Any safetensors
+reader opens ours and we open any of theirs within the dtypes below. The format is written here, not
+by the library, because the same tensors must give the same bytes on every machine and version, and
+because partials are written and updates are folded block by block.
+
+What is ours beside the tensors is the one metadata key `fedmq`, whose value is canonical JSON.
+Nothing is ever unpickled: a blob is data from a stranger, and each of its claims is checked before
+it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq.errors import InvalidUpdate
+
+Array: TypeAlias = NDArray[Any]
+Weights: TypeAlias = dict[str, Array]
+Meta: TypeAlias = dict[str, Any]
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "F32": np.dtype("<f4"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "F16": np.dtype("<f2"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+_RANK = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
+
+META_KEY = "fedmq"
+MAX_HEADER = 64 * 2**20
+_CACHED_HEADER = 64 * 2**10
+
+
+class Shaped(Protocol):
+    """What has a dtype and a shape: an array, or a tensor that is only described."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies: `count` elements of `dtype` from byte `start` of the blob on."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A parsed header: tensors in the order of their bytes, our metadata, and the size in bytes of
+    the whole blob."""
+
+    tensors: Mapping[str, Tensor]
+    meta: Meta
+    size: int
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinity raise
+    ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def supported(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The little-endian form of a dtype from the allow-list; `InvalidUpdate` for any other."""
+    little = dtype.newbyteorder("<")
+    if little not in _CODES:
+        known = ", ".join(str(known) for known in DTYPES.values())
+        raise InvalidUpdate(f"tensor {name!r} is of dtype {dtype}; a blob can hold {known}")
+    return little
+
+
+def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, list[str]]:
+    """The first bytes of a blob, and the names in the order in which their bytes must follow.
+
+    Wide dtypes first, then by name, so that every tensor is aligned. The same arguments give the
+    same bytes.
+    """
+    little = {name: supported(name, tensor.dtype) for name, tensor in tensors.items()}
+    order = sorted(tensors, key=lambda name: (_RANK[little[name]], name))
+    entries: dict[str, Any] = {"__metadata__": {META_KEY: canonical(meta)}}
+    end = 0
+    for name in order:
+        if name == "__metadata__":
+            raise InvalidUpdate("no tensor can be named '__metadata__'")
+        start, end = end, end + math.prod(tensors[name].shape) * little[name].itemsize
+        entries[name] = {
+            "dtype": _CODES[little[name]],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, order
+
+
+def encode(weights: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> bytes:
+    """Tensors and metadata as one blob. The same tensors and metadata give the same bytes, in
+    whatever order given.
+
+    `meta` is whatever JSON can say. Raises `InvalidUpdate` for a dtype that is not in the
+    allow-list.
+    """
+    head, order = header(weights, meta or {})
+    parts: list[Any] = [head]
+    for name in order:
+        array = weights[name]
+        contiguous = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        parts.append(contiguous.reshape(-1).view(np.uint8).data)
+    return b"".join(parts)
+
+
+def decode(blob: bytes | bytearray | memoryview) -> tuple[Weights, Meta]:
+    """The tensors of a blob, as read-only views of its bytes (nothing is copied), and its metadata.
+
+    A safetensors blob that somebody else wrote has empty metadata. Raises `InvalidUpdate` if it is
+    truncated or garbled, saying how.
+    """
+    source = Source(blob)
+    weights: Weights = {}
+    for name, tensor in source.tensors.items():
+        view = source.view(tensor.dtype, tensor.start, tensor.count, _NO_BUFFER).reshape(
+            tensor.shape
+        )
+        view.flags.writeable = False
+        weights[name] = view
+    return weights, source.meta
+
+
+_NO_BUFFER: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+
+class Source:
+    """A blob that can be read block by block: bytes in memory, or a file whose bytes never are in
+    memory at once.
+
+    Opening checks the header against the blob's size, so what can be read later is complete:
+    `InvalidUpdate` if it is not. The bytes must not change while the source is used. A file stays
+    open until `close` (which is idempotent) or the end of a `with` block.
+    """
+
+    __slots__ = ("_fd", "_memory", "layout")
+
+    def __init__(self, blob: bytes | bytearray | memoryview | Path) -> None:
+        self._fd = -1
+        self._memory: memoryview | None = None
+        if isinstance(blob, Path):
+            self._fd = os.open(blob, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                size = os.fstat(self._fd).st_size
+                length = _header_length(os.pread(self._fd, 8, 0), size)
+                self.layout = _parse(os.pread(self._fd, length, 8), size)
+            except BaseException:
+                self.close()
+                raise
+        else:
+            self._memory = memoryview(blob).cast("B")
+            length = _header_length(bytes(self._memory[:8]), len(self._memory))
+            self.layout = _parse(bytes(self._memory[8 : 8 + length]), len(self._memory))
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Name, dtype, shape and place of each tensor."""
+        return self.layout.tensors
+
+    @property
+    def meta(self) -> Meta:
+        """The metadata under our key; empty if there is none."""
+        return self.layout.meta
+
+    def view(
+        self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]
+    ) -> Array:
+        """`count` elements from byte `start` on: a view of the blob, or of `buffer` after reading
+        the file into it.
+
+        So the result may be overwritten by the next call; `buffer` holds at least `count` elements
+        unless the blob is in memory.
+        """
+        if self._memory is not None:
+            return np.frombuffer(self._memory, dtype, count, start) if count else np.empty(0, dtype)
+        into = buffer[: count * dtype.itemsize]
+        filled = 0
+        while filled < into.size:
+            got = os.preadv(self._fd, [into[filled:].data], start + filled)
+            if got == 0:
+                raise InvalidUpdate("the file was cut short while it was read")
+            filled += got
+        return into.view(dtype)
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _header_length(first: bytes, size: int) -> int:
+    if len(first) < 8:
+        raise InvalidUpdate(f"the blob is truncated: {size} bytes do not hold a safetensors header")
+    length = int.from_bytes(first, "little")
+    if length > MAX_HEADER:
+        raise InvalidUpdate("the blob is not safetensors: its header would be longer than 64 MB")
+    if 8 + length > size:
+        raise InvalidUpdate(
+            f"the blob is truncated: {size} bytes do not hold its header of {length} bytes"
+        )
+    return length
+
+
+def _parse(text: bytes, size: int) -> Layout:
+    """Parse a header. Clients of one session send the same one again and again, so small ones are
+    kept."""
+    return _remembered(text, size) if len(text) <= _CACHED_HEADER else _checked(text, size)
+
+
+def _checked(text: bytes, size: int) -> Layout:
+    try:
+        entries = json.loads(text, object_pairs_hook=_unique)
+        if not isinstance(entries, dict):
+            raise ValueError("it is not an object")
+        meta = _our_meta(entries.pop("__metadata__", None))
+        tensors = sorted(
+            ((name, *_described(name, entry)) for name, entry in entries.items()),
+            key=lambda row: row[3:],
+        )
+        end, placed = 0, {}
+        for name, dtype, shape, start, stop in tensors:
+            count = math.prod(shape)
+            if start != end or stop - start != count * dtype.itemsize:
+                raise ValueError(
+                    f"the offsets of tensor {name!r} do not fit its shape and its neighbours"
+                )
+            placed[name] = Tensor(dtype, shape, 8 + len(text) + start, count)
+            end = stop
+    except (ValueError, RecursionError) as error:
+        raise InvalidUpdate(f"the blob's header is garbled: {error}") from error
+    whole = 8 + len(text) + end
+    if whole != size:
+        what = "truncated" if size < whole else "garbled"
+        raise InvalidUpdate(
+            f"the blob is {what}: it has {size} bytes, its header speaks of {whole}"
+        )
+    return Layout(placed, meta, size)
+
+
+_remembered = lru_cache(maxsize=64)(_checked)
+
+
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _our_meta(metadata: Any) -> Meta:
+    if metadata is None or (isinstance(metadata, dict) and META_KEY not in metadata):
+        return {}
+    if not isinstance(metadata, dict) or not isinstance(metadata[META_KEY], str):
+        raise ValueError("the metadata is not a map of texts")
+    meta = json.loads(metadata[META_KEY])
+    if not isinstance(meta, dict):
+        raise ValueError(f"the metadata under {META_KEY!r} is not an object")
+    return meta
+
+
+def _described(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise ValueError(f"tensor {name!r} has no dtype, shape and data_offsets")
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise ValueError(
+            f"tensor {name!r} is of dtype {code!r}; a blob can hold {', '.join(DTYPES)}"
+        )
+    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {name!r} has a shape or offsets that are not whole numbers")
+    return DTYPES[code], tuple(shape), offsets[0], offsets[1]
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        type(number) is int and 0 <= number < 2**48 for number in value
+    )
