@@ -1,0 +1,111 @@
+"""What the record store holds, and the ledger blob: names and shapes that readers may rely on.
+
+Times are UTC seconds since 1970. Only reducers write.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fedmq_schemas.messages import BlobRef, Metrics, Model, PlanKey
+
+SESSIONS = "sessions"
+ATTEMPTS = "attempts"
+PARTIALS = "partials"
+ROUNDS = "rounds"
+MODELS = "models"
+VALIDATIONS = "validations"
+CLIENTS = "clients"
+COMBINERS = "combiners"
+EVENTS = "events"
+
+TABLES: dict[str, str] = {
+    SESSIONS: "key: session. session, state, waiting, reason, policy, seed, random_seed, position, created_at, ended_at",
+    ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
+    PARTIALS: "key: plan. The references of each combiner's answer",
+    ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, metrics",
+    MODELS: "key: model id. Its blob, parent, session, round (0: a seed) and the summary of its validations",
+    VALIDATIONS: "key: model/client. Metrics of one model at one client or evaluator",
+    CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
+    COMBINERS: "key: combiner. State, clients, last_seen",
+    EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
+}
+
+INDEXES: dict[str, tuple[str, ...]] = {
+    SESSIONS: ("state", "position"),
+    ATTEMPTS: ("session",),
+    PARTIALS: ("session",),
+    ROUNDS: ("session", "round"),
+    MODELS: ("session", "created_at"),
+    VALIDATIONS: ("session", "model", "client"),
+    CLIENTS: ("combiner",),
+    COMBINERS: (),
+    EVENTS: ("session", "name", "client", "at"),
+}
+
+SessionState = Literal["queued", "waiting", "running", "validating", "finished", "failed", "stopped"]
+ENDED: tuple[SessionState, ...] = ("finished", "failed", "stopped")
+
+Outcome = Literal["accepted", "rejected", "discarded", "abstained", "failed", "absent"]
+OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
+
+EVENT_NAMES: dict[str, str] = {
+    "session.queued": "a start message became a session",
+    "session.refused": "a start message was refused; data.reason",
+    "session.started": "its first round is being planned",
+    "session.waiting": "it waits; data.reason says for what and until when",
+    "session.finished": "all rounds are committed and the last model's validations are in",
+    "session.failed": "it ended without its rounds; data.reason",
+    "session.stopped": "somebody stopped it",
+    "round.planned": "clients are drawn and plans sent; data.clients, data.combiners, data.attempt, data.timeout",
+    "round.committed": "a new model; data.model, data.seconds, data.counts, data.metrics",
+    "round.retried": "the attempt missed its minimum; data.reason",
+    "update.accepted": "folded; data.weight, data.norm, data.seconds, data.metrics",
+    "update.rejected": "an invalid update; data.reason",
+    "update.discarded": "a late, repeated or superseded update; data.reason",
+    "update.abstained": "the trainer had nothing to give; data.reason",
+    "update.failed": "the trainer failed; data.reason, data.traceback",
+    "update.absent": "no answer by the deadline",
+    "task.progress": "a client's own report while it trains; data.fraction, data.metrics",
+    "model.validated": "one client's validation; data.model, data.scope, data.metrics, data.weight",
+    "client.attached": "a client was granted a combiner",
+    "client.joined": "a combiner hears a client",
+    "client.vanished": "a client was not heard for three presence periods, or left",
+    "combiner.joined": "a combiner said hello",
+    "combiner.vanished": "a combiner was not heard for three presence periods, or left",
+    "plan.voided": "a vanished or late combiner's plan was superseded",
+    "reducer.active": "a reducer took the lease; data.epoch",
+    "message.refused": "an undecodable, unknown or misplaced message; data.reason",
+    "actor.error": "a fault of our own; data.reason, data.traceback",
+}
+
+
+class LedgerEntry(Model):
+    """What became of one task. `norm` is the L2 norm of the delta, before weighting."""
+
+    client: str
+    outcome: Outcome
+    reason: str = ""
+    weight: int = 0
+    blob: BlobRef | None = None
+    norm: float | None = None
+    metrics: Metrics = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class Ledger(Model):
+    """The ledger blob (JSON): enough to recompute a sum. A partial's ledger covers one plan; a round's covers all of its
+    plans, with entries sorted by client."""
+
+    session: str
+    round: int
+    attempt: int
+    parent: BlobRef
+    exponents: tuple[int, ...]
+    total_weight: int
+    entries: tuple[LedgerEntry, ...]
+    plans: tuple[PlanKey, ...]
+    strategy: dict[str, Any] = Field(default_factory=dict)
+    optimizer: BlobRef | None = None

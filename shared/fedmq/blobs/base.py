@@ -1,0 +1,47 @@
+"""The blob port: immutable bytes under a key, in buckets `models` and `updates`, streamed both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedmq_schemas.messages import BlobRef
+
+Source = bytes | Path
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """What a listing tells: the key without its bucket, size in bytes, seconds since the epoch of the last change."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Blobs(Protocol):
+    """A store of blobs. All methods block; servers' faults are `Transient`, absent keys `NotFound`.
+
+    Keys are `bucket/name`, where the bucket is `models` or `updates` and the name may contain slashes.
+    - `put(key, source)`: stores bytes or a file whole or not at all, and returns its BlobRef (size, sha256). The same key
+      again replaces it (writers choose keys so that this only happens with the same content).
+    - `get(key)`: all bytes. `read(key, offset, length)`: a part; past the end: fewer bytes.
+    - `fetch(ref, into)`: streams the blob to the file `into` (whole or not at all) and checks size first, then sha256
+      while it comes; a difference is `InvalidUpdate`. An adapter that holds the blob as a local file checks it in place
+      and returns that path instead.
+    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos in key order. `delete(key)`: absent is fine.
+    - `presign_get(key, seconds)`, `presign_put(key, seconds)`: URLs that need no credentials and stop working after that
+      time; `fedmq.transfer` follows them.
+    """
+
+    def put(self, key: str, source: Source) -> BlobRef: ...
+    def get(self, key: str) -> bytes: ...
+    def read(self, key: str, offset: int, length: int) -> bytes: ...
+    def fetch(self, ref: BlobRef, into: Path) -> Path: ...
+    def stat(self, key: str) -> BlobInfo: ...
+    def list(self, prefix: str) -> Iterator[BlobInfo]: ...
+    def delete(self, key: str) -> None: ...
+    def presign_get(self, key: str, seconds: float) -> str: ...
+    def presign_put(self, key: str, seconds: float) -> str: ...

@@ -1,0 +1,106 @@
+"""The codec: messages to bytes and back. Pure.
+
+Every message of every setting passes through here, so what works in one process works between two. msgpack is what
+FedMQ sends; JSON is accepted as well, by content type, so that a person can publish a start message by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+from pydantic import ValidationError
+
+from fedmq.errors import ProtocolError
+from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope, Start
+
+MSGPACK = "application/msgpack"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A decoded message."""
+
+    envelope: Envelope
+    body: Body
+
+
+class UnknownKind(ProtocolError):
+    """The kind or version is newer than this program, or not ours."""
+
+
+def encode(envelope: Envelope, body: Body, content_type: str = MSGPACK) -> bytes:
+    """The wire form. Raises ProtocolError if it is larger than a message may be (64 KB): large things go by reference."""
+    document = {**envelope.__dict__, "body": body.model_dump(mode="python")}
+    if content_type == JSON:
+        data = json.dumps(document, separators=(",", ":")).encode()
+    else:
+        data = msgpack.packb(document)
+    if len(data) > MAX_BODY:
+        raise ProtocolError(f"a {envelope.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
+    return data
+
+
+def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, user: str | None = None) -> Message:
+    """Checks and builds a message.
+
+    `message_id`, `alliance` and `user` are what the broker knows: they stand in for an envelope's `id`, `alliance` and
+    `sender` where a hand-written message lacks them. Raises ProtocolError that names the cause: oversize, not a map,
+    unknown kind or version (UnknownKind), a body that does not validate, another alliance, or a sender that is not the
+    authenticated user.
+    """
+    document = _parse(data, content_type)
+    kind = document.get("kind")
+    if not isinstance(kind, str) or kind not in BODIES:
+        raise UnknownKind(f"unknown kind {kind!r}: known are {', '.join(sorted(BODIES))}")
+    version = document.get("version", VERSION)
+    if version != VERSION:
+        raise UnknownKind(f"version {version!r} of {kind} is not spoken here: this program speaks {VERSION}")
+    body_document = document.pop("body", {})
+    document.setdefault("id", message_id)
+    document.setdefault("alliance", alliance)
+    document.setdefault("sender", user or "somebody")
+    document.setdefault("sent_at", 0.0)
+    try:
+        envelope = Envelope.model_validate(document)
+        body = BODIES[kind].model_validate(body_document)
+    except ValidationError as error:
+        raise ProtocolError(f"{kind} message: {explain(error)}") from error
+    if envelope.alliance != alliance:
+        raise ProtocolError(f"{kind} message is for alliance {envelope.alliance!r}, this is {alliance!r}")
+    if user is not None and envelope.sender != user and not isinstance(body, Start):
+        raise ProtocolError(f"{kind} message says it is from {envelope.sender!r}, the broker says {user!r}")
+    return Message(envelope, body)
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence a person can act on: where, and what is wrong there (the first three faults)."""
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False)[:3]:
+        where = ".".join(str(step) for step in fault["loc"])
+        text = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{where}: {text}" if where else text)
+    more = error.error_count() - len(faults)
+    return "; ".join(faults) + (f" (and {more} more)" if more > 0 else "")
+
+
+def name_from_id(message_id: str) -> str:
+    """A message id as a session id: unchanged where it is a legal name, else with what is not legal replaced."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", message_id).strip("-_")[:64] or "session"
+
+
+def _parse(data: bytes, content_type: str) -> dict[str, Any]:
+    if len(data) > MAX_BODY:
+        raise ProtocolError(f"a body of {len(data)} bytes is over the limit of {MAX_BODY}")
+    try:
+        document = json.loads(data) if content_type == JSON else msgpack.unpackb(data)
+    except Exception as error:
+        form = "JSON" if content_type == JSON else "msgpack"
+        raise ProtocolError(f"the body is not {form} ({type(error).__name__}: {error})") from error
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ProtocolError("the body is not a map with text keys")
+    return document

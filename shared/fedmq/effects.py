@@ -1,0 +1,176 @@
+"""Events that cores receive and effects that they return. Pure data.
+
+A core is `handle(event, moment) -> sequence of effects`. The sequence is one group: its effects start in order, and each
+starts only after the earlier ones are durable (a put stored, a record inserted, a publish confirmed); only publishes
+that follow each other don't wait for each other. If an effect is refused, the rest of its group is dropped and the core
+receives `Failed`. What a server's outage delays is tried again by the runtime until it succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from fedmq.errors import FedMQError
+from fedmq_schemas.messages import Body, Envelope
+from fedmq_schemas.topology import Queue
+
+
+class Moment(NamedTuple):
+    """When an event is handled: seconds on the process's monotonic clock, and UTC seconds since 1970 for records."""
+
+    seconds: float
+    wall: float
+
+
+class CoreEvent:
+    """Base of what a core can be told."""
+
+    __slots__ = ()
+
+
+class Effect:
+    """Base of what a core can ask for."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started(CoreEvent):
+    """The actor is up and consumes its inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected(CoreEvent):
+    """The broker connection was lost and is back: unsettled deliveries are void and will come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(CoreEvent):
+    """The process was asked to end: say goodbye, start nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received(CoreEvent):
+    """A message of the inbox, decoded; `tag` is to be acked or rejected."""
+
+    body: Body
+    envelope: Envelope
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fired(CoreEvent):
+    """The timer `key` ran out."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done(CoreEvent):
+    """An effect that reports (`reports` is true) is complete, with its result."""
+
+    effect: Effect
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(CoreEvent):
+    """An effect was refused for good; the later ones of its group were not started."""
+
+    effect: Effect
+    error: FedMQError
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Effect):
+    """Sends a message. `id` makes it recognisable when it is sent again; None: a fresh one. `confirm` False: sent once,
+    nobody waits. `expiration`: seconds until an unread message is worthless."""
+
+    exchange: str
+    routing_key: str
+    body: Body
+    id: str | None = None
+    confirm: bool = True
+    expiration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Effect):
+    """Tells what happened, on the event exchange; the group does not wait for it. `id` derives from what is told where
+    that is a decision, so that telling twice is harmless."""
+
+    name: str
+    session: str | None = None
+    round: int | None = None
+    client: str | None = None
+    combiner: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack(Effect):
+    """The messages are dealt with."""
+
+    tags: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(Effect):
+    """The message can't be handled: to the dead letters, with the reason."""
+
+    tag: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue(Effect):
+    """Back to the inbox: somebody else is to handle them."""
+
+    tags: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resubscribe(Effect):
+    """Gives up the place as active consumer of the own inbox and queues for it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declare(Effect):
+    """Makes a queue for somebody else (a client's mailbox)."""
+
+    queue: Queue
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer(Effect):
+    """`Fired(key)` after so many seconds; a timer of the same key is replaced."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer(Effect):
+    """The timer `key`, if it runs, does not fire."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Perform(Effect):
+    """Base of effects that a role's own performers carry out (stores, folding, training).
+
+    `reports`: whether the core is told `Done`. `heavy`: whether it may take long and runs off the actor's thread.
+    """
+
+    reports = False
+    heavy = False
+
+
+class Core(Protocol):
+    """A role's decisions: no I/O, no clock, no threads, no unseeded randomness."""
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]: ...

@@ -1,0 +1,353 @@
+"""The runtime: carries messages to a core and carries out the effects that it returns.
+
+One `Actor` joins one core to one broker connection on a scheduler. It decodes, hands events to the core one at a time,
+and runs each returned group of effects in order (see `fedmq.effects`). It knows nothing of roles: what a role can do
+beside messages and timers comes as performers.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from fedmq import codec, effects
+from fedmq.brokers.base import Connection, Delivery, Outgoing
+from fedmq.effects import Core, CoreEvent, Effect, Moment
+from fedmq.errors import FedMQError, NotFound, ProtocolError, Transient
+from fedmq.scheduler import Scheduler, Timer
+from fedmq_schemas import messages
+from fedmq_schemas.messages import Body, Envelope
+from fedmq_schemas.topology import Queue, Topology, event_key
+
+log = logging.getLogger("fedmq")
+
+FIRST_RETRY = 0.1
+LAST_RETRY = 5.0
+
+Perform = Callable[[Any], Any]
+Prepare = Callable[[Any], Body]
+Observe = Callable[[CoreEvent, Sequence[Effect]], None]
+
+
+class Group:
+    """The rest of one `handle` call's effects, and how many of its publishes are not confirmed yet."""
+
+    __slots__ = ("cause", "dropped", "effects", "unconfirmed", "waiting")
+
+    def __init__(self, group: Iterable[Effect], cause: str | None) -> None:
+        self.effects = list(reversed(list(group)))
+        self.cause = cause
+        self.unconfirmed = 0
+        self.waiting = False
+        self.dropped = False
+
+
+class Actor:
+    """A core at work.
+
+    `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `prepare`: for a
+    body's type, a last change before it is encoded (presigned URLs). `observe` is told every step (simulation, replay).
+    `new_id` gives message ids; simulation passes a seeded one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        core: Core,
+        connection: Connection,
+        scheduler: Scheduler,
+        topology: Topology,
+        *,
+        inbox: Queue,
+        new_id: Callable[[], str],
+        performers: Mapping[type[Effect], Perform] | None = None,
+        prepare: Mapping[type[Body], Prepare] | None = None,
+        prefetch: int = 1000,
+        declare_inbox: bool = True,
+        observe: Observe | None = None,
+    ) -> None:
+        self.name = name
+        self.core = core
+        self._connection = connection
+        self._scheduler = scheduler
+        self._topology = topology
+        self._inbox = inbox
+        self._new_id = new_id
+        self._performers = dict(performers or {})
+        self._prepare = dict(prepare or {})
+        self._prefetch = prefetch
+        self._declare_inbox = declare_inbox
+        self._observe = observe
+        self._timers: dict[str, Timer] = {}
+        self._closed = False
+        self._in_flight = 0
+        self._event_exchange = topology.exchange("event")
+        connection.on_reconnect = lambda: self.tell(effects.Reconnected())
+
+    def start(self) -> None:
+        """Declares and consumes the inbox, then tells the core `Started`."""
+        if self._declare_inbox:
+            self._connection.declare(self._inbox)
+        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+        self.tell(effects.Started())
+
+    def tell(self, event: CoreEvent, cause: str | None = None) -> None:
+        """Hands an event to the core and carries out what it answers; from the scheduler's thread only."""
+        if self._closed:
+            return
+        moment = Moment(self._scheduler.now(), self._scheduler.wall().timestamp())
+        try:
+            answer = self.core.handle(event, moment)
+        except Exception as error:  # a bug in a core must not stop the service
+            self._report_bug(f"handling {type(event).__name__}", error)
+            if isinstance(event, effects.Received):
+                self._connection.reject(event.tag, f"internal error: {error!r}")
+            return
+        if self._observe is not None:
+            self._observe(event, answer)
+        if answer:
+            self._advance(Group(answer, cause))
+
+    def post(self, event: CoreEvent) -> None:
+        """`tell` from any thread."""
+        self._scheduler.post(lambda: self.tell(event))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no effect is under way."""
+        return self._in_flight == 0
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Says goodbye (`Stopping`), confirms what is published, and leaves; unsettled messages go back to the inbox."""
+        if not self._closed:
+            self.tell(effects.Stopping())
+            self._close()
+            self._connection.close(timeout)
+
+    def kill(self) -> None:
+        """Leaves as a crash would: nothing is said or confirmed."""
+        self._close()
+        self._connection.kill()
+
+    def _close(self) -> None:
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._closed:
+            return
+        try:
+            message = codec.decode(
+                delivery.body,
+                delivery.content_type,
+                message_id=delivery.message_id,
+                alliance=self._topology.alliance,
+                user=delivery.user,
+            )
+            self._check_sender(delivery, message.envelope)
+        except ProtocolError as error:
+            self.refuse(delivery.tag, error.reason, delivery.routing_key)
+            return
+        envelope = message.envelope
+        self.tell(effects.Received(message.body, envelope, delivery.tag), envelope.id)
+
+    def _check_sender(self, delivery: Delivery, envelope: Envelope) -> None:
+        word = delivery.routing_key.rpartition(".")[2]
+        if delivery.routing_key.startswith(("update.", "assignment.reducer.")) and word != envelope.sender:
+            raise ProtocolError(
+                f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {word!r}"
+            )
+
+    def refuse(self, tag: int, reason: str, routing_key: str = "") -> None:
+        """Dead-letters a message and records why."""
+        log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
+        self._emit(
+            effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}), None
+        )
+        self._connection.reject(tag, reason)
+
+    def _advance(self, group: Group) -> None:
+        """Starts effects of the group until one has to be waited for."""
+        if group.waiting:
+            return
+        while group.effects and not self._closed and not group.dropped:
+            effect = group.effects[-1]
+            if group.unconfirmed and not isinstance(effect, effects.Publish | effects.Emit):
+                return
+            group.effects.pop()
+            if isinstance(effect, effects.Perform):
+                if effect.heavy:
+                    self._perform_apart(effect, group)
+                    return
+                if not self._perform_here(effect, group):
+                    return
+            else:
+                try:
+                    self._built_in(effect, group)
+                except ProtocolError as error:
+                    self._fail(effect, error, group)
+
+    def _built_in(self, effect: Effect, group: Group) -> None:
+        match effect:
+            case effects.Publish():
+                self._publish(effect, group)
+            case effects.Emit():
+                self._emit(effect, group.cause)
+            case effects.Ack(tags):
+                self._connection.ack(list(tags))
+            case effects.Reject(tag, reason):
+                self.refuse(tag, reason)
+            case effects.Requeue(tags):
+                for tag in tags:
+                    self._connection.requeue(tag)
+            case effects.Resubscribe():
+                self._connection.cancel(self._inbox.name)
+                self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+            case effects.Declare(queue):
+                self._connection.declare(queue)
+            case effects.StartTimer(key, seconds):
+                self._start_timer(key, seconds)
+            case effects.CancelTimer(key):
+                timer = self._timers.pop(key, None)
+                if timer is not None:
+                    timer.cancel()
+            case _:
+                raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
+
+    def _envelope(self, body: Body, message_id: str | None, cause: str | None) -> Envelope:
+        return Envelope.model_construct(
+            kind=body.kind,
+            version=messages.VERSION,
+            id=message_id or self._new_id(),
+            cause=cause,
+            alliance=self._topology.alliance,
+            sender=self.name,
+            sent_at=self._scheduler.wall().timestamp(),
+        )
+
+    def _publish(self, effect: effects.Publish, group: Group) -> None:
+        body = effect.body
+        prepare = self._prepare.get(type(body))
+        if prepare is not None:
+            body = prepare(body)
+        envelope = self._envelope(body, effect.id, group.cause)
+        outgoing = Outgoing(
+            self._topology.exchange(effect.exchange),
+            effect.routing_key,
+            codec.encode(envelope, body),
+            envelope.id,
+            expiration=effect.expiration,
+        )
+        if not effect.confirm:
+            self._connection.publish(outgoing)
+            return
+        group.unconfirmed += 1
+        self._in_flight += 1
+
+        def confirmed(error: FedMQError | None) -> None:
+            group.unconfirmed -= 1
+            self._in_flight -= 1
+            if error is not None and not isinstance(error, NotFound):
+                self._fail(effect, error, group)
+            elif not group.unconfirmed:
+                self._advance(group)
+
+        self._connection.publish(outgoing, confirmed)
+
+    def _emit(self, effect: effects.Emit, cause: str | None) -> None:
+        body = messages.Event.model_construct(
+            name=effect.name,
+            session=effect.session,
+            round=effect.round,
+            client=effect.client,
+            combiner=effect.combiner,
+            data=dict(effect.data),
+        )
+        envelope = self._envelope(body, effect.id, cause)
+        key = event_key(effect.session, effect.name)
+        self._connection.publish(Outgoing(self._event_exchange, key, codec.encode(envelope, body), envelope.id))
+
+    def _start_timer(self, key: str, seconds: float) -> None:
+        old = self._timers.pop(key, None)
+        if old is not None:
+            old.cancel()
+
+        def fire() -> None:
+            if self._timers.get(key) is timer:
+                del self._timers[key]
+                self.tell(effects.Fired(key))
+
+        timer = self._scheduler.later(seconds, fire)
+        self._timers[key] = timer
+
+    def _perform_here(self, effect: effects.Perform, group: Group, retry: float = FIRST_RETRY) -> bool:
+        """True if the group may go on at once."""
+        try:
+            result = self._performers[type(effect)](effect)
+        except Transient as error:
+            self._retry(effect, group, error, retry)
+            return False
+        except Exception as error:
+            self._fail(effect, self._own(effect, error), group)
+            return False
+        if effect.reports:
+            self.tell(effects.Done(effect, result), group.cause)
+        return True
+
+    def _perform_apart(self, effect: effects.Perform, group: Group, retry: float = FIRST_RETRY) -> None:
+        group.waiting = True
+        self._in_flight += 1
+        performer = self._performers[type(effect)]
+
+        def done(result: Any, error: Exception | None) -> None:
+            group.waiting = False
+            self._in_flight -= 1
+            if self._closed:
+                return
+            if error is None:
+                if effect.reports:
+                    self.tell(effects.Done(effect, result), group.cause)
+                self._advance(group)
+            elif isinstance(error, Transient):
+                self._retry(effect, group, error, retry)
+            else:
+                self._fail(effect, self._own(effect, error), group)
+
+        self._scheduler.submit(lambda: performer(effect), done)
+
+    def _retry(self, effect: effects.Perform, group: Group, error: Transient, wait: float) -> None:
+        log.warning("will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason})
+        group.waiting = True
+        following = min(wait * 2, LAST_RETRY)
+
+        def again() -> None:
+            if self._closed:
+                return
+            group.waiting = False
+            if effect.heavy:
+                self._perform_apart(effect, group, following)
+            elif self._perform_here(effect, group, following):
+                self._advance(group)
+
+        self._scheduler.later(wait, again)
+
+    def _fail(self, effect: Effect, error: FedMQError, group: Group) -> None:
+        if not group.dropped:
+            group.dropped = True
+            self.tell(effects.Failed(effect, error), group.cause)
+
+    def _own(self, effect: Effect, error: Exception) -> FedMQError:
+        if isinstance(error, FedMQError):
+            return error
+        self._report_bug(f"performing {type(effect).__name__}", error)
+        return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
+
+    def _report_bug(self, doing: str, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
+        data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
+        self._emit(effects.Emit("actor.error", data=data), None)

@@ -1,0 +1,174 @@
+"""The clock port: one thread that runs callbacks in order, and timers on a monotonic clock.
+
+Every actor lives on a scheduler and is only ever touched by its thread, so no actor needs a lock. Other threads
+(pika's, a worker's, a pool's) reach it through `post`. `ThreadScheduler` runs in real time; `VirtualScheduler` jumps
+from timer to timer, for simulation and tests.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+Callback = Callable[[], None]
+Done = Callable[[Any, Exception | None], None]
+
+
+class Timer:
+    """A callback due at a time of the scheduler's clock; `cancel` is idempotent."""
+
+    __slots__ = ("callback", "cancelled")
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Scheduler(Protocol):
+    """What actors and adapters may ask of time and threads.
+
+    - `now()`: seconds on a monotonic clock. `wall()`: the time of day in UTC, for people only.
+    - `post(callback)`: run it on the scheduler's thread, after all that was posted before; safe from any thread.
+    - `later(seconds, callback)`: run it once, not before that time has passed; from the scheduler's thread only.
+    - `submit(work, done)`: run `work()` off the thread, then `done(result, error)` on it; `error` is None on success.
+      In virtual time `work` runs inline and `done` is posted.
+    """
+
+    def now(self) -> float: ...
+    def wall(self) -> datetime: ...
+    def post(self, callback: Callback) -> None: ...
+    def later(self, seconds: float, callback: Callback) -> Timer: ...
+    def submit(self, work: Callable[[], Any], done: Done) -> None: ...
+
+
+def run_work(work: Callable[[], Any], done: Done) -> Callback:
+    """Runs `work` and returns the callback that reports its result or exception."""
+    try:
+        result = work()
+    except Exception as error:  # reported to the actor, which decides
+        failure = error
+        return lambda: done(None, failure)
+    return lambda: done(result, None)
+
+
+class ThreadScheduler:
+    """Real time. `run` occupies the calling thread until `stop`; `threads` bounds what `submit` runs side by side."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._ready: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="effects")
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC)
+
+    def post(self, callback: Callback) -> None:
+        self._ready.append(callback)
+        self._wake.set()
+
+    def later(self, seconds: float, callback: Callback) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
+        return timer
+
+    def submit(self, work: Callable[[], Any], done: Done) -> None:
+        self._pool.submit(lambda: self.post(run_work(work, done)))
+
+    def run(self) -> None:
+        """Runs callbacks until `stop`. An exception of a callback ends the run and is raised here."""
+        self._stopping = False
+        while not self._stopping:
+            self._fire_due()
+            for _ in range(len(self._ready)):
+                if self._stopping:
+                    return
+                self._ready.popleft()()
+            if not self._ready:
+                self._wake.clear()
+                if not self._ready:
+                    self._wake.wait(self._until_next())
+
+    def stop(self) -> None:
+        """Makes `run` return after the current callback; safe from any thread and from signal handlers."""
+        self._stopping = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Gives up the helper threads; work that has not started is dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fire_due(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            if not timer.cancelled:
+                timer.callback()
+
+    def _until_next(self) -> float | None:
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self.now()) if self._timers else None
+
+
+class VirtualScheduler:
+    """Virtual time: `run` executes what is ready, then jumps to the next timer. Fully deterministic."""
+
+    EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ready: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> datetime:
+        return self.EPOCH + timedelta(seconds=self._now)
+
+    def post(self, callback: Callback) -> None:
+        self._ready.append(callback)
+
+    def later(self, seconds: float, callback: Callback) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (self._now + max(0.0, seconds), next(self._order), timer))
+        return timer
+
+    def submit(self, work: Callable[[], Any], done: Done) -> None:
+        self.post(run_work(work, done))
+
+    def settle(self) -> None:
+        """Runs all that is ready now, without letting time pass."""
+        while self._ready:
+            self._ready.popleft()()
+
+    def run(self, until: Callable[[], bool] = lambda: False, limit: float = float("inf")) -> bool:
+        """Runs until `until()` is true (returns True), nothing is left, or virtual time would pass `limit` (False)."""
+        while not until():
+            if self._ready:
+                self._ready.popleft()()
+            elif self._timers and self._timers[0][0] <= limit:
+                when, _, timer = heapq.heappop(self._timers)
+                if not timer.cancelled:
+                    self._now = max(self._now, when)
+                    timer.callback()
+            else:
+                return False
+        return True
