@@ -61,6 +61,6 @@ define pip-install
 @test -n "$(PYTHON)" || { echo "FedMQ needs Python 3.11 or newer; none was found." >&2; exit 1; }
 @test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 @echo "Installing what is needed into .venv (once; some minutes)"
-@$(BIN)/pip install --quiet --editable '.[$(1)]'
+@$(BIN)/pip install -qq --editable '.[$(1)]'
 @touch $@
 endef
