@@ -1,0 +1,212 @@
+"""A compute package: a folder with `fedn.yaml` that names the user's trainer or commands.
+
+    trainer: trainer.py:MnistTrainer      # a class, or `trainer.py` alone for functions
+    entry_points:                         # or commands, in any language
+      train: {command: python train.py}
+      validate: {command: python validate.py}
+
+A package is always local to the client: nothing here downloads code.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import yaml
+
+from fedmq.errors import ConfigError
+from fedmq_client.trainer import Client, Trainer
+
+MANIFEST = "fedn.yaml"
+ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
+KEYS = ("trainer", "entry_points", "format", "python_env")
+FUNCTIONS = ("train", "validate", "init", "roles")
+
+
+class PackageError(ConfigError):
+    """A package that can't be used; says what is wrong in which file, and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A checked `fedn.yaml`. The trainer's code has not been run yet."""
+
+    folder: Path
+    trainer: str | None = None
+    """`FILE.py:CLASS`, or `FILE.py` for module-level functions."""
+    entry_points: Mapping[str, str] = field(default_factory=dict)
+    """Commands by entry point: build, startup, train, validate, predict."""
+    format: str | None = None
+    """How commands read and write weights; None is the default of the command form."""
+    python_env: Path | None = None
+    """A `python_env.yaml` that describes the environment of the commands."""
+
+    @property
+    def sha256(self) -> str:
+        """Over the sorted relative paths and contents; caches, hidden files and `data` don't count.
+
+        Read anew each time: it changes when a file changes.
+        """
+        digest = hashlib.sha256()
+        for name, path in sorted(_files(self.folder).items()):
+            content = path.read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
+        return digest.hexdigest()
+
+
+def load(folder: Path | str) -> Package:
+    """Read and check `FOLDER/fedn.yaml`. Raises PackageError; runs none of the user's code."""
+    folder = Path(folder).expanduser().resolve()
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise PackageError(f"there is no folder {folder}: give the folder that holds {MANIFEST}")
+    if not path.is_file():
+        raise PackageError(
+            f"{folder} has no {MANIFEST}: write one with the line `trainer: trainer.py:MyTrainer`"
+        )
+    try:
+        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PackageError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(manifest, dict):
+        raise PackageError(f"{path} must hold keys such as `trainer: trainer.py:MyTrainer`")
+    unknown = sorted(str(key) for key in manifest if key not in KEYS)
+    if unknown:
+        raise PackageError(f"{path} has unknown keys {unknown}: known are {', '.join(KEYS)}")
+    trainer = manifest.get("trainer")
+    entry_points = _entry_points(path, manifest.get("entry_points"))
+    if trainer is None and "train" not in entry_points and "validate" not in entry_points:
+        raise PackageError(
+            f"{path} names neither a trainer nor a train command: "
+            "add the line `trainer: trainer.py:MyTrainer`"
+        )
+    if trainer is not None:
+        _trainer_file(path, trainer)
+    python_env = manifest.get("python_env")
+    if python_env is not None and not (folder / str(python_env)).is_file():
+        raise PackageError(f"{path}: python_env names {python_env}, which is not in {folder}")
+    return Package(
+        folder=folder,
+        trainer=trainer,
+        entry_points=entry_points,
+        format=manifest.get("format"),
+        python_env=None if python_env is None else folder / str(python_env),
+    )
+
+
+def build(package: Package, client: Client) -> Trainer:
+    """Run the trainer's file and make the trainer for `client`.
+
+    The file is run once a process, however many clients it serves. Its folder joins `sys.path`, so
+    that it can import modules beside it; two packages of one process should not name these alike.
+    Raises PackageError if the class or its `train` is missing; what the user's code raises passes.
+    """
+    if package.trainer is None:
+        raise PackageError(f"{package.folder / MANIFEST} names no trainer, only commands")
+    file, _, name = package.trainer.partition(":")
+    module = _module(package.folder, package.folder / file)
+    found = vars(module)
+    if not name:
+        if not callable(found.get("train")):
+            raise PackageError(
+                f"{file} has no function train(weights, task): write it, or name a class "
+                f"in {MANIFEST} with `trainer: {file}:CLASS`"
+            )
+        return _Functions({key: found[key] for key in FUNCTIONS if callable(found.get(key))})
+    cls = found.get(name)
+    if not inspect.isclass(cls):
+        classes = [
+            key
+            for key, value in found.items()
+            if inspect.isclass(value) and hasattr(value, "train")
+        ]
+        hint = f"it has {', '.join(classes)}" if classes else "it has no class with a train method"
+        raise PackageError(f"{file} has no class {name}, which {MANIFEST} names: {hint}")
+    if not callable(getattr(cls, "train", None)):
+        raise PackageError(f"class {name} in {file} has no method train(self, weights, task)")
+    trainer: Trainer = cast(Callable[[Client], Trainer], cls)(client)
+    return trainer
+
+
+class _Functions:
+    """Module-level functions in the shape of a trainer."""
+
+    def __init__(self, functions: Mapping[str, Any]) -> None:
+        self.__dict__.update(functions)
+
+    train: Any
+
+
+def _entry_points(path: Path, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    example = "`entry_points: {train: {command: python train.py}}`"
+    if not isinstance(value, dict):
+        raise PackageError(f"{path}: entry_points must look like {example}")
+    commands: dict[str, str] = {}
+    for name, entry in value.items():
+        if name not in ENTRY_POINTS:
+            raise PackageError(
+                f"{path}: unknown entry point {name!r}: known are {', '.join(ENTRY_POINTS)}"
+            )
+        command = entry.get("command") if isinstance(entry, dict) else entry
+        if not isinstance(command, str) or not command.strip():
+            raise PackageError(f"{path}: entry point {name} has no command: write {example}")
+        commands[name] = command
+    return commands
+
+
+def _trainer_file(path: Path, trainer: Any) -> None:
+    if not isinstance(trainer, str):
+        raise PackageError(f"{path}: trainer must look like `trainer: trainer.py:MyTrainer`")
+    file = trainer.partition(":")[0]
+    target = (path.parent / file).resolve()
+    if not target.is_relative_to(path.parent):
+        raise PackageError(f"{path}: trainer {file} is outside of the package's folder")
+    if target.suffix != ".py" or not target.is_file():
+        raise PackageError(f"{path}: trainer names {file}, and there is no such .py file")
+
+
+_modules: dict[Path, ModuleType] = {}
+
+
+def _module(folder: Path, path: Path) -> ModuleType:
+    """The module of a trainer's file: run once a process, under a name of its own."""
+    if path in _modules:
+        return _modules[path]
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    name = f"fedmq_package_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _modules[path] = module
+    return module
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The files that make up the package, by relative path with forward slashes."""
+    files: dict[str, Path] = {}
+    for root, folders, names in os.walk(folder):
+        folders[:] = [
+            name for name in folders if name not in ("__pycache__", "data") and name[0] != "."
+        ]
+        for name in names:
+            if name[0] != "." and not name.endswith(".pyc"):
+                path = Path(root, name)
+                files[path.relative_to(folder).as_posix()] = path
+    return files

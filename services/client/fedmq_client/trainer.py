@@ -1,0 +1,172 @@
+"""The trainer API: all that a user's training code sees of FedMQ.
+
+A trainer is a class (or a module with functions of the same names, without `self`):
+
+    class MyTrainer:
+        def __init__(self, client): ...                      # once per worker process: load data
+        def train(self, weights, task): ...                  # -> weights, examples, metrics
+        def validate(self, weights, task): ...               # -> examples, metrics   (optional)
+        def init(self): ...                                  # -> weights             (optional)
+        def roles(self): ...                                 # -> {name: role}        (optional)
+
+- `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. What it
+  returns must have the same names and shapes.
+- `examples` is an int >= 0, the number of examples used. `metrics` are named numbers; strings and
+  lists are recorded too, but never averaged.
+- `None` from `train` or `validate` means: abstain.
+- An exception costs this task only; the trainer is built anew for the next one.
+- Nothing may be kept from one task to the next, except data and what is derived from it: state of
+  the learning belongs into `task.state`, which survives restarts. Python's and numpy's global
+  random generators are seeded from `task.seed` before each call.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedmq_client.partition import Indices, partition
+
+Weights = dict[str, NDArray[Any]]
+Metrics = Mapping[str, Any]
+
+REPORT_EVERY = 1.0
+"""Seconds between two reports that are sent on; those in between are dropped."""
+
+
+class Cancelled(Exception):
+    """Raised by `Task.check` when the task's result is no longer wanted. Let it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client that a trainer works for."""
+
+    name: str
+    """Unique in the alliance."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Free words about the site, given by its operator."""
+    data: Path | None = None
+    """The site's own data, from `FEDN_DATA_PATH`; None in a simulation."""
+    ordinal: int = 0
+    """This client's number among `count`, from 0; stable for a name while it is attached."""
+    count: int = 1
+    """The number of parts that a common data set is split into."""
+    device: str = "auto"
+    """`FEDN_CLIENT_DEVICE`: auto, cpu, or numbers as in 0,1. In force before a trainer starts."""
+    state_dir: Path = Path(".")
+    """A folder of this client's own: caches only, as training must not depend on it."""
+    tasks: tuple[str, ...] = ("train", "validate")
+    """What this client is asked to do."""
+    random_seed: int = 0
+    """The alliance's: for splits and first weights. Training uses `task.seed`."""
+    dirichlet: float | None = None
+    """Label skew of `part`; None is IID."""
+
+    @property
+    def evaluator(self) -> bool:
+        """True for a client that only validates: it holds the common test set."""
+        return self.tasks == ("validate",)
+
+    def part(self, labels: ArrayLike) -> Indices:
+        """Indices of this client's part of a data set that every client holds.
+
+        `labels`: one per example (n,), or one-hot (n, classes). Parts are disjoint, complete over
+        the ordinals and never empty; they depend on `random_seed`, `count` and `dirichlet` only.
+        Raises ConfigError if there are fewer examples than parts.
+        """
+        values = np.ascontiguousarray(labels)
+        parts = _parts(
+            values.tobytes(),
+            values.dtype.str,
+            values.shape,
+            self.count,
+            self.random_seed,
+            self.dirichlet,
+        )
+        return parts[self.ordinal % self.count].copy()
+
+
+@lru_cache(maxsize=2)
+def _parts(
+    data: bytes,
+    dtype: str,
+    shape: tuple[int, ...],
+    count: int,
+    random_seed: int,
+    dirichlet: float | None,
+) -> list[Indices]:
+    """The split of one data set, kept so that many clients of a process compute it once."""
+    labels = np.frombuffer(data, dtype=dtype).reshape(shape)
+    return partition(labels, count, random_seed, dirichlet)
+
+
+class Task:
+    """One piece of work: train on, or validate, the weights of one round."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        session: str = "",
+        round: int = 1,
+        rounds: int = 1,
+        seed: int = 0,
+        timeout: float = float("inf"),
+        config: Mapping[str, Any] | None = None,
+        state: Weights | None = None,
+        progress: Callable[[float, dict[str, Any]], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.session = session
+        self.round = round
+        """From 1."""
+        self.rounds = rounds
+        self.seed = seed
+        """Derives from session, round and client alone; 0 <= seed < 2**63."""
+        self.config = dict(config or {})
+        """The user's own keys of the session's configuration."""
+        self.state: Weights = dict(state or {})
+        """Named arrays kept from round to round; what `validate` changes here is lost."""
+        self._progress = progress
+        self._is_cancelled = is_cancelled
+        self._clock = clock
+        self._ends = clock() + timeout
+        self._next_report = -float("inf")
+
+    @property
+    def deadline(self) -> float:
+        """Seconds left, now; negative when it has passed."""
+        return self._ends - self._clock()
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the result is no longer wanted."""
+        return self._is_cancelled is not None and self._is_cancelled()
+
+    def check(self) -> None:
+        """Raise Cancelled if the task is cancelled. Call it once per batch."""
+        if self.cancelled:
+            raise Cancelled
+
+    def report(self, fraction: float, **metrics: Any) -> None:
+        """Tell how far the task is (0 to 1). Cheap: at most one report a second is sent on."""
+        if self._progress is None:
+            return
+        now = self._clock()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_EVERY
+            self._progress(min(max(float(fraction), 0.0), 1.0), metrics)
+
+
+class Trainer(Protocol):
+    """What `train` looks like to a type checker; the other methods are optional."""
+
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics] | None: ...
