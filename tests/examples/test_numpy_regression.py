@@ -14,7 +14,7 @@ from fedmq_client.inline import InlinePool
 from fedmq_client.pool import Job, Result
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "numpy_regression"
-ROUNDS = 20
+ROUNDS = 12
 
 
 def _run(pool: InlinePool, job: Job) -> Result:
@@ -54,7 +54,7 @@ def _federate(clients: int, dirichlet: float | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("clients", "dirichlet"), [(1, None), (5, None), (7, 0.1)])
-def test_twenty_rounds_come_within_one_percent_of_the_closed_form_solution(
+def test_twelve_rounds_come_within_one_percent_of_the_closed_form_solution(
     tmp_path: Path, clients: int, dirichlet: float | None
 ) -> None:
     found = _federate(clients, dirichlet)
