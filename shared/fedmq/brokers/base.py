@@ -1,7 +1,6 @@
 """The broker port: durable queues bound to topic exchanges, with acknowledgements and confirms.
-
-The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every method is called from
-that thread; an adapter with threads of its own posts to the scheduler.
+ The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every
+method is called from that thread; an adapter with threads of its own posts to the scheduler.
 """
 
 from __future__ import annotations
@@ -35,8 +34,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that was handed to a consumer and is not yet settled. `tag` is unique in its connection for ever:
-    acking a tag of before a reconnect does nothing. `user` is the broker's own word on who published it, if it has one."""
+    """A message that was handed to a consumer and is not yet settled. `tag` is unique in its
+    connection for ever: acking a tag of before a reconnect does nothing. `user` is the broker's own
+    word on who published it, if it has one.
+    """
 
     tag: int
     queue: str
@@ -53,32 +54,63 @@ class Delivery:
 OnDelivery = Callable[[Delivery], None]
 OnConfirm = Callable[[FedMQError | None], None]
 OnReconnect = Callable[[], None]
+OnError = Callable[[FedMQError], None]
+
+
+def dead_exchange(exchange: str) -> str:
+    """The `dead` exchange of the alliance that an exchange belongs to."""
+    return f"{exchange.rpartition('.')[0]}.dead"
+
+
+def dead_headers(
+    reason: str, exchange: str, routing_key: str, user: str | None
+) -> dict[str, object]:
+    """The headers of a dead letter: why it was rejected, and the address and sender that it had."""
+    return {
+        "x-fedmq-reason": reason,
+        "x-fedmq-exchange": exchange,
+        "x-fedmq-routing-key": routing_key,
+        "x-fedmq-sender": user or "",
+    }
 
 
 class Connection(Protocol):
     """One actor's link to the broker. It reconnects by itself, for ever, with back-off.
 
-    - `declare(queue)`: makes queue and bindings. Again with the same arguments: nothing happens. With others: ConfigError.
+    - `declare(queue)`: makes queue, bindings and the exchanges they need, before anything that is
+      published later. Again with the same arguments: nothing happens. With others: ConfigError
+      through `on_error`.
     - `delete(queue_name)`: removes a queue with its messages; absent: nothing happens.
-    - `publish(message, on_confirm)`: `on_confirm(None)` once the broker has taken responsibility (routed to durable
-      queues and stored), `on_confirm(error)` if it refused for good. Messages of one connection to one queue arrive in
-      the order of their publish calls. After a reconnect what is unconfirmed is sent again with the same id, so a
-      receiver may see it twice. Without `on_confirm` it is sent once and may be lost.
-    - `consume(queue_name, prefetch, on_delivery)`: at most `prefetch` deliveries unsettled at a time (0: no bound).
-      A queue that is not there yet is waited for. With single active consumer only the first live consumer receives.
+    - `publish(message, on_confirm)`: `on_confirm(None)` once the broker has taken responsibility
+      (routed to durable queues and stored), `on_confirm(error)` if it refused for good. Messages of
+      one connection to one queue arrive in the order of their publish calls. After a reconnect what
+      is unconfirmed is sent again with the same id, so a receiver may see it twice. Without
+      `on_confirm` it is sent once and may be lost. An exchange that does not exist is a failed
+      confirm (`NotFound`), one that this account may not write to is too (`ConfigError`).
+    - `consume(queue_name, prefetch, on_delivery)`: at most `prefetch` deliveries unsettled at a
+      time (0: no bound). A queue that is not there yet, or is deleted meanwhile, is waited for.
+      With single active consumer only the first live consumer receives. Consuming a queue that this
+      connection consumes already: ConfigError, raised.
     - `cancel(queue_name)`: no more deliveries from it; unsettled ones stay settleable.
     - `ack(tags)`: done with these; unknown or old tags: nothing happens.
-    - `reject(tag, reason)`: to the dead-letter exchange with the reason in header `x-fedmq-reason` and the original
-      exchange, routing key and sender beside it. Where a queue has no dead-letter exchange the message is still
-      published to `dead` by the adapter.
+    - `reject(tag, reason)`: to the dead-letter exchange with the reason in header `x-fedmq-reason`
+      and the original exchange, routing key and sender beside it. Where a queue has no dead-letter
+      exchange the message is still published to `dead` by the adapter.
     - `requeue(tag)`: back to the queue, at its end.
-    - `on_reconnect`: called after a connection was lost and is whole again (consumers included). All unsettled
-      deliveries of before are void: the broker delivers them again, first and in order.
-    - `close()`: confirms outstanding publishes for at most `timeout` seconds, then leaves. Unsettled deliveries return to
-      the front of their queues, in order, marked redelivered. `kill()` leaves at once, as a crash would.
+    - `on_error`: called with a ConfigError, once for each cause, when trying again cannot help: a
+      queue of other arguments, wrong credentials, a missing permission. While it is None the error
+      is raised on the scheduler's thread.
+    - `on_reconnect`: called after a connection was lost and is whole again (consumers included).
+      All unsettled deliveries of before are void: the broker delivers them again, first and in
+      order.
+    - `close()`: waits for the confirms of outstanding publishes for at most `timeout` seconds, then
+      leaves. Unsettled deliveries return to the front of their queues, in order, marked
+      redelivered. `kill()` leaves at once, as a crash would. Calls on a closed connection do
+      nothing.
     """
 
     on_reconnect: OnReconnect | None
+    on_error: OnError | None
 
     def declare(self, queue: Queue) -> None: ...
     def delete(self, queue_name: str) -> None: ...
@@ -93,7 +125,8 @@ class Connection(Protocol):
 
 
 class Broker(Protocol):
-    """Where connections come from. `connect(name)`: the name is the actor's role and id (`combiner.c1`), and the
+    """Where connections come from. `connect(name)`: the name is the actor's role and id
+    (`combiner.c1`), and the
     `user` that receivers see on deliveries where the broker authenticates."""
 
     def connect(self, name: str) -> Connection: ...

@@ -1,0 +1,143 @@
+"""The in-memory broker's queues: what waits, who consumes, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from fedmq.brokers.base import Outgoing
+from fedmq.scheduler import Scheduler
+from fedmq_schemas.topology import Queue
+
+BATCH = 100
+
+
+class Entry:
+    """One message in one queue. `expires_at` is on the scheduler's clock."""
+
+    __slots__ = ("expires_at", "headers", "message", "redelivered", "user")
+
+    def __init__(
+        self,
+        message: Outgoing,
+        user: str,
+        headers: Mapping[str, object],
+        expires_at: float | None,
+    ) -> None:
+        self.message = message
+        self.user = user
+        self.headers = headers
+        self.expires_at = expires_at
+        self.redelivered = False
+
+
+class Consumer:
+    """One connection's claim on one queue. `hand` takes the entry over and calls the actor."""
+
+    __slots__ = ("hand", "prefetch", "unsettled")
+
+    def __init__(self, prefetch: int, hand: Callable[[Consumer, MemoryQueue, Entry], None]) -> None:
+        self.prefetch = prefetch
+        self.hand = hand
+        self.unsettled = 0
+
+    def has_room(self) -> bool:
+        return not self.prefetch or self.unsettled < self.prefetch
+
+
+class MemoryQueue:
+    """Hands entries to consumers from the scheduler only, never from within a publish or an ack.
+
+    `owner` is the connection that an exclusive queue lives and dies with, else None.
+    """
+
+    def __init__(self, queue: Queue, owner: object | None, scheduler: Scheduler) -> None:
+        self.queue = queue
+        self.owner = owner
+        self.ready: deque[Entry] = deque()
+        self.consumers: list[Consumer] = []
+        self.unused_at: float | None = None
+        self._scheduler = scheduler
+        self._posted = False
+        self.touch()
+
+    def touch(self) -> None:
+        """Starts the time after which an unused queue expires anew; with a consumer it doesn't
+        run.
+        """
+        expires = self.queue.expires
+        if expires is not None:
+            self.unused_at = None if self.consumers else self._scheduler.now() + expires
+
+    def expired(self) -> bool:
+        return self.unused_at is not None and self._scheduler.now() >= self.unused_at
+
+    def put(self, entry: Entry) -> None:
+        """Adds at the end; a full queue drops its oldest."""
+        ready, longest = self.ready, self.queue.max_length
+        ready.append(entry)
+        if longest is not None and len(ready) > longest:
+            ready.popleft()
+        self.wake()
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Returns entries of a lost consumer to the front, in order, marked redelivered."""
+        for entry in entries:
+            entry.redelivered = True
+        self.ready.extendleft(reversed(entries))
+        self.wake()
+
+    def join(self, consumer: Consumer) -> None:
+        self.consumers.append(consumer)
+        self.touch()
+        self.wake()
+
+    def leave(self, consumer: Consumer) -> None:
+        """Takes a consumer away; nothing happens if it isn't one. With single active consumer the
+        next one takes over.
+        """
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
+            self.touch()
+            self.wake()
+
+    def wake(self) -> None:
+        """Makes sure that a hand-out is due if one is possible."""
+        if not self._posted and self.ready and self._free() is not None:
+            self._posted = True
+            self._scheduler.post(self._hand_out)
+
+    def _free(self) -> Consumer | None:
+        """Whose turn it is: the longest unserved consumer with room, or the active one."""
+        for consumer in self.consumers:
+            if consumer.has_room():
+                return consumer
+            if self.queue.single_active_consumer:
+                return None
+        return None
+
+    def _hand_out(self) -> None:
+        # At most a batch at a time, so that a long queue doesn't keep timers and other queues
+        # waiting.
+        self._posted = False
+        try:
+            for _ in range(BATCH):
+                consumer = self._free()
+                if consumer is None or not self._drop_expired():
+                    return
+                if len(self.consumers) > 1 and not self.queue.single_active_consumer:
+                    self.consumers.remove(consumer)
+                    self.consumers.append(consumer)
+                consumer.hand(consumer, self, self.ready.popleft())
+        finally:
+            self.wake()
+
+    def _drop_expired(self) -> bool:
+        """Drops expired entries from the head, as RabbitMQ does; False if nothing is left."""
+        ready = self.ready
+        while ready:
+            expires_at = ready[0].expires_at
+            if expires_at is None or self._scheduler.now() < expires_at:
+                return True
+            ready.popleft()
+        return False
