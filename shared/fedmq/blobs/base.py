@@ -1,4 +1,4 @@
-"""The blob port: immutable bytes under a key, in buckets `models` and `updates`, streamed both ways."""
+"""The blob port: immutable bytes under a key, in two buckets, streamed both ways."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Source = bytes | Path
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """What a listing tells: the key without its bucket, size in bytes, seconds since the epoch of the last change."""
+    """What a listing tells: the key, size in bytes, seconds since 1970 of the last change."""
 
     key: str
     size: int
@@ -22,18 +22,23 @@ class BlobInfo:
 
 
 class Blobs(Protocol):
-    """A store of blobs. All methods block; servers' faults are `Transient`, absent keys `NotFound`.
+    """A store of blobs. All methods block and may be called from any thread. Servers' faults are
+    `Transient`, absent keys `NotFound`, malformed keys `ProtocolError`.
 
-    Keys are `bucket/name`, where the bucket is `models` or `updates` and the name may contain slashes.
-    - `put(key, source)`: stores bytes or a file whole or not at all, and returns its BlobRef (size, sha256). The same key
-      again replaces it (writers choose keys so that this only happens with the same content).
+    Keys are `bucket/name`, where the bucket is `models` or `updates` and the name may contain
+    slashes; `fedmq.blobs.keys` tells exactly.
+    - `put(key, source)`: stores bytes or a file whole or not at all, and returns its BlobRef (size,
+      sha256). The same key again replaces it (writers choose keys so that this only happens with
+      the same content).
     - `get(key)`: all bytes. `read(key, offset, length)`: a part; past the end: fewer bytes.
-    - `fetch(ref, into)`: streams the blob to the file `into` (whole or not at all) and checks size first, then sha256
-      while it comes; a difference is `InvalidUpdate`. An adapter that holds the blob as a local file checks it in place
-      and returns that path instead.
-    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos in key order. `delete(key)`: absent is fine.
-    - `presign_get(key, seconds)`, `presign_put(key, seconds)`: URLs that need no credentials and stop working after that
-      time; `fedmq.transfer` follows them.
+    - `fetch(ref, into)`: streams the blob to the file `into` (whole or not at all) and checks size
+      first, then sha256 while it comes; a difference is `InvalidUpdate`. An adapter that holds the
+      blob as a local file checks it in place and returns that path instead: only read it.
+    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos in key order, lazily; the prefix may end
+      anywhere in a key. `delete(key)`: absent is fine.
+    - `presign_get(key, seconds)`, `presign_put(key, seconds)`: URLs that need no credentials and
+      stop working after that time (`file://` URLs never do); `fedmq.transfer` follows them. The
+      blob need not exist yet.
     """
 
     def put(self, key: str, source: Source) -> BlobRef: ...

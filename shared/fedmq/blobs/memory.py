@@ -1,0 +1,113 @@
+"""Blobs in this process' memory: for tests and simulation.
+
+Presigned URLs are `memory://STORE/METHOD/KEY?until=SECONDS`, on the clock that the store was given;
+`open_url` resolves them, so that expiry can be tried without a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.keys import absent, check_key, check_size
+from fedmq.blobs.landing import Landing
+from fedmq.errors import NotFound, Refused
+from fedmq_schemas.messages import BlobRef
+
+_STORES: weakref.WeakValueDictionary[str, MemoryBlobs] = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count(1)
+
+
+class MemoryBlobs:
+    """The `Blobs` port on a dict; safe across threads, since each blob is one dict entry.
+
+    `clock` gives seconds for `modified` and for the expiry of presigned URLs.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._blobs: dict[str, tuple[bytes, float]] = {}
+        self._name = str(next(_NUMBERS))
+        _STORES[self._name] = self
+
+    def put(self, key: str, source: Source) -> BlobRef:
+        check_key(key)
+        content = source if isinstance(source, bytes) else _read(source)
+        self._blobs[key] = (content, self._clock())
+        return BlobRef(key=key, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def get(self, key: str) -> bytes:
+        return self._entry(key)[0]
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        return self._entry(key)[0][offset : offset + max(0, length)]
+
+    def fetch(self, ref: BlobRef, into: Path) -> Path:
+        content = self.get(ref.key)
+        check_size(ref, len(content))
+        with Landing(ref, into) as landing:
+            landing.write(content)
+            landing.finish()
+        return into
+
+    def stat(self, key: str) -> BlobInfo:
+        content, modified = self._entry(key)
+        return BlobInfo(key, len(content), modified)
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        for key in sorted(key for key in tuple(self._blobs) if key.startswith(prefix)):
+            if entry := self._blobs.get(key):
+                yield BlobInfo(key, len(entry[0]), entry[1])
+
+    def delete(self, key: str) -> None:
+        check_key(key)
+        self._blobs.pop(key, None)
+
+    def presign_get(self, key: str, seconds: float) -> str:
+        return self._presign("get", key, seconds)
+
+    def presign_put(self, key: str, seconds: float) -> str:
+        return self._presign("put", key, seconds)
+
+    def expired(self, until: float) -> bool:
+        """Whether a presigned URL that is good until then has stopped working."""
+        return self._clock() >= until
+
+    def _presign(self, method: str, key: str, seconds: float) -> str:
+        check_key(key)
+        return f"memory://{self._name}/{method}/{key}?until={self._clock() + seconds!r}"
+
+    def _entry(self, key: str) -> tuple[bytes, float]:
+        check_key(key)
+        entry = self._blobs.get(key)
+        if entry is None:
+            raise absent(key)
+        return entry
+
+
+def open_url(url: str, method: str) -> tuple[MemoryBlobs, str, bool]:
+    """The store and key that a `memory://` URL names, and whether it has expired.
+
+    Raises `Refused` if the URL is not for `method` (`get` or `put`), and `NotFound` if its store is
+    gone.
+    """
+    address, _, until = url.partition("?until=")
+    name, allowed, key = address.removeprefix("memory://").split("/", 2)
+    if allowed != method:
+        raise Refused(f"this URL allows {allowed}, not {method}")
+    store = _STORES.get(name)
+    if store is None:
+        raise NotFound("the memory store of this URL is gone")
+    return store, key, store.expired(float(until))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path} to store") from None
