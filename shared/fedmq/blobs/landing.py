@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
@@ -27,7 +28,7 @@ class Landing:
         self._ref = ref
         self._into = into
         self._partial = None if into is None else into.with_name(f"{into.name}.partial")
-        self._file = None if self._partial is None else open(self._partial, "wb", buffering=0)
+        self._file = None if self._partial is None else FileIO(self._partial, "wb")
         self._pieces: list[bytes] = []
         self._digest = hashlib.sha256()
         self.received = 0

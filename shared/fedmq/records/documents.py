@@ -1,0 +1,69 @@
+"""What every record adapter agrees on: names, and documents as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fedmq.errors import ProtocolError
+from fedmq.records.base import Document
+
+LEASE_TABLE = "lease"
+LEASE_KEY = "reducer"
+
+_TABLE = re.compile(r"[a-z][a-z_]{0,63}")
+_FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
+# NaN and the infinities are not JSON, and metrics may be any of them.
+_MARK = "$float"
+
+
+def check_table(table: str) -> str:
+    """The name itself; raises `ProtocolError` unless it is lower-case letters and underscores."""
+    if _TABLE.fullmatch(table) is None:
+        raise ProtocolError(f"{table!r} is not a table's name: lower-case letters and underscores only")
+    return table
+
+
+def check_field(name: str) -> str:
+    """The name itself; raises `ProtocolError` unless it may stand in a query (dots reach into sub-documents)."""
+    if _FIELD.fullmatch(name) is None:
+        raise ProtocolError(f"{name!r} is not a field's name: letters, digits, '_', '-', '/', and dots between")
+    return name
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """The document as JSON, on one line. Raises `ProtocolError` if it holds what JSON has no form for."""
+    try:
+        return _strict(document)
+    except ValueError:
+        return _strict(_mark(document))
+    except TypeError as error:
+        raise ProtocolError(f"not a record: {error}") from error
+
+
+def from_text(text: str) -> Document:
+    """The document that `to_text` wrote; tuples have become lists."""
+    hook = _unmark if _MARK in text else None
+    document: Document = json.loads(text, object_hook=hook)
+    return document
+
+
+def _strict(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_MARK: str(value)}
+    if isinstance(value, Mapping):
+        return {key: _mark(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_mark(item) for item in value]
+    return value
+
+
+def _unmark(value: dict[str, Any]) -> Any:
+    return float(value[_MARK]) if value.keys() == {_MARK} else value

@@ -1,0 +1,208 @@
+"""Records in one SQLite file: the embedded store, for one machine.
+
+Each table is `(key TEXT PRIMARY KEY, document TEXT)` with the document as JSON, and an index on an expression for each
+field that readers ask for often.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedmq.errors import ConfigError, Fenced, NotFound, Transient
+from fedmq.records.base import Document, Lease
+from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_table, from_text, to_text
+from fedmq_schemas.records import INDEXES
+
+_BUSY_SECONDS = 5.0
+
+
+class SqliteRecords:
+    """The `Records` port on SQLite; safe across threads (one connection behind a lock) and across processes (WAL, and
+    `Transient` after 5 s of somebody else's lock).
+
+    `path` may be `:memory:`. With `fsync` a write is on disk before it returns; without, it survives death of the
+    process but perhaps not of the machine. `clock` gives the wall-clock seconds of the lease.
+    Raises `ConfigError` if the file can't be opened or is not a database.
+    """
+
+    def __init__(self, path: Path | str, fsync: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self._path = str(path)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._known: set[str] = set()
+        try:
+            if self._path != ":memory:":
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"can't keep records in {self._path}: {error}") from error
+
+    def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
+        with self._writing(table, fence) as db:
+            row = db.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                return from_text(row[0])
+            db.execute(f"INSERT INTO {table} VALUES (?, ?)", (key, to_text(document)))
+        return None
+
+    def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
+        with self._writing(table, fence) as db:
+            db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, to_text(document)))
+
+    def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        with self._writing(table, fence) as db:
+            row = db.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                raise NotFound(f"there is no {key} in {table}")
+            text = to_text({**from_text(row[0]), **fields})
+            db.execute(f"UPDATE {table} SET document = ? WHERE key = ?", (text, key))
+
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        rows = [(key, to_text(document)) for key, document in items]
+        with self._writing(table) as db:
+            db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)
+
+    def get(self, table: str, key: str) -> Document | None:
+        with self._reading(table) as db:
+            row = db.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
+        return None if row is None else from_text(row[0])
+
+    def find(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        after: Any = None,
+    ) -> Sequence[Document]:
+        condition, values = _conditions(where)
+        by = "key" if order is None else _field(order)
+        way = "DESC" if descending else "ASC"
+        if after is not None:
+            condition += f" AND {by} {'<' if descending else '>'} ?"
+            values.append(after)
+        values.append(-1 if limit is None else limit)
+        with self._reading(table) as db:
+            rows = db.execute(
+                f"SELECT document FROM {table} WHERE {condition} ORDER BY {by} {way}, key {way} LIMIT ?", values
+            ).fetchall()
+        return [from_text(row[0]) for row in rows]
+
+    def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
+        condition, values = _conditions(where)
+        with self._reading(table) as db:
+            count: int = db.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values).fetchone()[0]
+        return count
+
+    def delete(self, table: str, where: Mapping[str, Any]) -> int:
+        condition, values = _conditions(where)
+        with self._writing(table) as db:
+            return db.execute(f"DELETE FROM {table} WHERE {condition}", values).rowcount
+
+    def acquire(self, holder: str, seconds: float) -> Lease | None:
+        with self._writing(LEASE_TABLE) as db:
+            held, now = self._lease(db), self._clock()
+            if held["holder"] != holder:
+                if held["holder"] and held["expires"] > now:
+                    return None
+                held = {"holder": holder, "epoch": held["epoch"] + 1}
+            self._put_lease(db, {**held, "expires": now + seconds})
+            return Lease(holder, held["epoch"])
+
+    def renew(self, lease: Lease, seconds: float) -> bool:
+        return self._change_lease(lease, {"expires": self._clock() + seconds})
+
+    def release(self, lease: Lease) -> None:
+        self._change_lease(lease, {"holder": "", "expires": 0.0})
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _change_lease(self, lease: Lease, fields: Document) -> bool:
+        with self._writing(LEASE_TABLE) as db:
+            held = self._lease(db)
+            if (held["holder"], held["epoch"]) != (lease.holder, lease.epoch):
+                return False
+            self._put_lease(db, {**held, **fields})
+            return True
+
+    def _lease(self, db: sqlite3.Connection) -> Document:
+        row = db.execute(f"SELECT document FROM {LEASE_TABLE} WHERE key = ?", (LEASE_KEY,)).fetchone()
+        return {"holder": "", "epoch": 0, "expires": 0.0} if row is None else from_text(row[0])
+
+    def _put_lease(self, db: sqlite3.Connection, document: Document) -> None:
+        db.execute(f"INSERT OR REPLACE INTO {LEASE_TABLE} VALUES (?, ?)", (LEASE_KEY, to_text(document)))
+
+    @contextmanager
+    def _reading(self, table: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self._path):
+            self._ensure(table)
+            yield self._db
+
+    @contextmanager
+    def _writing(self, table: str, fence: int | None = None) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds the write lock from its start, so that what it reads stays true."""
+        with self._reading(table) as db:
+            if fence is not None:
+                self._ensure(LEASE_TABLE)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if fence is not None and self._lease(db)["epoch"] > fence:
+                    raise Fenced(f"another reducer holds the lease; epoch {fence} may not write to {table}")
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _ensure(self, table: str) -> None:
+        if table in self._known:
+            return
+        check_table(table)
+        self._db.execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
+        )
+        for field in INDEXES.get(table, ()):
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS {table}_{field} ON {table} ({_field(field)})")
+        self._known.add(table)
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked, disk full, I/O error
+        raise Transient(f"records in {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"records in {path}: {error}") from error
+
+
+def _field(name: str) -> str:
+    """The SQL expression of a field, the same text in indexes and queries: that is how SQLite matches them."""
+    path = ".".join(f'"{part}"' for part in check_field(name).split("."))
+    return f"json_extract(document, '$.{path}')"
+
+
+def _conditions(where: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
+    terms: list[str] = []
+    values: list[Any] = []
+    for name, wanted in (where or {}).items():
+        if isinstance(wanted, (list, tuple)):
+            terms.append(f"{_field(name)} IN ({', '.join('?' * len(wanted))})")
+            values.extend(wanted)
+        else:
+            terms.append(f"{_field(name)} IS ?")
+            values.append(wanted)
+    return " AND ".join(terms) or "TRUE", values
