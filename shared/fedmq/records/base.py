@@ -22,7 +22,12 @@ class Lease:
 
 
 class Records(Protocol):
-    """A store of documents. Methods block; a server that is away is `Transient`.
+    """A store of documents. Methods block and may be called from any thread; a server that is away is `Transient`,
+    malformed names are `ProtocolError`.
+
+    A table is there as soon as it is used. Documents hold what JSON can (text, booleans, integers of 64 bits, floats,
+    None, lists, objects with text keys) and also NaN and the infinities; tuples come back as lists. A document has no
+    field `_id`.
 
     `fence`: the epoch of the writer's lease. Where given, the write is refused with `Fenced` if the recorded lease has
     a higher epoch (SQLite: in the same transaction; MongoDB: read just before, the unique key is what makes it safe).
@@ -31,16 +36,19 @@ class Records(Protocol):
       taken (nothing is changed then). This is the commit point of rounds.
     - `put(table, key, document, fence)`: inserts or replaces.
     - `update(table, key, fields, fence)`: sets these top-level fields; `NotFound` if the key is absent.
-    - `put_many(table, items)`: many at once; each present key is replaced; all durable on return.
+    - `put_many(table, items)`: many at once; each present key is replaced; all durable on return. If it raises, any
+      part of them may have been written.
     - `get(table, key)`: the document or None.
     - `find(table, where, order, descending, limit, after)`: documents whose fields equal `where` (dotted names reach
-      into sub-documents; a list value means "any of"), ordered by the field `order` (default: key), only those whose
-      order value is greater (descending: less) than `after`. `count(table, where)`: how many.
-    - `delete(table, where)`: how many were removed.
-    - `acquire(holder, seconds)`: the lease if it is free, expired or already this holder's (renewed, same epoch); None if
-      another holds it. Compare-and-set; time is the store's or the caller's wall clock in one place only.
-    - `renew(lease, seconds)`: True if it still is this holder's with this epoch, even if it had expired meanwhile without
-      being taken; False if it was taken. `release(lease)`: gives it up at once.
+      into sub-documents; a list value means "any of"; None also matches an absent field), ordered by the field `order`
+      and then by key, only those whose order value is greater (descending: less) than `after`. Without `order`: by key,
+      and `after` is a key. `count(table, where)`: how many.
+    - `delete(table, where)`: how many were removed; an empty `where` removes all.
+    - `acquire(holder, seconds)`: the lease if it is free, expired or already this holder's (renewed, same epoch); None
+      if another holds it. Compare-and-set; time is the caller's wall clock, read in the adapter only, so the clocks of
+      standby reducers must agree to well within `seconds`.
+    - `renew(lease, seconds)`: True if it still is this holder's with this epoch, even if it had expired meanwhile
+      without being taken; False if it was taken. `release(lease)`: gives it up at once.
     - `close()`: idempotent.
     """
 

@@ -43,6 +43,8 @@ class SqliteRecords:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise Transient(f"records in {self._path}: {error}") from error
             raise ConfigError(f"can't keep records in {self._path}: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
@@ -175,7 +177,7 @@ class SqliteRecords:
             f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
         )
         for field in INDEXES.get(table, ()):
-            self._db.execute(f"CREATE INDEX IF NOT EXISTS {table}_{field} ON {table} ({_field(field)})")
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS "{table}_{field}" ON {table} ({_field(field)})")
         self._known.add(table)
 
 
