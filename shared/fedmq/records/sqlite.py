@@ -177,7 +177,8 @@ class SqliteRecords:
             f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
         )
         for field in INDEXES.get(table, ()):
-            self._db.execute(f"CREATE INDEX IF NOT EXISTS "{table}_{field}" ON {table} ({_field(field)})")
+            name = f'"{table}_{field}"'
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({_field(field)})")
         self._known.add(table)
 
 
