@@ -1,5 +1,6 @@
 """The broker port: durable queues bound to topic exchanges, with acknowledgements and confirms.
- The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every
+
+The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every
 method is called from that thread; an adapter with threads of its own posts to the scheduler.
 """
 
@@ -62,9 +63,7 @@ def dead_exchange(exchange: str) -> str:
     return f"{exchange.rpartition('.')[0]}.dead"
 
 
-def dead_headers(
-    reason: str, exchange: str, routing_key: str, user: str | None
-) -> dict[str, object]:
+def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None) -> dict[str, object]:
     """The headers of a dead letter: why it was rejected, and the address and sender that it had."""
     return {
         "x-fedmq-reason": reason,
@@ -126,7 +125,8 @@ class Connection(Protocol):
 
 class Broker(Protocol):
     """Where connections come from. `connect(name)`: the name is the actor's role and id
-    (`combiner.c1`), and the
-    `user` that receivers see on deliveries where the broker authenticates."""
+    (`combiner.c1`). Receivers
+    see as `user` the account that the broker knows the sender by: the name itself in memory.
+    """
 
     def connect(self, name: str) -> Connection: ...

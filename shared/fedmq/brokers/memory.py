@@ -1,9 +1,8 @@
-"""The broker of the sandbox, of simulation and of tests: RabbitMQ's semantics in one process, on
-the scheduler.
- Queues live as long as the `MemoryBroker`; connections come and go. What RabbitMQ would do on its
-own threads is done in callbacks posted to the scheduler, so nothing is ever delivered or confirmed
-from within a call. With `faults`, and with
-`break_connection` and `outage`, it fails as a network and a broker do.
+"""The broker of the sandbox, simulation and tests: RabbitMQ's semantics in one process.
+
+Queues live as long as the `MemoryBroker`; connections come and go. What RabbitMQ would do on its own threads is done in
+callbacks posted to the scheduler, so nothing is ever delivered or confirmed from within a call. With `faults`,
+`break_connection` and `outage` it fails as a network and a broker do.
 """
 
 from __future__ import annotations
@@ -37,11 +36,9 @@ class Faults(Protocol):
     """What the network does to messages on their way to the broker.
 
     `on_publish(message)`: the delays in seconds of each copy that arrives: `[0.0]` is no fault,
-    `[0.3]` a slow network,
-    `[0.0, 0.3]` a duplicate. `[]`: lost before the confirm, so it is sent again after
-    `RESENT_AFTER` seconds, or lost for good if nobody waits for its confirm. First copies never
-    overtake each other within a connection, as they would not on a TCP stream; duplicates may
-    arrive at any time later.
+    `[0.3]` a slow network, `[0.0, 0.3]` a duplicate. `[]`: lost before the confirm, so it is sent again after
+    `RESENT_AFTER` seconds, or lost for good if nobody waits for its confirm. First copies never overtake each other
+    within a connection, as on a TCP stream; duplicates may arrive at any time later.
     """
 
     def on_publish(self, message: Outgoing) -> Sequence[float]: ...
@@ -141,9 +138,7 @@ class MemoryBroker:
         if waiting is not None and consumer in waiting:
             waiting.remove(consumer)
 
-    def route(
-        self, message: Outgoing, user: str, headers: Mapping[str, object]
-    ) -> FedMQError | None:
+    def route(self, message: Outgoing, user: str, headers: Mapping[str, object]) -> FedMQError | None:
         """Puts a message into the queues that its key matches. Returns the error of the confirm, or
         None.
         """
@@ -251,9 +246,7 @@ class MemoryConnection:
             _, on_confirm, error = self._arrived.popleft()
             on_confirm(error)
 
-    def _send_with_faults(
-        self, faults: Faults | None, message: Outgoing, on_confirm: OnConfirm | None
-    ) -> None:
+    def _send_with_faults(self, faults: Faults | None, message: Outgoing, on_confirm: OnConfirm | None) -> None:
         delays: Sequence[float] = (0.0,) if faults is None else faults.on_publish(message)
         if not delays:
             if on_confirm is None:
@@ -287,9 +280,7 @@ class MemoryConnection:
         if self._up:
             self._broker.join(queue_name, consumer)
 
-    def _hand(
-        self, on_delivery: OnDelivery, consumer: Consumer, queue: MemoryQueue, entry: Entry
-    ) -> None:
+    def _hand(self, on_delivery: OnDelivery, consumer: Consumer, queue: MemoryQueue, entry: Entry) -> None:
         self._tag += 1
         self._unsettled[self._tag] = (consumer, queue, entry)
         consumer.unsettled += 1

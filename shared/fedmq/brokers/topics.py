@@ -1,6 +1,6 @@
-"""Topic exchange routing: patterns of words, where `*` is one word and `#` any number, none
-included.
- Follows RabbitMQ's topic exchange (AMQP 0-9-1, section 3.1.3.3). Patterns are kept as a trie, so a
+"""Topic exchange routing: in a pattern `*` is one word and `#` any number of words, also none.
+
+Follows RabbitMQ's topic exchange (AMQP 0-9-1, section 3.1.3.3). Patterns are kept as a trie, so a
 key costs as many steps as it has words however many queues are bound, and matches are remembered
 until a binding changes.
 """
