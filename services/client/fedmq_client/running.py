@@ -24,6 +24,8 @@ from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
 
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
+MOST_EXAMPLES = 2**53 - 1
+"""What float64 counts exactly."""
 
 
 class Rubbish(Exception):
@@ -132,8 +134,7 @@ class _Running:
         make = getattr(trainer, "init", None)
         if make is None:
             raise Rubbish(
-                "the trainer has no init(): write one that returns the first weights, "
-                "or start from a seed model"
+                "the trainer has no init(): write one that returns the first weights, or start from a seed model"
             )
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
@@ -170,17 +171,13 @@ class _Running:
             self.seconds["validate"],
         )
 
-    def _train(
-        self, trainer: Trainer, model: Weights, meta: dict[str, Any], state: Weights
-    ) -> Result:
+    def _train(self, trainer: Trainer, model: Weights, meta: dict[str, Any], state: Weights) -> Result:
         task = self._task(state)
         answer = self._call("train", trainer.train, _own(model), task)
         if answer is None:
             return Result(self.job.id, "abstained")
         if not isinstance(answer, tuple) or len(answer) != 3:
-            raise Rubbish(
-                f"train returned {_kind(answer)}: return weights, examples, metrics or None"
-            )
+            raise Rubbish(f"train returned {_kind(answer)}: return weights, examples, metrics or None")
         weights, examples, metrics = answer
         new = _weights(weights, model)
         examples = _examples("train", examples)
@@ -189,9 +186,7 @@ class _Running:
         kept: Blob | None = None
         if task.state:
             kept = self._store(tensors.encode(_state(task.state), {}), ".state")
-        return Result(
-            self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept
-        )
+        return Result(self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept)
 
     def _task(self, state: Weights) -> Task:
         job = self.job
@@ -204,7 +199,7 @@ class _Running:
             timeout=self.ends - time.monotonic(),
             config=job.config,
             state=_own(state),
-            progress=self.hooks.progress,
+            progress=lambda fraction, metrics: self.hooks.progress(fraction, _metrics("report", metrics)),
             is_cancelled=self.hooks.cancelled,
         )
 
@@ -248,8 +243,7 @@ def _own(weights: Weights) -> Weights:
 def _weights(weights: Any, model: Weights) -> Weights:
     if not isinstance(weights, Mapping):
         raise Rubbish(
-            f"train returned {_kind(weights)} as weights: "
-            "return a dict of arrays with the names that it received"
+            f"train returned {_kind(weights)} as weights: return a dict of arrays with the names that it received"
         )
     for what, names in (
         ("lack tensors of the model", [name for name in model if name not in weights]),
@@ -259,17 +253,14 @@ def _weights(weights: Any, model: Weights) -> Weights:
             raise Rubbish(f"the weights that train returned {what}: {_some(names)}")
     new = {name: np.asarray(weights[name]) for name in model}
     wrong = [
-        f"{name} is {new[name].shape}, not {old.shape}"
-        for name, old in model.items()
-        if new[name].shape != old.shape
+        f"{name} is {new[name].shape}, not {old.shape}" for name, old in model.items() if new[name].shape != old.shape
     ]
     if wrong:
         raise Rubbish(f"the weights that train returned have wrong shapes: {_some(wrong)}")
     wrong = [
         f"{name} is {new[name].dtype}, not {old.dtype}"
         for name, old in model.items()
-        if new[name].dtype != old.dtype
-        and not np.can_cast(new[name].dtype, old.dtype, casting="same_kind")
+        if new[name].dtype != old.dtype and not np.can_cast(new[name].dtype, old.dtype, casting="same_kind")
     ]
     if wrong:
         raise Rubbish(f"the weights that train returned have wrong types: {_some(wrong)}")
@@ -286,7 +277,7 @@ def _state(state: Weights) -> Weights:
 
 
 def _examples(step: str, examples: Any) -> int:
-    if isinstance(examples, bool) or not isinstance(examples, Integral) or examples < 0:
+    if isinstance(examples, bool) or not isinstance(examples, Integral) or not 0 <= int(examples) <= MOST_EXAMPLES:
         raise Rubbish(f"{step} returned {examples!r:.50} as examples: return an int of 0 or more")
     return int(examples)
 
@@ -301,6 +292,8 @@ def plain(value: Any, what: str) -> Any:
     """`value` in the types that a message can hold: numpy's become Python's. Raises Rubbish."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise Rubbish(f"{what} is an int that 64 bits can't hold")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):

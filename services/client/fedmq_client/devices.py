@@ -1,0 +1,65 @@
+"""The environment of a worker process: its device, its threads, and what makes it repeatable.
+
+It is complete before the worker imports anything, as frameworks read it once.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+
+from fedmq.errors import ConfigError
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def environment(base: Mapping[str, str], device: str, worker: int, workers: int, threads: int = 0) -> dict[str, str]:
+    """`base` with the variables of worker number `worker` of `workers`.
+
+    - `device`: `auto` leaves the choice to the framework; `cpu` hides all accelerators; `0` or
+      `0,1` shows these, shared out evenly among the workers (several may share one).
+    - `threads`: of numerical libraries, a worker; 0 is cores // workers, at least 1, or what `base`
+      says. Sums depend on the number of threads: give it to repeat a training elsewhere.
+    - Python's hash seed is fixed, so that the order of sets is too.
+
+    Raises ConfigError for any other device.
+    """
+    result = dict(base)
+    for name in THREAD_VARIABLES:
+        if threads:
+            result[name] = str(threads)
+        else:
+            result.setdefault(name, str(max(1, cores() // workers)))
+    result.setdefault("PYTHONHASHSEED", "0")
+    result.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    numbers = _numbers(device)
+    if numbers is not None:
+        mine = numbers[worker::workers] or [numbers[worker % len(numbers)]] if numbers else ["-1"]
+        for name in DEVICE_VARIABLES:
+            result[name] = ",".join(mine)
+    return result
+
+
+def _numbers(device: str) -> list[str] | None:
+    if device == "auto":
+        return None
+    if device == "cpu":
+        return []
+    if re.fullmatch(r"\d+(,\d+)*", device):
+        return device.split(",")
+    raise ConfigError(f"FEDN_CLIENT_DEVICE is {device!r}: use auto, cpu, or numbers such as 0 or 0,1")

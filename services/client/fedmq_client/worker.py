@@ -1,0 +1,101 @@
+"""A worker process: `python -m fedmq_client.worker`, started by a ProcessPool and by nobody else.
+
+Rules. Jobs come on standard input and results leave on standard output; both are taken away from
+the trainer before its code runs, and what it prints goes to standard error, which the pool keeps.
+One job runs at a time, in the main thread. The worker ends, with all its children, as soon as its
+parent is gone.
+"""
+
+import ctypes
+import io
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import IO, Any
+
+from fedmq_client import wire
+from fedmq_client.pool import Job, Validated
+from fedmq_client.running import Hooks, Trainers, run
+
+END_OF_OUTPUT = "\0"
+"""Begins the line that follows all output of a job; the job's id is the rest of it."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Worker:
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.cancelled: set[str] = set()
+        self.trainers = Trainers()
+
+    def listen(self) -> None:
+        while (message := wire.receive(self.incoming)) is not None:
+            if "job" in message:
+                self.jobs.put(wire.job(message["job"]))
+            else:
+                self.cancelled.add(message["cancel"])
+        _end_with_children()
+
+    def serve(self) -> None:
+        wire.send(self.outgoing, {"ready": True})
+        while True:
+            job = self.jobs.get()
+            result = run(job, self.trainers, self._hooks(job))
+            self.cancelled.discard(job.id)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.write(2, f"{END_OF_OUTPUT}{job.id}\n".encode())
+            wire.send(self.outgoing, {"result": result})
+
+    def _hooks(self, job: Job) -> Hooks:
+        def validated(validated: Validated) -> None:
+            wire.send(self.outgoing, {"validated": validated})
+
+        def progress(fraction: float, metrics: dict[str, Any]) -> None:
+            wire.send(self.outgoing, {"progress": [fraction, metrics]})
+
+        return Hooks(validated, progress, lambda: job.id in self.cancelled)
+
+
+def main() -> None:
+    """Serve until the parent closes standard input or dies."""
+    _die_with_parent()
+    incoming, outgoing = _take_streams()
+    worker = _Worker(incoming, outgoing)
+    threading.Thread(target=worker.listen, name="fedmq-listen", daemon=True).start()
+    worker.serve()
+
+
+def _take_streams() -> tuple[IO[bytes], IO[bytes]]:
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    return incoming, outgoing
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel kills this process with the parent's thread that started it, even when
+    a trainer holds the interpreter's lock; elsewhere the end of standard input has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with_children() -> None:
+    """The pool made this process the leader of its group."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
