@@ -52,7 +52,7 @@ _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
 
 META_KEY = "fedmq"
 MAX_HEADER = 64 * 2**20
-_CACHED_HEADER = 64 * 2**10
+_CACHED_HEADER = 256 * 2**10
 
 
 class Shaped(Protocol):
@@ -99,6 +99,11 @@ def supported(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return little
 
 
+def in_order(dtypes: Mapping[str, np.dtype[Any]]) -> list[str]:
+    """The names of tensors of these dtypes, in the order of their bytes in a blob of ours."""
+    return sorted(dtypes, key=lambda name: (_RANK[dtypes[name]], name))
+
+
 def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, list[str]]:
     """The first bytes of a blob, and the names in the order in which their bytes must follow.
 
@@ -106,7 +111,7 @@ def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[byte
     same bytes.
     """
     little = {name: supported(name, tensor.dtype) for name, tensor in tensors.items()}
-    order = sorted(tensors, key=lambda name: (_RANK[little[name]], name))
+    order = in_order(little)
     entries: dict[str, Any] = {"__metadata__": {META_KEY: canonical(meta)}}
     end = 0
     for name in order:
@@ -148,9 +153,7 @@ def decode(blob: bytes | bytearray | memoryview) -> tuple[Weights, Meta]:
     source = Source(blob)
     weights: Weights = {}
     for name, tensor in source.tensors.items():
-        view = source.view(tensor.dtype, tensor.start, tensor.count, _NO_BUFFER).reshape(
-            tensor.shape
-        )
+        view = source.view(tensor.dtype, tensor.start, tensor.count, _NO_BUFFER).reshape(tensor.shape)
         view.flags.writeable = False
         weights[name] = view
     return weights, source.meta
@@ -197,9 +200,7 @@ class Source:
         """The metadata under our key; empty if there is none."""
         return self.layout.meta
 
-    def view(
-        self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]
-    ) -> Array:
+    def view(self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]) -> Array:
         """`count` elements from byte `start` on: a view of the blob, or of `buffer` after reading
         the file into it.
 
@@ -242,9 +243,7 @@ def _header_length(first: bytes, size: int) -> int:
     if length > MAX_HEADER:
         raise InvalidUpdate("the blob is not safetensors: its header would be longer than 64 MB")
     if 8 + length > size:
-        raise InvalidUpdate(
-            f"the blob is truncated: {size} bytes do not hold its header of {length} bytes"
-        )
+        raise InvalidUpdate(f"the blob is truncated: {size} bytes do not hold its header of {length} bytes")
     return length
 
 
@@ -268,9 +267,7 @@ def _checked(text: bytes, size: int) -> Layout:
         for name, dtype, shape, start, stop in tensors:
             count = math.prod(shape)
             if start != end or stop - start != count * dtype.itemsize:
-                raise ValueError(
-                    f"the offsets of tensor {name!r} do not fit its shape and its neighbours"
-                )
+                raise ValueError(f"the offsets of tensor {name!r} do not fit its shape and its neighbours")
             placed[name] = Tensor(dtype, shape, 8 + len(text) + start, count)
             end = stop
     except (ValueError, RecursionError) as error:
@@ -278,13 +275,11 @@ def _checked(text: bytes, size: int) -> Layout:
     whole = 8 + len(text) + end
     if whole != size:
         what = "truncated" if size < whole else "garbled"
-        raise InvalidUpdate(
-            f"the blob is {what}: it has {size} bytes, its header speaks of {whole}"
-        )
+        raise InvalidUpdate(f"the blob is {what}: it has {size} bytes, its header speaks of {whole}")
     return Layout(placed, meta, size)
 
 
-_remembered = lru_cache(maxsize=64)(_checked)
+_remembered = lru_cache(maxsize=16)(_checked)
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -312,15 +307,11 @@ def _described(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], i
         raise ValueError(f"tensor {name!r} has no dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise ValueError(
-            f"tensor {name!r} is of dtype {code!r}; a blob can hold {', '.join(DTYPES)}"
-        )
+        raise ValueError(f"tensor {name!r} is of dtype {code!r}; a blob can hold {', '.join(DTYPES)}")
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise ValueError(f"tensor {name!r} has a shape or offsets that are not whole numbers")
     return DTYPES[code], tuple(shape), offsets[0], offsets[1]
 
 
 def _whole_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        type(number) is int and 0 <= number < 2**48 for number in value
-    )
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**48 for number in value)

@@ -1,0 +1,1 @@
+"""The exact, order-independent weighted mean and the server optimizers. Pure arithmetic."""

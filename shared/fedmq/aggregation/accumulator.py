@@ -1,0 +1,305 @@
+"""The exact, order-independent weighted sum of updates.
+
+The same updates under the same exponents give the same sum to the last bit: in any order, in any
+grouping into partials, on any machine. `fixedpoint` says why. An update is taken in two passes:
+`verify` reads it once and changes nothing, so that a bad one is refused whole; `fold` adds it.
+Memory is one int64 model per lane in use (usually one), whatever the number of updates.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from fedmq.aggregation.arrangement import BLOCK, Arrangement, Run
+from fedmq.aggregation.fixedpoint import LANE_WIDTH, Floats, Integers, place
+from fedmq.aggregation.lanes import Lanes
+from fedmq.aggregation.partial import INTEGERS, Partial
+from fedmq.errors import InvalidUpdate, ProtocolError
+from fedmq.tensorblob import Source, Tensor, header
+from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec
+
+MAX_WEIGHT = 2**53
+_FARTHEST = 2000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contribution:
+    """What `verify` found out about an update.
+
+    `norm`: L2 norm of the (unweighted) delta over all tensors, by IEEE operations in fixed order.
+    `maxima`: the largest |weight * delta| of each tensor, in the accumulator's order.
+    """
+
+    norm: float
+    maxima: Floats
+
+
+class Accumulator:
+    """A running weighted sum of updates to a model of the given spec.
+
+    `exponents` has one integer for each tensor that is no counter (`fixedpoint`); `ProtocolError`
+    names one that is missing. One thread at a time may use an accumulator.
+    """
+
+    def __init__(self, spec: Spec, exponents: Mapping[str, int]) -> None:
+        self.spec = spec
+        self.total_weight = 0
+        self.count = 0
+        """Number of updates in the sum."""
+        self._order = Arrangement(spec)
+        self.exponents = {name: _exponent(name, spec, exponents) for name in self._order.names}
+        tensors = [spec[name] for name in self._order.names]
+        self._exponents = np.array(list(self.exponents.values()), np.int64)
+        self._integral = np.array([tensor.delta_dtype.kind == "i" for tensor in tensors])
+        self._constant = np.array([tensor.role is Role.CONSTANT for tensor in tensors])
+        self._lanes = Lanes(self._order.elements, len(tensors))
+        self._largest = np.zeros(len(tensors))
+        self._second = np.zeros(len(tensors))
+        self._torn = False
+        block = min(BLOCK, self._order.elements)
+        self._scratch = np.empty(block)
+        self._squares = np.empty(block)
+        self._buffer = np.empty(block * 8, np.uint8)
+
+    def verify(self, update: Source, weight: int) -> Contribution:
+        """Read the update once and say what it would add. Changes nothing.
+
+        Raises `InvalidUpdate` for other names, shapes or dtypes than the spec's, for NaN, infinity
+        or a number beyond 10^153, for a changed constant, for an integer delta of 2^53 or more, and
+        for a weight that is not an integer from 1 to 2^53 - 1. Numbers below 10^-154 count as zero.
+        """
+        if type(weight) is not int or not 1 <= weight < MAX_WEIGHT:
+            raise InvalidUpdate(f"the weight is {weight!r} and not an integer from 1 to 2^53 - 1")
+        runs = self._order.runs(update.layout)
+        widest = max((min(run.count, BLOCK) for run in runs), default=0)
+        sums = self._squares[:widest]
+        sums.fill(0)
+        largest = np.zeros(len(self._order.names))
+        with np.errstate(all="ignore"):
+            for run in runs:
+                known = largest[run.first : run.last]
+                for _, values in run.blocks(update, self._buffer):
+                    squares = self._scratch[: values.size]
+                    np.copyto(squares, values)
+                    np.multiply(squares, squares, out=squares)
+                    np.add(sums[: values.size], squares, out=sums[: values.size])
+                    np.maximum(known, np.maximum.reduceat(squares, run.offsets), out=known)
+            norm = math.sqrt(_total(sums))
+        # The root of a rounded square is the very number that was squared.
+        np.sqrt(largest, out=largest)
+        if not math.isfinite(norm) or self._integral.any() or self._constant.any():
+            self._refuse_faults(largest, norm)
+        return Contribution(norm, largest * weight)
+
+    def fold(self, update: Source, weight: int, contribution: Contribution) -> None:
+        """Add `weight` times the update, which `verify` passed with this weight and contribution.
+
+        All or nothing: raises `InvalidUpdate` before anything is added if the sum could overflow.
+        Not idempotent. If reading the update fails half way the sum is lost: every later use raises
+        RuntimeError.
+        """
+        lanes, units, maxima = place(contribution.maxima, self._exponents)
+        used = set(lanes[maxima > 0].tolist())
+        inside = {lane: lanes == lane for lane in used}
+        after = self._lanes.reserve({lane: maxima * inside[lane] for lane in used})
+        scales = np.ldexp(float(weight), -units) * (maxima > 0)
+        scales_by_lane = {lane: scales * inside[lane] for lane in used}
+        runs = self._order.runs(update.layout)
+        with self._changing():
+            self._lanes.open(after)
+            for run in runs:
+                parts = list(self._parts(run, scales_by_lane))
+                if parts:
+                    for at, values in run.blocks(update, self._buffer):
+                        for lane, scale in parts:
+                            self._lanes.add(lane, at, values, scale, self._scratch)
+            self._note_maxima(contribution.maxima)
+            self.total_weight += weight
+            self.count += 1
+
+    def add(self, update: Source, weight: int) -> Contribution:
+        """`verify`, then `fold`."""
+        contribution = self.verify(update, weight)
+        self.fold(update, weight, contribution)
+        return contribution
+
+    def merge(self, partial: Source) -> None:
+        """Add a partial that another accumulator with the same spec and exponents has written.
+
+        All or nothing, as `fold`; not idempotent. Raises `InvalidUpdate` if the blob is no partial,
+        belongs to another spec or exponents, contradicts itself, or if the sum could overflow.
+        """
+        said = Partial.read(partial.meta)
+        if said.exponents != self.exponents:
+            raise InvalidUpdate("the partial was summed with other exponents")
+        places = said.places(partial.tensors, self.spec)
+        maxima: dict[int, Integers] = {}
+        for lane, name, _ in places:
+            row = maxima.setdefault(lane, np.zeros(len(self._order.names), np.int64))
+            row[self._order.index[name]] = min(said.maxima[f"{lane}/{name}"], 2**62 + 1)
+        after = self._lanes.reserve(maxima)
+        for lane, name, tensor in places:
+            limit = said.maxima[f"{lane}/{name}"]
+            for _, values in self._integers(partial, name, tensor):
+                if values.max() > limit or values.min() < -limit:
+                    raise InvalidUpdate(f"the partial's sum of {name!r} exceeds what it declares")
+        with self._changing():
+            self._lanes.open(after)
+            for lane, name, tensor in places:
+                for at, values in self._integers(partial, name, tensor):
+                    self._lanes.add_integers(lane, at, values)
+            pairs = np.array([said.largest.get(name, [0.0, 0.0]) for name in self._order.names])
+            for each in pairs.reshape(-1, 2).T:
+                self._note_maxima(each)
+            self.total_weight += said.weight
+            self.count += said.count
+
+    @classmethod
+    def load(cls, spec: Spec, partial: Source) -> Accumulator:
+        """An accumulator that continues from a partial: the spec is the model's, the exponents are
+        the partial's. Raises as `merge` does."""
+        accumulator = cls(spec, Partial.read(partial.meta).exponents)
+        accumulator.merge(partial)
+        return accumulator
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the sum as a partial blob (`partial`), block by block.
+
+        The same updates give the same bytes. The accumulator can be used further.
+        """
+        self._whole()
+        used = {
+            f"{lane}/{name}": (lane, name, total)
+            for lane, totals in self._lanes.maxima.items()
+            for name, total in zip(self._order.names, totals.tolist(), strict=True)
+            if total
+        }
+        largest = zip(self._largest.tolist(), self._second.tolist(), strict=True)
+        said = Partial(
+            count=self.count,
+            weight=self.total_weight,
+            exponents=self.exponents,
+            maxima={key: total for key, (_, _, total) in used.items()},
+            largest={name: list(pair) for name, pair in zip(self._order.names, largest, strict=True) if pair[0]},
+        )
+        sums = {
+            key: Tensor(INTEGERS, self.spec[name].shape, 0, self.spec[name].size) for key, (_, name, _) in used.items()
+        }
+        head, order = header(sums, said.meta())
+        file.write(head)
+        for key in order:
+            lane, name, _ = used[key]
+            for _, block in self._sums(lane, name):
+                file.write(block.data)
+
+    def dump(self) -> bytes:
+        """The partial blob that `write` writes."""
+        file = io.BytesIO()
+        self.write(file)
+        return file.getvalue()
+
+    def mean(self) -> dict[str, Floats]:
+        """The weighted mean of the deltas, float64 in the model's shapes, by name.
+
+        Counters are rounded half to even. Constants are left out: they never change. Raises
+        ValueError if nothing has been added.
+        """
+        self._whole()
+        if not self.count:
+            raise ValueError("there is no mean: no update has been added")
+        means = {}
+        for index, name in enumerate(self._order.names):
+            if self._constant[index]:
+                continue
+            mean = np.zeros(self.spec[name].size)
+            for lane in sorted(self._lanes.maxima):
+                if self._lanes.maxima[lane][index]:
+                    unit = math.ldexp(1.0, self.exponents[name] + LANE_WIDTH * lane)
+                    for start, block in self._sums(lane, name):
+                        into = mean[start : start + block.size]
+                        np.add(into, np.multiply(block, unit, dtype=np.float64), out=into)
+            np.divide(mean, float(self.total_weight), out=mean)
+            if self._integral[index]:
+                np.rint(mean, out=mean)
+            means[name] = mean.reshape(self.spec[name].shape)
+        return means
+
+    def second_largest(self) -> dict[str, float]:
+        """By tensor, the second-largest |weight * delta| among all updates (of one update, its
+        own): what `fixedpoint.exponents` asks for. 0 where nothing changed."""
+        second = np.where(self._second > 0, self._second, self._largest)
+        return dict(zip(self._order.names, second.tolist(), strict=True))
+
+    def _parts(self, run: Run, scales: Mapping[int, Floats]) -> Iterator[tuple[int, Floats]]:
+        """By which scale (one, or one per element) a run goes into which lanes."""
+        for lane, scale in scales.items():
+            mine = scale[run.first : run.last]
+            if mine.any():
+                self._lanes.count_magic(lane, run.first, run.last)
+                yield lane, mine if mine.size == 1 else np.repeat(mine, run.counts)
+
+    def _sums(self, lane: int, name: str) -> Iterator[tuple[int, Integers]]:
+        index, at = self._order.index[name], self._order.at[name]
+        return self._lanes.blocks(lane, index, at, self.spec[name].size)
+
+    def _integers(self, partial: Source, name: str, tensor: Tensor) -> Iterator[tuple[int, Integers]]:
+        at = self._order.at[name]
+        for done in range(0, tensor.count, BLOCK):
+            count = min(BLOCK, tensor.count - done)
+            place_of = tensor.start + done * INTEGERS.itemsize
+            yield at + done, partial.view(INTEGERS, place_of, count, self._buffer)
+
+    def _note_maxima(self, maxima: Floats) -> None:
+        np.maximum(self._second, np.minimum(self._largest, maxima), out=self._second)
+        np.maximum(self._largest, maxima, out=self._largest)
+
+    def _refuse_faults(self, largest: Floats, norm: float) -> None:
+        for index, name in enumerate(self._order.names):
+            value = largest[index]
+            if math.isnan(value):
+                raise InvalidUpdate(f"tensor {name!r} holds NaN")
+            if math.isinf(value):
+                raise InvalidUpdate(f"tensor {name!r} holds infinity or a number beyond 10^153")
+            if self._constant[index] and value:
+                raise InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
+            if self._integral[index] and value >= MAX_COUNTER_DELTA:
+                raise InvalidUpdate(f"the integer tensor {name!r} changes by 2^53 or more")
+        if not math.isfinite(norm):
+            raise InvalidUpdate("the norm of the update is not finite")
+
+    def _whole(self) -> None:
+        if self._torn:
+            raise RuntimeError("this sum was lost when reading an update failed half way")
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._whole()
+        self._torn = True
+        yield
+        self._torn = False
+
+
+def _exponent(name: str, spec: Spec, exponents: Mapping[str, int]) -> int:
+    if spec[name].role is Role.COUNTER:
+        return 0
+    exponent = exponents.get(name)
+    if exponent is None or abs(exponent) > _FARTHEST:
+        raise ProtocolError(f"the plan's exponent for the tensor {name!r} is {exponent}")
+    return exponent
+
+
+def _total(values: Floats) -> float:
+    """The sum, by halves: numpy's own order of additions is not promised."""
+    while values.size > 64:
+        half = (values.size + 1) // 2
+        rest = values.size - half
+        np.add(values[:rest], values[half:], out=values[:rest])
+        values = values[:half]
+    return math.fsum(values.tolist())

@@ -1,0 +1,108 @@
+"""Where the tensors of a model lie in a sum, and in which strides an update is read.
+
+A sum is one flat array over all tensors, in the order of an update blob of ours. An update is read
+in *runs*: a large tensor is one, read block by block; small ones that lie side by side are read
+together, as numpy's overhead per call exceeds their arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq.tensorblob import Array, Layout, Source, Tensor, in_order
+from fedmq.tensors import Spec, check
+
+BLOCK = 262_144
+"""Elements handled at a time: large enough for numpy's overhead, small enough for the cache."""
+
+_SMALL = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The tensors `first` to `last` (exclusive): `count` elements from byte `start` of the blob
+    on, and from element `at` of the sum on. `counts` and `offsets` are those of each tensor."""
+
+    dtype: np.dtype[Any]
+    start: int
+    at: int
+    count: int
+    first: int
+    last: int
+    offsets: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+    def blocks(self, update: Source, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
+        """The elements, at most `BLOCK` at a time, each block with its place in the sum.
+
+        A block overwrites the one before if the update is a file."""
+        for done in range(0, self.count, BLOCK):
+            count = min(BLOCK, self.count - done)
+            start = self.start + done * self.dtype.itemsize
+            yield self.at + done, update.view(self.dtype, start, count, buffer)
+
+
+class Arrangement:
+    """The order of the tensors of a spec in a sum.
+
+    `names`: in that order; `at`: the first element of each; `index`: its position in `names`;
+    `elements`: of all tensors together.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.names = in_order({name: tensor.delta_dtype for name, tensor in spec.items()})
+        self.index = {name: index for index, name in enumerate(self.names)}
+        *starts, self.elements = accumulate((spec[name].size for name in self.names), initial=0)
+        self.at = dict(zip(self.names, starts, strict=True))
+        self._layout: Layout | None = None
+        self._runs: tuple[Run, ...] = ()
+
+    def runs(self, layout: Layout) -> tuple[Run, ...]:
+        """The runs of an update, whose header is checked against the spec (`tensors.check`).
+
+        The last ones are remembered: the updates of a session have one header, and one layout."""
+        if layout is not self._layout:
+            check(layout.tensors, self.spec)
+            self._runs = tuple(self._run(group) for group in self._groups(layout))
+            self._layout = layout
+        return self._runs
+
+    def _groups(self, layout: Layout) -> Iterator[list[tuple[int, Tensor]]]:
+        group: list[tuple[int, Tensor]] = []
+        elements = 0
+        for name, tensor in layout.tensors.items():
+            if not tensor.count:
+                continue
+            if group and not (
+                self.index[name] == group[-1][0] + 1
+                and tensor.dtype == group[0][1].dtype
+                and max(tensor.count, group[0][1].count) < _SMALL
+                and elements + tensor.count <= BLOCK
+            ):
+                yield group
+                group, elements = [], 0
+            group.append((self.index[name], tensor))
+            elements += tensor.count
+        if group:
+            yield group
+
+    def _run(self, group: list[tuple[int, Tensor]]) -> Run:
+        first, tensor = group[0]
+        counts = np.array([member.count for _, member in group], np.intp)
+        return Run(
+            dtype=tensor.dtype,
+            start=tensor.start,
+            at=self.at[self.names[first]],
+            count=int(counts.sum()),
+            first=first,
+            last=first + len(group),
+            offsets=np.cumsum(counts) - counts,
+            counts=counts,
+        )

@@ -1,0 +1,88 @@
+"""Where a number goes in a sum of integers: exponents, lanes and units.
+
+Integer addition is associative, so a sum of integers does not depend on its order or grouping.
+Floats become integers by a *unit*, a power of two of which they are counted in whole multiples.
+
+One range of integers can't hold every update: weights and deltas differ by many powers of ten. So
+a tensor's sum has *lanes*. Lane `l` counts in units of `2^(e + 18 l)`, where the exponent `e` of
+the tensor is part of the plan, and holds the updates whose largest |weight * delta| lies in
+`(2^30, 2^48]` units. An update goes whole, per tensor, into one lane, chosen by nothing but
+itself and `e`: who came before makes no difference. A lane exists only if it is used, and a
+fitting exponent keeps all the updates of a round in lane 0.
+
+So what rounding loses is less than 2^-31 of an update's own largest value, whatever the exponent.
+Lanes hold sums of up to 2^62: four million updates of the size that the plan expects, and
+16,384 of the largest size that lane 0 takes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq.tensors import Role, Spec
+
+LANE_TOP = 48
+"""An update's largest value is at most 2^48 units of its lane: below 2^51, where `MAGIC` works."""
+LANE_WIDTH = 18
+CAPACITY = 2**62
+"""The largest sum of the updates' maxima, in units, that a lane takes."""
+
+_HEADROOM = 8
+_FIRST_DELTA = 2.0**-6
+
+MAGIC = 1.5 * 2.0**52
+"""Adding it to a float64 below 2^51 rounds that half to even to an integer, and leaves the integer
+in the low bits: as int64 the sum's bits are `MAGIC_BITS` plus the integer."""
+MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) -> dict[str, int]:
+    """The exponents for a plan, by tensor, from the second-largest |weight * delta| of the last
+    round (`Accumulator.second_largest`): one wild update does not spoil the next round.
+
+    There are 8 bits above that value before lane 0 is full. A tensor in which nothing changed
+    keeps its previous exponent.
+    """
+    return {
+        name: _exponent(second_largest[name]) if second_largest.get(name) else exponent
+        for name, exponent in previous.items()
+    }
+
+
+def initial_exponents(spec: Spec, weights: Iterable[int]) -> dict[str, int]:
+    """The exponents for a session's first plan, when no delta has been seen, from the weights that
+    clients announced: a guess of |delta| = 2^-6. A wrong guess costs no accuracy; it may cost
+    a second lane, in memory.
+
+    Counters have no exponent in a plan: their unit is 1 in lane 0.
+    """
+    largest = heapq.nlargest(2, weights) or [1]
+    exponent = _exponent(largest[-1] * _FIRST_DELTA)
+    return {name: exponent for name, tensor in spec.items() if tensor.role is not Role.COUNTER}
+
+
+def _exponent(value: float) -> int:
+    fraction, power = math.frexp(value)
+    return power - (fraction == 0.5) + _HEADROOM - LANE_TOP
+
+
+def place(maxima: Floats, tensor_exponents: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], Integers]:
+    """For an update's largest |weight * delta| per tensor: the lane, the exponent of the lane's
+    unit, and the maximum in units, rounded up. All of shape (tensors,), int64.
+
+    A tensor of zeros gets a lane too; its maximum of 0 units says that it adds nothing.
+    """
+    fraction, power = np.frexp(maxima)
+    ceiling = power - (fraction == 0.5)
+    lanes = -((tensor_exponents + LANE_TOP - ceiling) // LANE_WIDTH)
+    units = tensor_exponents + LANE_WIDTH * lanes
+    return lanes, units, np.ceil(np.ldexp(maxima, -units)).astype(np.int64)

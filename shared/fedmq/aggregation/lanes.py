@@ -1,0 +1,87 @@
+"""The integers of a sum: one flat int64 array per lane, over all tensors of the model.
+
+A lane's memory is asked for as zeros and touched only where a tensor uses the lane, so what is
+never used costs nothing. Every fold of a float leaves `MAGIC_BITS` in the integers that it adds to
+(see `fixedpoint`): they are counted per tensor and taken off when the sum is read, which is
+cheaper than taking them off each time. The integers wrap around modulo 2^64 meanwhile; the sums
+themselves stay below 2^62.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq.aggregation.arrangement import BLOCK
+from fedmq.aggregation.fixedpoint import CAPACITY, MAGIC, MAGIC_BITS, Floats, Integers
+from fedmq.errors import InvalidUpdate
+from fedmq.tensorblob import Array
+
+
+class Lanes:
+    """Sums of `elements` integers that belong to `tensors` tensors, in lanes made on first use."""
+
+    def __init__(self, elements: int, tensors: int) -> None:
+        self._elements = elements
+        self._tensors = tensors
+        self._integers: dict[int, Integers] = {}
+        self._magic: dict[int, Integers] = {}
+        self.maxima: dict[int, Integers] = {}
+        """By lane: per tensor, the sum of the updates' maxima in units. 0: the lane is unused."""
+
+    def reserve(self, maxima: dict[int, Integers]) -> dict[int, Integers]:
+        """What `maxima` would be after adding these to it. Changes nothing; raises
+        `InvalidUpdate` if a tensor's sum could pass 2^62."""
+        after = {}
+        for lane, more in maxima.items():
+            before = self.maxima.get(lane)
+            total = more if before is None else before + more
+            if total.max() > CAPACITY:
+                raise InvalidUpdate(f"the capacity of the sum is used up: lane {lane} could pass 2^62")
+            after[lane] = total
+        return after
+
+    def open(self, maxima: dict[int, Integers]) -> None:
+        """Set the maxima that `reserve` gave, and make the lanes that are new."""
+        for lane, total in maxima.items():
+            self.maxima[lane] = total
+            if lane not in self._integers:
+                self._integers[lane] = np.zeros(self._elements, np.int64)
+                self._magic[lane] = np.zeros(self._tensors, np.int64)
+
+    def add(self, lane: int, at: int, values: Array, scale: Floats, scratch: Floats) -> None:
+        """Add `values * scale`, rounded half to even, from element `at` on.
+
+        The products must lie below 2^51. `scale` is one number or one per value. Each call leaves
+        `MAGIC_BITS` behind: say so with `count_magic` once for each tensor.
+        """
+        rounded = scratch[: values.size]
+        np.multiply(values, scale, out=rounded, dtype=np.float64)
+        np.add(rounded, MAGIC, out=rounded)
+        sums = self._integers[lane][at : at + values.size]
+        np.add(sums, rounded.view(np.int64), out=sums)
+
+    def count_magic(self, lane: int, first: int, last: int) -> None:
+        """Note that the tensors `first` to `last` (exclusive) were added to by `add`."""
+        self._magic[lane][first:last] += 1
+
+    def add_integers(self, lane: int, at: int, values: NDArray[Any]) -> None:
+        """Add integers in the lane's units from element `at` on."""
+        sums = self._integers[lane][at : at + values.size]
+        np.add(sums, values, out=sums)
+
+    def blocks(self, lane: int, tensor: int, at: int, count: int) -> Iterator[tuple[int, Integers]]:
+        """The sums of one tensor, whose `count` elements lie from `at` on, block by block, each
+        with the position of its first element in the tensor. It overwrites the block before."""
+        scratch = np.empty(min(BLOCK, count), np.int64)
+        left_behind = np.int64(_wrapped(int(self._magic[lane][tensor]) * MAGIC_BITS))
+        for done in range(0, count, BLOCK):
+            sums = self._integers[lane][at + done : at + min(done + BLOCK, count)]
+            yield done, np.subtract(sums, left_behind, out=scratch[: sums.size])
+
+
+def _wrapped(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63

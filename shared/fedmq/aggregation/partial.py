@@ -1,0 +1,89 @@
+"""A partial: a sum that one combiner hands to the next above it.
+
+As a blob it is safetensors: an int64 tensor `<lane>/<name>`, in the model's shape, for each lane
+that a tensor uses, and in its metadata under `partial` everything that is declared here. Unused
+tensors are left out, so the partial of nothing is a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fedmq.errors import InvalidUpdate
+from fedmq.tensorblob import Meta, Tensor
+from fedmq.tensors import Spec
+
+INTEGERS = np.dtype("<i8")
+_LANES = {str(lane) for lane in range(-200, 200)}
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What a partial says of itself.
+
+    `count`: updates in the sum. `weight`: their total weight. `exponents`: by tensor name, those of
+    the plan. `maxima`: by blob tensor, the sum of the updates' maxima in the lane's units, which
+    bounds the sum's elements. `largest`: by tensor name, the largest two |weight * delta| among all
+    updates; a tensor in which nothing changed is left out.
+    """
+
+    count: int
+    weight: int
+    exponents: Mapping[str, int]
+    maxima: Mapping[str, int]
+    largest: Mapping[str, list[float]]
+
+    def meta(self) -> Meta:
+        """As metadata of the blob."""
+        return {"partial": asdict(self)}
+
+    @classmethod
+    def read(cls, meta: Meta) -> Partial:
+        """From a blob's metadata. Raises `InvalidUpdate` if that is not of this form."""
+        try:
+            said = cls(**meta["partial"])
+        except (KeyError, TypeError) as error:
+            raise InvalidUpdate("the blob is not a partial: its metadata lacks one") from error
+        wellformed = (
+            _natural(said.count, said.weight)
+            and said.weight >= said.count
+            and all(isinstance(part, dict) for part in (said.exponents, said.maxima, said.largest))
+            and all(type(exponent) is int for exponent in said.exponents.values())
+            and _natural(*said.maxima.values())
+            and all(_pair(pair) for pair in said.largest.values())
+        )
+        if not wellformed:
+            raise InvalidUpdate("the partial's metadata is garbled")
+        return said
+
+    def places(self, tensors: Mapping[str, Tensor], spec: Spec) -> list[tuple[int, str, Tensor]]:
+        """Lane, tensor name and place in the blob of each sum. Raises `InvalidUpdate` for one that
+        is not declared, of the wrong dtype or shape, or of a tensor that the spec does not have."""
+        if tensors.keys() != self.maxima.keys():
+            raise InvalidUpdate("the partial's tensors are not those that it declares")
+        found = []
+        for key, tensor in tensors.items():
+            lane, _, name = key.partition("/")
+            expected = spec.get(name)
+            if expected is None or lane not in _LANES:
+                raise InvalidUpdate(f"the partial has a sum {key!r} of no tensor of the model")
+            if tensor.dtype != INTEGERS or tensor.shape != expected.shape:
+                raise InvalidUpdate(f"the partial's sum {key!r} is of another dtype or shape")
+            found.append((int(lane), name, tensor))
+        return found
+
+
+def _natural(*values: Any) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
+
+
+def _pair(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(number) is float and 0 <= number < float("inf") for number in value)
+    )
