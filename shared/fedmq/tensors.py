@@ -185,7 +185,7 @@ def apply(model: Mapping[str, Array], step: Mapping[str, Array]) -> Weights:
         elif old.dtype.kind == "f":
             total = np.add(old, step[name], dtype=np.float64)
             with np.errstate(over="ignore"):
-                new[name] = np.asarray(total, wide) + wide.type(0)
+                new[name] = np.asarray(np.asarray(total, wide) + wide.type(0))
             if not np.isfinite(new[name]).all():
                 raise InvalidUpdate(f"tensor {name!r} of the new model is not finite")
         else:

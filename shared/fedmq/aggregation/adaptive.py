@@ -1,0 +1,66 @@
+"""What FedAdagrad, FedAdam and FedYogi share (Reddi et al. 2021, algorithm 2):
+
+    m <- beta1 * m + (1 - beta1) * delta
+    v <- one rule for each method, of v and delta^2
+    x <- x + eta * m / (sqrt(v) + tau)
+
+There is no bias correction, as in the paper. v starts at tau^2 (the paper asks for at least that),
+m at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fedmq import tensors
+from fedmq.aggregation.fixedpoint import Floats
+from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, under, zeros
+from fedmq.tensorblob import Weights
+
+SecondMoment: TypeAlias = Callable[[Floats, Floats], Floats]
+"""The next v from v and delta^2."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveParameters(Parameters):
+    """`beta1`, `beta2` and `tau` are those of the paper's experiments; it tunes the learning rate
+    by task over powers of the root of 10, of which the default is one."""
+
+    server_learning_rate: float = 0.03
+    """Above 0: roughly how far one weight moves in a round (eta)."""
+    beta1: float = 0.9
+    """In [0, 1): what remains of the last step."""
+    beta2: float = 0.99
+    """In [0, 1): what remains of the last squared deltas."""
+    tau: float = 1e-3
+    """Above 0: the degree of adaptivity; deltas far smaller than this are not scaled up."""
+
+
+def init(model: Model) -> State:
+    """m = 0; v is made at the first round, as it starts from the parameter tau."""
+    return under("m", zeros(model))
+
+
+def adapt(
+    model: Model,
+    mean_delta: Deltas,
+    state: State,
+    parameters: Any,
+    second_moment: SecondMoment,
+) -> tuple[Weights, State]:
+    """One round of algorithm 2 with the given rule for v. See `optimizer.Apply`."""
+    beta1, tau = parameters.beta1, parameters.tau
+    first, second, step = {}, {}, {}
+    for name, delta in mean_delta.items():
+        before = state.get(f"v/{name}")
+        if before is None:
+            before = np.full(delta.shape, tau * tau)
+        first[name] = beta1 * state[f"m/{name}"] + (1.0 - beta1) * delta
+        second[name] = second_moment(before, delta * delta)
+        direction = first[name] / (np.sqrt(second[name]) + tau)
+        step[name] = parameters.server_learning_rate * direction
+    return tensors.apply(model, step), under("m", first) | under("v", second)

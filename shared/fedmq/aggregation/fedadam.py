@@ -1,0 +1,22 @@
+"""FedAdam (Reddi et al. 2021, algorithm 2): v <- beta2 * v + (1 - beta2) * delta^2. The rest is in
+`adaptive`."""
+
+from __future__ import annotations
+
+from fedmq.aggregation.adaptive import AdaptiveParameters, adapt, init
+from fedmq.aggregation.optimizer import Deltas, Model, State
+from fedmq.tensorblob import Weights
+
+__all__ = ["AdaptiveParameters", "apply", "init"]
+
+
+def apply(model: Model, mean_delta: Deltas, state: State, parameters: AdaptiveParameters) -> tuple[Weights, State]:
+    """See `optimizer.Apply`."""
+    beta2 = parameters.beta2
+    return adapt(
+        model,
+        mean_delta,
+        state,
+        parameters,
+        lambda v, square: beta2 * v + (1.0 - beta2) * square,
+    )
