@@ -17,15 +17,17 @@ import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
 
 from fedmq.blobs.base import BlobInfo, Source
 from fedmq.blobs.keys import BUCKETS, absent, check_key, check_sha256, check_size, is_folder
-from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
+from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.messages import BlobRef
 
 PIECE = 1 << 20
 _STALE = 3600.0
+_OPEN: WeakValueDictionary[str, FileBlobs] = WeakValueDictionary()
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _NO_NAME = (errno.ENOTEMPTY, errno.ENAMETOOLONG)
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -54,6 +56,7 @@ class FileBlobs:
             _remove_stale(f"{self._root}/.partial")
         except OSError as error:
             raise ConfigError(f"can't keep blobs in {self._root}: {error.strerror}") from error
+        _OPEN[self._root] = self
 
     def put(self, key: str, source: Source) -> BlobRef:
         check_key(key)
@@ -76,22 +79,22 @@ class FileBlobs:
         return BlobRef(key=key, size=size, sha256=sha256)
 
     def get(self, key: str) -> bytes:
-        with self._open(key) as (source, size):
+        with self._reading(key) as (source, size):
             return _read_all(source, size)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        with self._open(key) as (source, size):
+        with self._reading(key) as (source, size):
             os.lseek(source, offset, os.SEEK_SET)
             return _read_all(source, max(0, min(length, size - offset)))
 
     def fetch(self, ref: BlobRef, into: Path) -> Path:
-        with self._open(ref.key) as (source, size):
+        with self._reading(ref.key) as (source, size):
             check_size(ref, size)
             check_sha256(ref, _hash(source, size))
         return Path(f"{self._root}/{ref.key}")
 
     def stat(self, key: str) -> BlobInfo:
-        with self._open(key) as (source, size):
+        with self._reading(key) as (source, size):
             return BlobInfo(key, size, os.fstat(source).st_mtime)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
@@ -116,13 +119,14 @@ class FileBlobs:
 
     def presign_get(self, key: str, seconds: float) -> str:
         check_key(key)
+        _OPEN[self._root] = self  # another store of the same root may have come and gone since
         return f"file://{quote(self._root)}/{quote(key)}"
 
     def presign_put(self, key: str, seconds: float) -> str:
-        return self.presign_get(key, seconds) + ("?fsync" if self._fsync else "")
+        return self.presign_get(key, seconds)
 
     @contextlib.contextmanager
-    def _open(self, key: str) -> Iterator[tuple[int, int]]:
+    def _reading(self, key: str) -> Iterator[tuple[int, int]]:
         check_key(key)
         try:
             source = os.open(f"{self._root}/{key}", _READ)
@@ -180,6 +184,19 @@ class FileBlobs:
             except OSError:
                 return
             folder = folder.rpartition("/")[0]
+
+
+def open_url(url: str, key: str) -> FileBlobs:
+    """The store whose `file://` URL for `key` this is.
+
+    Only stores that this process has opened are found, so that no message can name another place on the disk. Raises
+    `Refused` for any other URL.
+    """
+    root = unquote(url.removeprefix("file://")).removesuffix(f"/{key}")
+    store = _OPEN.get(root)
+    if store is None:
+        raise Refused(f"this process keeps no files where the URL of {key} leads")
+    return store
 
 
 def _write(target: int, source: Source) -> tuple[int, str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from fedmq.blobs.base import BlobInfo, Source
 from fedmq.blobs.keys import absent, check_key, check_size
@@ -19,7 +19,7 @@ from fedmq.blobs.landing import Landing
 from fedmq.errors import NotFound, Refused
 from fedmq_schemas.messages import BlobRef
 
-_STORES: weakref.WeakValueDictionary[str, MemoryBlobs] = weakref.WeakValueDictionary()
+_STORES: WeakValueDictionary[str, MemoryBlobs] = WeakValueDictionary()
 _NUMBERS = itertools.count(1)
 
 
@@ -90,20 +90,17 @@ class MemoryBlobs:
         return entry
 
 
-def open_url(url: str, method: str) -> tuple[MemoryBlobs, str, bool]:
-    """The store and key that a `memory://` URL names, and whether it has expired.
+def open_url(url: str, method: str, key: str) -> MemoryBlobs | None:
+    """The store whose `memory://` URL for `key` this is, or None if the URL has expired.
 
-    Raises `Refused` if the URL is not for `method` (`get` or `put`), and `NotFound` if its store is
-    gone.
+    Raises `Refused` if the URL is for another key or method (`get` or `put`), or its store is gone.
     """
     address, _, until = url.partition("?until=")
-    name, allowed, key = address.removeprefix("memory://").split("/", 2)
-    if allowed != method:
-        raise Refused(f"this URL allows {allowed}, not {method}")
+    name, _, allowed = address.removeprefix("memory://").partition("/")
     store = _STORES.get(name)
-    if store is None:
-        raise NotFound("the memory store of this URL is gone")
-    return store, key, store.expired(float(until))
+    if store is None or allowed != f"{method}/{key}":
+        raise Refused(f"this URL is not one to {method} {key} in a store of this process")
+    return None if store.expired(float(until)) else store
 
 
 def _read(path: Path) -> bytes:

@@ -173,9 +173,7 @@ class SqliteRecords:
         if table in self._known:
             return
         check_table(table)
-        self._db.execute(
-            f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
-        )
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL)")
         for field in INDEXES.get(table, ()):
             name = f'"{table}_{field}"'
             self._db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({_field(field)})")

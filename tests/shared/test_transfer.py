@@ -1,0 +1,299 @@
+"""Transfers against a scripted HTTP server in this process, and against the embedded stores."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fedmq import transfer
+from fedmq.blobs.files import FileBlobs
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
+from fedmq_schemas.messages import BlobRef
+
+KEY = "updates/s/1/a"
+CONTENT = bytes(range(256)) * 4096
+
+
+def reference(content: bytes = CONTENT, key: str = KEY) -> BlobRef:
+    return BlobRef(key=key, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+@dataclass
+class Answer:
+    """What the server does with one request: `cut` bytes of the body are sent before it hangs up."""
+
+    status: int = 200
+    body: bytes = b""
+    cut: int | None = None
+    resumes: bool = True
+    announced: int | None = None
+
+
+@dataclass
+class Web:
+    url: str = ""
+    script: list[Answer] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    web = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range")
+            web.ranges.append(asked)
+            answer = web.script.pop(0)
+            body, status = answer.body, answer.status
+            if asked and answer.resumes and status == 200:
+                body, status = body[int(asked.removeprefix("bytes=").rstrip("-")) :], 206
+            self._answer(status, body, answer)
+
+        def do_PUT(self) -> None:
+            answer = web.script.pop(0)
+            length = int(self.headers["Content-Length"])
+            if answer.cut is not None:
+                self.rfile.read(answer.cut)
+                self.close_connection = True
+                return
+            web.bodies.append(self.rfile.read(length))
+            self._answer(answer.status, answer.body, answer)
+
+        def _answer(self, status: int, body: bytes, answer: Answer) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if answer.announced is None else answer.announced))
+            self.end_headers()
+            self.wfile.write(body if answer.cut is None else body[: answer.cut])
+            self.close_connection = answer.cut is not None
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    web.url = f"http://127.0.0.1:{server.server_port}/bucket/name?X-Amz-Signature=secret"
+    yield web
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Time:
+    """A clock that only moves by pauses."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def test_a_blob_comes_as_bytes(web: Web) -> None:
+    web.script = [Answer(body=CONTENT)]
+    assert transfer.get(reference(), web.url) == CONTENT
+
+
+def test_a_blob_comes_as_a_file_and_nothing_else_is_left(web: Web, tmp_path: Path) -> None:
+    web.script = [Answer(body=CONTENT)]
+    assert transfer.get(reference(), web.url, tmp_path / "model").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_empty_blob_comes(web: Web) -> None:
+    web.script = [Answer()]
+    assert transfer.get(reference(b""), web.url) == b""
+
+
+def test_a_broken_download_goes_on_where_it_stopped(web: Web, time: Time, tmp_path: Path) -> None:
+    web.script = [Answer(body=CONTENT, cut=300_000), Answer(body=CONTENT)]
+    path = transfer.get(reference(), web.url, tmp_path / "m", pause=time.pause, clock=time.clock)
+    assert path.read_bytes() == CONTENT
+    assert web.ranges == [None, "bytes=300000-"]
+
+
+def test_a_broken_download_starts_over_where_the_server_can_not_resume(web: Web, time: Time) -> None:
+    web.script = [Answer(body=CONTENT, cut=300_000), Answer(body=CONTENT, resumes=False)]
+    assert transfer.get(reference(), web.url, pause=time.pause, clock=time.clock) == CONTENT
+
+
+def test_pauses_double_up_to_five_seconds_until_time_is_over(web: Web, time: Time) -> None:
+    web.script = [Answer(status=503) for _ in range(20)]
+    with pytest.raises(Transient, match="given up after 20 s: 503"):
+        transfer.get(reference(), web.url, timeout=20.0, pause=time.pause, clock=time.clock)
+    assert time.pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 3.8])
+
+
+def test_a_server_that_is_away_is_transient_and_its_url_stays_secret(web: Web, time: Time) -> None:
+    url = "http://127.0.0.1:1/bucket/name?X-Amz-Signature=secret"
+    with pytest.raises(Transient) as caught:
+        transfer.get(reference(), url, timeout=1.0, pause=time.pause, clock=time.clock)
+    assert "127.0.0.1" in caught.value.reason
+    assert "secret" not in caught.value.reason
+
+
+def test_a_wrong_size_is_seen_before_anything_is_read(web: Web, tmp_path: Path) -> None:
+    web.script = [Answer(body=b"", announced=len(CONTENT) + 1, cut=0)]
+    with pytest.raises(InvalidUpdate, match="announced were"):
+        transfer.get(reference(), web.url, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_content_of_the_same_size_is_invalid_and_leaves_nothing(web: Web, tmp_path: Path) -> None:
+    web.script = [Answer(body=CONTENT[::-1])]
+    with pytest.raises(InvalidUpdate, match="sha256"):
+        transfer.get(reference(), web.url, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(403, transfer.UrlExpired), (404, NotFound), (410, NotFound), (400, Refused), (301, Refused)],
+)
+def test_a_refusal_is_told_at_once(web: Web, status: int, error: type[Exception]) -> None:
+    web.script = [Answer(status=status, body=b"<Error><Code>TheCode</Code></Error>")]
+    with pytest.raises(error, match=f"{status} TheCode"):
+        transfer.get(reference(), web.url)
+    web.script = [Answer(status=status, body=b"<Error><Code>TheCode</Code></Error>")]
+    with pytest.raises(error, match=f"{status} TheCode"):
+        transfer.put(KEY, web.url, CONTENT)
+
+
+def test_a_time_out_of_s3_is_tried_again_though_it_is_a_400(web: Web, time: Time) -> None:
+    web.script = [Answer(status=400, body=b"<Error><Code>RequestTimeout</Code></Error>"), Answer()]
+    transfer.put(KEY, web.url, CONTENT, pause=time.pause, clock=time.clock)
+    assert len(web.bodies) == 2
+
+
+def test_bytes_and_files_are_put_whole_and_referenced(web: Web, tmp_path: Path) -> None:
+    web.script = [Answer(), Answer(status=204)]
+    (tmp_path / "delta").write_bytes(CONTENT)
+    assert transfer.put(KEY, web.url, CONTENT) == reference()
+    assert transfer.put(KEY, web.url, tmp_path / "delta") == reference()
+    assert web.bodies == [CONTENT, CONTENT]
+
+
+def test_a_broken_upload_is_sent_again_from_its_start(web: Web, time: Time) -> None:
+    web.script = [Answer(cut=1000), Answer(status=500), Answer()]
+    assert transfer.put(KEY, web.url, CONTENT, pause=time.pause, clock=time.clock) == reference()
+    assert web.bodies[-1] == CONTENT
+
+
+def test_progress_tells_bytes_so_far_and_all_bytes(web: Web) -> None:
+    told: list[tuple[int, int]] = []
+    web.script = [Answer(body=CONTENT), Answer()]
+    transfer.get(reference(), web.url, progress=lambda done, size: told.append((done, size)))
+    assert told == sorted(told) and told[-1] == (len(CONTENT), len(CONTENT))
+    told.clear()
+    transfer.put(KEY, web.url, CONTENT, progress=lambda done, size: told.append((done, size)))
+    assert told == sorted(told) and told[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_what_progress_raises_ends_the_transfer(web: Web, tmp_path: Path) -> None:
+    def stop(done: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    web.script = [Answer(body=CONTENT), Answer()]
+    with pytest.raises(KeyboardInterrupt):
+        transfer.get(reference(), web.url, tmp_path / "model", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transfer_that_trickles_past_its_time_is_given_up(web: Web, time: Time) -> None:
+    web.script = [Answer(body=CONTENT), Answer()]
+
+    def slow(done: int, size: int) -> None:
+        time.now += 10.0
+
+    with pytest.raises(Transient, match="too slow"):
+        transfer.get(reference(), web.url, timeout=15.0, progress=slow, pause=time.pause, clock=time.clock)
+
+
+def test_connections_are_used_again(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer._pool.cache_clear()
+    web.script = [Answer(body=CONTENT), Answer(), Answer(status=503), Answer()]
+    transfer.get(reference(), web.url)
+    transfer.put(KEY, web.url, CONTENT)
+    transfer.put(KEY, web.url, CONTENT, pause=lambda seconds: None)
+    pool = transfer._pool(None).connection_from_url(web.url)
+    assert pool.num_connections == 1
+    assert pool.num_requests == 4
+
+
+def test_the_proxy_of_the_environment_is_used(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", web.url.partition("/bucket")[0])
+    monkeypatch.setenv("no_proxy", "elsewhere")
+    web.script = [Answer(body=CONTENT)]
+    assert transfer.get(reference(), "http://store.invalid/bucket/name") == CONTENT
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "/etc/passwd", "http:///x", ""])
+def test_other_urls_are_a_breach_of_the_contract(url: str) -> None:
+    with pytest.raises(ProtocolError, match="can't follow"):
+        transfer.get(reference(), url)
+
+
+EMBEDDED: list[Callable[[Path], FileBlobs | MemoryBlobs]] = [FileBlobs, lambda folder: MemoryBlobs()]
+
+
+@pytest.mark.parametrize("make", EMBEDDED, ids=["files", "memory"])
+def test_embedded_urls_lead_both_ways(make: Callable[[Path], FileBlobs | MemoryBlobs], tmp_path: Path) -> None:
+    blobs = make(tmp_path / "blobs with space")
+    ref = transfer.put(KEY, blobs.presign_put(KEY, 60), CONTENT)
+    assert ref == reference()
+    assert blobs.get(KEY) == CONTENT
+    assert transfer.get(ref, blobs.presign_get(KEY, 60)) == CONTENT
+    assert transfer.get(ref, blobs.presign_get(KEY, 60), tmp_path / "model").read_bytes() == CONTENT
+    with pytest.raises(InvalidUpdate):
+        transfer.get(reference(CONTENT[::-1]), blobs.presign_get(KEY, 60))
+    with pytest.raises(Refused):
+        transfer.put("updates/other", blobs.presign_put(KEY, 60), CONTENT)
+
+
+def test_a_file_url_is_not_copied(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    ref = blobs.put(KEY, CONTENT)
+    assert transfer.get(ref, blobs.presign_get(KEY, 60), tmp_path / "model") == tmp_path / KEY
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_file_url_leads_nowhere_but_into_a_store_of_this_process(tmp_path: Path) -> None:
+    (tmp_path / "updates/s/1").mkdir(parents=True)
+    with pytest.raises(Refused):
+        transfer.put(KEY, f"file://{tmp_path}/{KEY}", CONTENT)
+    assert not (tmp_path / KEY).exists()
+
+
+def test_a_memory_url_expires_and_is_for_one_method(time: Time) -> None:
+    blobs = MemoryBlobs(time.clock)
+    ref = blobs.put(KEY, CONTENT)
+    url = blobs.presign_get(KEY, 60)
+    with pytest.raises(Refused):
+        transfer.put(KEY, url, CONTENT)
+    time.now = 59.0
+    assert transfer.get(ref, url) == CONTENT
+    time.now = 60.0
+    with pytest.raises(transfer.UrlExpired):
+        transfer.get(ref, url)
