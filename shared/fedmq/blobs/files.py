@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from io import FileIO
@@ -79,23 +80,23 @@ class FileBlobs:
         return BlobRef(key=key, size=size, sha256=sha256)
 
     def get(self, key: str) -> bytes:
-        with self._reading(key) as (source, size):
-            return _read_all(source, size)
+        with self._reading(key) as (source, status):
+            return _read_all(source, status.st_size)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        with self._reading(key) as (source, size):
+        with self._reading(key) as (source, status):
             os.lseek(source, offset, os.SEEK_SET)
-            return _read_all(source, max(0, min(length, size - offset)))
+            return _read_all(source, max(0, min(length, status.st_size - offset)))
 
     def fetch(self, ref: BlobRef, into: Path) -> Path:
-        with self._reading(ref.key) as (source, size):
-            check_size(ref, size)
-            check_sha256(ref, _hash(source, size))
+        with self._reading(ref.key) as (source, status):
+            check_size(ref, status.st_size)
+            check_sha256(ref, _hash(source, status.st_size))
         return Path(f"{self._root}/{ref.key}")
 
     def stat(self, key: str) -> BlobInfo:
-        with self._reading(key) as (source, size):
-            return BlobInfo(key, size, os.fstat(source).st_mtime)
+        with self._reading(key) as (_, status):
+            return BlobInfo(key, status.st_size, status.st_mtime)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         folder = prefix.rpartition("/")[0]
@@ -126,12 +127,15 @@ class FileBlobs:
         return self.presign_get(key, seconds)
 
     @contextlib.contextmanager
-    def _reading(self, key: str) -> Iterator[tuple[int, int]]:
+    def _reading(self, key: str) -> Iterator[tuple[int, os.stat_result]]:
         check_key(key)
         try:
             source = os.open(f"{self._root}/{key}", _READ)
             try:
-                yield source, os.fstat(source).st_size
+                status = os.fstat(source)
+                if stat.S_ISDIR(status.st_mode):
+                    raise absent(key)
+                yield source, status
             finally:
                 os.close(source)
         except _ABSENT:
@@ -142,12 +146,13 @@ class FileBlobs:
     def _rename(self, partial: str, path: str) -> None:
         folder = os.path.dirname(path)
         made = False
-        for _ in range(8):  # another process may drop the folder again while it is empty
+        for _ in range(32):  # another process may drop the folder again while it is empty
             try:
                 os.replace(partial, path)
                 break
             except FileNotFoundError:
-                os.makedirs(folder, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.makedirs(folder, exist_ok=True)
                 made = True
         else:
             raise Transient(f"the folder {folder} is removed again and again")
@@ -173,8 +178,8 @@ class FileBlobs:
                     yield from self._walk(key[:-1], prefix)
             elif key.startswith(prefix) and not name.startswith("."):
                 with contextlib.suppress(FileNotFoundError):
-                    stat = entry.stat()
-                    yield BlobInfo(key, stat.st_size, stat.st_mtime)
+                    status = entry.stat()
+                    yield BlobInfo(key, status.st_size, status.st_mtime)
 
     def _drop_empty_folders(self, key: str) -> None:
         folder = key.rpartition("/")[0]
@@ -248,7 +253,10 @@ def _hash(source: int, size: int) -> str:
 
 
 def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # what was put has been deleted already
+        return
     try:
         os.fsync(handle)
     finally:
