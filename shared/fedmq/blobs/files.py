@@ -151,7 +151,7 @@ class FileBlobs:
                 os.replace(partial, path)
                 break
             except FileNotFoundError:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
                     os.makedirs(folder, exist_ok=True)
                 made = True
         else:
