@@ -76,11 +76,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A parsed header: tensors in the order of their bytes, our metadata, and the size in bytes of
-    the whole blob."""
+    """A parsed header: tensors in the order of their bytes, our metadata as JSON text, and the size
+    in bytes of the whole blob. Blobs with the same header share one."""
 
     tensors: Mapping[str, Tensor]
-    meta: Meta
+    meta: str
     size: int
 
 
@@ -197,8 +197,9 @@ class Source:
 
     @property
     def meta(self) -> Meta:
-        """The metadata under our key; empty if there is none."""
-        return self.layout.meta
+        """The metadata under our key, made anew at each call; empty if there is none."""
+        meta: Meta = json.loads(self.layout.meta)
+        return meta
 
     def view(self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]) -> Array:
         """`count` elements from byte `start` on: a view of the blob, or of `buffer` after reading
@@ -291,15 +292,15 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _our_meta(metadata: Any) -> Meta:
+def _our_meta(metadata: Any) -> str:
     if metadata is None or (isinstance(metadata, dict) and META_KEY not in metadata):
-        return {}
+        return "{}"
     if not isinstance(metadata, dict) or not isinstance(metadata[META_KEY], str):
         raise ValueError("the metadata is not a map of texts")
-    meta = json.loads(metadata[META_KEY])
-    if not isinstance(meta, dict):
+    text: str = metadata[META_KEY]
+    if not isinstance(json.loads(text), dict):
         raise ValueError(f"the metadata under {META_KEY!r} is not an object")
-    return meta
+    return text
 
 
 def _described(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:

@@ -133,9 +133,7 @@ GOOD = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         ({"__metadata__": {"fedmq": "{"}}, b"", "garbled"),
     ],
 )
-def test_a_garbled_header_is_refused_with_its_reason(
-    entries: object, data: bytes, reason: str
-) -> None:
+def test_a_garbled_header_is_refused_with_its_reason(entries: object, data: bytes, reason: str) -> None:
     with pytest.raises(InvalidUpdate, match=reason):
         Source(blob_with_header(entries, data))
 
@@ -192,8 +190,14 @@ def test_clients_that_send_the_same_header_share_its_layout() -> None:
     assert Source(one).layout is Source(other).layout
 
 
+def test_changing_metadata_that_was_read_changes_no_other_reading() -> None:
+    blob = encode(WEIGHTS, META)
+    decode(blob)[1]["roles"]["steps"] = "constant"
+    assert decode(blob)[1] == META
+
+
 def test_a_long_header_is_parsed_and_not_remembered() -> None:
-    blob = encode({"x": np.zeros(3, np.float32)}, {"note": "n" * 100_000})
+    blob = encode({"x": np.zeros(3, np.float32)}, {"note": "n" * 300_000})
     assert Source(blob).layout is not Source(blob).layout
 
 

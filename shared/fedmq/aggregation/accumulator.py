@@ -23,9 +23,11 @@ from fedmq.aggregation.lanes import Lanes
 from fedmq.aggregation.partial import INTEGERS, Partial
 from fedmq.errors import InvalidUpdate, ProtocolError
 from fedmq.tensorblob import Source, Tensor, header
-from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec
+from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec, TensorSpec
 
 MAX_WEIGHT = 2**53
+LARGEST_FLOAT = 1e145
+"""Of a larger delta the square, or the sum of squares, could overflow."""
 _FARTHEST = 2000
 
 
@@ -57,8 +59,7 @@ class Accumulator:
         self.exponents = {name: _exponent(name, spec, exponents) for name in self._order.names}
         tensors = [spec[name] for name in self._order.names]
         self._exponents = np.array(list(self.exponents.values()), np.int64)
-        self._integral = np.array([tensor.delta_dtype.kind == "i" for tensor in tensors])
-        self._constant = np.array([tensor.role is Role.CONSTANT for tensor in tensors])
+        self._limits = np.array([_limit(tensor) for tensor in tensors])
         self._lanes = Lanes(self._order.elements, len(tensors))
         self._largest = np.zeros(len(tensors))
         self._second = np.zeros(len(tensors))
@@ -72,7 +73,7 @@ class Accumulator:
         """Read the update once and say what it would add. Changes nothing.
 
         Raises `InvalidUpdate` for other names, shapes or dtypes than the spec's, for NaN, infinity
-        or a number beyond 10^153, for a changed constant, for an integer delta of 2^53 or more, and
+        or a number beyond 10^145, for a changed constant, for an integer delta of 2^53 or more, and
         for a weight that is not an integer from 1 to 2^53 - 1. Numbers below 10^-154 count as zero.
         """
         if type(weight) is not int or not 1 <= weight < MAX_WEIGHT:
@@ -91,12 +92,10 @@ class Accumulator:
                     np.multiply(squares, squares, out=squares)
                     np.add(sums[: values.size], squares, out=sums[: values.size])
                     np.maximum(known, np.maximum.reduceat(squares, run.offsets), out=known)
-            norm = math.sqrt(_total(sums))
         # The root of a rounded square is the very number that was squared.
         np.sqrt(largest, out=largest)
-        if not math.isfinite(norm) or self._integral.any() or self._constant.any():
-            self._refuse_faults(largest, norm)
-        return Contribution(norm, largest * weight)
+        self._refuse_faults(largest)
+        return Contribution(math.sqrt(_total(sums)), largest * weight)
 
     def fold(self, update: Source, weight: int, contribution: Contribution) -> None:
         """Add `weight` times the update, which `verify` passed with this weight and contribution.
@@ -216,7 +215,7 @@ class Accumulator:
             raise ValueError("there is no mean: no update has been added")
         means = {}
         for index, name in enumerate(self._order.names):
-            if self._constant[index]:
+            if self.spec[name].role is Role.CONSTANT:
                 continue
             mean = np.zeros(self.spec[name].size)
             for lane in sorted(self._lanes.maxima):
@@ -226,7 +225,7 @@ class Accumulator:
                         into = mean[start : start + block.size]
                         np.add(into, np.multiply(block, unit, dtype=np.float64), out=into)
             np.divide(mean, float(self.total_weight), out=mean)
-            if self._integral[index]:
+            if self.spec[name].role is Role.COUNTER:
                 np.rint(mean, out=mean)
             means[name] = mean.reshape(self.spec[name].shape)
         return means
@@ -260,19 +259,20 @@ class Accumulator:
         np.maximum(self._second, np.minimum(self._largest, maxima), out=self._second)
         np.maximum(self._largest, maxima, out=self._largest)
 
-    def _refuse_faults(self, largest: Floats, norm: float) -> None:
-        for index, name in enumerate(self._order.names):
-            value = largest[index]
+    def _refuse_faults(self, largest: Floats) -> None:
+        # NaN fails every comparison.
+        if (largest <= self._limits).all():
+            return
+        for name, value, limit in zip(self._order.names, largest, self._limits, strict=True):
             if math.isnan(value):
                 raise InvalidUpdate(f"tensor {name!r} holds NaN")
+            if value <= limit:
+                continue
             if math.isinf(value):
-                raise InvalidUpdate(f"tensor {name!r} holds infinity or a number beyond 10^153")
-            if self._constant[index] and value:
+                raise InvalidUpdate(f"tensor {name!r} holds infinity")
+            if limit == 0:
                 raise InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
-            if self._integral[index] and value >= MAX_COUNTER_DELTA:
-                raise InvalidUpdate(f"the integer tensor {name!r} changes by 2^53 or more")
-        if not math.isfinite(norm):
-            raise InvalidUpdate("the norm of the update is not finite")
+            raise InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
 
     def _whole(self) -> None:
         if self._torn:
@@ -293,6 +293,13 @@ def _exponent(name: str, spec: Spec, exponents: Mapping[str, int]) -> int:
     if exponent is None or abs(exponent) > _FARTHEST:
         raise ProtocolError(f"the plan's exponent for the tensor {name!r} is {exponent}")
     return exponent
+
+
+def _limit(tensor: TensorSpec) -> float:
+    """The largest |delta| that an update may hold."""
+    if tensor.role is Role.CONSTANT:
+        return 0.0
+    return MAX_COUNTER_DELTA - 1 if tensor.role is Role.COUNTER else LARGEST_FLOAT
 
 
 def _total(values: Floats) -> float:

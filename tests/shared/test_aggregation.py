@@ -1,0 +1,263 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq.aggregation import Accumulator
+from fedmq.aggregation.arrangement import BLOCK
+from fedmq.errors import InvalidUpdate, ProtocolError
+from fedmq.tensorblob import Array, Source, Weights, encode
+from fedmq.tensors import TensorSpec, spec_of
+
+MODEL: Weights = {
+    "w": np.zeros(3, np.float32),
+    "mean": np.zeros(2, np.float32),
+    "d": np.zeros((1, 2), np.float64),
+    "steps": np.zeros((), np.int64),
+    "fixed": np.ones(2, np.float32),
+    "mask": np.array([True]),
+}
+META = {"roles": {"mean": "statistic", "fixed": "constant"}}
+SPEC = spec_of(MODEL, META)
+ZERO: Weights = {name: np.zeros(tensor.shape, tensor.delta_dtype) for name, tensor in SPEC.items()}
+EXPONENTS = {name: -40 for name in SPEC if name != "steps"}
+
+
+def source(**changed: object) -> Source:
+    update: dict[str, Array] = {name: np.array(changed.get(name, zero), zero.dtype) for name, zero in ZERO.items()}
+    return Source(encode(update))
+
+
+def accumulator() -> Accumulator:
+    return Accumulator(SPEC, EXPONENTS)
+
+
+def one_tensor(dtype: str, size: int) -> dict[str, TensorSpec]:
+    return spec_of({"x": np.zeros(size, dtype)})
+
+
+def test_the_mean_is_weighted() -> None:
+    total = accumulator()
+    total.add(source(w=[1, 2, 3], d=[[1, 0]], mean=[1, 1]), 1)
+    total.add(source(w=[5, 2, -1], d=[[0, 4]], mean=[2, 0]), 3)
+    mean = total.mean()
+    assert mean["w"].tolist() == [4.0, 2.0, 0.0]
+    assert mean["d"].tolist() == [[0.25, 3.0]]
+    assert mean["mean"].tolist() == [1.75, 0.25]
+    assert all(values.dtype == np.float64 for values in mean.values())
+    assert (total.total_weight, total.count) == (4, 2)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [([1, 2], 2), ([2, 3], 2), ([0, 1], 0), ([-1, -2], -2), ([5, 9], 7)])
+def test_counters_take_the_mean_half_to_even(steps: list[int], expected: int) -> None:
+    total = accumulator()
+    for value in steps:
+        total.add(source(steps=value), 7)
+    assert total.mean()["steps"].shape == ()
+    assert total.mean()["steps"] == expected
+
+
+def test_counters_are_exact_where_float32_is_not() -> None:
+    total = accumulator()
+    total.add(source(steps=2**40 + 1), 3)
+    total.add(source(steps=2**40 + 5), 3)
+    assert total.mean()["steps"] == 2**40 + 3
+
+
+def test_constants_have_no_mean() -> None:
+    total = accumulator()
+    total.add(source(w=[1, 0, 0]), 1)
+    assert "fixed" not in total.mean()
+    assert "mask" not in total.mean()
+
+
+def test_there_is_no_mean_of_nothing() -> None:
+    with pytest.raises(ValueError, match="no update"):
+        accumulator().mean()
+
+
+def test_an_update_of_zeros_counts() -> None:
+    total = accumulator()
+    total.add(source(w=[2, 0, 0]), 1)
+    total.add(source(), 1)
+    assert total.mean()["w"].tolist() == [1.0, 0.0, 0.0]
+    assert total.count == 2
+
+
+def test_verify_says_norm_and_maxima_and_changes_nothing() -> None:
+    total = accumulator()
+    before = total.dump()
+    seen = total.verify(source(w=[3, 0, -4], d=[[0, 12]]), 2)
+    assert seen.norm == 13.0
+    assert sorted(seen.maxima.tolist()) == [0, 0, 0, 0, 8, 24]
+    assert total.dump() == before
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1.0, True, "1", None, 2**53])
+def test_a_weight_that_is_no_positive_integer_is_refused(weight: Any) -> None:
+    with pytest.raises(InvalidUpdate, match="the weight is"):
+        accumulator().verify(source(), weight)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"w": [0, np.nan, 0]}, "'w' holds NaN"),
+        ({"d": [[np.nan, np.inf]]}, "'d' holds NaN"),
+        ({"w": [0, 0, np.inf]}, "'w' holds infinity"),
+        ({"mean": [-np.inf, 0]}, "'mean' holds infinity"),
+        ({"d": [[1e160, 0]]}, "'d' holds infinity"),
+        ({"d": [[0, -1e146]]}, "'d' holds 1e\\+146; at most 1e\\+145"),
+        ({"fixed": [0, 1e-30]}, "'fixed' is constant"),
+        ({"mask": [1]}, "'mask' is constant"),
+        ({"steps": 2**53}, "'steps' holds 9.01e\\+15"),
+        ({"steps": -(2**63)}, "'steps' holds 9.22e\\+18"),
+    ],
+)
+def test_values_that_cannot_be_summed_are_refused(changed: dict[str, object], reason: str) -> None:
+    with pytest.raises(InvalidUpdate, match=reason):
+        accumulator().verify(source(**changed), 1)
+
+
+def test_the_largest_allowed_values_have_a_finite_norm_and_sum() -> None:
+    total = accumulator()
+    seen = total.add(source(d=[[1e145, -1e145]], steps=2**53 - 1), 2**53 - 1)
+    assert math.isclose(seen.norm, math.sqrt(2) * 1e145)
+    np.testing.assert_allclose(total.mean()["d"], [[1e145, -1e145]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("at", [0, 1, BLOCK - 1, BLOCK, BLOCK + 4])
+def test_one_nan_is_found_wherever_it_is(at: int) -> None:
+    values = np.ones(BLOCK + 5, np.float32)
+    values[at] = np.nan
+    total = Accumulator(one_tensor("f4", values.size), {"x": -40})
+    with pytest.raises(InvalidUpdate, match="'x' holds NaN"):
+        total.verify(Source(encode({"x": values})), 1)
+
+
+def test_an_update_of_another_model_is_refused() -> None:
+    total = accumulator()
+    with pytest.raises(InvalidUpdate, match="the unknown 'other'"):
+        total.verify(Source(encode({"other": np.zeros(1, np.float32)})), 1)
+    wrong = dict(ZERO) | {"w": np.zeros(4, np.float32)}
+    with pytest.raises(InvalidUpdate, match="'w' has shape"):
+        total.verify(Source(encode(wrong)), 1)
+    wide = dict(ZERO) | {"w": np.zeros(3, np.float64)}
+    with pytest.raises(InvalidUpdate, match="'w' is float64 and not float32"):
+        total.verify(Source(encode(wide)), 1)
+
+
+def test_a_missing_or_absurd_exponent_is_named() -> None:
+    with pytest.raises(ProtocolError, match="exponent for the tensor 'x' is None"):
+        Accumulator(one_tensor("f4", 1), {})
+    with pytest.raises(ProtocolError, match="'x' is 9999"):
+        Accumulator(one_tensor("f4", 1), {"x": 9999})
+
+
+def test_a_file_folds_to_the_bytes_that_memory_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    update = {"x": rng.standard_normal(2 * BLOCK + 17).astype(np.float32)}
+    spec = spec_of(update)
+    blob = encode(update)
+    (tmp_path / "update").write_bytes(blob)
+    memory, file = Accumulator(spec, {"x": -44}), Accumulator(spec, {"x": -44})
+    in_memory = memory.add(Source(blob), 5)
+    with Source(tmp_path / "update") as opened:
+        from_file = file.add(opened, 5)
+    assert memory.dump() == file.dump()
+    assert in_memory.norm == from_file.norm
+
+
+def test_the_norm_is_that_of_all_tensors() -> None:
+    rng = np.random.default_rng(4)
+    update: Weights = {
+        "a": rng.standard_normal(BLOCK + 9).astype(np.float32),
+        "b": rng.standard_normal(500),
+    }
+    total = Accumulator(spec_of(update), {"a": -40, "b": -40})
+    flat = np.concatenate([update["a"].astype(np.float64), update["b"]])
+    assert math.isclose(total.verify(Source(encode(update)), 1).norm, np.linalg.norm(flat), rel_tol=1e-13)
+
+
+def test_many_small_tensors_sum_like_one_by_one() -> None:
+    rng = np.random.default_rng(5)
+    update: Weights = {
+        f"{i}": (10.0 ** rng.integers(-7, 7) * rng.standard_normal(i % 11)).astype(np.float32) for i in range(60)
+    }
+    update["large"] = rng.standard_normal(5000).astype(np.float32)
+    update["empty"] = np.zeros(0)
+    spec = spec_of(update)
+    total = Accumulator(spec, dict.fromkeys(spec, -45))
+    total.add(Source(encode(update)), 9)
+    for name, values in update.items():
+        alone = Accumulator({name: spec[name]}, {name: -45})
+        alone.add(Source(encode({name: values})), 9)
+        np.testing.assert_array_equal(total.mean()[name], alone.mean()[name])
+        np.testing.assert_allclose(total.mean()[name], values, rtol=0, atol=1e-9 * peak(values))
+
+
+def peak(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def test_the_order_of_tensors_in_the_blob_makes_no_difference() -> None:
+    foreign = (
+        b'{"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}'
+    )
+    data = np.array([3.0, 1.0, 2.0], np.float32).tobytes()
+    blob = len(foreign).to_bytes(8, "little") + foreign + data
+    ours = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
+    exponents = {"a": -40, "b": -50}
+    left, right = Accumulator(spec_of(ours), exponents), Accumulator(spec_of(ours), exponents)
+    left.add(Source(blob), 2)
+    right.add(Source(encode(ours)), 2)
+    assert left.dump() == right.dump()
+
+
+def test_a_sum_that_could_overflow_is_refused_before_anything_is_added() -> None:
+    spec = one_tensor("f8", 2)
+    total = Accumulator(spec, {"x": 0})
+    update = Source(encode({"x": np.array([1.0, -1.0])}))
+    largest = 2**48
+    for _ in range(2**14):
+        total.add(update, largest)
+    before = total.dump()
+    with pytest.raises(InvalidUpdate, match="capacity"):
+        total.add(update, 2**47)
+    assert total.dump() == before
+    assert total.mean()["x"].tolist() == [1.0, -1.0]
+
+
+def test_a_sum_is_lost_if_an_update_breaks_while_it_is_folded(tmp_path: Path) -> None:
+    values = np.ones(2 * BLOCK, np.float32)
+    file = tmp_path / "update"
+    file.write_bytes(encode({"x": values}))
+    total = Accumulator(spec_of({"x": values}), {"x": -40})
+    with Source(file) as opened:
+        seen = total.verify(opened, 1)
+        with file.open("r+b") as handle:
+            handle.truncate(BLOCK * 6)
+        with pytest.raises(InvalidUpdate, match="cut short"):
+            total.fold(opened, 1, seen)
+    for use in (total.mean, total.dump, lambda: total.add(Source(encode({"x": values})), 1)):
+        with pytest.raises(RuntimeError, match="lost"):
+            use()
+
+
+def test_the_second_largest_is_kept_through_any_grouping() -> None:
+    values = [0.5, 8.0, 2.0, 1.0]
+    for split in range(5):
+        left, right = accumulator(), accumulator()
+        for index, value in enumerate(values):
+            (left if index < split else right).add(source(w=[0, -value, 0]), 2)
+        left.merge(Source(right.dump()))
+        assert left.second_largest()["w"] == 4.0
+        assert left.second_largest()["d"] == 0.0
+
+
+def test_of_one_update_the_largest_is_taken() -> None:
+    total = accumulator()
+    total.add(source(w=[0, -3, 1]), 2)
+    assert total.second_largest()["w"] == 6.0

@@ -1,0 +1,161 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq.aggregation import Accumulator
+from fedmq.aggregation.arrangement import BLOCK
+from fedmq.errors import InvalidUpdate, ProtocolError
+from fedmq.tensorblob import Source, decode, encode
+from fedmq.tensors import spec_of
+
+SPEC = spec_of({"a/b": np.zeros((2, 2), np.float32), "c": np.zeros(1, np.float32)})
+EXPONENTS = {"a/b": -46, "c": -46}
+
+
+def accumulator(*values: float) -> Accumulator:
+    total = Accumulator(SPEC, EXPONENTS)
+    for value in values:
+        update = {"a/b": np.full((2, 2), value, np.float32), "c": np.zeros(1, np.float32)}
+        total.add(Source(encode(update)), 2)
+    return total
+
+
+def tampered(blob: bytes, path: list[str], value: Any) -> Source:
+    weights, meta = decode(blob)
+    part: Any = meta
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return Source(encode(weights, meta))
+
+
+def test_a_partial_can_be_read_by_hand() -> None:
+    weights, meta = decode(accumulator(1.0, -0.25).dump())
+    assert {name: values.tolist() for name, values in weights.items()} == {"0/a/b": [[1.5 * 2**46] * 2] * 2}
+    assert meta == {
+        "partial": {
+            "count": 2,
+            "weight": 4,
+            "exponents": EXPONENTS,
+            "maxima": {"0/a/b": 2.5 * 2**46},
+            "largest": {"a/b": [2.0, 0.5]},
+        }
+    }
+
+
+def test_the_partial_of_nothing_merges_into_anything() -> None:
+    total = accumulator(1.0)
+    before = total.dump()
+    total.merge(Source(accumulator().dump()))
+    assert total.dump() == before
+
+
+def test_merging_partials_is_folding_their_updates() -> None:
+    total = accumulator(0.5)
+    total.merge(Source(accumulator(2.0, 1e6).dump()))
+    total.merge(Source(accumulator(-3e-6).dump()))
+    assert total.dump() == accumulator(1e6, 2.0, -3e-6, 0.5).dump()
+    assert total.count == 4
+    assert total.total_weight == 8
+
+
+def test_a_loaded_partial_continues() -> None:
+    total = Accumulator.load(SPEC, Source(accumulator(0.5).dump()))
+    other = accumulator(0.5)
+    for each in (total, other):
+        each.merge(Source(accumulator(3.0).dump()))
+    assert total.dump() == other.dump()
+    assert Accumulator.load(SPEC, Source(total.dump())).dump() == total.dump()
+
+
+def test_dumping_does_not_change_the_sum() -> None:
+    total = accumulator(0.5, 0.25)
+    assert total.dump() == total.dump()
+    assert total.mean()["a/b"].tolist() == [[0.375] * 2] * 2
+
+
+def test_large_tensors_are_written_and_merged_in_blocks() -> None:
+    values = np.arange(2 * BLOCK + 3, dtype=np.float32)
+    total = Accumulator(spec_of({"x": values}), {"x": -20})
+    total.add(Source(encode({"x": values})), 3)
+    total.merge(Source(total.dump()))
+    assert total.count == 2
+    np.testing.assert_array_equal(total.mean()["x"], values)
+
+
+GOOD = accumulator(1.0).dump()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (["partial", "exponents", "c"], -47, "other exponents"),
+        (["partial", "count"], -1, "garbled"),
+        (["partial", "count"], 3, "garbled"),
+        (["partial", "weight"], 2.0, "garbled"),
+        (["partial", "maxima", "0/a/b"], 2**47 - 1, "exceeds what it declares"),
+        (["partial", "maxima", "0/a/b"], 10**40, "capacity"),
+        (["partial", "maxima", "0/a/b"], True, "garbled"),
+        (["partial", "maxima"], [], "garbled"),
+        (["partial", "maxima"], {}, "not those that it declares"),
+        (["partial", "largest"], {"a/b": [1.0]}, "garbled"),
+        (["partial", "largest"], {"a/b": [1.0, "x"]}, "garbled"),
+        (["partial", "exponents"], {"a/b": "x"}, "garbled"),
+        (["partial", "surprise"], 1, "not a partial"),
+        (["partial"], 1, "not a partial"),
+        (["other"], 1, None),
+    ],
+)
+def test_a_partial_that_contradicts_itself_is_refused_and_changes_nothing(
+    path: list[str], value: Any, reason: str | None
+) -> None:
+    total = accumulator(4.0)
+    before = total.dump()
+    if reason is None:
+        total.merge(tampered(GOOD, path, value))
+        return
+    with pytest.raises(InvalidUpdate, match=reason):
+        total.merge(tampered(GOOD, path, value))
+    assert total.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "reason"),
+    [
+        ("0/z", np.zeros(1, np.int64), "of no tensor of the model"),
+        ("x/c", np.zeros(1, np.int64), "of no tensor of the model"),
+        ("-0/c", np.zeros(1, np.int64), "of no tensor of the model"),
+        ("9999/c", np.zeros(1, np.int64), "of no tensor of the model"),
+        ("0/c", np.zeros(2, np.int64), "another dtype or shape"),
+        ("0/c", np.zeros(1, np.float64), "another dtype or shape"),
+    ],
+)
+def test_sums_that_do_not_belong_are_refused(name: str, array: np.ndarray, reason: str) -> None:
+    weights, meta = decode(GOOD)
+    meta["partial"]["maxima"][name] = 1
+    with pytest.raises(InvalidUpdate, match=reason):
+        accumulator().merge(Source(encode(weights | {name: array}, meta)))
+
+
+def test_an_update_is_no_partial() -> None:
+    update = Source(encode({"c": np.zeros(1, np.float32)}))
+    with pytest.raises(InvalidUpdate, match="not a partial"):
+        accumulator().merge(update)
+
+
+def test_absurd_exponents_are_refused_when_loaded() -> None:
+    absurd = {"a/b": 10**30, "c": -46}
+    with pytest.raises(ProtocolError, match="'a/b' is 10000"):
+        Accumulator.load(SPEC, tampered(GOOD, ["partial", "exponents"], absurd))
+
+
+def test_sums_of_partials_that_could_overflow_are_refused() -> None:
+    total = Accumulator(SPEC, EXPONENTS)
+    partial = tampered(GOOD, ["partial", "maxima", "0/a/b"], 2**61)
+    total.merge(partial)
+    total.merge(partial)
+    before = total.dump()
+    with pytest.raises(InvalidUpdate, match="capacity"):
+        total.merge(partial)
+    assert total.dump() == before
