@@ -302,7 +302,9 @@ def test_a_waiting_job_can_be_cancelled(runner: Runner) -> None:
 def test_wrong_names_are_listed_up_to_three(runner: Runner) -> None:
     result = runner.run("names")
     assert result.outcome == "failed"
-    assert result.reason == "the weights that train returned lack tensors of the model: n"
+    assert (
+        result.reason == "the weights that train returned lack n and have a, b, c and 1 more, which the model has not"
+    )
 
 
 def test_a_trainer_can_read_nothing_of_the_pools_messages(runner: Runner) -> None:

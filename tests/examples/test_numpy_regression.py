@@ -26,10 +26,7 @@ def _run(pool: InlinePool, job: Job) -> Result:
 
 def _federate(clients: int, dirichlet: float | None) -> dict[str, Any]:
     pool = InlinePool()
-    sites = [
-        Client(name=f"c{i}", ordinal=i, count=clients, random_seed=1, dirichlet=dirichlet)
-        for i in range(clients)
-    ]
+    sites = [Client(name=f"c{i}", ordinal=i, count=clients, random_seed=1, dirichlet=dirichlet) for i in range(clients)]
     job = Job(id="init", client=sites[0], package=EXAMPLE / "client", kind="init")
     blob = _run(pool, job).update
     for number in range(1, ROUNDS + 1):

@@ -35,7 +35,8 @@ def environment(base: Mapping[str, str], device: str, worker: int, workers: int,
       `0,1` shows these, shared out evenly among the workers (several may share one).
     - `threads`: of numerical libraries, a worker; 0 is cores // workers, at least 1, or what `base`
       says. Sums depend on the number of threads: give it to repeat a training elsewhere.
-    - Python's hash seed is fixed, so that the order of sets is too.
+    - Python's hash seed is fixed, so that the order of sets is too; TensorFlow is quiet, and takes
+      no more of a GPU's memory than it needs.
 
     Raises ConfigError for any other device.
     """
@@ -47,6 +48,7 @@ def environment(base: Mapping[str, str], device: str, worker: int, workers: int,
             result.setdefault(name, str(max(1, cores() // workers)))
     result.setdefault("PYTHONHASHSEED", "0")
     result.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    result.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     numbers = _numbers(device)
     if numbers is not None:
         mine = numbers[worker::workers] or [numbers[worker % len(numbers)]] if numbers else ["-1"]

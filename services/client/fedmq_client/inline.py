@@ -17,9 +17,7 @@ class InlinePool:
         self._cancelled: set[str] = set()
         self._closed = False
 
-    def submit(
-        self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone
-    ) -> None:
+    def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Run the job now. Timeouts are told to the trainer, and not enforced."""
         if self._closed:
             raise ConfigError("the pool is closed")

@@ -69,9 +69,7 @@ def load(folder: Path | str) -> Package:
     if not folder.is_dir():
         raise PackageError(f"there is no folder {folder}: give the folder that holds {MANIFEST}")
     if not path.is_file():
-        raise PackageError(
-            f"{folder} has no {MANIFEST}: write one with the line `trainer: trainer.py:MyTrainer`"
-        )
+        raise PackageError(f"{folder} has no {MANIFEST}: write one with the line `trainer: trainer.py:MyTrainer`")
     try:
         manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -85,8 +83,7 @@ def load(folder: Path | str) -> Package:
     entry_points = _entry_points(path, manifest.get("entry_points"))
     if trainer is None and "train" not in entry_points and "validate" not in entry_points:
         raise PackageError(
-            f"{path} names neither a trainer nor a train command: "
-            "add the line `trainer: trainer.py:MyTrainer`"
+            f"{path} names neither a trainer nor a train command: add the line `trainer: trainer.py:MyTrainer`"
         )
     if trainer is not None:
         _trainer_file(path, trainer)
@@ -123,11 +120,7 @@ def build(package: Package, client: Client) -> Trainer:
         return _Functions({key: found[key] for key in FUNCTIONS if callable(found.get(key))})
     cls = found.get(name)
     if not inspect.isclass(cls):
-        classes = [
-            key
-            for key, value in found.items()
-            if inspect.isclass(value) and hasattr(value, "train")
-        ]
+        classes = [key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "train")]
         hint = f"it has {', '.join(classes)}" if classes else "it has no class with a train method"
         raise PackageError(f"{file} has no class {name}, which {MANIFEST} names: {hint}")
     if not callable(getattr(cls, "train", None)):
@@ -154,9 +147,7 @@ def _entry_points(path: Path, value: Any) -> dict[str, str]:
     commands: dict[str, str] = {}
     for name, entry in value.items():
         if name not in ENTRY_POINTS:
-            raise PackageError(
-                f"{path}: unknown entry point {name!r}: known are {', '.join(ENTRY_POINTS)}"
-            )
+            raise PackageError(f"{path}: unknown entry point {name!r}: known are {', '.join(ENTRY_POINTS)}")
         command = entry.get("command") if isinstance(entry, dict) else entry
         if not isinstance(command, str) or not command.strip():
             raise PackageError(f"{path}: entry point {name} has no command: write {example}")
@@ -202,9 +193,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """The files that make up the package, by relative path with forward slashes."""
     files: dict[str, Path] = {}
     for root, folders, names in os.walk(folder):
-        folders[:] = [
-            name for name in folders if name not in ("__pycache__", "data") and name[0] != "."
-        ]
+        folders[:] = [name for name in folders if name not in ("__pycache__", "data") and name[0] != "."]
         for name in names:
             if name[0] != "." and not name.endswith(".pyc"):
                 path = Path(root, name)

@@ -15,9 +15,7 @@ from fedmq.errors import ConfigError
 Indices = NDArray[np.int64]
 
 
-def partition(
-    labels: ArrayLike, count: int, random_seed: int, dirichlet: float | None = None
-) -> list[Indices]:
+def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float | None = None) -> list[Indices]:
     """Indices of each of `count` parts, sorted; together they are 0 … len(labels) - 1, each once.
 
     - `dirichlet` None: a seeded shuffle, cut into parts whose sizes differ by at most one (IID).
@@ -34,9 +32,7 @@ def partition(
     if count < 1:
         raise ConfigError(f"a data set can't be split into {count} parts")
     if examples < count:
-        raise ConfigError(
-            f"{examples} examples can't be split into {count} parts: use fewer clients or more data"
-        )
+        raise ConfigError(f"{examples} examples can't be split into {count} parts: use fewer clients or more data")
     generator = np.random.default_rng([random_seed & 0xFFFFFFFFFFFFFFFF, count])
     if dirichlet is None:
         return [np.sort(part) for part in np.array_split(generator.permutation(examples), count)]
@@ -49,9 +45,7 @@ def partition(
     return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
 
 
-def _by_label(
-    labels: NDArray[Any], count: int, generator: np.random.Generator, alpha: float
-) -> list[list[int]]:
+def _by_label(labels: NDArray[Any], count: int, generator: np.random.Generator, alpha: float) -> list[list[int]]:
     parts: list[list[int]] = [[] for _ in range(count)]
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))

@@ -86,9 +86,7 @@ OnDone = Callable[[Result], None]
 class Pool(Protocol):
     """Runs jobs. Callbacks come on a thread of the pool's choice, in order, and must not block."""
 
-    def submit(
-        self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone
-    ) -> None:
+    def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Run the job when a worker is free.
 
         - `on_validation` is called at most once, before training starts, when `job.validate` is

@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,18 +17,13 @@ from typing import Any
 import numpy as np
 
 from fedmq import tensors
+from fedmq_client import checks
 from fedmq_client import package as packages
 from fedmq_client.pool import Blob, Job, Result, Validated
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
 
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
-MOST_EXAMPLES = 2**53 - 1
-"""What float64 counts exactly."""
-
-
-class Rubbish(Exception):
-    """A trainer returned what can't be used. The text says what, and what to return instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,7 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = running.result()
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled")
-    except Rubbish as error:
+    except checks.Rubbish as error:
         result = Result(job.id, "failed", reason=str(error))
     except (Exception, SystemExit) as error:
         reason = f"{running.step} raised {type(error).__name__}: {error}".strip(": ")
@@ -118,7 +112,7 @@ class _Running:
         if job.kind == "init":
             return self._init(trainer)
         if job.model is None:
-            raise Rubbish(f"a {job.kind} job needs a model")
+            raise checks.Rubbish(f"a {job.kind} job needs a model")
         self.step = "reading the model"
         model, meta = self.trainers.model(job.model)
         state = {} if job.state is None else tensors.decode(_read(job.state))[0]
@@ -133,12 +127,12 @@ class _Running:
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
         if make is None:
-            raise Rubbish(
+            raise checks.Rubbish(
                 "the trainer has no init(): write one that returns the first weights, or start from a seed model"
             )
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
-            raise Rubbish(f"init returned {_kind(weights)}: return a dict of named numpy arrays")
+            raise checks.Rubbish(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
         roles = getattr(trainer, "roles", {})
         meta = {"roles": dict(roles() if callable(roles) else roles)}
         weights = {name: np.asarray(value) for name, value in weights.items()}
@@ -148,7 +142,7 @@ class _Running:
 
     def _validate_only(self, trainer: Trainer, model: Weights, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
-            raise Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
+            raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
         validated = self._validate(trainer, model, state)
         if validated is None:
             return Result(self.job.id, "abstained")
@@ -162,12 +156,12 @@ class _Running:
         if answer is None:
             return None
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise Rubbish(f"validate returned {_kind(answer)}: return examples, metrics or None")
+            raise checks.Rubbish(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
         examples, metrics = answer
         return Validated(
             self.job.id,
-            _examples("validate", examples),
-            _metrics("validate", metrics),
+            checks.examples("validate", examples),
+            checks.metrics("validate", metrics),
             self.seconds["validate"],
         )
 
@@ -177,15 +171,15 @@ class _Running:
         if answer is None:
             return Result(self.job.id, "abstained")
         if not isinstance(answer, tuple) or len(answer) != 3:
-            raise Rubbish(f"train returned {_kind(answer)}: return weights, examples, metrics or None")
+            raise checks.Rubbish(f"train returned {checks.kind(answer)}: return weights, examples, metrics or None")
         weights, examples, metrics = answer
-        new = _weights(weights, model)
-        examples = _examples("train", examples)
-        metrics = _metrics("train", metrics)
+        new = checks.weights(weights, model)
+        examples = checks.examples("train", examples)
+        metrics = checks.metrics("train", metrics)
         update = tensors.encode(tensors.delta(new, model), meta)
         kept: Blob | None = None
         if task.state:
-            kept = self._store(tensors.encode(_state(task.state), {}), ".state")
+            kept = self._store(tensors.encode(checks.state(task.state), {}), ".state")
         return Result(self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept)
 
     def _task(self, state: Weights) -> Task:
@@ -199,7 +193,7 @@ class _Running:
             timeout=self.ends - time.monotonic(),
             config=job.config,
             state=_own(state),
-            progress=lambda fraction, metrics: self.hooks.progress(fraction, _metrics("report", metrics)),
+            progress=lambda fraction, metrics: self.hooks.progress(fraction, checks.metrics("report", metrics)),
             is_cancelled=self.hooks.cancelled,
         )
 
@@ -238,82 +232,6 @@ def _read(blob: Blob) -> bytes | memoryview:
 
 def _own(weights: Weights) -> Weights:
     return {name: value.copy() for name, value in weights.items()}
-
-
-def _weights(weights: Any, model: Weights) -> Weights:
-    if not isinstance(weights, Mapping):
-        raise Rubbish(
-            f"train returned {_kind(weights)} as weights: return a dict of arrays with the names that it received"
-        )
-    for what, names in (
-        ("lack tensors of the model", [name for name in model if name not in weights]),
-        ("have tensors that the model has not", [name for name in weights if name not in model]),
-    ):
-        if names:
-            raise Rubbish(f"the weights that train returned {what}: {_some(names)}")
-    new = {name: np.asarray(weights[name]) for name in model}
-    wrong = [
-        f"{name} is {new[name].shape}, not {old.shape}" for name, old in model.items() if new[name].shape != old.shape
-    ]
-    if wrong:
-        raise Rubbish(f"the weights that train returned have wrong shapes: {_some(wrong)}")
-    wrong = [
-        f"{name} is {new[name].dtype}, not {old.dtype}"
-        for name, old in model.items()
-        if new[name].dtype != old.dtype and not np.can_cast(new[name].dtype, old.dtype, casting="same_kind")
-    ]
-    if wrong:
-        raise Rubbish(f"the weights that train returned have wrong types: {_some(wrong)}")
-    with np.errstate(over="ignore"):
-        return {name: value.astype(model[name].dtype, copy=False) for name, value in new.items()}
-
-
-def _state(state: Weights) -> Weights:
-    arrays = {name: np.asarray(value) for name, value in state.items()}
-    wrong = [str(name) for name, value in arrays.items() if value.dtype == object]
-    if wrong:
-        raise Rubbish(f"task.state must hold numpy arrays; these are not: {_some(wrong)}")
-    return arrays
-
-
-def _examples(step: str, examples: Any) -> int:
-    if isinstance(examples, bool) or not isinstance(examples, Integral) or not 0 <= int(examples) <= MOST_EXAMPLES:
-        raise Rubbish(f"{step} returned {examples!r:.50} as examples: return an int of 0 or more")
-    return int(examples)
-
-
-def _metrics(step: str, metrics: Any) -> dict[str, Any]:
-    if not isinstance(metrics, Mapping):
-        raise Rubbish(f"{step} returned {_kind(metrics)} as metrics: return a dict of numbers")
-    return {str(name): plain(value, f"metric {name!r}") for name, value in metrics.items()}
-
-
-def plain(value: Any, what: str) -> Any:
-    """`value` in the types that a message can hold: numpy's become Python's. Raises Rubbish."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.tolist()
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise Rubbish(f"{what} is an int that 64 bits can't hold")
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): plain(item, what) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, what) for item in value]
-    if hasattr(value, "__float__"):
-        return float(value)
-    raise Rubbish(f"{what} is {_kind(value)}: use numbers, strings or lists")
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _some(names: list[Any]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(str(name) for name in names[:3]) + more
 
 
 def _format(error: BaseException) -> str:

@@ -1,0 +1,28 @@
+"""Writes an untrained model, to start a session from.
+
+    python examples/mnist/init_model.py MODEL.safetensors [RANDOM_SEED]
+
+`fedmq sandbox` makes one by itself; this is for a seed model that is given to a running alliance.
+"""
+
+import sys
+from pathlib import Path
+
+from fedmq import tensors
+from fedmq_client import Client, KerasTrainer, package
+
+PACKAGE = Path(__file__).parent / "client"
+
+
+def write(path: Path, random_seed: int) -> None:
+    """Write weights drawn from `random_seed`, with their roles."""
+    client = Client(name="init", random_seed=random_seed)
+    trainer = package.build(package.load(PACKAGE), client)
+    assert isinstance(trainer, KerasTrainer)
+    path.write_bytes(tensors.encode(trainer.init(), {"roles": trainer.roles()}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    write(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else 0)

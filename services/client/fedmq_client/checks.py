@@ -1,0 +1,98 @@
+"""What a trainer returns, checked: each fault is named, with what to return instead."""
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from fedmq_client.trainer import Weights
+
+MOST_EXAMPLES = 2**53 - 1
+"""What float64 counts exactly."""
+
+
+class Rubbish(Exception):
+    """A trainer returned what can't be used. The text says what, and what to return instead."""
+
+
+def weights(found: Any, model: Weights) -> Weights:
+    """`found` as arrays in the model's dtypes; a wider float is rounded.
+
+    Raises Rubbish, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass:
+    the combiner rejects them, so that the reason is on record.
+    """
+    if not isinstance(found, Mapping):
+        raise Rubbish(
+            f"train returned {kind(found)} as weights: return a dict of arrays with the names that it received"
+        )
+    missing = [name for name in model if name not in found]
+    unknown = [name for name in found if name not in model]
+    if missing or unknown:
+        lacks = [f"lack {_some(missing)}"] if missing else []
+        has = [f"have {_some(unknown)}, which the model has not"] if unknown else []
+        raise Rubbish(f"the weights that train returned {' and '.join(lacks + has)}")
+    new = {name: np.asarray(found[name]) for name in model}
+    wrong = []
+    for name, old in model.items():
+        value = new[name]
+        if value.shape != old.shape:
+            wrong.append(f"{name} has shape {value.shape} and not {old.shape}")
+        elif not np.can_cast(value.dtype, old.dtype, casting="same_kind"):
+            wrong.append(f"{name} is {value.dtype} and not {old.dtype}")
+    if wrong:
+        raise Rubbish(f"the weights that train returned do not fit the model: {_some(wrong)}")
+    with np.errstate(over="ignore"):
+        return {name: value.astype(model[name].dtype, copy=False) for name, value in new.items()}
+
+
+def state(found: Weights) -> Weights:
+    """`task.state` as arrays. Raises Rubbish for what is none."""
+    arrays = {name: np.asarray(value) for name, value in found.items()}
+    wrong = [name for name, value in arrays.items() if value.dtype == object]
+    if wrong:
+        raise Rubbish(f"task.state must hold numpy arrays; these are none: {_some(wrong)}")
+    return arrays
+
+
+def examples(step: str, found: Any) -> int:
+    """The number of examples. Raises Rubbish unless it is an int from 0 to MOST_EXAMPLES."""
+    whole = isinstance(found, Integral) and not isinstance(found, bool)
+    if not whole or not 0 <= int(found) <= MOST_EXAMPLES:
+        raise Rubbish(f"{step} returned {found!r:.50} as examples: return an int of 0 or more")
+    return int(found)
+
+
+def metrics(step: str, found: Any) -> dict[str, Any]:
+    """Metrics in the types that a message can hold. Raises Rubbish for others."""
+    if not isinstance(found, Mapping):
+        raise Rubbish(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
+    return {str(name): _plain(value, f"metric {name!r}") for name, value in found.items()}
+
+
+def kind(value: Any) -> str:
+    """What to call a value in a message."""
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _plain(value: Any, what: str) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise Rubbish(f"{what} is an int that 64 bits can't hold")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, what) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, what) for item in value]
+    if hasattr(value, "__float__"):
+        return float(value)
+    raise Rubbish(f"{what} is {kind(value)}: use numbers, strings or lists")
+
+
+def _some(names: list[Any]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(str(name) for name in names[:3]) + more

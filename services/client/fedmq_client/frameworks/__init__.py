@@ -1,0 +1,1 @@
+"""Trainers for machine learning frameworks. Each module imports its framework; nothing else does."""

@@ -1,0 +1,164 @@
+"""KerasTrainer: a trainer from a compiled Keras model and data.
+
+class MyTrainer(KerasTrainer):
+    def model(self):
+        model = keras.Sequential([...])
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def data(self, client):
+        return x, y
+"""
+
+import difflib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq.errors import ConfigError
+from fedmq_client.frameworks import warm_keras
+from fedmq_client.frameworks.warm_keras import WarmModel
+from fedmq_client.trainer import Client, Task, Weights
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """What a session's configuration can set."""
+
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float | None = None
+    """None: as in `model.compile`."""
+    proximal_mu: float = 0.0
+    """FedProx (Li et al. 2020): how strongly weights are held to those received; 0 is FedAvg."""
+
+
+class KerasTrainer:
+    """Trains and validates a Keras model; a subclass writes `model` and `data`.
+
+    A session may configure `epochs` (1), `batch_size` (32), `learning_rate` (as compiled) and
+    `proximal_mu` (0); any other key that is not in `config_keys` is an error. Metrics are those
+    that the model was compiled with, and `loss`; training tells those of its last epoch. Examples
+    are shuffled by `task.seed`. The same task gives the same weights on the same machine with the
+    same number of threads. Tensors are named by position, as in `0003/kernel`.
+    """
+
+    config_keys: ClassVar[tuple[str, ...]] = ()
+    """Further keys of the configuration, which a subclass reads from `task.config` itself."""
+
+    _warm: ClassVar[dict[tuple[type, bool], WarmModel]] = {}
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._data: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    def model(self) -> Any:
+        """A compiled model, the same for every client: it is built once a process and shared."""
+        raise NotImplementedError("write model(self) and return a compiled Keras model")
+
+    def data(self, client: Client) -> tuple[Any, Any]:
+        """Inputs and targets of this client, arrays of equal length; called once and kept."""
+        raise NotImplementedError("write data(self, client) and return x, y")
+
+    def init(self) -> Weights:
+        """New weights, drawn from `client.random_seed`."""
+        return warm_keras.weights_of(self._new_model(self.client.random_seed))
+
+    def roles(self) -> dict[str, str]:
+        """The role of each tensor, by name."""
+        return warm_keras.roles_of(self._new_model(0))
+
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
+        """Train for some epochs; abstains without data. Raises ConfigError for a bad key or value,
+        or if the weights are of another model."""
+        config = _read(task.config, self.config_keys)
+        x, y = self._examples()
+        if len(x) == 0:
+            return None
+        warm = self._warm_model(config.proximal_mu > 0)
+        warm.start(weights, task.seed, config.learning_rate, config.proximal_mu)
+        orders = np.random.default_rng(task.seed)
+        watch = _watch(task, config.epochs * -(-len(x) // config.batch_size))
+        logs: dict[str, float] = {}
+        for _ in range(config.epochs):
+            order = orders.permutation(len(x))
+            history = warm.model.fit(
+                x[order],
+                y[order],
+                batch_size=config.batch_size,
+                shuffle=False,
+                verbose=0,
+                callbacks=[watch],
+            )
+            logs = {name: float(values[-1]) for name, values in history.history.items()}
+        return warm_keras.weights_of(warm.model), len(x), logs
+
+    def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
+        """Score the weights on this client's data; abstains without any."""
+        x, y = self._examples()
+        if len(x) == 0:
+            return None
+        warm = self._warm_model(False)
+        warm.load(weights)
+        watch = _watch(task, -(-len(x) // EVALUATION_BATCH))
+        logs = warm.model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True, callbacks=[watch])
+        return len(x), {name: float(value) for name, value in logs.items()}
+
+    def _examples(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self._data is None:
+            x, y = self.data(self.client)
+            self._data = np.asarray(x), np.asarray(y)
+            if len(self._data[0]) != len(self._data[1]):
+                raise ConfigError(f"data() returned {len(self._data[0])} inputs and {len(self._data[1])} targets")
+        return self._data
+
+    def _warm_model(self, proximal: bool) -> WarmModel:
+        key = (type(self), proximal)
+        if key not in self._warm:
+            self._warm[key] = WarmModel(self._new_model(0), proximal)
+        return self._warm[key]
+
+    def _new_model(self, seed: int) -> Any:
+        warm_keras.set_seed(seed)
+        return warm_keras.built(self.model(), lambda: self._examples()[0][:1])
+
+
+def _watch(task: Task, batches: int) -> Any:
+    """A callback that tells progress, and ends a task that is cancelled, after each batch."""
+    done = itertools.count(1)
+
+    def after_batch(batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        task.check()
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        task.report(next(done) / batches, **metrics)
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=after_batch, on_test_batch_end=after_batch)
+
+
+def _read(config: Mapping[str, Any], further: tuple[str, ...]) -> _Config:
+    known = tuple(_Config.__dataclass_fields__)
+    for key in config:
+        if key not in known + further:
+            near = difflib.get_close_matches(key, known + further, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"unknown configuration {key!r}: {hint}known are {', '.join(known + further)}")
+    read = _Config(**{key: value for key, value in config.items() if key in known})
+    for key in ("epochs", "batch_size"):
+        value = getattr(read, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{key} is {value!r}: give an int of 1 or more")
+    for key, lowest in (("learning_rate", "above 0"), ("proximal_mu", "of 0 or more")):
+        value = getattr(read, key)
+        if value is None and key == "learning_rate":
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or value < 0 or (value == 0 and lowest == "above 0"):
+            raise ConfigError(f"{key} is {value!r}: give a number {lowest}")
+    return read
