@@ -67,9 +67,12 @@ def test_wrong_names_are_listed_up_to_three() -> None:
     update = {name: array(1) for name in ("a", "p", "q", "r", "s")}
     with pytest.raises(InvalidUpdate) as refused:
         check(update, spec_of(MODEL))
-    assert refused.value.reason == (
-        "the update lacks 'b', 'n' and has the unknown 'p', 'q', 'r' and 1 more"
-    )
+    assert refused.value.reason == ("the update lacks 'b', 'n' and has the unknown 'p', 'q', 'r' and 1 more")
+
+
+def test_a_name_too_many_is_refused() -> None:
+    with pytest.raises(InvalidUpdate, match="^the update has the unknown 'z'$"):
+        check(delta(MODEL, MODEL) | {"z": array(1)}, spec_of(MODEL))
 
 
 def test_wrong_shapes_and_dtypes_are_listed() -> None:

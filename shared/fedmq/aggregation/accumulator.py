@@ -261,18 +261,18 @@ class Accumulator:
 
     def _refuse_faults(self, largest: Floats) -> None:
         # NaN fails every comparison.
-        if (largest <= self._limits).all():
+        fine = largest <= self._limits
+        if fine.all():
             return
-        for name, value, limit in zip(self._order.names, largest, self._limits, strict=True):
-            if math.isnan(value):
-                raise InvalidUpdate(f"tensor {name!r} holds NaN")
-            if value <= limit:
-                continue
-            if math.isinf(value):
-                raise InvalidUpdate(f"tensor {name!r} holds infinity")
-            if limit == 0:
-                raise InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
-            raise InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
+        first = int(np.argmin(fine))
+        name, value, limit = self._order.names[first], largest[first], self._limits[first]
+        if math.isnan(value):
+            raise InvalidUpdate(f"tensor {name!r} holds NaN")
+        if math.isinf(value):
+            raise InvalidUpdate(f"tensor {name!r} holds infinity")
+        if limit == 0:
+            raise InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
+        raise InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
 
     def _whole(self) -> None:
         if self._torn:
