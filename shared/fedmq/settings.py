@@ -1,0 +1,306 @@
+"""Settings: environment variables and a `.env` file in the current folder, checked once, when a process starts.
+
+One frozen class for each role. A field's alias is its variable, its description says meaning and unit. FEDn's names
+are kept, so that an existing `.env` works unchanged; an empty value counts as unset, and the environment wins over the
+file. Secrets are `SecretStr`, which no repr shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fedmq.errors import ConfigError
+from fedmq_schemas.messages import Name, TaskName, Weight
+
+_LOG = logging.getLogger(__name__)
+
+# Clearer than pydantic's words.
+_WORDS = {
+    "string_pattern_mismatch": "does not have the right form",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+}
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _pairs(value: Any) -> Any:
+    """`site=north,kind=mri` as a dict."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError("write it as name=value,name=value")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+def _items(value: Any) -> Any:
+    """`train,validate` as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Tasks = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
+
+
+class Settings(BaseSettings):
+    """Base of the roles' settings. Make one with `load`, which also takes values by field name, as options do."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def load(cls, **options: Any) -> Self:
+        """Options that are not None, else the environment, else `.env`, else the defaults.
+
+        Raises one `ConfigError` that names every bad value with its remedy. Logs a warning for each unknown `FEDN_*`
+        variable.
+        """
+        for words in unknown_variables():
+            _LOG.warning("%s", words)
+        try:
+            return cls(**{name: value for name, value in options.items() if value is not None})
+        except ValidationError as error:
+            raise ConfigError("\n".join(_complaints(cls, error))) from None
+
+
+class AllianceSettings(Settings):
+    """What every role needs: which alliance, and where its broker is."""
+
+    alliance: Name = Field(
+        "fedmq", alias="ALLIANCE_UID", description="the alliance; begins all queue names: letters, digits, - and _"
+    )
+    amqp_url: SecretStr = Field(
+        SecretStr("amqp://guest:guest@localhost:5672/"),
+        alias="FEDN_AMQP_URL",
+        description="the broker: amqp[s]://user:password@host:port/vhost",
+    )
+    presence: float = Field(
+        10.0,
+        alias="FEDN_PRESENCE",
+        gt=0,
+        le=3600,
+        description="seconds between signs of life; after three silent periods a peer has vanished",
+    )
+    state_dir: Path = Field(Path(".fedmq"), alias="FEDN_STATE_DIR", description="folder of this process's own state")
+    log_level: str = Field("info", alias="FEDN_LOG_LEVEL", description="debug, info, warning or error")
+    health_port: Port | None = Field(
+        None, alias="FEDN_HEALTH_PORT", description="port of /health and /metrics; none: not served"
+    )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_amqp(cls, value: SecretStr) -> SecretStr:
+        if not re.match(r"amqps?://[^/]", value.get_secret_value()):
+            raise ValueError("must begin with amqp:// or amqps:// and name a host")
+        return value
+
+
+class BlobSettings(Settings):
+    """Where the S3 server is: MinIO or any other."""
+
+    minio_host: str = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
+    minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="its port")
+    minio_tls: bool = Field(False, alias="FEDN_MINIO_TLS", description="whether it speaks https")
+    minio_access_key: str = Field("minioadmin", alias="FEDN_MINIO_ACCESS_KEY", description="account at the S3 server")
+    minio_secret_key: SecretStr = Field(
+        SecretStr("minioadmin"), alias="FEDN_MINIO_SECRET_KEY", description="its password"
+    )
+    minio_region: str = Field("us-east-1", alias="FEDN_MINIO_REGION", description="region that requests are signed for")
+    minio_bucket_prefix: str = Field(
+        "",
+        alias="FEDN_MINIO_BUCKET_PREFIX",
+        pattern=r"^([a-z0-9][a-z0-9.-]{0,40})?$",
+        description="begins the bucket names 'models' and 'updates'",
+    )
+    minio_public_url: str | None = Field(
+        None,
+        alias="FEDN_MINIO_PUBLIC_URL",
+        pattern=r"^https?://[^/?#@]+/?$",
+        description="http[s]://host[:port] where clients reach the S3 server; none: as this process does",
+    )
+
+
+class RecordSettings(Settings):
+    """Where MongoDB is."""
+
+    mongo_host: str = Field(
+        "localhost", alias="FEDN_MONGO_HOST", description="host of MongoDB, or host:port,host:port of a replica set"
+    )
+    mongo_port: Port = Field(27017, alias="FEDN_MONGO_PORT", description="its port, where the host does not say")
+    mongo_user: str | None = Field(None, alias="FEDN_MONGO_USER", description="account; none: no authentication")
+    mongo_password: SecretStr | None = Field(None, alias="FEDN_MONGO_PASSWORD", description="its password")
+
+
+class ControlSettings(Settings):
+    """Where the reducer's REST API is, and what opens it."""
+
+    reducer_host: str = Field("localhost", alias="FEDN_REDUCER_HOST", description="host where others reach the reducer")
+    reducer_port: Port = Field(8090, alias="FEDN_REDUCER_PORT", description="port of its page and REST API")
+    admin_token: SecretStr | None = Field(
+        None, alias="FEDN_ADMIN_TOKEN", description="token that changes need; none: anybody who reaches it may"
+    )
+
+
+class ReducerSettings(AllianceSettings, BlobSettings, RecordSettings, ControlSettings):
+    """The reducer's."""
+
+    reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
+    reducer_tls_cert: Path | None = Field(None, alias="FEDN_REDUCER_TLS_CERT", description="PEM file: serve https")
+    reducer_tls_key: Path | None = Field(None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of its key")
+    partitions: int | None = Field(
+        None,
+        alias="FEDN_PARTITIONS",
+        ge=1,
+        description="number of parts that a common data set is cut into; none: as many as there are clients",
+    )
+
+
+class CombinerSettings(AllianceSettings, BlobSettings):
+    """A combiner's."""
+
+    combiner_name: Name | None = Field(
+        None,
+        alias="FEDN_COMBINER_NAME",
+        description="id of the combiner; none: drawn once and kept in its state folder",
+    )
+
+
+class ClientSettings(AllianceSettings):
+    """A client's."""
+
+    client_name: Name | None = Field(
+        None, alias="FEDN_CLIENT_NAME", description="id of the client; none: drawn once and kept in its state folder"
+    )
+    client_name_base: Name = Field("client", alias="CLIENT_NAME_BASE", description="begins the name that is drawn")
+    client_labels: Labels = Field(
+        default_factory=dict, alias="FEDN_CLIENT_LABELS", description="what others may know of it: site=north,kind=mri"
+    )
+    client_tasks: Tasks = Field(
+        ("train", "validate"),
+        alias="FEDN_CLIENT_TASKS",
+        description="what it does: train,validate; an evaluator: validate",
+    )
+    client_device: str = Field(
+        "auto", alias="FEDN_CLIENT_DEVICE", pattern=r"^(auto|cpu|\d+(,\d+)*)$", description="auto, cpu, 0, or 0,1"
+    )
+    client_weight: Weight = Field(
+        1, alias="FEDN_CLIENT_WEIGHT", description="announced number of examples; scales the first round's sums"
+    )
+    data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
+    package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
+    dirichlet: float | None = Field(
+        None,
+        alias="FEDN_DIRICHLET",
+        gt=0,
+        description="label skew of the parts of a common data set, smaller is more; none: equal parts",
+    )
+
+
+class DashboardSettings(AllianceSettings, RecordSettings, ControlSettings):
+    """The dashboard's."""
+
+    dashboard_host: str = Field("localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach it")
+    dashboard_port: Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="its port")
+    dashboard_bind: str = Field("127.0.0.1", alias="FEDN_DASHBOARD_BIND", description="address that it listens on")
+
+
+ROLES: Mapping[str, type[Settings]] = {
+    "reducer": ReducerSettings,
+    "combiner": CombinerSettings,
+    "client": ClientSettings,
+    "dashboard": DashboardSettings,
+    "control": ControlSettings,
+}
+
+# Read by the compose files, not by a process of ours.
+COMPOSE: Mapping[str, str] = {
+    "EXAMPLE": "which example's clients compose starts",
+    "FEDN_ME_USERNAME": "account of the Mongo Express page",
+    "FEDN_ME_PASSWORD": "its password",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable, for people. `default` is empty where there is none, and `***` for a secret."""
+
+    name: str
+    default: str
+    description: str
+    roles: tuple[str, ...]
+
+
+def variables() -> list[Variable]:
+    """Every variable that means something, in order of its name."""
+    found = [Variable(name, "", description, ("compose",)) for name, description in COMPOSE.items()]
+    fields = {
+        str(field.alias): (field, tuple(role for role, cls in ROLES.items() if name in cls.model_fields))
+        for cls in ROLES.values()
+        for name, field in cls.model_fields.items()
+    }
+    for name, (field, roles) in fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default is None else "***" if isinstance(default, SecretStr) else _shown(default)
+        found.append(Variable(name, shown, field.description or "", roles))
+    return sorted(found, key=lambda variable: variable.name)
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> list[str]:
+    """A sentence for each set `FEDN_*` variable that nothing reads, with the name that was perhaps meant."""
+    given = {*(os.environ if environ is None else environ), *dotenv_values(env_file)}
+    known = [variable.name for variable in variables()]
+    sentences = []
+    for name in sorted(given - set(known)):
+        if name.startswith("FEDN_"):
+            near = get_close_matches(name, known, n=1)
+            sentences.append(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
+    return sentences
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={text}" for name, text in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _complaints(cls: type[Settings], error: ValidationError) -> Iterator[str]:
+    """A line for each bad value: variable, value (never a secret's), what is wrong, and the remedy."""
+    fields = {**{str(field.alias): field for field in cls.model_fields.values()}, **cls.model_fields}
+    for fault in error.errors(include_url=False):
+        field = fields.get(str(fault["loc"][0])) if fault["loc"] else None
+        words = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        if field is None:
+            yield words
+            continue
+        secret = "SecretStr" in str(field.annotation)
+        value = "" if secret else f"={fault['input']}"
+        default = field.get_default(call_default_factory=True)
+        known = "" if secret or not _shown(default) or default is None else f"; default: {_shown(default)}"
+        yield f"{field.alias}{value} {words} ({field.description}{known})"
