@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmq.aggregation import (
@@ -78,7 +78,6 @@ def test_any_order_gives_the_same_partial(both: tuple[list[Update], list[Update]
 
 
 @given(st.lists(updates(), max_size=8), st.data())
-@settings(deadline=None)
 def test_any_tree_of_combiners_gives_the_same_partial(these: list[Update], data: st.DataObject) -> None:
     assert in_a_tree(data.draw(st.permutations(these)), data) == folded(these)
 
