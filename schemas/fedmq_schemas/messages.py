@@ -186,6 +186,7 @@ class Task(Body):
 
     kind = "task"
     plan: PlanKey
+    client: Name
     model: BlobRef
     model_url: str = ""
     upload_key: str = ""

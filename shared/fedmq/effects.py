@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fedmq.errors import FedMQError
 from fedmq_schemas.messages import Body, Envelope
@@ -126,15 +126,8 @@ class Reject(Effect):
 
 
 @dataclass(frozen=True, slots=True)
-class Requeue(Effect):
-    """Back to the inbox: somebody else is to handle them."""
-
-    tags: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Resubscribe(Effect):
-    """Gives up the place as active consumer of the own inbox and queues for it again."""
+    """Gives all unsettled messages back, with the place as active consumer of the inbox, and queues for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +157,17 @@ class Perform(Effect):
     """Base of effects that a role's own performers carry out (stores, folding, training).
 
     `reports`: whether the core is told `Done`. `heavy`: whether it may take long and runs off the actor's thread.
+    `independent`: later effects of its group neither wait for it nor fall with it. `lane`: effects of one lane are
+    performed one at a time, in the order in which their groups asked for them, tries again included.
     """
 
-    reports = False
-    heavy = False
+    reports: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
+    lane: ClassVar[str | None] = None
+
+    @property
+    def heavy(self) -> bool:
+        return False
 
 
 class Core(Protocol):

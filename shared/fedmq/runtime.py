@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,8 +49,9 @@ class Actor:
     """A core at work.
 
     `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `prepare`: for a
-    body's type, a last change before it is encoded (presigned URLs). `observe` is told every step (simulation, replay).
-    `new_id` gives message ids; simulation passes a seeded one.
+    body's type, a last change before it is encoded (presigned URLs). `offload`: performers talk to servers, so all of
+    them run off the actor's thread. `observe` is told every step. `new_id` gives message ids; simulation passes a seeded
+    one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Actor:
         prepare: Mapping[type[Body], Prepare] | None = None,
         prefetch: int = 1000,
         declare_inbox: bool = True,
+        offload: bool = False,
         observe: Observe | None = None,
     ) -> None:
         self.name = name
@@ -79,12 +82,15 @@ class Actor:
         self._prepare = dict(prepare or {})
         self._prefetch = prefetch
         self._declare_inbox = declare_inbox
+        self._offload = offload
         self._observe = observe
+        self._lanes: dict[str, deque[tuple[effects.Perform, Group]]] = {}
         self._timers: dict[str, Timer] = {}
         self._closed = False
         self._in_flight = 0
+        self._unsettled: set[int] = set()
         self._event_exchange = topology.exchange("event")
-        connection.on_reconnect = lambda: self.tell(effects.Reconnected())
+        connection.on_reconnect = self._reconnected
 
     def start(self) -> None:
         """Declares and consumes the inbox, then tells the core `Started`."""
@@ -92,6 +98,10 @@ class Actor:
             self._connection.declare(self._inbox)
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
         self.tell(effects.Started())
+
+    def _reconnected(self) -> None:
+        self._unsettled.clear()
+        self.tell(effects.Reconnected())
 
     def tell(self, event: CoreEvent, cause: str | None = None) -> None:
         """Hands an event to the core and carries out what it answers; from the scheduler's thread only."""
@@ -103,7 +113,7 @@ class Actor:
         except Exception as error:  # a bug in a core must not stop the service
             self._report_bug(f"handling {type(event).__name__}", error)
             if isinstance(event, effects.Received):
-                self._connection.reject(event.tag, f"internal error: {error!r}")
+                self.refuse(event.tag, f"internal error: {error!r}")
             return
         if self._observe is not None:
             self._observe(event, answer)
@@ -140,6 +150,7 @@ class Actor:
     def _deliver(self, delivery: Delivery) -> None:
         if self._closed:
             return
+        self._unsettled.add(delivery.tag)
         try:
             message = codec.decode(
                 delivery.body,
@@ -168,6 +179,7 @@ class Actor:
         self._emit(
             effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}), None
         )
+        self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
 
     def _advance(self, group: Group) -> None:
@@ -180,10 +192,8 @@ class Actor:
                 return
             group.effects.pop()
             if isinstance(effect, effects.Perform):
-                if effect.heavy:
-                    self._perform_apart(effect, group)
-                    return
-                if not self._perform_here(effect, group):
+                own = Group((), group.cause) if effect.independent else group
+                if not self._start(effect, own) and own is group:
                     return
             else:
                 try:
@@ -198,14 +208,15 @@ class Actor:
             case effects.Emit():
                 self._emit(effect, group.cause)
             case effects.Ack(tags):
+                self._unsettled.difference_update(tags)
                 self._connection.ack(list(tags))
             case effects.Reject(tag, reason):
                 self.refuse(tag, reason)
-            case effects.Requeue(tags):
-                for tag in tags:
-                    self._connection.requeue(tag)
             case effects.Resubscribe():
                 self._connection.cancel(self._inbox.name)
+                for tag in sorted(self._unsettled):
+                    self._connection.requeue(tag)
+                self._unsettled.clear()
                 self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
             case effects.Declare(queue):
                 self._connection.declare(queue)
@@ -284,53 +295,68 @@ class Actor:
         timer = self._scheduler.later(seconds, fire)
         self._timers[key] = timer
 
-    def _perform_here(self, effect: effects.Perform, group: Group, retry: float = FIRST_RETRY) -> bool:
-        """True if the group may go on at once."""
-        try:
-            result = self._performers[type(effect)](effect)
-        except Transient as error:
-            self._retry(effect, group, error, retry)
-            return False
-        except Exception as error:
-            self._fail(effect, self._own(effect, error), group)
-            return False
-        if effect.reports:
-            self.tell(effects.Done(effect, result), group.cause)
-        return True
+    def _start(self, effect: effects.Perform, group: Group) -> bool:
+        """Performs the effect when its lane is free; True if it is complete and the group may go on at once."""
+        lane = effect.lane
+        if lane is not None:
+            queue = self._lanes.setdefault(lane, deque())
+            queue.append((effect, group))
+            if len(queue) > 1:
+                group.waiting = True
+                return False
+        return self._perform(effect, group, FIRST_RETRY)
 
-    def _perform_apart(self, effect: effects.Perform, group: Group, retry: float = FIRST_RETRY) -> None:
-        group.waiting = True
-        self._in_flight += 1
+    def _perform(self, effect: effects.Perform, group: Group, wait: float) -> bool:
         performer = self._performers[type(effect)]
+        if effect.heavy or self._offload:
+            group.waiting = True
+            self._in_flight += 1
 
-        def done(result: Any, error: Exception | None) -> None:
-            group.waiting = False
-            self._in_flight -= 1
-            if self._closed:
-                return
-            if error is None:
-                if effect.reports:
-                    self.tell(effects.Done(effect, result), group.cause)
+            def done(result: Any, error: Exception | None) -> None:
+                self._in_flight -= 1
+                if not self._closed and self._performed(effect, group, result, error, wait):
+                    group.waiting = False
+                    self._advance(group)
+
+            self._scheduler.submit(lambda: performer(effect), done)
+            return False
+        try:
+            result, error = performer(effect), None
+        except Exception as caught:
+            result, error = None, caught
+        return self._performed(effect, group, result, error, wait)
+
+    def _performed(
+        self, effect: effects.Perform, group: Group, result: Any, error: Exception | None, wait: float
+    ) -> bool:
+        """True if the effect is complete and its group may go on."""
+        if isinstance(error, Transient):
+            self._retry_later(effect, group, error, wait)
+            return False
+        if error is not None:
+            self._fail(effect, self._own(effect, error), group)
+        elif effect.reports:
+            self.tell(effects.Done(effect, result), group.cause)
+        if effect.lane is not None:
+            self._leave_lane(effect.lane)
+        return error is None
+
+    def _leave_lane(self, lane: str) -> None:
+        queue = self._lanes[lane]
+        queue.popleft()
+        if queue:
+            effect, group = queue[0]
+            if self._perform(effect, group, FIRST_RETRY):
+                group.waiting = False
                 self._advance(group)
-            elif isinstance(error, Transient):
-                self._retry(effect, group, error, retry)
-            else:
-                self._fail(effect, self._own(effect, error), group)
 
-        self._scheduler.submit(lambda: performer(effect), done)
-
-    def _retry(self, effect: effects.Perform, group: Group, error: Transient, wait: float) -> None:
+    def _retry_later(self, effect: effects.Perform, group: Group, error: Transient, wait: float) -> None:
         log.warning("will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason})
         group.waiting = True
-        following = min(wait * 2, LAST_RETRY)
 
         def again() -> None:
-            if self._closed:
-                return
-            group.waiting = False
-            if effect.heavy:
-                self._perform_apart(effect, group, following)
-            elif self._perform_here(effect, group, following):
+            if not self._closed and self._perform(effect, group, min(wait * 2, LAST_RETRY)):
+                group.waiting = False
                 self._advance(group)
 
         self._scheduler.later(wait, again)

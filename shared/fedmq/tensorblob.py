@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -235,6 +235,20 @@ class Source:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def read_header(read: Callable[[int, int], bytes], size: int) -> tuple[Mapping[str, Tensor], Meta]:
+    """Tensors and metadata of a blob of `size` bytes of which only the header is read, by `read(offset, length)`.
+
+    Raises `InvalidUpdate` as `Source` does.
+    """
+    first = read(0, 1 << 16)
+    length = _header_length(first[:8], size)
+    text = first[8 : 8 + length]
+    if len(text) < length:
+        text += read(len(first), 8 + length - len(first))
+    layout = _parse(text, size)
+    return layout.tensors, json.loads(layout.meta)
 
 
 def _header_length(first: bytes, size: int) -> int:

@@ -63,7 +63,7 @@ def dead_exchange(exchange: str) -> str:
     return f"{exchange.rpartition('.')[0]}.dead"
 
 
-def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None) -> dict[str, object]:
+def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None) -> dict[str, str]:
     """The headers of a dead letter: why it was rejected, and the address and sender that it had."""
     return {
         "x-fedmq-reason": reason,

@@ -44,7 +44,7 @@ def names(model: Any) -> list[str]:
 def weights_of(model: Any) -> Weights:
     """Copies of the model's weights, by `names`."""
     return {
-        name: np.array(keras.ops.convert_to_numpy(variable))
+        name: np.array(variable.numpy())
         for name, variable in zip(names(model), model.weights, strict=True)
     }
 
@@ -149,4 +149,4 @@ class WarmModel:
 
 
 def _arrays(variables: Iterable[Any]) -> list[NDArray[Any]]:
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+    return [variable.numpy() for variable in variables]

@@ -1,0 +1,309 @@
+"""The sandbox: a whole alliance in one process, on the in-memory broker, files and SQLite.
+
+These are the real services. What makes it survive the process's death at any instant is what makes the distributed
+alliance survive: the records say what is decided, everybody says hello, and what is open is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmq import codec
+from fedmq.blobs.base import Blobs
+from fedmq.blobs.files import FileBlobs
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq.brokers.base import Delivery, Outgoing
+from fedmq.brokers.memory import MemoryBroker
+from fedmq.errors import ConfigError
+from fedmq.records.base import Records
+from fedmq.records.sqlite import SqliteRecords
+from fedmq.runtime import Actor
+from fedmq.scheduler import ThreadScheduler
+from fedmq_client.actor import client_actor
+from fedmq_client.inline import InlinePool
+from fedmq_client.package import load
+from fedmq_client.pool import Job, Pool, Result
+from fedmq_client.processes import ProcessPool
+from fedmq_client.store import FolderStore, MemoryStore, Store
+from fedmq_client.trainer import Client
+from fedmq_combiner.actor import combiner_actor
+from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.recorder import Recorder
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.topology import Topology, control_key
+
+EVALUATOR = "evaluator"
+PRESENCE = 5.0
+INLINE_PRESENCE = 3600.0
+INIT_TIMEOUT = 600.0
+LOOK_AGAIN = 0.01
+
+OnEvent = Callable[[Envelope, Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """`workers` 0: trainers run in this process. `state_dir` None: nothing is written, all of it is gone at the end."""
+
+    package: Path
+    clients: int = 5
+    combiners: int = 2
+    workers: int = 2
+    device: str = "auto"
+    dirichlet: float | None = None
+    state_dir: Path | None = None
+    fsync: bool = False
+    evaluator: bool = True
+    alliance: str = "sandbox"
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """A running alliance. Use it as a context manager, from one thread:
+
+        with Sandbox(options, policy) as sandbox:
+            session = sandbox.train()
+
+    `on_event` is told every event, on the sandbox's own thread.
+    """
+
+    options: SandboxOptions
+    policy: Policy
+    on_event: OnEvent | None = None
+    blobs: Blobs = field(init=False)
+    records: Records = field(init=False)
+    broker: MemoryBroker = field(init=False)
+    scheduler: ThreadScheduler = field(init=False)
+    topology: Topology = field(init=False)
+    session: str = field(init=False, default="")
+    _actors: list[Actor] = field(init=False, default_factory=list)
+    _pool: Pool = field(init=False)
+    _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
+    _done: bool = field(init=False, default=False)
+
+    def __enter__(self) -> Sandbox:
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        options = self.options
+        load(options.package)
+        self.topology = Topology(options.alliance)
+        self.scheduler = ThreadScheduler()
+        stack.callback(self.scheduler.close)
+        self.broker = MemoryBroker(self.scheduler)
+        if options.state_dir is None:
+            self.blobs, self.records = MemoryBlobs(), SqliteRecords(":memory:")
+        else:
+            stack.enter_context(_locked(options.state_dir))
+            self.blobs = FileBlobs(options.state_dir / "blobs", fsync=options.fsync)
+            self.records = SqliteRecords(options.state_dir / "records.db", fsync=options.fsync)
+        stack.callback(self.records.close)
+        self._pool = ProcessPool(options.workers, options.device) if options.workers else InlinePool()
+        stack.callback(self._pool.close)
+        self.session, self.policy = self._identity()
+
+    def _identity(self) -> tuple[str, Policy]:
+        """The session's id and random seed, the same whenever this state directory is opened."""
+        random_seed = self.policy.random_seed if self.policy.random_seed is not None else secrets.randbits(31)
+        chosen = {"session": f"s{secrets.token_hex(4)}", "random_seed": random_seed}
+        if self.options.state_dir is not None:
+            path = self.options.state_dir / "sandbox.json"
+            asked = {"clients": self.options.clients, "policy": self.policy.model_dump(mode="json", exclude={"random_seed"})}
+            if path.exists():
+                known = json.loads(path.read_text())
+                if known["asked"] != asked or self.policy.random_seed not in (None, known["random_seed"]):
+                    raise ConfigError(
+                        f"{self.options.state_dir} holds a session with other options: give the same ones to resume it, "
+                        "or another --state-dir"
+                    )
+                chosen = known
+            else:
+                replacement = path.with_suffix(".new")
+                replacement.write_text(json.dumps({**chosen, "asked": asked}))
+                os.replace(replacement, path)
+        return chosen["session"], self.policy.model_copy(update={"random_seed": chosen["random_seed"]})
+
+    # -- one session ------------------------------------------------------------------------------------------------
+
+    def train(self) -> dict[str, Any]:
+        """Runs the session to its end, wherever it was, and returns its record. Interrupted, it can be run again."""
+        document = self.records.get(tables.SESSIONS, self.session)
+        if document is not None and document["state"] in tables.ENDED:
+            return document
+        seed = self._seed()
+        self._start_services()
+        if document is None:
+            self._start_when_attached(self.policy.model_copy(update={"seed": seed}))
+        self.scheduler.run()
+        for actor in reversed(self._actors):
+            actor.stop()
+        ended = self.records.get(tables.SESSIONS, self.session)
+        assert ended is not None
+        return ended
+
+    def interrupt(self) -> None:
+        """Makes `train` return soon; safe from signal handlers."""
+        self.scheduler.stop()
+
+    def _seed(self) -> str:
+        """The id of the first model, made by the package's trainer unless the policy names one."""
+        if self.policy.seed is not None:
+            return self.policy.seed
+        finished = threading.Event()
+        results: list[Result] = []
+
+        def done(result: Result) -> None:
+            results.append(result)
+            finished.set()
+
+        job = Job(
+            id="init", client=self._client("init", ("train", "validate"), 0), package=self.options.package,
+            kind="init", config=self.policy.train, timeout=INIT_TIMEOUT, seed=self._random_seed,
+        )  # fmt: skip
+        self._pool.submit(job, lambda _: None, lambda *_: None, done)
+        finished.wait()
+        result = results[0]
+        if result.outcome != "done" or result.update is None:
+            raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
+        data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
+        name = f"seed-{hashlib.sha256(data).hexdigest()[:12]}"
+        self.blobs.put(f"models/{name}", data)
+        return name
+
+    @property
+    def _random_seed(self) -> int:
+        assert self.policy.random_seed is not None
+        return self.policy.random_seed
+
+    # -- services ---------------------------------------------------------------------------------------------------
+
+    def _start_services(self) -> None:
+        options, root = self.options, self.options.state_dir
+        presence = PRESENCE if options.workers else INLINE_PRESENCE
+        scratch = (root or Path(".")) / "scratch"
+        common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
+        self._observe()
+        recorder = Recorder(
+            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
+        )
+        recorder.start()
+        self._stack.callback(recorder.stop)
+        reducer = reducer_actor(
+            "sandbox", self.broker.connect("reducer"), blobs=self.blobs, records=self.records, scratch=scratch,
+            presence=presence, partitions=options.clients, **common,
+        )  # fmt: skip
+        self._run_actor(reducer)
+        for number in range(1, options.combiners + 1):
+            name = f"combiner{number}"
+            combiner = combiner_actor(
+                name, self.broker.connect(name), blobs=self.blobs, scratch=scratch / name, presence=presence, **common
+            )
+            self._run_actor(combiner)
+        for number in range(options.clients):
+            self._start_client(f"client{number + 1}", ("train", "validate"), number, common)
+        if options.evaluator:
+            self._start_client(EVALUATOR, ("validate",), 0, common)
+
+    def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
+        root = self.options.state_dir
+        store: Store = FolderStore(root / "clients" / name / "finished") if root else MemoryStore()
+        actor = client_actor(
+            self._client(name, tasks, number), Attach(tasks=tasks), self.options.package, self.broker.connect(name),
+            pool=self._pool, store=store, scratch=root / "clients" / name / "models" if root else None, **common,
+        )  # fmt: skip
+        self._run_actor(actor)
+
+    def _client(self, name: str, tasks: tuple[str, ...], ordinal: int) -> Client:
+        root = self.options.state_dir
+        return Client(
+            name=name,
+            ordinal=ordinal,
+            count=self.options.clients,
+            device=self.options.device,
+            state_dir=(root or Path(".")) / "clients" / name,
+            tasks=tasks,
+            random_seed=self._random_seed,
+            dirichlet=self.options.dirichlet,
+        )
+
+    def _run_actor(self, actor: Actor) -> None:
+        self._actors.append(actor)
+        self.scheduler.post(actor.start)
+
+    def _observe(self) -> None:
+        connection = self.broker.connect("observer")
+        queue = self.topology.observer("sandbox")
+
+        def deliver(delivery: Delivery) -> None:
+            connection.ack([delivery.tag])
+            message = codec.decode(
+                delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self.options.alliance
+            )
+            assert isinstance(message.body, Event)
+            if self.on_event is not None:
+                self.on_event(message.envelope, message.body)
+            if message.body.session == self.session and message.body.name in _ENDINGS:
+                self.scheduler.post(self.scheduler.stop)
+
+        def start() -> None:
+            connection.declare(queue)
+            connection.consume(queue.name, 0, deliver)
+
+        self.scheduler.post(start)
+
+    def _start_when_attached(self, policy: Policy) -> None:
+        """Publishes the start message once all clients are there, so that the first draw is among all of them."""
+        wanted = self.options.clients + self.options.evaluator
+        connection = self.broker.connect("sandbox")
+
+        def look() -> None:
+            if self.records.count(tables.CLIENTS, {"state": "present"}) < wanted:
+                self.scheduler.later(LOOK_AGAIN, look)
+                return
+            envelope = Envelope(
+                kind="start", id=self.session, alliance=self.options.alliance, sender="sandbox",
+                sent_at=self.scheduler.wall().timestamp(),
+            )  # fmt: skip
+            body = codec.encode(envelope, Start(policy=policy))
+            exchange = self.topology.exchange("control")
+            connection.publish(Outgoing(exchange, control_key("start"), body, envelope.id), lambda _: None)
+
+        self.scheduler.post(look)
+
+
+_ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """One sandbox at a time in a state directory. The lock goes with the process."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another sandbox is running in {state_dir}") from None
+        yield

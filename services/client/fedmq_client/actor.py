@@ -1,0 +1,50 @@
+"""A client at work: core, runner and mailbox joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmq.brokers.base import Connection
+from fedmq.runtime import Actor, Observe
+from fedmq.scheduler import Scheduler
+from fedmq_client.core import ClientCore
+from fedmq_client.pool import Pool
+from fedmq_client.runner import TaskRunner
+from fedmq_client.store import Store
+from fedmq_client.trainer import Client
+from fedmq_schemas.messages import Attach
+from fedmq_schemas.topology import Topology
+
+
+def client_actor(
+    client: Client,
+    attach: Attach,
+    package: Path,
+    connection: Connection,
+    scheduler: Scheduler,
+    topology: Topology,
+    *,
+    pool: Pool,
+    store: Store,
+    scratch: Path | None,
+    new_id: Callable[[], str],
+    observe: Observe | None = None,
+) -> Actor:
+    """Builds the actor; `start()` makes it attach. The mailbox is made by the reducer, and waited for."""
+    runner = TaskRunner(client, package, pool, store, scheduler, scratch)
+    actor = Actor(
+        client.name,
+        ClientCore(client.name, attach, store.load()),
+        connection,
+        scheduler,
+        topology,
+        inbox=topology.client(client.name),
+        new_id=new_id,
+        performers=runner.performers(),
+        prefetch=100,
+        declare_inbox=False,
+        observe=observe,
+    )
+    runner.tell = actor.post
+    return actor

@@ -1,0 +1,279 @@
+"""The client's decisions. Pure.
+
+A client asks for a combiner, says hello to it, and does one task after another. It trains once for a task: asked again,
+by whichever combiner, it sends again the update that it keeps until the round is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from fedmq.effects import (
+    Ack,
+    CancelTimer,
+    CoreEvent,
+    Done,
+    Effect,
+    Failed,
+    Fired,
+    Moment,
+    Publish,
+    Received,
+    Reconnected,
+    Reject,
+    Started,
+    StartTimer,
+    Stopping,
+)
+from fedmq_client.operations import (
+    Abandon,
+    Deliver,
+    Finished,
+    Forget,
+    Place,
+    Progressed,
+    TaskKey,
+    Validated,
+    Work,
+    Worked,
+    task_key,
+)
+from fedmq_schemas import messages, topology
+from fedmq_schemas.messages import Attach, BlobRef, Body, Task
+from fedmq_schemas.policy import weight_of
+
+ATTACH_AGAIN = 10.0
+ABANDON_AFTER = 5.0
+ASK_URL_AGAIN = 1.0
+
+
+class State(Enum):
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    LEAVING = "leaving"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ATTACHING: frozenset({State.ATTACHED, State.LEAVING}),
+    State.ATTACHED: frozenset({State.ATTACHED, State.ATTACHING, State.LEAVING}),
+    State.LEAVING: frozenset(),
+}
+
+
+class ClientCore:
+    """`attach` is what the client says of itself; `kept` the finished work of a life before this one."""
+
+    def __init__(self, name: str, attach: Attach, kept: Sequence[Finished] = ()) -> None:
+        self.name = name
+        self.state = State.ATTACHING
+        self.combiner: str | None = None
+        self._attach = attach
+        self._presence = 10.0
+        self._kept = {finished.key: finished for finished in kept}
+        self._validations: dict[TaskKey, messages.Validation] = {}
+        self._queue: dict[TaskKey, Task] = {}
+        self._task: Task | None = None
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        if self.state is State.LEAVING:
+            return ()
+        match event:
+            case Received():
+                return self._received(event)
+            case Worked(finished):
+                return self._worked(finished)
+            case Validated():
+                return self._validated(event)
+            case Progressed(key, fraction, metrics):
+                if self._task is None or task_key(self._task.plan) != key:
+                    return ()
+                body = messages.Progress(plan=self._task.plan, fraction=fraction, metrics=dict(metrics))
+                return [self._to_combiner(body, confirm=False)]
+            case Done(effect=Deliver() as delivery, result=BlobRef() as blob):
+                return [self._to_combiner(self._update(delivery, blob))]
+            case Failed(effect=Deliver() as delivery, error=error):
+                return self._not_delivered(delivery, error.reason)
+            case Fired(key):
+                return self._fired(key)
+            case Started():
+                return self._ask()
+            case Reconnected():
+                return self._ask() if self.combiner is None else self._hello()
+            case Stopping():
+                return self._leave()
+        return ()
+
+    # -- attaching --------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> list[Effect]:
+        key = topology.assignment_request_key(self.name)
+        return [Publish("assignment", key, self._attach), StartTimer("attach", ATTACH_AGAIN)]
+
+    def _hello(self) -> list[Effect]:
+        return [self._to_combiner(messages.ClientHello()), StartTimer("presence", self._presence)]
+
+    def _granted(self, grant: messages.Grant) -> list[Effect]:
+        is_new = grant.combiner != self.combiner
+        self.state, self.combiner, self._presence = State.ATTACHED, grant.combiner, grant.presence
+        effects: list[Effect] = [CancelTimer("attach"), Place(grant.ordinal, grant.count)]
+        return effects + self._hello() if is_new else effects
+
+    def _leave(self) -> list[Effect]:
+        effects: list[Effect] = []
+        if self.state is State.ATTACHED:
+            effects.append(self._to_combiner(messages.ClientPresence(leaving=True)))
+        if self._task is not None:
+            effects.append(Abandon(task_key(self._task.plan)))
+        self.state = State.LEAVING
+        return effects
+
+    def _fired(self, key: str) -> Sequence[Effect]:
+        if key == "attach":
+            return self._ask()
+        if key == "hello":
+            return self._hello()
+        if key == "presence":
+            return [self._to_combiner(messages.ClientPresence(), confirm=False), StartTimer("presence", self._presence)]
+        if self._task is not None and f"abandon:{self._task.plan}" == key:
+            return self._abandon()
+        return ()
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received) -> list[Effect]:
+        match event.body:
+            case Task() as task:
+                return [Ack((event.tag,)), *self._asked(task)]
+            case messages.Cancel() as cancel:
+                return [Ack((event.tag,)), *self._cancelled(cancel)]
+            case messages.Grant() as grant:
+                return [Ack((event.tag,)), *self._granted(grant)]
+            case messages.Wait(seconds=seconds):
+                return [Ack((event.tag,)), StartTimer("attach", seconds)]
+        return [Reject(event.tag, f"a client does not receive {event.body.kind} messages")]
+
+    def _asked(self, task: Task) -> list[Effect]:
+        key = task_key(task.plan)
+        effects = self._outdate(key)
+        if key in self._validations:
+            return [*effects, self._to_reducer(self._validations[key].model_copy(update={"plan": task.plan}))]
+        if key in self._kept:
+            return [*effects, *self._answer(task, self._kept[key])]
+        if self._task is not None and task_key(self._task.plan) == key:
+            self._task = task
+            return effects
+        self._queue[key] = task
+        return effects + self._next()
+
+    def _outdate(self, key: TaskKey) -> list[Effect]:
+        """A task of a round says that the rounds before it are over."""
+        if key.action != "train":
+            return []
+        old = [k for k in self._kept if k.session != key.session or k.round < key.round]
+        stale = [k for k in self._queue if k.action == "train" and (k.session != key.session or k.round < key.round)]
+        for outdated in stale:
+            del self._queue[outdated]
+        for outdated in old:
+            del self._kept[outdated]
+        effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old]
+        current = task_key(self._task.plan) if self._task is not None else None
+        if current is not None and current.action == "train" and current[:2] != key[:2]:
+            effects += self._abandon(start_next=False)
+        return effects
+
+    def _cancelled(self, cancel: messages.Cancel) -> list[Effect]:
+        key = task_key(cancel.plan)
+        self._queue.pop(key, None)
+        if cancel.session_over:
+            return self._session_over(cancel.plan.session)
+        if self._task is not None and self._task.plan == cancel.plan:
+            return [StartTimer(f"abandon:{cancel.plan}", ABANDON_AFTER)]
+        return []
+
+    def _session_over(self, session: str) -> list[Effect]:
+        for kept in [key for key in self._kept if key.session == session]:
+            del self._kept[kept]
+        for told in [key for key in self._validations if key.session == session]:
+            del self._validations[told]
+        for queued in [key for key in self._queue if key.session == session]:
+            del self._queue[queued]
+        effects: list[Effect] = [Forget(session)]
+        if self._task is not None and self._task.plan.session == session:
+            effects += self._abandon()
+        return effects
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def _next(self) -> list[Effect]:
+        if self._task is not None or not self._queue:
+            return []
+        self._task = self._queue.pop(next(iter(self._queue)))
+        return [Work(self._task)]
+
+    def _abandon(self, start_next: bool = True) -> list[Effect]:
+        assert self._task is not None
+        key, self._task = task_key(self._task.plan), None
+        return [Abandon(key), *(self._next() if start_next else [])]
+
+    def _validated(self, event: Validated) -> list[Effect]:
+        is_test = "train" not in self._attach.tasks
+        weighting = self._task.weighting if self._task is not None else "equal"
+        body = messages.Validation(
+            plan=event.plan,
+            model=event.model.key,
+            scope="test" if is_test else "client",
+            weight=None if event.examples is None else weight_of(weighting, event.examples),
+            metrics=event.metrics,
+        )
+        if event.plan.action == "validate":
+            self._validations = {task_key(event.plan): body}
+        return [self._to_reducer(body)]
+
+    def _worked(self, finished: Finished) -> list[Effect]:
+        if self._task is None or task_key(self._task.plan) != finished.key:
+            return []
+        task, self._task = self._task, None
+        effects: list[Effect] = [CancelTimer(f"abandon:{task.plan}")]
+        if finished.key.action == "train":
+            if finished.outcome == "done":
+                self._kept[finished.key] = finished
+            effects += self._answer(task, finished)
+        elif finished.outcome != "done":
+            body = messages.Validation(
+                plan=task.plan, model=task.model.key, scope="test" if "train" not in self._attach.tasks else "client",
+                weight=None, metrics={}, reason=finished.reason,
+            )  # fmt: skip
+            effects.append(self._to_reducer(body))
+        return effects + self._next()
+
+    def _answer(self, task: Task, finished: Finished) -> list[Effect]:
+        if finished.outcome == "done":
+            return [Deliver(task, finished)]
+        reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
+        body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)
+        return [self._to_combiner(body)]
+
+    def _update(self, delivery: Deliver, blob: BlobRef) -> messages.Update:
+        task, finished = delivery.task, delivery.finished
+        return messages.Update.model_construct(
+            plan=task.plan,
+            model=task.model.key,
+            blob=blob,
+            weight=weight_of(task.weighting, finished.examples),
+            encoding="delta/f32",
+            metrics=finished.metrics,
+            seconds=dict(finished.seconds),
+        )
+
+    def _not_delivered(self, delivery: Deliver, reason: str) -> list[Effect]:
+        """A hello brings the task again, with fresh URLs, as long as it is wanted."""
+        del delivery, reason
+        return [StartTimer("hello", ASK_URL_AGAIN)]
+
+    def _to_combiner(self, body: Body, confirm: bool = True) -> Publish:
+        assert self.combiner is not None
+        return Publish("update", topology.update_key(self.combiner, self.name), body, confirm=confirm)
+
+    def _to_reducer(self, body: Body) -> Publish:
+        return Publish("update", topology.update_key(topology.REDUCER, self.name), body)

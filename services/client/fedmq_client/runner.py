@@ -1,0 +1,155 @@
+"""Carries out a client's tasks: fetch the model, let a worker train, keep the update, upload it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedmq import transfer
+from fedmq.effects import CoreEvent
+from fedmq.errors import FedMQError, Refused, Transient
+from fedmq.scheduler import Scheduler
+from fedmq_client import operations
+from fedmq_client.operations import Abandon, Deliver, Finished, Forget, Place, TaskKey, Work, task_key
+from fedmq_client.pool import Job, Pool, Result, Validated
+from fedmq_client.store import Store
+from fedmq_client.trainer import Client
+from fedmq_schemas.messages import BlobRef, Task
+
+log = logging.getLogger("fedmq.client")
+
+
+class TaskRunner:
+    """The performers of one client. `tell` posts an event to its core, from any thread. `scratch` holds fetched models;
+    `pool` may be shared by many clients."""
+
+    def __init__(
+        self, client: Client, package: Path, pool: Pool, store: Store, scheduler: Scheduler, scratch: Path | None
+    ) -> None:
+        self.client = client
+        self._package = package
+        self._pool = pool
+        self._store = store
+        self._scheduler = scheduler
+        self._scratch = scratch
+        self._jobs: dict[TaskKey, str] = {}
+        self._count = itertools.count()
+        self.tell: Callable[[CoreEvent], None] = lambda event: None
+
+    def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        return {Work: self.work, Abandon: self.abandon, Deliver: self.deliver, Forget: self.forget, Place: self.place}
+
+    def place(self, effect: Place) -> None:
+        if (effect.ordinal, effect.count) != (self.client.ordinal, self.client.count):
+            self.client = dataclasses.replace(self.client, ordinal=effect.ordinal, count=effect.count)
+
+    def work(self, effect: Work) -> None:
+        task = effect.task
+        key = task_key(task.plan)
+        job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
+        self._jobs[key] = job_id
+        began = time.monotonic()
+        if not task.model_url.startswith("http"):
+            try:
+                self._submit(task, job_id, self._fetch(task), began)
+            except FedMQError as error:
+                self._failed(key, job_id, f"can't fetch the model: {error.reason}")
+            return
+
+        def fetched(model: Any, error: Exception | None) -> None:
+            if self._jobs.get(key) != job_id:
+                return
+            if error is None:
+                self._submit(task, job_id, model, began)
+            else:
+                reason = error.reason if isinstance(error, FedMQError) else repr(error)
+                self._failed(key, job_id, f"can't fetch the model: {reason}")
+
+        self._scheduler.submit(lambda: self._fetch(task), fetched)
+
+    def _fetch(self, task: Task) -> bytes | Path:
+        if self._scratch is None:
+            return transfer.get(task.model, task.model_url, timeout=max(1.0, task.timeout))
+        into = self._scratch / f"{task.model.sha256}.safetensors"
+        if into.exists() and into.stat().st_size == task.model.size:
+            return into
+        for old in self._scratch.glob("*.safetensors"):
+            old.unlink(missing_ok=True)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return transfer.get(task.model, task.model_url, into, timeout=max(1.0, task.timeout))
+
+    def _submit(self, task: Task, job_id: str, model: bytes | Path, began: float) -> None:
+        key = task_key(task.plan)
+        seconds = {"fetch": time.monotonic() - began}
+        job = Job(
+            id=job_id,
+            client=self.client,
+            package=self._package,
+            kind=task.plan.action,
+            session=key.session,
+            round=key.round,
+            rounds=task.rounds,
+            seed=task.seed,
+            timeout=max(1.0, task.timeout),
+            config=task.config,
+            model=model,
+            validate=task.validate_model and "validate" in self.client.tasks,
+            state=self._store.state(key),
+            output=self._store.output(key) if key.action == "train" else None,
+        )
+        self._pool.submit(
+            job,
+            lambda validated: self._validated(task, validated),
+            lambda _, fraction, metrics: self.tell(operations.Progressed(key, fraction, metrics)),
+            lambda result: self._done(task, result, seconds),
+        )
+
+    def _validated(self, task: Task, validated: Validated) -> None:
+        self.tell(operations.Validated(task.plan, task.model, validated.examples, validated.metrics))
+
+    def _done(self, task: Task, result: Result, seconds: dict[str, float]) -> None:
+        key = task_key(task.plan)
+        if result.outcome == "cancelled" or self._jobs.get(key) != result.job:
+            return
+        outcome = result.outcome
+        finished = Finished(
+            key, outcome, result.examples, result.metrics, result.update, result.reason, result.traceback,
+            {**seconds, **result.seconds},
+        )  # fmt: skip
+        if key.action == "train" and outcome == "done":
+            self._store.keep(finished, result.state)
+        if key.action == "validate" and outcome == "done":
+            self.tell(operations.Validated(task.plan, task.model, result.examples, result.metrics))
+        self.tell(operations.Worked(finished))
+
+    def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
+        if self._jobs.get(key) == job_id:
+            self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
+
+    def abandon(self, effect: Abandon) -> None:
+        job_id = self._jobs.pop(effect.key, None)
+        if job_id is not None:
+            self._pool.cancel(job_id)
+
+    def deliver(self, effect: Deliver) -> BlobRef:
+        """Uploads; raises Refused where the time is up, so that the client asks again."""
+        task, update = effect.task, effect.finished.update
+        assert update is not None
+        try:
+            return transfer.put(task.upload_key, task.upload_url, update, timeout=max(1.0, task.timeout))
+        except Transient as error:
+            raise Refused(f"the upload did not succeed in time: {error.reason}") from error
+        except FedMQError as error:
+            log.warning("upload refused", extra={"client": self.client.name, "reason": error.reason})
+            raise
+
+    def forget(self, effect: Forget) -> None:
+        self._store.forget(effect.session, effect.before_round)
+        for key in [k for k in self._jobs if k.session == effect.session]:
+            if effect.before_round is None or key.round < effect.before_round:
+                del self._jobs[key]

@@ -1,0 +1,66 @@
+"""A combiner at work: core, folding and inbox joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmq.blobs.base import Blobs
+from fedmq.brokers.base import Connection
+from fedmq.runtime import Actor, Observe
+from fedmq.scheduler import Scheduler
+from fedmq_combiner.core import CombinerCore
+from fedmq_combiner.folding import Folding
+from fedmq_combiner.plans import upload_prefix
+from fedmq_schemas.messages import Task
+from fedmq_schemas.topology import Topology
+
+PREFETCH = 10_000
+URL_SLACK = 3600.0
+
+
+def combiner_actor(
+    name: str,
+    connection: Connection,
+    scheduler: Scheduler,
+    topology: Topology,
+    *,
+    blobs: Blobs,
+    scratch: Path,
+    presence: float,
+    new_id: Callable[[], str],
+    offload: bool = False,
+    observe: Observe | None = None,
+) -> Actor:
+    """Builds the actor. `offload`: the blob store is a server."""
+
+    presigned: dict[str, str] = {}
+
+    def with_urls(task: Task) -> Task:
+        """URLs are made when a task is sent, so no core, event or record ever holds one. The model's GET is signed once
+        for all clients of a plan; each PUT is for one fresh key."""
+        seconds = task.timeout + URL_SLACK
+        plan, model = task.plan, task.model.key
+        if f"{plan} {model}" not in presigned:
+            presigned.clear()
+            presigned[f"{plan} {model}"] = blobs.presign_get(model, seconds)
+        urls = {"model_url": presigned[f"{plan} {model}"]}
+        if plan.action == "train":
+            key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()[:12]}"
+            urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}
+        return task.model_copy(update=urls)
+
+    return Actor(
+        name,
+        CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2),
+        connection,
+        scheduler,
+        topology,
+        inbox=topology.combiner(name),
+        new_id=new_id,
+        performers=Folding(name, blobs, scratch).performers(),
+        prepare={Task: with_urls},
+        prefetch=PREFETCH,
+        offload=offload,
+        observe=observe,
+    )

@@ -1,0 +1,434 @@
+"""The combiner's decisions. Pure.
+
+It gives each client of a plan its task, has each update folded the moment it arrives, and answers the plan with one
+partial when all clients have answered or time is up. Two rules carry the guarantees:
+
+1. A message that changes a sum stays unacknowledged until a partial or checkpoint that contains it is durable. Killed,
+   the combiner says hello, gets its open plans, and the broker delivers the messages again in order.
+2. The first accepted update of a task wins; whatever else comes for it is discarded, with an event that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from fedmq.effects import (
+    Ack,
+    CancelTimer,
+    CoreEvent,
+    Done,
+    Effect,
+    Emit,
+    Failed,
+    Fired,
+    Moment,
+    Publish,
+    Received,
+    Reconnected,
+    Reject,
+    Started,
+    StartTimer,
+    Stopping,
+)
+from fedmq.membership import Membership
+from fedmq_combiner import operations
+from fedmq_combiner.plans import OpenPlan, PlanState, TaskState, count_outcomes, upload_prefix
+from fedmq_combiner.presence import Presence
+from fedmq_schemas import messages, topology
+from fedmq_schemas.messages import Body, Decline, Plan, Update
+from fedmq_schemas.records import Ledger, LedgerEntry
+
+SAVE_AFTER = 600.0
+
+
+def task_seed(random_seed: int, round_number: int, client: str) -> int:
+    """The seed of a task, 31 bits: from session, round and client, never from combiner, attempt or clock."""
+    digest = hashlib.sha256(f"{random_seed}/{round_number}/{client}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class CombinerCore:
+    """`presence`: seconds between signs of life. `hold_at_most`: unacknowledged messages that cause a checkpoint."""
+
+    def __init__(self, combiner: str, *, presence: float = 10.0, hold_at_most: int = 5_000) -> None:
+        self.combiner = combiner
+        self._hold_at_most = hold_at_most
+        self._plans: dict[str, OpenPlan] = {}
+        self._early: list[Received] = []
+        self._epoch = 0
+        self._incarnation = 0
+        self._welcomed = False
+        self._presence = Presence(combiner, Membership(presence))
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        match event:
+            case Received():
+                return self._received(event, moment)
+            case Done(effect=operations.Open() as opening, result=operations.Opened() as opened):
+                return self._opened(opening, opened, moment)
+            case Done(effect=operations.Fold() as fold, result=operations.Folded() as folded):
+                return self._folded(fold, folded, moment)
+            case Failed(effect=operations.Fold() as fold, error=error):
+                return self._not_folded(fold, error.reason, moment)
+            case Done(effect=operations.Save() as save):
+                return self._saved(save, moment)
+            case Done(effect=operations.Close() as close, result=operations.Closed() as closed):
+                return self._closed(close, closed)
+            case Failed(effect=operations.Open() as opening, error=error):
+                return self._not_opened(opening, error.reason)
+            case Fired(key):
+                return self._fired(key, moment)
+            case Started() | Reconnected():
+                return self._say_hello(moment)
+            case Stopping():
+                return self._presence.leave()
+        return ()
+
+    # -- being there ------------------------------------------------------------------------------------------------
+
+    def _say_hello(self, moment: Moment) -> list[Effect]:
+        """A new life: unsettled messages will come again, so whatever is not answered starts over."""
+        effects: list[Effect] = []
+        for key, plan in list(self._plans.items()):
+            if plan.state not in (PlanState.CLOSED, PlanState.VOID):
+                effects += [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}")]
+                effects.append(operations.Drop(key, plan.incarnation))
+                del self._plans[key]
+        self._incarnation += 1
+        self._early.clear()
+        self._welcomed = False
+        hello = messages.CombinerHello()
+        effects.append(Publish("assignment", topology.assignment_request_key(self.combiner), hello))
+        return effects + self._presence.start(moment)
+
+    def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
+        kind, _, plan_key = key.partition(":")
+        if kind == "presence":
+            return self._presence.fired(key, moment)
+        plan = self._plans.get(plan_key)
+        if plan is None:
+            return ()
+        if kind == "deadline":
+            plan.is_due = True
+            return self._close_if_ready(plan)
+        return self._save_if_ready(plan)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received, moment: Moment) -> Sequence[Effect]:
+        body, sender = event.body, event.envelope.sender
+        match body:
+            case Update() | Decline():
+                return [*self._presence.hear(sender, moment), *self._answered(event)]
+            case Plan():
+                return self._planned(event, body, moment)
+            case messages.ClientPresence(leaving=leaving):
+                heard = self._presence.forget(sender) if leaving else self._presence.hear(sender, moment)
+                return [Ack((event.tag,)), *heard]
+            case messages.ClientHello():
+                tasks = [task for plan in self._plans.values() for task in self._tasks(plan, [sender], moment)]
+                return [*self._presence.hear(sender, moment), *tasks, Ack((event.tag,))]
+            case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics):
+                data = {"fraction": fraction, "metrics": metrics}
+                told = Emit("task.progress", plan_key.session, plan_key.round, sender, self.combiner, data)
+                return [Ack((event.tag,)), *self._presence.hear(sender, moment), told]
+            case messages.VoidPlan():
+                return self._void(event, body)
+            case messages.Welcome():
+                return self._welcome(event, body, moment)
+        return [Reject(event.tag, f"a combiner does not receive {body.kind} messages")]
+
+    def _welcome(self, event: Received, welcome: messages.Welcome, moment: Moment) -> list[Effect]:
+        self._epoch = max(self._epoch, welcome.epoch)
+        self._welcomed = True
+        early, self._early = self._early, []
+        effects: list[Effect] = [Ack((event.tag,)), *self._presence.full(moment)]
+        for held in early:
+            effects += self._answered(held)
+        return effects
+
+    # -- plans ------------------------------------------------------------------------------------------------------
+
+    def _planned(self, event: Received, body: Plan, moment: Moment) -> list[Effect]:
+        key = str(body.plan)
+        if body.epoch < self._epoch:
+            return [Ack((event.tag,)), self._discarded(body, f"epoch {body.epoch} is over, {self._epoch} decides now")]
+        self._epoch = body.epoch
+        known = self._plans.get(key)
+        if known is None:
+            due_at = moment.seconds + body.timeout
+            self._plans[key] = OpenPlan(body, self._incarnation, due_at)
+            opening = operations.Open(body, self._incarnation)
+            return [StartTimer(f"deadline:{key}", body.timeout), Ack((event.tag,)), opening]
+        if known.state is PlanState.CLOSED and known.partial is not None:
+            return [self._answer(known, known.partial), Ack((event.tag,))]
+        return [Ack((event.tag,))]
+
+    def _discarded(self, body: Plan, reason: str) -> Emit:
+        data = {"reason": reason, "plan": str(body.plan)}
+        return Emit("plan.voided", body.plan.session, body.plan.round, None, self.combiner, data)
+
+    def _not_opened(self, opening: operations.Open, reason: str) -> Sequence[Effect]:
+        """The model can't be read: the answer is an empty partial, and the reason is told."""
+        plan = self._current(str(opening.plan.plan), opening.incarnation)
+        if plan is None:
+            return ()
+        plan.open(opening.plan.clients, ())
+        for client, task in plan.tasks.items():
+            task.entry = LedgerEntry(client=client, outcome="failed", reason=f"the combiner can't open the plan: {reason}")
+        return [self._discarded(opening.plan, reason), *self._close_if_ready(plan)]
+
+    def _opened(self, opening: operations.Open, opened: operations.Opened, moment: Moment) -> Sequence[Effect]:
+        plan = self._current(str(opening.plan.plan), opening.incarnation)
+        if plan is None or plan.state is not PlanState.OPENING:
+            return ()
+        plan.open(opened.clients, opened.saved)
+        effects: list[Effect] = list(self._tasks(plan, list(plan.tasks), moment))
+        effects += self._take_early(plan)
+        return effects + list(self._close_if_ready(plan))
+
+    def _tasks(self, plan: OpenPlan, clients: list[str], moment: Moment) -> list[Effect]:
+        """The tasks that are still open for these clients."""
+        if plan.state not in (PlanState.OPEN, PlanState.SAVING):
+            return []
+        body, left = plan.plan, max(0.0, plan.due_at - moment.seconds)
+        return [
+            Publish(
+                "task",
+                topology.task_key(client),
+                messages.Task.model_construct(
+                    plan=body.plan,
+                    client=client,
+                    model=body.model,
+                    model_url="",
+                    upload_key="",
+                    upload_url="",
+                    timeout=left,
+                    rounds=body.rounds,
+                    seed=task_seed(body.random_seed, body.plan.round, client),
+                    config=body.config,
+                    weighting=body.weighting,
+                    validate_model=body.validate_model,
+                ),
+                expiration=left,
+            )
+            for client in clients
+            if client in plan.tasks and plan.tasks[client].entry is None and plan.tasks[client].folding is None
+        ]
+
+    def _void(self, event: Received, void: messages.VoidPlan) -> list[Effect]:
+        if void.epoch < self._epoch:
+            return [Ack((event.tag,))]
+        self._epoch = void.epoch
+        keys = {str(plan) for plan in void.plans}
+        effects: list[Effect] = []
+        for key, plan in list(self._plans.items()):
+            ended = plan.plan.plan.session == void.session
+            if not ended and key not in keys:
+                continue
+            clients = plan.pending() if not ended else list(plan.tasks)
+            cancel = messages.Cancel(plan=plan.plan.plan, session_over=ended)
+            if plan.state is not PlanState.VOID:
+                effects += self._end(plan)
+            effects += [Publish("task", topology.task_key(client), cancel, confirm=False) for client in clients]
+            if ended:
+                del self._plans[key]
+        return [*effects, Ack((event.tag,))]
+
+    def _end(self, plan: OpenPlan) -> list[Effect]:
+        key = str(plan.plan.plan)
+        early, plan.early = plan.early, []
+        is_closed = plan.state is PlanState.CLOSED
+        plan.move(PlanState.VOID)
+        effects: list[Effect] = [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}"), Ack(plan.take_held())]
+        if not is_closed:
+            effects.append(operations.Drop(key, plan.incarnation))
+        for held in early:
+            effects += self._answered(held)
+        return effects
+
+    # -- updates ----------------------------------------------------------------------------------------------------
+
+    def _answered(self, event: Received) -> list[Effect]:
+        body = event.body
+        assert isinstance(body, Update | Decline)
+        plan = self._plans.get(str(body.plan))
+        client = event.envelope.sender
+        if plan is None:
+            if not self._welcomed:
+                self._early.append(event)
+                return []
+            return self._discard(event, "superseded: no such plan is open here")
+        if plan.state in (PlanState.OPENING, PlanState.SAVING):
+            plan.early.append(event)
+            return []
+        objection = plan.objection(client, body)
+        if objection is not None:
+            return self._discard(event, objection)
+        task = plan.tasks[client]
+        if task.folding is not None:
+            task.rivals.append(event)
+            return []
+        if isinstance(body, Decline):
+            return self._declined(plan, task, event, body)
+        return self._fold(plan, task, event, body)
+
+    def _discard(self, event: Received, reason: str) -> list[Effect]:
+        body = event.body
+        assert isinstance(body, Update | Decline)
+        plan = body.plan
+        told = Emit("update.discarded", plan.session, plan.round, event.envelope.sender, self.combiner, {"reason": reason})
+        return [told, Ack((event.tag,))]
+
+    def _fold(self, plan: OpenPlan, task: TaskState, event: Received, update: Update) -> list[Effect]:
+        key, client = update.plan, event.envelope.sender
+        prefix = upload_prefix(key.session, key.round, client)
+        if not update.blob.key.startswith(prefix):
+            return self._settle(plan, task, event, "rejected", f"its blob {update.blob.key!r} is not under {prefix!r}")
+        task.folding = event
+        return [operations.Fold(str(key), plan.incarnation, client, update.blob, update.weight)]
+
+    def _declined(self, plan: OpenPlan, task: TaskState, event: Received, decline: Decline) -> list[Effect]:
+        return self._settle(plan, task, event, decline.outcome, decline.reason, traceback=decline.traceback)
+
+    def _folded(self, fold: operations.Fold, folded: operations.Folded, moment: Moment) -> Sequence[Effect]:
+        plan = self._current(fold.plan, fold.incarnation)
+        task = plan.tasks.get(fold.client) if plan else None
+        if plan is None or task is None or task.folding is None:
+            return ()
+        event, task.folding = task.folding, None
+        rivals, task.rivals = task.rivals, []
+        effects = self._settle(plan, task, event, "accepted", "", norm=folded.norm)
+        for rival in rivals:
+            effects += self._answered(rival)
+        return effects
+
+    def _not_folded(self, fold: operations.Fold, reason: str, moment: Moment) -> Sequence[Effect]:
+        plan = self._current(fold.plan, fold.incarnation)
+        task = plan.tasks.get(fold.client) if plan else None
+        if plan is None or task is None or task.folding is None:
+            return ()
+        event, task.folding = task.folding, None
+        rivals, task.rivals = task.rivals, []
+        if not rivals:
+            return self._settle(plan, task, event, "rejected", reason)
+        effects = self._discard(event, f"rejected ({reason}), another update of the task is looked at")
+        for rival in rivals:
+            effects += self._answered(rival)
+        return effects
+
+    def _settle(
+        self,
+        plan: OpenPlan,
+        task: TaskState,
+        event: Received,
+        outcome: str,
+        reason: str,
+        *,
+        norm: float | None = None,
+        traceback: str = "",
+    ) -> list[Effect]:
+        """Gives the task its outcome and keeps its message until that is durable."""
+        body, client = event.body, event.envelope.sender
+        update = body if isinstance(body, Update) else None
+        task.entry = LedgerEntry.model_construct(
+            client=client,
+            outcome=outcome,
+            reason=reason,
+            weight=update.weight if update else 0,
+            blob=update.blob if update else None,
+            norm=norm,
+            metrics=update.metrics if update else {},
+            seconds=update.seconds if update else {},
+        )
+        effects: list[Effect] = []
+        key = plan.plan.plan
+        if not plan.held:
+            effects.append(StartTimer(f"save:{key}", SAVE_AFTER))
+        plan.held.append(event.tag)
+        data = {"reason": reason, "traceback": traceback} if reason else {}
+        if update is not None:
+            data |= {"weight": update.weight, "norm": norm, "metrics": update.metrics, "seconds": update.seconds}
+        effects.append(Emit(f"update.{outcome}", key.session, key.round, client, self.combiner, data))
+        effects += self._close_if_ready(plan)
+        if len(plan.held) >= self._hold_at_most:
+            effects += self._save_if_ready(plan)
+        return effects
+
+    def _take_early(self, plan: OpenPlan) -> list[Effect]:
+        early, plan.early = plan.early, []
+        return [effect for held in early for effect in self._answered(held)]
+
+    # -- checkpoints and the answer ---------------------------------------------------------------------------------
+
+    def _save_if_ready(self, plan: OpenPlan) -> list[Effect]:
+        if plan.state is not PlanState.OPEN or not plan.held:
+            return []
+        key = str(plan.plan.plan)
+        if plan.is_folding:
+            return [StartTimer(f"save:{key}", 1.0)]
+        plan.move(PlanState.SAVING)
+        done = tuple(entry for entry in plan.entries() if entry.outcome != "absent")
+        return [operations.Save(key, plan.incarnation, done)]
+
+    def _saved(self, save: operations.Save, moment: Moment) -> Sequence[Effect]:
+        plan = self._current(save.plan, save.incarnation)
+        if plan is None or plan.state is not PlanState.SAVING:
+            return ()
+        tags = plan.take_held()
+        plan.move(PlanState.OPEN)
+        return [Ack(tags), *self._take_early(plan), *self._close_if_ready(plan)]
+
+    def _close_if_ready(self, plan: OpenPlan) -> list[Effect]:
+        if plan.state is not PlanState.OPEN or plan.is_folding or not (plan.is_complete or plan.is_due):
+            return []
+        body, key = plan.plan, str(plan.plan.plan)
+        if not plan.is_training:
+            if not plan.is_due:
+                return []
+            return self._end(plan)
+        plan.move(PlanState.CLOSING)
+        entries = plan.entries()
+        absent = [entry.client for entry in entries if entry.outcome == "absent"]
+        ledger = Ledger.model_construct(
+            session=body.plan.session,
+            round=body.plan.round,
+            attempt=body.plan.attempt,
+            parent=body.model,
+            exponents=body.exponents,
+            total_weight=sum(entry.weight for entry in entries if entry.outcome == "accepted"),
+            entries=entries,
+            plans=(body.plan,),
+            strategy={},
+            optimizer=None,
+        )
+        effects: list[Effect] = [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}")]
+        for client in absent:
+            effects.append(Emit("update.absent", body.plan.session, body.plan.round, client, self.combiner))
+            cancel = messages.Cancel(plan=body.plan)
+            effects.append(Publish("task", topology.task_key(client), cancel, confirm=False))
+        return [*effects, operations.Close(body, plan.incarnation, ledger)]
+
+    def _closed(self, close: operations.Close, closed: operations.Closed) -> Sequence[Effect]:
+        plan = self._current(str(close.plan.plan), close.incarnation)
+        if plan is None or plan.state is not PlanState.CLOSING:
+            return ()
+        plan.move(PlanState.CLOSED)
+        plan.partial = messages.Partial(
+            plan=plan.plan.plan,
+            epoch=plan.plan.epoch,
+            sum=closed.sum,
+            ledger=closed.ledger,
+            total_weight=closed.total_weight,
+            counts=count_outcomes(close.ledger.entries),
+        )
+        return [self._answer(plan, plan.partial), Ack(plan.take_held())]
+
+    def _answer(self, plan: OpenPlan, partial: Body) -> Publish:
+        key = topology.update_key(plan.plan.reply_to, self.combiner)
+        return Publish("update", key, partial, id=f"partial-{plan.plan.plan}-{self.combiner}")
+
+    def _current(self, key: str, incarnation: int) -> OpenPlan | None:
+        plan = self._plans.get(key)
+        return plan if plan is not None and plan.incarnation == incarnation else None

@@ -1,0 +1,152 @@
+"""Carries out a combiner's work on tensors: one running sum a plan, checkpoints, partials and ledgers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmq.aggregation import Accumulator
+from fedmq.blobs.base import Blobs
+from fedmq.errors import InvalidUpdate, NotFound
+from fedmq.tensorblob import Source, read_header
+from fedmq.tensors import Role, Spec, spec_of
+from fedmq_combiner import operations
+from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
+from fedmq_schemas.messages import BlobRef, Plan
+from fedmq_schemas.records import LedgerEntry
+
+MOST_HEADER = 16_000_000
+
+
+@dataclass(slots=True)
+class Sum:
+    """A plan's running sum. `most_bytes`: no valid update is larger."""
+
+    plan: Plan
+    accumulator: Accumulator
+    most_bytes: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Folding:
+    """The performers of one combiner. Tensors in memory: one int64 model a plan (more only for far outliers), one block,
+    and updates of less than 1 MB while they are folded; larger updates and partials pass through files in `scratch`."""
+
+    def __init__(self, combiner: str, blobs: Blobs, scratch: Path) -> None:
+        self._combiner = combiner
+        self._blobs = blobs
+        self._scratch = scratch
+        self._sums: dict[tuple[str, int], Sum] = {}
+        self._specs: dict[str, Spec] = {}
+
+    def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        return {Open: self.open, Fold: self.fold, Save: self.save, Close: self.close, Drop: self.drop}
+
+    def open(self, effect: Open) -> operations.Opened:
+        plan, key = effect.plan, str(effect.plan.plan)
+        clients = plan.clients
+        if plan.clients_ref is not None:
+            clients = tuple(json.loads(self._small(plan.clients_ref)))
+        if plan.plan.action == "validate":
+            return operations.Opened(clients, ())
+        spec = self._spec(plan.model)
+        saved: tuple[LedgerEntry, ...] = ()
+        names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+        accumulator = Accumulator(spec, dict(zip(names, plan.exponents, strict=True)))
+        try:
+            checkpoint = json.loads(self._blobs.get(self._key(plan, "checkpoint") + ".json"))
+        except NotFound:
+            checkpoint = None
+        if checkpoint is not None:
+            saved = tuple(LedgerEntry.model_validate(entry) for entry in checkpoint["entries"])
+            if checkpoint["sum"] is not None:
+                with self._source(BlobRef.model_validate(checkpoint["sum"])) as source:
+                    accumulator.merge(source)
+        most = sum(tensor.size * tensor.delta_dtype.itemsize for tensor in spec.values()) + MOST_HEADER
+        self._sums[key, effect.incarnation] = Sum(plan, accumulator, most)
+        return operations.Opened(clients, saved)
+
+    def fold(self, effect: Fold) -> operations.Folded:
+        summed = self._sums[effect.plan, effect.incarnation]
+        if effect.blob.size > summed.most_bytes:
+            raise InvalidUpdate(f"its blob of {effect.blob.size} bytes is larger than an update of this model can be")
+        try:
+            with self._source(effect.blob) as source, summed.lock:
+                return operations.Folded(summed.accumulator.add(source, effect.weight).norm)
+        except NotFound as error:
+            raise InvalidUpdate(f"its blob {effect.blob.key!r} is not in the store") from error
+
+    def save(self, effect: Save) -> None:
+        summed = self._sums[effect.plan, effect.incarnation]
+        with summed.lock:
+            ref = self._write(summed, "checkpoint") if summed.accumulator.count else None
+        document = {
+            "sum": ref.model_dump() if ref else None,
+            "entries": [entry.model_dump(mode="json") for entry in effect.entries],
+        }
+        self._blobs.put(self._key(summed.plan, "checkpoint") + ".json", json.dumps(document).encode())
+
+    def close(self, effect: Close) -> operations.Closed:
+        key = str(effect.plan.plan)
+        summed = self._sums.get((key, effect.incarnation))
+        ref, total_weight = None, 0
+        if summed is not None and summed.accumulator.count:
+            with summed.lock:
+                ref, total_weight = self._write(summed, "partial"), summed.accumulator.total_weight
+        ledger = self._blobs.put(self._key(effect.plan, "ledger") + ".json", effect.ledger.model_dump_json().encode())
+        self.drop(Drop(key, effect.incarnation))
+        return operations.Closed(ref, ledger, total_weight)
+
+    def drop(self, effect: Drop) -> None:
+        self._sums.pop((effect.plan, effect.incarnation), None)
+
+    def _key(self, plan: Plan, what: str) -> str:
+        key = plan.plan
+        return f"updates/{key.session}/{key.round:06d}/{what}-{key.attempt}-{key.part}-{self._combiner}"
+
+    def _write(self, summed: Sum, what: str) -> BlobRef:
+        """The sum's blob under a key that its content names, so that a reader never sees half of a newer one."""
+        if summed.plan.model.size <= operations.SMALL:
+            data = summed.accumulator.dump()
+            name = hashlib.sha256(data).hexdigest()[:12]
+            return self._blobs.put(f"{self._key(summed.plan, what)}-{name}", data)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        path = self._scratch / f"{what}-{threading.get_ident()}"
+        try:
+            with path.open("wb") as file:
+                summed.accumulator.write(file)
+            with path.open("rb") as file:
+                name = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            return self._blobs.put(f"{self._key(summed.plan, what)}-{name}", path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _spec(self, model: BlobRef) -> Spec:
+        if model.key not in self._specs:
+            tensors, meta = read_header(lambda at, length: self._blobs.read(model.key, at, length), model.size)
+            self._specs = {model.key: spec_of(tensors, meta)}
+        return self._specs[model.key]
+
+    def _small(self, ref: BlobRef) -> bytes:
+        data = self._blobs.read(ref.key, 0, ref.size + 1)
+        if len(data) != ref.size:
+            raise InvalidUpdate(f"blob {ref.key!r} is not of {ref.size} bytes as announced: it is truncated or longer")
+        if hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise InvalidUpdate(f"blob {ref.key!r} has another sha256 than announced")
+        return data
+
+    def _source(self, ref: BlobRef) -> Source:
+        if ref.size <= operations.SMALL:
+            return Source(self._small(ref))
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        into = self._scratch / f"update-{threading.get_ident()}"
+        path = self._blobs.fetch(ref, into)
+        source = Source(path)
+        if path == into:
+            into.unlink()
+        return source

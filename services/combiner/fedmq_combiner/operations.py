@@ -1,0 +1,96 @@
+"""What a combiner asks its app to do with tensors and blobs. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmq.effects import Perform
+from fedmq_schemas.messages import BlobRef, Plan
+from fedmq_schemas.records import Ledger, LedgerEntry
+
+SMALL = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Perform):
+    """Learn the model's tensors, the clients (where they go by reference), and a checkpoint if there is one.
+    Reports `Opened`."""
+
+    plan: Plan
+    incarnation: int
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    clients: tuple[str, ...]
+    saved: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold(Perform):
+    """Fetch, verify, then add an update. Reports `Folded`; `InvalidUpdate` changes nothing in the sum."""
+
+    plan: str
+    incarnation: int
+    client: str
+    blob: BlobRef
+    weight: int
+
+    reports = True
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        return self.blob.size > SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Save(Perform):
+    """Write a checkpoint: the sum so far and the outcomes in it. Reports."""
+
+    plan: str
+    incarnation: int
+    entries: tuple[LedgerEntry, ...]
+
+    reports = True
+
+    @property
+    def heavy(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Perform):
+    """Write partial and ledger. Reports `Closed`."""
+
+    plan: Plan
+    incarnation: int
+    ledger: Ledger
+
+    reports = True
+
+    @property
+    def heavy(self) -> bool:
+        return self.plan.model.size > SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    sum: BlobRef | None
+    ledger: BlobRef
+    total_weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Perform):
+    """Forget the plan's sum."""
+
+    plan: str
+    incarnation: int

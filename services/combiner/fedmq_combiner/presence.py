@@ -1,0 +1,105 @@
+"""A combiner's word on who is there: which clients it hears, told to the reducer in batches. Pure."""
+
+from __future__ import annotations
+
+from fedmq.effects import Effect, Emit, Moment, Publish, StartTimer
+from fedmq.membership import Membership
+from fedmq_schemas import topology
+from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
+
+TELL_AFTER = 0.02
+
+
+class Presence:
+    """Changes are told after 20 ms, so that a thousand clients that come at once are two messages, not a thousand.
+
+    The full list is held back until two periods after the own start: before that, who has not spoken yet is not gone.
+    """
+
+    def __init__(self, combiner: str, clients: Membership) -> None:
+        self._combiner = combiner
+        self._clients = clients
+        self._joined: set[str] = set()
+        self._gone: set[str] = set()
+        self._full_from = 0.0
+
+    def start(self, moment: Moment) -> list[Effect]:
+        self._clients.start(moment.seconds)
+        self._full_from = moment.seconds + 2 * self._clients.period
+        return [StartTimer("presence:beat", self._clients.period)]
+
+    def hear(self, client: str, moment: Moment) -> list[Effect]:
+        if not self._clients.hear(client, moment.seconds):
+            return []
+        self._gone.discard(client)
+        self._joined.add(client)
+        return [StartTimer("presence:tell", TELL_AFTER), Emit("client.joined", client=client, combiner=self._combiner)]
+
+    def forget(self, client: str) -> list[Effect]:
+        """The client said goodbye."""
+        return self._lost([client], "it left") if self._clients.remove(client) else []
+
+    def fired(self, key: str, moment: Moment) -> list[Effect]:
+        if key == "presence:tell":
+            return self._changes()
+        if key == "presence:full":
+            return self._all()
+        lost = self._lost(self._clients.expire(moment.seconds), "it was not heard for three presence periods")
+        beat = self._publish(CombinerPresence(clients=len(self._clients)))
+        return [*lost, beat, StartTimer("presence:beat", self._clients.period)]
+
+    def full(self, moment: Moment) -> list[Effect]:
+        """All clients, for a reducer that has just become active or that we have just said hello to."""
+        if moment.seconds < self._full_from:
+            return [StartTimer("presence:full", self._full_from - moment.seconds)]
+        return self._all()
+
+    def _all(self) -> list[Effect]:
+        self._joined.clear()
+        self._gone.clear()
+        names = list(self._clients)
+        parts = [names[start : start + MAX_LISTED_CLIENTS] for start in range(0, len(names), MAX_LISTED_CLIENTS)] or [[]]
+        return [
+            self._publish(
+                CombinerPresence(
+                    clients=len(names), present=tuple(part), full=True, more=number < len(parts) - 1
+                ),
+                confirm=True,
+            )
+            for number, part in enumerate(parts)
+        ]
+
+    def leave(self) -> list[Effect]:
+        return [self._publish(CombinerPresence(clients=len(self._clients), leaving=True), confirm=True)]
+
+    def _lost(self, clients: list[str], reason: str) -> list[Effect]:
+        if not clients:
+            return []
+        self._joined.difference_update(clients)
+        self._gone.update(clients)
+        told = [
+            Emit("client.vanished", client=client, combiner=self._combiner, data={"reason": reason}) for client in clients
+        ]
+        return [StartTimer("presence:tell", TELL_AFTER), *told]
+
+    def _changes(self) -> list[Effect]:
+        changed = [(name, True) for name in sorted(self._joined)] + [(name, False) for name in sorted(self._gone)]
+        self._joined.clear()
+        self._gone.clear()
+        effects: list[Effect] = []
+        for start in range(0, len(changed), MAX_LISTED_CLIENTS):
+            part = changed[start : start + MAX_LISTED_CLIENTS]
+            effects.append(
+                self._publish(
+                    CombinerPresence(
+                        clients=len(self._clients),
+                        present=tuple(name for name, is_here in part if is_here),
+                        gone=tuple(name for name, is_here in part if not is_here),
+                    ),
+                    confirm=True,
+                )
+            )
+        return effects
+
+    def _publish(self, body: CombinerPresence, confirm: bool = False) -> Publish:
+        return Publish("assignment", topology.assignment_request_key(self._combiner), body, confirm=confirm)

@@ -1,0 +1,50 @@
+"""A reducer at work: core, performers and inbox joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmq.blobs.base import Blobs
+from fedmq.brokers.base import Connection
+from fedmq.records.base import Records
+from fedmq.runtime import Actor, Observe
+from fedmq.scheduler import Scheduler
+from fedmq_reducer.aggregating import Aggregating
+from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.deciding import Deciding
+from fedmq_schemas.topology import REDUCER, Topology
+
+
+def reducer_actor(
+    holder: str,
+    connection: Connection,
+    scheduler: Scheduler,
+    topology: Topology,
+    *,
+    blobs: Blobs,
+    records: Records,
+    scratch: Path,
+    presence: float,
+    partitions: int | None,
+    new_id: Callable[[], str],
+    offload: bool = False,
+    observe: Observe | None = None,
+) -> Actor:
+    """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers."""
+    core = ReducerCore(Assignment(topology, presence=presence, partitions=partitions), presence=presence)
+    aggregating = Aggregating(blobs, records, scratch, lambda: scheduler.wall().timestamp())
+    return Actor(
+        REDUCER,
+        core,
+        connection,
+        scheduler,
+        topology,
+        inbox=topology.reducer(),
+        new_id=new_id,
+        performers=Deciding(holder, records).performers() | aggregating.performers(),
+        prefetch=2000,
+        offload=offload,
+        observe=observe,
+    )

@@ -1,0 +1,200 @@
+"""Carries out a reducer's work on blobs: opening a seed, and from partials to the next model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedmq import aggregation, tensorblob
+from fedmq.aggregation import Accumulator
+from fedmq.blobs.base import Blobs
+from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
+from fedmq.metrics import summarize
+from fedmq.records.base import Records
+from fedmq.tensorblob import Source
+from fedmq.tensors import Role, Spec, spec_of
+from fedmq_reducer import operations
+from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import BlobRef, Partial, PlanKey
+from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry
+
+PIECE = 1 << 20
+_UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
+
+
+class Aggregating:
+    """The performers of one reducer. Tensors in memory: the model, the sum (int64) and the mean (float64)."""
+
+    def __init__(self, blobs: Blobs, records: Records, scratch: Path, wall: Callable[[], float] = time.time) -> None:
+        self._blobs = blobs
+        self._records = records
+        self._scratch = scratch
+        self._wall = wall
+
+    def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        return {
+            OpenSeed: self.open_seed,
+            Aggregate: self.aggregate,
+            PutBlob: lambda effect: self._blobs.put(effect.key, effect.data),
+            Sweep: self.sweep,
+        }
+
+    # -- seeds ------------------------------------------------------------------------------------------------------
+
+    def open_seed(self, effect: OpenSeed) -> operations.OpenedSeed:
+        """Raises NotFound where there is no such model, InvalidUpdate where the blob is not a model."""
+        document = self._find_model(effect.seed)
+        model = BlobRef.model_validate(document["ref"])
+        exponents = aggregation.initial_exponents(self._spec(model.key, model.size), effect.weights)
+        return operations.OpenedSeed(model, tuple(exponents[name] for name in sorted(exponents)))
+
+    def _find_model(self, seed: str | None) -> Mapping[str, Any]:
+        if seed is None:
+            newest = self._records.find(tables.MODELS, order="created_at", descending=True, limit=1)
+            if newest:
+                return newest[0]
+            unknown = list(self._blobs.list("models/"))
+            if len(unknown) != 1:
+                raise NotFound(
+                    "there is no model to start from: make one with `fedmq seed --package DIR`, or name one of the "
+                    f"{len(unknown)} blobs in bucket models"
+                )
+            return self._adopt(unknown[0].key.partition("/")[2])
+        name = seed.removeprefix("models/")
+        return self._records.get(tables.MODELS, name) or self._adopt(name)
+
+    def _adopt(self, name: str) -> Mapping[str, Any]:
+        """A blob that somebody put into bucket `models` becomes a seed: hashed, checked, recorded."""
+        key = f"models/{name}"
+        try:
+            size = self._blobs.stat(key).size
+        except NotFound:
+            raise NotFound(f"there is no model {name!r}: see `fedmq models`, or upload it to bucket models") from None
+        digest = hashlib.sha256()
+        for offset in range(0, size, PIECE):
+            digest.update(self._blobs.read(key, offset, PIECE))
+        try:
+            self._spec(key, size)
+        except InvalidUpdate as error:
+            raise InvalidUpdate(f"{name!r} in bucket models is no model (safetensors): {error.reason}") from error
+        ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
+        document = {
+            "model": name, "ref": ref.model_dump(), "parent": None, "session": None, "round": 0, "ledger": None,
+            "metrics": {}, "created_at": self._wall(),
+        }  # fmt: skip
+        return self._records.insert(tables.MODELS, name, document) or document
+
+    def _spec(self, key: str, size: int) -> Spec:
+        return spec_of(*tensorblob.read_header(lambda at, length: self._blobs.read(key, at, length), size))
+
+    # -- the commit -------------------------------------------------------------------------------------------------
+
+    def aggregate(self, effect: Aggregate) -> operations.Aggregated:
+        """Idempotent: the same request gives the same blobs. Raises Refused if a client is in two ledgers, or if the
+        server optimizer's step is not finite."""
+        ledgers = [Ledger.model_validate_json(self._blobs.get(p.ledger.key)) for p in effect.partials]
+        entries = self._disjoint(ledgers)
+        weights, meta = tensorblob.decode(self._blobs.get(effect.model.key))
+        spec = spec_of(weights, meta)
+        names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+        exponents = dict(zip(names, effect.exponents, strict=True))
+        total = self._merge(spec, exponents, effect.partials)
+        self._check(total, entries)
+        optimizer = aggregation.server_optimizer(effect.strategy.name)
+        parameters = optimizer.configure(effect.strategy.parameters)
+        state = tensorblob.decode(self._blobs.get(effect.optimizer.key))[0] if effect.optimizer else None
+        new, after = aggregation.next_model(weights, spec, total.mean(), optimizer, parameters, state)
+        model = self._put_model(effect, tensorblob.encode(new, meta))
+        folder = f"updates/{effect.session}/{effect.round:06d}"
+        kept = tensorblob.encode(after) if after else None
+        stored = self._blobs.put(f"{folder}/optimizer-{_short(kept)}", kept) if kept else None
+        ledger = self._put_ledger(f"{folder}/ledger.json", effect, entries, [key for led in ledgers for key in led.plans])
+        following = aggregation.exponents(total.second_largest(), exponents)
+        accepted = [(entry.weight, entry.metrics) for entry in entries if entry.outcome == "accepted"]
+        return operations.Aggregated(
+            model=model,
+            optimizer=stored,
+            ledger=ledger,
+            total_weight=total.total_weight,
+            counts={str(name): sum(entry.outcome == name for entry in entries) for name in OUTCOMES},
+            metrics=summarize(accepted),
+            exponents=tuple(following[name] for name in names),
+        )
+
+    def _disjoint(self, ledgers: list[Ledger]) -> tuple[LedgerEntry, ...]:
+        entries = sorted((entry for ledger in ledgers for entry in ledger.entries), key=lambda entry: entry.client)
+        for one, other in zip(entries, entries[1:], strict=False):
+            if one.client == other.client:
+                raise Refused(f"client {one.client!r} is in two ledgers of one round: no model is made of them")
+        return tuple(entries)
+
+    def _merge(self, spec: Spec, exponents: Mapping[str, int], partials: tuple[Partial, ...]) -> Accumulator:
+        total = Accumulator(spec, exponents)
+        for partial in partials:
+            if partial.sum is not None:
+                with self._source(partial.sum) as source:
+                    total.merge(source)
+        return total
+
+    def _check(self, total: Accumulator, entries: tuple[LedgerEntry, ...]) -> None:
+        accepted = [entry for entry in entries if entry.outcome == "accepted"]
+        if (len(accepted), sum(entry.weight for entry in accepted)) != (total.count, total.total_weight):
+            raise Refused("the partials' sums and their ledgers tell different counts or weights")
+
+    def _source(self, ref: BlobRef) -> Source:
+        if ref.size <= SMALL:
+            return Source(self._blobs.get(ref.key))
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        into = self._scratch / f"partial-{threading.get_ident()}"
+        path = self._blobs.fetch(ref, into)
+        source = Source(path)
+        if path == into:
+            into.unlink()
+        return source
+
+    def _put_model(self, effect: Aggregate, data: bytes) -> BlobRef:
+        return self._blobs.put(f"models/{effect.session}-{effect.round:04d}-{_short(data)}", data)
+
+    def _put_ledger(
+        self, key: str, effect: Aggregate, entries: tuple[LedgerEntry, ...], plans: list[PlanKey]
+    ) -> BlobRef:
+        ledger = Ledger(
+            session=effect.session,
+            round=effect.round,
+            attempt=effect.attempt,
+            parent=effect.model,
+            exponents=effect.exponents,
+            total_weight=sum(entry.weight for entry in entries if entry.outcome == "accepted"),
+            entries=entries,
+            plans=tuple(sorted(plans, key=str)),
+            strategy=effect.strategy.model_dump(),
+            optimizer=effect.optimizer,
+        )
+        return self._blobs.put(key, ledger.model_dump_json().encode())
+
+    # -- retention --------------------------------------------------------------------------------------------------
+
+    def sweep(self, effect: Sweep) -> None:
+        """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
+        for info in self._blobs.list(f"updates/{effect.session}/"):
+            match = _UPLOAD.match(info.key)
+            if match is not None and int(match[1]) <= effect.up_to_round:
+                self._blobs.delete(info.key)
+
+
+def _short(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def check_strategy(name: str, parameters: Mapping[str, float]) -> None:
+    """Raises ConfigError that names the unknown strategy or parameter."""
+    try:
+        aggregation.server_optimizer(name).configure(parameters)
+    except ConfigError as error:
+        raise ConfigError(f"strategy: {error.reason}") from error

@@ -1,0 +1,278 @@
+"""Which client works with which combiner. Pure.
+
+Clients attach at any time and get the combiner with the fewest clients. A client's ordinal is the lowest free one,
+stays with its name, and is free again when the client has vanished. The clients of a vanished combiner are moved to
+living ones as soon as there are any.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmq.effects import Ack, Declare, Effect, Emit, Moment, Publish, Received
+from fedmq.membership import Membership
+from fedmq_reducer.operations import Put, PutMany
+from fedmq_schemas import records, topology
+from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
+from fedmq_schemas.topology import Topology
+
+ASK_AGAIN = 5.0
+GRANT_EXPIRES = 60.0
+
+
+@dataclass(slots=True)
+class Client:
+    """What is known of a client. `present`: its combiner hears it."""
+
+    name: str
+    labels: Mapping[str, str]
+    tasks: tuple[str, ...]
+    weight: int
+    package: str | None
+    software: str
+    combiner: str
+    ordinal: int | None
+    present: bool = False
+    last_seen: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "client": self.name,
+            "labels": dict(self.labels),
+            "tasks": list(self.tasks),
+            "weight": self.weight,
+            "package": self.package,
+            "software": self.software,
+            "combiner": self.combiner,
+            "ordinal": self.ordinal,
+            "state": "present" if self.present else "away",
+            "last_seen": self.last_seen,
+        }
+
+
+@dataclass(slots=True)
+class Ordinals:
+    """The lowest free number first."""
+
+    taken: dict[int, str] = field(default_factory=dict)
+    freed: list[int] = field(default_factory=list)
+    following: int = 0
+
+    def take(self, name: str, wanted: int | None) -> int:
+        if wanted is not None and self.taken.get(wanted, name) == name:
+            self.taken[wanted] = name
+            for skipped in range(self.following, wanted):
+                heapq.heappush(self.freed, skipped)
+            self.following = max(self.following, wanted + 1)
+            return wanted
+        while self.freed:
+            number = heapq.heappop(self.freed)
+            if number not in self.taken:
+                self.taken[number] = name
+                return number
+        return self.take(name, self.following)
+
+    def free(self, number: int | None, name: str) -> None:
+        if number is not None and self.taken.get(number) == name:
+            del self.taken[number]
+            heapq.heappush(self.freed, number)
+
+    def count(self) -> int:
+        return max(self.taken, default=-1) + 1
+
+
+class Assignment:
+    """`presence`: seconds between signs of life, told to everybody. `partitions`: the fixed number of data parts."""
+
+    def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
+        self._topology = alliance
+        self._presence = presence
+        self._partitions = partitions
+        self.clients: dict[str, Client] = {}
+        self.combiners = Membership(presence)
+        self._load: dict[str, int] = {}
+        self._ordinals = Ordinals()
+        self._asking: dict[str, Received] = {}
+        self._listed: dict[str, set[str]] = {}
+
+    def restore(self, clients: Iterable[Mapping[str, Any]], combiners: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Takes over what a reducer before this one knew; everybody it knew counts as present until proved otherwise."""
+        self.clients.clear()
+        self._load.clear()
+        self._asking.clear()
+        self._ordinals = Ordinals()
+        self.combiners = Membership(self._presence)
+        self.combiners.start(now)
+        for document in combiners:
+            if document["state"] == "present":
+                self.combiners.hear(document["combiner"], now)
+                self._load[document["combiner"]] = 0
+        for document in clients:
+            client = Client(
+                name=document["client"],
+                labels=document["labels"],
+                tasks=tuple(document["tasks"]),
+                weight=document["weight"],
+                package=document["package"],
+                software=document["software"],
+                combiner=document["combiner"],
+                ordinal=document["ordinal"],
+                present=document["state"] == "present",
+                last_seen=document["last_seen"],
+            )
+            self.clients[client.name] = client
+            if client.present:
+                self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
+                if client.ordinal is not None:
+                    client.ordinal = self._ordinals.take(client.name, client.ordinal)
+
+    def eligible(self, task: str) -> list[Client]:
+        """Clients that are there and do this task, sorted by name."""
+        return [
+            self.clients[name] for name in sorted(self.clients) if self.clients[name].present and task in self.clients[name].tasks
+        ]
+
+    # -- clients ----------------------------------------------------------------------------------------------------
+
+    def attach(self, event: Received, epoch: int, moment: Moment) -> list[Effect]:
+        body, name = event.body, event.envelope.sender
+        assert isinstance(body, Attach)
+        if name == topology.REDUCER or not topology.is_name(name):
+            return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
+        if not body.speaks[0] <= VERSION <= body.speaks[1]:
+            reason = f"the client speaks versions {body.speaks[0]} to {body.speaks[1]}, this alliance {VERSION}"
+            return [*self._wait(name, reason), Ack((event.tag,))]
+        combiner = self._choose(name)
+        if combiner is None:
+            self._asking[name] = event
+            return [Declare(self._topology.client(name)), *self._wait(name, "no combiner is there yet"), Ack((event.tag,))]
+        self._asking.pop(name, None)
+        return [*self._grant(name, body, combiner, epoch, moment), Ack((event.tag,))]
+
+    def _choose(self, name: str) -> str | None:
+        known = self.clients.get(name)
+        if known is not None and known.combiner in self.combiners:
+            return known.combiner
+        return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
+
+    def _grant(self, name: str, body: Attach, combiner: str, epoch: int, moment: Moment) -> list[Effect]:
+        known = self.clients.get(name)
+        ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
+        client = Client(
+            name, body.labels, body.tasks, body.weight, body.package, body.software, combiner, ordinal,
+            present=known.present if known else False, last_seen=moment.wall,
+        )  # fmt: skip
+        self.clients[name] = client
+        if known is None or known.combiner != combiner:
+            self._load[combiner] = self._load.get(combiner, 0) + 1
+        return [
+            Put(records.CLIENTS, name, client.document(), epoch),
+            Declare(self._topology.client(name)),
+            self._tell(client),
+            Emit("client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}),
+        ]
+
+    def _tell(self, client: Client) -> Publish:
+        grant = Grant(
+            combiner=client.combiner,
+            ordinal=client.ordinal or 0,
+            count=self._partitions or max(1, self._ordinals.count()),
+            presence=self._presence,
+        )
+        return Publish(
+            "assignment", topology.assignment_key(client.name), grant, confirm=False, expiration=GRANT_EXPIRES
+        )
+
+    def _wait(self, name: str, reason: str) -> list[Effect]:
+        body = Wait(seconds=ASK_AGAIN, reason=reason)
+        return [Publish("assignment", topology.assignment_key(name), body, confirm=False, expiration=ASK_AGAIN)]
+
+    # -- combiners --------------------------------------------------------------------------------------------------
+
+    def combiner_said(self, name: str, moment: Moment) -> list[Effect]:
+        """A sign of life. If it is new, waiting clients and those of vanished combiners get a place."""
+        if not self.combiners.hear(name, moment.seconds):
+            return []
+        self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
+        document = {"combiner": name, "state": "present", "last_seen": moment.wall, "clients": self._load[name]}
+        return [Emit("combiner.joined", combiner=name), PutMany(records.COMBINERS, ((name, document),))]
+
+    def serve_waiting(self, epoch: int, moment: Moment) -> list[Effect]:
+        asking, self._asking = self._asking, {}
+        effects: list[Effect] = []
+        for name, event in asking.items():
+            combiner = self._choose(name)
+            assert combiner is not None and isinstance(event.body, Attach)
+            effects += self._grant(name, event.body, combiner, epoch, moment)
+        return effects
+
+    def presence(self, combiner: str, body: CombinerPresence, moment: Moment) -> list[Effect]:
+        """A combiner's word on its clients; changes are recorded."""
+        changed: list[Client] = []
+        for name in body.present:
+            client = self.clients.get(name)
+            if client is not None and client.combiner == combiner and not client.present:
+                client.present = True
+                if client.ordinal is not None:
+                    client.ordinal = self._ordinals.take(name, client.ordinal)
+                changed.append(client)
+        gone = set(body.gone)
+        if body.full:
+            listed = self._listed.setdefault(combiner, set())
+            listed.update(body.present)
+            if not body.more:
+                gone |= {c.name for c in self.clients.values() if c.combiner == combiner and c.present} - listed
+                del self._listed[combiner]
+        for name in sorted(gone):
+            client = self.clients.get(name)
+            if client is not None and client.combiner == combiner and client.present:
+                changed.append(self._away(client))
+        for client in changed:
+            client.last_seen = moment.wall
+        document = {"combiner": combiner, "state": "present", "last_seen": moment.wall, "clients": body.clients}
+        effects: list[Effect] = [PutMany(records.COMBINERS, ((combiner, document),))]
+        if changed:
+            effects.append(PutMany(records.CLIENTS, tuple((client.name, client.document()) for client in changed)))
+        return effects
+
+    def _away(self, client: Client) -> Client:
+        client.present = False
+        self._ordinals.free(client.ordinal, client.name)
+        return client
+
+    def combiner_left(self, name: str, moment: Moment) -> list[Effect]:
+        self.combiners.remove(name)
+        return self._lost([name], "it left", moment)
+
+    def expire(self, moment: Moment) -> list[Effect]:
+        return self._lost(self.combiners.expire(moment.seconds), "it was not heard for three presence periods", moment)
+
+    def _lost(self, names: list[str], reason: str, moment: Moment) -> list[Effect]:
+        effects: list[Effect] = []
+        for name in names:
+            self._load.pop(name, None)
+            document = {"combiner": name, "state": "away", "last_seen": moment.wall, "clients": 0}
+            effects.append(Emit("combiner.vanished", combiner=name, data={"reason": reason}))
+            effects.append(PutMany(records.COMBINERS, ((name, document),)))
+        return effects
+
+    def rehome(self, epoch: int) -> tuple[dict[str, str], list[Effect]]:
+        """Moves the clients of combiners that are not there to those that are: client → new combiner."""
+        if not len(self.combiners):
+            return {}, []
+        moved: dict[str, str] = {}
+        effects: list[Effect] = []
+        for name in sorted(self.clients):
+            client = self.clients[name]
+            if client.combiner in self.combiners:
+                continue
+            combiner = self._choose(name)
+            assert combiner is not None
+            client.combiner, client.present = combiner, False
+            self._load[combiner] = self._load.get(combiner, 0) + 1
+            moved[name] = combiner
+            effects += [Put(records.CLIENTS, name, client.document(), epoch), self._tell(client)]
+        return moved, effects

@@ -1,0 +1,210 @@
+"""The reducer's decisions. Pure.
+
+One reducer decides at a time: the one that holds the lease. The others stand by and keep what they receive unsettled. A
+reducer that finds that its lease was taken gives its messages back and stands by. Whoever takes the lease reads the
+records first, then says `welcome` to every combiner, which answers with all that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from fedmq.codec import name_from_id
+from fedmq.effects import (
+    Ack,
+    CoreEvent,
+    Done,
+    Effect,
+    Emit,
+    Failed,
+    Fired,
+    Moment,
+    Publish,
+    Received,
+    Reconnected,
+    Reject,
+    Resubscribe,
+    Started,
+    StartTimer,
+    Stopping,
+)
+from fedmq.errors import Fenced
+from fedmq_reducer import operations
+from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.operations import Acquire, Aggregate, Insert, Load, OpenSeed, Release, Renew, Snapshot
+from fedmq_reducer.sessions import Sessions
+from fedmq_schemas import messages, records, topology
+
+LEASE_PERIOD = 3.0
+LEASE_HINT_PERIOD = 0.5
+
+
+class Role(Enum):
+    STANDBY = "standby"
+    LOADING = "loading"
+    ACTIVE = "active"
+
+
+TRANSITIONS: dict[Role, frozenset[Role]] = {
+    Role.STANDBY: frozenset({Role.LOADING}),
+    Role.LOADING: frozenset({Role.ACTIVE, Role.STANDBY}),
+    Role.ACTIVE: frozenset({Role.STANDBY}),
+}
+
+
+class ReducerCore:
+    """`assignment` knows clients and combiners, `presence` is its period in seconds."""
+
+    def __init__(self, assignment: Assignment, *, presence: float) -> None:
+        self.role = Role.STANDBY
+        self.epoch = 0
+        self.assignment = assignment
+        self.sessions = Sessions(assignment)
+        self._presence = presence
+        self._stash: list[Received] = []
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        match event:
+            case Received():
+                if self.role is Role.ACTIVE:
+                    return self._received(event, moment)
+                self._stash.append(event)
+                is_hint = len(self._stash) == 1 and self.role is Role.STANDBY
+                return [Acquire()] if is_hint else ()
+            case Done(effect=effect, result=result):
+                return self._done(effect, result, moment)
+            case Failed(effect=effect, error=Fenced()):
+                return self._lose(effect)
+            case Failed(effect=effect, error=error):
+                session = getattr(effect, "session", None) or getattr(effect, "document", {}).get("session")
+                return self.sessions.failed(session, error, moment) if session and self.role is Role.ACTIVE else ()
+            case Fired(key):
+                return self._fired(key, moment)
+            case Started():
+                return [Acquire(), StartTimer("lease", LEASE_PERIOD)]
+            case Reconnected():
+                self._stash.clear()
+            case Stopping():
+                return [Release(self.epoch)] if self.role is Role.ACTIVE else ()
+        return ()
+
+    # -- the lease --------------------------------------------------------------------------------------------------
+
+    def _done(self, effect: Effect, result: object, moment: Moment) -> Sequence[Effect]:
+        match effect:
+            case Acquire():
+                return self._acquired(result)
+            case Load():
+                assert isinstance(result, Snapshot)
+                return self._loaded(result, moment)
+            case Renew(epoch):
+                return self._lose(effect) if not result and epoch == self.epoch else ()
+        if self.role is not Role.ACTIVE:
+            return ()
+        match effect, result:
+            case OpenSeed(), operations.OpenedSeed():
+                return self.sessions.seed_opened(effect, result, moment)
+            case Aggregate(), operations.Aggregated():
+                return self.sessions.aggregated(effect, result, moment)
+            case Insert(records.SESSIONS, key), _:
+                return self.sessions.started(key, result, moment)  # type: ignore[arg-type]
+            case Insert(records.ATTEMPTS, _, document), _:
+                return self.sessions.attempt_recorded(document, result, moment)  # type: ignore[arg-type]
+            case Insert(records.PARTIALS, _, document), _:
+                return self.sessions.partial_recorded(document, result, moment)  # type: ignore[arg-type]
+            case Insert(records.ROUNDS, _, document), _:
+                return self.sessions.round_recorded(document, result, moment)  # type: ignore[arg-type]
+        return ()
+
+    def _acquired(self, epoch: object) -> Sequence[Effect]:
+        if self.role is not Role.STANDBY:
+            return ()
+        if not isinstance(epoch, int):
+            return [StartTimer("lease", LEASE_HINT_PERIOD)] if self._stash else ()
+        self._move(Role.LOADING)
+        self.epoch = self.sessions.epoch = epoch
+        return [Load()]
+
+    def _loaded(self, snapshot: Snapshot, moment: Moment) -> Sequence[Effect]:
+        if self.role is not Role.LOADING:
+            return ()
+        self._move(Role.ACTIVE)
+        self.assignment.restore(snapshot.clients, snapshot.combiners, moment.seconds)
+        effects: list[Effect] = [
+            Emit("reducer.active", data={"epoch": self.epoch}),
+            StartTimer("presence", self._presence),
+            StartTimer("lease", LEASE_PERIOD),
+        ]
+        effects += self.sessions.restore(snapshot.sessions, snapshot.next_position, moment)
+        effects += [self._welcome(combiner) for combiner in self.assignment.combiners]
+        stash, self._stash = self._stash, []
+        for event in stash:
+            effects += self._received(event, moment)
+        return effects
+
+    def _lose(self, effect: Effect) -> Sequence[Effect]:
+        """Somebody else decides now; what this reducer holds goes back to the inbox."""
+        if self.role is Role.STANDBY or getattr(effect, "epoch", self.epoch) != self.epoch:
+            return ()
+        self._move(Role.STANDBY)
+        self._stash.clear()
+        return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
+
+    def _move(self, role: Role) -> None:
+        if role not in TRANSITIONS[self.role]:
+            raise ValueError(f"a reducer can't go from {self.role.value} to {role.value}")
+        self.role = role
+
+    def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
+        if key == "lease":
+            again = StartTimer("lease", LEASE_PERIOD)
+            return [again, Acquire() if self.role is Role.STANDBY else Renew(self.epoch)]
+        if self.role is not Role.ACTIVE:
+            return ()
+        if key == "presence":
+            lost = self.assignment.expire(moment)
+            return [*lost, *self._rehome(moment), StartTimer("presence", self._presence)]
+        kind, _, session = key.partition(":")
+        return self.sessions.fired(kind, session, moment)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received, moment: Moment) -> list[Effect]:
+        body, sender = event.body, event.envelope.sender
+        match body:
+            case messages.Partial():
+                return self.sessions.partial(event, body)
+            case messages.Validation():
+                return self.sessions.validation(event, body, moment)
+            case messages.Attach():
+                return self.assignment.attach(event, self.epoch, moment)
+            case messages.CombinerPresence(leaving=True):
+                left = self.assignment.combiner_left(sender, moment)
+                return [*left, *self._rehome(moment), Ack((event.tag,))]
+            case messages.CombinerPresence():
+                effects = self._combiner_said(sender, moment) + self.assignment.presence(sender, body, moment)
+                return [*effects, *self.sessions.members_changed(moment), Ack((event.tag,))]
+            case messages.CombinerHello():
+                effects = self._combiner_said(sender, moment)
+                return [*effects, *self.sessions.open_plans(sender, moment), self._welcome(sender), Ack((event.tag,))]
+            case messages.Start(policy=policy):
+                return self.sessions.start(event, name_from_id(event.envelope.id), policy, moment)
+            case messages.Stop():
+                return self.sessions.stop(event, body, moment)
+        return [Reject(event.tag, f"a reducer does not receive {body.kind} messages")]
+
+    def _combiner_said(self, combiner: str, moment: Moment) -> list[Effect]:
+        effects = self.assignment.combiner_said(combiner, moment)
+        if not effects:
+            return []
+        return [*effects, *self.assignment.serve_waiting(self.epoch, moment), *self._rehome(moment)]
+
+    def _rehome(self, moment: Moment) -> list[Effect]:
+        moved, effects = self.assignment.rehome(self.epoch)
+        return [*effects, *self.sessions.move_clients(moved, moment)]
+
+    def _welcome(self, combiner: str) -> Publish:
+        body = messages.Welcome(epoch=self.epoch, presence=self._presence)
+        return Publish("task", topology.plan_key(combiner), body)
+

@@ -1,0 +1,182 @@
+"""What a reducer asks its app to do with records, blobs and the lease. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmq.effects import Perform
+from fedmq_schemas.messages import BlobRef, Partial
+from fedmq_schemas.policy import Strategy
+
+LEASE_SECONDS = 10.0
+SMALL = 1_000_000
+
+
+class Recorded(Perform):
+    """Base of what reads or writes the record store: one at a time, in order."""
+
+    lane = "records"
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire(Perform):
+    """Take the lease if it is free. Reports its epoch, or None."""
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class Renew(Perform):
+    """Keep the lease. Reports whether it still is ours."""
+
+    epoch: int
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Perform):
+    """Give the lease up, at a clean stop."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Recorded):
+    """Read what is decided. Reports a `Snapshot`."""
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSnapshot:
+    """A session that has not ended: its documents, rounds in order, the attempts of the round after the last committed
+    one, the partials of the newest of them, and who has validated which model (model id → client → document)."""
+
+    session: Mapping[str, Any]
+    rounds: tuple[Mapping[str, Any], ...] = ()
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    partials: tuple[Mapping[str, Any], ...] = ()
+    validations: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    sessions: tuple[SessionSnapshot, ...] = ()
+    clients: tuple[Mapping[str, Any], ...] = ()
+    combiners: tuple[Mapping[str, Any], ...] = ()
+    next_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(Recorded):
+    """Insert a document under a unique key, on condition of the lease. Reports None, or the document already there."""
+
+    table: str
+    key: str
+    document: Mapping[str, Any]
+    epoch: int
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Recorded):
+    """Insert or replace a document, on condition of the lease."""
+
+    table: str
+    key: str
+    document: Mapping[str, Any]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Recorded):
+    """Set fields of a document, on condition of the lease."""
+
+    table: str
+    key: str
+    fields: Mapping[str, Any]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutMany(Recorded):
+    """Insert or replace documents that tell, not decide (presence)."""
+
+    table: str
+    items: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutBlob(Perform):
+    """Store a small blob."""
+
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSeed(Perform):
+    """Find the session's first model, check and adopt it. Reports `OpenedSeed`; refused where there is none."""
+
+    session: str
+    seed: str | None
+    weights: tuple[int, ...]
+
+    reports = True
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSeed:
+    model: BlobRef
+    exponents: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Perform):
+    """Merge the partials, take the server optimizer's step, store model, optimizer state and ledger.
+    Reports `Aggregated`."""
+
+    session: str
+    round: int
+    attempt: int
+    model: BlobRef
+    optimizer: BlobRef | None
+    exponents: tuple[int, ...]
+    strategy: Strategy
+    partials: tuple[Partial, ...]
+
+    reports = True
+
+    @property
+    def heavy(self) -> bool:
+        return self.model.size > SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised."""
+
+    model: BlobRef
+    optimizer: BlobRef | None
+    ledger: BlobRef
+    total_weight: int
+    counts: Mapping[str, int]
+    metrics: Mapping[str, Any]
+    exponents: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Perform):
+    """Delete the uploads of rounds that the session's retention no longer covers."""
+
+    session: str
+    up_to_round: int
+
+    @property
+    def heavy(self) -> bool:
+        return True
+

@@ -1,0 +1,121 @@
+"""Writes the event stream into the records, in batches, so that a dashboard opened later is not empty."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fedmq import codec
+from fedmq.brokers.base import Connection, Delivery
+from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.records.base import Records
+from fedmq.scheduler import Scheduler
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Event
+from fedmq_schemas.topology import Topology
+
+log = logging.getLogger("fedmq.recorder")
+
+BATCH = 200
+BATCH_SECONDS = 0.02
+RETRY_SECONDS = 1.0
+
+
+class Recorder:
+    """Consumes the `records` queue; a message is acknowledged when its document is durable. Keyed by event id, so what
+    is told twice is kept once. `offload`: the record store is a server, write off the thread."""
+
+    def __init__(
+        self, connection: Connection, scheduler: Scheduler, topology: Topology, records: Records, *, offload: bool
+    ) -> None:
+        self._connection = connection
+        self._scheduler = scheduler
+        self._topology = topology
+        self._records = records
+        self._offload = offload
+        self._batch: list[tuple[int, str, dict[str, Any]]] = []
+        self._life = 0
+        self._is_due = False
+        self._is_writing = False
+        connection.on_reconnect = self._start_over
+
+    def start(self) -> None:
+        queue = self._topology.records()
+        self._connection.declare(queue)
+        self._connection.consume(queue.name, 5 * BATCH, self._deliver)
+
+    def stop(self) -> None:
+        """Writes what is there and leaves."""
+        if self._batch and not self._is_writing:
+            batch, self._batch = self._batch, []
+            self._write(batch)
+            self._connection.ack([tag for tag, _, _ in batch])
+        self._connection.close()
+
+    def _start_over(self) -> None:
+        self._life += 1
+        self._batch.clear()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
+            message = codec.decode(
+                delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self._topology.alliance
+            )
+        except ProtocolError as error:
+            self._connection.reject(delivery.tag, error.reason)
+            return
+        body, envelope = message.body, message.envelope
+        if not isinstance(body, Event):
+            self._connection.reject(delivery.tag, f"a {body.kind} message on the event exchange")
+            return
+        document = {
+            "id": envelope.id, "name": body.name, "session": body.session, "round": body.round, "client": body.client,
+            "combiner": body.combiner, "at": envelope.sent_at, "sender": envelope.sender, "cause": envelope.cause,
+            "data": body.data,
+        }  # fmt: skip
+        self._batch.append((delivery.tag, envelope.id, document))
+        if len(self._batch) >= BATCH:
+            self._flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._scheduler.later(BATCH_SECONDS, self._due)
+
+    def _due(self) -> None:
+        self._is_due = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._is_writing or not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        life = self._life
+        self._is_writing = True
+
+        def written(_: Any, error: Exception | None) -> None:
+            self._is_writing = False
+            tags = [tag for tag, _, _ in batch]
+            if error is None:
+                if life == self._life:
+                    self._connection.ack(tags)
+                self._flush()
+            elif isinstance(error, Transient):
+                self._batch = (batch if life == self._life else []) + self._batch
+                self._scheduler.later(RETRY_SECONDS, self._flush)
+            else:
+                reason = error.reason if isinstance(error, FedMQError) else repr(error)
+                log.error("events can't be recorded", extra={"reason": reason, "events": len(batch)})
+                for tag in tags if life == self._life else []:
+                    self._connection.reject(tag, reason)
+
+        if self._offload:
+            self._scheduler.submit(lambda: self._write(batch), written)
+            return
+        try:
+            self._write(batch)
+        except Exception as error:
+            written(None, error)
+        else:
+            written(None, None)
+
+    def _write(self, batch: list[tuple[int, str, dict[str, Any]]]) -> None:
+        self._records.put_many(tables.EVENTS, [(key, document) for _, key, document in batch])

@@ -1,0 +1,154 @@
+"""One session's state: its rounds, the attempt that is open, and how clients are drawn. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from fedmq.errors import ProtocolError
+from fedmq_reducer.assignment import Client
+from fedmq_schemas.messages import BlobRef, Partial, PlanKey
+from fedmq_schemas.policy import Policy
+
+
+class State(Enum):
+    QUEUED = "queued"
+    OPENING = "opening"  # its first model is being checked (recorded as running)
+    WAITING = "waiting"  # for clients
+    DRAWING = "drawing"  # the attempt is being recorded
+    RUNNING = "running"  # plans are out
+    COMMITTING = "committing"  # the new model is being made and recorded
+    VALIDATING = "validating"  # the last model's validations are coming in
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+_LIVE = frozenset({State.FAILED, State.STOPPED})
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: _LIVE | {State.OPENING, State.WAITING, State.RUNNING, State.VALIDATING, State.DRAWING},
+    State.OPENING: _LIVE | {State.WAITING, State.DRAWING},
+    State.WAITING: _LIVE | {State.DRAWING},
+    State.DRAWING: _LIVE | {State.RUNNING},
+    State.RUNNING: _LIVE | {State.COMMITTING, State.WAITING, State.DRAWING},
+    State.COMMITTING: _LIVE | {State.WAITING, State.DRAWING, State.VALIDATING, State.FINISHED},
+    State.VALIDATING: _LIVE | {State.FINISHED},
+    State.FINISHED: frozenset(),
+    State.FAILED: frozenset(),
+    State.STOPPED: frozenset(),
+}
+
+_RECORDED = {State.OPENING: "running", State.DRAWING: "running", State.COMMITTING: "running"}
+
+
+@dataclass(slots=True)
+class PlannedPart:
+    """One plan of the open attempt."""
+
+    key: PlanKey
+    combiner: str
+    clients: tuple[str, ...]
+    voided: bool = False
+    partial: Partial | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return not self.voided and self.partial is None
+
+    def document(self) -> dict[str, Any]:
+        return {"part": self.key.part, "combiner": self.combiner, "clients": list(self.clients), "voided": self.voided}
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The open attempt. `due_at`: when the combiners' deadline passes, on the monotonic clock."""
+
+    number: int
+    parts: list[PlannedPart]
+    due_at: float = 0.0
+
+    def part(self, key: PlanKey) -> PlannedPart | None:
+        return next((part for part in self.parts if part.key == key), None)
+
+    @property
+    def is_answered(self) -> bool:
+        return not any(part.is_open for part in self.parts)
+
+    def partials(self) -> tuple[Partial, ...]:
+        return tuple(part.partial for part in self.parts if part.partial is not None and not part.voided)
+
+    def accepted(self) -> int:
+        return sum(partial.counts.get("accepted", 0) for partial in self.partials())
+
+
+@dataclass(slots=True)
+class Session:
+    """`round` is the one being made, `model` the last committed one (None until the seed is open). `validated`: for each
+    model id that is still being validated, client → (weight, metrics, scope). `tests`: models that evaluators have not
+    scored yet, by round."""
+
+    name: str
+    policy: Policy
+    position: int
+    random_seed: int
+    state: State = State.QUEUED
+    round: int = 1
+    model: BlobRef | None = None
+    optimizer: BlobRef | None = None
+    exponents: tuple[int, ...] = ()
+    attempt: Attempt | None = None
+    attempts: int = 0
+    stop_after_round: bool = False
+    waiting: str = ""
+    began_at: float = 0.0
+    validated: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    tests: dict[int, BlobRef] = field(default_factory=dict)
+    expected: set[str] = field(default_factory=set)
+
+    def move(self, state: State) -> None:
+        """Raises ProtocolError, and changes nothing, if the table has no such step."""
+        if state is not self.state and state not in TRANSITIONS[self.state]:
+            raise ProtocolError(f"session {self.name} can't go from {self.state.value} to {state.value}")
+        self.state = state
+
+    @property
+    def recorded_state(self) -> str:
+        return _RECORDED.get(self.state, self.state.value)
+
+    def draw(self, eligible: Sequence[Client]) -> list[str]:
+        """The clients of this attempt, sorted. Depends on session, round, attempt and the names, and so not on combiners."""
+        wanted = math.ceil(self.policy.fraction * len(eligible))
+        if self.policy.clients_requested is not None:
+            wanted = min(wanted, self.policy.clients_requested)
+        wanted = min(len(eligible), max(wanted, self.policy.clients_required))
+        names = sorted(client.name for client in eligible)
+        if wanted == len(names):
+            return names
+        source = random.Random(f"{self.random_seed}/{self.round}/{self.attempts}")
+        return sorted(source.sample(names, wanted))
+
+    def train_config(self) -> dict[str, Any]:
+        return dict(self.policy.train)
+
+
+def random_seed_of(policy: Policy, session: str) -> int:
+    if policy.random_seed is not None:
+        return policy.random_seed
+    return int.from_bytes(hashlib.sha256(session.encode()).digest()[:6], "big")
+
+
+def model_id(model: BlobRef) -> str:
+    return model.key.partition("/")[2]
+
+
+def group_by_combiner(names: Sequence[str], combiner_of: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Sorted combiners, each with its sorted clients."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(combiner_of[name], []).append(name)
+    return {combiner: tuple(groups[combiner]) for combiner in sorted(groups)}

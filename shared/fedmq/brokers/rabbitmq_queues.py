@@ -1,0 +1,80 @@
+"""Queues and exchanges in RabbitMQ's terms: what is declared, and what a refusal of RabbitMQ is about.
+
+Works on 3.10 and 4.x: every queue names its type and is durable, or goes with its connection; no queue mode, version or
+master locator, no prefetch per channel, no mirroring.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pika.channel import Channel
+
+from fedmq_schemas.topology import DELIVERY_LIMIT, Queue
+
+ACCESS_REFUSED = 403
+NOT_FOUND = 404
+RESOURCE_LOCKED = 405
+PRECONDITION_FAILED = 406
+
+
+def arguments(queue: Queue) -> dict[str, Any]:
+    """The arguments of `queue.declare`.
+
+    No `x-dead-letter-exchange`: the adapter publishes rejects itself, with their reason, and a message that expired
+    unread should vanish.
+    """
+    args: dict[str, Any] = {"x-queue-type": queue.kind}
+    if queue.kind == "quorum":
+        # 4.x drops a message after 20 deliveries by default, and 3.10 takes -1 for 0: so a number that is never met.
+        args["x-delivery-limit"] = DELIVERY_LIMIT
+    if queue.single_active_consumer:
+        args["x-single-active-consumer"] = True
+    if queue.expires is not None:
+        args["x-expires"] = round(queue.expires * 1000)
+    if queue.max_length is not None:
+        args["x-max-length"] = queue.max_length
+        args["x-overflow"] = "drop-head"
+    return args
+
+
+def exchanges(queue: Queue) -> set[str]:
+    """The exchanges that a queue needs."""
+    needed = {binding.exchange for binding in queue.bindings}
+    return needed if queue.dead_letter is None else needed | {queue.dead_letter}
+
+
+def declare(channel: Channel, queue: Queue, known: set[str]) -> None:
+    """Declares exchanges, queue and bindings without waiting: RabbitMQ does them before what the channel sends later.
+
+    `known`: exchanges that this channel declared before; those of this queue are added.
+    """
+    for exchange in sorted(exchanges(queue) - known):
+        channel.exchange_declare(exchange, "topic", durable=True)
+        known.add(exchange)
+    channel.queue_declare(
+        queue.name, durable=not queue.exclusive, exclusive=queue.exclusive, arguments=arguments(queue)
+    )
+    for binding in queue.bindings:
+        channel.queue_bind(queue.name, binding.exchange, binding.routing_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What RabbitMQ's text about a refusal names."""
+
+    queue: str | None
+    exchange: str | None
+    routing_key: str | None
+
+
+def subject(text: str) -> Subject:
+    """Reads the names out of a text such as `NOT_FOUND - no exchange 'a.task' in vhost '/'`."""
+
+    def name(word: str) -> str | None:
+        found = re.search(rf"{word} '([^']*)'", text)
+        return None if found is None else found[1]
+
+    return Subject(name("queue"), name("exchange"), name("topic"))

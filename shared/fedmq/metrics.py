@@ -1,0 +1,49 @@
+"""Metrics of many clients as one summary. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Summary = dict[str, dict[str, float]]
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether a metric can be averaged: a finite number, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summary:
+    """Mean, min, median, max and n of each scalar metric over (weight, metrics) pairs.
+
+    The mean is weighted by examples; where a weight is not known (None) all of that metric's values weigh the same and
+    `unweighted` is 1. NaN, infinity, text and lists are left out: they are recorded, never averaged. The result does not
+    depend on the order of the pairs.
+    """
+    values: dict[str, list[tuple[int | None, float]]] = {}
+    for weight, metrics in results:
+        for name, value in metrics.items():
+            if is_scalar(value):
+                values.setdefault(name, []).append((weight, float(value)))
+    return {name: _summary(pairs) for name, pairs in sorted(values.items())}
+
+
+def _summary(pairs: list[tuple[int | None, float]]) -> dict[str, float]:
+    numbers = [value for _, value in pairs]
+    known = [(weight, value) for weight, value in pairs if weight is not None]
+    if len(known) == len(pairs):
+        mean = math.fsum(weight * value for weight, value in known) / sum(weight for weight, _ in known)
+        extra = {}
+    else:
+        mean = math.fsum(numbers) / len(numbers)
+        extra = {"unweighted": 1.0}
+    return {
+        "mean": mean,
+        "min": min(numbers),
+        "median": statistics.median(numbers),
+        "max": max(numbers),
+        "n": float(len(numbers)),
+        **extra,
+    }
