@@ -1,0 +1,143 @@
+"""What the broker's contract suite needs of an adapter beside the port: a scheduler to drive, and links to break."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fedmq.brokers.base import Connection, Delivery, Outgoing
+from fedmq.brokers.memory import MemoryBroker, MemoryConnection
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.errors import FedMQError
+from fedmq.scheduler import ThreadScheduler, VirtualScheduler
+from fedmq_schemas.topology import Topology
+from servers.proxy import Proxy
+from servers.rabbitmq import RabbitmqServer
+
+DEADLINE = 20.0
+QUIET = 0.3
+
+
+class World(Protocol):
+    """One broker with nothing in it that this test could meet: `topology` is of an alliance of its own.
+
+    - `until(condition)`: runs callbacks until it holds; fails the test if it doesn't for long.
+    - `rest(seconds)`: lets time pass, so that what must not happen had its chance.
+    - `cut(connection)`, `restore(connection)`: the link is lost, and stays so until it is restored.
+    """
+
+    topology: Topology
+
+    def connect(self, name: str) -> Connection: ...
+    def until(self, condition: Callable[[], bool]) -> None: ...
+    def rest(self, seconds: float = QUIET) -> None: ...
+    def cut(self, connection: Connection) -> None: ...
+    def restore(self, connection: Connection) -> None: ...
+    def close(self) -> None: ...
+
+
+class MemoryWorld:
+    def __init__(self) -> None:
+        self.topology = Topology("alliance")
+        self.scheduler = VirtualScheduler()
+        self.broker = MemoryBroker(self.scheduler)
+
+    def connect(self, name: str) -> Connection:
+        return self.broker.connect(name)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        assert self.scheduler.run(until=condition, limit=self.scheduler.now() + DEADLINE)
+
+    def rest(self, seconds: float = QUIET) -> None:
+        end = self.scheduler.now() + seconds
+        self.scheduler.later(seconds, lambda: None)
+        self.scheduler.run(limit=end)
+
+    def cut(self, connection: Connection) -> None:
+        assert isinstance(connection, MemoryConnection)
+        self.broker.break_connection(connection, downtime=1.0)
+
+    def restore(self, connection: Connection) -> None:
+        self.rest(1.0)
+
+    def close(self) -> None:
+        for connection in list(self.broker.connections):
+            connection.kill()
+
+
+class RabbitmqWorld:
+    """Each connection goes through a proxy of its own."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, server: RabbitmqServer) -> None:
+        self.topology = Topology(f"alliance{next(self._numbers)}")
+        self.scheduler = ThreadScheduler()
+        self._server = server
+        self._proxies: dict[Connection, Proxy] = {}
+
+    def connect(self, name: str) -> Connection:
+        proxy = Proxy(self._server.port)
+        connection = RabbitmqBroker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", self.scheduler).connect(name)
+        self._proxies[connection] = proxy
+        return connection
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = self.scheduler.now() + DEADLINE
+
+        def check() -> None:
+            if condition() or self.scheduler.now() > deadline:
+                self.scheduler.stop()
+            else:
+                self.scheduler.later(0.002, check)
+
+        self.scheduler.post(check)
+        self.scheduler.run()
+        assert condition()
+
+    def rest(self, seconds: float = QUIET) -> None:
+        end = self.scheduler.now() + seconds
+        self.until(lambda: self.scheduler.now() >= end)
+
+    def cut(self, connection: Connection) -> None:
+        self._proxies[connection].down()
+
+    def restore(self, connection: Connection) -> None:
+        self._proxies[connection].up()
+
+    def close(self) -> None:
+        for connection, proxy in self._proxies.items():
+            connection.kill()
+            proxy.close()
+        self.scheduler.close()
+
+
+@dataclass
+class Inbox:
+    """What a consumer received and a publisher was told. `acking`: it acks each delivery as it comes."""
+
+    connection: Connection
+    acking: bool = True
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        if self.acking:
+            self.connection.ack([delivery.tag])
+
+    @property
+    def ids(self) -> list[str]:
+        return [delivery.message_id for delivery in self.deliveries]
+
+    @property
+    def tags(self) -> list[int]:
+        return [delivery.tag for delivery in self.deliveries]
+
+
+Confirms = list[FedMQError | None]
+
+
+def message(topology: Topology, exchange: str, routing_key: str, message_id: str, mandatory: bool = False) -> Outgoing:
+    return Outgoing(topology.exchange(exchange), routing_key, b"body", message_id, mandatory=mandatory)
