@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ TAIL_LINES = 100
 LINE_BYTES = 500
 TAIL_CHARACTERS = 8_000
 SETTLE_SECONDS = 1.0
+BANNER = re.compile(r"I\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
+"""TensorFlow's greetings, which no setting of its own keeps quiet and which explain no failure."""
 
 output_log = logging.getLogger("fedmq_client.output")
 """What trainers print, line by line, at level DEBUG."""
@@ -107,7 +110,8 @@ class Child:
                         self._settled = line[len(END_OF_OUTPUT) :]
                         self.changed.notify_all()
                         continue
-                    self._lines.append(line)
+                    if not BANNER.match(line):
+                        self._lines.append(line)
                 output_log.debug("%s", line)
 
     def _reap(self) -> None:

@@ -43,10 +43,7 @@ def names(model: Any) -> list[str]:
 
 def weights_of(model: Any) -> Weights:
     """Copies of the model's weights, by `names`."""
-    return {
-        name: np.array(variable.numpy())
-        for name, variable in zip(names(model), model.weights, strict=True)
-    }
+    return {name: np.array(variable.numpy()) for name, variable in zip(names(model), model.weights, strict=True)}
 
 
 def roles_of(model: Any) -> dict[str, str]:

@@ -1,0 +1,349 @@
+"""One job from bytes to bytes: what is checked, what is kept, what is told."""
+
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from fedmq import tensors
+from fedmq.errors import ConfigError
+from fedmq_client import Cancelled, Client, Task, Weights
+from fedmq_client.inline import InlinePool
+from fedmq_client.pool import Job, Result, Validated
+
+MODEL: Weights = {f"t{i}": np.full(2, i, np.float32) for i in range(5)}
+BLOB = tensors.encode(MODEL, {"roles": {"t0": "statistic"}})
+
+
+CODE = """
+class Made:
+    def __new__(cls, client):
+        import site_under_test
+        return site_under_test.make(client)
+
+    def train(self): ...
+"""
+
+
+class Site:
+    """A package whose trainer is what a test says."""
+
+    def __init__(self, folder: Path, modules: dict[str, Any]) -> None:
+        self.folder = folder
+        self.pool = InlinePool()
+        self.told: list[Any] = []
+        self.made: list[Client] = []
+        self._modules = modules
+        (folder / "fedn.yaml").write_text("trainer: code.py:Made\n")
+        (folder / "code.py").write_text(CODE)
+
+    def serve(self, **methods: Any) -> None:
+        trainer = SimpleNamespace(**methods)
+
+        def make(client: Client) -> SimpleNamespace:
+            self.made.append(client)
+            return trainer
+
+        self._modules["site_under_test"] = SimpleNamespace(make=make)
+
+    def run(self, **changes: Any) -> Result:
+        job = Job(id="j", client=Client("c"), package=self.folder, kind="train", model=BLOB)
+        self.pool.submit(
+            replace(job, **changes),
+            self.told.append,
+            lambda *report: self.told.append(report),
+            self.told.append,
+        )
+        result = self.told[-1]
+        assert isinstance(result, Result)
+        return result
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with patch.dict(sys.modules):
+        yield Site(tmp_path, cast(dict[str, Any], sys.modules))
+
+
+def _same(weights: Weights, task: Task) -> Any:
+    return weights, 1, {}
+
+
+def test_the_delta_has_the_names_and_roles_of_the_model(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        for value in weights.values():
+            value += 0.5
+        return weights, np.int64(3), {"loss": np.float32(0.5), "list": np.arange(2), "word": "x"}
+
+    site.serve(train=train)
+    result = site.run()
+    assert (result.outcome, result.examples) == ("done", 3)
+    assert result.metrics == {"loss": 0.5, "list": [0, 1], "word": "x"}
+    assert type(result.metrics["loss"]) is float and type(result.examples) is int
+    assert isinstance(result.update, bytes)
+    delta, meta = tensors.decode(result.update)
+    assert {name: value.tolist() for name, value in delta.items()} == dict.fromkeys(MODEL, [0.5, 0.5])
+    assert meta == {"roles": {"t0": "statistic"}}
+    assert result.state is None
+
+
+def test_weights_changed_in_place_never_reach_another_call(site: Site) -> None:
+    seen: list[float] = []
+
+    def spoil(weights: Weights, task: Task) -> Any:
+        seen.append(float(weights["t1"].sum()))
+        weights["t1"] += 100
+        return 1, {}
+
+    def train(weights: Weights, task: Task) -> Any:
+        spoil(weights, task)
+        return weights, 1, {}
+
+    site.serve(train=train, validate=spoil)
+    for _ in range(2):
+        site.run(validate=True)
+    assert seen == [2.0] * 4
+
+
+def test_validation_is_told_before_training(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        site.told.append("training")
+        return None
+
+    site.serve(train=train, validate=lambda weights, task: (4, {"loss": 1.0}))
+    result = site.run(validate=True)
+    validated = site.told[0]
+    assert isinstance(validated, Validated)
+    assert (validated.job, validated.examples, validated.metrics) == ("j", 4, {"loss": 1.0})
+    assert site.told[1] == "training"
+    assert result.outcome == "abstained"
+
+
+def test_none_is_to_abstain(site: Site) -> None:
+    site.serve(train=lambda weights, task: None, validate=lambda weights, task: None)
+    assert site.run(validate=True).outcome == "abstained"
+    assert site.run(kind="validate").outcome == "abstained"
+    assert all(isinstance(told, Result) for told in site.told)
+
+
+def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
+    site.serve(train=_same)
+    assert site.run(validate=True).outcome == "done"
+    result = site.run(kind="validate")
+    assert (result.outcome, "has no validate(weights, task)" in result.reason) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("text", "train returned a str: return weights, examples, metrics or None"),
+        ((MODEL, 1), "train returned a tuple of 2"),
+        (([], 1, {}), "train returned a list as weights: return a dict of arrays"),
+        (({}, 1, {}), "lack t0, t1, t2 and 2 more"),
+        (({**MODEL, "x": 1}, 1, {}), "have x, which the model has not"),
+        (({**MODEL, "t1": np.zeros(3), "t2": np.zeros(())}, 1, {}), "t1 has shape (3,) and not (2,), t2 has"),
+        (({**MODEL, "t1": np.zeros(2, complex)}, 1, {}), "t1 is complex128 and not float32"),
+        (({**MODEL, "t1": ["a", "b"]}, 1, {}), "t1 is <U1 and not float32"),
+        ((MODEL, 1.5, {}), "train returned 1.5 as examples: return an int of 0 or more"),
+        ((MODEL, True, {}), "train returned True as examples"),
+        ((MODEL, -1, {}), "train returned -1 as examples"),
+        ((MODEL, 2**53, {}), "as examples"),
+        ((MODEL, 1, [1]), "train returned a list as metrics: return a dict of numbers"),
+        ((MODEL, 1, {"x": object()}), "metric 'x' is a object: use numbers, strings or lists"),
+        ((MODEL, 1, {"x": 2**70}), "64 bits"),
+    ],
+)
+def test_rubbish_is_named_with_what_to_return_instead(site: Site, answer: Any, words: str) -> None:
+    site.serve(train=lambda weights, task: answer)
+    result = site.run()
+    assert result.outcome == "failed"
+    assert words in result.reason
+    assert result.update is None
+
+
+def test_a_wider_float_is_rounded_and_nan_is_left_to_the_combiner(site: Site) -> None:
+    wide = {name: value.astype(np.float64) for name, value in MODEL.items()}
+    wide["t0"] = np.array([np.nan, 1e300])
+    site.serve(train=lambda weights, task: (wide, 1, {"loss": float("nan")}))
+    result = site.run()
+    assert result.outcome == "done"
+    assert isinstance(result.update, bytes)
+    delta = tensors.decode(result.update)[0]["t0"]
+    assert np.isnan(delta[0]) and np.isinf(delta[1])
+
+
+def test_an_exception_fails_the_job_with_the_users_own_frames(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        raise ValueError("two\nlines")
+
+    site.serve(train=train)
+    result = site.run()
+    assert (result.outcome, result.reason) == ("failed", "train raised ValueError: two lines")
+    assert "in train" in result.traceback and "running.py" not in result.traceback
+    assert result.seconds["train"] > 0
+
+
+def test_a_garbled_model_is_said_to_be_so(site: Site) -> None:
+    site.serve(train=_same)
+    result = site.run(model=BLOB[:-3])
+    assert result.outcome == "failed"
+    assert result.reason.startswith("reading the model raised InvalidUpdate")
+
+
+def test_a_trainer_is_kept_until_it_fails_or_its_client_changes(site: Site) -> None:
+    fail: list[bool] = []
+
+    def train(weights: Weights, task: Task) -> Any:
+        if fail:
+            raise RuntimeError
+        return weights, 1, {}
+
+    site.serve(train=train)
+    site.run()
+    site.run()
+    assert len(site.made) == 1
+    site.run(client=Client("c", ordinal=1, count=2))
+    assert len(site.made) == 2
+    fail.append(True)
+    site.run(client=Client("c", ordinal=1, count=2))
+    fail.clear()
+    site.run(client=Client("c", ordinal=1, count=2))
+    assert len(site.made) == 3
+
+
+def test_state_is_kept_from_task_to_task_but_not_by_validation(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        task.state["n"] = task.state.get("n", np.zeros(1)) + 1
+        return weights, 1, {"n": task.state["n"]}
+
+    def validate(weights: Weights, task: Task) -> Any:
+        task.state["n"] = np.full(1, 99.0)
+        return 1, {}
+
+    site.serve(train=train, validate=validate)
+    first = site.run(validate=True)
+    second = site.run(validate=True, state=first.state)
+    assert (first.metrics, second.metrics) == ({"n": [1.0]}, {"n": [2.0]})
+
+
+def test_state_that_is_no_array_is_refused(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        task.state["x"] = object()  # type: ignore[assignment]
+        return weights, 1, {}
+
+    site.serve(train=train)
+    assert "task.state must hold numpy arrays; these are none: x" in site.run().reason
+
+
+def test_a_task_carries_what_the_job_says_and_the_seed_is_everywhere(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        told = [task.session, task.round, task.rounds, task.seed, task.config, 0 < task.deadline <= 60]
+        return weights, 1, {"task": told, "draws": [random.random(), float(np.random.rand())]}
+
+    site.serve(train=train)
+    changes = {"session": "s", "round": 2, "rounds": 3, "timeout": 60.0, "config": {"a": 1}}
+    first, again, other = (site.run(seed=seed, **changes) for seed in (2**62, 2**62, 5))
+    assert first.metrics["task"] == ["s", 2, 3, 2**62, {"a": 1}, True]
+    assert first.metrics == again.metrics
+    assert first.metrics["draws"] != other.metrics["draws"]
+
+
+def test_cancelled_is_an_outcome_of_its_own(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        site.pool.cancel("another")
+        task.check()
+        site.pool.cancel("j")
+        task.check()
+
+    site.serve(train=train)
+    assert site.run().outcome == "cancelled"
+
+    def give_up(weights: Weights, task: Task) -> Any:
+        raise Cancelled
+
+    site.serve(train=give_up)
+    assert site.run().outcome == "cancelled"
+
+
+def test_progress_is_passed_on_in_plain_numbers(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        task.report(0.25, loss=np.float32(0.5))
+        return None
+
+    site.serve(train=train)
+    site.run()
+    assert site.told[0] == ("j", 0.25, {"loss": 0.5})
+
+
+def test_init_gives_a_model_with_roles(site: Site) -> None:
+    site.serve(train=_same, init=lambda: {"w": np.ones(2), "n": 3}, roles=lambda: {"w": "statistic"})
+    result = site.run(kind="init", model=None)
+    assert isinstance(result.update, bytes)
+    weights, meta = tensors.decode(result.update)
+    assert {name: value.tolist() for name, value in weights.items()} == {"w": [1, 1], "n": 3}
+    assert meta == {"roles": {"w": "statistic"}}
+    again = site.run(kind="init", model=None)
+    assert again.update == result.update
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ({}, "the trainer has no init()"),
+        ({"init": lambda: []}, "init returned a list: return a dict of named numpy arrays"),
+        ({"init": lambda: {"w": np.ones(1)}, "roles": {"w": "hero"}}, "not 'hero'"),
+        ({"init": lambda: {"w": np.ones(1)}, "roles": {"v": "statistic"}}, "v"),
+    ],
+)
+def test_a_model_can_not_be_made_of_rubbish(site: Site, methods: dict[str, Any], words: str) -> None:
+    site.serve(train=_same, **methods)
+    result = site.run(kind="init", model=None)
+    assert result.outcome == "failed"
+    assert words in result.reason
+
+
+def test_files_are_written_by_rename_and_leave_nothing_beside_them(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    model = folder / "model"
+    model.write_bytes(BLOB)
+
+    def train(weights: Weights, task: Task) -> Any:
+        task.state["n"] = np.ones(1)
+        return weights, 1, {}
+
+    site.serve(train=train)
+    result = site.run(model=model, output=folder / "update")
+    assert (result.update, result.state) == (folder / "update", folder / "update.state")
+    assert sorted(path.name for path in folder.iterdir()) == ["model", "update", "update.state"]
+
+
+def test_a_model_file_that_was_replaced_is_read_anew(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    sums: list[float] = []
+
+    def train(weights: Weights, task: Task) -> Any:
+        sums.append(float(weights["t1"].sum()))
+        return None
+
+    site.serve(train=train)
+    for value in (1, 2):
+        scratch = tmp_path / "scratch"
+        scratch.write_bytes(tensors.encode({"t1": np.full(2, value, np.float32)}))
+        scratch.replace(path)
+        site.run(model=path)
+    assert sums == [2, 4]
+
+
+def test_a_closed_pool_takes_no_job(site: Site) -> None:
+    site.pool.close()
+    site.pool.close()
+    with pytest.raises(ConfigError, match="closed"):
+        site.run()
