@@ -90,9 +90,7 @@ class Policy(Section):
         120.0, description="seconds that the last model's validations may take"
     )
     retention: Retention = Field(default_factory=Retention)
-    random_seed: int | None = Field(
-        None, description="start of all random draws; none: derived from the session's id"
-    )
+    random_seed: int | None = Field(None, description="start of all random draws; none: derived from the session's id")
 
     @field_validator("weighting")
     @classmethod

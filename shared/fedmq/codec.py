@@ -36,10 +36,7 @@ class UnknownKind(ProtocolError):
 def encode(envelope: Envelope, body: Body, content_type: str = MSGPACK) -> bytes:
     """The wire form. Raises ProtocolError if it is larger than a message may be (64 KB): large things go by reference."""
     document = {**envelope.__dict__, "body": body.model_dump(mode="python")}
-    if content_type == JSON:
-        data = json.dumps(document, separators=(",", ":")).encode()
-    else:
-        data = msgpack.packb(document)
+    data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
     if len(data) > MAX_BODY:
         raise ProtocolError(f"a {envelope.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
     return data

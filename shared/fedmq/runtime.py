@@ -177,7 +177,8 @@ class Actor:
         """Dead-letters a message and records why."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
         self._emit(
-            effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}), None
+            effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}),
+            None,
         )
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
@@ -351,7 +352,9 @@ class Actor:
                 self._advance(group)
 
     def _retry_later(self, effect: effects.Perform, group: Group, error: Transient, wait: float) -> None:
-        log.warning("will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason})
+        log.warning(
+            "will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason}
+        )
         group.waiting = True
 
         def again() -> None:

@@ -124,10 +124,13 @@ class Sandbox:
     def _identity(self) -> tuple[str, Policy]:
         """The session's id and random seed, the same whenever this state directory is opened."""
         random_seed = self.policy.random_seed if self.policy.random_seed is not None else secrets.randbits(31)
-        chosen = {"session": f"s{secrets.token_hex(4)}", "random_seed": random_seed}
+        chosen: dict[str, Any] = {"session": f"s{secrets.token_hex(4)}", "random_seed": random_seed}
         if self.options.state_dir is not None:
             path = self.options.state_dir / "sandbox.json"
-            asked = {"clients": self.options.clients, "policy": self.policy.model_dump(mode="json", exclude={"random_seed"})}
+            asked = {
+                "clients": self.options.clients,
+                "policy": self.policy.model_dump(mode="json", exclude={"random_seed"}),
+            }
             if path.exists():
                 known = json.loads(path.read_text())
                 if known["asked"] != asked or self.policy.random_seed not in (None, known["random_seed"]):
@@ -202,9 +205,7 @@ class Sandbox:
         scratch = (root or Path(".")) / "scratch"
         common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
         self._observe()
-        recorder = Recorder(
-            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
-        )
+        recorder = Recorder(self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False)
         recorder.start()
         self._stack.callback(recorder.stop)
         reducer = reducer_actor(

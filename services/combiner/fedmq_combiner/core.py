@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from fedmq.effects import (
     Ack,
@@ -37,7 +38,7 @@ from fedmq_combiner.plans import OpenPlan, PlanState, TaskState, count_outcomes,
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
 from fedmq_schemas.messages import Body, Decline, Plan, Update
-from fedmq_schemas.records import Ledger, LedgerEntry
+from fedmq_schemas.records import Ledger, LedgerEntry, Outcome
 
 SAVE_AFTER = 600.0
 
@@ -176,7 +177,9 @@ class CombinerCore:
             return ()
         plan.open(opening.plan.clients, ())
         for client, task in plan.tasks.items():
-            task.entry = LedgerEntry(client=client, outcome="failed", reason=f"the combiner can't open the plan: {reason}")
+            task.entry = LedgerEntry(
+                client=client, outcome="failed", reason=f"the combiner can't open the plan: {reason}"
+            )
         return [self._discarded(opening.plan, reason), *self._close_if_ready(plan)]
 
     def _opened(self, opening: operations.Open, opened: operations.Opened, moment: Moment) -> Sequence[Effect]:
@@ -278,7 +281,9 @@ class CombinerCore:
         body = event.body
         assert isinstance(body, Update | Decline)
         plan = body.plan
-        told = Emit("update.discarded", plan.session, plan.round, event.envelope.sender, self.combiner, {"reason": reason})
+        told = Emit(
+            "update.discarded", plan.session, plan.round, event.envelope.sender, self.combiner, {"reason": reason}
+        )
         return [told, Ack((event.tag,))]
 
     def _fold(self, plan: OpenPlan, task: TaskState, event: Received, update: Update) -> list[Effect]:
@@ -323,7 +328,7 @@ class CombinerCore:
         plan: OpenPlan,
         task: TaskState,
         event: Received,
-        outcome: str,
+        outcome: Outcome,
         reason: str,
         *,
         norm: float | None = None,
@@ -347,7 +352,7 @@ class CombinerCore:
         if not plan.held:
             effects.append(StartTimer(f"save:{key}", SAVE_AFTER))
         plan.held.append(event.tag)
-        data = {"reason": reason, "traceback": traceback} if reason else {}
+        data: dict[str, Any] = {"reason": reason, "traceback": traceback} if reason else {}
         if update is not None:
             data |= {"weight": update.weight, "norm": norm, "metrics": update.metrics, "seconds": update.seconds}
         effects.append(Emit(f"update.{outcome}", key.session, key.round, client, self.combiner, data))

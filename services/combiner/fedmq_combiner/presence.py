@@ -58,12 +58,12 @@ class Presence:
         self._joined.clear()
         self._gone.clear()
         names = list(self._clients)
-        parts = [names[start : start + MAX_LISTED_CLIENTS] for start in range(0, len(names), MAX_LISTED_CLIENTS)] or [[]]
+        parts = [names[start : start + MAX_LISTED_CLIENTS] for start in range(0, len(names), MAX_LISTED_CLIENTS)] or [
+            []
+        ]
         return [
             self._publish(
-                CombinerPresence(
-                    clients=len(names), present=tuple(part), full=True, more=number < len(parts) - 1
-                ),
+                CombinerPresence(clients=len(names), present=tuple(part), full=True, more=number < len(parts) - 1),
                 confirm=True,
             )
             for number, part in enumerate(parts)
@@ -78,7 +78,8 @@ class Presence:
         self._joined.difference_update(clients)
         self._gone.update(clients)
         told = [
-            Emit("client.vanished", client=client, combiner=self._combiner, data={"reason": reason}) for client in clients
+            Emit("client.vanished", client=client, combiner=self._combiner, data={"reason": reason})
+            for client in clients
         ]
         return [StartTimer("presence:tell", TELL_AFTER), *told]
 

@@ -114,7 +114,9 @@ class Aggregating:
         folder = f"updates/{effect.session}/{effect.round:06d}"
         kept = tensorblob.encode(after) if after else None
         stored = self._blobs.put(f"{folder}/optimizer-{_short(kept)}", kept) if kept else None
-        ledger = self._put_ledger(f"{folder}/ledger.json", effect, entries, [key for led in ledgers for key in led.plans])
+        ledger = self._put_ledger(
+            f"{folder}/ledger.json", effect, entries, [key for led in ledgers for key in led.plans]
+        )
         following = aggregation.exponents(total.second_largest(), exponents)
         accepted = [(entry.weight, entry.metrics) for entry in entries if entry.outcome == "accepted"]
         return operations.Aggregated(

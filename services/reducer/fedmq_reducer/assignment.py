@@ -132,7 +132,9 @@ class Assignment:
     def eligible(self, task: str) -> list[Client]:
         """Clients that are there and do this task, sorted by name."""
         return [
-            self.clients[name] for name in sorted(self.clients) if self.clients[name].present and task in self.clients[name].tasks
+            self.clients[name]
+            for name in sorted(self.clients)
+            if self.clients[name].present and task in self.clients[name].tasks
         ]
 
     # -- clients ----------------------------------------------------------------------------------------------------
@@ -148,7 +150,11 @@ class Assignment:
         combiner = self._choose(name)
         if combiner is None:
             self._asking[name] = event
-            return [Declare(self._topology.client(name)), *self._wait(name, "no combiner is there yet"), Ack((event.tag,))]
+            return [
+                Declare(self._topology.client(name)),
+                *self._wait(name, "no combiner is there yet"),
+                Ack((event.tag,)),
+            ]
         self._asking.pop(name, None)
         return [*self._grant(name, body, combiner, epoch, moment), Ack((event.tag,))]
 
@@ -172,7 +178,9 @@ class Assignment:
             Put(records.CLIENTS, name, client.document(), epoch),
             Declare(self._topology.client(name)),
             self._tell(client),
-            Emit("client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}),
+            Emit(
+                "client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}
+            ),
         ]
 
     def _tell(self, client: Client) -> Publish:

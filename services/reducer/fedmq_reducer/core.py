@@ -33,6 +33,7 @@ from fedmq.errors import Fenced
 from fedmq_reducer import operations
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import Acquire, Aggregate, Insert, Load, OpenSeed, Release, Renew, Snapshot
+from fedmq_reducer.planning import Desk
 from fedmq_reducer.sessions import Sessions
 from fedmq_schemas import messages, records, topology
 
@@ -60,7 +61,8 @@ class ReducerCore:
         self.role = Role.STANDBY
         self.epoch = 0
         self.assignment = assignment
-        self.sessions = Sessions(assignment)
+        self._desk = Desk(assignment)
+        self.sessions = Sessions(self._desk)
         self._presence = presence
         self._stash: list[Received] = []
 
@@ -108,7 +110,7 @@ class ReducerCore:
             case Aggregate(), operations.Aggregated():
                 return self.sessions.aggregated(effect, result, moment)
             case Insert(records.SESSIONS, key), _:
-                return self.sessions.started(key, result, moment)  # type: ignore[arg-type]
+                return self.sessions.started(key, result)  # type: ignore[arg-type]
             case Insert(records.ATTEMPTS, _, document), _:
                 return self.sessions.attempt_recorded(document, result, moment)  # type: ignore[arg-type]
             case Insert(records.PARTIALS, _, document), _:
@@ -123,7 +125,7 @@ class ReducerCore:
         if not isinstance(epoch, int):
             return [StartTimer("lease", LEASE_HINT_PERIOD)] if self._stash else ()
         self._move(Role.LOADING)
-        self.epoch = self.sessions.epoch = epoch
+        self.epoch = self._desk.epoch = epoch
         return [Load()]
 
     def _loaded(self, snapshot: Snapshot, moment: Moment) -> Sequence[Effect]:
@@ -207,4 +209,3 @@ class ReducerCore:
     def _welcome(self, combiner: str) -> Publish:
         body = messages.Welcome(epoch=self.epoch, presence=self._presence)
         return Publish("task", topology.plan_key(combiner), body)
-

@@ -179,4 +179,3 @@ class Sweep(Perform):
     @property
     def heavy(self) -> bool:
         return True
-

@@ -89,8 +89,8 @@ class Attempt:
 @dataclass(slots=True)
 class Session:
     """`round` is the one being made, `model` the last committed one (None until the seed is open). `validated`: for each
-    model id that is still being validated, client → (weight, metrics, scope). `tests`: models that evaluators have not
-    scored yet, by round."""
+    model id, client → its validation's document. `tests`: models that are to be scored by plans of their own, by round.
+    `verdict`: how it is to end, and why."""
 
     name: str
     policy: Policy
@@ -108,7 +108,7 @@ class Session:
     began_at: float = 0.0
     validated: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     tests: dict[int, BlobRef] = field(default_factory=dict)
-    expected: set[str] = field(default_factory=set)
+    verdict: tuple[State, str] | None = None
 
     def move(self, state: State) -> None:
         """Raises ProtocolError, and changes nothing, if the table has no such step."""

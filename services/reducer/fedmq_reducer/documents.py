@@ -1,0 +1,112 @@
+"""The documents that a reducer records, as `fedmq_schemas.records` describes them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedmq.effects import Moment
+from fedmq_reducer.operations import Aggregate, Aggregated
+from fedmq_reducer.session import Session, model_id
+from fedmq_schemas.messages import BlobRef, Partial, Validation
+
+
+def session_document(session: Session, moment: Moment) -> dict[str, Any]:
+    return {
+        "session": session.name,
+        "name": session.policy.name,
+        "state": session.recorded_state,
+        "waiting": "",
+        "reason": "",
+        "policy": session.policy.model_dump(mode="json"),
+        "seed": session.policy.seed,
+        "random_seed": session.random_seed,
+        "position": session.position,
+        "stop_after_round": False,
+        "created_at": moment.wall,
+        "ended_at": None,
+    }
+
+
+def attempt_key(session: Session) -> str:
+    return f"{session.name}/{session.round:06d}/{session.attempts:04d}"
+
+
+def attempt_document(session: Session, epoch: int, moment: Moment) -> dict[str, Any]:
+    """The draw: all that a reducer needs to send the attempt's plans again."""
+    assert session.attempt is not None and session.model is not None
+    return {
+        "session": session.name,
+        "round": session.round,
+        "attempt": session.attempts,
+        "model": session.model.model_dump(),
+        "optimizer": session.optimizer.model_dump() if session.optimizer else None,
+        "exponents": list(session.exponents),
+        "plans": [part.document() for part in session.attempt.parts],
+        "epoch": epoch,
+        "created_at": moment.wall,
+    }
+
+
+def partial_document(partial: Partial, combiner: str) -> dict[str, Any]:
+    return {
+        "session": partial.plan.session,
+        "plan": str(partial.plan),
+        "combiner": combiner,
+        "partial": partial.model_dump(mode="json"),
+    }
+
+
+def round_key(session: Session) -> str:
+    return f"{session.name}/{session.round:06d}"
+
+
+def round_document(
+    session: Session, request: Aggregate, result: Aggregated, epoch: int, moment: Moment
+) -> dict[str, Any]:
+    """The commit point."""
+    return {
+        "session": session.name,
+        "round": session.round,
+        "attempt": request.attempt,
+        "model": result.model.model_dump(),
+        "parent": request.model.model_dump(),
+        "optimizer": result.optimizer.model_dump() if result.optimizer else None,
+        "ledger": result.ledger.model_dump(),
+        "total_weight": result.total_weight,
+        "counts": dict(result.counts),
+        "metrics": dict(result.metrics),
+        "exponents": list(result.exponents),
+        "seconds": moment.seconds - session.began_at,
+        "epoch": epoch,
+        "committed_at": moment.wall,
+    }
+
+
+def model_document(committed: Mapping[str, Any]) -> dict[str, Any]:
+    """The trail's entry for a committed round."""
+    return {
+        "model": model_id(BlobRef.model_validate(committed["model"])),
+        "ref": committed["model"],
+        "parent": model_id(BlobRef.model_validate(committed["parent"])),
+        "session": committed["session"],
+        "round": committed["round"],
+        "ledger": committed["ledger"],
+        "metrics": {},
+        "created_at": committed["committed_at"],
+    }
+
+
+def validation_document(body: Validation, client: str, moment: Moment) -> dict[str, Any]:
+    """A train plan of round r carries the validation of the model of round r - 1."""
+    return {
+        "session": body.plan.session,
+        "round": body.plan.round if body.plan.action == "validate" else body.plan.round - 1,
+        "model": body.model.partition("/")[2],
+        "client": client,
+        "scope": body.scope,
+        "weight": body.weight,
+        "metrics": body.metrics,
+        "reason": body.reason,
+        "at": moment.wall,
+    }
