@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import queue
 import secrets
 import threading
 import uuid
@@ -54,6 +55,10 @@ LOOK_AGAIN = 0.01
 OnEvent = Callable[[Envelope, Event], None]
 
 
+class Interrupted(Exception):
+    """`Sandbox.interrupt` was called before the session ended. It can be run again."""
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
     """`workers` 0: trainers run in this process. `state_dir` None: nothing is written, all of it is gone at the end."""
@@ -92,7 +97,7 @@ class Sandbox:
     _actors: list[Actor] = field(init=False, default_factory=list)
     _pool: Pool = field(init=False)
     _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
-    _done: bool = field(init=False, default=False)
+    _interrupted: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __enter__(self) -> Sandbox:
         with contextlib.ExitStack() as stack:
@@ -117,7 +122,7 @@ class Sandbox:
             self.blobs = FileBlobs(options.state_dir / "blobs", fsync=options.fsync)
             self.records = SqliteRecords(options.state_dir / "records.db", fsync=options.fsync)
         stack.callback(self.records.close)
-        self._pool = ProcessPool(options.workers, options.device) if options.workers else InlinePool()
+        self._pool = ProcessPool(options.workers, options.device, threads=1) if options.workers else InlinePool()
         stack.callback(self._pool.close)
         self.session, self.policy = self._identity()
 
@@ -148,49 +153,51 @@ class Sandbox:
     # -- one session ------------------------------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        """Runs the session to its end, wherever it was, and returns its record. Interrupted, it can be run again."""
+        """Runs the session to its end, wherever it was, and returns its record. Raises `Interrupted`."""
         document = self.records.get(tables.SESSIONS, self.session)
         if document is not None and document["state"] in tables.ENDED:
             return document
-        seed = self._seed()
+        seed = self._seed() if document is None else None
         self._start_services()
-        if document is None:
+        if seed is not None:
             self._start_when_attached(self.policy.model_copy(update={"seed": seed}))
         self.scheduler.run()
         for actor in reversed(self._actors):
             actor.stop()
         ended = self.records.get(tables.SESSIONS, self.session)
-        assert ended is not None
+        if ended is None or ended["state"] not in tables.ENDED:
+            raise Interrupted
         return ended
 
     def interrupt(self) -> None:
-        """Makes `train` return soon; safe from signal handlers."""
-        self.scheduler.stop()
+        """Makes `train` end soon; safe from signal handlers and other threads."""
+        self._interrupted.set()
+        self.scheduler.post(self.scheduler.stop)
 
     def _seed(self) -> str:
         """The id of the first model, made by the package's trainer unless the policy names one."""
         if self.policy.seed is not None:
             return self.policy.seed
-        finished = threading.Event()
-        results: list[Result] = []
-
-        def done(result: Result) -> None:
-            results.append(result)
-            finished.set()
+        results: queue.SimpleQueue[Result] = queue.SimpleQueue()
 
         job = Job(
             id="init", client=self._client("init", ("train", "validate"), 0), package=self.options.package,
             kind="init", config=self.policy.train, timeout=INIT_TIMEOUT, seed=self._random_seed,
         )  # fmt: skip
-        self._pool.submit(job, lambda _: None, lambda *_: None, done)
-        finished.wait()
-        result = results[0]
+        self._pool.submit(job, lambda _: None, lambda *_: None, results.put)
+        result = self._wait_for(results)
         if result.outcome != "done" or result.update is None:
             raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
         data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
         name = f"seed-{hashlib.sha256(data).hexdigest()[:12]}"
         self.blobs.put(f"models/{name}", data)
         return name
+
+    def _wait_for(self, results: queue.SimpleQueue[Result]) -> Result:
+        while not self._interrupted.is_set():
+            with contextlib.suppress(queue.Empty):
+                return results.get(timeout=0.1)
+        raise Interrupted
 
     @property
     def _random_seed(self) -> int:

@@ -1,0 +1,90 @@
+"""The `fedmq` command: its verbs, and how every error ends.
+
+Only what `--help` shows is imported here; a verb imports its role when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fedmq.errors import FedMQError
+from fedmq_cli import sandbox_command
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a session failed or was stopped; 2 a wrong option, setting, file or answer; "
+    "130 interrupted (what was done is kept)."
+)
+
+EXTRAS = {
+    "dash": "dashboard",
+    "fastapi": "server",
+    "jinja2": "server",
+    "keras": "tensorflow",
+    "minio": "server",
+    "prometheus_client": "server",
+    "pymongo": "server",
+    "sklearn": "sklearn",
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+    "uvicorn": "server",
+}
+
+
+class Verbs(TyperGroup):
+    """Ends our own errors as one clear line on stderr and exit code 2, and names the extra that a verb misses."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FedMQError as error:
+            _fail(error.reason)
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            _fail(f"this needs {error.name}, which is not installed: pip install 'fedmq[{extra}]'")
+
+
+def _fail(reason: str) -> None:
+    typer.echo(f"fedmq: {reason}", err=True)
+    raise typer.Exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from fedmq import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+
+
+@app.callback()
+def fedmq(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
+
+
+app.command("sandbox", epilog=EXIT_CODES)(sandbox_command.sandbox)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

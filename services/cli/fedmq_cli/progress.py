@@ -1,0 +1,100 @@
+"""What a view knows of one running session: events in, numbers to show out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmq.metrics import is_scalar
+from fedmq_schemas.messages import Event
+
+NEAR = ("accuracy", "loss")
+_ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
+
+
+@dataclass(slots=True)
+class Round:
+    """One round as it is seen. `scores` are those of the model that it made."""
+
+    number: int
+    asked: int = 0
+    attempt: int = 1
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ANSWERS, 0))
+    seconds: float | None = None
+    model: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """One session. `clients` says in a word or two what each client does."""
+
+    rounds_wanted: int
+    session: str = ""
+    state: str = "starting"
+    reason: str = ""
+    rounds: dict[int, Round] = field(default_factory=dict)
+    clients: dict[str, str] = field(default_factory=dict)
+
+    def round(self, number: int) -> Round:
+        return self.rounds.setdefault(number, Round(number))
+
+    def feed(self, event: Event) -> None:
+        """Takes an event in; those of other sessions are left out."""
+        kind, _, word = event.name.partition(".")
+        if kind == "client" and event.client is not None:
+            self.clients[event.client] = {"vanished": "away"}.get(word, "ready")
+        if event.session is None or event.session != (self.session or event.session):
+            return
+        data = event.data
+        match kind, word:
+            case "session", "queued":
+                self.session, self.state = event.session, "queued"
+            case "session", _:
+                self.state = "running" if word == "started" else word
+                self.reason = str(data.get("reason", ""))
+            case "round", "planned":
+                self.session, self.state, self.reason = event.session, "running", ""
+                at = self.round(event.round or 0)
+                at.asked, at.attempt = data["clients"], data["attempt"]
+                at.counts = dict.fromkeys(_ANSWERS, 0)
+            case "round", "committed":
+                at = self.round(event.round or 0)
+                at.seconds, at.model, at.counts = data["seconds"], data["model"], dict(data["counts"])
+            case "update", outcome if event.client is not None:
+                at = self.round(event.round or 0)
+                if at.seconds is None and outcome in at.counts:
+                    at.counts[outcome] += 1
+                self.clients[event.client] = outcome
+            case "task", "progress" if event.client is not None:
+                self.clients[event.client] = f"training {data['fraction']:.0%}"
+            case "model", "validated" if event.client is not None:
+                self._validated(event, data)
+
+    def _validated(self, event: Event, data: Mapping[str, Any]) -> None:
+        assert event.client is not None
+        if data["scope"] == "test":
+            scores = {name: float(value) for name, value in data["metrics"].items() if is_scalar(value)}
+            self.round(event.round or 0).scores = scores
+            self.clients[event.client] = f"scored model {event.round}"
+        elif (event.round or 0) < self.rounds_wanted:
+            self.clients[event.client] = "training"
+
+    def summary(self) -> str:
+        """Who does what, in one line, however many clients there are."""
+        counts: dict[str, int] = {}
+        for word in self.clients.values():
+            kind = word.split()[0]
+            counts[kind] = counts.get(kind, 0) + 1
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+
+
+def scores_text(scores: Mapping[str, float]) -> str:
+    """`accuracy 0.9610, loss 0.1270`: accuracy first, at most three."""
+    names = sorted(scores, key=lambda name: (name not in NEAR, NEAR.index(name) if name in NEAR else 0, name))
+    return ", ".join(f"{name} {_number(scores[name])}" for name in names[:3])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"

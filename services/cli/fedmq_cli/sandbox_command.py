@@ -1,0 +1,191 @@
+"""`fedmq sandbox`: trains a package in one process and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fedmq_cli.sandbox import Sandbox
+
+INTERRUPTED = 130
+
+
+def sandbox(
+    package: Annotated[Path, typer.Option(help="Folder with fedn.yaml.", show_default=False)],
+    clients: Annotated[int, typer.Option(min=1, help="Clients that train, each on its part of the data.")] = 5,
+    combiners: Annotated[int, typer.Option(min=1, help="Combiners that share the clients.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Models to make.")] = 5,
+    random_seed: Annotated[
+        int | None, typer.Option(help="Starts all random draws: the same gives the same model.")
+    ] = None,
+    dirichlet: Annotated[float | None, typer.Option(min=1e-6, help="Label skew of the parts, smaller is more.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Part of the clients drawn for each round.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a round may take.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that train; default: one a core; 0: in this process.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept, to resume or look at; default: fedmq-runs/TIME.")
+    ] = None,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Survive death of the machine too, not of the process only.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a package with a whole alliance in this process; no server is needed.
+
+    Killed at any instant, it finishes the session when it is run again with the same --state-dir.
+    """
+    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.policies import checked_policy, with_settings
+    from fedmq_cli.progress import Progress
+    from fedmq_cli.sandbox import Interrupted, Sandbox, SandboxOptions
+    from fedmq_cli.views import view_for
+    from fedmq_client.package import load
+
+    given = {"rounds": rounds, "random_seed": random_seed, "fraction": fraction, "timeout": timeout}
+    values = {name: value for name, value in given.items() if value is not None}
+    policy = checked_policy(with_settings(values, settings or ()))
+    load(package)
+    folder = state_dir or _fresh_folder()
+    options = SandboxOptions(
+        package, clients=clients, combiners=combiners, dirichlet=dirichlet, state_dir=folder, fsync=fsync,
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+    )  # fmt: skip
+    out = sys.stderr if json_file == Path("-") else sys.stdout
+    progress = Progress(policy.rounds)
+    view = view_for(progress, out)
+
+    def on_event(_: Any, event: Any) -> None:
+        progress.feed(event)
+        view.event(event)
+
+    with Sandbox(options, policy, on_event) as box, _signals(box):
+        configure_logs("warning", folder / "sandbox.log")
+        trained = f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
+        print(f"training {package} with {trained}; all of it is kept in {folder}", file=out, flush=True)
+        try:
+            with view:
+                session = box.train()
+        except Interrupted:
+            print(f"interrupted; to go on: {_again(folder if state_dir is None else None)}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        result = outcome(box, session)
+    if json_file is not None:
+        text = json.dumps(result, indent=2)
+        if json_file == Path("-"):
+            print(text)
+        else:
+            json_file.write_text(text + "\n", encoding="utf-8")
+    if session["state"] != "finished":
+        print(f"fedmq: session {session['session']} {session['state']}: {session['reason']}", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"\nfinal model {result['final_model']}\n  {_short(result['path'])}", file=out)
+    for name, value in sorted(result["metrics"].items()):
+        print(f"  {name} {value:.6g}", file=out)
+    print(f"\nnext: {_next_command(package, result['path'])}", file=out)
+
+
+def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` writes. Metrics are means over clients (`test/…`: the evaluator's); a model's path is its blob."""
+    from fedmq_schemas import records as tables
+
+    found = box.records.find(tables.MODELS, {"session": session["session"]}, order="round")
+    models = {document["round"]: document for document in found}
+    rounds = []
+    for document in box.records.find(tables.ROUNDS, {"session": session["session"]}, order="round"):
+        metrics = _means(models.get(document["round"]))
+        counts = {name: document["counts"][name] for name in ("accepted", "rejected", "discarded", "abstained")}
+        rounds.append(
+            {"round": document["round"], "accuracy": metrics.get("test/accuracy"), "metrics": metrics,
+             "seconds": document["seconds"], **counts}
+        )  # fmt: skip
+    last = models[max(models)] if models else None
+    metrics = _means(last)
+    return {
+        "session": session["session"],
+        "state": session["state"],
+        "reason": session["reason"],
+        "final_model": last["model"] if last else None,
+        "path": str(_path(box, last)) if last else None,
+        "sha256": last["ref"]["sha256"] if last else None,
+        "accuracy": metrics.get("test/accuracy"),
+        "metrics": metrics,
+        "rounds": rounds,
+    }
+
+
+def _means(model: dict[str, Any] | None) -> dict[str, float]:
+    return {name: summary["mean"] for name, summary in model["metrics"].items()} if model else {}
+
+
+def _path(box: Sandbox, model: dict[str, Any]) -> Path:
+    from fedmq_schemas.messages import BlobRef
+
+    assert box.options.state_dir is not None
+    return box.blobs.fetch(BlobRef.model_validate(model["ref"]), box.options.state_dir / "final.safetensors")
+
+
+def _fresh_folder() -> Path:
+    from datetime import datetime
+
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = Path("fedmq-runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise typer.BadParameter("no name is left in fedmq-runs", param_hint="--state-dir")
+
+
+def _again(folder: Path | None) -> str:
+    words = ["fedmq", *sys.argv[1:]]
+    return shlex.join([*words, "--state-dir", str(folder)] if folder is not None else words)
+
+
+def _next_command(package: Path, model: str) -> str:
+    """The example's own evaluation where there is one; else a look into the model's file."""
+    script = package.resolve().parent / "evaluate.py"
+    if script.is_file():
+        return shlex.join(["python", _short(str(script)), _short(model)])
+    look = f"from safetensors.numpy import load_file; print(load_file({_short(model)!r}))"
+    return shlex.join(["python", "-c", look])
+
+
+def _short(path: str) -> str:
+    """The path from here if it is below here, else the whole one."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+@contextmanager
+def _signals(box: Sandbox) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the training cleanly; a second one ends the process at once."""
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        box.interrupt()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,122 @@
+"""A session as it is watched: a live table in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from typing import Protocol, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fedmq_cli.progress import Progress, Round, scores_text
+from fedmq_schemas.messages import Event
+
+MOST_CLIENTS = 24
+MOST_ROUNDS = 15
+TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
+_COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "yellow", "away": "yellow"}
+
+
+class View(Protocol):
+    """`event` is called for each event, after `progress` has taken it in."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(self, *error: object) -> None: ...
+    def event(self, event: Event) -> None: ...
+
+
+def view_for(progress: Progress, stream: TextIO) -> View:
+    """The live table if `stream` is a terminal, else plain lines."""
+    console = Console(file=stream)
+    return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)
+
+
+class PlainView:
+    """A line for each thing worth knowing."""
+
+    def __init__(self, progress: Progress, stream: TextIO) -> None:
+        self._progress = progress
+        self._stream = stream
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def event(self, event: Event) -> None:
+        line = self._line(event)
+        if line:
+            print(line, file=self._stream, flush=True)
+
+    def _line(self, event: Event) -> str:
+        progress, number = self._progress, event.round or 0
+        match event.name:
+            case "session.waiting" | "round.retried":
+                return f"{event.data['reason']}"
+            case "round.committed":
+                at = progress.round(number)
+                return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}"
+            case "model.validated" if event.data["scope"] == "test":
+                return f"model {number}: {scores_text(progress.round(number).scores)} (test)"
+            case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
+                reason = event.data.get("reason", "")
+                return f"{event.client}: {event.name.partition('.')[2]}{': ' if reason else ''}{reason}"
+            case "client.vanished":
+                return f"{event.client}: vanished"
+            case "combiner.vanished":
+                return f"{event.combiner}: vanished"
+        return ""
+
+
+class LiveView:
+    """A table of the last rounds, what each client does, and where the session stands; drawn eight times a second."""
+
+    def __init__(self, progress: Progress, console: Console) -> None:
+        self._progress = progress
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Drawn with the next frame."""
+
+    def _render(self) -> RenderableType:
+        progress = self._progress
+        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for heading in ("round", "clients", "time", "test"):
+            table.add_column(heading, justify="left" if heading == "test" else "right")
+        rounds = [progress.rounds[number] for number in sorted(progress.rounds.copy())]
+        for at in rounds[-MOST_ROUNDS:]:
+            name = "seed" if at.number == 0 else f"{at.number}/{progress.rounds_wanted}"
+            table.add_row(name, _answers(at) if at.number else "", _duration(at.seconds), scores_text(at.scores))
+        state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
+        return Group(table, self._clients(), state)
+
+    def _clients(self) -> RenderableType:
+        clients = self._progress.clients.copy()
+        if len(clients) > MOST_CLIENTS:
+            return Text(self._progress.summary())
+        grid = Table.grid(padding=(0, 3, 0, 0))
+        cells = [
+            Text.assemble((f"{name} ", "dim"), (word, _COLOURS.get(word, ""))) for name, word in sorted(clients.items())
+        ]
+        for start in range(0, len(cells), 3):
+            grid.add_row(*cells[start : start + 3])
+        return grid
+
+
+def _answers(at: Round) -> str:
+    trouble = [f"{at.counts[word]} {word}" for word in TROUBLE if at.counts.get(word)]
+    return ", ".join([f"{at.counts.get('accepted', 0)} of {at.asked} accepted", *trouble])
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" if seconds >= 0.95 else f"{seconds * 1000:.0f} ms"
