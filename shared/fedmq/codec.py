@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,12 @@ class UnknownKind(ProtocolError):
     """The kind or version is newer than this program, or not ours."""
 
 
-def encode(envelope: Envelope, body: Body, content_type: str = MSGPACK) -> bytes:
-    """The wire form. Raises ProtocolError if it is larger than a message may be (64 KB): large things go by reference."""
-    document = {**envelope.__dict__, "body": body.model_dump(mode="python")}
+def encode(envelope: Mapping[str, Any], body: Body, content_type: str = MSGPACK) -> bytes:
+    """The wire form of a body with its envelope's fields. Raises ProtocolError if it is larger than a message may be (64 KB): large things go by reference."""
+    document = {**envelope, "body": body.model_dump()}
     data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
     if len(data) > MAX_BODY:
-        raise ProtocolError(f"a {envelope.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
+        raise ProtocolError(f"a {body.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
     return data
 
 

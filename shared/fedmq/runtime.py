@@ -230,30 +230,28 @@ class Actor:
             case _:
                 raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
 
-    def _envelope(self, body: Body, message_id: str | None, cause: str | None) -> Envelope:
-        return Envelope.model_construct(
-            kind=body.kind,
-            version=messages.VERSION,
-            id=message_id or self._new_id(),
-            cause=cause,
-            alliance=self._topology.alliance,
-            sender=self.name,
-            sent_at=self._scheduler.wall().timestamp(),
-        )
+    def _outgoing(
+        self, exchange: str, key: str, body: Body, message_id: str | None, cause: str | None, expiration: float | None
+    ) -> Outgoing:
+        message_id = message_id or self._new_id()
+        envelope = {
+            "kind": body.kind,
+            "version": messages.VERSION,
+            "id": message_id,
+            "cause": cause,
+            "alliance": self._topology.alliance,
+            "sender": self.name,
+            "sent_at": self._scheduler.wall().timestamp(),
+        }
+        return Outgoing(exchange, key, codec.encode(envelope, body), message_id, expiration=expiration)
 
     def _publish(self, effect: effects.Publish, group: Group) -> None:
         body = effect.body
         prepare = self._prepare.get(type(body))
         if prepare is not None:
             body = prepare(body)
-        envelope = self._envelope(body, effect.id, group.cause)
-        outgoing = Outgoing(
-            self._topology.exchange(effect.exchange),
-            effect.routing_key,
-            codec.encode(envelope, body),
-            envelope.id,
-            expiration=effect.expiration,
-        )
+        exchange = self._topology.exchange(effect.exchange)
+        outgoing = self._outgoing(exchange, effect.routing_key, body, effect.id, group.cause, effect.expiration)
         if not effect.confirm:
             self._connection.publish(outgoing)
             return
@@ -279,9 +277,8 @@ class Actor:
             combiner=effect.combiner,
             data=dict(effect.data),
         )
-        envelope = self._envelope(body, effect.id, cause)
         key = event_key(effect.session, effect.name)
-        self._connection.publish(Outgoing(self._event_exchange, key, codec.encode(envelope, body), envelope.id))
+        self._connection.publish(self._outgoing(self._event_exchange, key, body, effect.id, cause, None))
 
     def _start_timer(self, key: str, seconds: float) -> None:
         old = self._timers.pop(key, None)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,28 +104,36 @@ def in_order(dtypes: Mapping[str, np.dtype[Any]]) -> list[str]:
     return sorted(dtypes, key=lambda name: (_RANK[dtypes[name]], name))
 
 
-def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, list[str]]:
+def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, Sequence[str]]:
     """The first bytes of a blob, and the names in the order in which their bytes must follow.
 
     Wide dtypes first, then by name, so that every tensor is aligned. The same arguments give the
     same bytes.
     """
-    little = {name: supported(name, tensor.dtype) for name, tensor in tensors.items()}
+    shapes = tuple((name, supported(name, tensor.dtype), tensor.shape) for name, tensor in tensors.items())
+    return _header(shapes, canonical(meta) if meta else "{}")
+
+
+@lru_cache(maxsize=16)
+def _header(shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], meta: str) -> tuple[bytes, Sequence[str]]:
+    """Clients of one session write the same header again and again, so the last ones are kept."""
+    little = {name: dtype for name, dtype, _ in shapes}
+    shape_of = {name: shape for name, _, shape in shapes}
     order = in_order(little)
-    entries: dict[str, Any] = {"__metadata__": {META_KEY: canonical(meta)}}
+    entries: dict[str, Any] = {"__metadata__": {META_KEY: meta}}
     end = 0
     for name in order:
         if name == "__metadata__":
             raise InvalidUpdate("no tensor can be named '__metadata__'")
-        start, end = end, end + math.prod(tensors[name].shape) * little[name].itemsize
+        start, end = end, end + math.prod(shape_of[name]) * little[name].itemsize
         entries[name] = {
             "dtype": _CODES[little[name]],
-            "shape": list(tensors[name].shape),
+            "shape": list(shape_of[name]),
             "data_offsets": [start, end],
         }
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, order
+    return len(text).to_bytes(8, "little") + text, tuple(order)
 
 
 def encode(weights: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> bytes:

@@ -43,6 +43,7 @@ class Trainers:
 
     def __init__(self) -> None:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
+        self._packages: dict[Path, packages.Package] = {}
         self._model_key: object = None
         self._model: tuple[Weights, dict[str, Any]] = ({}, {})
 
@@ -51,7 +52,9 @@ class Trainers:
         known = self._trainers.get((folder, client.name))
         if known is not None and known[0] == client:
             return known[1]
-        trainer = packages.build(packages.load(folder), client)
+        if folder not in self._packages:
+            self._packages[folder] = packages.load(folder)
+        trainer = packages.build(self._packages[folder], client)
         self._trainers[folder, client.name] = (client, trainer)
         return trainer
 

@@ -34,7 +34,7 @@ from fedmq.effects import (
 )
 from fedmq.membership import Membership
 from fedmq_combiner import operations
-from fedmq_combiner.plans import OpenPlan, PlanState, TaskState, count_outcomes, upload_prefix
+from fedmq_combiner.plans import OpenPlan, PlanState, count_outcomes, upload_prefix
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
 from fedmq_schemas.messages import Body, Decline, Plan, Update
@@ -69,11 +69,11 @@ class CombinerCore:
             case Done(effect=operations.Open() as opening, result=operations.Opened() as opened):
                 return self._opened(opening, opened, moment)
             case Done(effect=operations.Fold() as fold, result=operations.Folded() as folded):
-                return self._folded(fold, folded, moment)
+                return self._folded(fold, folded)
             case Failed(effect=operations.Fold() as fold, error=error):
-                return self._not_folded(fold, error.reason, moment)
+                return self._not_folded(fold, error.reason)
             case Done(effect=operations.Save() as save):
-                return self._saved(save, moment)
+                return self._saved(save)
             case Done(effect=operations.Close() as close, result=operations.Closed() as closed):
                 return self._closed(close, closed)
             case Failed(effect=operations.Open() as opening, error=error):
@@ -274,8 +274,8 @@ class CombinerCore:
             task.rivals.append(event)
             return []
         if isinstance(body, Decline):
-            return self._declined(plan, task, event, body)
-        return self._fold(plan, task, event, body)
+            return self._settle(plan, event, body.outcome, body.reason, traceback=body.traceback)
+        return self._fold(plan, event, body)
 
     def _discard(self, event: Received, reason: str) -> list[Effect]:
         body = event.body
@@ -286,47 +286,37 @@ class CombinerCore:
         )
         return [told, Ack((event.tag,))]
 
-    def _fold(self, plan: OpenPlan, task: TaskState, event: Received, update: Update) -> list[Effect]:
+    def _fold(self, plan: OpenPlan, event: Received, update: Update) -> list[Effect]:
         key, client = update.plan, event.envelope.sender
         prefix = upload_prefix(key.session, key.round, client)
         if not update.blob.key.startswith(prefix):
-            return self._settle(plan, task, event, "rejected", f"its blob {update.blob.key!r} is not under {prefix!r}")
-        task.folding = event
+            return self._settle(plan, event, "rejected", f"its blob {update.blob.key!r} is not under {prefix!r}")
+        plan.begin(client, event)
         return [operations.Fold(str(key), plan.incarnation, client, update.blob, update.weight)]
 
-    def _declined(self, plan: OpenPlan, task: TaskState, event: Received, decline: Decline) -> list[Effect]:
-        return self._settle(plan, task, event, decline.outcome, decline.reason, traceback=decline.traceback)
-
-    def _folded(self, fold: operations.Fold, folded: operations.Folded, moment: Moment) -> Sequence[Effect]:
+    def _folded(self, fold: operations.Fold, folded: operations.Folded) -> Sequence[Effect]:
         plan = self._current(fold.plan, fold.incarnation)
-        task = plan.tasks.get(fold.client) if plan else None
-        if plan is None or task is None or task.folding is None:
+        finished = plan.finish(fold.client) if plan is not None else None
+        if plan is None or finished is None:
             return ()
-        event, task.folding = task.folding, None
-        rivals, task.rivals = task.rivals, []
-        effects = self._settle(plan, task, event, "accepted", "", norm=folded.norm)
-        for rival in rivals:
-            effects += self._answered(rival)
-        return effects
+        event, rivals = finished
+        effects = self._settle(plan, event, "accepted", "", norm=folded.norm)
+        return effects + [effect for rival in rivals for effect in self._answered(rival)]
 
-    def _not_folded(self, fold: operations.Fold, reason: str, moment: Moment) -> Sequence[Effect]:
+    def _not_folded(self, fold: operations.Fold, reason: str) -> Sequence[Effect]:
         plan = self._current(fold.plan, fold.incarnation)
-        task = plan.tasks.get(fold.client) if plan else None
-        if plan is None or task is None or task.folding is None:
+        finished = plan.finish(fold.client) if plan is not None else None
+        if plan is None or finished is None:
             return ()
-        event, task.folding = task.folding, None
-        rivals, task.rivals = task.rivals, []
+        event, rivals = finished
         if not rivals:
-            return self._settle(plan, task, event, "rejected", reason)
+            return self._settle(plan, event, "rejected", reason)
         effects = self._discard(event, f"rejected ({reason}), another update of the task is looked at")
-        for rival in rivals:
-            effects += self._answered(rival)
-        return effects
+        return effects + [effect for rival in rivals for effect in self._answered(rival)]
 
     def _settle(
         self,
         plan: OpenPlan,
-        task: TaskState,
         event: Received,
         outcome: Outcome,
         reason: str,
@@ -337,7 +327,7 @@ class CombinerCore:
         """Gives the task its outcome and keeps its message until that is durable."""
         body, client = event.body, event.envelope.sender
         update = body if isinstance(body, Update) else None
-        task.entry = LedgerEntry.model_construct(
+        entry = LedgerEntry.model_construct(
             client=client,
             outcome=outcome,
             reason=reason,
@@ -347,6 +337,7 @@ class CombinerCore:
             metrics=update.metrics if update else {},
             seconds=update.seconds if update else {},
         )
+        plan.settle(entry)
         effects: list[Effect] = []
         key = plan.plan.plan
         if not plan.held:
@@ -377,7 +368,7 @@ class CombinerCore:
         done = tuple(entry for entry in plan.entries() if entry.outcome != "absent")
         return [operations.Save(key, plan.incarnation, done)]
 
-    def _saved(self, save: operations.Save, moment: Moment) -> Sequence[Effect]:
+    def _saved(self, save: operations.Save) -> Sequence[Effect]:
         plan = self._current(save.plan, save.incarnation)
         if plan is None or plan.state is not PlanState.SAVING:
             return ()

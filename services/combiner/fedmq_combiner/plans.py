@@ -44,7 +44,8 @@ class TaskState:
 @dataclass(slots=True)
 class OpenPlan:
     """`incarnation` tells effects of this plan from those of the same plan before a reconnect. `held` are the tags of
-    messages whose effect is not durable yet. `due_at`: the deadline on the monotonic clock."""
+    messages whose effect is not durable yet. `due_at`: the deadline on the monotonic clock. `folding`, `answered`: how
+    many tasks are in the works, and have an outcome."""
 
     plan: Plan
     incarnation: int
@@ -53,6 +54,8 @@ class OpenPlan:
     tasks: dict[str, TaskState] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
     early: list[Received] = field(default_factory=list)
+    folding: int = 0
+    answered: int = 0
     is_due: bool = False
     partial: Partial | None = None
 
@@ -68,7 +71,7 @@ class OpenPlan:
         self.tasks = {client: TaskState() for client in clients}
         for entry in saved:
             if entry.client in self.tasks:
-                self.tasks[entry.client].entry = entry
+                self.settle(entry)
 
     @property
     def is_training(self) -> bool:
@@ -80,11 +83,32 @@ class OpenPlan:
 
     @property
     def is_folding(self) -> bool:
-        return any(task.folding is not None for task in self.tasks.values())
+        return self.folding > 0
 
     @property
     def is_complete(self) -> bool:
-        return all(task.entry is not None for task in self.tasks.values())
+        return self.answered == len(self.tasks)
+
+    def begin(self, client: str, message: Received) -> None:
+        """The client's update is in the works."""
+        self.tasks[client].folding = message
+        self.folding += 1
+
+    def finish(self, client: str) -> tuple[Received, list[Received]] | None:
+        """The work on the client's update has ended: its message and the rivals; None if there was none."""
+        task = self.tasks.get(client)
+        if task is None or task.folding is None:
+            return None
+        message, task.folding = task.folding, None
+        rivals, task.rivals = task.rivals, []
+        self.folding -= 1
+        return message, rivals
+
+    def settle(self, entry: LedgerEntry) -> None:
+        """The task has an outcome; a later one replaces it."""
+        task = self.tasks[entry.client]
+        self.answered += task.entry is None
+        task.entry = entry
 
     def objection(self, client: str, update: Update | Decline) -> str | None:
         """Why a message for this plan is not considered, or None."""
