@@ -4,8 +4,10 @@ import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -13,22 +15,38 @@ from fedmq import transfer
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
+from fedmq.blobs.s3 import S3Blobs
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, ProtocolError, Transient
 from fedmq_schemas.messages import BlobRef
+from servers.seaweedfs import S3Server
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(params=["memory", "files", "files-fsync"])
+ADAPTERS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]
+
+
+@pytest.fixture(params=ADAPTERS)
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     if request.param == "memory":
         return MemoryBlobs()
+    if request.param == "s3":
+        return open_s3(request.getfixturevalue("s3_server"))
     return FileBlobs(tmp_path / "blobs", fsync=request.param == "files-fsync")
 
 
+def open_s3(server: S3Server, **options: Any) -> S3Blobs:
+    """A store that is empty, whatever the tests before put there."""
+    blobs = S3Blobs(server.endpoint, server.access_key, server.secret_key, **options)
+    for info in blobs.list(""):
+        blobs.delete(info.key)
+    return blobs
+
+
 def keys(blobs: Blobs, prefix: str) -> list[str]:
-    return [info.key for info in blobs.list(prefix)]
+    found = [info.key for info in blobs.list(prefix)]
+    return sorted(found) if isinstance(blobs, S3Blobs) else found
 
 
 def test_put_returns_size_and_hash_and_get_the_bytes(blobs: Blobs) -> None:
@@ -317,3 +335,99 @@ def test_a_folder_that_can_not_be_made_is_a_fault_of_the_settings(tmp_path: Path
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="file/blobs"):
         FileBlobs(tmp_path / "file" / "blobs")
+
+
+# What only S3 shows.
+
+ANYWHERE = ("127.0.0.1:1", "account", "hidden")
+
+
+@pytest.mark.system
+def test_a_large_blob_goes_in_parts(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmq.blobs.s3.ONE_PART", 5 << 20)
+    monkeypatch.setattr("fedmq.blobs.s3.PART", 5 << 20)
+    content = CONTENT * 1100
+    assert len(content) > 10 << 20
+    blobs = open_s3(s3_server)
+    (tmp_path / "large").write_bytes(content)
+    ref = blobs.put("updates/s/1/large", tmp_path / "large")
+    assert ref.sha256 == hashlib.sha256(content).hexdigest()
+    assert blobs.fetch(ref, tmp_path / "copy").read_bytes() == content
+    assert blobs.read("updates/s/1/large", (5 << 20) - 2, 4) == content[(5 << 20) - 2 : (5 << 20) + 2]
+
+
+@pytest.mark.system
+def test_an_expired_or_forged_url_is_told_from_other_refusals(s3_server: S3Server) -> None:
+    blobs = open_s3(s3_server)
+    ref = blobs.put("models/a", CONTENT)
+    early = -290.0  # the URL is dated five minutes back
+    with pytest.raises(transfer.UrlExpired):
+        transfer.get(ref, blobs.presign_get("models/a", early))
+    with pytest.raises(transfer.UrlExpired):
+        transfer.put("models/a", blobs.presign_put("models/a", early), b"other")
+    for url in (blobs.presign_get("models/a", 60), blobs.presign_put("models/b", 60)):
+        with pytest.raises(transfer.UrlExpired):
+            transfer.put("models/a", url.replace("models/b", "models/a"), b"other")
+    assert blobs.get("models/a") == CONTENT
+
+
+@pytest.mark.system
+def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    blobs = open_s3(s3_server)
+    ref = blobs.put("models/a", CONTENT)
+    s3_server.kill()
+    try:
+        calls: list[Any] = [
+            lambda: blobs.put("models/b", CONTENT),
+            lambda: blobs.get("models/a"),
+            lambda: blobs.fetch(ref, tmp_path / "a"),
+            lambda: list(blobs.list("models/")),
+            lambda: blobs.delete("models/a"),
+        ]
+        for call in calls:
+            with pytest.raises(Transient, match="S3 server"):
+                call()
+    finally:
+        s3_server.start()
+    assert blobs.get("models/a") == CONTENT
+    assert blobs.put("models/b", CONTENT).size == len(CONTENT)
+
+
+@pytest.mark.system
+def test_a_wrong_account_is_a_fault_of_the_settings(s3_server: S3Server) -> None:
+    for account in ((s3_server.access_key, "wrong"), ("nobody", s3_server.secret_key)):
+        with pytest.raises(ConfigError, match="FEDN_MINIO_SECRET_KEY"):
+            S3Blobs(s3_server.endpoint, *account).put("models/a", CONTENT)
+
+
+@pytest.mark.system
+def test_buckets_have_the_prefix_and_are_apart(s3_server: S3Server) -> None:
+    plain, prefixed = open_s3(s3_server), open_s3(s3_server, prefix="north-")
+    prefixed.put("models/a", CONTENT)
+    with pytest.raises(NotFound):
+        plain.get("models/a")
+    assert "/north-models/a?" in prefixed.presign_get("models/a", 60)
+
+
+def test_urls_are_signed_for_the_public_address_and_dated_five_minutes_back() -> None:
+    before = datetime.now(UTC) - timedelta(minutes=5, seconds=1)
+    url = urlsplit(S3Blobs(*ANYWHERE, public_url="https://store.example.org:9443").presign_get("models/a b", 3600))
+    query = parse_qs(url.query)
+    assert (url.scheme, url.netloc, url.path) == ("https", "store.example.org:9443", "/models/a%20b")
+    dated = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert before <= dated <= before + timedelta(minutes=1)
+    assert query["X-Amz-Expires"] == ["3900"]
+    assert "hidden" not in url.query
+
+
+def test_urls_live_seven_days_at_most() -> None:
+    url = S3Blobs(*ANYWHERE).presign_get("models/a", 30 * 24 * 3600.0)
+    assert "X-Amz-Expires=604800" in url
+
+
+@pytest.mark.parametrize("endpoint", ["http://host:9000", "host:port:9000", "host/path"])
+def test_an_address_that_can_not_be_is_a_fault_of_the_settings(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match="address"):
+        S3Blobs(endpoint, "account", "hidden")

@@ -10,8 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from servers.mongo import MongoServer
+from servers.mongo import missing as mongo_missing
 from servers.rabbitmq import RabbitmqServer
 from servers.rabbitmq import missing as rabbitmq_missing
+from servers.seaweedfs import S3Server
+from servers.seaweedfs import missing as s3_missing
 
 
 def require(missing: str | None) -> None:
@@ -30,3 +34,23 @@ def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit
         yield server.start()
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    require(s3_missing())
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    require(mongo_missing())
+    server = MongoServer(tmp_path_factory.mktemp("mongo"))
+    try:
+        yield server.start()
+    finally:
+        server.kill()

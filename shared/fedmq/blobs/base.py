@@ -34,8 +34,8 @@ class Blobs(Protocol):
     - `fetch(ref, into)`: streams the blob to the file `into` (whole or not at all) and checks size
       first, then sha256 while it comes; a difference is `InvalidUpdate`. An adapter that holds the
       blob as a local file checks it in place and returns that path instead: only read it.
-    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos in key order, lazily; the prefix may end
-      anywhere in a key. `delete(key)`: absent is fine.
+    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos, lazily; the prefix may end anywhere in a key. They come in key
+      order, where the server keeps to it: SeaweedFS goes folder by folder. `delete(key)`: absent is fine.
     - `presign_get(key, seconds)`, `presign_put(key, seconds)`: URLs that need no credentials and
       stop working after that time (`file://` URLs never do); `fedmq.transfer` follows them. The
       blob need not exist yet.

@@ -1,0 +1,243 @@
+"""Blobs on an S3 server (MinIO or any other): the store for many machines. The only file that imports `minio`."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.keys import BUCKETS, absent, check_key, check_size
+from fedmq.blobs.landing import Landing
+from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
+from fedmq_schemas.messages import BlobRef
+
+ONE_PART = 64 << 20
+PART = 16 << 20
+PIECE = 1 << 20
+EARLIER = timedelta(minutes=5)
+LONGEST = timedelta(days=7)
+
+_ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"})
+_ACCOUNT = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"})
+_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_PASSES = frozenset({"RequestTimeout", "SlowDown", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
+
+
+class S3Blobs:
+    """The `Blobs` port on S3; safe across threads, over one pool of connections.
+
+    `endpoint` is `host:port`. Buckets are `<prefix>models` and `<prefix>updates`, made when they are first needed. Up
+    to 64 MB a blob is put in one request and passes through memory; above, in parts of 16 MB, three at a time. Either
+    way S3 shows it whole or not at all.
+
+    Presigned URLs are signed for `public_url`, where clients reach the same server, or for `endpoint`. They are dated
+    five minutes back, for clients and servers whose clocks differ, and live 7 days at most; a longer wish is cut.
+
+    Raises `ConfigError` where the server refuses account, signature or clock.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        *,
+        tls: bool = False,
+        region: str = "us-east-1",
+        prefix: str = "",
+        public_url: str | None = None,
+    ) -> None:
+        def client(host: str, secure: bool) -> Minio:
+            return Minio(host, access_key, secret_key, secure=secure, region=region, http_client=self._http)
+
+        self._http = urllib3.PoolManager(
+            maxsize=16,
+            timeout=urllib3.Timeout(connect=5.0, read=60.0),
+            retries=urllib3.Retry(
+                total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+            ),
+        )
+        self._prefix = prefix
+        self._ready: set[str] = set()
+        self._making = threading.Lock()
+        try:
+            self._client = client(endpoint, tls)
+            public = urlsplit(public_url or "")
+            self._public = client(public.netloc, public.scheme == "https") if public_url else self._client
+        except ValueError as error:
+            raise ConfigError(f"the S3 server's address is wrong: {error}") from error
+        self._endpoint = endpoint
+
+    def put(self, key: str, source: Source) -> BlobRef:
+        bucket, name = self._place(key)
+        self._ensure(bucket)
+        with _opened(source) as (file, size):
+            reader = _Hashing(file)
+            try:
+                with self._translated(key):
+                    part = ONE_PART if size <= ONE_PART else PART
+                    self._client.put_object(bucket, name, cast(BinaryIO, reader), size, part_size=part)
+            except NotFound:
+                raise Transient(f"somebody removed the bucket {bucket}; it is made again at the next put") from None
+        return BlobRef(key=key, size=size, sha256=reader.digest.hexdigest())
+
+    def get(self, key: str) -> bytes:
+        return self._read(key, {})
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        if length <= 0 or offset >= self.stat(key).size:
+            return b""
+        return self._read(key, {"Range": f"bytes={offset}-{offset + length - 1}"})
+
+    def fetch(self, ref: BlobRef, into: Path) -> Path:
+        with self._response(ref.key, {}) as response:
+            check_size(ref, int(response.headers["Content-Length"]))
+            with Landing(ref, into) as landing:
+                for piece in response.stream(PIECE, decode_content=False):
+                    landing.write(piece)
+                landing.finish()
+        return into
+
+    def stat(self, key: str) -> BlobInfo:
+        bucket, name = self._place(key)
+        with self._translated(key):
+            found = self._client.stat_object(bucket, name)
+        return BlobInfo(key, found.size or 0, _seconds(found.last_modified))
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        bucket, slash, name = prefix.partition("/")
+        for each in BUCKETS:
+            if each == bucket if slash else each.startswith(bucket):
+                yield from self._list(each, name)
+
+    def delete(self, key: str) -> None:
+        bucket, name = self._place(key)
+        try:
+            with self._translated(key):
+                self._client.remove_object(bucket, name)
+        except NotFound:
+            return
+
+    def presign_get(self, key: str, seconds: float) -> str:
+        return self._presign("GET", key, seconds)
+
+    def presign_put(self, key: str, seconds: float) -> str:
+        self._ensure(self._place(key)[0])
+        return self._presign("PUT", key, seconds)
+
+    def _presign(self, method: str, key: str, seconds: float) -> str:
+        bucket, name = self._place(key)
+        return self._public.get_presigned_url(
+            method,
+            bucket,
+            name,
+            expires=min(LONGEST, EARLIER + timedelta(seconds=seconds)),
+            request_date=datetime.now(UTC) - EARLIER,
+        )
+
+    def _list(self, bucket: str, name: str) -> Iterator[BlobInfo]:
+        try:
+            with self._translated(bucket):
+                for found in self._client.list_objects(self._prefix + bucket, name or None, recursive=True):
+                    key = f"{bucket}/{found.object_name}"
+                    yield BlobInfo(key, found.size or 0, _seconds(found.last_modified))
+        except NotFound:
+            return
+
+    def _place(self, key: str) -> tuple[str, str]:
+        check_key(key)
+        bucket, _, name = key.partition("/")
+        return self._prefix + bucket, name
+
+    def _ensure(self, bucket: str) -> None:
+        if bucket in self._ready:
+            return
+        with self._making, self._translated(bucket):
+            if not self._client.bucket_exists(bucket):
+                try:
+                    self._client.make_bucket(bucket)
+                except S3Error as error:  # another process was faster
+                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                        raise
+            self._ready.add(bucket)
+
+    def _read(self, key: str, headers: dict[str, str]) -> bytes:
+        with self._response(key, headers) as response:
+            content: bytes = response.read(decode_content=False)
+            return content
+
+    @contextmanager
+    def _response(self, key: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        bucket, name = self._place(key)
+        with self._translated(key):
+            response = self._client.get_object(bucket, name, request_headers=dict(headers))
+            try:
+                yield response
+            finally:
+                if response.length_remaining == 0:
+                    response.release_conn()
+                else:
+                    response.close()
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            raise self._translate(error, key) from error
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise Transient(f"the S3 server at {self._endpoint} failed: {type(error).__name__}") from error
+
+    def _translate(self, error: S3Error, key: str) -> FedMQError:
+        words = f"the S3 server at {self._endpoint} says {error.code} for {key}"
+        if error.code in _ABSENT:
+            self._ready.discard(error.bucket_name or "")
+            return absent(key)
+        if error.code in _ACCOUNT:
+            return ConfigError(f"{words}: see FEDN_MINIO_ACCESS_KEY and FEDN_MINIO_SECRET_KEY")
+        if error.code in _CLOCK:
+            return ConfigError(f"{words}: the clocks differ too much")
+        if error.code in _PASSES or error.response.status >= 500 or error.response.status in (408, 425, 429):
+            return Transient(words)
+        return ProtocolError(f"{words}: {error.message}")
+
+
+class _Hashing:
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self.digest.update(piece)
+        return piece
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[BinaryIO, int]]:
+    if isinstance(source, bytes):
+        yield BytesIO(source), len(source)
+        return
+    try:
+        size = source.stat().st_size
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {source} to store") from None
+    with open(source, "rb") as file:
+        yield file, size
+
+
+def _seconds(modified: datetime | None) -> float:
+    return 0.0 if modified is None else modified.timestamp()
