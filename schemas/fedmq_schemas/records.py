@@ -15,6 +15,7 @@ SESSIONS = "sessions"
 ATTEMPTS = "attempts"
 PARTIALS = "partials"
 ROUNDS = "rounds"
+PARTICIPATION = "participation"
 MODELS = "models"
 VALIDATIONS = "validations"
 CLIENTS = "clients"
@@ -25,7 +26,8 @@ TABLES: dict[str, str] = {
     SESSIONS: "key: session. session, state, waiting, reason, policy, seed, random_seed, position, created_at, ended_at",
     ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
     PARTIALS: "key: plan. The references of each combiner's answer",
-    ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, metrics",
+    ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
+    PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
     MODELS: "key: model id. Its blob, parent, session, round (0: a seed) and the summary of its validations",
     VALIDATIONS: "key: model/client. Metrics of one model at one client or evaluator",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
@@ -33,16 +35,18 @@ TABLES: dict[str, str] = {
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
 }
 
-INDEXES: dict[str, tuple[str, ...]] = {
-    SESSIONS: ("state", "position"),
-    ATTEMPTS: ("session",),
-    PARTIALS: ("session",),
-    ROUNDS: ("session", "round"),
-    MODELS: ("session", "created_at"),
-    VALIDATIONS: ("session", "model", "client"),
-    CLIENTS: ("combiner",),
+# The fields of each index, in their order: a query that fixes the first and sorts by the last needs no sort.
+INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
+    SESSIONS: (("state",), ("position",), ("created_at",)),
+    ATTEMPTS: (("session",), ("created_at",)),
+    PARTIALS: (("session",),),
+    ROUNDS: (("session", "round"),),
+    PARTICIPATION: (("session", "round"),),
+    MODELS: (("session", "round"), ("created_at",)),
+    VALIDATIONS: (("session",), ("model",), ("client", "at")),
+    CLIENTS: (("combiner",),),
     COMBINERS: (),
-    EVENTS: ("session", "name", "client", "at"),
+    EVENTS: (("at",), ("session", "at"), ("name", "at"), ("client", "at")),
 }
 
 SessionState = Literal["queued", "waiting", "running", "validating", "finished", "failed", "stopped"]
@@ -83,7 +87,10 @@ EVENT_NAMES: dict[str, str] = {
 
 
 class LedgerEntry(Model):
-    """What became of one task. `norm` is the L2 norm of the delta, before weighting."""
+    """What became of one task. `norm` is the L2 norm of the delta, before weighting. `at`: UTC seconds since 1970 when the
+    combiner settled it. `seconds`: where the time went. The client says fetch, validate, train, upload, and total from
+    when it first received the task; the combiner adds fold, and transit: between the client's clock at publishing and
+    its own at folding, so that a clock that is wrong shows."""
 
     client: str
     outcome: Outcome
@@ -93,6 +100,23 @@ class LedgerEntry(Model):
     norm: float | None = None
     metrics: Metrics = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
+    at: float | None = None
+
+
+class Participation(Model):
+    """What became of each task of an attempt, one column a field, sorted by client. `seconds`: a column a step, None
+    where a client did not say. `reasons`: of those that were not accepted."""
+
+    session: str
+    round: int
+    attempt: int
+    clients: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    weights: tuple[int, ...]
+    norms: tuple[float | None, ...]
+    at: tuple[float | None, ...]
+    seconds: dict[str, tuple[float | None, ...]]
+    reasons: dict[str, str]
 
 
 class Ledger(Model):

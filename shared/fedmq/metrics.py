@@ -16,7 +16,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summary:
-    """Mean, min, median, max and n of each scalar metric over (weight, metrics) pairs.
+    """Mean, min, quartiles, max and n of each scalar metric over (weight, metrics) pairs.
 
     The mean is weighted by examples; where a weight is not known (None) all of that metric's values weigh the same and
     `unweighted` is 1. NaN, infinity, text and lists are left out: they are recorded, never averaged. The result does not
@@ -39,10 +39,13 @@ def _summary(pairs: list[tuple[int | None, float]]) -> dict[str, float]:
     else:
         mean = math.fsum(numbers) / len(numbers)
         extra = {"unweighted": 1.0}
+    quartiles = statistics.quantiles(numbers, n=4, method="inclusive") if len(numbers) > 1 else numbers * 3
     return {
         "mean": mean,
         "min": min(numbers),
+        "q1": quartiles[0],
         "median": statistics.median(numbers),
+        "q3": quartiles[2],
         "max": max(numbers),
         "n": float(len(numbers)),
         **extra,

@@ -1,5 +1,6 @@
 """The contract of the record port, on every adapter."""
 
+import itertools
 import math
 import sqlite3
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
 from fedmq.records.base import Lease, Records
+from fedmq.records.mongo import MongoRecords
 from fedmq.records.sqlite import SqliteRecords
+from servers.mongo import MongoServer
 
 
 class Clock:
@@ -29,12 +32,25 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite-memory", "sqlite-file", "sqlite-fsync"])
+ADAPTERS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
+_DATABASES = itertools.count()
+
+
+@pytest.fixture(params=ADAPTERS)
 def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Records]:
-    path = ":memory:" if request.param == "sqlite-memory" else tmp_path / "records.db"
-    records = SqliteRecords(path, fsync=request.param == "sqlite-fsync", clock=clock)
+    records: Records
+    if request.param == "mongo":
+        records = open_mongo(request.getfixturevalue("mongo_server"), clock)
+    else:
+        path = ":memory:" if request.param == "sqlite-memory" else tmp_path / "records.db"
+        records = SqliteRecords(path, fsync=request.param == "sqlite-fsync", clock=clock)
     yield records
     records.close()
+
+
+def open_mongo(server: MongoServer, clock: Clock) -> MongoRecords:
+    """A store in a database of its own."""
+    return MongoRecords(server.host, server.port, f"test{next(_DATABASES)}", clock=clock)
 
 
 def ids(documents: Any) -> list[Any]:
@@ -134,8 +150,9 @@ def test_update_sets_top_level_fields_only(records: Records) -> None:
 
 
 def test_an_update_of_an_absent_key_is_not_found(records: Records) -> None:
-    with pytest.raises(NotFound, match="nobody"):
-        records.update("clients", "nobody", {"state": "idle"})
+    for fields in ({"state": "idle"}, {}):
+        with pytest.raises(NotFound, match="nobody"):
+            records.update("clients", "nobody", fields)
     assert records.get("clients", "nobody") is None
 
 
@@ -223,9 +240,18 @@ def test_a_malformed_field_is_refused(records: Records, name: str) -> None:
 
 
 def test_what_is_no_document_is_refused(records: Records) -> None:
-    with pytest.raises(ProtocolError):
-        records.put("models", "k", {"x": object()})
+    for document in ({"x": object()}, {"_id": "other"}):
+        with pytest.raises(ProtocolError):
+            records.put("models", "k", document)
     assert records.get("models", "k") is None
+
+
+@pytest.mark.parametrize("name", ["data.loss", "_id", "$set", ""])
+def test_an_update_names_top_level_fields(records: Records, name: str) -> None:
+    records.put("models", "k", {"data": {"loss": 1}})
+    with pytest.raises(ProtocolError):
+        records.update("models", "k", {name: 2})
+    assert records.get("models", "k") == {"data": {"loss": 1}}
 
 
 def test_the_lease_is_held_by_one(records: Records) -> None:

@@ -28,7 +28,7 @@ class Round:
 
 @dataclass(slots=True)
 class Progress:
-    """One session. `clients` says in a word or two what each client does."""
+    """One session. `clients` says in a word or two what each client does, `answered` its last answer's round."""
 
     rounds_wanted: int
     session: str = ""
@@ -36,6 +36,7 @@ class Progress:
     reason: str = ""
     rounds: dict[int, Round] = field(default_factory=dict)
     clients: dict[str, str] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
 
     def round(self, number: int) -> Round:
         return self.rounds.setdefault(number, Round(number))
@@ -67,6 +68,7 @@ class Progress:
                 if at.seconds is None and outcome in at.counts:
                     at.counts[outcome] += 1
                 self.clients[event.client] = outcome
+                self.answered[event.client] = event.round or 0
             case "task", "progress" if event.client is not None:
                 self.clients[event.client] = f"training {data['fraction']:.0%}"
             case "model", "validated" if event.client is not None:
@@ -78,7 +80,7 @@ class Progress:
             scores = {name: float(value) for name, value in data["metrics"].items() if is_scalar(value)}
             self.round(event.round or 0).scores = scores
             self.clients[event.client] = f"scored model {event.round}"
-        elif (event.round or 0) < self.rounds_wanted:
+        elif self.answered.get(event.client, 0) <= (event.round or 0) < self.rounds_wanted:
             self.clients[event.client] = "training"
 
     def summary(self) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -51,6 +53,8 @@ PRESENCE = 5.0
 INLINE_PRESENCE = 3600.0
 INIT_TIMEOUT = 600.0
 LOOK_AGAIN = 0.01
+GC_THRESHOLD = (100_000, 50, 50)
+"""A thousand actors are many live objects; looking at all of them every 700 allocations took a fifth of a round."""
 
 OnEvent = Callable[[Envelope, Event], None]
 
@@ -301,8 +305,13 @@ class Sandbox:
 _ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
 
 
+_LIFE = uuid.uuid4().hex[:12]
+_numbers = itertools.count()
+
+
 def _new_id() -> str:
-    return uuid.uuid4().hex
+    """Unique: this process's life, and a number in it."""
+    return f"{next(_numbers):08x}{_LIFE}"
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class PlainView:
             case "round.committed":
                 at = progress.round(number)
                 return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}"
-            case "model.validated" if event.data["scope"] == "test":
+            case "model.validated" if event.data["scope"] == "test" and progress.round(number).scores:
                 return f"model {number}: {scores_text(progress.round(number).scores)} (test)"
             case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
                 reason = event.data.get("reason", "")

@@ -74,10 +74,14 @@ class ClientCore:
         self._validations: dict[TaskKey, messages.Validation] = {}
         self._queue: dict[TaskKey, Task] = {}
         self._task: Task | None = None
+        self._moment = Moment(0.0, 0.0)
+        self._asked_at: dict[TaskKey, float] = {}
+        self._upload_began: dict[TaskKey, float] = {}
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
         if self.state is State.LEAVING:
             return ()
+        self._moment = moment
         match event:
             case Received():
                 return self._received(event)
@@ -156,6 +160,7 @@ class ClientCore:
     def _asked(self, task: Task) -> list[Effect]:
         key = task_key(task.plan)
         effects = self._outdate(key)
+        self._asked_at.setdefault(key, self._moment.seconds)
         if key in self._validations:
             return [*effects, self._to_reducer(self._validations[key].model_copy(update={"plan": task.plan}))]
         if key in self._kept:
@@ -176,6 +181,9 @@ class ClientCore:
             del self._queue[outdated]
         for outdated in old:
             del self._kept[outdated]
+        for times in (self._asked_at, self._upload_began):
+            for outdated in [k for k in times if k.session != key.session or k.round < key.round]:
+                del times[outdated]
         effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old]
         current = task_key(self._task.plan) if self._task is not None else None
         if current is not None and current.action == "train" and current[:2] != key[:2]:
@@ -249,6 +257,7 @@ class ClientCore:
 
     def _answer(self, task: Task, finished: Finished) -> list[Effect]:
         if finished.outcome == "done":
+            self._upload_began[finished.key] = self._moment.seconds
             return [Deliver(task, finished)]
         reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
         body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)
@@ -263,8 +272,17 @@ class ClientCore:
             weight=weight_of(task.weighting, finished.examples),
             encoding="delta/f32",
             metrics=finished.metrics,
-            seconds=dict(finished.seconds),
+            seconds=self._seconds(finished),
         )
+
+    def _seconds(self, finished: Finished) -> dict[str, float]:
+        """Where the time went, with `total`: since the task was first received in this life."""
+        now, key = self._moment.seconds, finished.key
+        return {
+            **finished.seconds,
+            "upload": now - self._upload_began.get(key, now),
+            "total": now - self._asked_at.get(key, now),
+        }
 
     def _not_delivered(self, delivery: Deliver, reason: str) -> list[Effect]:
         """A hello brings the task again, with fresh URLs, as long as it is wanted."""

@@ -46,7 +46,7 @@ def combiner_actor(
             presigned[f"{plan} {model}"] = blobs.presign_get(model, seconds)
         urls = {"model_url": presigned[f"{plan} {model}"]}
         if plan.action == "train":
-            key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()[:12]}"
+            key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
             urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}
         return task.model_copy(update=urls)
 

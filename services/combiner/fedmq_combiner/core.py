@@ -60,9 +60,11 @@ class CombinerCore:
         self._epoch = 0
         self._incarnation = 0
         self._welcomed = False
+        self._moment = Moment(0.0, 0.0)
         self._presence = Presence(combiner, Membership(presence))
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        self._moment = moment
         match event:
             case Received():
                 return self._received(event, moment)
@@ -291,7 +293,7 @@ class CombinerCore:
         prefix = upload_prefix(key.session, key.round, client)
         if not update.blob.key.startswith(prefix):
             return self._settle(plan, event, "rejected", f"its blob {update.blob.key!r} is not under {prefix!r}")
-        plan.begin(client, event)
+        plan.begin(client, event, self._moment.seconds)
         return [operations.Fold(str(key), plan.incarnation, client, update.blob, update.weight)]
 
     def _folded(self, fold: operations.Fold, folded: operations.Folded) -> Sequence[Effect]:
@@ -335,7 +337,8 @@ class CombinerCore:
             blob=update.blob if update else None,
             norm=norm,
             metrics=update.metrics if update else {},
-            seconds=update.seconds if update else {},
+            seconds=self._seconds(plan, event, update) if update else {},
+            at=self._moment.wall,
         )
         plan.settle(entry)
         effects: list[Effect] = []
@@ -345,12 +348,18 @@ class CombinerCore:
         plan.held.append(event.tag)
         data: dict[str, Any] = {"reason": reason, "traceback": traceback} if reason else {}
         if update is not None:
-            data |= {"weight": update.weight, "norm": norm, "metrics": update.metrics, "seconds": update.seconds}
+            data |= {"weight": update.weight, "norm": norm, "metrics": update.metrics, "seconds": entry.seconds}
         effects.append(Emit(f"update.{outcome}", key.session, key.round, client, self.combiner, data))
         effects += self._close_if_ready(plan)
         if len(plan.held) >= self._hold_at_most:
             effects += self._save_if_ready(plan)
         return effects
+
+    def _seconds(self, plan: OpenPlan, event: Received, update: Update) -> dict[str, float]:
+        now = self._moment
+        began = plan.tasks[event.envelope.sender].folding_since
+        fold = now.seconds - began if began is not None else 0.0
+        return {**update.seconds, "fold": fold, "transit": now.wall - event.envelope.sent_at - fold}
 
     def _take_early(self, plan: OpenPlan) -> list[Effect]:
         early, plan.early = plan.early, []

@@ -33,11 +33,13 @@ TRANSITIONS: dict[PlanState, frozenset[PlanState]] = {
 
 @dataclass(slots=True)
 class TaskState:
-    """One client's task. `entry` once it has an outcome; `folding` while its update is in the works; `rivals` are later
-    messages for the same task, looked at only if the first one turns out to be invalid."""
+    """One client's task. `entry` once it has an outcome; `folding` while its update is in the works, and since when on
+    the monotonic clock; `rivals` are later messages for the same task, looked at only if the first one turns out to be
+    invalid."""
 
     entry: LedgerEntry | None = None
     folding: Received | None = None
+    folding_since: float | None = None
     rivals: list[Received] = field(default_factory=list)
 
 
@@ -89,9 +91,10 @@ class OpenPlan:
     def is_complete(self) -> bool:
         return self.answered == len(self.tasks)
 
-    def begin(self, client: str, message: Received) -> None:
-        """The client's update is in the works."""
-        self.tasks[client].folding = message
+    def begin(self, client: str, message: Received, now: float) -> None:
+        """The client's update is in the works from now on."""
+        task = self.tasks[client]
+        task.folding, task.folding_since = message, now
         self.folding += 1
 
     def finish(self, client: str) -> tuple[Received, list[Received]] | None:

@@ -127,6 +127,7 @@ class Aggregating:
             counts={str(name): sum(entry.outcome == name for entry in entries) for name in OUTCOMES},
             metrics=summarize(accepted),
             exponents=tuple(following[name] for name in names),
+            entries=entries,
         )
 
     def _disjoint(self, ledgers: list[Ledger]) -> tuple[LedgerEntry, ...]:

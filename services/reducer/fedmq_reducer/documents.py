@@ -77,9 +77,34 @@ def round_document(
         "counts": dict(result.counts),
         "metrics": dict(result.metrics),
         "exponents": list(result.exponents),
+        "bytes": _traffic(request, result),
         "seconds": moment.seconds - session.began_at,
         "epoch": epoch,
         "committed_at": moment.wall,
+    }
+
+
+def _traffic(request: Aggregate, result: Aggregated) -> dict[str, int]:
+    """Bytes of models sent to clients, and of the updates that came back."""
+    uploads = [entry.blob.size for entry in result.entries if entry.blob is not None]
+    return {"down": request.model.size * len(result.entries), "up": sum(uploads)}
+
+
+def participation_document(request: Aggregate, result: Aggregated) -> dict[str, Any]:
+    """The ledger in columns, for readers that have no access to blobs."""
+    entries = result.entries
+    steps = sorted({step for entry in entries for step in entry.seconds})
+    return {
+        "session": request.session,
+        "round": request.round,
+        "attempt": request.attempt,
+        "clients": [entry.client for entry in entries],
+        "outcomes": [entry.outcome for entry in entries],
+        "weights": [entry.weight for entry in entries],
+        "norms": [entry.norm for entry in entries],
+        "at": [entry.at for entry in entries],
+        "seconds": {step: [entry.seconds.get(step) for entry in entries] for step in steps},
+        "reasons": {entry.client: entry.reason for entry in entries if entry.reason},
     }
 
 

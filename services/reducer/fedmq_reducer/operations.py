@@ -9,6 +9,7 @@ from typing import Any
 from fedmq.effects import Perform
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Strategy
+from fedmq_schemas.records import LedgerEntry
 
 LEASE_SECONDS = 10.0
 SMALL = 1_000_000
@@ -158,7 +159,8 @@ class Aggregate(Perform):
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised."""
+    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `entries`: the ledger's,
+    sorted by client."""
 
     model: BlobRef
     optimizer: BlobRef | None
@@ -167,6 +169,7 @@ class Aggregated:
     counts: Mapping[str, int]
     metrics: Mapping[str, Any]
     exponents: tuple[int, ...]
+    entries: tuple[LedgerEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)

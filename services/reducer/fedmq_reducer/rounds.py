@@ -16,6 +16,7 @@ from fedmq_reducer.documents import (
     attempt_key,
     model_document,
     partial_document,
+    participation_document,
     round_document,
     round_key,
 )
@@ -215,7 +216,11 @@ class Rounds:
         if session.state is not State.COMMITTING or session.round != request.round:
             return []
         document = round_document(session, request, result, self._desk.epoch, moment)
-        return [Insert(records.ROUNDS, round_key(session), document, self._desk.epoch)]
+        columns = participation_document(request, result)
+        return [
+            Put(records.PARTICIPATION, attempt_key(session), columns, self._desk.epoch),
+            Insert(records.ROUNDS, round_key(session), document, self._desk.epoch),
+        ]
 
     def adopt_round(self, session: Session, committed: Mapping[str, Any]) -> None:
         session.model = BlobRef.model_validate(committed["model"])

@@ -34,8 +34,23 @@ def check_field(name: str) -> str:
     return name
 
 
+def check_document(document: Mapping[str, Any]) -> None:
+    """Raises `ProtocolError` if the document has a field `_id`, which is MongoDB's place for the key."""
+    if "_id" in document:
+        raise ProtocolError("a record has no field '_id': its key stands beside it")
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raises `ProtocolError` unless every name is one of a top-level field."""
+    check_document(fields)
+    for name in fields:
+        if "." in check_field(name):
+            raise ProtocolError(f"{name!r} is not a top-level field")
+
+
 def to_text(document: Mapping[str, Any]) -> str:
-    """The document as JSON, on one line. Raises `ProtocolError` if it holds what JSON has no form for."""
+    """The document as JSON, on one line. Raises `ProtocolError` if it holds what JSON has no form for, or `_id`."""
+    check_document(document)
     try:
         return _strict(document)
     except ValueError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedmq.errors import ConfigError, Fenced, NotFound, Transient
 from fedmq.records.base import Document, Lease
-from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_table, from_text, to_text
+from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_fields, check_table, from_text, to_text
 from fedmq_schemas.records import INDEXES
 
 _BUSY_SECONDS = 5.0
@@ -60,6 +60,7 @@ class SqliteRecords:
             db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, to_text(document)))
 
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        check_fields(fields)
         with self._writing(table, fence) as db:
             row = db.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
             if row is None:
@@ -174,9 +175,10 @@ class SqliteRecords:
             return
         check_table(table)
         self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, document TEXT NOT NULL)")
-        for field in INDEXES.get(table, ()):
-            name = f'"{table}_{field}"'
-            self._db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({_field(field)})")
+        for fields in INDEXES.get(table, ()):
+            name = f'"{table}_{"_".join(fields)}"'
+            columns = ", ".join(_field(field) for field in fields)
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
         self._known.add(table)
 
 
