@@ -1,0 +1,140 @@
+"""`fedmq sandbox`, run as a user runs it."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"
+FIELDS = {"round", "accuracy", "metrics", "seconds", "accepted", "rejected", "discarded", "abstained"}
+
+PICKY = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        if self.client.ordinal == 0:
+            raise ValueError("no data today")
+        weights["w"] += 1
+        return weights, 1, {}
+"""
+
+
+def _command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "fedmq_cli.app", "sandbox", *map(str, words)]
+
+
+def _run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(*words), capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
+def _result(folder: Path, *words: str | Path) -> dict[str, Any]:
+    done = _run("--package", PACKAGE, "--workers", "0", "--random-seed", "3", "--json", "-", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture
+def picky(tmp_path: Path) -> Path:
+    folder = tmp_path / "picky"
+    folder.mkdir()
+    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (folder / "trainer.py").write_text(PICKY)
+    return folder
+
+
+def test_the_result_names_a_model_file_with_its_hash_and_tells_every_round(tmp_path: Path) -> None:
+    result = _result(tmp_path, "--rounds", "3", "--state-dir", "state")
+    data = Path(result["path"]).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == result["sha256"]
+    assert result["final_model"] in result["path"]
+    assert [each["round"] for each in result["rounds"]] == [1, 2, 3]
+    assert all(each.keys() == FIELDS and each["accepted"] == 5 for each in result["rounds"])
+    assert result["accuracy"] is None
+    assert result["metrics"]["test/mse"] == result["rounds"][2]["metrics"]["test/mse"]
+    assert result["rounds"][2]["metrics"]["test/mse"] < result["rounds"][0]["metrics"]["test/mse"]
+
+
+def test_plain_lines_tell_rounds_scores_the_model_and_the_next_command(tmp_path: Path) -> None:
+    done = _run("--package", PACKAGE, "--workers", "0", "--rounds", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "round 2 of 2: 5 of 5 accepted" in done.stdout
+    assert "model 2: mse" in done.stdout
+    assert "final model" in done.stdout
+    assert "\nnext: python " in done.stdout
+    assert "evaluate.py fedmq-runs/" in done.stdout
+    assert done.stderr == ""
+
+
+def test_interrupted_it_leaves_cleanly_and_the_command_it_prints_ends_with_the_same_model(tmp_path: Path) -> None:
+    words = ("--rounds", "60", "--combiners", "3", "--state-dir", "state")
+    whole = _result(tmp_path, "--rounds", "60", "--state-dir", "whole")
+    command = _command("--package", PACKAGE, "--workers", "0", "--random-seed", "3", *words)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        while "round 2 of 60" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "to go on: fedmq sandbox" in complaint and "--state-dir state" in complaint
+    assert _result(tmp_path, *words)["sha256"] == whole["sha256"]
+
+
+def test_a_finished_session_is_told_again_and_not_trained_again(tmp_path: Path) -> None:
+    first = _result(tmp_path, "--rounds", "2", "--state-dir", "state")
+    assert _result(tmp_path, "--rounds", "2", "--state-dir", "state") == first
+
+
+def test_a_state_folder_with_other_options_is_refused(tmp_path: Path) -> None:
+    _result(tmp_path, "--rounds", "2", "--state-dir", "state")
+    done = _run("--package", PACKAGE, "--rounds", "3", "--state-dir", "state", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds a session with other options" in done.stderr
+
+
+def test_a_failed_session_ends_with_its_reason_and_exit_code_1(tmp_path: Path, picky: Path) -> None:
+    settings = ("--set", "clients_required=2", "--set", "retries=0", "--clients", "2", "--workers", "0")
+    done = _run("--package", picky, *settings, "--json", "result.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "round 1 got 1 updates of 2 in 1 attempt" in done.stderr
+    assert "client1: failed: train raised ValueError: no data today" in done.stdout
+    assert json.loads((tmp_path / "result.json").read_text())["state"] == "failed"
+
+
+def test_the_command_after_a_package_without_evaluation_reads_the_model(tmp_path: Path, picky: Path) -> None:
+    done = _run("--package", picky, "--workers", "0", "--clients", "2", "--rounds", "1", cwd=tmp_path)
+    command = done.stdout.rpartition("next: ")[2].strip().replace("python", sys.executable, 1)
+    look = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "'w': array([1., 1.], dtype=float32)" in look.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--package", "nowhere"), "there is no folder"),
+        (("--package", PACKAGE, "--set", "round=3"), "did you mean 'rounds'?"),
+        (("--package", PACKAGE, "--fraction", "2"), "fraction: must be less than or equal to 1"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_complaint_and_leaves_nothing_behind(
+    tmp_path: Path, words: tuple[str | Path, ...], complaint: str
+) -> None:
+    done = _run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
