@@ -1,0 +1,345 @@
+"""Writes the records of an alliance that never was, so that dashboards can be tried at scale.
+
+    python benchmarks/generate_records.py DIR [--clients 1000] [--rounds 100] [--combiners 4] [--random-seed 1]
+    fedmq run dashboard --state-dir DIR
+
+The shapes are those of `fedmq_schemas.records`. One finished session, a second, shorter one that was stopped, and the
+troubles that a dashboard should make visible: a site with wrong labels, slow sites, late and absent ones, a trainer that
+fails now and then, updates with NaN, dead letters. The same arguments write the same records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmq.metrics import summarize
+from fedmq.records.base import Document, Records
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_schemas import records as tables
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import OUTCOMES
+
+BEGAN = 1_760_000_000.0
+MODEL_BYTES = 4_800_000
+ROUND_SECONDS = 60.0
+BATCH = 5_000
+TRACEBACK = """Traceback (most recent call last):
+  File "client/trainer.py", line 31, in train
+    images, labels = self.load(task.config["split"])
+  File "client/trainer.py", line 19, in load
+    return np.load(self.data / f"{split}.npz")
+FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How one client behaves: `skill` shifts its accuracy, `pace` is seconds of training a round."""
+
+    name: str
+    combiner: str
+    weight: int
+    skill: float
+    pace: float
+    mislabelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One client's part in a round: the columns of `participation`, and the model's score there."""
+
+    site: Site
+    outcome: str
+    reason: str
+    norm: float | None
+    at: float
+    seconds: dict[str, float]
+    score: dict[str, float]
+
+
+class Generator:
+    """`write(records)` writes everything; big tables go in batches."""
+
+    def __init__(self, clients: int, rounds: int, combiners: int, random_seed: int) -> None:
+        self._random = random.Random(random_seed)
+        self._rounds = rounds
+        self._combiners = [f"combiner{number + 1}" for number in range(combiners)]
+        self._sites = [self._site(number) for number in range(clients)]
+
+    def write(self, records: Records) -> None:
+        self._write_members(records)
+        parent = self._write_seed(records)
+        self._write_session(records, "s-long", "adam-1000", self._rounds, BEGAN, parent, 0, "finished")
+        began = BEGAN + (self._rounds + 5) * ROUND_SECONDS
+        self._write_session(records, "s-short", "sgd-again", max(1, self._rounds // 5), began, parent, 1, "stopped")
+        self._write_troubles(records, began)
+
+    def _site(self, number: int) -> Site:
+        source = self._random
+        return Site(
+            name=f"client{number + 1:04d}",
+            combiner=self._combiners[number % len(self._combiners)],
+            weight=source.choice((200, 500, 1000, 1000, 2000, 5000)),
+            skill=source.gauss(0, 0.02),
+            pace=20.0 * source.lognormvariate(0, 0.35),
+            mislabelled=number == 6,
+        )
+
+    def _write_members(self, records: Records) -> None:
+        clients = []
+        for number, site in enumerate(self._sites):
+            away = number % 97 == 96
+            document = {
+                "client": site.name,
+                "labels": {"site": ("north", "south", "east")[number % 3]},
+                "tasks": ["train", "validate"],
+                "weight": site.weight,
+                "package": hashlib.sha256(b"new" if number % 11 else b"old").hexdigest(),
+                "software": "fedmq 0.1.0" if number % 11 else "fedmq 0.0.9",
+                "combiner": site.combiner,
+                "ordinal": number,
+                "state": "away" if away else "present",
+                "last_seen": BEGAN + 100 * number / len(self._sites),
+            }
+            clients.append((site.name, document))
+        evaluator = {
+            "client": "evaluator", "labels": {}, "tasks": ["validate"], "weight": 1, "package": None,
+            "software": "fedmq 0.1.0", "combiner": self._combiners[0], "ordinal": None, "state": "present",
+            "last_seen": BEGAN,
+        }  # fmt: skip
+        records.put_many(tables.CLIENTS, [*clients, ("evaluator", evaluator)])
+        for name in self._combiners:
+            here = sum(site.combiner == name for site in self._sites)
+            document = {"combiner": name, "state": "present", "clients": here, "last_seen": BEGAN}
+            records.put(tables.COMBINERS, name, document)
+
+    def _write_seed(self, records: Records) -> str:
+        document = _model("seed-0a1b2c3d4e5f", None, None, 0, BEGAN - 60)
+        records.put(tables.MODELS, document["model"], document)
+        return str(document["model"])
+
+    # -- a session --------------------------------------------------------------------------------------------------
+
+    def _write_session(
+        self, records: Records, session: str, name: str, rounds: int, began: float, seed: str, position: int, state: str
+    ) -> None:
+        policy = Policy(
+            name=name, seed=seed, rounds=rounds if state == "finished" else rounds * 2, clients_required=2,
+            timeout=ROUND_SECONDS * 2, random_seed=position, train={"epochs": 1, "learning_rate": 0.1 / (position + 1)},
+        )  # fmt: skip
+        events: list[Document] = [_event("session.queued", session, None, began, "reducer", id=f"queued-{session}")]
+        parent, clock = seed, began
+        for number in range(1, rounds + 1):
+            answers = [self._answer(site, number, clock, position) for site in self._sites]
+            parent, ended = self._write_round(records, session, number, clock, parent, answers, events)
+            clock = ended + 0.5
+            if len(events) > BATCH:
+                _flush(records, events)
+        last = _event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", reason="")
+        _flush(records, [*events, last])
+        document = {
+            "session": session, "name": name, "state": state, "waiting": "", "policy": policy.model_dump(mode="json"),
+            "reason": "" if state == "finished" else "stopped by an operator", "seed": seed, "random_seed": position,
+            "position": position, "stop_after_round": False, "created_at": began, "ended_at": clock,
+        }  # fmt: skip
+        records.put(tables.SESSIONS, session, document)
+
+    def _answer(self, site: Site, number: int, began: float, position: int) -> Answer:
+        source = self._random
+        level = (0.1 if position else 0.0) * math.exp(-number / 10)
+        accuracy = 0.97 - 0.6 * math.exp(-number / 12) - level + site.skill + source.gauss(0, 0.01)
+        if site.mislabelled:
+            accuracy = 0.3 + source.gauss(0, 0.02)
+        accuracy = min(1.0, max(0.0, accuracy))
+        score = {"accuracy": accuracy, "loss": -math.log(max(accuracy, 0.05))}
+        fate = source.random()
+        outcome, reason = next(
+            ((outcome, reason) for limit, outcome, reason in _FATES if fate < limit), ("accepted", "")
+        )
+        train = site.pace * source.lognormvariate(0, 0.1)
+        seconds = {
+            "fetch": source.uniform(0.2, 1.5), "validate": train / 20, "train": train,
+            "upload": source.uniform(0.3, 2.0), "fold": source.uniform(0.01, 0.05), "transit": source.uniform(0.0, 0.2),
+        }  # fmt: skip
+        seconds["total"] = sum(seconds[name] for name in ("fetch", "validate", "train", "upload")) + 0.1
+        norm = 4.0 * math.exp(-number / 40) * source.lognormvariate(0, 0.15) * (3.0 if site.mislabelled else 1.0)
+        at = began + seconds["total"] + seconds["fold"] + source.uniform(0.05, 1.0)
+        answered = outcome in ("accepted", "rejected")
+        return Answer(
+            site, outcome, reason, norm if outcome == "accepted" else None, at, seconds if answered else {}, score
+        )
+
+    def _write_round(
+        self, records: Records, session: str, number: int, began: float, parent: str, answers: list[Answer],
+        events: list[Document],
+    ) -> tuple[str, float]:  # fmt: skip
+        ended = max(answer.at for answer in answers)
+        key = f"{session}/{number:06d}"
+        model = f"{session}-{number:04d}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        counts = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
+        records.put(tables.ATTEMPTS, f"{key}/0001", self._attempt(session, number, began, parent))
+        document = {
+            "session": session, "round": number, "attempt": 1, "model": _ref(model), "parent": _ref(parent),
+            "optimizer": None, "ledger": _ref(f"{session}/{number:06d}/ledger.json", "updates"),
+            "total_weight": sum(answer.site.weight for answer in answers if answer.outcome == "accepted"),
+            "counts": counts, "metrics": summarize([(1, {"loss": answer.score["loss"]}) for answer in answers]),
+            "exponents": [-30, -30], "seconds": ended - began, "epoch": 1, "committed_at": ended,
+            "bytes": {"down": MODEL_BYTES * len(answers), "up": MODEL_BYTES * counts["accepted"]},
+        }  # fmt: skip
+        records.put(tables.ROUNDS, key, document)
+        records.put(tables.PARTICIPATION, f"{key}/0001", _participation(session, number, answers))
+        scores = [(answer.site.weight, answer.score) for answer in answers]
+        test = {"accuracy": sum(answer.score["accuracy"] for answer in answers) / len(answers)}
+        metrics = summarize(scores) | {f"test/{name}": value for name, value in summarize([(1, test)]).items()}
+        trail = _model(model, parent, session, number, ended) | {"metrics": metrics}
+        records.put(tables.MODELS, model, trail)
+        records.put_many(tables.VALIDATIONS, _validations(session, number, model, ended, answers, test))
+        events += self._events(session, number, model, began, ended, counts, answers)
+        return model, ended
+
+    def _attempt(self, session: str, number: int, began: float, parent: str) -> Document:
+        plans = [
+            {
+                "part": part,
+                "combiner": combiner,
+                "clients": [site.name for site in self._sites if site.combiner == combiner],
+                "voided": False,
+            }
+            for part, combiner in enumerate(self._combiners)
+        ]
+        return {
+            "session": session, "round": number, "attempt": 1, "model": _ref(parent), "optimizer": None,
+            "exponents": [-30, -30], "plans": plans, "epoch": 1, "created_at": began,
+        }  # fmt: skip
+
+    def _events(
+        self, session: str, number: int, model: str, began: float, ended: float, counts: dict[str, int],
+        answers: list[Answer],
+    ) -> Iterator[Document]:  # fmt: skip
+        planned = {"attempt": 1, "clients": len(answers), "combiners": len(self._combiners), "timeout": 120.0}
+        yield _event("round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned)
+        for answer in answers:
+            data: dict[str, Any] = {"weight": answer.site.weight, "norm": answer.norm, "seconds": answer.seconds}
+            if answer.reason:
+                data["reason"] = answer.reason
+            if answer.outcome == "failed":
+                data["traceback"] = TRACEBACK
+            site, name = answer.site, f"update.{answer.outcome}"
+            yield _event(name, session, number, answer.at, site.combiner, client=site.name, **data)
+            scored = {"model": model, "scope": "client", "metrics": answer.score, "weight": site.weight}
+            yield _event("model.validated", session, number, answer.at, "reducer", client=site.name, **scored)
+        committed = {"model": model, "seconds": ended - began, "counts": counts, "attempt": 1}
+        yield _event(
+            "round.committed", session, number, ended, "reducer", id=f"committed-{session}-{number}", **committed
+        )
+
+    def _write_troubles(self, records: Records, at: float) -> None:
+        refused = {
+            "reason": "the body is not msgpack (ExtraData: unpack(b) received extra data.)",
+            "inbox": "fedmq.reducer.v1",
+            "key": "update.reducer.client0007",
+        }
+        lost = {"reason": "it was not heard for three presence periods"}
+        events = [
+            _event("message.refused", None, None, at, "reducer", **refused),
+            _event("combiner.vanished", None, None, at + 1, "reducer", combiner=self._combiners[-1], **lost),
+            _event("combiner.joined", None, None, at + 2, "reducer", combiner=self._combiners[-1]),
+        ]
+        _flush(records, events)
+
+
+_FATES = (
+    (0.004, "failed", "train raised FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'"),
+    (0.007, "rejected", "tensor '0003/kernel' holds NaN"),
+    (0.015, "abstained", "the trainer had nothing to give"),
+    (0.030, "absent", "no answer by the deadline"),
+)
+
+
+def _event(name: str, session: str | None, number: int | None, at: float, sender: str, **data: Any) -> Document:
+    client, combiner = data.pop("client", None), data.pop("combiner", None)
+    known = data.pop("id", None) or hashlib.sha256(f"{name}{session}{number}{client}{at}".encode()).hexdigest()[:32]
+    return {
+        "id": known, "name": name, "session": session, "round": number, "client": client, "combiner": combiner,
+        "at": at, "sender": sender, "cause": None, "data": data,
+    }  # fmt: skip
+
+
+def _flush(records: Records, events: list[Document]) -> None:
+    records.put_many(tables.EVENTS, [(event["id"], event) for event in events])
+    events.clear()
+
+
+def _ref(name: str, bucket: str = "models") -> Document:
+    return {"key": f"{bucket}/{name}", "size": MODEL_BYTES, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+
+
+def _model(name: str, parent: str | None, session: str | None, number: int, at: float) -> Document:
+    return {
+        "model": name, "ref": _ref(name), "parent": parent, "session": session, "round": number,
+        "ledger": _ref(f"{session}/{number:06d}/ledger.json", "updates") if session else None, "metrics": {},
+        "created_at": at,
+    }  # fmt: skip
+
+
+def _participation(session: str, number: int, answers: list[Answer]) -> Document:
+    steps = ("fetch", "validate", "train", "upload", "total", "fold", "transit")
+    return {
+        "session": session,
+        "round": number,
+        "attempt": 1,
+        "clients": [answer.site.name for answer in answers],
+        "outcomes": [answer.outcome for answer in answers],
+        "weights": [answer.site.weight if answer.outcome == "accepted" else 0 for answer in answers],
+        "norms": [answer.norm for answer in answers],
+        "at": [answer.at for answer in answers],
+        "seconds": {step: [answer.seconds.get(step) for answer in answers] for step in steps},
+        "reasons": {answer.site.name: answer.reason for answer in answers if answer.reason},
+    }
+
+
+def _validations(
+    session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float]
+) -> list[tuple[str, Document]]:
+    common = {"session": session, "round": number, "model": model, "reason": "", "at": at}
+    rows = [
+        {**common, "client": a.site.name, "scope": "client", "weight": a.site.weight, "metrics": a.score}
+        for a in answers
+    ]
+    rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
+    return [(f"{model}/{row['client']}", row) for row in rows]
+
+
+def generate(
+    records: Records, clients: int = 1000, rounds: int = 100, combiners: int = 4, random_seed: int = 1
+) -> None:
+    """Writes the whole alliance into `records`."""
+    Generator(clients, rounds, combiners, random_seed).write(records)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("state_dir", type=Path)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--combiners", type=int, default=4)
+    parser.add_argument("--random-seed", type=int, default=1)
+    options = parser.parse_args()
+    began = time.monotonic()
+    records = SqliteRecords(options.state_dir / "records.db")
+    generate(records, options.clients, options.rounds, options.combiners, options.random_seed)
+    counted = ", ".join(f"{records.count(table)} {table}" for table in tables.TABLES)
+    records.close()
+    print(f"{counted} in {time.monotonic() - began:.1f} s\nNow: fedmq run dashboard --state-dir {options.state_dir}")
+
+
+if __name__ == "__main__":
+    main()
