@@ -1,22 +1,26 @@
 """The contract of the record port, on every adapter."""
 
-import itertools
 import math
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
 from fedmq.records.base import Lease, Records
+from fedmq.records.documents import LEASE_TABLE
 from fedmq.records.mongo import MongoRecords
 from fedmq.records.sqlite import SqliteRecords
+from fedmq_schemas.records import TABLES
 from servers.mongo import MongoServer
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -33,7 +37,6 @@ def clock() -> Clock:
 
 
 ADAPTERS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
-_DATABASES = itertools.count()
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -49,8 +52,24 @@ def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ite
 
 
 def open_mongo(server: MongoServer, clock: Clock) -> MongoRecords:
-    """A store in a database of its own."""
-    return MongoRecords(server.host, server.port, f"test{next(_DATABASES)}", clock=clock)
+    """A store that is empty, whatever the tests before put there."""
+    records = MongoRecords(server.host, server.port, "test", clock=clock)
+    for table in (*TABLES, LEASE_TABLE):
+        if records.count(table):
+            records.delete(table, {})
+    return records
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What everybody does who meets `Transient`: the call again, a little later."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return call()
+        except Transient:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def ids(documents: Any) -> list[Any]:
@@ -125,7 +144,7 @@ def test_insert_tells_none_and_then_what_is_already_there(records: Records) -> N
 
 def test_of_many_who_insert_the_same_key_one_wins_and_all_hear_who(records: Records) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: records.insert("rounds", "s/1", {"by": n}), range(24)))
+        answers = list(pool.map(lambda n: patiently(lambda: records.insert("rounds", "s/1", {"by": n})), range(24)))
     winner = records.get("rounds", "s/1")
     assert winner is not None
     assert answers[winner["by"]] is None
@@ -159,7 +178,7 @@ def test_an_update_of_an_absent_key_is_not_found(records: Records) -> None:
 def test_updates_side_by_side_lose_nothing(records: Records) -> None:
     records.put("clients", "c", {})
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: records.update("clients", "c", {f"field{n}": n}), range(24)))
+        list(pool.map(lambda n: patiently(lambda: records.update("clients", "c", {f"field{n}": n})), range(24)))
     assert records.get("clients", "c") == {f"field{n}": n for n in range(24)}
 
 
@@ -296,7 +315,7 @@ def test_a_released_lease_is_free_at_once_and_its_epoch_never_comes_again(record
 
 def test_of_many_who_want_the_lease_one_has_it(records: Records) -> None:
     with ThreadPoolExecutor(8) as pool:
-        leases = list(pool.map(lambda n: records.acquire(f"holder{n}", 10), range(16)))
+        leases = list(pool.map(lambda n: patiently(lambda: records.acquire(f"holder{n}", 10)), range(16)))
     assert [lease.epoch for lease in leases if lease is not None] == [1]
 
 
@@ -392,3 +411,70 @@ def test_a_file_that_is_no_database_is_a_fault_of_the_settings(tmp_path: Path) -
         SqliteRecords(tmp_path / "records.db").put("models", "m", {})
     with pytest.raises(ConfigError):
         SqliteRecords(tmp_path)
+
+
+# What only MongoDB shows.
+
+
+@pytest.mark.system
+def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
+    mongo_server: MongoServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmq.records.mongo.SELECTION_SECONDS", 0.2)
+    records = open_mongo(mongo_server, clock)
+    records.put("models", "m", {"a": 1})
+    lease = records.acquire("one", 10)
+    assert lease is not None
+    mongo_server.kill()
+    try:
+        calls: list[Callable[[], Any]] = [
+            lambda: records.insert("rounds", "s/1", {}),
+            lambda: records.put("models", "m", {"a": 2}),
+            lambda: records.put_many("models", [("m", {"a": 2})]),
+            lambda: records.update("models", "m", {"a": 2}),
+            lambda: records.get("models", "m"),
+            lambda: records.find("models"),
+            lambda: records.count("models"),
+            lambda: records.delete("models", {}),
+            lambda: records.acquire("two", 10),
+            lambda: records.renew(lease, 10),
+        ]
+        for call in calls:
+            with pytest.raises(Transient, match="MongoDB"):
+                call()
+    finally:
+        mongo_server.start()
+    assert patiently(lambda: records.get("models", "m")) == {"a": 1}
+    assert records.renew(lease, 10)
+    records.close()
+
+
+@pytest.mark.system
+def test_a_server_that_takes_no_write_concern_is_warned_of_once(
+    mongo_server: MongoServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = open_mongo(mongo_server, clock)
+    records.put("models", "a", {})
+    records.put("models", "b", {})
+    assert [message for message in caplog.messages if "write concern" in message] == [
+        "MongoDB at 127.0.0.1 takes no write concern: its own decides what survives its death"
+    ]
+    records.close()
+
+
+def test_account_and_members_reach_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = MongoRecords("a.example:1,b.example", 27018, "alliance", user="fedn_admin", password="hidden: @/%")
+    options = records._client.options
+    credentials = options.pool_options._credentials
+    assert credentials is not None
+    assert (credentials.username, credentials.password) == ("fedn_admin", "hidden: @/%")
+    assert credentials.source == "admin"
+    assert records._client._topology_settings.seeds == {("a.example", 1), ("b.example", 27018)}
+    assert records._database.name == "alliance"
+    assert "hidden" not in repr(records)
+    records.close()
+
+
+def test_an_address_that_can_not_be_is_a_fault_of_the_settings() -> None:
+    with pytest.raises(ConfigError, match="address"):
+        MongoRecords("host:port", 1, "alliance")

@@ -1,0 +1,276 @@
+"""Records in MongoDB: the store for many machines. The only file that imports `pymongo`.
+
+Each table is a collection whose `_id` is the key; the database is named for the alliance. MongoDB 5 or newer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bson.errors import BSONError
+from pymongo import ASCENDING, DESCENDING, MongoClient, ReplaceOne, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+
+from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
+from fedmq.records.base import Document, Lease
+from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_document, check_field, check_fields, check_table
+from fedmq_schemas.records import INDEXES
+
+_LOG = logging.getLogger(__name__)
+SELECTION_SECONDS = 5.0
+ANSWER_SECONDS = 20.0
+_TURNS = 8
+_UNAUTHORIZED = frozenset({13, 18, 8000})
+_DUPLICATE = 11000
+_INVALID_OPTIONS = 72
+# On disk at most of the members before a write returns; a single server alone would acknowledge from memory.
+_SAFE = WriteConcern(w="majority", j=True, wtimeout=10_000)
+
+
+class MongoRecords:
+    """The `Records` port on MongoDB; safe across threads, over one pool of connections.
+
+    `host` is a name, or `host:port,host:port` of a replica set. `clock` gives the wall-clock seconds of the lease. What
+    it makes it makes at the first write, so a reader needs read rights only. No call waits longer than 5 s for a server,
+    and 20 s for its answer.
+
+    A write returns once a majority has it on disk. A server that takes no write concern is used with its own, and a
+    warning is logged.
+
+    Raises `ConfigError` where address or account are wrong; the account only shows at the first call.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        database: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._where = f"MongoDB at {host}"
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._concern: WriteConcern | None = None
+        self._indexed: set[str] = set()
+        account: dict[str, Any] = {"username": user, "password": password} if user else {}
+        try:
+            self._client: MongoClient[Document] = MongoClient(
+                host.split(","),
+                port,
+                appname="fedmq",
+                serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+                connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                socketTimeoutMS=int(ANSWER_SECONDS * 1000),
+                **account,
+            )
+            self._database = self._client[database]
+        except (PyMongoError, ValueError) as error:
+            raise ConfigError(f"the address of {self._where} is wrong: {error}") from error
+
+    def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
+        row = _row(key, document)
+        with self._writing(table, fence) as collection:
+            for _ in range(_TURNS):
+                try:
+                    collection.insert_one(row)
+                    return None
+                except DuplicateKeyError:
+                    present = _document(collection.find_one({"_id": key}))
+                    if present is not None:
+                        return present
+        raise Transient(f"{key} comes and goes in {table}")
+
+    def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
+        row = _row(key, document)
+        with self._writing(table, fence) as collection:
+            _replace(collection, [row])
+
+    def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        check_fields(fields)
+        with self._writing(table, fence) as collection:
+            if fields:
+                found = collection.update_one({"_id": key}, {"$set": dict(fields)}).matched_count > 0
+            else:
+                found = collection.find_one({"_id": key}) is not None
+        if not found:
+            raise NotFound(f"there is no {key} in {table}")
+
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        rows = [_row(key, document) for key, document in items]
+        if not rows:
+            return
+        with self._writing(table) as collection:
+            try:
+                collection.insert_many(rows, ordered=False)  # most are new, and this is several times as fast
+            except BulkWriteError as error:
+                _replace(collection, [rows[index] for index in _taken(error)])
+
+    def get(self, table: str, key: str) -> Document | None:
+        with self._reading(table) as collection:
+            return _document(collection.find_one({"_id": key}))
+
+    def find(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        after: Any = None,
+    ) -> Sequence[Document]:
+        conditions = _conditions(where)
+        by = "_id" if order is None else check_field(order)
+        if after is not None:
+            conditions.setdefault(by, {})["$lt" if descending else "$gt"] = after
+        way = DESCENDING if descending else ASCENDING
+        with self._reading(table) as collection:
+            if limit == 0:  # to MongoDB it would mean no limit
+                return []
+            found = collection.find(conditions).sort([(by, way)] if by == "_id" else [(by, way), ("_id", way)])
+            return [_without_key(row) for row in found.limit(limit or 0)]
+
+    def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
+        with self._reading(table) as collection:
+            return collection.count_documents(_conditions(where))
+
+    def delete(self, table: str, where: Mapping[str, Any]) -> int:
+        with self._writing(table) as collection:
+            return collection.delete_many(_conditions(where)).deleted_count
+
+    def acquire(self, holder: str, seconds: float) -> Lease | None:
+        with self._writing(LEASE_TABLE) as collection:
+            for _ in range(_TURNS):
+                held, now = _lease(collection), self._clock()
+                epoch = held["epoch"]
+                if held["holder"] != holder:
+                    if held["holder"] and held["expires"] > now:
+                        return None
+                    epoch += 1
+                wanted = {"holder": holder, "epoch": epoch, "expires": now + seconds}
+                if _swap(collection, held, wanted):
+                    return Lease(holder, epoch)
+        raise Transient("the lease changes hands too fast")
+
+    def renew(self, lease: Lease, seconds: float) -> bool:
+        return self._change_lease(lease, {"expires": self._clock() + seconds})
+
+    def release(self, lease: Lease) -> None:
+        self._change_lease(lease, {"holder": "", "expires": 0.0})
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _change_lease(self, lease: Lease, fields: Document) -> bool:
+        with self._writing(LEASE_TABLE) as collection:
+            ours = {"_id": LEASE_KEY, "holder": lease.holder, "epoch": lease.epoch}
+            return collection.update_one(ours, {"$set": fields}).matched_count > 0
+
+    @contextmanager
+    def _reading(self, table: str) -> Iterator[Collection[Document]]:
+        with self._translated():
+            yield self._database[check_table(table)]
+
+    @contextmanager
+    def _writing(self, table: str, fence: int | None = None) -> Iterator[Collection[Document]]:
+        with self._reading(table) as reading:
+            collection = reading.with_options(write_concern=self._agreed_concern())
+            if table not in self._indexed:
+                for fields in INDEXES.get(table, ()):
+                    collection.create_index([(field, ASCENDING) for field in fields])
+                self._indexed.add(table)
+            if fence is not None and _lease(self._database[LEASE_TABLE])["epoch"] > fence:
+                raise Fenced(f"another reducer holds the lease; epoch {fence} may not write to {table}")
+            yield collection
+
+    def _agreed_concern(self) -> WriteConcern:
+        """What the server takes, found out by a write that changes nothing."""
+        with self._lock:
+            if self._concern is None:
+                try:
+                    self._database[LEASE_TABLE].with_options(write_concern=_SAFE).delete_one({"_id": ""})
+                    self._concern = _SAFE
+                except OperationFailure as error:
+                    if error.code != _INVALID_OPTIONS:
+                        raise
+                    _LOG.warning("%s takes no write concern: its own decides what survives its death", self._where)
+                    self._concern = WriteConcern()
+            return self._concern
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationFailure as error:
+            words = f"{self._where} refused with code {error.code}"
+            if error.code in _UNAUTHORIZED:
+                raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
+            raise Transient(words) from error
+        except (BSONError, OverflowError) as error:
+            raise ProtocolError(f"not a record: {error}") from error
+        except PyMongoError as error:
+            raise Transient(f"{self._where} failed: {type(error).__name__}") from error
+
+
+def _row(key: str, document: Mapping[str, Any]) -> Document:
+    check_document(document)
+    return {"_id": key, **document}
+
+
+def _without_key(row: Document) -> Document:
+    del row["_id"]
+    return row
+
+
+def _document(row: Document | None) -> Document | None:
+    return None if row is None else _without_key(row)
+
+
+def _conditions(where: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        check_field(name): {"$in": list(wanted)} if isinstance(wanted, (list, tuple)) else {"$eq": wanted}
+        for name, wanted in (where or {}).items()
+    }
+
+
+def _replace(collection: Collection[Document], rows: list[Document]) -> None:
+    writes = [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
+    for _ in range(_TURNS):
+        try:
+            collection.bulk_write(writes)
+            return
+        except BulkWriteError as error:
+            _taken(error)  # of two that insert the same key at once one is told so; the next time it replaces
+    raise Transient(f"others keep writing the same keys of {collection.name}")
+
+
+def _taken(error: BulkWriteError) -> list[int]:
+    """Which of the rows have a key that is there already; raises the error again if it tells anything else."""
+    faults = error.details["writeErrors"]
+    if not faults or any(fault["code"] != _DUPLICATE for fault in faults):
+        raise error
+    return sorted(fault["index"] for fault in faults)
+
+
+def _lease(collection: Collection[Document]) -> Document:
+    return collection.find_one({"_id": LEASE_KEY}) or {"holder": "", "epoch": 0, "expires": 0.0}
+
+
+def _swap(collection: Collection[Document], held: Document, wanted: Document) -> bool:
+    """Compare and set: False if somebody else has changed the lease since."""
+    if "_id" in held:
+        return collection.update_one(held, {"$set": wanted}).matched_count > 0
+    try:
+        collection.insert_one({"_id": LEASE_KEY, **wanted})
+    except DuplicateKeyError:
+        return False
+    return True
