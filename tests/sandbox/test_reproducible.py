@@ -1,0 +1,102 @@
+"""The same random seed gives the same model bytes, however the alliance is laid out."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq import tensors
+from fedmq.brokers.base import Outgoing
+from fedmq.brokers.memory import MemoryConnection
+from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_schemas import records as tables
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import Ledger
+
+REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
+
+
+def rounds_of(policy: Policy, **options: Any) -> list[dict[str, Any]]:
+    """The committed rounds of one session on the regression example, in this process."""
+    chosen = {"clients": 5, "workers": 0, **options}
+    with Sandbox(SandboxOptions(REGRESSION, **chosen), policy) as sandbox:
+        assert sandbox.train()["state"] == "finished"
+        return list(sandbox.records.find(tables.ROUNDS, order="round"))
+
+
+def sha256_of(policy: Policy, **options: Any) -> str:
+    sha256: str = rounds_of(policy, **options)[-1]["model"]["sha256"]
+    return sha256
+
+
+POLICIES = {
+    "all clients": Policy(rounds=4, random_seed=11),
+    "60 % of the clients": Policy(rounds=4, random_seed=11, fraction=0.6),
+    "a server optimizer with state": Policy.model_validate(
+        {"rounds": 4, "random_seed": 11, "strategy": {"name": "fedadam"}}
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+def test_the_number_of_combiners_changes_no_bit(policy: Policy) -> None:
+    assert len({sha256_of(policy, combiners=number) for number in (1, 2, 5)}) == 1
+
+
+def test_unequal_parts_change_no_bit_either() -> None:
+    policy = Policy(rounds=3, random_seed=3, fraction=0.6)
+    assert len({sha256_of(policy, combiners=number, clients=7, dirichlet=0.5) for number in (1, 3)}) == 1
+
+
+def test_worker_processes_give_the_bytes_of_one_process() -> None:
+    policy = Policy(rounds=2, random_seed=5)
+    assert sha256_of(policy, workers=2) == sha256_of(policy, workers=0)
+
+
+def test_another_random_seed_gives_another_model() -> None:
+    one, other = (Policy(rounds=2, random_seed=seed, fraction=0.6) for seed in (1, 2))
+    assert sha256_of(one) != sha256_of(other)
+
+
+def test_two_combiners_with_unequal_clients_give_the_weighted_mean_and_no_mean_of_means(tmp_path: Path) -> None:
+    options = SandboxOptions(REGRESSION, clients=5, combiners=2, workers=0, dirichlet=0.5, state_dir=tmp_path)
+    with Sandbox(options, Policy(rounds=1, random_seed=2)) as sandbox:
+        sandbox.train()
+        committed = sandbox.records.find(tables.ROUNDS)[0]
+        ledger = Ledger.model_validate_json(sandbox.blobs.get(committed["ledger"]["key"]))
+        parent = tensors.decode(sandbox.blobs.get(ledger.parent.key))[0]
+        model = tensors.decode(sandbox.blobs.get(committed["model"]["key"]))[0]
+        updates = {
+            entry.client: (entry.weight, tensors.decode(sandbox.blobs.get(entry.blob.key))[0])
+            for entry in ledger.entries
+            if entry.blob is not None
+        }
+        combiners = {document["client"]: document["combiner"] for document in sandbox.records.find(tables.CLIENTS)}
+    weights = [weight for weight, _ in updates.values()]
+    assert len(set(weights)) > 1 and sum(weights) == committed["total_weight"]
+    for name, array in model.items():
+        mean = sum(w * delta[name].astype(np.float64) for w, delta in updates.values()) / sum(weights)
+        assert np.allclose(array, parent[name] + mean, rtol=1e-9, atol=0)
+        groups: dict[str, list[Any]] = {}
+        for client, (_, delta) in updates.items():
+            groups.setdefault(combiners[client], []).append(delta[name].astype(np.float64))
+        mean_of_means = np.mean([np.mean(deltas, axis=0) for deltas in groups.values()], axis=0)
+        assert len(groups) == 2 and not np.allclose(mean, mean_of_means, rtol=1e-6)
+
+
+def test_no_object_is_shared_between_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever one role tells another is bytes in between: a spy on the broker sees nothing else."""
+    seen: list[type[Any]] = []
+    publish: Callable[..., None] = MemoryConnection.publish
+
+    def spy(self: MemoryConnection, message: Outgoing, on_confirm: Any = None) -> None:
+        seen.append(type(message.body))
+        publish(self, message, on_confirm)
+
+    monkeypatch.setattr(MemoryConnection, "publish", spy)
+    monkeypatch.setattr(pickle, "dumps", lambda *_: pytest.fail("something was pickled"))
+    sha256_of(Policy(rounds=2, random_seed=1))
+    assert set(seen) == {bytes} and len(seen) > 50
