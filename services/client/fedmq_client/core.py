@@ -103,7 +103,7 @@ class ClientCore:
             case Started():
                 return self._ask()
             case Reconnected():
-                return self._ask() if self.combiner is None else self._hello()
+                return self._ask() if self.state is State.ATTACHING else self._hello()
             case Stopping():
                 return self._leave()
         return ()
@@ -118,7 +118,7 @@ class ClientCore:
         return [self._to_combiner(messages.ClientHello()), StartTimer("presence", self._presence)]
 
     def _granted(self, grant: messages.Grant) -> list[Effect]:
-        is_new = grant.combiner != self.combiner
+        is_new = self.state is State.ATTACHING or grant.combiner != self.combiner
         self.state, self.combiner, self._presence = State.ATTACHED, grant.combiner, grant.presence
         effects: list[Effect] = [CancelTimer("attach"), Place(grant.ordinal, grant.count)]
         return effects + self._hello() if is_new else effects
@@ -148,6 +148,8 @@ class ClientCore:
     def _received(self, event: Received) -> list[Effect]:
         match event.body:
             case Task() as task:
+                if self.combiner is None:  # of a life before this one: whoever asks will take the answer
+                    self.combiner = event.envelope.sender
                 return [Ack((event.tag,)), *self._asked(task)]
             case messages.Cancel() as cancel:
                 return [Ack((event.tag,)), *self._cancelled(cancel)]

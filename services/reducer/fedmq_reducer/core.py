@@ -65,6 +65,7 @@ class ReducerCore:
         self.sessions = Sessions(self._desk)
         self._presence = presence
         self._stash: list[Received] = []
+        self._insisted = False
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
         match event:
@@ -123,10 +124,22 @@ class ReducerCore:
         if self.role is not Role.STANDBY:
             return ()
         if not isinstance(epoch, int):
-            return [StartTimer("lease", LEASE_HINT_PERIOD)] if self._stash else ()
+            return self._not_acquired()
+        self._insisted = False
         self._move(Role.LOADING)
         self.epoch = self._desk.epoch = epoch
         return [Load()]
+
+    def _not_acquired(self) -> Sequence[Effect]:
+        """Somebody else decides. If the broker sends its messages here all the same, they go back, and this reducer to the
+        end of the line; a moment later, as the holder may just have died."""
+        if not self._stash:
+            return ()
+        self._insisted = not self._insisted
+        if self._insisted:
+            return [StartTimer("lease", LEASE_HINT_PERIOD)]
+        self._stash.clear()
+        return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
 
     def _loaded(self, snapshot: Snapshot, moment: Moment) -> Sequence[Effect]:
         if self.role is not Role.LOADING:
