@@ -101,7 +101,7 @@ class ThreadScheduler:
                 self._ready.popleft()()
             if not self._ready:
                 self._wake.clear()
-                if not self._ready:
+                if not self._ready and not self._stopping:
                     self._wake.wait(self._until_next())
 
     def stop(self) -> None:
