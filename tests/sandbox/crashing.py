@@ -15,6 +15,10 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def replace(owner: type, name: str, method: Any) -> None:
+    setattr(owner, name, method)
+
+
 def main_that_dies(place: str, number: int) -> None:
     count = 0
 
@@ -32,7 +36,7 @@ def main_that_dies(place: str, number: int) -> None:
                 die()
             rename(self, partial, target)
 
-        files.FileBlobs._rename = put  # type: ignore[method-assign]
+        replace(files.FileBlobs, "_rename", put)
     elif place in ("before the commit", "after the commit"):
         insert = SqliteRecords.insert
 
@@ -45,7 +49,7 @@ def main_that_dies(place: str, number: int) -> None:
                 die()
             return result
 
-        SqliteRecords.insert = commit  # type: ignore[method-assign]
+        replace(SqliteRecords, "insert", commit)
     else:
         raise SystemExit(f"no such place: {place}")
     main()
