@@ -26,7 +26,7 @@ class MnistTrainer(KerasTrainer):
                 layers.Dense(10, activation="softmax"),
             ]
         )
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.compile(keras.optimizers.Adam(0.002), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
     def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
