@@ -147,8 +147,8 @@ class BlobSettings(Settings):
     )
 
 
-class RecordSettings(Settings):
-    """Where MongoDB is."""
+class RecordSettings(AllianceSettings):
+    """Where MongoDB is; its database is named for the alliance."""
 
     mongo_host: str = Field(
         "localhost", alias="FEDN_MONGO_HOST", description="host of MongoDB, or host:port,host:port of a replica set"
@@ -168,7 +168,7 @@ class ControlSettings(Settings):
     )
 
 
-class ReducerSettings(AllianceSettings, BlobSettings, RecordSettings, ControlSettings):
+class ReducerSettings(RecordSettings, BlobSettings, ControlSettings):
     """The reducer's."""
 
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
@@ -223,7 +223,7 @@ class ClientSettings(AllianceSettings):
     )
 
 
-class DashboardSettings(AllianceSettings, RecordSettings, ControlSettings):
+class DashboardSettings(RecordSettings, ControlSettings):
     """The dashboard's."""
 
     dashboard_host: str = Field("localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach it")

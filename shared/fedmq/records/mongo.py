@@ -67,6 +67,7 @@ class MongoRecords:
                 host.split(","),
                 port,
                 appname="fedmq",
+                connect=False,
                 serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
                 connectTimeoutMS=int(SELECTION_SECONDS * 1000),
                 socketTimeoutMS=int(ANSWER_SECONDS * 1000),
