@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -307,6 +309,27 @@ def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path: Path) -> 
     blobs = FileBlobs(tmp_path)
     assert [path.name for path in (tmp_path / ".partial").iterdir()] == ["new"]
     assert keys(blobs, "") == []
+
+
+def test_a_killed_writer_leaves_the_old_blob_or_the_new(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom fedmq.blobs.files import FileBlobs\n"
+        "blobs = FileBlobs(Path(sys.argv[1]))\n"
+        "for turn in range(10**6):\n"
+        "    print(turn, flush=True)\n"
+        "    blobs.put('models/a', bytes([turn % 256]) * 4_000_000)\n"
+    )
+    blobs = FileBlobs(tmp_path)
+    for turns in (2, 3, 4):
+        writer = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        for _ in range(turns):
+            writer.stdout.readline()
+        writer.kill()  # most likely inside the write that was just announced
+        writer.communicate()
+        content = blobs.get("models/a")
+        assert content == content[:1] * 4_000_000
+        assert keys(blobs, "") == ["models/a"]
 
 
 def test_a_name_is_a_blob_or_a_folder(tmp_path: Path) -> None:
