@@ -181,12 +181,13 @@ class VoidPlan(Body):
 
 class Task(Body):
     """Combiner → client: one unit of work. Its key is (session, round, client); asked again, the client publishes the
-    update that it keeps. Answered by `update` or `decline` (train), `validation` (validate). `model_url` and
+    update that it keeps. Answered to `combiner` by `update` or `decline` (train), to the reducer by `validation` (validate). `model_url` and
     `upload_url` are presigned and filled in when it is sent; the update goes to `upload_key`."""
 
     kind = "task"
     plan: PlanKey
     client: Name
+    combiner: Name
     model: BlobRef
     model_url: str = ""
     upload_key: str = ""

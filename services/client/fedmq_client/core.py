@@ -93,9 +93,9 @@ class ClientCore:
                 if self._task is None or task_key(self._task.plan) != key:
                     return ()
                 body = messages.Progress(plan=self._task.plan, fraction=fraction, metrics=dict(metrics))
-                return [self._to_combiner(body, confirm=False)]
+                return [self._to(self._task.combiner, body, confirm=False)]
             case Done(effect=Deliver() as delivery, result=BlobRef() as blob):
-                return [self._to_combiner(self._update(delivery, blob))]
+                return [self._to(delivery.task.combiner, self._update(delivery, blob))]
             case Failed(effect=Deliver() as delivery, error=error):
                 return self._not_delivered(delivery, error.reason)
             case Fired(key):
@@ -136,7 +136,7 @@ class ClientCore:
         if key == "attach":
             return self._ask()
         if key == "hello":
-            return self._hello()
+            return self._hello() if self.state is State.ATTACHED else ()
         if key == "presence":
             return [self._to_combiner(messages.ClientPresence(), confirm=False), StartTimer("presence", self._presence)]
         if self._task is not None and f"abandon:{self._task.plan}" == key:
@@ -148,8 +148,6 @@ class ClientCore:
     def _received(self, event: Received) -> list[Effect]:
         match event.body:
             case Task() as task:
-                if self.combiner is None:  # of a life before this one: whoever asks will take the answer
-                    self.combiner = event.envelope.sender
                 return [Ack((event.tag,)), *self._asked(task)]
             case messages.Cancel() as cancel:
                 return [Ack((event.tag,)), *self._cancelled(cancel)]
@@ -263,7 +261,7 @@ class ClientCore:
             return [Deliver(task, finished)]
         reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
         body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)
-        return [self._to_combiner(body)]
+        return [self._to(task.combiner, body)]
 
     def _update(self, delivery: Deliver, blob: BlobRef) -> messages.Update:
         task, finished = delivery.task, delivery.finished
@@ -293,7 +291,10 @@ class ClientCore:
 
     def _to_combiner(self, body: Body, confirm: bool = True) -> Publish:
         assert self.combiner is not None
-        return Publish("update", topology.update_key(self.combiner, self.name), body, confirm=confirm)
+        return self._to(self.combiner, body, confirm)
 
     def _to_reducer(self, body: Body) -> Publish:
-        return Publish("update", topology.update_key(topology.REDUCER, self.name), body)
+        return self._to(topology.REDUCER, body)
+
+    def _to(self, receiver: str, body: Body, confirm: bool = True) -> Publish:
+        return Publish("update", topology.update_key(receiver, self.name), body, confirm=confirm)

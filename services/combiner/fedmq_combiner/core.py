@@ -205,6 +205,7 @@ class CombinerCore:
                 messages.Task.model_construct(
                     plan=body.plan,
                     client=client,
+                    combiner=self.combiner,
                     model=body.model,
                     model_url="",
                     upload_key="",

@@ -80,7 +80,7 @@ class ReducerCore:
             case Failed(effect=effect, error=Fenced()):
                 return self._lose(effect)
             case Failed(effect=effect, error=error):
-                session = getattr(effect, "session", None) or getattr(effect, "document", {}).get("session")
+                session = _session_of(effect)
                 return self.sessions.failed(session, error, moment) if session and self.role is Role.ACTIVE else ()
             case Fired(key):
                 return self._fired(key, moment)
@@ -222,3 +222,15 @@ class ReducerCore:
     def _welcome(self, combiner: str) -> Publish:
         body = messages.Welcome(epoch=self.epoch, presence=self._presence)
         return Publish("task", topology.plan_key(combiner), body)
+
+
+def _session_of(effect: Effect) -> str | None:
+    """The session that an effect was asked for."""
+    match effect:
+        case Publish(body=messages.Plan(plan=plan)):
+            return plan.session
+        case Insert(document=document):
+            return document.get("session")
+        case OpenSeed(session=session) | Aggregate(session=session):
+            return session
+    return None
