@@ -115,16 +115,17 @@ class OpenPlan:
 
     def objection(self, client: str, update: Update | Decline) -> str | None:
         """Why a message for this plan is not considered, or None."""
+        task = self.tasks.get(client)
+        entry = task.entry if task is not None else None
+        if entry is not None and entry.outcome == "accepted":
+            same = isinstance(update, Update) and entry.blob is not None and update.blob.sha256 == entry.blob.sha256
+            return "a duplicate: already accepted" if same else "another update of this task was accepted before"
         if self.state in (PlanState.CLOSING, PlanState.CLOSED):
             return "late: the plan is closed"
         if self.state is PlanState.VOID:
             return "superseded: the plan is void"
-        if client not in self.tasks:
+        if task is None:
             return "the client has no task in this plan"
-        entry = self.tasks[client].entry
-        if entry is not None and entry.outcome == "accepted":
-            same = isinstance(update, Update) and entry.blob is not None and update.blob.sha256 == entry.blob.sha256
-            return "a duplicate: already accepted" if same else "another update of this task was accepted before"
         if isinstance(update, Update) and update.model != self.plan.model.key:
             return f"stale: it starts from model {update.model}, the plan's is {self.plan.model.key}"
         return None
