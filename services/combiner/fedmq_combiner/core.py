@@ -23,6 +23,7 @@ from fedmq.effects import (
     Emit,
     Failed,
     Fired,
+    Left,
     Moment,
     Publish,
     Received,
@@ -41,6 +42,7 @@ from fedmq_schemas.messages import Body, Decline, Plan, Update
 from fedmq_schemas.records import Ledger, LedgerEntry, Outcome
 
 SAVE_AFTER = 600.0
+HELLO_AGAIN = 2.0
 
 
 def task_seed(random_seed: int, round_number: int, client: str) -> int:
@@ -59,6 +61,7 @@ class CombinerCore:
         self._early: list[Received] = []
         self._epoch = 0
         self._incarnation = 0
+        self._is_served = False
         self._welcomed = False
         self._moment = Moment(0.0, 0.0)
         self._presence = Presence(combiner, Membership(presence))
@@ -67,7 +70,8 @@ class CombinerCore:
         self._moment = moment
         match event:
             case Received():
-                return self._received(event, moment)
+                woken = [] if self._is_served else self._begin(moment)
+                return [*woken, *self._received(event, moment)]
             case Done(effect=operations.Open() as opening, result=operations.Opened() as opened):
                 return self._opened(opening, opened, moment)
             case Done(effect=operations.Fold() as fold, result=operations.Folded() as folded):
@@ -85,7 +89,7 @@ class CombinerCore:
             case Started() | Reconnected():
                 return self._say_hello(moment)
             case Stopping():
-                return self._presence.leave()
+                return [*self._presence.leave(), Left()]
         return ()
 
     # -- being there ------------------------------------------------------------------------------------------------
@@ -100,15 +104,24 @@ class CombinerCore:
                 del self._plans[key]
         self._incarnation += 1
         self._early.clear()
-        self._welcomed = False
-        hello = messages.CombinerHello()
-        effects.append(Publish("assignment", topology.assignment_request_key(self.combiner), hello))
-        return effects + self._presence.start(moment)
+        self._is_served = self._welcomed = False
+        return [*effects, self._hello(), *self._presence.start()]
+
+    def _hello(self) -> Publish:
+        return Publish("assignment", topology.assignment_request_key(self.combiner), messages.CombinerHello())
+
+    def _begin(self, moment: Moment) -> list[Effect]:
+        """The first message of this life: the broker serves this process, and no other of the same name. If one before it
+        was served until now, that one got the answer to our hello."""
+        self._is_served = True
+        return [*self._presence.listen(moment), StartTimer("hello", HELLO_AGAIN)]
 
     def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
         kind, _, plan_key = key.partition(":")
         if kind == "presence":
             return self._presence.fired(key, moment)
+        if kind == "hello":
+            return () if self._welcomed else [self._hello()]
         plan = self._plans.get(plan_key)
         if plan is None:
             return ()

@@ -13,7 +13,8 @@ TELL_AFTER = 0.02
 class Presence:
     """Changes are told after 20 ms, so that a thousand clients that come at once are two messages, not a thousand.
 
-    The full list is held back until two periods after the own start: before that, who has not spoken yet is not gone.
+    The full list is held back until two periods after the first message: before that, who has not spoken yet is not gone.
+    A process that stands by hears nobody, and so says nothing of clients.
     """
 
     def __init__(self, combiner: str, clients: Membership) -> None:
@@ -22,11 +23,19 @@ class Presence:
         self._joined: set[str] = set()
         self._gone: set[str] = set()
         self._full_from = 0.0
+        self._is_listening = False
 
-    def start(self, moment: Moment) -> list[Effect]:
+    def start(self) -> list[Effect]:
+        """Connected; whether the broker serves this process is not known."""
+        self._is_listening = False
+        return [StartTimer("presence:beat", self._clients.period)]
+
+    def listen(self, moment: Moment) -> list[Effect]:
+        """Messages come in."""
+        self._is_listening = True
         self._clients.start(moment.seconds)
         self._full_from = moment.seconds + 2 * self._clients.period
-        return [StartTimer("presence:beat", self._clients.period)]
+        return [StartTimer("presence:tell", TELL_AFTER)] if self._joined or self._gone else []
 
     def hear(self, client: str, moment: Moment) -> list[Effect]:
         if not self._clients.hear(client, moment.seconds):
@@ -40,13 +49,15 @@ class Presence:
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
     def fired(self, key: str, moment: Moment) -> list[Effect]:
+        beat = StartTimer("presence:beat", self._clients.period)
+        if not self._is_listening:
+            return [beat] if key == "presence:beat" else []
         if key == "presence:tell":
             return self._changes()
         if key == "presence:full":
             return self._all()
         lost = self._lost(self._clients.expire(moment.seconds), "it was not heard for three presence periods")
-        beat = self._publish(CombinerPresence(clients=len(self._clients)))
-        return [*lost, beat, StartTimer("presence:beat", self._clients.period)]
+        return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
     def full(self, moment: Moment) -> list[Effect]:
         """All clients, for a reducer that has just become active or that we have just said hello to."""

@@ -51,8 +51,9 @@ class Sessions:
         return [Insert(records.SESSIONS, name, document, self._desk.epoch), Ack((event.tag,))]
 
     def started(self, name: str, existing: Mapping[str, Any] | None) -> list[Effect]:
+        """An existing document is of a start that was told again after the session's end, or our own insert tried again."""
         session = self._starting.pop(name, None)
-        if session is None or existing is not None:
+        if session is None or (existing is not None and existing["state"] in records.ENDED):
             return []
         self._sessions[name] = session
         data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
