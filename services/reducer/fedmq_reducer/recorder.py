@@ -11,7 +11,7 @@ from fedmq.errors import FedMQError, ProtocolError, Transient
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Event
+from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.topology import Topology
 
 log = logging.getLogger("fedmq.recorder")
@@ -19,6 +19,22 @@ log = logging.getLogger("fedmq.recorder")
 BATCH = 200
 BATCH_SECONDS = 0.02
 RETRY_SECONDS = 1.0
+
+
+def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
+    """The record of an event."""
+    return {
+        "id": envelope.id,
+        "name": event.name,
+        "session": event.session,
+        "round": event.round,
+        "client": event.client,
+        "combiner": event.combiner,
+        "at": envelope.sent_at,
+        "sender": envelope.sender,
+        "cause": envelope.cause,
+        "data": event.data,
+    }
 
 
 class Recorder:
@@ -68,11 +84,7 @@ class Recorder:
         if not isinstance(body, Event):
             self._connection.reject(delivery.tag, f"a {body.kind} message on the event exchange")
             return
-        document = {
-            "id": envelope.id, "name": body.name, "session": body.session, "round": body.round, "client": body.client,
-            "combiner": body.combiner, "at": envelope.sent_at, "sender": envelope.sender, "cause": envelope.cause,
-            "data": body.data,
-        }  # fmt: skip
+        document = event_document(envelope, body)
         self._batch.append((delivery.tag, envelope.id, document))
         if len(self._batch) >= BATCH:
             self._flush()

@@ -1,0 +1,118 @@
+"""What answers look like: JSON that always parses, pages of a list, and errors that say what to change."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from fedmq.errors import ConfigError, FedMQError, InvalidUpdate, NotFound, ProtocolError, Transient
+from fedmq.records.base import Document, Records
+
+MOST = 1000
+
+SessionId = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="a session's id", examples=["s1"])
+]
+ModelId = Annotated[
+    str, Path(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$", description="a model's id", examples=["seed-1"])
+]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="most items in the answer")]
+After = Annotated[str | None, Query(description="the `next` of the page before", max_length=500)]
+
+
+class Json(JSONResponse):
+    """JSON in which NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`, as JSON has no such numbers."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except ValueError:
+            text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def page(
+    records: Records,
+    table: str,
+    where: Mapping[str, Any],
+    *,
+    order: str | None = None,
+    descending: bool = False,
+    limit: int,
+    after: str | None,
+) -> dict[str, Any]:
+    """`items` in the order of a field (without one: of the key), and `next`, None on the last page. Items that share the
+    last value of the order come with it, so a page may be longer than its limit and none is lost between two."""
+    wanted = {name: value for name, value in where.items() if value is not None}
+    start = _cursor(after) if order is not None else after
+    found = list(records.find(table, wanted, order=order, descending=descending, limit=limit + 1, after=start))
+    if len(found) <= limit:
+        return {"items": found, "next": None}
+    if order is None:
+        return {"items": found[:limit], "next": _key(table, found[limit - 1])}
+    last = found[limit - 1][order]
+    if found[limit][order] == last:
+        before = [item for item in found[:limit] if item[order] != last]
+        found = [*before, *records.find(table, wanted | {order: last})]
+        return {"items": found, "next": json.dumps(last)}
+    return {"items": found[:limit], "next": json.dumps(last)}
+
+
+def _key(table: str, document: Document) -> str:
+    return str(document[table.removesuffix("s")])
+
+
+def _cursor(after: str | None) -> Any:
+    try:
+        value = None if after is None else json.loads(after)
+    except ValueError:
+        value = after
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ConfigError(f"after: {after!r} is not the `next` of a page")
+    return value
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Every error is `{"error": one text}`: 404 not there, 409 the answer is no, 422 wrong parameters, 503 a server that
+    this one needs is away."""
+
+    @app.exception_handler(FedMQError)
+    def refused(_: Request, error: FedMQError) -> Json:
+        return Json({"error": error.reason}, status_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Json:
+        return Json({"error": "\n".join(_fault(fault) for fault in error.errors())}, 422)
+
+
+def status_of(error: FedMQError) -> int:
+    match error:
+        case NotFound():
+            return 404
+        case ConfigError() | ProtocolError() | InvalidUpdate():
+            return 422
+        case Transient():
+            return 503
+    return 409
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    where = ".".join(str(step) for step in fault["loc"][1:])
+    return f"{where}: {words}" if where else words

@@ -1,0 +1,73 @@
+"""The application: every router, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+
+import fedmq
+from fedmq_reducer.api.access import changes_allowed, named_locally
+from fedmq_reducer.api.answers import Json, add_error_answers
+from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.events import events
+from fedmq_reducer.api.health import health
+from fedmq_reducer.api.members import members
+from fedmq_reducer.api.models import models
+from fedmq_reducer.api.sessions import sessions
+from fedmq_reducer.api.starting import Form, starting
+
+DESCRIPTION = """Starts, stops and shows sessions. Changing requests need `Authorization: Bearer TOKEN` where the server
+has an admin token. Errors are `{"error": "…"}` and say what to change. Lists come in pages: `after` takes the `next` of
+the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`."""
+
+
+def create_app(context: Context, page: APIRouter | None = None, form: Form | None = None) -> FastAPI:
+    """`page`: further routes, such as the control page at `/`. `form`: answers a browser's `GET /start`."""
+    app = FastAPI(
+        title="FedMQ", version=fedmq.__version__, description=DESCRIPTION, default_response_class=Json,
+        redoc_url=None, responses=_ERRORS,
+    )  # fmt: skip
+    guard = changes_allowed(context.admin_token)
+    app.include_router(starting(context, guard, form))
+    app.include_router(sessions(context, guard))
+    app.include_router(models(context, guard))
+    app.include_router(members(context))
+    app.include_router(events(context))
+    app.include_router(health(context))
+    if page is not None:
+        app.include_router(page)
+    else:
+        app.add_api_route("/", _index, include_in_schema=False)
+    add_error_answers(app)
+
+    @app.exception_handler(HTTPException)
+    def refused(_: Request, error: HTTPException) -> Json:
+        return Json({"error": error.detail}, error.status_code, headers=error.headers)
+
+    if context.local_only:
+
+        @app.middleware("http")
+        async def only_local_names(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+            if not named_locally(request):
+                return Json({"error": "this server answers to localhost only; FEDN_REDUCER_BIND opens it"}, 421)
+            return await call_next(request)
+
+    return app
+
+
+def _index() -> Json:
+    return Json({"start": "/start", "sessions": "/sessions", "models": "/models", "documentation": "/docs"})
+
+
+_ERRORS: dict[int | str, dict[str, object]] = {
+    code: {"description": words, "content": {"application/json": {"schema": {"type": "object"}}}}
+    for code, words in {
+        401: "the admin token is missing or wrong",
+        403: "a page of another site asks",
+        404: "it is not there",
+        409: "the answer is no",
+        422: "wrong parameters; says what to change",
+        503: "a server that this one needs is away",
+    }.items()
+}

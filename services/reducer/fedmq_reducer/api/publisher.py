@@ -1,0 +1,42 @@
+"""Control messages, published from a web server's threads and confirmed by the broker."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+from fedmq import codec
+from fedmq.brokers.base import Connection, Outgoing
+from fedmq.errors import FedMQError, Transient
+from fedmq.scheduler import Scheduler
+from fedmq_schemas.messages import VERSION, Body
+from fedmq_schemas.topology import Topology, control_key
+
+CONFIRM_SECONDS = 10.0
+
+
+class ControlPublisher:
+    """Publishes under `sender`, which is the connection's account where the broker checks it."""
+
+    def __init__(self, connection: Connection, scheduler: Scheduler, topology: Topology, sender: str) -> None:
+        self._connection = connection
+        self._scheduler = scheduler
+        self._topology = topology
+        self._sender = sender
+
+    def __call__(self, body: Body, message_id: str) -> None:
+        """From any thread but the scheduler's. Raises what the broker refuses with, Transient if it does not answer."""
+        envelope = {
+            "kind": body.kind, "version": VERSION, "id": message_id, "alliance": self._topology.alliance,
+            "sender": self._sender, "sent_at": self._scheduler.wall().timestamp(),
+        }  # fmt: skip
+        message = Outgoing(
+            self._topology.exchange("control"), control_key(body.kind), codec.encode(envelope, body), message_id
+        )
+        confirmed: Future[FedMQError | None] = Future()
+        self._scheduler.post(lambda: self._connection.publish(message, confirmed.set_result))
+        try:
+            error = confirmed.result(CONFIRM_SECONDS)
+        except TimeoutError:
+            raise Transient("the broker does not answer; try again with the same id") from None
+        if error is not None:
+            raise error

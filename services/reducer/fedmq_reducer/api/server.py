@@ -1,0 +1,63 @@
+"""The application behind a port, in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from fedmq.errors import ConfigError
+
+START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+
+
+class ApiServer:
+    """Bound when made, so that a taken port is a ConfigError here; serves between `start` and `stop`.
+
+    `port` 0 takes any free one. With a certificate and its key (PEM) it speaks https.
+    """
+
+    def __init__(
+        self, app: Any, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(f"can't listen on {host}:{port} ({error.strerror}): choose another port") from error
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app, lifespan="off", ws="none", log_config=None, access_log=False,
+            timeout_graceful_shutdown=1, ssl_certfile=certificate, ssl_keyfile=key,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="fedmq-api", daemon=True)
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
+
+    def start(self) -> None:
+        """Returns when requests are answered. Raises ConfigError if that does not come to be (a bad certificate)."""
+        self._thread.start()
+        ends = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > ends:
+                raise ConfigError(f"the API at {self.url} did not start")
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Lets open requests end for a second, then ends; idempotent."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])

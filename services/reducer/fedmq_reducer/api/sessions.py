@@ -1,0 +1,91 @@
+"""Sessions, their rounds, and why a client is in one or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import PlainTextResponse
+
+from fedmq.policies import to_toml
+from fedmq_reducer.api.answers import After, Json, Limit, SessionId, page
+from fedmq_reducer.api.context import Context
+from fedmq_reducer.why import why
+from fedmq_schemas import records as tables
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import SessionState
+
+MANY = 1_000_000
+Number = Annotated[int, PathParameter(ge=0, le=MANY, description="a round's number")]
+
+
+def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
+    router = APIRouter(prefix="/sessions", tags=["sessions"])
+    records = context.records
+
+    def with_progress(document: dict[str, Any]) -> dict[str, Any]:
+        """Beside the record: how many rounds are committed, and the newest model."""
+        newest = records.find(tables.ROUNDS, {"session": document["session"]}, order="round", descending=True, limit=1)
+        committed = newest[0] if newest else None
+        model = committed["model"]["key"].partition("/")[2] if committed else document["seed"]
+        return {**document, "rounds_committed": committed["round"] if committed else 0, "model": model}
+
+    @router.get("")
+    def list_sessions(
+        state: Annotated[SessionState | None, Query()] = None, limit: Limit = 100, after: After = None
+    ) -> Response:
+        """Newest first."""
+        found = page(
+            records, tables.SESSIONS, {"state": state}, order="position", descending=True, limit=limit, after=after
+        )
+        return Json({**found, "items": [with_progress(document) for document in found["items"]]})
+
+    @router.get("/{session}")
+    def one_session(session: SessionId) -> Response:
+        """Its state, what it waits for or why it ended, its policy, and how far it is."""
+        return Json(with_progress(context.found(tables.SESSIONS, session, "session")))
+
+    @router.get("/{session}/policy.toml", response_class=PlainTextResponse)
+    def policy(session: SessionId) -> str:
+        """The policy as a session file, with its random seed, so that it can be run again."""
+        document = context.found(tables.SESSIONS, session, "session")
+        ran = {**document["policy"], "seed": document["seed"], "random_seed": document["random_seed"]}
+        return to_toml(Policy.model_validate(ran))
+
+    @router.post("/{session}/stop", status_code=202, dependencies=[Depends(guard)])
+    def stop(session: SessionId, when: Literal["now", "after_round"] = "now") -> Response:
+        """Ends it now, or after the round that is open; one that has ended stays as it is."""
+        document = context.stop(session, when)
+        return Json({"session": session, "state": document["state"]}, 202)
+
+    @router.get("/{session}/rounds")
+    def rounds(session: SessionId, limit: Limit = 100, after: After = None) -> Response:
+        """The committed rounds, first to last."""
+        context.found(tables.SESSIONS, session, "session")
+        return Json(page(records, tables.ROUNDS, {"session": session}, order="round", limit=limit, after=after))
+
+    @router.get("/{session}/rounds/{number}")
+    def one_round(session: SessionId, number: Number) -> Response:
+        """A committed round with its attempts, and what became of each client's task."""
+        document = context.found(tables.ROUNDS, f"{session}/{number:06d}", "committed round")
+        where = {"session": session, "round": number}
+        attempts = list(records.find(tables.ATTEMPTS, where))
+        participation = list(records.find(tables.PARTICIPATION, where))
+        return Json({**document, "attempts": attempts, "participation": participation})
+
+    @router.get("/{session}/clients")
+    def clients(session: SessionId) -> Response:
+        """For every client of the alliance: what it did in this session's newest round, or why it has no part in it."""
+        document = context.found(tables.SESSIONS, session, "session")
+        attempts = records.find(tables.ATTEMPTS, {"session": session})
+        newest = max(attempts, key=lambda each: (each["round"], each["attempt"]), default=None)
+        outcomes = None
+        if newest is not None:
+            key = f"{session}/{newest['round']:06d}/{newest['attempt']:04d}"
+            outcomes = records.get(tables.PARTICIPATION, key)
+        found = records.find(tables.CLIENTS)
+        return Json({"items": [why(client, document, newest, outcomes) for client in found], "next": None})
+
+    return router

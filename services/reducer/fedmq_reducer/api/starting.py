@@ -1,0 +1,103 @@
+"""`/start`: a session, from curl, a program or a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi.responses import HTMLResponse, Response
+
+from fedmq.errors import ConfigError
+from fedmq.policies import checked_policy, with_settings
+from fedmq_reducer.api.answers import Json
+from fedmq_reducer.api.context import Context
+from fedmq_schemas.policy import Policy
+
+ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+StartId = Annotated[
+    str | None,
+    Query(alias="id", pattern=ID, description="the session's id; the same id sent twice starts once"),
+]
+FEDN_NAMES = {"model_id": "seed", "model": "seed"}
+QUERY = [
+    {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": description}
+    for name, kind, description in (
+        ("rounds", "integer", "how many models to make"),
+        ("seed", "string", "id of the model to start from"),
+        ("timeout", "number", "seconds that a round may take"),
+        ("clients_required", "integer", "fewest updates that make a round"),
+        ("clients_requested", "integer", "most clients asked in a round"),
+    )
+]
+
+Form = Callable[[Request], Response]
+
+
+def starting(context: Context, guard: Callable[[Request], None], form: Form | None) -> APIRouter:
+    """`form` answers a browser's GET; None: a sentence that says how to start."""
+    router = APIRouter(tags=["start"])
+
+    @router.get(
+        "/start",
+        status_code=202,
+        openapi_extra={"parameters": QUERY},
+        responses={200: {"content": {"text/html": {}}, "description": "a browser gets the form and starts nothing"}},
+    )
+    def start_by_get(request: Request, session: StartId = None) -> Response:
+        """Starts a session with what the query says, any key of the policy (`train.epochs=2` reaches into a section),
+        and defaults for the rest. A browser gets the form instead."""
+        if is_browser(request):
+            return form(request) if form is not None else HTMLResponse(_SENTENCE)
+        guard(request)
+        return _accepted(context.start(_policy(request), session))
+
+    @router.post("/start", status_code=202, dependencies=[Depends(guard)])
+    def start_by_post(policy: Annotated[Policy | None, Body()] = None, session: StartId = None) -> Response:
+        """Starts a session with this policy; without one, with defaults. Answers at once."""
+        return _accepted(context.start(policy or Policy(), session))
+
+    return router
+
+
+def is_browser(request: Request) -> bool:
+    """By headers that only browsers send, or an `Accept` that prefers a page or an image."""
+    headers = request.headers
+    if "origin" in headers or any(name.startswith("sec-fetch-") for name in headers):
+        return True
+    best = max((_weighed(part) for part in headers.get("accept", "*/*").split(",")), key=lambda pair: pair[1])[0]
+    return best.startswith("image/") or best in ("text/html", "application/xhtml+xml")
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    kind, *parameters = (word.strip() for word in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "q":
+            try:
+                return kind.lower(), float(value)
+            except ValueError:
+                return kind.lower(), 0.0
+    return kind.lower(), 1.0
+
+
+def _policy(request: Request) -> Policy:
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        key = FEDN_NAMES.get(name, name)
+        if key in given:
+            raise ConfigError(f"{name} is given twice")
+        if key != "id":
+            given[key] = value
+    values: dict[str, Any] = with_settings({}, (f"{key}={value}" for key, value in given.items()))
+    return checked_policy(values)
+
+
+def _accepted(session: str) -> Response:
+    location = f"/sessions/{session}"
+    return Json({"session": session, "follow": location}, 202, headers={"Location": location})
+
+
+_SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>FedMQ</title>
+<p>A browser starts nothing by looking: use <code>curl localhost:8090/start</code>, <code>fedmq start</code>, or
+<a href="/docs">the API's page</a>.</p></html>"""
