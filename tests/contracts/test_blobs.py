@@ -18,7 +18,7 @@ from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.blobs.s3 import S3Blobs
-from fedmq.errors import ConfigError, InvalidUpdate, NotFound, ProtocolError, Transient
+from fedmq.errors import ConfigError, InvalidUpdate, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.messages import BlobRef
 from servers.seaweedfs import S3Server
 
@@ -377,6 +377,31 @@ def test_a_large_blob_goes_in_parts(s3_server: S3Server, tmp_path: Path, monkeyp
     assert ref.sha256 == hashlib.sha256(content).hexdigest()
     assert blobs.fetch(ref, tmp_path / "copy").read_bytes() == content
     assert blobs.read("updates/s/1/large", (5 << 20) - 2, 4) == content[(5 << 20) - 2 : (5 << 20) + 2]
+
+
+@pytest.mark.system
+def test_a_large_upload_goes_in_parts_over_presigned_urls(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmq.blobs.s3.ONE_PART", 5 << 20)
+    monkeypatch.setattr("fedmq.blobs.s3.PART", 5 << 20)
+    blobs = open_s3(s3_server)
+    content = CONTENT * 1100
+    (tmp_path / "delta").write_bytes(content)
+    url = blobs.presign_put("updates/s/1/a", 60, size=len(content))
+    told: list[tuple[int, int]] = []
+    ref = transfer.put("updates/s/1/a", url, tmp_path / "delta", progress=lambda sent, size: told.append((sent, size)))
+    assert ref == BlobRef(key="updates/s/1/a", size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    assert blobs.fetch(ref, tmp_path / "copy").read_bytes() == content
+    assert told == sorted(told) and told[-1] == (len(content), len(content))
+    for size in (0, 100, 2 * len(content)):
+        url = blobs.presign_put("updates/s/1/b", 60, size=len(content))
+        transfer.put("updates/s/1/b", url, bytes(size))
+        assert blobs.stat("updates/s/1/b").size == size
+    with pytest.raises(Refused, match="more than"):
+        transfer.put("updates/s/1/b", url, bytes(3 * len(content)))
+    with pytest.raises(transfer.UrlExpired):
+        transfer.put("updates/s/1/b", blobs.presign_put("updates/s/1/b", -290.0, size=len(content)), content)
 
 
 @pytest.mark.system

@@ -413,7 +413,7 @@ def test_a_reject_becomes_a_dead_letter_with_reason_and_origin(world: World, inb
     assert again.ids == []
 
 
-def test_a_requeued_message_comes_after_those_that_wait(world: World) -> None:
+def test_a_requeued_message_comes_again_and_none_is_lost(world: World) -> None:
     connection = world.connect("combiner.k1")
     queue = world.topology.combiner("k1")
     connection.declare(queue)
@@ -423,8 +423,23 @@ def test_a_requeued_message_comes_after_those_that_wait(world: World) -> None:
     connection.requeue(inbox.tags[0])
     inbox.acking = True
     world.until(lambda: len(inbox.ids) == 4)
-    assert inbox.ids == ["1", "2", "3", "1"]
-    assert inbox.deliveries[-1].redelivered
+    assert sorted(inbox.ids) == ["1", "1", "2", "3"]
+    assert [each.redelivered for each in inbox.deliveries if each.message_id == "1"] == [False, True]
+
+
+def test_an_actor_may_give_back_all_it_holds_and_consume_anew(world: World) -> None:
+    connection = world.connect("combiner.k1")
+    queue = world.topology.combiner("k1")
+    connection.declare(queue)
+    inbox = open_inbox(world, connection, queue, acking=False)
+    send(world, connection, "plan.k1", "1", "2", "3")
+    world.until(lambda: len(inbox.ids) == 3)
+    connection.cancel(queue.name)
+    for tag in inbox.tags:
+        connection.requeue(tag)
+    again = open_inbox(world, connection, queue)
+    world.until(lambda: len(again.ids) == 3)
+    assert again.ids == ["1", "2", "3"]
 
 
 def test_only_the_first_live_consumer_receives_from_a_single_active_consumer_queue(world: World) -> None:

@@ -95,7 +95,8 @@ class Connection(Protocol):
     - `reject(tag, reason)`: to the dead-letter exchange with the reason in header `x-fedmq-reason`
       and the original exchange, routing key and sender beside it. Where a queue has no dead-letter
       exchange the message is still published to `dead` by the adapter.
-    - `requeue(tag)`: back to the queue, at its end.
+    - `requeue(tag)`: back to the queue, marked redelivered; whether before or after what waits there is the broker's
+      choice (RabbitMQ's differs by queue type and version), so whoever requeues must not wait for others to come first.
     - `on_error`: called with a ConfigError, once for each cause, when trying again cannot help: a
       queue of other arguments, wrong credentials, a missing permission. While it is None the error
       is raised on the scheduler's thread.

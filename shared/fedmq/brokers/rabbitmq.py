@@ -2,7 +2,7 @@
 
 Each connection has a thread that runs pika; the actor's calls cross over to it in batches and its callbacks come back
 through the scheduler. Messages are published persistent if they are confirmed, and under the account's own name, which
-RabbitMQ verifies. `requeue` on a classic queue may put the message back where it was.
+RabbitMQ verifies.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class RabbitmqBroker:
     def __init__(self, url: str, scheduler: Scheduler) -> None:
         self._url = url
         self._scheduler = scheduler
-        self._parameters("")
+        account = self._parameters("").credentials
+        self.account = account.username if isinstance(account, pika.PlainCredentials) else ""
+        """Whose messages these are; several actors may share it."""
         # pika logs each failed attempt with several tracebacks; the link says the same in one line.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
 
@@ -74,6 +76,11 @@ class RabbitmqConnection:
         self._link = Link(parameters, Crossing(scheduler.post), self._reconnected, self._fail)
         self._put = Crossing(self._link.wake).put
         self._link.start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether RabbitMQ is there now; may be asked on any thread."""
+        return self._link.is_up
 
     def declare(self, queue: Queue) -> None:
         if not self._closed:

@@ -11,7 +11,8 @@ from itertools import count
 
 import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
-from pika.connection import Connection as PikaConnection
+from pika.connection import Connection
+from pika.exceptions import ConnectionClosedByClient
 
 from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.crossing import Callback, Crossing
@@ -23,6 +24,28 @@ from fedmq_schemas.topology import Queue
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 LEAVE_SECONDS = 1.0
+
+
+class PikaLink(SelectConnection):
+    """pika's connection with two more ways to end, of which RabbitMQ makes the same: all that is unsettled returns to
+    the front of its queue, in order. pika's own `close` cancels each consumer first, and what is then on its way to a
+    cancelled consumer returns ahead of the rest."""
+
+    # pika's own, which its type stubs leave out.
+    _set_connection_state: Callable[[int], None]
+    _on_close_ready: Callable[[], None]
+    _terminate_stream: Callable[[Exception], None]
+
+    def leave(self) -> None:
+        """Closes the connection once RabbitMQ has read all that was sent."""
+        self._error = ConnectionClosedByClient(200, "normal shutdown")
+        self._set_connection_state(self.CONNECTION_CLOSING)
+        self._on_close_ready()
+
+    def crash(self) -> None:
+        """Drops the connection without a word."""
+        self._terminate_stream(ConnectionClosedByClient(200, "killed"))
+
 
 log = logging.getLogger("fedmq.brokers.rabbitmq")
 
@@ -50,7 +73,7 @@ class Link:
         self._on_error = on_error
         self._loop = IOLoop()
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
-        self._connection: SelectConnection | None = None
+        self._connection: PikaLink | None = None
         self._consumers: dict[int, Consumer] = {}
         self._publisher = Publisher(self._account, self.later, self.fail, self._on_idle)
         self._delay = FIRST_DELAY
@@ -70,6 +93,11 @@ class Link:
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
+
+    @property
+    def is_up(self) -> bool:
+        """May be asked on any thread."""
+        return self._up
 
     def _run(self) -> None:
         try:
@@ -169,7 +197,11 @@ class Link:
     def kill(self) -> None:
         self._closing = True
         self._publisher.forget()
-        self._leave()
+        self._leaving = True
+        if self._connection is None:
+            self._loop.stop()
+        else:
+            self._connection.crash()
 
     # What consumers and the publisher ask for.
 
@@ -194,7 +226,7 @@ class Link:
         if self._closing:
             self._loop.stop()
             return
-        self._connection = SelectConnection(
+        self._connection = PikaLink(
             self._parameters,
             on_open_callback=lambda connection: self._publisher.open(connection, self._on_ready),
             on_open_error_callback=self._on_lost,
@@ -216,7 +248,7 @@ class Link:
             if self._connection is not None:
                 consumer.open(self._connection)
 
-    def _on_lost(self, _: PikaConnection, reason: BaseException) -> None:
+    def _on_lost(self, _: Connection, reason: BaseException) -> None:
         self._up = False
         self._connection = None
         self._publisher.lose()
@@ -258,9 +290,10 @@ class Link:
             return
         self._leaving = True
         self._flush_acks()
-        connection = self._connection
-        if connection is None or connection.is_closed or connection.is_closing:
+        if self._connection is None:
             self._loop.stop()
-            return
-        self.later(LEAVE_SECONDS, self._loop.stop)
-        connection.close()
+        elif self._connection.is_open:
+            self.later(LEAVE_SECONDS, self._loop.stop)
+            self._connection.leave()
+        else:
+            self._connection.crash()
