@@ -1,15 +1,23 @@
-"""A policy from files and options, with errors that say what to change."""
+"""A policy from files, options and queries, and back as a TOML file. Pure.
+
+Errors name every fault at once and say what to change.
+"""
 
 from __future__ import annotations
 
+import json
+import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from fedmq.errors import ConfigError
-from fedmq_schemas.policy import Policy
+from fedmq_schemas.policy import Policy, Section
+
+_WIDTH = 100
 
 
 def checked_policy(values: Mapping[str, Any]) -> Policy:
@@ -17,7 +25,17 @@ def checked_policy(values: Mapping[str, Any]) -> Policy:
     try:
         return Policy.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("the policy can't be used:\n" + "\n".join(_faults(error))) from None
+        raise ConfigError("the policy can't be used:\n" + "\n".join(f"  {fault}" for fault in faults(error))) from None
+
+
+def faults(error: ValidationError) -> Iterator[str]:
+    """A line for each fault: where, what is wrong, and what was given."""
+    for fault in error.errors(include_url=False, include_context=False):
+        where = ".".join(map(str, fault["loc"])) or "policy"
+        words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        given = fault["input"]
+        shown = f" (not {given!r})" if isinstance(given, str | int | float) else ""
+        yield f"{where}: {words}{shown}"
 
 
 def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -30,14 +48,33 @@ def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[st
         key, equals, text = setting.partition("=")
         words = [word.strip() for word in key.split(".")]
         if not equals or not all(words):
-            raise ConfigError(f"--set {setting!r}: write it as key=value or section.key=value")
+            raise ConfigError(f"{setting!r} sets nothing: write it as key=value or section.key=value")
         section = result
         for word in words[:-1]:
             section = section.setdefault(word, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"--set {setting!r}: {word!r} is a value, not a section")
+                raise ConfigError(f"{setting!r}: {word!r} is a value, not a section")
         section[words[-1]] = _value(text.strip())
     return result
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """The values of a session file. Raises ConfigError with line and column."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not a TOML file: {error}") from error
+
+
+def to_toml(policy: Policy) -> str:
+    """The policy as a session file that `from_toml` reads back; what is unset is left out."""
+    return "\n".join(_table(policy.model_dump(mode="json"), ())).strip() + "\n"
+
+
+def template() -> str:
+    """A session file with every key, its meaning and its default, all commented out."""
+    head = "# A session file: `fedmq start FILE`. What is left out has the default shown."
+    return "\n".join([head, *_explained(Policy, ())]) + "\n"
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +88,74 @@ def _value(text: str) -> Any:
         return text
 
 
-def _faults(error: ValidationError) -> Iterable[str]:
-    for fault in error.errors(include_url=False, include_context=False):
-        where = ".".join(map(str, fault["loc"])) or "policy"
-        words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        given = fault["input"]
-        shown = f" (not {given!r})" if isinstance(given, str | int | float) else ""
-        yield f"  {where}: {words}{shown}"
+def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping) and value is not None}
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping) and value}
+    if path and (plain or not tables):
+        yield f"\n[{'.'.join(map(_key, path))}]"
+    for key, value in plain.items():
+        yield f"{_key(key)} = {_literal(value)}"
+    for key, value in tables.items():
+        yield from _table(value, (*path, key))
+
+
+def _key(key: str) -> str:
+    is_bare = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
+    return key if is_bare else _text(key)
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float() if value != value:
+            return "nan"
+        case float() if value in (float("inf"), float("-inf")):
+            return "inf" if value > 0 else "-inf"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _text(value)
+        case Mapping():
+            inner = ", ".join(f"{_key(k)} = {_literal(v)}" for k, v in value.items() if v is not None)
+            return f"{{ {inner} }}" if inner else "{}"
+        case list() | tuple():
+            return f"[{', '.join(_literal(item) for item in value if item is not None)}]"
+    raise ConfigError(f"{value!r} can't be written as TOML")
+
+
+def _text(value: str) -> str:
+    """JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _explained(section: type[Section], path: tuple[str, ...]) -> Iterator[str]:
+    later: list[tuple[str, FieldInfo]] = []
+    for name, field in section.model_fields.items():
+        if _section_of(field) or _default(field) == "{}":
+            later.append((name, field))
+            continue
+        yield ""
+        yield from _comment(field.description or "")
+        yield f"# {name} = {_default(field)}"
+    for name, field in later:
+        inner = _section_of(field)
+        yield ""
+        yield from _comment((inner.__doc__ if inner else field.description) or "")
+        yield f"[{'.'.join((*path, name))}]"
+        if inner:
+            yield from _explained(inner, (*path, name))
+
+
+def _section_of(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return "  # unset" if value is None else _literal(value)

@@ -3,7 +3,7 @@
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq_cli.policies import checked_policy, with_settings
+from fedmq.policies import checked_policy, with_settings
 
 
 def test_a_setting_reaches_into_sections_and_is_read_as_toml() -> None:

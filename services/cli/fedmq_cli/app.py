@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
 from fedmq_cli import sandbox_command
+from fedmq_cli.run import run
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a session failed or was stopped; 2 a wrong option, setting, file or answer; "
@@ -79,6 +80,7 @@ def fedmq(
 
 
 app.command("sandbox", epilog=EXIT_CODES)(sandbox_command.sandbox)
+app.add_typer(run, name="run")
 
 
 def main() -> None:

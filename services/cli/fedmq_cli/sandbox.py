@@ -115,6 +115,8 @@ class Sandbox:
     def _open(self, stack: contextlib.ExitStack) -> None:
         options = self.options
         load(options.package)
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(*GC_THRESHOLD)
         self.topology = Topology(options.alliance)
         self.scheduler = ThreadScheduler()
         stack.callback(self.scheduler.close)
@@ -138,6 +140,7 @@ class Sandbox:
             path = self.options.state_dir / "sandbox.json"
             asked = {
                 "clients": self.options.clients,
+                "dirichlet": self.options.dirichlet,
                 "policy": self.policy.model_dump(mode="json", exclude={"random_seed"}),
             }
             if path.exists():
@@ -173,8 +176,19 @@ class Sandbox:
             raise Interrupted
         return ended
 
+    def serve(self, ready: Callable[[], None]) -> None:
+        """Runs the alliance, whatever sessions it is told to start, until `interrupt`; `ready` is called once, when the
+        services are up. A seed is made if there is no model to start from. Raises `Interrupted` if it is not done."""
+        if next(self.blobs.list("models/"), None) is None:
+            self._seed()
+        self._start_services()
+        self.scheduler.post(ready)
+        self.scheduler.run()
+        for actor in reversed(self._actors):
+            actor.stop()
+
     def interrupt(self) -> None:
-        """Makes `train` end soon; safe from signal handlers and other threads."""
+        """Makes `train` or `serve` end soon; safe from signal handlers and other threads."""
         self._interrupted.set()
         self.scheduler.post(self.scheduler.stop)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from fedmq_cli.sandbox import Sandbox
+    from fedmq_cli.sandbox import Sandbox, SandboxOptions
+    from fedmq_schemas.policy import Policy
 
 INTERRUPTED = 130
 
@@ -24,7 +25,7 @@ def sandbox(
     package: Annotated[Path, typer.Option(help="Folder with fedn.yaml.", show_default=False)],
     clients: Annotated[int, typer.Option(min=1, help="Clients that train, each on its part of the data.")] = 5,
     combiners: Annotated[int, typer.Option(min=1, help="Combiners that share the clients.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Models to make.")] = 5,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Models to make; default: 5.")] = None,
     random_seed: Annotated[
         int | None, typer.Option(help="Starts all random draws: the same gives the same model.")
     ] = None,
@@ -46,13 +47,19 @@ def sandbox(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API with --serve; 0: any.")] = 8090,
 ) -> None:
     """Train a package with a whole alliance in this process; no server is needed.
 
-    Killed at any instant, it finishes the session when it is run again with the same --state-dir.
+    Killed at any instant, it finishes the session when it is run again with the same --state-dir. With --serve it runs
+    the sessions that it is told to start (curl, fedmq start, Alliance), one after the other, until Ctrl-C.
     """
+    from fedmq.errors import ConfigError
+    from fedmq.policies import checked_policy, with_settings
     from fedmq_cli.logs import configure_logs
-    from fedmq_cli.policies import checked_policy, with_settings
     from fedmq_cli.progress import Progress
     from fedmq_cli.sandbox import Interrupted, Sandbox, SandboxOptions
     from fedmq_cli.views import view_for
@@ -61,6 +68,8 @@ def sandbox(
     given = {"rounds": rounds, "random_seed": random_seed, "fraction": fraction, "timeout": timeout}
     values = {name: value for name, value in given.items() if value is not None}
     policy = checked_policy(with_settings(values, settings or ()))
+    if serve and (set(values) - {"random_seed"} or settings or json_file):
+        raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
     load(package)
     folder = state_dir or _fresh_folder()
     options = SandboxOptions(
@@ -68,6 +77,9 @@ def sandbox(
         workers=(os.cpu_count() or 1) if workers is None else workers,
     )  # fmt: skip
     out = sys.stderr if json_file == Path("-") else sys.stdout
+    if serve:
+        _serve(options, policy, port)
+        return
     progress = Progress(policy.rounds)
     view = view_for(progress, out)
 
@@ -77,13 +89,12 @@ def sandbox(
 
     with Sandbox(options, policy, on_event) as box, _signals(box):
         configure_logs("warning", folder / "sandbox.log")
-        trained = f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
-        print(f"training {package} with {trained}; all of it is kept in {folder}", file=out, flush=True)
+        print(f"training {package} with {_alliance(options)}; all of it is kept in {folder}", file=out, flush=True)
         try:
             with view:
                 session = box.train()
         except Interrupted:
-            print(f"interrupted; to go on: {_again(folder if state_dir is None else None)}", file=sys.stderr)
+            print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
     if json_file is not None:
@@ -99,6 +110,35 @@ def sandbox(
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name} {value:.6g}", file=out)
     print(f"\nnext: {_next_command(package, result['path'])}", file=out)
+
+
+def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
+    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.sandbox import Interrupted, Sandbox
+    from fedmq_cli.serving import api_of
+
+    assert options.state_dir is not None
+    with Sandbox(options, policy) as box, _signals(box), api_of(box, port) as server:
+        configure_logs("warning", options.state_dir / "sandbox.log")
+
+        def ready() -> None:
+            server.start()
+            print(
+                f"{_alliance(options)} at {server.url} (this machine only); all of it is kept in {options.state_dir}\n"
+                f"next: curl {server.url}/start   or: fedmq start --follow   (Ctrl-C ends it)",
+                flush=True,
+            )
+
+        try:
+            box.serve(ready)
+        except Interrupted:
+            raise typer.Exit(INTERRUPTED) from None
+    print(f"\nstopped; open sessions go on with: {_again(options.state_dir)}", file=sys.stderr)
+
+
+def _alliance(options: SandboxOptions) -> str:
+    clients, combiners = options.clients, options.combiners
+    return f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
 
 
 def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +195,11 @@ def _fresh_folder() -> Path:
     raise typer.BadParameter("no name is left in fedmq-runs", param_hint="--state-dir")
 
 
-def _again(folder: Path | None) -> str:
+def _again(folder: Path) -> str:
+    """This command once more, on the same state."""
     words = ["fedmq", *sys.argv[1:]]
-    return shlex.join([*words, "--state-dir", str(folder)] if folder is not None else words)
+    has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
+    return shlex.join(words if has_folder else [*words, "--state-dir", str(folder)])
 
 
 def _next_command(package: Path, model: str) -> str:

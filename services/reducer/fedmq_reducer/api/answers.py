@@ -20,7 +20,8 @@ SessionId = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="a session's id", examples=["s1"])
 ]
 ModelId = Annotated[
-    str, Path(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$", description="a model's id", examples=["seed-1"])
+    str,
+    Path(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$", description="a model's id", examples=["seed-1"]),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="most items in the answer")]
 After = Annotated[str | None, Query(description="the `next` of the page before", max_length=500)]
@@ -34,7 +35,7 @@ class Json(JSONResponse):
             text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except ValueError:
             text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
+        return text.encode("utf-8", "replace") + b"\n"
 
 
 def _finite(value: Any) -> Any:

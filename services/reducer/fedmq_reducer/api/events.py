@@ -124,8 +124,8 @@ async def _frames(documents: AsyncIterator[dict[str, Any] | None]) -> AsyncItera
             if document is None:
                 yield b": still here\n\n"
             else:
-                data = Json(document).body
+                data = bytes(Json(document).body)
                 yield b"id: " + json.dumps(document["id"])[1:-1].encode() + b"\nevent: " + document["name"].encode()
-                yield b"\ndata: " + bytes(data) + b"\n\n"
+                yield b"\ndata: " + data + b"\n"
     except asyncio.CancelledError:
         return  # the server stops, or the reader has left

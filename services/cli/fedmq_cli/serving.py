@@ -1,0 +1,46 @@
+"""The sandbox behind a port: its REST API, for curl, `fedmq start` and notebooks."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+from fedmq.records.sqlite import SqliteRecords
+from fedmq.settings import ControlSettings
+from fedmq_cli.sandbox import Sandbox
+from fedmq_reducer.api.app import create_app
+from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.feed import Feed
+from fedmq_reducer.api.publisher import ControlPublisher
+from fedmq_reducer.api.server import ApiServer
+
+HOST = "127.0.0.1"
+
+
+@contextlib.contextmanager
+def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
+    """The API of an open sandbox that has a state folder, bound to this machine and not yet started.
+
+    It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
+    """
+    assert box.options.state_dir is not None
+    feed = Feed()
+    box.on_event = feed.push
+    token = ControlSettings.load().admin_token
+    with contextlib.closing(SqliteRecords(box.options.state_dir / "records.db")) as records:
+        context = Context(
+            alliance=box.options.alliance,
+            records=records,
+            blobs=box.blobs,
+            publish=ControlPublisher(box.broker.connect("api"), box.scheduler, box.topology, "api"),
+            feed=feed,
+            new_id=lambda: secrets.token_hex(16),
+            scratch=box.options.state_dir / "scratch" / "seeds",
+            admin_token=token.get_secret_value() if token is not None else None,
+        )
+        server = ApiServer(create_app(context), HOST, port)
+        try:
+            yield server
+        finally:
+            server.stop()
