@@ -7,68 +7,29 @@ after 0.2 s, doubling to 5 s, until `timeout` is over; then it is `Transient`.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO, overload
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from xml.sax.saxutils import escape
 
-import urllib3
+from pydantic import ValidationError
 
 from fedmq.blobs import files, memory
 from fedmq.blobs.base import Source
 from fedmq.blobs.keys import check_size
 from fedmq.blobs.landing import Landing
-from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
+from fedmq.blobs.parts import FRAGMENT, LONGEST_PLAN, UploadPlan
+from fedmq.errors import NotFound, ProtocolError, Refused
+from fedmq.http import PIECE, Attempts, refusal
+from fedmq.http import UrlExpired as UrlExpired
 from fedmq_schemas.messages import BlobRef
-
-PIECE = 256 * 1024
-POOLED = 16
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 60.0
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 5.0
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_AGAIN_CODES = frozenset({"RequestTimeout", "SlowDown"})
 
 Progress = Callable[[int, int], None]
 
-
-class UrlExpired(Refused):
-    """The server refuses the URL: it is too old, or was never good. Ask for a fresh one."""
-
-
-class Attempts:
-    """Paces what is tried again: `wait(cause)` pauses, or raises `Transient` when no time is left.
-
-    `pause` may return early (an `Event.wait`), or raise to give up.
-    """
-
-    def __init__(self, timeout: float, pause: Callable[[float], object], clock: Callable[[], float]) -> None:
-        self._pause = pause
-        self._clock = clock
-        self._timeout = timeout
-        self._end = clock() + timeout
-        self._next = FIRST_PAUSE
-
-    def left(self) -> float:
-        return self._end - self._clock()
-
-    def check(self, cause: str = "the transfer is too slow") -> None:
-        if self.left() <= 0:
-            raise Transient(f"given up after {self._timeout:g} s: {cause}")
-
-    def wait(self, cause: str) -> None:
-        self.check(cause)
-        self._pause(min(self._next, self.left()))
-        self._next = min(LONGEST_PAUSE, self._next * 2)
-        self.check(cause)
+_S3 = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 @overload
@@ -135,7 +96,8 @@ def put(
 ) -> BlobRef:
     """Puts bytes or a file under `key`, where the presigned `url` leads, and returns its reference.
 
-    The blob is there whole or not at all. Raises as `get` does; a URL for another key is `Refused`.
+    The blob is there whole or not at all. Where the URL leads to a plan of parts, a broken part is sent again, not all.
+    Raises as `get` does; a URL for another key is `Refused`.
     """
     scheme = url.partition("://")[0]
     if scheme == "file":
@@ -143,7 +105,13 @@ def put(
     if scheme == "memory":
         return _memory(url, "put", key).put(key, source)
     ref = _reference(key, source)
-    _upload(ref, url, source, Attempts(timeout, pause, clock), progress)
+    attempts = Attempts(timeout, pause, clock)
+    told = _Told(ref.size, attempts, progress)
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as body:
+        if url.endswith(FRAGMENT):
+            _upload_parts(ref, url.removesuffix(FRAGMENT), body, attempts, told)
+        else:
+            _send(ref.key, url, body, 0, ref.size, attempts, told)
     return ref
 
 
@@ -166,116 +134,110 @@ def _reference(key: str, source: Source) -> BlobRef:
 
 
 def _download(landing: Landing, ref: BlobRef, url: str, attempts: Attempts, progress: Progress | None) -> None:
-    while True:
+    def turn() -> str | None:
         offset = landing.received
-        try:
-            with _request("GET", url, attempts, {"Range": f"bytes={offset}-"} if offset else {}) as response:
-                if response.status in (200, 206):
-                    if response.status == 200 and offset:  # the server does not resume
-                        landing.restart()
-                    length = response.headers.get("Content-Length")
-                    if length is not None:
-                        check_size(ref, landing.received + int(length))
-                    for piece in response.stream(PIECE, decode_content=False):
-                        landing.write(piece)
-                        if progress is not None:
-                            progress(landing.received, ref.size)
-                        attempts.check()
-                    if landing.received == ref.size:
-                        return
-                    cause = f"only {landing.received} of {ref.size} bytes came"
-                else:
-                    cause = _cause(ref.key, response)
-        except urllib3.exceptions.HTTPError as error:
-            cause = _words(error)
-        attempts.wait(cause)
+        with attempts.request("GET", url, {"Range": f"bytes={offset}-"} if offset else {}) as response:
+            if response.status not in (200, 206):
+                return refusal(ref.key, response)
+            if response.status == 200 and offset:  # the server does not resume
+                landing.restart()
+            length = response.headers.get("Content-Length")
+            if length is not None:
+                check_size(ref, landing.received + int(length))
+            for piece in response.stream(PIECE, decode_content=False):
+                attempts.check()
+                landing.write(piece)
+                if progress is not None:
+                    progress(landing.received, ref.size)
+        return None if landing.received == ref.size else f"only {landing.received} of {ref.size} bytes came"
+
+    attempts.until_done(turn)
 
 
-def _upload(ref: BlobRef, url: str, source: Source, attempts: Attempts, progress: Progress | None) -> None:
-    headers = {"Content-Length": str(ref.size), "Content-Type": "application/octet-stream"}
-    while True:
-        try:
-            with (
-                BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as body,
-                _request("PUT", url, attempts, headers, _pieces(body, ref.size, attempts, progress)) as response,
-            ):
-                if response.status in (200, 201, 204):
-                    return
-                cause = _cause(ref.key, response)
-        except urllib3.exceptions.HTTPError as error:
-            cause = _words(error)
-        attempts.wait(cause)
+class _Told:
+    """Counts what is sent, tells it, and stops when time is up."""
+
+    def __init__(self, size: int, attempts: Attempts, progress: Progress | None) -> None:
+        self._size = size
+        self._attempts = attempts
+        self._progress = progress
+
+    def pieces(self, body: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+        body.seek(offset)
+        end = offset + length
+        while offset < end:
+            self._attempts.check()
+            piece = body.read(min(PIECE, end - offset))
+            if not piece:
+                raise ProtocolError("the file became shorter while it was sent")
+            yield piece
+            offset += len(piece)
+            if self._progress is not None:
+                self._progress(offset, self._size)
 
 
-def _pieces(body: IO[bytes], size: int, attempts: Attempts, progress: Progress | None) -> Iterator[bytes]:
-    sent = 0
-    while piece := body.read(PIECE):
-        yield piece
-        sent += len(piece)
-        if progress is not None:
-            progress(sent, size)
-        attempts.check()
+def _send(key: str, url: str, body: IO[bytes], offset: int, length: int, attempts: Attempts, told: _Told) -> str:
+    """Puts a part of `body`; returns the ETag that it got."""
+    headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
+    etags: list[str] = []
+
+    def turn() -> str | None:
+        with attempts.request("PUT", url, headers, told.pieces(body, offset, length)) as response:
+            if response.status not in (200, 201, 204):
+                return refusal(key, response)
+            etags.append(response.headers.get("ETag", ""))
+        return None
+
+    attempts.until_done(turn)
+    return etags[-1]
 
 
-@contextmanager
-def _request(
-    method: str, url: str, attempts: Attempts, headers: dict[str, str], body: Iterator[bytes] | None = None
-) -> Iterator[urllib3.BaseHTTPResponse]:
-    """One request, with no retries or redirects of urllib3's own, whose connection goes back to the pool if all of the
-    answer was read."""
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise ProtocolError(f"can't follow a URL of scheme {address.scheme!r}: http, https, file or memory")
-    proxies = getproxies()
-    proxy = None if proxy_bypass(address.hostname) else proxies.get(address.scheme) or proxies.get("all")
-    left = max(0.01, attempts.left())
-    response = _pool(proxy).request(
-        method,
-        url,
-        body=body,
-        headers=headers,
-        timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(ANSWER_SECONDS, left)),
-        retries=False,
-        redirect=False,
-        preload_content=False,
+def _upload_parts(ref: BlobRef, url: str, body: IO[bytes], attempts: Attempts, told: _Told) -> None:
+    plan = _plan(ref.key, url, attempts)
+    offsets = range(0, max(1, ref.size), plan.part)
+    if len(offsets) > len(plan.urls):
+        raise Refused(f"{ref.key} has {ref.size} bytes, more than the {plan.part * len(plan.urls)} that may be sent")
+    etags = [
+        _send(ref.key, part_url, body, offset, min(plan.part, ref.size - offset), attempts, told)
+        for offset, part_url in zip(offsets, plan.urls, strict=False)
+    ]
+    _complete(ref.key, plan.complete, etags, attempts)
+
+
+def _plan(key: str, url: str, attempts: Attempts) -> UploadPlan:
+    plans: list[UploadPlan] = []
+
+    def turn() -> str | None:
+        with attempts.request("GET", url) as response:
+            if response.status != 200:
+                return refusal(key, response)
+            plans.append(UploadPlan.model_validate_json(response.read(LONGEST_PLAN)))
+        return None
+
+    try:
+        attempts.until_done(turn)
+    except ValidationError:
+        raise ProtocolError(f"what should be the plan of {key}'s upload is not one") from None
+    return plans[-1]
+
+
+def _complete(key: str, url: str, etags: list[str], attempts: Attempts) -> None:
+    """Makes the blob of its parts. S3 may answer 200 and an error, and a second time that there is no such upload."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in enumerate(etags, 1)
     )
-    try:
-        yield response
-    finally:
-        if response.length_remaining == 0:
-            response.release_conn()
-        else:
-            response.close()
+    document = f'<CompleteMultipartUpload xmlns="{_S3}">{parts}</CompleteMultipartUpload>'.encode()
+    turns = 0
 
+    def turn() -> str | None:
+        nonlocal turns
+        turns += 1
+        with attempts.request("POST", url, {"Content-Type": "application/xml"}, document) as response:
+            if response.status == 404 and turns > 1:  # done the last time, when the answer was lost
+                return None
+            if response.status != 200:
+                return refusal(key, response)
+            return "the store could not put the parts together" if b"<Error>" in response.read() else None
 
-@functools.lru_cache(maxsize=4)
-def _pool(proxy: str | None) -> urllib3.PoolManager:
-    if proxy is None:
-        return urllib3.PoolManager(maxsize=POOLED, blocksize=PIECE)
-    try:
-        auth = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, maxsize=POOLED, blocksize=PIECE)
-    except (urllib3.exceptions.HTTPError, AssertionError) as error:
-        raise ConfigError(
-            "the proxy that the environment names can't be used: only http:// and https:// can"
-        ) from error
-
-
-def _cause(key: str, response: urllib3.BaseHTTPResponse) -> str:
-    """Why the server said no, if it may say yes later; else raises what fits."""
-    found = re.search(rb"<Code>(\w+)</Code>", response.read(4096))
-    code = found[1].decode() if found else ""
-    words = f"{response.status} {code or response.reason} for {key}"
-    if response.status in _AGAIN or code in _AGAIN_CODES:
-        return words
-    if response.status == 403:
-        raise UrlExpired(f"the URL is no longer good: {words}")
-    if response.status in (404, 410):
-        raise NotFound(f"no such blob or bucket: {words}")
-    raise Refused(f"the store refused: {words}")
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, without the query of a URL, which is a secret."""
-    return re.sub(r"\?\S*", "?…", f"{type(error).__name__}: {error}")
+    attempts.until_done(turn)

@@ -123,7 +123,7 @@ class FileBlobs:
         _OPEN[self._root] = self  # another store of the same root may have come and gone since
         return f"file://{quote(self._root)}/{quote(key)}"
 
-    def presign_put(self, key: str, seconds: float) -> str:
+    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
         return self.presign_get(key, seconds)
 
     @contextlib.contextmanager

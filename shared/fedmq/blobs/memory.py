@@ -71,7 +71,7 @@ class MemoryBlobs:
     def presign_get(self, key: str, seconds: float) -> str:
         return self._presign("get", key, seconds)
 
-    def presign_put(self, key: str, seconds: float) -> str:
+    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
         return self._presign("put", key, seconds)
 
     def expired(self, until: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
+from xml.sax.saxutils import unescape
 
 import urllib3
 from minio import Minio
@@ -19,11 +21,13 @@ from minio.error import MinioException, S3Error
 from fedmq.blobs.base import BlobInfo, Source
 from fedmq.blobs.keys import BUCKETS, absent, check_key, check_size
 from fedmq.blobs.landing import Landing
+from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
 from fedmq_schemas.messages import BlobRef
 
 ONE_PART = 64 << 20
 PART = 16 << 20
+MOST_PARTS = 1000
 PIECE = 1 << 20
 EARLIER = timedelta(minutes=5)
 LONGEST = timedelta(days=7)
@@ -42,7 +46,9 @@ class S3Blobs:
     way S3 shows it whole or not at all.
 
     Presigned URLs are signed for `public_url`, where clients reach the same server, or for `endpoint`. They are dated
-    five minutes back, for clients and servers whose clocks differ, and live 7 days at most; a longer wish is cut.
+    five minutes back, for clients and servers whose clocks differ, and live 7 days at most; a longer wish is cut. A URL
+    to put more than 64 MB leads to a plan of parts (`fedmq.blobs.parts`). An upload in parts that nobody completes is
+    removed by MinIO after a day; other servers need a lifecycle rule for it.
 
     Raises `ConfigError` where the server refuses account, signature or clock.
     """
@@ -132,19 +138,44 @@ class S3Blobs:
     def presign_get(self, key: str, seconds: float) -> str:
         return self._presign("GET", key, seconds)
 
-    def presign_put(self, key: str, seconds: float) -> str:
+    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
         self._ensure(self._place(key)[0])
-        return self._presign("PUT", key, seconds)
+        if size <= ONE_PART:
+            return self._presign("PUT", key, seconds)
+        part = max(PART, -(-2 * size // MOST_PARTS))
+        upload = {"uploadId": self._start_upload(key)}
+        urls = (
+            self._presign("PUT", key, seconds, upload | {"partNumber": str(number)})
+            for number in range(1, -(-2 * size // part) + 1)
+        )
+        complete = self._presign("POST", key, seconds, upload)
+        plan = UploadPlan(part=part, urls=tuple(urls), complete=complete)
+        self.put(key + SUFFIX, plan.model_dump_json().encode())
+        return self._presign("GET", key + SUFFIX, seconds) + FRAGMENT
 
-    def _presign(self, method: str, key: str, seconds: float) -> str:
+    def _presign(self, method: str, key: str, seconds: float, query: dict[str, str] | None = None) -> str:
+        return self._sign(self._public, method, key, min(LONGEST, EARLIER + timedelta(seconds=seconds)), query)
+
+    def _sign(self, client: Minio, method: str, key: str, expires: timedelta, query: dict[str, str] | None) -> str:
         bucket, name = self._place(key)
-        return self._public.get_presigned_url(
+        return client.get_presigned_url(
             method,
             bucket,
             name,
-            expires=min(LONGEST, EARLIER + timedelta(seconds=seconds)),
+            expires=expires,
             request_date=datetime.now(UTC) - EARLIER,
+            extra_query_params=dict(query or {}),
         )
+
+    def _start_upload(self, key: str) -> str:
+        """The id of a new upload in parts. The library only starts those that it goes on with itself."""
+        url = self._sign(self._client, "POST", key, 2 * EARLIER, {"uploads": ""})
+        with self._translated(key):
+            response = self._http.request("POST", url)
+        found = re.search(rb"<UploadId>([^<]+)</UploadId>", response.data)
+        if response.status != 200 or found is None:
+            raise Transient(f"the S3 server at {self._endpoint} starts no upload in parts: status {response.status}")
+        return unescape(found[1].decode())
 
     def _list(self, bucket: str, name: str) -> Iterator[BlobInfo]:
         try:
