@@ -8,11 +8,11 @@ safetensors and never cross the broker.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedmq_schemas.policy import Policy
+from fedmq_schemas.policy import Plain, Policy
 
 VERSION = 1
 MAX_BODY = 64 * 1024
@@ -21,7 +21,7 @@ MAX_LISTED_CLIENTS = 500
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Weight = Annotated[int, Field(ge=1, lt=2**53)]
-Metrics = dict[str, Any]
+Metrics = dict[str, Plain]
 TaskName = Literal["train", "validate"]
 
 
@@ -38,9 +38,11 @@ class BlobRef(Model):
 
 
 class Body(Model):
-    """Base of all bodies. `kind` is the message's name on the wire."""
+    """Base of all bodies. `kind` is the message's name on the wire. `refusal`: the event that tells the sender of a body
+    that does not validate, beside `message.refused`."""
 
     kind: ClassVar[str]
+    refusal: ClassVar[str | None] = None
 
 
 class Start(Body):
@@ -48,11 +50,13 @@ class Start(Body):
     twice starts once. Answered by the event `session.queued`, or `session.refused` with the reason."""
 
     kind = "start"
+    refusal = "session.refused"
     policy: Policy = Field(default_factory=Policy)
 
 
 class Stop(Body):
-    """Anybody who may start → reducer. Ends a session now, or after the round that is open."""
+    """Anybody who may start → reducer. Ends a session now, or after the round that is open. Answered by the event
+    `session.stopped`, or `message.refused` where no such session is open."""
 
     kind = "stop"
     session: Name
@@ -164,7 +168,7 @@ class Plan(Body):
     timeout: float
     rounds: int
     random_seed: int
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Plain] = Field(default_factory=dict)
     weighting: str = "examples"
     validate_model: bool = True
 
@@ -195,7 +199,7 @@ class Task(Body):
     timeout: float
     rounds: int
     seed: int
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Plain] = Field(default_factory=dict)
     weighting: str = "examples"
     validate_model: bool = True
 
@@ -277,7 +281,7 @@ class Event(Body):
     round: int | None = None
     client: str | None = None
     combiner: str | None = None
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Plain] = Field(default_factory=dict)
 
 
 BODIES: dict[str, type[Body]] = {

@@ -10,9 +10,12 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, JsonValue, field_validator, model_validator
 
-Scalar = bool | int | float | str
+MAX_POLICY = 16 * 1024
+
+Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
+"""Whatever JSON can say: text, number, bool, None, and lists and maps of these, at most 255 deep."""
 
 
 class Section(BaseModel):
@@ -84,7 +87,7 @@ class Policy(Section):
     )
     weighting: str = Field("examples", description="examples, equal, or capped:N")
     strategy: Strategy = Field(default_factory=Strategy)
-    train: dict[str, Any] = Field(default_factory=dict, description="the trainer's own configuration")
+    train: dict[str, Plain] = Field(default_factory=dict, description="the trainer's own configuration")
     validate_models: bool = Field(True, description="clients validate each model that they receive")
     validation_timeout: Annotated[float, Field(gt=0)] = Field(
         120.0, description="seconds that the last model's validations may take"
@@ -105,6 +108,16 @@ class Policy(Section):
             raise ValueError(
                 f"clients_requested ({self.clients_requested}) is below clients_required ({self.clients_required}): "
                 "no round could reach its minimum"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_messages(self) -> Policy:
+        """Every plan and task carries the trainer's configuration, and the rest of the policy travels in events."""
+        size = len(self.model_dump_json())
+        if size > MAX_POLICY:
+            raise ValueError(
+                f"a policy of {size} bytes is over the limit of {MAX_POLICY}: what is large belongs into the package"
             )
         return self
 

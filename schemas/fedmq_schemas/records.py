@@ -23,7 +23,8 @@ COMBINERS = "combiners"
 EVENTS = "events"
 
 TABLES: dict[str, str] = {
-    SESSIONS: "key: session. session, state, waiting, reason, policy, seed, random_seed, position, created_at, ended_at",
+    SESSIONS: "key: session. session, state, waiting, waiting_until, reason, policy, seed, random_seed, position, "
+    "created_at, ended_at",
     ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
@@ -57,9 +58,9 @@ OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained
 
 EVENT_NAMES: dict[str, str] = {
     "session.queued": "a start message became a session",
-    "session.refused": "a start message was refused; data.reason",
+    "session.refused": "a start message was refused; data.reason, data.sender",
     "session.started": "its first round is being planned",
-    "session.waiting": "it waits; data.reason says for what and until when",
+    "session.waiting": "it waits; data.reason says for what, data.waiting_until (UTC seconds since 1970) until when",
     "session.finished": "all rounds are committed and the last model's validations are in",
     "session.failed": "it ended without its rounds; data.reason",
     "session.stopped": "somebody stopped it",

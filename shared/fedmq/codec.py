@@ -20,6 +20,8 @@ from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope, St
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
+MOST_STEPS = 6
+"""Of the way to a fault, that many steps are told; a hostile body may be hundreds deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,22 @@ class UnknownKind(ProtocolError):
     """The kind or version is newer than this program, or not ours."""
 
 
+class BadBody(ProtocolError):
+    """The envelope is sound and its body does not validate. `envelope` says whose it is."""
+
+    def __init__(self, reason: str, envelope: Envelope) -> None:
+        super().__init__(reason)
+        self.envelope = envelope
+
+
 def encode(envelope: Mapping[str, Any], body: Body, content_type: str = MSGPACK) -> bytes:
-    """The wire form of a body with its envelope's fields. Raises ProtocolError if it is larger than a message may be (64 KB): large things go by reference."""
+    """The wire form of a body with its envelope's fields. Raises ProtocolError if it is larger than a message may be
+    (64 KB), as large things go by reference, or holds what a message can't."""
     document = {**envelope, "body": body.model_dump()}
-    data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
+    try:
+        data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"a {body.kind} message can't be written: {error}") from error
     if len(data) > MAX_BODY:
         raise ProtocolError(f"a {body.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
     return data
@@ -48,8 +62,8 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
 
     `message_id`, `alliance` and `user` are what the broker knows: they stand in for an envelope's `id`, `alliance` and
     `sender` where a hand-written message lacks them. Raises ProtocolError that names the cause: oversize, not a map,
-    unknown kind or version (UnknownKind), a body that does not validate, another alliance, or a sender that is not the
-    authenticated user.
+    unknown kind or version (UnknownKind), another alliance, a sender that is not the authenticated user, or a body that
+    does not validate (BadBody).
     """
     document = _parse(data, content_type)
     kind = document.get("kind")
@@ -65,21 +79,23 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     document.setdefault("sent_at", 0.0)
     try:
         envelope = Envelope.model_validate(document)
-        body = BODIES[kind].model_validate(body_document)
     except ValidationError as error:
         raise ProtocolError(f"{kind} message: {explain(error)}") from error
     if envelope.alliance != alliance:
         raise ProtocolError(f"{kind} message is for alliance {envelope.alliance!r}, this is {alliance!r}")
-    if user is not None and envelope.sender != user and not isinstance(body, Start):
+    if user is not None and envelope.sender != user and kind != Start.kind:
         raise ProtocolError(f"{kind} message says it is from {envelope.sender!r}, the broker says {user!r}")
-    return Message(envelope, body)
+    try:
+        return Message(envelope, BODIES[kind].model_validate(body_document))
+    except ValidationError as error:
+        raise BadBody(f"{kind} message: {explain(error)}", envelope) from error
 
 
 def explain(error: ValidationError) -> str:
     """One sentence a person can act on: where, and what is wrong there (the first three faults)."""
     faults = []
     for fault in error.errors(include_url=False, include_input=False)[:3]:
-        where = ".".join(str(step) for step in fault["loc"])
+        where = ".".join(str(step) for step in fault["loc"][:MOST_STEPS])
         text = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{where}: {text}" if where else text)
     more = error.error_count() - len(faults)
@@ -96,6 +112,8 @@ def _parse(data: bytes, content_type: str) -> dict[str, Any]:
         raise ProtocolError(f"a body of {len(data)} bytes is over the limit of {MAX_BODY}")
     try:
         document = json.loads(data) if content_type == JSON else msgpack.unpackb(data)
+        if content_type == JSON:  # its numbers and texts may be such that no message of ours can pass them on
+            msgpack.packb(document)
     except Exception as error:
         form = "JSON" if content_type == JSON else "msgpack"
         raise ProtocolError(f"the body is not {form} ({type(error).__name__}: {error})") from error

@@ -93,9 +93,11 @@ class Actor:
         connection.on_reconnect = self._reconnected
 
     def start(self) -> None:
-        """Declares and consumes the inbox, then tells the core `Started`."""
+        """Declares and consumes the inbox, with the queue of its dead letters, then tells the core `Started`."""
         if self._declare_inbox:
             self._connection.declare(self._inbox)
+            if self._inbox.dead_letter is not None:
+                self._connection.declare(self._topology.dead())
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
         self.tell(effects.Started())
 
@@ -113,7 +115,7 @@ class Actor:
         except Exception as error:  # a bug in a core must not stop the service
             self._report_bug(f"handling {type(event).__name__}", error)
             if isinstance(event, effects.Received):
-                self.refuse(event.tag, f"internal error: {error!r}")
+                self.refuse(event.tag, f"internal error: {error!r}", cause=cause)
             return
         if self._observe is not None:
             self._observe(event, answer)
@@ -161,7 +163,9 @@ class Actor:
             )
             self._check_sender(delivery, message.envelope)
         except ProtocolError as error:
-            self.refuse(delivery.tag, error.reason, delivery.routing_key)
+            if isinstance(error, codec.BadBody):
+                self._tell_sender(error)
+            self.refuse(delivery.tag, error.reason, delivery.routing_key, delivery.message_id)
             return
         envelope = message.envelope
         self.tell(effects.Received(message.body, envelope, delivery.tag), envelope.id)
@@ -173,12 +177,20 @@ class Actor:
                 f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {word!r}"
             )
 
-    def refuse(self, tag: int, reason: str, routing_key: str = "") -> None:
-        """Dead-letters a message and records why."""
+    def _tell_sender(self, error: codec.BadBody) -> None:
+        """Where the sender waits for an event, it gets one."""
+        envelope = error.envelope
+        event = messages.BODIES[envelope.kind].refusal
+        if event is not None:
+            session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
+            self._emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"), envelope.id)
+
+    def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
+        """Dead-letters a message and records why; `cause` is the message's id."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
         self._emit(
             effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}),
-            None,
+            cause,
         )
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
@@ -212,7 +224,7 @@ class Actor:
                 self._unsettled.difference_update(tags)
                 self._connection.ack(list(tags))
             case effects.Reject(tag, reason):
-                self.refuse(tag, reason)
+                self.refuse(tag, reason, cause=group.cause)
             case effects.Resubscribe():
                 self._connection.cancel(self._inbox.name)
                 for tag in sorted(self._unsettled):
@@ -278,7 +290,13 @@ class Actor:
             data=dict(effect.data),
         )
         key = event_key(effect.session, effect.name)
-        self._connection.publish(self._outgoing(self._event_exchange, key, body, effect.id, cause, None))
+        try:
+            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
+        except ProtocolError as error:  # what it tells has happened: it must not fail because it can't be told in full
+            short = {"reason": str(effect.data.get("reason", ""))[:1000], "left_out": error.reason}
+            body = body.model_copy(update={"data": short})
+            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
+        self._connection.publish(outgoing)
 
     def _start_timer(self, key: str, seconds: float) -> None:
         old = self._timers.pop(key, None)

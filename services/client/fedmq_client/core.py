@@ -98,6 +98,8 @@ class ClientCore:
                 return [self._to(delivery.task.combiner, self._update(delivery, blob))]
             case Failed(effect=Deliver() as delivery, error=error):
                 return self._not_delivered(delivery, error.reason)
+            case Failed(effect=Publish() as publish, error=error):
+                return self._not_published(publish, error.reason)
             case Fired(key):
                 return self._fired(key)
             case Started():
@@ -288,6 +290,17 @@ class ClientCore:
         """A hello brings the task again, with fresh URLs, as long as it is wanted."""
         del delivery, reason
         return [StartTimer("hello", ASK_URL_AGAIN)]
+
+    def _not_published(self, publish: Publish, reason: str) -> list[Effect]:
+        """Metrics that no message can hold: whoever waits is told so instead."""
+        match publish.body:
+            case messages.Update(plan=plan):
+                told: Body = messages.Decline(plan=plan, outcome="failed", reason=reason)
+            case messages.Validation() as validation if validation.metrics:
+                told = validation.model_copy(update={"metrics": {}, "reason": reason})
+            case _:
+                return []
+        return [Publish(publish.exchange, publish.routing_key, told)]
 
     def _to_combiner(self, body: Body, confirm: bool = True) -> Publish:
         assert self.combiner is not None

@@ -111,7 +111,7 @@ class ReducerCore:
             case Aggregate(), operations.Aggregated():
                 return self.sessions.aggregated(effect, result, moment)
             case Insert(records.SESSIONS, key), _:
-                return self.sessions.started(key, result)  # type: ignore[arg-type]
+                return self.sessions.started(key, result, moment)  # type: ignore[arg-type]
             case Insert(records.ATTEMPTS, _, document), _:
                 return self.sessions.attempt_recorded(document, result, moment)  # type: ignore[arg-type]
             case Insert(records.PARTIALS, _, document), _:

@@ -17,6 +17,7 @@ def session_document(session: Session, moment: Moment) -> dict[str, Any]:
         "name": session.policy.name,
         "state": session.recorded_state,
         "waiting": "",
+        "waiting_until": None,
         "reason": "",
         "policy": session.policy.model_dump(mode="json"),
         "seed": session.policy.seed,

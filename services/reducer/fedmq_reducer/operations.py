@@ -121,10 +121,12 @@ class PutBlob(Perform):
 
 @dataclass(frozen=True, slots=True)
 class OpenSeed(Perform):
-    """Find the session's first model, check and adopt it. Reports `OpenedSeed`; refused where there is none."""
+    """Find the session's first model, check and adopt it, and check the strategy. Reports `OpenedSeed`; refused where
+    there is no such model or strategy."""
 
     session: str
     seed: str | None
+    strategy: Strategy
     weights: tuple[int, ...]
 
     reports = True

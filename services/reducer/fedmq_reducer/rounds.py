@@ -41,10 +41,10 @@ class Rounds:
         """Draws the next attempt's clients, or waits for them."""
         eligible = self._desk.assignment.eligible("train")
         if len(eligible) < session.policy.clients_required:
-            return self._wait(session, len(eligible))
+            return self._wait(session, len(eligible), moment)
         session.move(State.DRAWING)
         session.attempts += 1
-        session.waiting = ""
+        session.waiting, session.waiting_until = "", None
         if session.attempts == 1:
             session.began_at = moment.seconds
         groups = group_by_combiner(session.draw(eligible), {client.name: client.combiner for client in eligible})
@@ -60,22 +60,30 @@ class Rounds:
     def _key(self, session: Session, part: int) -> PlanKey:
         return PlanKey(session=session.name, round=session.round, attempt=session.attempts, part=part)
 
-    def _wait(self, session: Session, there: int) -> list[Effect]:
+    def _wait(self, session: Session, there: int, moment: Moment) -> list[Effect]:
+        """Waits until `policy.wait` seconds after the wait began, however often the number of clients changes."""
         waiting = f"waiting for clients, {there} of {session.policy.clients_required}"
         is_new = session.state is not State.WAITING
         session.move(State.WAITING)
         if waiting == session.waiting:
             return []
         session.waiting = waiting
-        data = {"reason": waiting, "for_seconds": session.policy.wait}
+        left = session.policy.wait
+        if session.waiting_until is None:
+            session.waiting_until = moment.wall + left
+        else:
+            left = min(left, max(0.0, session.waiting_until - moment.wall))
+        data = {"reason": waiting, "waiting_until": session.waiting_until}
         effects: list[Effect] = [
             Emit("session.waiting", session.name, session.round, data=data),
             self.recorded(session),
         ]
-        return [*effects, StartTimer(f"wait:{session.name}", session.policy.wait)] if is_new else effects
+        return [*effects, StartTimer(f"wait:{session.name}", left)] if is_new else effects
 
     def recorded(self, session: Session) -> Change:
-        fields = {"state": session.recorded_state, "waiting": session.waiting}
+        fields = {
+            "state": session.recorded_state, "waiting": session.waiting, "waiting_until": session.waiting_until
+        }  # fmt: skip
         return Change(records.SESSIONS, session.name, fields, self._desk.epoch)
 
     def attempt_recorded(self, session: Session, existing: Mapping[str, Any] | None, moment: Moment) -> list[Effect]:

@@ -90,7 +90,8 @@ class Attempt:
 class Session:
     """`round` is the one being made, `model` the last committed one (None until the seed is open). `validated`: for each
     model id, client → its validation's document. `tests`: models that are to be scored by plans of their own, by round.
-    `verdict`: how it is to end, and why."""
+    `waiting_until`: UTC seconds since 1970, as recorded, so that a wait ends then whoever is the reducer. `verdict`: how
+    it is to end, and why."""
 
     name: str
     policy: Policy
@@ -105,6 +106,7 @@ class Session:
     attempts: int = 0
     stop_after_round: bool = False
     waiting: str = ""
+    waiting_until: float | None = None
     began_at: float = 0.0
     validated: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     tests: dict[int, BlobRef] = field(default_factory=dict)

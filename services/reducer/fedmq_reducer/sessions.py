@@ -50,14 +50,15 @@ class Sessions:
         document = session_document(session, moment)
         return [Insert(records.SESSIONS, name, document, self._desk.epoch), Ack((event.tag,))]
 
-    def started(self, name: str, existing: Mapping[str, Any] | None) -> list[Effect]:
+    def started(self, name: str, existing: Mapping[str, Any] | None, moment: Moment) -> list[Effect]:
         """An existing document is of a start that was told again after the session's end, or our own insert tried again."""
         session = self._starting.pop(name, None)
         if session is None or (existing is not None and existing["state"] in records.ENDED):
             return []
         self._sessions[name] = session
         data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
-        return [Emit("session.queued", name, data=data, id=f"queued-{name}"), *self._begin_next()]
+        queued = Emit("session.queued", name, data=data, id=f"queued-{name}")
+        return self._judged(session, [queued], moment) if session.verdict else [queued, *self._begin_next()]
 
     def _begin_next(self) -> list[Effect]:
         session = self.current
@@ -65,7 +66,8 @@ class Sessions:
             return []
         session.move(State.OPENING)
         weights = tuple(client.weight for client in self._desk.assignment.eligible("train"))
-        return [self._rounds.recorded(session), OpenSeed(session.name, session.policy.seed, weights)]
+        opening = OpenSeed(session.name, session.policy.seed, session.policy.strategy, weights)
+        return [self._rounds.recorded(session), opening]
 
     def seed_opened(self, opening: OpenSeed, opened: OpenedSeed, moment: Moment) -> list[Effect]:
         session = self._sessions.get(opening.session)
@@ -85,9 +87,10 @@ class Sessions:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def stop(self, event: Received, body: messages.Stop, moment: Moment) -> list[Effect]:
-        session = self._sessions.get(body.session)
+        session = self._sessions.get(body.session) or self._starting.get(body.session)
         if session is None:
-            return [Ack((event.tag,))]
+            reason = f"there is no open session {body.session!r} to stop: it has ended, or never was"
+            return [Emit("message.refused", data={"reason": reason}), Ack((event.tag,))]
         if body.when == "after_round" and session.state in IN_ROUND:
             session.stop_after_round = True
             change = Change(records.SESSIONS, session.name, {"stop_after_round": True}, self._desk.epoch)
@@ -110,7 +113,8 @@ class Sessions:
         state, reason = session.verdict
         session.move(state)
         del self._sessions[session.name]
-        fields = {"state": state.value, "reason": reason, "waiting": "", "ended_at": moment.wall}
+        fields: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": moment.wall}
+        fields |= {"waiting": "", "waiting_until": None}
         data = {"reason": reason, "model": model_id(session.model) if session.model else None}
         void = messages.VoidPlan(epoch=self._desk.epoch, session=session.name)
         return [
@@ -221,6 +225,7 @@ class Sessions:
             policy = Policy.model_validate(document["policy"])
             session = Session(document["session"], policy, document["position"], document["random_seed"])
             session.stop_after_round = document["stop_after_round"]
+            session.waiting_until = document["waiting_until"]
             self._sessions[session.name] = session
         if found and found[0].session["state"] != "queued":
             session = self._sessions[found[0].session["session"]]

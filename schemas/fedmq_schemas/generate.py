@@ -1,0 +1,276 @@
+"""Writes the contract's documents from the code: `python -m fedmq_schemas.generate`.
+
+    json/KIND.json   JSON Schema of each message, envelope and body in one
+    asyncapi.yaml    AsyncAPI 3: exchanges, inboxes, addresses, who sends and receives what
+
+Both are for peers in other languages, so they say all that this package knows; descriptions are docstrings. The same
+code gives the same text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, create_model
+
+from fedmq_schemas import messages
+from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope
+from fedmq_schemas.routes import PARAMETERS, ROLES, ROUTES, Route
+from fedmq_schemas.topology import Queue, Topology, client_permissions
+
+FOLDER = Path(__file__).parent
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ALLIANCE = "{alliance}"
+_AMQP_BINDING = "0.3.0"
+
+
+def message_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a whole message of this kind: the envelope with its body."""
+    body = BODIES[kind]
+    fields: dict[str, Any] = {
+        "kind": (Literal[kind], Field(description="the message's name")),
+        "version": (Literal[VERSION], Field(VERSION, description="changes only on a break")),
+        "body": (body, Field(default_factory=body)) if _is_optional(body) else (body, ...),
+    }
+    model = create_model(f"{body.__name__}Message", __base__=Envelope, **fields)
+    schema = model.model_json_schema(ref_template="#/$defs/{model}")
+    schema["description"] = _words(body)
+    return {"$schema": DIALECT, "$id": f"{kind}.json", **schema}
+
+
+def _is_optional(body: type[Body]) -> bool:
+    return not any(field.is_required() for field in body.model_fields.values())
+
+
+def asyncapi() -> dict[str, Any]:
+    """The AsyncAPI 3 document. `{alliance}` stands for the alliance's id."""
+    topology = Topology(ALLIANCE)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "FedMQ",
+            "version": str(VERSION),
+            "description": _module_words(messages),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/msgpack",
+        "servers": {
+            "broker": {
+                "host": "{host}:5672",
+                "pathname": "/{vhost}",
+                "protocol": "amqp",
+                "protocolVersion": "0-9-1",
+                "description": "RabbitMQ 3.10 or newer. A client's account is named for it, and the broker validates "
+                f"`user_id`. A body has at most {MAX_BODY} bytes.",
+                "variables": {
+                    "host": {"default": "localhost", "description": "where the broker is"},
+                    "vhost": {"default": "", "description": "a virtual host, if not the broker's default one"},
+                },
+            }
+        },
+        "channels": {**_address_channels(topology), **_inbox_channels(topology)},
+        "operations": {_operation_name(route): _operation(route) for route in ROUTES},
+        "components": {"messages": {kind: _message(kind) for kind in sorted(BODIES)}},
+        "x-roles": dict(ROLES),
+        "x-client-permissions": _permissions(topology),
+    }
+
+
+def _message(kind: str) -> dict[str, Any]:
+    content_type = "application/json" if kind in ("start", "stop") else None
+    accepted = "msgpack, or JSON with content type application/json"
+    return {
+        "name": kind,
+        "title": BODIES[kind].__name__,
+        "summary": _words(BODIES[kind]).partition(". ")[0].rstrip(".") + ".",
+        "description": f"{_words(BODIES[kind])}\n\nEncoding: {accepted}.",
+        **({"contentType": content_type} if content_type else {}),
+        "payload": {
+            "schemaFormat": f"application/schema+json;version={DIALECT}",
+            "schema": {"$ref": f"json/{kind}.json"},
+        },
+    }
+
+
+# -- channels -----------------------------------------------------------------------------------------------------------
+
+
+def _address_channels(topology: Topology) -> dict[str, Any]:
+    channels: dict[str, Any] = {}
+    for route in ROUTES:
+        channel = channels.setdefault(
+            _channel_name(route),
+            {
+                "address": route.key,
+                "title": f"exchange {route.exchange}, to {route.receiver}",
+                "messages": {},
+                **_parameters(route.key),
+                "bindings": {
+                    "amqp": {
+                        "is": "routingKey",
+                        "exchange": {
+                            "name": topology.exchange(route.exchange),
+                            "type": "topic",
+                            "durable": True,
+                            "autoDelete": False,
+                        },
+                        "bindingVersion": _AMQP_BINDING,
+                    }
+                },
+            },
+        )
+        channel["messages"][route.kind] = {"$ref": f"#/components/messages/{route.kind}"}
+    return channels
+
+
+def _parameters(key: str) -> dict[str, Any]:
+    named = {name: {"description": words} for name, words in PARAMETERS.items() if f"{{{name}}}" in key}
+    return {"parameters": named} if named else {}
+
+
+def inboxes(topology: Topology) -> dict[str, tuple[Queue, str]]:
+    """Every inbox by its role's name, with what it is for."""
+    return {
+        "reducer": (topology.reducer(), _words(Topology.reducer)),
+        "combiner": (topology.combiner("{combiner}"), _words(Topology.combiner)),
+        "client": (topology.client("{client}"), _words(Topology.client)),
+        "records": (topology.records(), _words(Topology.records)),
+        "observer": (topology.observer("{observer}"), _words(Topology.observer)),
+        "dead": (topology.dead(), _words(Topology.dead)),
+    }
+
+
+def _inbox_channels(topology: Topology) -> dict[str, Any]:
+    return {f"inbox_{name}": _inbox(queue, words) for name, (queue, words) in inboxes(topology).items()}
+
+
+def _inbox(queue: Queue, words: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "x-queue-type": queue.kind,
+        "x-single-active-consumer": queue.single_active_consumer or None,
+        "x-expires": int(queue.expires * 1000) if queue.expires else None,
+        "x-max-length": queue.max_length,
+        "x-dead-letter-exchange": queue.dead_letter,
+    }
+    return {
+        "address": queue.name,
+        "description": words,
+        "x-bound-to": [{"exchange": bound.exchange, "routingKey": bound.routing_key} for bound in queue.bindings],
+        "x-arguments": {name: value for name, value in arguments.items() if value is not None},
+        "bindings": {
+            "amqp": {
+                "is": "queue",
+                "queue": {
+                    "name": queue.name,
+                    "durable": not queue.exclusive,
+                    "exclusive": queue.exclusive,
+                    "autoDelete": False,
+                },
+                "bindingVersion": _AMQP_BINDING,
+            }
+        },
+    }
+
+
+def _permissions(topology: Topology) -> dict[str, Any]:
+    granted = client_permissions(topology, "{client}")
+    plain = {"configure": granted.configure, "write": granted.write, "read": granted.read}
+    topics = {"topic_write": granted.topic_write, "topic_read": granted.topic_read}
+    named = {name: {key: _unescaped(value) for key, value in each.items()} for name, each in topics.items()}
+    return {"description": _words(client_permissions), **{k: _unescaped(v) for k, v in plain.items()}, **named}
+
+
+def _unescaped(pattern: str) -> str:
+    """Parameters in braces stand for names, which hold nothing that a regular expression would need escaped."""
+    return pattern.replace(r"\{", "{").replace(r"\}", "}")
+
+
+# -- operations ---------------------------------------------------------------------------------------------------------
+
+
+def _channel_name(route: Route) -> str:
+    """`update_to_combiner`: exchange and receiver; requests of clients and of combiners have addresses of their own."""
+    of = f"_of_{route.sender}" if route.receiver == "reducer" and route.exchange in ("assignment", "update") else ""
+    what = f"_{route.kind}" if route.exchange == "control" else ""
+    return f"{route.exchange}{what}{of}_to_{route.receiver}"
+
+
+def _operation_name(route: Route) -> str:
+    return f"{route.sender}_sends_{route.kind}"
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    channel = _channel_name(route)
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "title": f"{route.kind}: {route.sender} → {route.receiver}",
+        "summary": _words(BODIES[route.kind]).partition(". ")[0].rstrip(".") + ".",
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{route.kind}"}],
+        "x-sender": route.sender,
+        "x-receiver": route.receiver,
+        **_reply(route),
+    }
+
+
+def _reply(route: Route) -> dict[str, Any]:
+    """AsyncAPI's `reply` is one channel; where the answers come over several, the extension alone names them."""
+    if not route.answers:
+        return {}
+    found = [
+        answer for answer in ROUTES if answer.kind in route.answers and answer.receiver in (route.sender, "records")
+    ]
+    channels = list(dict.fromkeys(_channel_name(answer) for answer in found))
+    named: dict[str, Any] = {"x-answers": list(route.answers)}
+    if len(channels) == 1:
+        where = channels[0]
+        kinds = dict.fromkeys(answer.kind for answer in found)
+        named["reply"] = {
+            "channel": {"$ref": f"#/channels/{where}"},
+            "messages": [{"$ref": f"#/channels/{where}/messages/{kind}"} for kind in kinds],
+        }
+    return named
+
+
+# -- words and files ----------------------------------------------------------------------------------------------------
+
+
+def _words(documented: Any) -> str:
+    return " ".join((inspect.getdoc(documented) or "").split())
+
+
+def _module_words(module: Any) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(module) or "").split("\n\n"))
+
+
+def documents() -> dict[str, str]:
+    """Every generated file's text, by its path in this package."""
+    found = {
+        f"json/{kind}.json": json.dumps(message_schema(kind), indent=2, ensure_ascii=False) + "\n"
+        for kind in sorted(BODIES)
+    }
+    text = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=110)
+    head = "# Generated by `python -m fedmq_schemas.generate`; change the code, not this file.\n"
+    return found | {"asyncapi.yaml": head + text}
+
+
+def write(folder: Path = FOLDER) -> Iterable[Path]:
+    """Writes all documents and removes those of messages that are no more; gives the paths."""
+    (folder / "json").mkdir(exist_ok=True)
+    texts = documents()
+    for old in (folder / "json").glob("*.json"):
+        if f"json/{old.name}" not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        yield folder / name
+
+
+if __name__ == "__main__":
+    for path in write():
+        print(path)

@@ -1,0 +1,85 @@
+"""Who sends which message to whom, over which address, and what answers it. Data.
+
+`topology` says where queues are bound; this says what travels there. The contract document is made from both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmq_schemas import topology
+
+Role = Literal["starter", "client", "combiner", "reducer", "records"]
+
+ROLES: dict[Role, str] = {
+    "starter": "anybody who may start a session: a person, the REST API, the command line",
+    "client": "owns private data; trains and validates",
+    "combiner": "folds the updates of its clients",
+    "reducer": "the one coordinator",
+    "records": "the queue of all events on their way into the record store; observers receive the same",
+}
+
+PARAMETERS: dict[str, str] = {
+    "client": "the client's name",
+    "combiner": "the combiner's name",
+    "session": f"the session's id, or {topology.NO_SESSION!r} for an event of no session",
+    "name": "the event's name, in two words: `round.committed`",
+}
+"""What stands in an address in braces. Each but `name` is one word; see `topology.is_name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way of one message. `key`: the routing key, with parameters in braces. `answers`: kinds that come back for it,
+    if any does."""
+
+    kind: str
+    sender: Role
+    receiver: Role
+    exchange: str
+    key: str
+    answers: tuple[str, ...] = ()
+
+    def matches(self, routing_key: str) -> bool:
+        """Whether a routing key is one of this route."""
+        word = dict.fromkeys(PARAMETERS, r"[^.]+") | {"name": r"[^.]+\.[^.]+"}
+        parts = re.split(r"\{(\w+)\}", self.key)
+        pattern = "".join(word[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
+        return re.fullmatch(pattern, routing_key) is not None
+
+
+_TO_REDUCER_FROM_CLIENT = topology.assignment_request_key("{client}")
+_TO_REDUCER_FROM_COMBINER = topology.assignment_request_key("{combiner}")
+_TO_CLIENT = topology.assignment_key("{client}")
+_PLAN, _TASK = topology.plan_key("{combiner}"), topology.task_key("{client}")
+_UPDATE = topology.update_key("{combiner}", "{client}")
+_RESULT_OF_COMBINER = topology.update_key(topology.REDUCER, "{combiner}")
+_RESULT_OF_CLIENT = topology.update_key(topology.REDUCER, "{client}")
+_EVENT = topology.event_key("{session}", "{name}")
+
+_EMITTERS: tuple[Role, ...] = ("reducer", "combiner", "client")
+
+ROUTES: tuple[Route, ...] = (
+    Route("start", "starter", "reducer", "control", topology.control_key("start"), ("event",)),
+    Route("stop", "starter", "reducer", "control", topology.control_key("stop"), ("event",)),
+    Route("attach", "client", "reducer", "assignment", _TO_REDUCER_FROM_CLIENT, ("grant", "wait")),
+    Route("grant", "reducer", "client", "assignment", _TO_CLIENT, ("client_hello",)),
+    Route("wait", "reducer", "client", "assignment", _TO_CLIENT, ("attach",)),
+    Route("combiner_hello", "combiner", "reducer", "assignment", _TO_REDUCER_FROM_COMBINER, ("plan", "welcome")),
+    Route("combiner_presence", "combiner", "reducer", "assignment", _TO_REDUCER_FROM_COMBINER),
+    Route("welcome", "reducer", "combiner", "task", _PLAN, ("combiner_presence",)),
+    Route("plan", "reducer", "combiner", "task", _PLAN, ("partial",)),
+    Route("void_plan", "reducer", "combiner", "task", _PLAN),
+    Route("task", "combiner", "client", "task", _TASK, ("update", "decline", "validation")),
+    Route("cancel", "combiner", "client", "task", _TASK),
+    Route("client_hello", "client", "combiner", "update", _UPDATE, ("task",)),
+    Route("client_presence", "client", "combiner", "update", _UPDATE),
+    Route("progress", "client", "combiner", "update", _UPDATE),
+    Route("update", "client", "combiner", "update", _UPDATE),
+    Route("decline", "client", "combiner", "update", _UPDATE),
+    Route("partial", "combiner", "reducer", "update", _RESULT_OF_COMBINER),
+    Route("validation", "client", "reducer", "update", _RESULT_OF_CLIENT),
+    *(Route("event", sender, "records", "event", _EVENT) for sender in _EMITTERS),
+)
