@@ -9,11 +9,11 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationParseError
 
 from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
 
@@ -72,11 +72,9 @@ class Attempts:
         self, method: str, url: str, headers: dict[str, str] | None = None, body: Iterator[bytes] | bytes | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """One request, without retries or redirects. The connection is used again if all of the answer was read."""
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ProtocolError(f"can't follow a URL of scheme {address.scheme!r}: http, https, file or memory")
+        scheme, host = _address(url)
         left = max(0.01, self.left())
-        response = _pool(_proxy(address.scheme, address.hostname)).request(
+        response = _pool(_proxy(scheme, host)).request(
             method,
             url,
             body=body,
@@ -107,6 +105,16 @@ def refusal(key: str, response: urllib3.BaseHTTPResponse) -> str:
     if response.status in (404, 410):
         raise NotFound(f"no such blob or bucket: {words}")
     raise Refused(f"the store refused: {words}")
+
+
+def _address(url: str) -> tuple[str, str]:
+    try:
+        address = urllib3.util.parse_url(url)
+    except LocationParseError:
+        raise ProtocolError("can't follow what should be a URL and is none") from None
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ProtocolError(f"can't follow a URL of scheme {address.scheme!r}: http, https, file or memory")
+    return address.scheme, address.host
 
 
 def _proxy(scheme: str, host: str) -> str | None:

@@ -365,6 +365,16 @@ def test_another_process_reads_and_writes_the_same_file(tmp_path: Path) -> None:
     records.close()
 
 
+def test_updates_over_two_connections_lose_nothing(tmp_path: Path) -> None:
+    both = [SqliteRecords(tmp_path / "records.db") for _ in range(2)]
+    both[0].put("clients", "c", {})
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda n: both[n % 2].update("clients", "c", {f"field{n}": n}), range(200)))
+    assert both[1].get("clients", "c") == {f"field{n}": n for n in range(200)}
+    for records in both:
+        records.close()
+
+
 def test_what_a_killed_process_had_put_is_there(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom fedmq.records.sqlite import SqliteRecords\n"
@@ -395,7 +405,7 @@ def test_a_lock_that_somebody_keeps_is_transient(tmp_path: Path, monkeypatch: py
     records = SqliteRecords(tmp_path / "records.db")
     records.put("models", "m", {"a": 1})
     other = sqlite3.connect(tmp_path / "records.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN EXCLUSIVE")  # which in WAL mode lets others read
     with pytest.raises(Transient, match="locked"):
         records.put("models", "m", {"a": 2})
     assert records.get("models", "m") == {"a": 1}

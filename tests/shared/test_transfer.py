@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3.exceptions import HTTPError
 
 from fedmq import http, transfer
 from fedmq.blobs.files import FileBlobs
@@ -305,10 +306,24 @@ def test_the_proxy_of_the_environment_is_used(web: Web, monkeypatch: pytest.Monk
     assert transfer.get(reference(), "http://store.invalid/bucket/name") == CONTENT
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "/etc/passwd", "http:///x", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "/etc/passwd", "http:///x", "", "http://[::1/x?secret", "http://host:port/x?secret"]
+)
 def test_other_urls_are_a_breach_of_the_contract(url: str) -> None:
-    with pytest.raises(ProtocolError, match="can't follow"):
+    with pytest.raises(ProtocolError, match="can't follow") as caught:
         transfer.get(reference(), url)
+    assert "secret" not in caught.value.reason
+
+
+def test_what_a_connection_says_of_its_url_is_not_told(time: Time) -> None:
+    def turn() -> str | None:
+        raise HTTPError("http://host/bucket/name?X-Amz-Signature=secret is broken")
+
+    with pytest.raises(Transient, match="given up after 1 s: HTTPError: http://host/bucket/name"):
+        http.Attempts(1.0, time.pause, time.clock).until_done(turn)
+    with pytest.raises(Transient) as caught:
+        http.Attempts(1.0, time.pause, time.clock).until_done(turn)
+    assert "secret" not in caught.value.reason
 
 
 EMBEDDED: list[Callable[[Path], FileBlobs | MemoryBlobs]] = [FileBlobs, lambda folder: MemoryBlobs()]
