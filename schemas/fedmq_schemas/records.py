@@ -21,6 +21,7 @@ VALIDATIONS = "validations"
 CLIENTS = "clients"
 COMBINERS = "combiners"
 EVENTS = "events"
+SYSTEM = "system"
 
 TABLES: dict[str, str] = {
     SESSIONS: "key: session. session, state, waiting, waiting_until, reason, policy, seed, random_seed, position, "
@@ -34,6 +35,7 @@ TABLES: dict[str, str] = {
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
+    SYSTEM: "key: what, queues or stores. What a reducer saw when it last looked, at `at`; reason: why it could not",
 }
 
 # The fields of each index, in their order: a query that fixes the first and sorts by the last needs no sort.
@@ -48,6 +50,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     CLIENTS: (("combiner",),),
     COMBINERS: (),
     EVENTS: (("at",), ("session", "at"), ("name", "at"), ("client", "at")),
+    SYSTEM: (),
 }
 
 SessionState = Literal["queued", "waiting", "running", "validating", "finished", "failed", "stopped"]
