@@ -42,12 +42,18 @@ class Proxy:
         with suppress(OSError):  # the listener was closed
             while True:
                 near, _ = self._listener.accept()
-                if self._down:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._target))
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+                self._join(near)
+
+    def _join(self, near: socket.socket) -> None:
+        try:
+            if self._down:
+                raise ConnectionRefusedError
+            far = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            near.close()
+            return
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with self._lock:

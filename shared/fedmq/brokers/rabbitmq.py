@@ -44,11 +44,12 @@ class RabbitmqBroker:
 
     def _parameters(self, name: str) -> pika.URLParameters:
         try:
+            if not self._url.startswith(("amqp://", "amqps://")):
+                raise ValueError("it begins otherwise")
             parameters = pika.URLParameters(self._url)
         except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"FEDN_AMQP_URL is not of the form amqp://user:password@host:port/vhost: {error}"
-            ) from error
+            form = "amqp://user:password@host:port/vhost"
+            raise ConfigError(f"FEDN_AMQP_URL is not of the form {form}: {error}") from error
         parameters.heartbeat = HEARTBEAT
         parameters.stack_timeout = STACK_TIMEOUT
         parameters.client_properties = {"connection_name": name, "product": "FedMQ"}
