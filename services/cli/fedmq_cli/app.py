@@ -12,12 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli import sandbox_command
+from fedmq_cli import member_commands, model_commands, sandbox_command, session_commands
 from fedmq_cli.run import run
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a session failed or was stopped; 2 a wrong option, setting, file or answer; "
-    "130 interrupted (what was done is kept)."
+    "3 verified in part; 130 interrupted (what was done is kept)."
 )
 
 EXTRAS = {
@@ -79,7 +79,21 @@ def fedmq(
     """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
 
 
-app.command("sandbox", epilog=EXIT_CODES)(sandbox_command.sandbox)
+for verb in (
+    sandbox_command.sandbox,
+    session_commands.start,
+    session_commands.stop,
+    session_commands.status,
+    session_commands.sessions,
+    model_commands.seed,
+    model_commands.models,
+    member_commands.clients,
+    member_commands.events,
+):
+    app.command(epilog=EXIT_CODES)(verb)
+app.add_typer(session_commands.session, name="session", epilog=EXIT_CODES)
+app.add_typer(model_commands.model, name="model", epilog=EXIT_CODES)
+app.add_typer(run, name="run", epilog=EXIT_CODES)
 app.add_typer(run, name="run")
 
 

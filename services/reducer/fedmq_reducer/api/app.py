@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 import fedmq
 from fedmq_reducer.api.access import changes_allowed, named_locally
 from fedmq_reducer.api.answers import Json, add_error_answers
+from fedmq_reducer.api.blobs import blobs
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.api.events import events
 from fedmq_reducer.api.health import health
@@ -32,6 +33,7 @@ def create_app(context: Context, page: APIRouter | None = None, form: Form | Non
     app.include_router(starting(context, guard, form))
     app.include_router(sessions(context, guard))
     app.include_router(models(context, guard))
+    app.include_router(blobs(context, guard))
     app.include_router(members(context))
     app.include_router(events(context))
     app.include_router(health(context))

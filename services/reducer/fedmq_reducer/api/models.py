@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -13,13 +14,13 @@ from fastapi.responses import StreamingResponse
 
 from fedmq.errors import NotFound
 from fedmq_reducer.api.answers import MOST, After, Json, Limit, ModelId, page
+from fedmq_reducer.api.blobs import streamed
 from fedmq_reducer.api.context import Context, unused_model
 from fedmq_reducer.api.seeds import store_seed
 from fedmq_reducer.selection import best_model
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 
-PIECE = 1 << 20
 SESSION = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 InSession = Annotated[str | None, Query(pattern=SESSION, description="only models of this session")]
 SeedName = Annotated[
@@ -140,21 +141,9 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         raise NotFound("no round has made a model yet" + (f" in session {session!r}" if session else ""))
 
     def _streamed(reference: dict[str, Any], name: str) -> Response:
-        key, size = reference["key"], reference["size"]
-
-        def pieces() -> Iterator[bytes]:
-            for offset in range(0, size, PIECE):
-                yield blobs.read(key, offset, PIECE)
-
-        headers = {"Content-Length": str(size), "Content-Disposition": f"attachment; filename*=UTF-8''{_quoted(name)}"}
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         if reference["sha256"]:
             headers["X-Content-SHA256"] = reference["sha256"]
-        return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)
+        return streamed(blobs, reference["key"], reference["size"], headers)
 
     return router
-
-
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")

@@ -1,0 +1,24 @@
+"""A session watched from afar: its events through the REST API, in the same views as the sandbox's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fedmq_cli.progress import Progress
+from fedmq_cli.views import view_for
+from fedmq_schemas.messages import Event
+
+if TYPE_CHECKING:
+    from fedmq_client.alliance import Session
+
+
+def watch(session: Session, stream: TextIO) -> dict[str, Any]:
+    """Shows the session until it has ended; returns its record. Raises KeyboardInterrupt, which leaves it running."""
+    progress = Progress(session.refresh()["policy"]["rounds"], session.id)
+    view = view_for(progress, stream)
+    with view:
+        for row in session.follow():
+            event = Event.model_validate(row)
+            progress.feed(event)
+            view.event(event)
+    return session.refresh()

@@ -1,0 +1,89 @@
+"""How verbs answer: aligned columns for people, JSON for programs, and always the next command."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="The reducer's API; default: FEDN_REDUCER_HOST and _PORT, else http://localhost:8090."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Row = Mapping[str, Any]
+
+
+def print_json(value: Any) -> None:
+    """One document, indented; NaN as JSON's readers in Python and JavaScript take it apart: as text."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+
+
+def print_columns(rows: Sequence[Row], columns: Mapping[str, str], empty: str) -> None:
+    """`columns`: heading by field. Numbers are right-aligned; `empty` is said where there are no rows."""
+    if not rows:
+        typer.echo(empty)
+        return
+    cells = [[shown(row.get(field)) for field in columns] for row in rows]
+    right = [all(isinstance(row.get(field), int | float | None) for row in rows) for field in columns]
+    headings = list(columns.values())
+    widths = [max(len(line[number]) for line in (headings, *cells)) for number in range(len(headings))]
+    for line in (headings, *cells):
+        words = [
+            text.rjust(width) if is_right else text.ljust(width)
+            for text, width, is_right in zip(line, widths, right, strict=True)
+        ]
+        typer.echo("  ".join(words).rstrip())
+
+
+def print_next(*commands: str) -> None:
+    """What to type next."""
+    typer.echo(f"\nnext: {'   or: '.join(commands)}")
+
+
+def shown(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case Mapping():
+            return ",".join(f"{name}={shown(item)}" for name, item in value.items())
+        case list() | tuple():
+            return ",".join(shown(item) for item in value)
+    return str(value)
+
+
+def local_time(seconds: float | None) -> str:
+    """A time of the records, as this machine's clock on the wall says it."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `3 min`, `2 h`, `5 d`: how long ago, or how long."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def metrics_of(rows: Iterable[Row]) -> list[str]:
+    """The names of numbers in rows of metrics, accuracy and loss first."""
+    known = {"round", "model", "created_at"}
+    names = {name for row in rows for name, value in row.items() if isinstance(value, float) and name not in known}
+    first = ("test/accuracy", "accuracy", "test/loss", "loss")
+    return [name for name in first if name in names] + sorted(names - set(first))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

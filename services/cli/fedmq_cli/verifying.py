@@ -1,0 +1,136 @@
+"""`fedmq model verify`: a round computed again, from its parent and the updates that its ledger names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedmq import aggregation, tensorblob
+from fedmq.errors import ConfigError, InvalidUpdate, NotFound
+from fedmq.tensorblob import Source
+from fedmq.tensors import Role, spec_of
+from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.records import Ledger, LedgerEntry
+
+
+class Trail(Protocol):
+    """Where models are recorded and blobs are kept. `model` takes an id or `last` or `best`. `blob` checks size and hash:
+    NotFound if it is gone, InvalidUpdate if it is not what its reference says."""
+
+    def model(self, model: str) -> dict[str, Any]: ...
+    def blob(self, reference: BlobRef) -> bytes: ...
+
+
+def verdict_on(trail: Trail, model_id: str) -> dict[str, Any]:
+    """`outcome`: same, different or partly; `verdict`: one sentence; `checked`: what was looked at; `parent`."""
+    document = trail.model(model_id)
+    checked: list[str] = []
+    verdict = {"model": document["model"], "parent": document["parent"], "checked": checked}
+    reference = BlobRef.model_validate(document["ref"])
+    try:
+        model = trail.blob(reference)
+        checked.append(f"model: {reference.size} bytes, sha256 {reference.sha256[:12]}… as recorded")
+        if document["ledger"] is None:
+            return {**verdict, "outcome": "same", "verdict": "a seed, as recorded; no round made it", "parent": None}
+        ledger = Ledger.model_validate_json(trail.blob(BlobRef.model_validate(document["ledger"])))
+        _check_ledger(ledger, document, checked)
+        parent = trail.blob(ledger.parent)
+        checked.append(f"parent: {ledger.parent.key.partition('/')[2]}, as the ledger says")
+    except InvalidUpdate as error:
+        return {**verdict, "outcome": "different", "verdict": error.reason}
+    accepted = [entry for entry in ledger.entries if entry.outcome == "accepted"]
+    try:
+        again = _recompute(trail, parent, ledger, accepted)
+    except NotFound as error:
+        sentence = f"its updates are gone ({error.reason}): hashes and counts agree, the sum was not recomputed"
+        return {**verdict, "outcome": "partly", "verdict": sentence}
+    except InvalidUpdate as error:
+        return {**verdict, "outcome": "different", "verdict": error.reason}
+    checked.append(f"updates: {len(accepted)}, each with the hash in the ledger, summed again")
+    if again != model:
+        return {**verdict, "outcome": "different", "verdict": "recomputed, and the bytes differ"}
+    return {**verdict, "outcome": "same", "verdict": "recomputed: the same bytes"}
+
+
+def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) -> None:
+    named = (document["session"], document["round"], document["parent"])
+    if (ledger.session, ledger.round, ledger.parent.key.partition("/")[2]) != named:
+        raise InvalidUpdate("the ledger is of another round or parent than the model's record")
+    clients = [entry.client for entry in ledger.entries]
+    if len(set(clients)) != len(clients):
+        raise InvalidUpdate("a client is in the ledger twice")
+    weight = sum(entry.weight for entry in ledger.entries if entry.outcome == "accepted")
+    if weight != ledger.total_weight:
+        raise InvalidUpdate(f"the accepted weights are {weight} together, the ledger says {ledger.total_weight}")
+    checked.append(f"ledger: {len(clients)} tasks, each client once, total weight {weight}")
+
+
+def _recompute(trail: Trail, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
+    weights, meta = tensorblob.decode(parent)
+    spec = spec_of(weights, meta)
+    names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+    exponents = dict(zip(names, ledger.exponents, strict=True))
+    optimizer = aggregation.server_optimizer(ledger.strategy["name"])
+    parameters = optimizer.configure(ledger.strategy["parameters"])
+    state = tensorblob.decode(trail.blob(ledger.optimizer))[0] if ledger.optimizer else None
+
+    def updates() -> Iterator[tuple[LedgerEntry, Source]]:
+        for entry in accepted:
+            assert entry.blob is not None
+            yield entry, Source(trail.blob(entry.blob))
+
+    new, _ = aggregation.replay(weights, meta, exponents, updates(), optimizer, parameters, state)
+    return tensorblob.encode(new, meta)
+
+
+class _Folder:
+    """A sandbox's state folder, read without running it."""
+
+    def __init__(self, folder: Path) -> None:
+        from fedmq.records.sqlite import SqliteRecords
+
+        if not (folder / "records.db").is_file():
+            raise ConfigError(f"{folder} is no sandbox's state folder: it has no records.db")
+        self._records = SqliteRecords(folder / "records.db")
+        self._blobs = folder / "blobs"
+
+    def model(self, model: str) -> dict[str, Any]:
+        from fedmq_reducer.selection import best_model
+        from fedmq_schemas import records as tables
+
+        if model in ("last", "best"):
+            made = self._records.find(tables.MODELS, order="created_at")
+            if model == "best":
+                return best_model(made, None, None)
+            model = next((each["model"] for each in reversed(made) if each["session"] is not None), model)
+        document = self._records.get(tables.MODELS, model)
+        if document is None:
+            raise NotFound(f"there is no model {model!r} in this folder")
+        return document
+
+    def blob(self, reference: BlobRef) -> bytes:
+        try:
+            data = (self._blobs / reference.key).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"there is no blob {reference.key}") from None
+        if (len(data), hashlib.sha256(data).hexdigest()) != (reference.size, reference.sha256):
+            raise InvalidUpdate(f"{reference.key} is not what its reference says: its size or hash differs")
+        return data
+
+    def close(self) -> None:
+        self._records.close()
+
+
+@contextlib.contextmanager
+def trail_of(folder: Path | None, url: str | None) -> Iterator[Trail]:
+    """A state folder's trail, or a running reducer's."""
+    if folder is not None:
+        with contextlib.closing(_Folder(folder)) as trail:
+            yield trail
+        return
+    from fedmq_client.alliance import Alliance
+
+    yield Alliance(url)
