@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -159,7 +160,7 @@ def test_an_absent_exchange_fails_the_confirm_and_disturbs_no_other_message(worl
     for exchange, key, number in [("task", "task.c1", "1"), ("nowhere", "x", "2"), ("task", "task.c1", "3")]:
         connection.publish(
             message(world.topology, exchange, key, number),
-            lambda error, number=number: confirms.update({number: error}),  # type: ignore[misc]
+            partial(confirms.__setitem__, number),
         )
     world.until(lambda: len(confirms) == 3)
     assert isinstance(confirms.pop("2"), NotFound)
@@ -269,7 +270,7 @@ def test_an_unused_queue_expires_and_a_used_one_does_not(world: World) -> None:
     for name in ("used", "unused"):
         connection.publish(
             message(world.topology, "task", f"task.{name}", name, mandatory=True),
-            lambda error, name=name: confirms.update({name: error}),  # type: ignore[misc]
+            partial(confirms.__setitem__, name),
         )
     world.until(lambda: len(confirms) == 2)
     assert confirms["used"] is None
