@@ -31,7 +31,7 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
             spec_of(*tensorblob.read_header(read, size))
         except InvalidUpdate as error:
             stream.seek(0)
-            found = found_instead(stream.read(16), size)
+            found = found_instead(stream.read(64), size)
             raise InvalidUpdate(f"not a model: found {found}; safetensors is wanted ({error.reason})") from error
     key = f"models/{name or f'seed-{sha256[:12]}'}"
     reference = BlobRef(key=key, size=size, sha256=sha256)
