@@ -25,7 +25,7 @@ SYSTEM = "system"
 
 TABLES: dict[str, str] = {
     SESSIONS: "key: session. session, state, waiting, waiting_until, reason, policy, seed, random_seed, position, "
-    "created_at, ended_at",
+    "created_at; when it has ended ended_at, round and model (the last committed), announced (its end was told)",
     ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",

@@ -26,6 +26,7 @@ from fedmq.effects import (
     StartTimer,
     Stopping,
 )
+from fedmq.newest import Newest
 from fedmq_client.operations import (
     Abandon,
     Deliver,
@@ -40,10 +41,11 @@ from fedmq_client.operations import (
     task_key,
 )
 from fedmq_schemas import messages, topology
-from fedmq_schemas.messages import Attach, BlobRef, Body, Task
+from fedmq_schemas.messages import Attach, BlobRef, Body, PlanKey, Task
 from fedmq_schemas.policy import weight_of
 
 ATTACH_AGAIN = 10.0
+ATTACH_SOON = 1.0
 ABANDON_AFTER = 5.0
 ASK_URL_AGAIN = 1.0
 
@@ -74,14 +76,21 @@ class ClientCore:
         self._validations: dict[TaskKey, messages.Validation] = {}
         self._queue: dict[TaskKey, Task] = {}
         self._task: Task | None = None
+        self._newest = Newest()
         self._moment = Moment(0.0, 0.0)
         self._asked_at: dict[TaskKey, float] = {}
         self._upload_began: dict[TaskKey, float] = {}
+        self._uploading = 0
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
-        if self.state is State.LEAVING:
-            return ()
         self._moment = moment
+        if self.state not in (State.LEAVING, State.LEFT):
+            return self._handle(event)
+        if self.state is State.LEFT or isinstance(event, Received | Fired | Started | Reconnected | Stopping):
+            return ()
+        return [*self._handle(event), *self._goodbye()]
+
+    def _handle(self, event: CoreEvent) -> Sequence[Effect]:
         match event:
             case Received():
                 return self._received(event)
@@ -161,6 +170,8 @@ class ClientCore:
 
     def _asked(self, task: Task) -> list[Effect]:
         key = task_key(task.plan)
+        if self._is_superseded(task.plan):
+            return []
         effects = self._outdate(key)
         self._asked_at.setdefault(key, self._moment.seconds)
         if key in self._validations:
@@ -170,15 +181,20 @@ class ClientCore:
         if self._task is not None and task_key(self._task.plan) == key:
             self._task = task
             return effects
-        self._queue[key] = task
+        self._queue = {key: task, **self._queue} if key.action == "train" else {**self._queue, key: task}
         return effects + self._next()
 
+    def _is_superseded(self, plan: PlanKey) -> bool:
+        """Of a client's plans in an attempt, the last one is open."""
+        place = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
+        return self._newest.is_superseded(plan.session, place)
+
     def _outdate(self, key: TaskKey) -> list[Effect]:
-        """A task of a round says that the rounds before it are over."""
+        """A task of a round says that the rounds before it are over, and that other sessions can wait."""
         if key.action != "train":
             return []
         old = [k for k in self._kept if k.session != key.session or k.round < key.round]
-        stale = [k for k in self._queue if k.action == "train" and (k.session != key.session or k.round < key.round)]
+        stale = [k for k in self._queue if k.action == "train" and k.session == key.session and k.round < key.round]
         for outdated in stale:
             del self._queue[outdated]
         for outdated in old:
@@ -202,6 +218,7 @@ class ClientCore:
         return []
 
     def _session_over(self, session: str) -> list[Effect]:
+        self._newest.end(session)
         for kept in [key for key in self._kept if key.session == session]:
             del self._kept[kept]
         for told in [key for key in self._validations if key.session == session]:

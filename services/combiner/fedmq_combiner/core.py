@@ -34,6 +34,7 @@ from fedmq.effects import (
     Stopping,
 )
 from fedmq.membership import Membership
+from fedmq.newest import Newest
 from fedmq_combiner import operations
 from fedmq_combiner.plans import OpenPlan, PlanState, count_outcomes, upload_prefix
 from fedmq_combiner.presence import Presence
@@ -59,6 +60,7 @@ class CombinerCore:
         self._hold_at_most = hold_at_most
         self._plans: dict[str, OpenPlan] = {}
         self._early: list[Received] = []
+        self._newest = Newest()
         self._epoch = 0
         self._incarnation = 0
         self._is_served = False
@@ -84,6 +86,8 @@ class CombinerCore:
                 return self._closed(close, closed)
             case Failed(effect=operations.Open() as opening, error=error):
                 return self._not_opened(opening, error.reason)
+            case Failed(effect=Publish(body=messages.CombinerHello())):
+                return [StartTimer("hello", HELLO_AGAIN)]  # no reducer has ever been there
             case Fired(key):
                 return self._fired(key, moment)
             case Started() | Reconnected():
@@ -172,6 +176,9 @@ class CombinerCore:
             return [Ack((event.tag,)), self._discarded(body, f"epoch {body.epoch} is over, {self._epoch} decides now")]
         self._epoch = body.epoch
         known = self._plans.get(key)
+        place = (body.plan.round, body.plan.attempt) if body.plan.action == "train" else ()
+        if known is None and self._newest.is_superseded(body.plan.session, place):
+            return [Ack((event.tag,)), self._discarded(body, "it comes late: its session is over, or further on")]
         if known is None:
             due_at = moment.seconds + body.timeout
             self._plans[key] = OpenPlan(body, self._incarnation, due_at)
@@ -240,6 +247,8 @@ class CombinerCore:
         if void.epoch < self._epoch:
             return [Ack((event.tag,))]
         self._epoch = void.epoch
+        if void.session is not None:
+            self._newest.end(void.session)
         keys = {str(plan) for plan in void.plans}
         effects: list[Effect] = []
         for key, plan in list(self._plans.items()):

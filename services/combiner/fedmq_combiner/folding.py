@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmq.aggregation import Accumulator
 from fedmq.blobs.base import Blobs
-from fedmq.errors import InvalidUpdate, NotFound
+from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.tensorblob import Source, read_header
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
@@ -68,11 +68,13 @@ class Folding:
                 with self._source(BlobRef.model_validate(checkpoint["sum"])) as source:
                     accumulator.merge(source)
         most = sum(tensor.size * tensor.delta_dtype.itemsize for tensor in spec.values()) + MOST_HEADER
+        for older in [known for known in self._sums if known[0] == key and known[1] < effect.incarnation]:
+            del self._sums[older]
         self._sums[key, effect.incarnation] = Sum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
     def fold(self, effect: Fold) -> operations.Folded:
-        summed = self._sums[effect.plan, effect.incarnation]
+        summed = self._sum(effect.plan, effect.incarnation)
         if effect.blob.size > summed.most_bytes:
             raise InvalidUpdate(f"its blob of {effect.blob.size} bytes is larger than an update of this model can be")
         try:
@@ -82,7 +84,7 @@ class Folding:
             raise InvalidUpdate(f"its blob {effect.blob.key!r} is not in the store") from error
 
     def save(self, effect: Save) -> None:
-        summed = self._sums[effect.plan, effect.incarnation]
+        summed = self._sum(effect.plan, effect.incarnation)
         with summed.lock:
             ref = self._write(summed, "checkpoint") if summed.accumulator.count else None
         document = {
@@ -91,6 +93,12 @@ class Folding:
         }
         self._blobs.put(self._key(summed.plan, "checkpoint") + ".json", json.dumps(document).encode())
 
+    def _sum(self, plan: str, incarnation: int) -> Sum:
+        try:
+            return self._sums[plan, incarnation]
+        except KeyError:
+            raise Refused(f"plan {plan} has been dropped meanwhile") from None
+
     def close(self, effect: Close) -> operations.Closed:
         key = str(effect.plan.plan)
         summed = self._sums.get((key, effect.incarnation))
@@ -98,7 +106,9 @@ class Folding:
         if summed is not None and summed.accumulator.count:
             with summed.lock:
                 ref, total_weight = self._write(summed, "partial"), summed.accumulator.total_weight
-        ledger = self._blobs.put(self._key(effect.plan, "ledger") + ".json", effect.ledger.model_dump_json().encode())
+        data = effect.ledger.model_dump_json().encode()
+        name = hashlib.sha256(data).hexdigest()[:12]
+        ledger = self._blobs.put(f"{self._key(effect.plan, 'ledger')}-{name}.json", data)
         self.drop(Drop(key, effect.incarnation))
         return operations.Closed(ref, ledger, total_weight)
 

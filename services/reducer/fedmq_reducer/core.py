@@ -151,7 +151,7 @@ class ReducerCore:
             StartTimer("presence", self._presence),
             StartTimer("lease", LEASE_PERIOD),
         ]
-        effects += self.sessions.restore(snapshot.sessions, snapshot.next_position, moment)
+        effects += self.sessions.restore(snapshot, moment)
         effects += [self._welcome(combiner) for combiner in self.assignment.combiners]
         stash, self._stash = self._stash, []
         for event in stash:

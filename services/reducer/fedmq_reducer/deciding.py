@@ -58,6 +58,7 @@ class Deciding:
         newest = self._records.find(tables.SESSIONS, order="position", descending=True, limit=1)
         return Snapshot(
             sessions=tuple(self._session(document) for document in found),
+            unannounced=tuple(self._records.find(tables.SESSIONS, {"announced": False}, order="position")),
             clients=tuple(self._records.find(tables.CLIENTS)),
             combiners=tuple(self._records.find(tables.COMBINERS)),
             next_position=newest[0]["position"] + 1 if newest else 0,

@@ -65,7 +65,10 @@ class SessionSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
+    """`unannounced`: documents of sessions whose recorded end may not have been told."""
+
     sessions: tuple[SessionSnapshot, ...] = ()
+    unannounced: tuple[Mapping[str, Any], ...] = ()
     clients: tuple[Mapping[str, Any], ...] = ()
     combiners: tuple[Mapping[str, Any], ...] = ()
     next_position: int = 0
@@ -180,6 +183,8 @@ class Sweep(Perform):
 
     session: str
     up_to_round: int
+
+    independent = True
 
     @property
     def heavy(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
 from fedmq.errors import FedMQError
 from fedmq_reducer.documents import session_document
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, OpenedSeed, OpenSeed, SessionSnapshot
+from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, OpenedSeed, OpenSeed, SessionSnapshot, Snapshot
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.rounds import Rounds
 from fedmq_reducer.session import Session, State, model_id, random_seed_of
@@ -113,18 +113,26 @@ class Sessions:
         state, reason = session.verdict
         session.move(state)
         del self._sessions[session.name]
-        fields: dict[str, Any] = {"state": state.value, "reason": reason, "ended_at": moment.wall}
-        fields |= {"waiting": "", "waiting_until": None}
-        data = {"reason": reason, "model": model_id(session.model) if session.model else None}
-        void = messages.VoidPlan(epoch=self._desk.epoch, session=session.name)
+        model = model_id(session.model) if session.model else None
+        end = {"state": state.value, "reason": reason, "round": session.round - 1, "model": model, "announced": False}
+        fields = end | {"ended_at": moment.wall, "waiting": "", "waiting_until": None}
         return [
             *effects,
             *self._validations.summarise_all(session),
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
-            Emit(f"session.{state.value}", session.name, session.round - 1, data=data, id=f"ended-{session.name}"),
-            *(Publish("task", topology.plan_key(combiner), void) for combiner in self._desk.assignment.combiners),
+            *self._announce(session.name, end),
             *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "window")),
             *self._begin_next(),
+        ]
+
+    def _announce(self, name: str, end: Mapping[str, Any]) -> list[Effect]:
+        """Tells a recorded end, to combiners so that they forget the session. May be told again."""
+        data = {"reason": end["reason"], "model": end["model"]}
+        void = messages.VoidPlan(epoch=self._desk.epoch, session=name)
+        return [
+            Emit(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
+            *(Publish("task", topology.plan_key(combiner), void) for combiner in self._desk.assignment.combiners),
+            Change(records.SESSIONS, name, {"announced": True}, self._desk.epoch),
         ]
 
     # -- what happens in between ------------------------------------------------------------------------------------
@@ -214,12 +222,13 @@ class Sessions:
 
     # -- recovery ---------------------------------------------------------------------------------------------------
 
-    def restore(self, snapshot: Iterable[SessionSnapshot], next_position: int, moment: Moment) -> list[Effect]:
+    def restore(self, snapshot: Snapshot, moment: Moment) -> list[Effect]:
         """Goes on where the records say that the last reducer was."""
         self._sessions.clear()
         self._starting.clear()
-        self._next_position = next_position
-        found = list(snapshot)
+        self._next_position = snapshot.next_position
+        effects = [effect for end in snapshot.unannounced for effect in self._announce(end["session"], end)]
+        found = snapshot.sessions
         for each in found:
             document = each.session
             policy = Policy.model_validate(document["policy"])
@@ -229,8 +238,8 @@ class Sessions:
             self._sessions[session.name] = session
         if found and found[0].session["state"] != "queued":
             session = self._sessions[found[0].session["session"]]
-            return self._judged(session, self._resume(session, found[0], moment), moment) + self._begin_next()
-        return self._begin_next()
+            effects += self._judged(session, self._resume(session, found[0], moment), moment)
+        return effects + self._begin_next()
 
     def _resume(self, session: Session, found: SessionSnapshot, moment: Moment) -> list[Effect]:
         session.validated = {model: dict(clients) for model, clients in found.validations.items()}
