@@ -158,7 +158,7 @@ class Perform(Effect):
 
     `reports`: whether the core is told `Done`. `heavy`: whether it may take long and runs off the actor's thread.
     `independent`: later effects of its group neither wait for it nor fall with it. `lane`: effects of one lane are
-    performed one at a time, in the order in which their groups asked for them, tries again included.
+    performed one at a time, in the order in which the core returned them, across groups, tries again included.
     """
 
     reports: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedmq import codec, effects
@@ -33,16 +33,39 @@ Observe = Callable[[CoreEvent, Sequence[Effect]], None]
 
 
 class Group:
-    """The rest of one `handle` call's effects, and how many of its publishes are not confirmed yet."""
+    """The rest of one `handle` call's effects, the next one last, and how many of its publishes are not confirmed yet."""
 
     __slots__ = ("cause", "dropped", "effects", "unconfirmed", "waiting")
 
-    def __init__(self, group: Iterable[Effect], cause: str | None) -> None:
-        self.effects = list(reversed(list(group)))
+    def __init__(self, cause: str | None) -> None:
+        self.effects: list[Effect | Slot] = []
         self.cause = cause
         self.unconfirmed = 0
         self.waiting = False
         self.dropped = False
+
+
+class Slot:
+    """An effect's place in its lane, taken when the core asked for it; `is_asked` once its group has come to it."""
+
+    __slots__ = ("effect", "group", "is_asked", "lane")
+
+    def __init__(self, effect: effects.Perform, group: Group, lane: Lane) -> None:
+        self.effect = effect
+        self.group = group
+        self.lane = lane
+        self.is_asked = False
+
+
+class Lane:
+    """Effects that are performed one at a time, in the order in which the core decided on them."""
+
+    __slots__ = ("is_busy", "is_running", "slots")
+
+    def __init__(self) -> None:
+        self.slots: deque[Slot] = deque()
+        self.is_busy = False
+        self.is_running = False
 
 
 class Actor:
@@ -83,10 +106,14 @@ class Actor:
         self._prefetch = prefetch
         self._declare_inbox = declare_inbox
         self._offload = offload
+        self._shared_account = shared_account
+        self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
-        self._lanes: dict[str, deque[tuple[effects.Perform, Group]]] = {}
+        self._lanes: dict[str, Lane] = {}
         self._timers: dict[str, Timer] = {}
         self._closed = False
+        self._left = False
+        self._drained: Callable[[], None] | None = None
         self._in_flight = 0
         self._unsettled: set[int] = set()
         self._event_exchange = topology.exchange("event")
@@ -120,7 +147,22 @@ class Actor:
         if self._observe is not None:
             self._observe(event, answer)
         if answer:
-            self._advance(Group(answer, cause))
+            self._advance(self._group(answer, cause))
+
+    def _group(self, answer: Sequence[Effect], cause: str | None) -> Group:
+        group = Group(cause)
+        for effect in answer:
+            name = effect.lane if isinstance(effect, effects.Perform) else None
+            if name is None:
+                group.effects.append(effect)
+                continue
+            assert isinstance(effect, effects.Perform)
+            lane = self._lanes.setdefault(name, Lane())
+            slot = Slot(effect, Group(cause) if effect.independent else group, lane)
+            lane.slots.append(slot)
+            group.effects.append(slot)
+        group.effects.reverse()
+        return group
 
     def post(self, event: CoreEvent) -> None:
         """`tell` from any thread."""
@@ -204,9 +246,13 @@ class Actor:
             if group.unconfirmed and not isinstance(effect, effects.Publish | effects.Emit):
                 return
             group.effects.pop()
-            if isinstance(effect, effects.Perform):
-                own = Group((), group.cause) if effect.independent else group
-                if not self._start(effect, own) and own is group:
+            if isinstance(effect, Slot):
+                self._start(effect)
+                if effect.group is group:
+                    return
+            elif isinstance(effect, effects.Perform):
+                own = Group(group.cause) if effect.independent else group
+                if not self._perform(effect, own, FIRST_RETRY) and own is group:
                     return
             else:
                 try:
@@ -311,18 +357,31 @@ class Actor:
         timer = self._scheduler.later(seconds, fire)
         self._timers[key] = timer
 
-    def _start(self, effect: effects.Perform, group: Group) -> bool:
-        """Performs the effect when its lane is free; True if it is complete and the group may go on at once."""
-        lane = effect.lane
-        if lane is not None:
-            queue = self._lanes.setdefault(lane, deque())
-            queue.append((effect, group))
-            if len(queue) > 1:
-                group.waiting = True
-                return False
-        return self._perform(effect, group, FIRST_RETRY)
+    def _start(self, slot: Slot) -> None:
+        """Performs the effect when its lane gets to it; its group goes on from there."""
+        slot.is_asked = slot.group.waiting = True
+        self._run_lane(slot.lane)
 
-    def _perform(self, effect: effects.Perform, group: Group, wait: float) -> bool:
+    def _run_lane(self, lane: Lane) -> None:
+        """Performs what is asked for at the head of the lane, one after the other, until one takes time."""
+        if lane.is_running:
+            return
+        lane.is_running = True
+        while lane.slots and not lane.is_busy and not self._closed:
+            slot = lane.slots[0]
+            if slot.group.dropped:
+                lane.slots.popleft()
+            elif not slot.is_asked:
+                break
+            else:
+                lane.is_busy = True
+                if self._perform(slot.effect, slot.group, FIRST_RETRY, lane):
+                    slot.group.waiting = False
+                    self._advance(slot.group)
+        lane.is_running = False
+
+    def _perform(self, effect: effects.Perform, group: Group, wait: float, lane: Lane | None = None) -> bool:
+        """True if the effect is complete and its group may go on at once."""
         performer = self._performers[type(effect)]
         if effect.heavy or self._offload:
             group.waiting = True
@@ -330,9 +389,11 @@ class Actor:
 
             def done(result: Any, error: Exception | None) -> None:
                 self._in_flight -= 1
-                if not self._closed and self._performed(effect, group, result, error, wait):
-                    group.waiting = False
-                    self._advance(group)
+                if not self._closed and self._performed(effect, group, result, error, wait, lane):
+                    self._go_on(group, lane)
+                elif lane is not None:
+                    self._run_lane(lane)
+                self._settle()
 
             self._scheduler.submit(lambda: performer(effect), done)
             return False
@@ -340,42 +401,50 @@ class Actor:
             result, error = performer(effect), None
         except Exception as caught:
             result, error = None, caught
-        return self._performed(effect, group, result, error, wait)
+        return self._performed(effect, group, result, error, wait, lane)
+
+    def _go_on(self, group: Group, lane: Lane | None) -> None:
+        group.waiting = False
+        self._advance(group)
+        if lane is not None:
+            self._run_lane(lane)
 
     def _performed(
-        self, effect: effects.Perform, group: Group, result: Any, error: Exception | None, wait: float
+        self,
+        effect: effects.Perform,
+        group: Group,
+        result: Any,
+        error: Exception | None,
+        wait: float,
+        lane: Lane | None,
     ) -> bool:
-        """True if the effect is complete and its group may go on."""
         if isinstance(error, Transient):
-            self._retry_later(effect, group, error, wait)
+            self._retry_later(effect, group, error, wait, lane)
             return False
+        if lane is not None:
+            lane.slots.popleft()
+            lane.is_busy = False
         if error is not None:
             self._fail(effect, self._own(effect, error), group)
         elif effect.reports:
             self.tell(effects.Done(effect, result), group.cause)
-        if effect.lane is not None:
-            self._leave_lane(effect.lane)
         return error is None
 
-    def _leave_lane(self, lane: str) -> None:
-        queue = self._lanes[lane]
-        queue.popleft()
-        if queue:
-            effect, group = queue[0]
-            if self._perform(effect, group, FIRST_RETRY):
-                group.waiting = False
-                self._advance(group)
-
-    def _retry_later(self, effect: effects.Perform, group: Group, error: Transient, wait: float) -> None:
+    def _retry_later(
+        self, effect: effects.Perform, group: Group, error: Transient, wait: float, lane: Lane | None
+    ) -> None:
         log.warning(
             "will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason}
         )
         group.waiting = True
 
         def again() -> None:
-            if not self._closed and self._perform(effect, group, min(wait * 2, LAST_RETRY)):
-                group.waiting = False
-                self._advance(group)
+            if self._closed:
+                return
+            if self._perform(effect, group, min(wait * 2, LAST_RETRY), lane):
+                self._go_on(group, lane)
+            elif lane is not None:
+                self._run_lane(lane)
 
         self._scheduler.later(wait, again)
 
@@ -383,6 +452,9 @@ class Actor:
         if not group.dropped:
             group.dropped = True
             self.tell(effects.Failed(effect, error), group.cause)
+            for left in group.effects:
+                if isinstance(left, Slot):
+                    self._run_lane(left.lane)
 
     def _own(self, effect: Effect, error: Exception) -> FedMQError:
         if isinstance(error, FedMQError):
