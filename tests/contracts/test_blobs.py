@@ -453,7 +453,8 @@ def test_a_wrong_account_is_a_fault_of_the_settings(s3_server: S3Server) -> None
 @pytest.mark.system
 def test_buckets_have_the_prefix_and_are_apart(s3_server: S3Server) -> None:
     plain, prefixed = open_s3(s3_server), open_s3(s3_server, prefix="north-")
-    prefixed.put("models/a", CONTENT)
+    transfer.put("models/a", prefixed.presign_put("models/a", 60), CONTENT)  # before anything made the bucket
+    assert prefixed.get("models/a") == CONTENT
     with pytest.raises(NotFound):
         plain.get("models/a")
     assert "/north-models/a?" in prefixed.presign_get("models/a", 60)

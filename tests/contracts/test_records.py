@@ -319,6 +319,14 @@ def test_of_many_who_want_the_lease_one_has_it(records: Records) -> None:
     assert [lease.epoch for lease in leases if lease is not None] == [1]
 
 
+def test_of_many_who_want_an_expired_lease_one_has_it(records: Records, clock: Clock) -> None:
+    assert records.acquire("first", 10) == Lease("first", 1)
+    clock.now += 10
+    with ThreadPoolExecutor(8) as pool:
+        leases = list(pool.map(lambda n: patiently(lambda: records.acquire(f"holder{n}", 10)), range(16)))
+    assert [lease.epoch for lease in leases if lease is not None] == [2]
+
+
 def test_a_fenced_writer_changes_nothing(records: Records, clock: Clock) -> None:
     records.put("rounds", "s/1", {"by": "old"})
     old = records.acquire("old", 10)
@@ -373,6 +381,16 @@ def test_updates_over_two_connections_lose_nothing(tmp_path: Path) -> None:
     assert both[1].get("clients", "c") == {f"field{n}": n for n in range(200)}
     for records in both:
         records.close()
+
+
+def test_what_a_write_reads_before_it_writes_stays_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmq.records.sqlite._BUSY_SECONDS", 0.01)
+    one, other = (SqliteRecords(tmp_path / "records.db") for _ in range(2))
+    other.put("models", "m", {})
+    with one._writing("models"), pytest.raises(Transient, match="locked"):
+        other.put("models", "m", {})
+    one.close()
+    other.close()
 
 
 def test_what_a_killed_process_had_put_is_there(tmp_path: Path) -> None:

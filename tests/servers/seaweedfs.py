@@ -93,6 +93,7 @@ class S3Server:
             "filer.port.grpc": filer_grpc,
             "s3.port": s3,
             "s3.port.grpc": s3_grpc,
+            "s3.autoCreateBucket": "false",  # as MinIO and AWS do
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": self.folder / "s3.json",
