@@ -23,8 +23,8 @@ from fedmq.brokers.base import (
     dead_headers,
 )
 from fedmq.brokers.memory_queue import Consumer, Entry, MemoryQueue
-from fedmq.brokers.topics import TopicTable
-from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq.brokers.memory_switchboard import Switchboard
+from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
 
@@ -52,9 +52,7 @@ class MemoryBroker:
         self.faults = faults
         self.connections: dict[MemoryConnection, None] = {}
         self.down_until = 0.0
-        self._exchanges: dict[str, TopicTable[MemoryQueue]] = {}
-        self._queues: dict[str, MemoryQueue] = {}
-        self._waiting: dict[str, list[Consumer]] = {}
+        self.switchboard = Switchboard(scheduler)
 
     def connect(self, name: str) -> MemoryConnection:
         connection = MemoryConnection(self, name)
@@ -62,102 +60,20 @@ class MemoryBroker:
         return connection
 
     def break_connection(self, connection: MemoryConnection, downtime: float = 0.0) -> None:
-        """Cuts a link; it is whole again after `downtime` seconds, or when the broker's outage is
-        over. Its deliveries are void, unconfirmed messages are sent again, then `on_reconnect` is
-        called. A broken one: nothing happens.
-        """
+        """Cuts a link; it is whole again after `downtime` seconds, or when the broker's outage is over. Its deliveries
+        are void, unconfirmed messages are sent again, then `on_reconnect` is called. A broken one: nothing happens."""
         connection.lose(downtime)
 
     def outage(self, seconds: float) -> None:
-        """Takes the broker away from everybody for a time. Queues and messages survive, exclusive
-        queues don't.
-        """
+        """Takes the broker away from everybody for a time. Queues and messages survive, exclusive queues don't."""
         self.down_until = max(self.down_until, self.scheduler.now() + seconds)
         for connection in list(self.connections):
             connection.lose(seconds)
 
     def ready(self, queue_name: str) -> int:
-        """How many messages wait in a queue, those handed to a consumer not counted; 0 if there is
-        no such queue.
-        """
-        queue = self.queue(queue_name)
+        """How many messages wait in a queue, those handed to a consumer not counted; 0 if there is no such queue."""
+        queue = self.switchboard.find(queue_name)
         return 0 if queue is None else len(queue.ready)
-
-    def queue(self, name: str) -> MemoryQueue | None:
-        queue = self._queues.get(name)
-        if queue is not None and queue.expired():
-            self.delete(name)
-            return None
-        return queue
-
-    def declare(self, spec: Queue, connection: MemoryConnection) -> None:
-        owner = connection if spec.exclusive else None
-        existing = self.queue(spec.name)
-        if existing is not None:
-            if existing.queue != spec or existing.owner is not owner:
-                raise ConfigError(
-                    f"queue {spec.name} exists with other arguments: delete it once it is empty, "
-                    "or run the version that made it"
-                )
-            existing.touch()
-            return
-        queue = self._queues[spec.name] = MemoryQueue(spec, owner, self.scheduler)
-        for binding in spec.bindings:
-            self._exchange(binding.exchange).bind(binding.routing_key, queue)
-        if spec.dead_letter is not None:
-            self._exchange(spec.dead_letter)
-        for consumer in self._waiting.pop(spec.name, ()):
-            queue.join(consumer)
-
-    def _exchange(self, name: str) -> TopicTable[MemoryQueue]:
-        return self._exchanges.setdefault(name, TopicTable())
-
-    def delete(self, name: str) -> None:
-        queue = self._queues.pop(name, None)
-        if queue is None:
-            return
-        for binding in queue.queue.bindings:
-            self._exchanges[binding.exchange].unbind(binding.routing_key, queue)
-        queue.ready.clear()
-        if queue.consumers:
-            self._waiting.setdefault(name, []).extend(queue.consumers)
-            queue.consumers.clear()
-
-    def join(self, name: str, consumer: Consumer) -> None:
-        queue = self.queue(name)
-        if queue is None:
-            self._waiting.setdefault(name, []).append(consumer)
-        else:
-            queue.join(consumer)
-
-    def leave(self, name: str, consumer: Consumer) -> None:
-        queue = self._queues.get(name)
-        if queue is not None:
-            queue.leave(consumer)
-        waiting = self._waiting.get(name)
-        if waiting is not None and consumer in waiting:
-            waiting.remove(consumer)
-
-    def route(self, message: Outgoing, user: str, headers: Mapping[str, object]) -> FedMQError | None:
-        """Puts a message into the queues that its key matches. Returns the error of the confirm, or
-        None.
-        """
-        exchange = self._exchanges.get(message.exchange)
-        if exchange is None:
-            return NotFound(f"there is no exchange {message.exchange}: start the reducer first")
-        expires_at = None
-        if message.expiration is not None:
-            expires_at = self.scheduler.now() + message.expiration
-        routed = False
-        for queue in exchange.match(message.routing_key):
-            if queue.expired():
-                self.delete(queue.queue.name)
-                continue
-            routed = True
-            queue.put(Entry(message, user, headers, expires_at))
-        if message.mandatory and not routed:
-            return NotFound(f"no queue receives {message.routing_key} of {message.exchange}")
-        return None
 
 
 class MemoryConnection:
@@ -171,6 +87,7 @@ class MemoryConnection:
         self.on_reconnect: OnReconnect | None = None
         self.on_error: OnError | None = None
         self._broker = broker
+        self._switchboard = broker.switchboard
         self._post = broker.scheduler.post
         self._closed = False
         self._tag = 0
@@ -199,7 +116,7 @@ class MemoryConnection:
 
     def _declare(self, queue: Queue) -> None:
         try:
-            self._broker.declare(queue, self)
+            self._switchboard.declare(queue, self if queue.exclusive else None)
         except ConfigError as error:
             del self._declared[queue.name]
             self._post(partial(self._fail, error))
@@ -214,7 +131,7 @@ class MemoryConnection:
             return
         self._declared.pop(queue_name, None)
         if self._up:
-            self._broker.delete(queue_name)
+            self._switchboard.delete(queue_name)
         else:
             self._deleted.append(queue_name)
 
@@ -230,7 +147,7 @@ class MemoryConnection:
             self._send_with_faults(self._broker.faults, message, on_confirm)
 
     def _arrive(self, message: Outgoing, on_confirm: OnConfirm | None) -> None:
-        error = self._broker.route(message, self.name, _NO_HEADERS)
+        error = self._switchboard.route(message, self.name, _NO_HEADERS)
         if on_confirm is not None:
             self._arrived.append((message, on_confirm, error))
             if not self._confirming:
@@ -264,7 +181,7 @@ class MemoryConnection:
             scheduler.later(delay, partial(self._arrive_again, message))
 
     def _arrive_again(self, message: Outgoing) -> None:
-        self._broker.route(message, self.name, _NO_HEADERS)
+        self._switchboard.route(message, self.name, _NO_HEADERS)
 
     def _pipe_out(self, epoch: int) -> None:
         if epoch == self._epoch and self._up:
@@ -278,7 +195,7 @@ class MemoryConnection:
         consumer = Consumer(prefetch, partial(self._hand, on_delivery))
         self._consumers[queue_name] = consumer
         if self._up:
-            self._broker.join(queue_name, consumer)
+            self._switchboard.join(queue_name, consumer)
 
     def _hand(self, on_delivery: OnDelivery, consumer: Consumer, queue: MemoryQueue, entry: Entry) -> None:
         self._tag += 1
@@ -303,7 +220,7 @@ class MemoryConnection:
     def cancel(self, queue_name: str) -> None:
         consumer = self._consumers.pop(queue_name, None)
         if consumer is not None:
-            self._broker.leave(queue_name, consumer)
+            self._switchboard.leave(queue_name, consumer)
 
     def ack(self, tags: list[int]) -> None:
         for tag in tags:
@@ -332,7 +249,7 @@ class MemoryConnection:
             message.content_type,
         )
         headers = dead_headers(reason, message.exchange, message.routing_key, entry.user)
-        self._broker.route(dead, self.name, headers)
+        self._switchboard.route(dead, self.name, headers)
 
     def requeue(self, tag: int) -> None:
         held = self._settle(tag)
@@ -362,11 +279,9 @@ class MemoryConnection:
         del self._broker.connections[self]
 
     def _release(self) -> None:
-        """What a broker does when a link ends: consumers go, unsettled deliveries return, exclusive
-        queues vanish.
-        """
+        """What a broker does when a link ends: consumers go, unsettled deliveries return, exclusive queues vanish."""
         for name, consumer in self._consumers.items():
-            self._broker.leave(name, consumer)
+            self._switchboard.leave(name, consumer)
             consumer.unsettled = 0
         returning: dict[MemoryQueue, list[Entry]] = {}
         for _, queue, entry in self._unsettled.values():
@@ -376,7 +291,7 @@ class MemoryConnection:
             queue.put_back(entries)
         for spec in self._declared.values():
             if spec.exclusive:
-                self._broker.delete(spec.name)
+                self._switchboard.delete(spec.name)
 
     def lose(self, downtime: float) -> None:
         """Breaks the link: see `MemoryBroker.break_connection`."""
@@ -404,12 +319,12 @@ class MemoryConnection:
         self._up = True
         self._pipe_clear_at = 0.0
         for name in self._deleted:
-            self._broker.delete(name)
+            self._switchboard.delete(name)
         self._deleted.clear()
         for queue in list(self._declared.values()):
             self._declare(queue)
         for name, consumer in self._consumers.items():
-            self._broker.join(name, consumer)
+            self._switchboard.join(name, consumer)
         while self._pipe:
             self._arrive(*self._pipe.popleft())
         if not first and self.on_reconnect is not None:

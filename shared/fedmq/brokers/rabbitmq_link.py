@@ -79,7 +79,7 @@ class Link:
         self._delay = FIRST_DELAY
         self._up = False
         self._was_up = False
-        self._trouble: str | None = None
+        self._in_trouble = False
         self._reported: set[str] = set()
         self._acking: set[Consumer] = set()
         self._closing = False
@@ -197,11 +197,7 @@ class Link:
     def kill(self) -> None:
         self._closing = True
         self._publisher.forget()
-        self._leaving = True
-        if self._connection is None:
-            self._loop.stop()
-        else:
-            self._connection.crash()
+        self._leave(in_order=False)
 
     # What consumers and the publisher ask for.
 
@@ -237,9 +233,9 @@ class Link:
     def _on_ready(self) -> None:
         self._up = True
         self._delay = FIRST_DELAY
-        if self._trouble is not None:
+        if self._in_trouble:
+            self._in_trouble = False
             log.info("connected to RabbitMQ again")
-            self._trouble = None
         if self._was_up:
             # Before the consumers, so that no new delivery reaches the actor ahead of it.
             self._out.put(self._on_reconnect)
@@ -264,10 +260,9 @@ class Link:
 
     def _report(self, reason: BaseException) -> None:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
-        text = f"{type(reason).__name__}: {reason}"
-        if text != self._trouble:
-            self._trouble = text
-            log.warning("no connection to %s, trying again: %s", where, text)
+        if not self._in_trouble:
+            self._in_trouble = True
+            log.warning("no connection to %s, trying again: %s: %s", where, type(reason).__name__, reason)
         refusal = self._refusal(str(reason))
         if refusal is not None:
             self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))
@@ -285,15 +280,16 @@ class Link:
         if self._closing:
             self._leave()
 
-    def _leave(self) -> None:
+    def _leave(self, in_order: bool = True) -> None:
         if self._leaving:
             return
         self._leaving = True
-        self._flush_acks()
         if self._connection is None:
             self._loop.stop()
-        elif self._connection.is_open:
-            self.later(LEAVE_SECONDS, self._loop.stop)
+            return
+        self.later(LEAVE_SECONDS, self._loop.stop)
+        if in_order and self._connection.is_open:
+            self._flush_acks()
             self._connection.leave()
         else:
             self._connection.crash()
