@@ -478,6 +478,25 @@ def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
 
 
 @pytest.mark.system
+def test_a_lease_that_is_taken_between_reading_and_writing_it_is_noticed(
+    mongo_server: MongoServer, clock: Clock
+) -> None:
+    faster = open_mongo(mongo_server, clock)
+    faster.acquire("first", 10)
+    clock.now += 10
+
+    def meddling() -> float:  # the time is read in between
+        faster.acquire("faster", 10)
+        return clock.now
+
+    slower = MongoRecords(mongo_server.host, mongo_server.port, "test", clock=meddling)
+    assert slower.acquire("slower", 10) is None
+    assert faster.acquire("faster", 10) == Lease("faster", 2)
+    slower.close()
+    faster.close()
+
+
+@pytest.mark.system
 def test_a_server_that_takes_no_write_concern_is_warned_of_once(
     mongo_server: MongoServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
