@@ -447,16 +447,20 @@ def test_only_the_first_live_consumer_receives_from_a_single_active_consumer_que
     first, second, sender = world.connect("reducer.r1"), world.connect("reducer.r2"), world.connect("client.c1")
     queue = world.topology.reducer()
     first.declare(queue)
-    active = open_inbox(world, first, queue)
+    active = open_inbox(world, first, queue, prefetch=2, acking=False)
     send(world, first, "control.a", "1", exchange="control")
     world.until(lambda: active.ids == ["1"])
     standby = open_inbox(world, second, queue)
     world.rest()
     send(world, sender, "control.a", "2", "3", exchange="control")
+    world.until(lambda: active.ids == ["1", "2"])
+    world.rest()
+    assert standby.ids == [], "also when the active one has no room"
+    first.ack(active.tags)
     world.until(lambda: active.ids == ["1", "2", "3"])
     first.kill()
     send(world, sender, "control.a", "4", exchange="control")
-    world.until(lambda: standby.ids == ["4"])
+    world.until(lambda: standby.ids == ["3", "4"])
 
 
 def test_a_cancelled_active_consumer_hands_over(world: World) -> None:

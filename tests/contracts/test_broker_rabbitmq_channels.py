@@ -72,6 +72,7 @@ class Wire:
     def __init__(self) -> None:
         self.channels: list[Listener] = []
         self.timers: list[Callable[[], None]] = []
+        self.delays: list[float] = []
         self.held: dict[int, Held] = {}
         self.next_tag = count(1)
         self.failures: list[FedMQError] = []
@@ -83,6 +84,7 @@ class Wire:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         self.timers.append(callback)
+        self.delays.append(seconds)
 
     def pass_time(self) -> None:
         due, self.timers = self.timers, []
@@ -250,6 +252,7 @@ def test_an_exclusive_queue_that_rabbitmq_still_holds_for_the_last_connection_is
     queue = TOPOLOGY.observer("o1")
     publisher.put(queue)
     channel.refuse(405, f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue.name}' in vhost '/'")
+    assert wire.delays[-1] > 0.0
     wire.pass_time()
     assert wire.channels[-1].told("queue_declare") == [queue.name]
     assert wire.failures == []

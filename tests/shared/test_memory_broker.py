@@ -198,3 +198,27 @@ def test_a_long_queue_is_handed_out_in_turns_with_other_work() -> None:
     bench.scheduler.settle()
     position = [what for _, what in bench.course].index("other work")
     assert 0 < position < 250
+
+
+def test_what_held_up_a_broken_link_does_not_hold_up_the_next() -> None:
+    bench = Bench(Plan(slow=[10.0]))
+    bench.reducer.on_reconnect = lambda: bench.publish("hello")
+    bench.publish("slow")
+    bench.broker.break_connection(bench.reducer, downtime=1.0)
+    bench.scheduler.run()
+    assert {when for when, _ in bench.course} == {1.0}
+
+
+def test_a_connection_may_break_from_within_a_confirm() -> None:
+    bench = Bench()
+    confirmed: list[str] = []
+
+    def break_once(error: FedMQError | None) -> None:
+        confirmed.append("first")
+        bench.broker.break_connection(bench.reducer, downtime=1.0)
+
+    bench.reducer.publish(Outgoing("a.task", "task.c1", b"", "first"), break_once)
+    bench.publish("second")
+    bench.scheduler.run()
+    assert confirmed == ["first"]
+    assert sorted(what for _, what in bench.course) == ["first", "second", "second", "second confirmed"]
