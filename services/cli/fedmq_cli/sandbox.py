@@ -100,6 +100,7 @@ class Sandbox:
     session: str = field(init=False, default="")
     _actors: list[Actor] = field(init=False, default_factory=list)
     _pool: Pool = field(init=False)
+    _recorder: Recorder = field(init=False)
     _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _interrupted: threading.Event = field(init=False, default_factory=threading.Event)
 
@@ -169,8 +170,7 @@ class Sandbox:
         if seed is not None:
             self._start_when_attached(self.policy.model_copy(update={"seed": seed}))
         self.scheduler.run()
-        for actor in reversed(self._actors):
-            actor.stop()
+        self._stop_services()
         ended = self.records.get(tables.SESSIONS, self.session)
         if ended is None or ended["state"] not in tables.ENDED:
             raise Interrupted
@@ -184,8 +184,7 @@ class Sandbox:
         self._start_services()
         self.scheduler.post(ready)
         self.scheduler.run()
-        for actor in reversed(self._actors):
-            actor.stop()
+        self._stop_services()
 
     def interrupt(self) -> None:
         """Makes `train` or `serve` end soon; safe from signal handlers and other threads."""
@@ -230,9 +229,11 @@ class Sandbox:
         scratch = (root or Path(".")) / "scratch"
         common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
         self._observe()
-        recorder = Recorder(self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False)
-        recorder.start()
-        self._stack.callback(recorder.stop)
+        self._recorder = Recorder(
+            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
+        )
+        self._recorder.start()
+        self._stack.callback(self._recorder.stop)
         reducer = reducer_actor(
             "sandbox", self.broker.connect("reducer"), blobs=self.blobs, records=self.records, scratch=scratch,
             presence=presence, partitions=options.clients, **common,
@@ -248,6 +249,15 @@ class Sandbox:
             self._start_client(f"client{number + 1}", ("train", "validate"), number, common)
         if options.evaluator:
             self._start_client(EVALUATOR, ("validate",), 0, common)
+
+    def _stop_services(self) -> None:
+        """The actors, and then the recorder, as soon as it was handed all that they told."""
+        for actor in reversed(self._actors):
+            actor.stop()
+        while self.broker.ready(self.topology.records().name):
+            self.scheduler.post(self.scheduler.stop)
+            self.scheduler.run()
+        self._recorder.stop()
 
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir

@@ -48,8 +48,8 @@ class Aggregating:
     # -- seeds ------------------------------------------------------------------------------------------------------
 
     def open_seed(self, effect: OpenSeed) -> operations.OpenedSeed:
-        """Raises ConfigError for an unknown strategy or parameter, NotFound where there is no such model, InvalidUpdate where
-        the blob is not a model."""
+        """Raises ConfigError for an unknown strategy or parameter, NotFound where there is no such model, InvalidUpdate
+        where the blob is not a model."""
         check_strategy(effect.strategy.name, effect.strategy.parameters)
         document = self._find_model(effect.seed)
         model = BlobRef.model_validate(document["ref"])
