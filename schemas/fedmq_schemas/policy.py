@@ -19,9 +19,9 @@ Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
 
 
 class Section(BaseModel):
-    """A part of the policy: frozen, and it knows its keys."""
+    """A part of the policy: frozen, and it knows its keys. Strict: `true` is no number and `"3"` is not 3."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod

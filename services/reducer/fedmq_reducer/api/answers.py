@@ -24,7 +24,8 @@ ModelId = Annotated[
     Path(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$", description="a model's id", examples=["seed-1"]),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="most items in the answer")]
-After = Annotated[str | None, Query(description="the `next` of the page before", max_length=500)]
+After = Annotated[str | None, Query(description="the `next` of the page before", pattern=r"^-?[0-9.e+-]{1,30}$")]
+AfterName = Annotated[str | None, Query(description="the `next` of the page before", max_length=100)]
 
 
 class Json(JSONResponse):
@@ -81,12 +82,9 @@ def _key(table: str, document: Document) -> str:
 
 def _cursor(after: str | None) -> Any:
     try:
-        value = None if after is None else json.loads(after)
+        return None if after is None else json.loads(after)
     except ValueError:
-        value = after
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ConfigError(f"after: {after!r} is not the `next` of a page")
-    return value
+        raise ConfigError(f"after: {after!r} is not the `next` of a page") from None
 
 
 def add_error_answers(app: FastAPI) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 import fedmq
 from fedmq_reducer.api.access import changes_allowed, named_locally
@@ -65,6 +66,7 @@ def _index() -> Json:
 _ERRORS: dict[int | str, dict[str, object]] = {
     code: {"description": words, "content": {"application/json": {"schema": {"type": "object"}}}}
     for code, words in {
+        400: "the body can't be read",
         401: "the admin token is missing or wrong",
         403: "a page of another site asks",
         404: "it is not there",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
-from fedmq_reducer.api.answers import After, Json, Limit, page
+from fedmq_reducer.api.answers import AfterName, Json, Limit, page
 from fedmq_reducer.api.context import Context
 from fedmq_schemas import records as tables
 
@@ -25,7 +25,7 @@ def members(context: Context) -> APIRouter:
         state: Presence = None,
         combiner: Annotated[str | None, Query(pattern=NAME)] = None,
         limit: Limit = 100,
-        after: After = None,
+        after: AfterName = None,
     ) -> Response:
         """By name."""
         where = {"state": state, "combiner": combiner}
@@ -37,7 +37,7 @@ def members(context: Context) -> APIRouter:
         return Json(context.found(tables.CLIENTS, client, "client"))
 
     @router.get("/combiners")
-    def list_combiners(state: Presence = None, limit: Limit = 100, after: After = None) -> Response:
+    def list_combiners(state: Presence = None, limit: Limit = 100, after: AfterName = None) -> Response:
         """By name."""
         return Json(page(records, tables.COMBINERS, {"state": state}, limit=limit, after=after))
 
