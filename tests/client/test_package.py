@@ -6,6 +6,7 @@ import pytest
 
 from fedmq.errors import ConfigError
 from fedmq_client import Client
+from fedmq_client.commands import CommandTrainer
 from fedmq_client.package import PackageError, build, load
 
 GOOD = "class Good:\n    def __init__(self, client): self.client = client\n    def train(self, weights, task): ...\n"
@@ -68,7 +69,13 @@ entry_points:
     }
     assert (package.trainer, package.format, package.python_env) == (None, "npz", tmp_path / "env.yaml")
     with pytest.raises(PackageError, match="names no trainer, only commands"):
-        build(package, Client("c"))
+        build(package, Client("c", form="trainer"))
+
+
+def test_a_package_with_both_forms_uses_its_trainer_unless_it_is_told(tmp_path: Path) -> None:
+    package = load(_write(tmp_path, "trainer: code.py:Good\nentry_points: {train: python train.py}", code=GOOD))
+    assert type(build(package, Client("c"))).__name__ == "Good"
+    assert isinstance(build(package, Client("c", form="commands")), CommandTrainer)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +93,9 @@ entry_points:
         ("entry_points: {train: {}}", "entry point train has no command"),
         ("entry_points: train", "entry_points must look like"),
         ("trainer: code.py:Good\npython_env: no.yaml", "python_env names no.yaml"),
+        ("trainer: code.py:Good\nformat: pickle", "format is 'pickle': commands can exchange npz, safetensors, h5"),
+        ("trainer: flower:code.py", "a Flower trainer must look like `trainer: flower:client_app.py:app`"),
+        ("trainer: flower:missing.py:app", "names missing.py, and there is no such .py file"),
     ],
 )
 def test_a_bad_manifest_is_refused_with_the_remedy(tmp_path: Path, manifest: str, words: str) -> None:

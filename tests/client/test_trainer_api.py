@@ -20,7 +20,16 @@ class Clock:
 
 
 def test_the_public_names_are_these() -> None:
-    assert fedmq_client.__all__ == ["Cancelled", "Client", "KerasTrainer", "Task", "Trainer", "Weights"]
+    assert fedmq_client.__all__ == [
+        "Cancelled",
+        "Client",
+        "KerasTrainer",
+        "SklearnTrainer",
+        "Task",
+        "TorchTrainer",
+        "Trainer",
+        "Weights",
+    ]
     for name in fedmq_client.__all__:
         assert getattr(fedmq_client, name) is not None
     with pytest.raises(AttributeError):
@@ -31,7 +40,7 @@ def test_a_numpy_trainer_loads_no_framework_and_no_server() -> None:
     code = """
 import sys
 import fedmq_client.worker, fedmq_client.inline
-heavy = {"keras", "tensorflow", "torch", "pydantic", "pika", "pymongo", "minio", "rich", "typer"}
+heavy = {"keras", "tensorflow", "torch", "sklearn", "pydantic", "pika", "pymongo", "minio", "rich", "typer"}
 print(sorted(heavy & set(sys.modules)))
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

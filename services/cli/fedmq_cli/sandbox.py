@@ -39,7 +39,7 @@ from fedmq_client.package import load
 from fedmq_client.pool import Job, Pool, Result
 from fedmq_client.processes import ProcessPool
 from fedmq_client.store import FolderStore, MemoryStore, Store
-from fedmq_client.trainer import Client
+from fedmq_client.trainer import Client, Form
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
@@ -77,6 +77,8 @@ class SandboxOptions:
     fsync: bool = False
     evaluator: bool = True
     alliance: str = "sandbox"
+    form: Form | None = None
+    python_env: bool = True
 
 
 @dataclass(slots=True)
@@ -279,6 +281,8 @@ class Sandbox:
             tasks=tasks,
             random_seed=self._random_seed,
             dirichlet=self.options.dirichlet,
+            form=self.options.form,
+            python_env=self.options.python_env,
         )
 
     def _run_actor(self, actor: Actor) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,12 @@ def sandbox(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
     ] = None,
+    form: Annotated[
+        Literal["trainer", "commands"] | None, typer.Option(help="What of the package to use, where it has both.")
+    ] = None,
+    no_env: Annotated[
+        bool, typer.Option("--no-env", help="Run commands in FedMQ's own environment, not in python_env.yaml's.")
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
     ] = False,
@@ -63,6 +69,7 @@ def sandbox(
     from fedmq_cli.progress import Progress
     from fedmq_cli.sandbox import Interrupted, Sandbox, SandboxOptions
     from fedmq_cli.views import view_for
+    from fedmq_client.commands import prepare
     from fedmq_client.package import load
 
     given = {"rounds": rounds, "random_seed": random_seed, "fraction": fraction, "timeout": timeout}
@@ -70,11 +77,11 @@ def sandbox(
     policy = checked_policy(with_settings(values, settings or ()))
     if serve and (set(values) - {"random_seed"} or settings or json_file):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
-    load(package)
+    prepare(load(package), form, not no_env)
     folder = state_dir or _fresh_folder()
     options = SandboxOptions(
         package, clients=clients, combiners=combiners, dirichlet=dirichlet, state_dir=folder, fsync=fsync,
-        workers=(os.cpu_count() or 1) if workers is None else workers,
+        workers=(os.cpu_count() or 1) if workers is None else workers, form=form, python_env=not no_env,
     )  # fmt: skip
     out = sys.stderr if json_file == Path("-") else sys.stdout
     if serve:

@@ -7,19 +7,31 @@ User code imports these names and nothing below them:
 Frameworks are imported when their name is first used, so a numpy trainer needs numpy alone.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
 
 if TYPE_CHECKING:
     from fedmq_client.frameworks.keras import KerasTrainer
+    from fedmq_client.frameworks.sklearn import SklearnTrainer
+    from fedmq_client.frameworks.torch import TorchTrainer
 
-__all__ = ["Cancelled", "Client", "KerasTrainer", "Task", "Trainer", "Weights"]
+__all__ = [
+    "Cancelled",
+    "Client",
+    "KerasTrainer",
+    "SklearnTrainer",
+    "Task",
+    "TorchTrainer",
+    "Trainer",
+    "Weights",
+]
+
+_FRAMEWORKS = {"KerasTrainer": "keras", "SklearnTrainer": "sklearn", "TorchTrainer": "torch"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "KerasTrainer":
-        from fedmq_client.frameworks.keras import KerasTrainer
-
-        return KerasTrainer
+    if name in _FRAMEWORKS:
+        return getattr(import_module(f"fedmq_client.frameworks.{_FRAMEWORKS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

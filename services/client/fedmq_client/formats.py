@@ -2,14 +2,17 @@
 
 .safetensors   named tensors; what FedMQ itself keeps
 .npz           numpy: arrays `0` … `n-1` or `arr_0` … (a list in integer order), or named arrays
-.keras, .h5    Keras, where it is installed: names as KerasTrainer gives them
-.pt, .pth      a PyTorch state dict, where torch is installed, loaded with weights only
+.keras, .h5    Keras, where it is installed: names as KerasTrainer gives them; the network is kept with them
+.pt, .pth      a PyTorch state dict, where torch is installed, loaded with weights only; names as TorchTrainer's
+
+What a file is, its first bytes decide and not its suffix. Half precision becomes float32, as a committed model has it.
 """
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,81 +20,112 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq import tensorblob
+from fedmq import tensors
 from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq_client.naming import in_order, is_list, matched, plain, positional
 from fedmq_client.trainer import Weights
 
 WRITES = ("safetensors", "npz", "keras", "torch")
+NETWORK = "keras"
+"""The key of the metadata under which a Keras file's network is, as JSON."""
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+_FOUND = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file: `git lfs pull` fetches it",
+    b"\x93NUMPY": "one array; a model is named arrays: numpy.savez writes them",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"<": "a page of HTML or XML: was it downloaded from the right address?",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model read from a file: its tensors, and FedMQ's own metadata (roles)."""
+    """A model read from a file: its tensors, and FedMQ's own metadata (roles, network)."""
 
     weights: Weights
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def blob(self) -> bytes:
         """As safetensors."""
-        return tensorblob.encode(self.weights, self.meta)
+        return tensors.encode(self.weights, self.meta)
 
 
 def read(path: Path) -> ModelFile:
     """Raises ConfigError that says what was found where a model was wanted, or which extra reads it."""
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}")
+        raise ConfigError(f"there is no file {path}" + (": it is a folder" if path.is_dir() else ""))
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
         raise ConfigError(f"{path} is empty")
+    for beginning, what in _FOUND.items():
+        if head.startswith(beginning):
+            raise ConfigError(f"{path} is {what}")
     if head.startswith(b"\x89HDF"):
-        return _keras(path)
+        return _checked(path, _keras(path))
     if head.startswith(b"PK\x03\x04"):
-        return _zipped(path)
+        return _checked(path, _zipped(path))
     if head.startswith(_PICKLES):
         if path.suffix in (".pt", ".pth"):
-            return _torch(path)
+            return _checked(path, _torch(path))
         raise ConfigError(f"{path} is a pickle, which may run code and is never opened: save it as safetensors or .npz")
-    if head.startswith(b"version https://git-lfs"):
-        raise ConfigError(f"{path} is a Git LFS pointer, not the file: `git lfs pull` fetches it")
-    if head.startswith(b"\x93NUMPY"):
-        raise ConfigError(f"{path} is one array; a model is named arrays: numpy.savez writes them")
     try:
-        weights, meta = tensorblob.decode(path.read_bytes())
+        weights, meta = tensors.decode(path.read_bytes())
     except InvalidUpdate as error:
         raise ConfigError(
             f"{path} is no model: neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
         ) from error
-    return ModelFile(weights, meta)
+    return _checked(path, ModelFile(weights, meta))
 
 
-def write(weights: Weights, path: Path, form: str, package: Path | None = None) -> None:
-    """Writes weights as one of `WRITES`. Keras needs the package whose trainer has `model()`, to know the layers.
+def write(
+    weights: Weights, path: Path, form: str, package: Path | None = None, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Writes weights as one of `WRITES`, over what is there, whole or not at all.
 
-    Raises ConfigError for an unknown form.
+    - npz: positional names as a list, `0` … `n-1`; others as they are.
+    - torch: a state dict, in its order and with its names.
+    - keras: the network is in `meta` if the session began with a Keras file; else `package` must be the one whose
+      trainer has `model()`.
+
+    Raises ConfigError for an unknown form, or where the network is not known or another one.
     """
+    scratch = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        _writer(form, weights, meta or {}, package)(scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _writer(form: str, weights: Weights, meta: Mapping[str, Any], package: Path | None) -> Callable[[Path], object]:
     match form:
         case "safetensors":
-            path.write_bytes(tensorblob.encode(weights))
+            return lambda path: path.write_bytes(tensors.encode(weights, meta))
         case "npz":
-            _write_npz(weights, path)
+            return lambda path: _write_npz(weights, path)
         case "torch":
             import torch
 
-            torch.save({name: torch.from_numpy(array.copy()) for name, array in weights.items()}, path)
+            state = {plain(name): torch.from_numpy(np.array(weights[name])) for name in in_order(weights)}
+            if len(state) < len(weights):
+                raise ConfigError("this model's tensors have no names but their places: a state dict would mix them up")
+            return lambda path: torch.save(state, path)
         case "keras":
-            _write_keras(weights, path, package)
-        case _:
-            raise ConfigError(f"unknown format {form!r}: there are {', '.join(WRITES)}")
+            model = _network(weights, meta, package)
+            # Keras writes what the suffix says.
+            return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
+    raise ConfigError(f"unknown format {form!r}: there are {', '.join(WRITES)}")
 
 
 def _write_npz(weights: Weights, path: Path) -> None:
     """As numpy.savez, for which some names would be its own arguments."""
+    ordered = in_order(weights)
+    listed = {name.partition("/")[0].lstrip("0") or "0" for name in ordered}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, array in weights.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+        for number, name in enumerate(ordered):
+            member = str(number) if is_list(listed) and len(listed) == len(ordered) else name
+            with archive.open(f"{member}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, weights[name], allow_pickle=False)
 
 
 def _zipped(path: Path) -> ModelFile:
@@ -115,37 +149,39 @@ def _npz(path: Path) -> ModelFile:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} holds what is no plain array, or is damaged: {error}") from error
-    return ModelFile(_checked(path, _numbered(arrays)))
+    if all(name.startswith("arr_") and name[4:].isdigit() for name in arrays):
+        # What numpy calls arrays that were given none but a place.
+        arrays = {name[4:]: array for name, array in arrays.items()}
+    return ModelFile(arrays)
 
 
-def _numbered(arrays: dict[str, NDArray[Any]]) -> Weights:
-    """`arr_3` as `3`: what numpy calls arrays that were given none but a place."""
-    if arrays and all(name.startswith("arr_") and name[4:].isdigit() for name in arrays):
-        return {name[4:]: array for name, array in arrays.items()}
-    return arrays
-
-
-def _checked(path: Path, weights: Weights) -> Weights:
-    if not weights:
+def _checked(path: Path, file: ModelFile) -> ModelFile:
+    """The file's model, widened; ConfigError for what no federation can start from."""
+    if not file.weights:
         raise ConfigError(f"{path} holds no arrays")
+    weights = {name: array.astype(np.float32) if _is_half(array) else array for name, array in file.weights.items()}
     try:
-        tensorblob.encode(weights)
+        tensors.spec_of(weights, file.meta)
     except InvalidUpdate as error:
         raise ConfigError(f"{path}: {error.reason}") from error
-    return weights
+    for name, array in weights.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(f"{path}: tensor {name!r} holds NaN or infinity")
+    return ModelFile(weights, file.meta)
+
+
+def _is_half(array: NDArray[Any]) -> bool:
+    return array.dtype == np.float16
 
 
 def _keras(path: Path) -> ModelFile:
-    import keras
-
-    from fedmq_client.frameworks import warm_keras  # first: it quiets TensorFlow
+    from fedmq_client.frameworks import warm_keras
 
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model = warm_keras.from_file(path)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise ConfigError(f"{path} is no Keras model that this Keras can load: {error}") from error
-    roles = warm_keras.roles_of(model)
-    return ModelFile(_checked(path, warm_keras.weights_of(model)), {"roles": roles})
+    return ModelFile(warm_keras.weights_of(model), {"roles": warm_keras.roles_of(model), NETWORK: model.to_json()})
 
 
 def _torch(path: Path) -> ModelFile:
@@ -154,27 +190,50 @@ def _torch(path: Path) -> ModelFile:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a dozen kinds, down to pickle's own
-        raise ConfigError(f"{path} is no state dict: save model.state_dict(), not the model ({error})") from error
+        said = str(error).partition("\n")[0]
+        raise ConfigError(f"{path} is no state dict: save model.state_dict(), not the model ({said})") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ConfigError(f"{path} is no state dict: save model.state_dict()")
-    return ModelFile(_checked(path, {str(name): tensor.numpy() for name, tensor in found.items()}))
+    weights, roles = {}, {}
+    for name, own, tensor in zip(positional(map(str, found)), found, found.values(), strict=True):
+        half = tensor.is_floating_point() and tensor.itemsize < 4
+        weights[name] = (tensor.float() if half else tensor).numpy()
+        # The one kind of buffer that a state dict's names give away.
+        if str(own).endswith((".running_mean", ".running_var")):
+            roles[name] = "statistic"
+    return ModelFile(weights, {"roles": roles} if roles else {})
 
 
-def _write_keras(weights: Weights, path: Path, package: Path | None) -> None:
-    if package is None:
+def _network(weights: Weights, meta: Mapping[str, Any], package: Path | None) -> Any:
+    """A Keras model with these weights."""
+    from fedmq_client.frameworks import warm_keras
+
+    if isinstance(meta.get(NETWORK), str):
+        model = warm_keras.from_json(meta[NETWORK])
+    elif package is None:
         raise ConfigError("Keras' format holds the layers too: name the package whose trainer has model()")
-    from fedmq_client.frameworks.warm_keras import names
-    from fedmq_client.package import build, load
-    from fedmq_client.trainer import Client
+    else:
+        from fedmq_client.package import build, load
+        from fedmq_client.trainer import Client
 
-    trainer: Any = build(load(package), Client("export"))
-    if not callable(getattr(trainer, "model", None)):
-        raise ConfigError(f"the trainer of {package} has no model(): another format needs none")
-    model = trainer.model()
-    found = names(model)
-    if set(found) != set(weights):
-        raise ConfigError(f"the model of {package} has other tensors than this one: it is another package's")
-    model.set_weights([weights[name] for name in found])
+        trainer: Any = build(load(package), Client("export"))
+        if not callable(getattr(trainer, "model", None)):
+            raise ConfigError(f"the trainer of {package} has no model(): another format needs none")
+        model = trainer.model()
+        if not hasattr(model, "optimizer"):
+            raise ConfigError(f"the trainer of {package} makes no Keras model: another format needs none")
+    try:
+        names = matched(weights, warm_keras.names(model))
+        model.set_weights([weights[name] for name in names])
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(
+            f"this model has other tensors than the network: it is another package's ({error})"
+        ) from error
+    return model
+
+
+def _saved(model: Any, path: Path) -> Path:
     model.save(path)
+    return path

@@ -1,6 +1,7 @@
 """A compute package: a folder with `fedn.yaml` that names the user's trainer or commands.
 
     trainer: trainer.py:MnistTrainer      # a class, or `trainer.py` alone for functions
+    trainer: flower:client_app.py:app     # or what Flower's users write, unchanged
     entry_points:                         # or commands, in any language
       train: {command: python train.py}
       validate: {command: python validate.py}
@@ -22,10 +23,12 @@ from typing import Any, cast
 import yaml
 
 from fedmq.errors import ConfigError
-from fedmq_client.trainer import Client, Trainer
+from fedmq_client.trainer import Client, Form, Trainer
 
 MANIFEST = "fedn.yaml"
+FLOWER = "flower:"
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
+FORMATS = ("npz", "safetensors", "h5")
 KEYS = ("trainer", "entry_points", "format", "python_env")
 FUNCTIONS = ("train", "validate", "init", "roles")
 
@@ -40,13 +43,17 @@ class Package:
 
     folder: Path
     trainer: str | None = None
-    """`FILE.py:CLASS`, or `FILE.py` for module-level functions."""
+    """`FILE.py:CLASS`, `FILE.py` for module-level functions, or `flower:FILE.py:NAME`."""
     entry_points: Mapping[str, str] = field(default_factory=dict)
     """Commands by entry point: build, startup, train, validate, predict."""
-    format: str | None = None
-    """How commands read and write weights; None is the default of the command form."""
+    format: str = "npz"
+    """How commands read and write weights: one of `FORMATS`."""
     python_env: Path | None = None
     """A `python_env.yaml` that describes the environment of the commands."""
+
+    def runs_commands(self, form: Form | None) -> bool:
+        """Whether commands are used where this form is asked for, or none."""
+        return form == "commands" or (form is None and self.trainer is None)
 
     @property
     def sha256(self) -> str:
@@ -87,6 +94,9 @@ def load(folder: Path | str) -> Package:
         )
     if trainer is not None:
         _trainer_file(path, trainer)
+    form = manifest.get("format", "npz")
+    if form not in FORMATS:
+        raise PackageError(f"{path}: format is {form!r}: commands can exchange {', '.join(FORMATS)}")
     python_env = manifest.get("python_env")
     if python_env is not None and not (folder / str(python_env)).is_file():
         raise PackageError(f"{path}: python_env names {python_env}, which is not in {folder}")
@@ -94,23 +104,32 @@ def load(folder: Path | str) -> Package:
         folder=folder,
         trainer=trainer,
         entry_points=entry_points,
-        format=manifest.get("format"),
+        format=form,
         python_env=None if python_env is None else folder / str(python_env),
     )
 
 
 def build(package: Package, client: Client) -> Trainer:
-    """Run the trainer's file and make the trainer for `client`.
+    """Run the trainer's file and make the trainer for `client`, or one that runs the commands.
 
-    The file is run once a process, however many clients it serves. Its folder joins `sys.path`, so
-    that it can import modules beside it; two packages of one process should not name these alike.
+    A package with both uses its trainer, unless `client.form` is commands. The file is run once a
+    process, however many clients it serves. Its folder joins `sys.path`, so that it can import
+    modules beside it; two packages of one process should not name these alike.
     Raises PackageError if the class or its `train` is missing; what the user's code raises passes.
     """
+    if package.runs_commands(client.form):
+        from fedmq_client.commands import CommandTrainer
+
+        return CommandTrainer(package, client)
     if package.trainer is None:
         raise PackageError(f"{package.folder / MANIFEST} names no trainer, only commands")
-    file, _, name = package.trainer.partition(":")
+    file, _, name = package.trainer.removeprefix(FLOWER).partition(":")
     module = _module(package.folder, package.folder / file)
     found = vars(module)
+    if package.trainer.startswith(FLOWER):
+        from fedmq_client.frameworks.flower import flower_trainer
+
+        return flower_trainer(package.folder, found.get(name), f"{name} of {file}", client)
     if not name:
         if not callable(found.get("train")):
             raise PackageError(
@@ -158,7 +177,9 @@ def _entry_points(path: Path, value: Any) -> dict[str, str]:
 def _trainer_file(path: Path, trainer: Any) -> None:
     if not isinstance(trainer, str):
         raise PackageError(f"{path}: trainer must look like `trainer: trainer.py:MyTrainer`")
-    file = trainer.partition(":")[0]
+    file, _, name = trainer.removeprefix(FLOWER).partition(":")
+    if trainer.startswith(FLOWER) and not name:
+        raise PackageError(f"{path}: a Flower trainer must look like `trainer: flower:client_app.py:app`")
     target = (path.parent / file).resolve()
     if not target.is_relative_to(path.parent):
         raise PackageError(f"{path}: trainer {file} is outside of the package's folder")

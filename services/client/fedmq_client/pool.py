@@ -50,7 +50,7 @@ class Validated:
     """The validation of the received model, told before training starts."""
 
     job: str
-    examples: int
+    examples: int | None
     metrics: dict[str, Any]
     seconds: float
 
@@ -60,7 +60,8 @@ class Result:
     """How a job ended.
 
     - done: train has `update` (the delta, in the model's names and roles) and `state` (None if
-      `task.state` is empty); validate has neither; init has the whole model in `update`.
+      `task.state` is empty); validate has neither, and `examples` None where it did not say how many;
+      init has the whole model in `update`.
     - abstained: the trainer returned None.
     - failed: `reason` is one line; `traceback` is the user's, with the last lines of output.
     - cancelled: by `Pool.cancel`, or because the trainer raised Cancelled.
@@ -68,7 +69,7 @@ class Result:
 
     job: str
     outcome: Outcome
-    examples: int = 0
+    examples: int | None = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     update: Blob | None = None
     state: Blob | None = None

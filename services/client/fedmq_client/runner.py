@@ -118,7 +118,7 @@ class TaskRunner:
             return
         outcome = result.outcome
         finished = Finished(
-            key, outcome, result.examples, result.metrics, result.update, result.reason, result.traceback,
+            key, outcome, result.examples or 0, result.metrics, result.update, result.reason, result.traceback,
             {**seconds, **result.seconds},
         )  # fmt: skip
         if key.action == "train" and outcome == "done":

@@ -22,6 +22,8 @@ from fedmq_client import package as packages
 from fedmq_client.pool import Blob, Job, Result, Validated
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
 
+Meta = dict[str, Any]
+
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
 
@@ -45,7 +47,7 @@ class Trainers:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
         self._packages: dict[Path, packages.Package] = {}
         self._model_key: object = None
-        self._model: tuple[Weights, dict[str, Any]] = ({}, {})
+        self._model: tuple[Weights, Meta] = ({}, {})
 
     def get(self, folder: Path, client: Client) -> Trainer:
         """The trainer of `client`, built anew if anything about the client changed."""
@@ -61,7 +63,7 @@ class Trainers:
     def drop(self, folder: Path, client: Client) -> None:
         self._trainers.pop((folder, client.name), None)
 
-    def model(self, blob: Blob) -> tuple[Weights, dict[str, Any]]:
+    def model(self, blob: Blob) -> tuple[Weights, Meta]:
         """Read-only weights and metadata; the last model is kept, as a round's clients share it."""
         key: object = blob
         if isinstance(blob, Path):
@@ -120,9 +122,9 @@ class _Running:
         model, meta = self.trainers.model(job.model)
         state = {} if job.state is None else tensors.decode(_read(job.state))[0]
         if job.kind == "validate":
-            return self._validate_only(trainer, model, state)
+            return self._validate_only(trainer, model, meta, state)
         if job.validate:
-            validated = self._validate(trainer, model, state)
+            validated = self._validate(trainer, model, meta, state)
             if validated is not None:
                 self.hooks.validated(validated)
         return self._train(trainer, model, meta, state)
@@ -136,26 +138,25 @@ class _Running:
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
             raise checks.Rubbish(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
-        roles = getattr(trainer, "roles", {})
-        meta = {"roles": dict(roles() if callable(roles) else roles)}
+        meta = {**_said(trainer, "meta"), "roles": _said(trainer, "roles")}
         weights = {name: np.asarray(value) for name, value in weights.items()}
         tensors.spec_of(weights, meta)
         blob = tensors.encode(weights, meta)
         return Result(self.job.id, "done", update=self._store(blob, ""))
 
-    def _validate_only(self, trainer: Trainer, model: Weights, state: Weights) -> Result:
+    def _validate_only(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
             raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
-        validated = self._validate(trainer, model, state)
+        validated = self._validate(trainer, model, meta, state)
         if validated is None:
             return Result(self.job.id, "abstained")
         return Result(self.job.id, "done", validated.examples, validated.metrics)
 
-    def _validate(self, trainer: Trainer, model: Weights, state: Weights) -> Validated | None:
+    def _validate(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Validated | None:
         validate = getattr(trainer, "validate", None)
         if validate is None:
             return None
-        answer = self._call("validate", validate, _own(model), self._task(state))
+        answer = self._call("validate", validate, _own(model), self._task(meta, state))
         if answer is None:
             return None
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -163,13 +164,13 @@ class _Running:
         examples, metrics = answer
         return Validated(
             self.job.id,
-            checks.examples("validate", examples),
+            None if examples is None else checks.examples("validate", examples),
             checks.metrics("validate", metrics),
             self.seconds["validate"],
         )
 
-    def _train(self, trainer: Trainer, model: Weights, meta: dict[str, Any], state: Weights) -> Result:
-        task = self._task(state)
+    def _train(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Result:
+        task = self._task(meta, state)
         answer = self._call("train", trainer.train, _own(model), task)
         if answer is None:
             return Result(self.job.id, "abstained")
@@ -185,7 +186,7 @@ class _Running:
             kept = self._store(tensors.encode(checks.state(task.state), {}), ".state")
         return Result(self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept)
 
-    def _task(self, state: Weights) -> Task:
+    def _task(self, meta: Meta, state: Weights) -> Task:
         job = self.job
         return Task(
             client=job.client,
@@ -196,6 +197,7 @@ class _Running:
             timeout=self.ends - time.monotonic(),
             config=job.config,
             state=_own(state),
+            meta=meta,
             progress=lambda fraction, metrics: self.hooks.progress(fraction, checks.metrics("report", metrics)),
             is_cancelled=self.hooks.cancelled,
         )
@@ -231,6 +233,12 @@ def _read(blob: Blob) -> bytes | memoryview:
         if os.fstat(file.fileno()).st_size == 0:
             return b""
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _said(trainer: Trainer, name: str) -> dict[str, Any]:
+    """What a trainer says of its models, in an attribute or by a method."""
+    found = getattr(trainer, name, {})
+    return dict(found() if callable(found) else found)
 
 
 def _own(weights: Weights) -> Weights:

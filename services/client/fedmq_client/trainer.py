@@ -8,11 +8,14 @@ A trainer is a class (or a module with functions of the same names, without `sel
         def validate(self, weights, task): ...               # -> examples, metrics   (optional)
         def init(self): ...                                  # -> weights             (optional)
         def roles(self): ...                                 # -> {name: role}        (optional)
+        def meta(self): ...                                  # -> {key: JSON value}   (optional)
 
 - `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. What it
   returns must have the same names and shapes.
-- `examples` is an int >= 0, the number of examples used. `metrics` are named numbers; strings and
-  lists are recorded too, but never averaged.
+- `examples` is an int >= 0, the number of examples used; `validate` may say None, not known: its
+  metrics are then averaged equally. `metrics` are named numbers; strings and lists are recorded
+  too, but never averaged.
+- `roles` and `meta` go with `init`: they are kept in the metadata of every model of the session.
 - `None` from `train` or `validate` means: abstain.
 - An exception costs this task only; the trainer is built anew for the next one.
 - Nothing may be kept from one task to the next, except data and what is derived from it: state of
@@ -25,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +37,7 @@ from fedmq_client.partition import Indices, partition
 
 Weights = dict[str, NDArray[Any]]
 Metrics = Mapping[str, Any]
+Form = Literal["trainer", "commands"]
 
 REPORT_EVERY = 1.0
 """Seconds between two reports that are sent on; those in between are dropped."""
@@ -67,6 +71,10 @@ class Client:
     """The alliance's: for splits and first weights. Training uses `task.seed`."""
     dirichlet: float | None = None
     """Label skew of `part`; None is IID."""
+    form: Form | None = None
+    """Which form of the package to use; None: its trainer if it names one, else its commands."""
+    python_env: bool = True
+    """Whether commands run in the environment that the package's `python_env` describes."""
 
     @property
     def evaluator(self) -> bool:
@@ -120,6 +128,7 @@ class Task:
         timeout: float = float("inf"),
         config: Mapping[str, Any] | None = None,
         state: Weights | None = None,
+        meta: Mapping[str, Any] | None = None,
         progress: Callable[[float, dict[str, Any]], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -135,6 +144,8 @@ class Task:
         """The user's own keys of the session's configuration."""
         self.state: Weights = dict(state or {})
         """Named arrays kept from round to round; what `validate` changes here is lost."""
+        self.meta = dict(meta or {})
+        """The model's metadata: its `roles`, and what `meta` or the seed's file said."""
         self._progress = progress
         self._is_cancelled = is_cancelled
         self._clock = clock

@@ -10,10 +10,8 @@ class MyTrainer(KerasTrainer):
         return x, y
 """
 
-import difflib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
@@ -21,23 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.errors import ConfigError
-from fedmq_client.frameworks import warm_keras
+from fedmq_client.frameworks import configuration, warm_keras
 from fedmq_client.frameworks.warm_keras import WarmModel
 from fedmq_client.trainer import Client, Task, Weights
 
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    """What a session's configuration can set."""
-
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float | None = None
-    """None: as in `model.compile`."""
-    proximal_mu: float = 0.0
-    """FedProx (Li et al. 2020): how strongly weights are held to those received; 0 is FedAvg."""
 
 
 class KerasTrainer:
@@ -47,7 +33,7 @@ class KerasTrainer:
     `proximal_mu` (0); any other key that is not in `config_keys` is an error. Metrics are those
     that the model was compiled with, and `loss`; training tells those of its last epoch. Examples
     are shuffled by `task.seed`. The same task gives the same weights on the same machine with the
-    same number of threads. Tensors are named by position, as in `0003/kernel`.
+    same number of threads. Tensors are named by position, as in `0003/kernel`; a seed that is a list of arrays will do too.
     """
 
     config_keys: ClassVar[tuple[str, ...]] = ()
@@ -78,7 +64,7 @@ class KerasTrainer:
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
         """Train for some epochs; abstains without data. Raises ConfigError for a bad key or value,
         or if the weights are of another model."""
-        config = _read(task.config, self.config_keys)
+        config = configuration.read(task.config, self.config_keys)
         x, y = self._examples()
         if len(x) == 0:
             return None
@@ -98,7 +84,7 @@ class KerasTrainer:
                 callbacks=[watch],
             )
             logs = {name: float(values[-1]) for name, values in history.history.items()}
-        return warm_keras.weights_of(warm.model), len(x), logs
+        return warm.weights(), len(x), logs
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
         """Score the weights on this client's data; abstains without any."""
@@ -140,25 +126,3 @@ def _watch(task: Task, batches: int) -> Any:
         task.report(next(done) / batches, **metrics)
 
     return keras.callbacks.LambdaCallback(on_train_batch_end=after_batch, on_test_batch_end=after_batch)
-
-
-def _read(config: Mapping[str, Any], further: tuple[str, ...]) -> _Config:
-    known = tuple(_Config.__dataclass_fields__)
-    for key in config:
-        if key not in known + further:
-            near = difflib.get_close_matches(key, known + further, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"unknown configuration {key!r}: {hint}known are {', '.join(known + further)}")
-    read = _Config(**{key: value for key, value in config.items() if key in known})
-    for key in ("epochs", "batch_size"):
-        value = getattr(read, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{key} is {value!r}: give an int of 1 or more")
-    for key, lowest in (("learning_rate", "above 0"), ("proximal_mu", "of 0 or more")):
-        value = getattr(read, key)
-        if value is None and key == "learning_rate":
-            continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or value < 0 or (value == 0 and lowest == "above 0"):
-            raise ConfigError(f"{key} is {value!r}: give a number {lowest}")
-    return read

@@ -5,15 +5,20 @@ all its clients. All that a task leaves behind is set anew by the next: weights,
 generators; so a result never depends on what the process did before.
 """
 
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.errors import ConfigError
+from fedmq_client.naming import matched, positional
 from fedmq_client.trainer import Weights
 
 # Read by TensorFlow when it is imported; its greetings help nobody in a worker.
@@ -38,7 +43,7 @@ def names(model: Any) -> list[str]:
     Sorted, they are in the order of `model.set_weights`. Keras' own counters, which depend on how
     many models a process has built, are left out.
     """
-    return [f"{number:04}/{re.sub(r'_[0-9]+$', '', variable.name)}" for number, variable in enumerate(model.weights)]
+    return positional(re.sub(r"_[0-9]+$", "", variable.name) for variable in model.weights)
 
 
 def weights_of(model: Any) -> Weights:
@@ -65,6 +70,37 @@ def roles_of(model: Any) -> dict[str, str]:
     return roles
 
 
+def from_file(path: Path) -> Any:
+    """A Keras model from `.keras` or `.h5`; compiled, if it can be. What would need code of the file's own to load is
+    refused: ValueError or TypeError, as for other files that are no Keras models."""
+    with warnings.catch_warnings():
+        # Of a saved optimizer's state, which nobody asks for here.
+        warnings.simplefilter("ignore")
+        with quiet():
+            try:
+                return keras.models.load_model(path, safe_mode=True)
+            except (ValueError, TypeError, KeyError):
+                # Such as a loss of the file's own, which has to do with training only.
+                return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Keras' advice on formats and metrics, which is for its own users."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def from_json(network: str) -> Any:
+    """A Keras model from `model.to_json()`, compiled if that was, with weights of its own."""
+    return keras.models.model_from_json(network)
+
+
 def built(model: Any, sample: Callable[[], NDArray[Any]]) -> Any:
     """The model with its weights made: for one that does not know its input's shape, by a call on
     `sample()`. Raises ConfigError if it is not compiled."""
@@ -82,7 +118,7 @@ class WarmModel:
         """`proximal`: add mu / 2 * |w - w0|^2 to the training loss (FedProx, Li et al. 2020), where
         w0 are the weights of the last `start`."""
         self.model = model
-        self._names = names(model)
+        self._names = self._received = names(model)
         model.optimizer.build(model.trainable_variables)
         self._optimizer = [np.array(value) for value in _arrays(model.optimizer.variables)]
         kept = {id(variable) for variable in model.weights}
@@ -94,19 +130,18 @@ class WarmModel:
 
     def load(self, weights: Weights) -> None:
         """Set all weights. Raises ConfigError if names or shapes are not the model's."""
-        if weights.keys() != set(self._names):
-            wrong = sorted(weights.keys() ^ set(self._names))
-            raise ConfigError(
-                "the model of this session is not the one that model() makes; "
-                f"only one of them has {', '.join(wrong[:3])}"
-            )
-        for name, variable in zip(self._names, self.model.weights, strict=True):
+        self._received = matched(weights, self._names)
+        for name, variable in zip(self._received, self.model.weights, strict=True):
             if tuple(variable.shape) != weights[name].shape:
                 raise ConfigError(
                     f"the session's model has {name} of shape {weights[name].shape}, "
                     f"and model() makes {tuple(variable.shape)}"
                 )
             variable.assign(weights[name])
+
+    def weights(self) -> Weights:
+        """Copies of the weights, under the names of the last `load`."""
+        return dict(zip(self._received, weights_of(self.model).values(), strict=True))
 
     def start(self, weights: Weights, seed: int, learning_rate: float | None, mu: float) -> None:
         """Be as a new model with these weights: optimizer at zero, generators at `seed`."""

@@ -1,0 +1,117 @@
+"""Flower's records from and to named arrays. Flower is found through the user's own import of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq_client.checks import Rubbish
+from fedmq_client.naming import in_order, is_list, plain
+from fedmq_client.trainer import Weights
+
+CODE_OK = 0
+_OTHERS = "records.json"
+"""Where in `task.state` the records are that hold no arrays; those that do are `RECORD/ARRAY`."""
+
+
+def is_numpy_client(found: Any) -> bool:
+    """Whether it looks like a NumPyClient."""
+    return callable(getattr(found, "fit", None)) and callable(getattr(found, "evaluate", None))
+
+
+def is_flowers_own(numpy_client: Any, method: str) -> bool:
+    """Whether a client does not write this method, but has it from Flower's base class or not at all."""
+    found = getattr(type(numpy_client), method, None)
+    return found is None or getattr(found, "__module__", "").partition(".")[0] == "flwr"
+
+
+def listed(arrays: Iterable[Any]) -> Weights:
+    """A list of arrays as `0` … `n-1`."""
+    return {str(number): np.asarray(array) for number, array in enumerate(arrays)}
+
+
+def as_sent(weights: Weights) -> Weights:
+    """In the order of a list, under the names that a framework knows: without positions, if these stay apart."""
+    names = in_order(weights)
+    short = {plain(name) for name in names}
+    return {plain(name) if len(short) == len(names) else name: weights[name] for name in names}
+
+
+def renamed(names: Sequence[str], found: Mapping[str, NDArray[Any]]) -> Weights:
+    """What came back, under the names (in order) that the model has: by name, or as a list."""
+    if set(found) == set(names):
+        return dict(found)
+    if len(found) != len(names):
+        raise Rubbish(f"the Flower client returned {len(found)} arrays and not {len(names)}")
+    if is_list(found):
+        return {name: found[str(number)] for number, name in enumerate(names)}
+    short = {plain(name): name for name in names}
+    if set(found) != set(short):
+        raise Rubbish(
+            f"the Flower client returned arrays of other names: {', '.join(sorted(set(found) - set(short))[:3])}"
+        )
+    return {short[name]: array for name, array in found.items()}
+
+
+def arrays(weights: Weights) -> Any:
+    """An ArrayRecord."""
+    flower = import_module("flwr.app")
+    return flower.ArrayRecord({name: flower.Array(np.ascontiguousarray(array)) for name, array in weights.items()})
+
+
+def config(values: Mapping[str, Any]) -> Any:
+    """A ConfigRecord."""
+    return import_module("flwr.app").ConfigRecord(dict(values))
+
+
+def only(content: Any, kind: str) -> Any:
+    """The one record of its kind in an answer. Raises Rubbish if there is none, or another."""
+    found = list(getattr(content, kind).values())
+    if len(found) != 1:
+        raise Rubbish(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
+    return found[0]
+
+
+def state_to(state: Any) -> Weights:
+    """Flower's `context.state` as named arrays."""
+    kept: Weights = {}
+    others = {}
+    for name, record in state.items():
+        kind = type(record).__name__
+        if kind == "ArrayRecord":
+            kept |= {f"{name}/{key}": array.numpy() for key, array in record.items()}
+        else:
+            others[name] = {"kind": kind, "values": dict(record)}
+    if others:
+        text = json.dumps(others, default=_bytes_to)
+        kept[_OTHERS] = np.frombuffer(text.encode(), np.uint8).copy()
+    return kept
+
+
+def state_from(kept: Mapping[str, NDArray[Any]]) -> Any:
+    """`context.state` again, a RecordDict."""
+    flower = import_module("flwr.app")
+    grouped: dict[str, Weights] = {}
+    for key, array in kept.items():
+        if key != _OTHERS:
+            name, _, inner = key.partition("/")
+            grouped.setdefault(name, {})[inner] = array
+    found = {name: arrays(weights) for name, weights in grouped.items()}
+    if _OTHERS in kept:
+        for name, said in json.loads(kept[_OTHERS].tobytes(), object_hook=_bytes_from).items():
+            found[name] = getattr(flower, said["kind"])(said["values"])
+    return flower.RecordDict(found)
+
+
+def _bytes_to(value: Any) -> dict[str, str]:
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def _bytes_from(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

@@ -1,0 +1,252 @@
+"""TorchTrainer: a trainer from a PyTorch module, data and a loss.
+
+class MyTrainer(TorchTrainer):
+    def model(self):
+        return nn.Sequential(...)
+
+    def data(self, client):
+        return x, y
+
+    def loss(self, model, batch):
+        x, y = batch
+        return F.cross_entropy(model(x), y)
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, default_collate
+
+from fedmq.errors import ConfigError
+from fedmq_client.frameworks import configuration
+from fedmq_client.naming import matched, positional
+from fedmq_client.trainer import Client, Task, Weights
+
+EVALUATION_BATCH = 256
+SEEDS = 2**63
+
+# Operations that have no repeatable form warn instead of failing.
+torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+class TorchTrainer:
+    """Trains and validates a PyTorch module; a subclass writes `model`, `data` and `loss`.
+
+    A session may configure `epochs` (1), `batch_size` (32), `learning_rate` (as in `optimizer`) and
+    `proximal_mu` (0); any other key that is not in `config_keys` is an error. Examples are shuffled
+    by `task.seed`. Each task trains a fresh copy of the module, with a new optimizer, so the same
+    task gives the same weights on the same machine with the same number of threads. Tensors are
+    those of the state dict, named by position, as in `0003/fc.weight`; half precision travels as
+    float32. A seed that is a state dict without positions, or a list of arrays, will do too.
+    """
+
+    config_keys: ClassVar[tuple[str, ...]] = ()
+    """Further keys of the configuration, which a subclass reads from `task.config` itself."""
+
+    _modules: ClassVar[dict[type, nn.Module]] = {}
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.device = torch.device("cuda" if client.device != "cpu" and torch.cuda.is_available() else "cpu")
+        self._data: _Examples | None = None
+
+    def model(self) -> nn.Module:
+        """A new module, the same for every client: it is built once a process and copied."""
+        raise NotImplementedError("write model(self) and return a torch.nn.Module")
+
+    def data(self, client: Client) -> Any:
+        """This client's examples: arrays or tensors of equal length, as in `x, y`, or a map-style
+        Dataset. Called once and kept. Of arrays, floats become float32 and integers int64."""
+        raise NotImplementedError("write data(self, client) and return x, y or a Dataset")
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The mean loss of a batch, which is `x, y` or what the Dataset collates to."""
+        raise NotImplementedError("write loss(self, model, batch) and return a scalar tensor")
+
+    def metrics(self, model: nn.Module, batch: Any) -> Mapping[str, Any]:
+        """Further metrics of validation: means over the batch. None unless a subclass has some."""
+        return {}
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of a task: Adam unless a subclass says otherwise."""
+        return torch.optim.Adam(parameters)
+
+    def init(self) -> Weights:
+        """New weights, drawn from `client.random_seed`."""
+        return weights_of(self._new_module(self.client.random_seed))
+
+    def roles(self) -> dict[str, str]:
+        """The role of each tensor, by name."""
+        return roles_of(self._module())
+
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
+        """Train for some epochs; abstains without data. The metric is the last epoch's mean loss.
+
+        Raises ConfigError for a bad key or value, or if the weights are of another model.
+        """
+        config = configuration.read(task.config, self.config_keys)
+        examples = self._examples()
+        if len(examples) == 0:
+            return None
+        model, names = self._copy(weights)
+        torch.manual_seed(task.seed)
+        model.train()
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        anchors = [parameter.detach().clone() for parameter in parameters] if config.proximal_mu else []
+        optimizer = self.optimizer(parameters)
+        if config.learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate
+        orders = np.random.default_rng(task.seed)
+        steps = config.epochs * -(-len(examples) // config.batch_size)
+        step, mean = 0, 0.0
+        for _ in range(config.epochs):
+            total = 0.0
+            for batch, size in examples.batches(orders.permutation(len(examples)), config.batch_size):
+                optimizer.zero_grad()
+                loss = self.loss(model, batch)
+                _with_proximal(loss, config.proximal_mu, parameters, anchors).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                step, total = step + 1, total + loss.item() * size
+                task.check()
+                task.report(step / steps, loss=loss.item())
+            mean = total / len(examples)
+        return dict(zip(names, weights_of(model).values(), strict=True)), len(examples), {"loss": mean}
+
+    def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
+        """Score the weights on this client's data; abstains without any."""
+        examples = self._examples()
+        if len(examples) == 0:
+            return None
+        model, _ = self._copy(weights)
+        torch.manual_seed(task.seed)
+        model.eval()
+        sums: dict[str, float] = {}
+        done = 0
+        with torch.no_grad():
+            for batch, size in examples.batches(np.arange(len(examples)), EVALUATION_BATCH):
+                for name, value in {"loss": self.loss(model, batch), **self.metrics(model, batch)}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * size
+                done += size
+                task.check()
+                task.report(done / len(examples))
+        return len(examples), {name: value / len(examples) for name, value in sums.items()}
+
+    def _examples(self) -> "_Examples":
+        if self._data is None:
+            self._data = _Examples(self.data(self.client), self.device)
+        return self._data
+
+    def _module(self) -> nn.Module:
+        """As `model()` made it; never trained."""
+        if type(self) not in self._modules:
+            self._modules[type(self)] = self._new_module(0)
+        return self._modules[type(self)]
+
+    def _new_module(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed % SEEDS)
+        return self.model()
+
+    def _copy(self, weights: Weights) -> tuple[nn.Module, list[str]]:
+        """A module of its own with these weights, and their names in the order of its state dict."""
+        model = copy.deepcopy(self._module())
+        state = model.state_dict()
+        names = matched(weights, positional(state))
+        for name, tensor in zip(names, state.values(), strict=True):
+            if tuple(tensor.shape) != weights[name].shape:
+                raise ConfigError(
+                    f"the session's model has {name} of shape {weights[name].shape}, "
+                    f"and model() makes {tuple(tensor.shape)}"
+                )
+        model.load_state_dict({own: torch.from_numpy(weights[name]) for own, name in zip(state, names, strict=True)})
+        return model.to(self.device), names
+
+
+class _Examples:
+    """What `data` returned, as batches on the device."""
+
+    def __init__(self, found: Any, device: torch.device) -> None:
+        self._device = device
+        self._dataset: Dataset[Any] | None = found if isinstance(found, Dataset) else None
+        self._tensors: list[Tensor] = []
+        if self._dataset is None:
+            self._tensors = [_tensor(array) for array in (found if isinstance(found, (tuple, list)) else [found])]
+        lengths = {len(tensor) for tensor in self._tensors} or {len(found)}
+        if len(lengths) > 1:
+            raise ConfigError(f"data() returned arrays of {' and '.join(map(str, sorted(lengths)))} examples")
+        (self._length,) = lengths
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, int]]:
+        """Batches in this order, each with its number of examples."""
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            yield self._batch(chosen), len(chosen)
+
+    def _batch(self, chosen: np.ndarray) -> Any:
+        if self._dataset is not None:
+            return _moved(default_collate([self._dataset[int(index)] for index in chosen]), self._device)
+        index = torch.from_numpy(chosen)
+        batch = tuple(tensor[index].to(self._device) for tensor in self._tensors)
+        return batch if len(batch) > 1 else batch[0]
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """Copies of the state dict's tensors, by position and name; half precision as float32."""
+    state = model.state_dict()
+    found = {}
+    for name, tensor in zip(positional(state), state.values(), strict=True):
+        if not isinstance(tensor, Tensor):
+            raise ConfigError(f"{name} of the module's state dict is no tensor: keep it out of the state dict")
+        wide = tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
+        found[name] = wide.detach().cpu().numpy().copy()
+    return found
+
+
+def roles_of(model: nn.Module) -> dict[str, str]:
+    """The role of each tensor, by the names of `weights_of`.
+
+    What a gradient trains is trainable; other floats, such as batch-norm means and variances, are
+    statistics; integers are counters and flags are constant.
+    """
+    trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
+    state = model.state_dict()
+    roles = {}
+    for position, (name, tensor) in zip(positional(state), state.items(), strict=True):
+        if tensor.dtype == torch.bool:
+            roles[position] = "constant"
+        elif not tensor.is_floating_point():
+            roles[position] = "counter"
+        else:
+            roles[position] = "trainable" if name in trained else "statistic"
+    return roles
+
+
+def _with_proximal(loss: Tensor, mu: float, parameters: list[nn.Parameter], anchors: list[Tensor]) -> Tensor:
+    """mu / 2 * |w - w0|^2 added (FedProx, Li et al. 2020), where w0 are the weights received."""
+    for parameter, anchor in zip(parameters, anchors, strict=False):
+        loss = loss + mu / 2 * (parameter - anchor).square().sum()
+    return loss
+
+
+def _tensor(array: Any) -> Tensor:
+    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    if tensor.is_floating_point():
+        return tensor.float()
+    return tensor if tensor.dtype == torch.bool else tensor.long()
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: _moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch

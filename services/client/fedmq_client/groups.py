@@ -1,0 +1,67 @@
+"""Commands of the user's, each in a process group of its own that ends with whoever started it.
+
+A command may start processes in turn. All of them end when the task is cancelled, and also when this process is killed
+without a word: a small shell, started once, holds the reading end of a pipe that nobody else has the writing end of,
+and kills the group that it was last told when the pipe breaks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+LOOK_AGAIN = 0.05
+"""Seconds between two looks at whether a command is still wanted."""
+_WATCH = 'g=; while read -r line; do g=$line; done; [ -z "$g" ] || kill -KILL -- "-$g"'
+
+
+def run(command: str, folder: Path, environment: Mapping[str, str], check: Callable[[], None]) -> int:
+    """`bash -c COMMAND` in `folder`; its exit code, negative for the signal that ended it.
+
+    Output goes to this process's own standard error. `check` is called again and again while it runs; when it raises,
+    the command is killed with all that it started, and the exception passes. One command runs at a time.
+    """
+    with _running:
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            process_group=0,
+        )
+        _tell(f"{process.pid}\n")
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(LOOK_AGAIN)
+                check()
+        finally:
+            # What a command leaves behind ends with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            _tell("\n")
+
+
+_running = threading.Lock()
+_watch: subprocess.Popen[bytes] | None = None
+
+
+def _tell(line: str) -> None:
+    global _watch
+    if _watch is None or _watch.poll() is not None:
+        _watch = subprocess.Popen(
+            ["sh", "-c", _WATCH], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    pipe: IO[bytes] | None = _watch.stdin
+    assert pipe is not None
+    pipe.write(line.encode())
+    pipe.flush()
