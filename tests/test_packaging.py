@@ -24,7 +24,8 @@ PACKAGES = {
 }
 
 # Run in an interpreter of its own: refuse every distribution that the extra does not bring, then
-# import each module of the package. Framework helpers import their framework when they are used.
+# import each module of the package. A module of `frameworks` imports its framework, and is imported
+# when a trainer of that framework is named.
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
 
@@ -42,7 +43,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 root = importlib.import_module(package)
 for module in pkgutil.walk_packages(getattr(root, "__path__", ()), package + "."):
-    if module.name.rpartition(".")[2] != "__main__":
+    if not {"__main__", "frameworks"} & set(module.name.split(".")):
         importlib.import_module(module.name)
 """
 
