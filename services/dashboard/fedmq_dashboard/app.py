@@ -1,0 +1,272 @@
+"""The dashboard's application: an address chooses a page, a page's controls change the address, news make it read again."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dash
+import flask
+from dash import ALL, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+from plotly.utils import PlotlyJSONEncoder
+
+from fedmq.errors import FedMQError
+from fedmq_dashboard import components as c
+from fedmq_dashboard import export
+from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.history import History
+from fedmq_dashboard.live import Live
+from fedmq_dashboard.pages import box, clients, live, models, sessions, system, table, timeline
+from fedmq_dashboard.pages.page import Page
+from fedmq_dashboard.query import Query
+
+log = logging.getLogger("fedmq.dashboard")
+
+PAGES: tuple[Page[Any], ...] = (
+    live.PAGE, table.PAGE, box.PAGE, clients.PAGE, timeline.PAGE, models.PAGE, sessions.PAGE, system.PAGE,
+)  # fmt: skip
+CARRIED = ("session",)
+"""What stays chosen from page to page."""
+
+LEAST_SECONDS = 0.5
+SETTLED_SECONDS = 1.5
+CLOCK_SECONDS = 10.0
+"""The stream tells news at most every half second, once more when the records have surely caught up, and the time."""
+
+COMPRESSED_FROM = 2_000
+
+
+def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
+    """The application, not yet served."""
+    app = dash.Dash(
+        __name__,
+        title="FedMQ",
+        update_title="",
+        assets_folder="assets",
+        suppress_callback_exceptions=True,
+        index_string=_INDEX,
+        add_log_handler=False,
+    )
+    app.layout = _frame(alliance)
+    _add_callbacks(app, history, live)
+    _add_routes(app.server, history, live)
+    return app
+
+
+def _frame(alliance: str) -> Component:
+    return html.Div(
+        [
+            html.A("Skip to the content", href="#body", className="skip"),
+            html.Header(
+                [
+                    dcc.Link(["FedMQ", html.Small(alliance)], href="/", className="brand"),
+                    html.Nav(id="nav", **{"aria-label": "Pages"}),
+                    html.Button("◐", id="theme", title="light or dark", type="button", **{"aria-label": "Light or dark"}),
+                ],
+                className="top",
+            ),
+            html.Div(id="trouble", role="status"),
+            html.Div(id="controls", className="controls"),
+            html.Main(id="body", tabIndex=-1),
+            dcc.Location(id="url", refresh="callback-nav"),
+            dcc.Store(id="tick", data={}),
+            dcc.Store(id="shown", data={}),
+        ],
+        className="frame",
+    )
+
+
+def page_of(pathname: str | None) -> Page[Any] | None:
+    path = "/" + (pathname or "/").strip("/")
+    return next((page for page in PAGES if page.path == path), None)
+
+
+# -- callbacks ------------------------------------------------------------------------------------------------------
+
+
+def _add_callbacks(app: dash.Dash, history: History, live: Live) -> None:
+    @app.callback(
+        Output("nav", "children"),
+        Output("controls", "children"),
+        Output("body", "children"),
+        Output("trouble", "children"),
+        Output("shown", "data"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        Input("tick", "data"),
+        State("shown", "data"),
+    )
+    def show(pathname: str, search: str, tick: dict[str, int], shown: dict[str, Any]) -> tuple[Any, ...]:
+        page = page_of(pathname)
+        address = f"{pathname}{search or ''}"
+        news = tick.get(page.topic) if page is not None else None
+        if shown.get("address") == address and shown.get("news") == news:
+            raise dash.exceptions.PreventUpdate
+        query = Query.parse(search)
+        wanted, body = _content(page, history, live, query)
+        controls = [control(each) for each in wanted]
+        parts = {"nav": nav(page, query), "controls": controls, "body": body, "trouble": live.trouble}
+        marks = {name: _mark(part) for name, part in parts.items()}
+        old = shown.get("marks", {}) if shown.get("address") == address else {}
+        changed = [dash.no_update if old.get(name) == marks[name] else part for name, part in parts.items()]
+        values = {each.name: each.value or "" for each in wanted}
+        return (*changed, {"address": address, "news": news, "marks": marks, "values": values})
+
+    @app.callback(
+        Output("url", "search"),
+        Input({"control": ALL}, "value"),
+        State({"control": ALL}, "id"),
+        State("url", "search"),
+        State("shown", "data"),
+        prevent_initial_call=True,
+    )
+    def choose(values: Sequence[Any], ids: Sequence[dict[str, str]], search: str, shown: dict[str, Any]) -> Any:
+        """A control that has just been shown tells its value too; only what differs from what was shown is a choice."""
+        told = {each["control"]: _text(value) for each, value in zip(ids, values, strict=True)}
+        chosen = {name: value for name, value in told.items() if value != shown.get("values", {}).get(name, value)}
+        return _moved(search, {**chosen, "page": None}) if chosen else dash.no_update
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input({"graph": ALL}, "clickData"),
+        State("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def click(_: Sequence[Any], pathname: str, search: str) -> Any:
+        page, given = page_of(pathname), dash.callback_context.triggered
+        if page is None or not given or not given[0]["value"]:
+            return dash.no_update
+        graph = dash.callback_context.triggered_id
+        return _moved(search, page.clicked(graph["graph"], given[0]["value"]["points"][0]))
+
+
+def _text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else value or ""
+
+
+def _moved(search: str | None, changes: Mapping[str, str | int | None]) -> Any:
+    """The new address, or nothing where it would be the same: then the browser keeps what it shows."""
+    changed = Query.parse(search).search(**changes)
+    return dash.no_update if changed == Query.parse(search).search() else changed
+
+
+def _content(page: Page[Any] | None, history: History, live: Live, query: Query) -> tuple[list[Control], list[Child]]:
+    """Controls and body. What can't be read is told in place of the page, and tried again with the next news."""
+    if page is None:
+        return [], [c.card("Not found", c.empty("There is no such page here."))]
+    try:
+        data = page.read(history, live, query)
+    except FedMQError as error:
+        return [], [c.card(page.title, c.empty(f"The records can't be read now: {error.reason}"))]
+    return page.controls(data, query), page.view(data, query)
+
+
+def nav(page: Page[Any] | None, query: Query) -> list[Child]:
+    carried = Query({name: query.values[name] for name in CARRIED if name in query.values}).search()
+    return [
+        dcc.Link(
+            [each.title, html.Span(", this page", className="visually-hidden") if each is page else ""],
+            href=each.path + carried,
+            className="here" if each is page else "",
+        )
+        for each in PAGES
+    ]
+
+
+def control(wanted: Control) -> Component:
+    value: Any = wanted.value
+    if wanted.multi:
+        value = wanted.value.split(",") if wanted.value else []
+    options = [{"label": label, "value": value} for value, label in wanted.options.items()]
+    dropdown = dcc.Dropdown(
+        id={"control": wanted.name},
+        options=options,
+        value=value,
+        multi=wanted.multi,
+        clearable=wanted.multi or bool(wanted.placeholder),
+        searchable=len(options) > 10,
+        placeholder=wanted.placeholder or "none",
+        disabled=not options,
+        debounce=wanted.multi,
+        maxHeight=320,
+    )
+    return html.Div([html.Label(wanted.label), dropdown], className="control")
+
+
+def _mark(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, cls=PlotlyJSONEncoder).encode()).hexdigest()[:16]
+
+
+# -- other routes ---------------------------------------------------------------------------------------------------
+
+
+def _add_routes(server: flask.Flask, history: History, live: Live) -> None:
+    @server.get("/export/table.<form>")
+    def export_table(form: str) -> flask.Response:
+        if form not in ("csv", "json"):
+            flask.abort(404)
+        query = Query({name: flask.request.args[name] for name in flask.request.args})
+        rows = table.rows(table.means(history, query), query)
+        text = export.to_csv(rows) if form == "csv" else export.to_json(rows)
+        kind = "text/csv" if form == "csv" else "application/json"
+        name = {"Content-Disposition": f"attachment; filename=metrics.{form}"}
+        return flask.Response(text, mimetype=kind, headers=name)
+
+    @server.get("/stream")
+    def stream() -> flask.Response:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return flask.Response(news(live), mimetype="text/event-stream", headers=headers)
+
+    @server.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "trouble": live.trouble}
+
+    @server.after_request
+    def compress(response: flask.Response) -> flask.Response:
+        accepts = "gzip" in flask.request.headers.get("Accept-Encoding", "")
+        if not accepts or response.direct_passthrough or response.is_streamed or response.status_code != 200:
+            return response
+        data = response.get_data()
+        if len(data) >= COMPRESSED_FROM:
+            response.set_data(gzip.compress(data, 1))
+            response.headers["Content-Encoding"] = "gzip"
+            response.headers.add("Vary", "Accept-Encoding")
+        return response
+
+
+def news(live: Live) -> Iterator[str]:
+    """Server-sent events: how far each topic is. A `+` says that the records have surely caught up with it."""
+    seen, clock = live.revisions, 0
+    is_settled = True
+    while True:
+        mark = "+" if is_settled else ""
+        yield f"data: {json.dumps({topic: f'{revision}{mark}' for topic, revision in {**seen, 'clock': clock}.items()})}\n\n"
+        time.sleep(LEAST_SECONDS)
+        found = live.wait(seen, CLOCK_SECONDS if is_settled else SETTLED_SECONDS)
+        if found is None:
+            return
+        clock += is_settled and found == seen
+        seen, is_settled = found, found == seen
+
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{%title%}</title>
+<script>document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto"</script>
+{%favicon%}{%css%}
+</head>
+<body>
+{%app_entry%}
+<footer>{%config%}{%scripts%}{%renderer%}</footer>
+</body>
+</html>"""

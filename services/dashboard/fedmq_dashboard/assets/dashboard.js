@@ -1,0 +1,65 @@
+// What the server can't do: listen to its news, keep clocks running, and remember light or dark.
+(() => {
+  let stream = null;
+
+  // Not before the first page is there: until then Dash has nothing that could be told. Only while somebody looks: a
+  // browser has six connections to a server, and tabs in the background would hold them all.
+  const listen = () => {
+    if (stream || document.hidden || !document.querySelector("#body .card")) return;
+    stream = new EventSource("stream");
+    stream.onmessage = (message) => window.dash_clientside.set_props("tick", { data: JSON.parse(message.data) });
+  };
+
+  const hangUp = () => {
+    stream?.close();
+    stream = null;
+  };
+
+  const two = (number) => String(number).padStart(2, "0");
+
+  const left = (at) => {
+    const seconds = Math.max(0, Math.round((at - Date.now()) / 1000));
+    if (seconds === 0) return "time is up";
+    const hours = Math.floor(seconds / 3600);
+    const clock = `${hours ? `${hours}:` : ""}${hours ? two(Math.floor(seconds / 60) % 60) : Math.floor(seconds / 60)}:${two(seconds % 60)}`;
+    return `${clock} left`;
+  };
+
+  const forms = {
+    time: (at) => at.toLocaleTimeString(),
+    date: (at) => at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
+    left: (at) => left(at.getTime()),
+  };
+
+  const showTimes = (root) => {
+    for (const element of root.querySelectorAll("time[data-form]")) {
+      const text = forms[element.dataset.form](new Date(element.dateTime));
+      if (element.textContent !== text) element.textContent = text;
+    }
+  };
+
+  const themes = { auto: "dark", dark: "light", light: "auto" };
+
+  const toggleTheme = () => {
+    const root = document.documentElement;
+    const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const next = root.dataset.theme === "auto" ? (isDark ? "light" : "dark") : themes[root.dataset.theme];
+    root.dataset.theme = next;
+    localStorage.setItem("theme", next);
+  };
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? hangUp() : listen()));
+  addEventListener("pagehide", hangUp);
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#theme")) toggleTheme();
+  });
+
+  // One observer for all that the server sends, one clock for the countdowns.
+  const observer = new MutationObserver(() => {
+    listen();
+    showTimes(document);
+  });
+  observer.observe(document.documentElement, { childList: true, subtree: true });
+  setInterval(() => showTimes(document), 1000);
+})();

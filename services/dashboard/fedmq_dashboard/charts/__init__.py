@@ -1,0 +1,1 @@
+"""Plots that more than one page could show, one a file. Pure."""

@@ -1,0 +1,90 @@
+"""Metrics of a session's models: the clients' median in a band from least to most, and the evaluator's line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from fedmq.records.base import Document
+from fedmq_dashboard import components as c
+from fedmq_dashboard import words
+from fedmq_dashboard.components import Child
+from fedmq_dashboard.figures import BAND, SERIES, TEST, Trace, figure, line
+
+TRAINING = "training "
+_DRAWN = ("min", "q1", "median", "q3", "max", "mean")
+
+
+def names(trail: Sequence[Document], rounds: Sequence[Document]) -> list[str]:
+    """What can be plotted: validation metrics, then what trainers reported while they trained."""
+    validated = words.metric_names(model["metrics"] for model in trail)
+    known = list(dict.fromkeys(name.removeprefix("test/") for name in validated))
+    return known + [TRAINING + name for name in words.metric_names(document["metrics"] for document in rounds)]
+
+
+def draw(
+    session: Document | None, trail: Sequence[Document], rounds: Sequence[Document], metric: str | None, axis: str
+) -> Child:
+    if session is None or metric is None:
+        return c.empty("No model has been validated yet: the first metrics come with the first round.")
+    positions = positions_of(session, rounds, axis)
+    if metric.startswith(TRAINING):
+        by_round = {document["round"]: document["metrics"] for document in rounds}
+    else:
+        by_round = {model["round"]: model["metrics"] for model in trail}
+    told = [number for number in sorted(by_round) if number in positions]
+    clients = [(positions[number], by_round[number][key]) for number in told for key in [metric.removeprefix(TRAINING)] if key in by_round[number]]
+    tests = [(positions[number], by_round[number][f"test/{metric}"]) for number in told if f"test/{metric}" in by_round[number]]
+    traces = _client_traces(clients) + _test_trace(tests)
+    if not traces:
+        return c.empty(f"No client and no evaluator has told {metric} in this session.")
+    unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
+    return c.graph("curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340)
+
+
+def positions_of(session: Document, rounds: Sequence[Document], axis: str) -> dict[int, float]:
+    """Where each round's model stands on the x axis; 0 is the seed."""
+    numbers = [document["round"] for document in rounds]
+    if axis == "hours":
+        return {0: 0.0} | {document["round"]: (document["committed_at"] - session["created_at"]) / 3600 for document in rounds}
+    if axis == "bytes":
+        sent = (sum(document.get("bytes", {}).values()) / 1e9 for document in rounds)
+        return {0: 0.0} | dict(zip(numbers, accumulate(sent), strict=True))
+    return {0: 0.0} | {number: float(number) for number in numbers}
+
+
+def _client_traces(points: Sequence[tuple[float, Document]]) -> list[Trace]:
+    if not points:
+        return []
+    x = [position for position, _ in points]
+    column = {name: [summary.get(name, summary["median"]) for _, summary in points] for name in _DRAWN}
+    bands: list[Trace] = []
+    if any(summary["n"] > 1 for _, summary in points):
+        bands = _band("all clients", x, column["min"], column["max"]) + _band("middle half", x, column["q1"], column["q3"])
+    return [
+        *bands,
+        line("clients' median", x, column["median"], SERIES[0]),
+        line("clients' mean", x, column["mean"], SERIES[0], line={"dash": "dot", "width": 1.5}, mode="lines"),
+    ]
+
+
+def _band(name: str, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[Trace]:
+    edge: Trace = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0}, "hoverinfo": "skip"}
+    below = edge | {"y": low, "showlegend": False}
+    return [below, edge | {"y": high, "name": name, "fill": "tonexty", "fillcolor": BAND}]
+
+
+def _test_trace(points: Sequence[tuple[float, Document]]) -> list[Trace]:
+    x, y = [position for position, _ in points], [summary["mean"] for _, summary in points]
+    return [line("test set", x, y, TEST)] if points else []
+
+
+def _sentence(metric: str, clients: Sequence[tuple[float, Document]], tests: Sequence[tuple[float, Document]]) -> str:
+    parts = []
+    if clients:
+        last = clients[-1][1]
+        spread = f", from {words.number(last['min'])} to {words.number(last['max'])}" if last["n"] > 1 else ""
+        parts.append(f"mean {words.number(last['mean'])} over {words.plural(int(last['n']), 'client')}{spread}")
+    if tests:
+        parts.append(f"{words.number(tests[-1][1]['mean'])} on the test set")
+    return f"Newest model: {metric} {'; '.join(parts)}."

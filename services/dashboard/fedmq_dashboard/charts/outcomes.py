@@ -1,0 +1,42 @@
+"""What became of the tasks, round by round. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fedmq.records.base import Document
+from fedmq_dashboard import components as c
+from fedmq_dashboard.components import Child
+from fedmq_dashboard.figures import OUTCOME_COLOURS, figure, outcome_word
+from fedmq_schemas.records import OUTCOMES
+
+
+def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Child:
+    """`late`: round → updates that came after their plan was closed; the ledger has their tasks as absent."""
+    if not rounds:
+        return c.empty("No round is committed yet.")
+    numbers = [document["round"] for document in rounds]
+    traces = []
+    totals = {}
+    for outcome in OUTCOMES:
+        counts = [_count(document, outcome, late.get(document["round"], 0)) for document in rounds]
+        totals[outcome] = sum(counts)
+        if totals[outcome]:
+            traces.append(
+                {
+                    "type": "bar", "name": outcome_word(outcome), "x": numbers, "y": counts,
+                    "marker": {"color": OUTCOME_COLOURS[outcome], "line": {"width": 0}},
+                    "hovertemplate": f"round %{{x}}: %{{y}} {outcome_word(outcome)}<extra></extra>",
+                }
+            )  # fmt: skip
+    told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
+    shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, yaxis={"rangemode": "tozero"})
+    return c.graph("outcomes", shape, f"Over all rounds: {told}.", 340)
+
+
+def _count(document: Document, outcome: str, late: int) -> int:
+    counts = document["counts"]
+    late = min(late, counts.get("absent", 0))
+    if outcome == "discarded":
+        return int(counts.get(outcome, 0)) + late
+    return int(counts.get(outcome, 0)) - (late if outcome == "absent" else 0)

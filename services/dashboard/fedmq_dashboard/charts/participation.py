@@ -1,0 +1,118 @@
+"""Clients against rounds: what became of each task, and how large each update was. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmq_dashboard import components as c
+from fedmq_dashboard import words
+from fedmq_dashboard.components import Child
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed
+from fedmq_dashboard.matrix import NOT_ASKED, Matrix, nanmedian
+from fedmq_schemas.records import OUTCOMES
+
+MOST_TEXTS = 20_000
+ROW_PIXELS = 13
+
+
+def outcomes(matrix: Matrix, rows: np.ndarray) -> Child:
+    """`rows`: which clients, from top to bottom."""
+    codes = matrix.outcomes[rows]
+    z = np.where(codes == NOT_ASKED, np.nan, codes).astype(np.float32)
+    steps = len(OUTCOMES)
+    scale = [
+        [edge / steps, OUTCOME_COLOURS[outcome]] for index, outcome in enumerate(OUTCOMES) for edge in (index, index + 1)
+    ]
+    trace: Trace = _heat(matrix, rows) | {
+        "z": packed(z),
+        "zmin": -0.5,
+        "zmax": steps - 0.5,
+        "colorscale": scale,
+        "showscale": False,
+        "hovertemplate": "%{y}, round %{x}<extra></extra>",
+    }
+    if codes.size <= MOST_TEXTS:
+        said = [*(outcome_word(outcome) for outcome in OUTCOMES), "not asked"]
+        trace["text"] = [[said[code] for code in line] for line in codes.tolist()]
+        trace["hovertemplate"] = "%{y}, round %{x}: %{text}<extra></extra>"
+    present = [outcome for code, outcome in enumerate(OUTCOMES) if np.any(codes == code)]
+    legend: list[Trace] = [
+        {
+            "type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": outcome_word(outcome),
+            "marker": {"symbol": "square", "size": 10, "color": OUTCOME_COLOURS[outcome]}, "hoverinfo": "skip",
+        }
+        for outcome in present
+    ]  # fmt: skip
+    counts = {outcome: int(np.count_nonzero(matrix.outcomes == code)) for code, outcome in enumerate(OUTCOMES)}
+    told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in counts.items() if count)
+    shape = figure([trace, *legend], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix))
+    return c.graph("matrix", shape, f"All tasks of this session: {told}. Click a cell to see why.", _height(rows))
+
+
+def norms(matrix: Matrix, rows: np.ndarray) -> Child:
+    relative = matrix.relative_norms()
+    if not np.any(np.isfinite(relative)):
+        return c.empty("No update has been accepted yet, so there is no norm to compare.")
+    scale = [
+        [0, "#2f6fc0"], [0.35, "#9dbbe3"], [0.5, "rgba(140,148,160,0.16)"], [0.65, "#eaab7c"], [1, "#c2381f"],
+    ]  # fmt: skip
+    trace = _heat(matrix, rows) | {
+        "z": packed(relative[rows].astype(np.float32)),
+        "zmin": -2,
+        "zmax": 2,
+        "colorscale": scale,
+        "colorbar": {
+            "orientation": "h", "y": 1, "yanchor": "bottom", "thickness": 8, "len": 0.6, "x": 0, "xanchor": "left",
+            "tickvals": [-2, -1, 0, 1, 2], "ticktext": ["¼", "½", "median", "2×", "4×"], "outlinewidth": 0,
+        },
+        "hovertemplate": "%{y}, round %{x}: 2^%{z:.2f} of the median<extra></extra>",
+    }  # fmt: skip
+    shape = figure([trace], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix), margin={"t": 40})
+    return c.graph("norms", shape, _odd(matrix, relative), _height(rows))
+
+
+def _odd(matrix: Matrix, relative: np.ndarray) -> str:
+    usual = nanmedian(relative, axis=1)
+    odd = [index for index in np.argsort(-np.abs(np.nan_to_num(usual))) if abs(usual[index]) >= 1][:3]
+    if not odd:
+        return "Each update's norm beside the median of its round: no client stands out."
+    named = ", ".join(f"{matrix.clients[index]} ({2 ** usual[index]:.1f} times the median)" for index in odd)
+    return f"Each update's norm beside the median of its round. These stand out: {named}."
+
+
+def _heat(matrix: Matrix, rows: np.ndarray) -> Trace:
+    gap = 1 if len(rows) <= 80 and len(matrix.rounds) <= 120 else 0
+    names = [matrix.clients[index] for index in rows]
+    return {"type": "heatmap", "x": list(matrix.rounds), "y": names, "xgap": gap, "ygap": gap, "hoverongaps": False}
+
+
+def _clients(rows: np.ndarray) -> dict[str, object]:
+    return {"autorange": "reversed", "type": "category", "showticklabels": len(rows) <= 80, "showgrid": False}
+
+
+def _rounds(matrix: Matrix) -> dict[str, object]:
+    few = len(matrix.rounds) <= 15
+    return {"showgrid": False, "dtick": 1 if few else None, "tickformat": "d"}
+
+
+def _height(rows: np.ndarray) -> int:
+    return min(900, max(200, 90 + ROW_PIXELS * len(rows)))
+
+
+def shares(matrix: Matrix, most: int = 15) -> Child:
+    """How much of the sum each client was, over the whole session."""
+    total = float(matrix.weights.sum())
+    if not total:
+        return c.empty("No update has been accepted yet, so nobody has a share.")
+    order = np.argsort(-matrix.weights, kind="stable")
+    top = order[:most]
+    bar: Trace = {
+        "type": "bar", "orientation": "h", "y": [matrix.clients[index] for index in top],
+        "x": [100 * matrix.weights[index] / total for index in top], "marker": {"color": "#3d7fd0"},
+        "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
+    }  # fmt: skip
+    shape = figure([bar], x="% of all accepted weight", yaxis={"autorange": "reversed", "type": "category"})
+    half = int(np.searchsorted(np.cumsum(matrix.weights[order]), total / 2)) + 1
+    rest = f" The {len(order) - most:,} others are not drawn." if len(order) > most else ""
+    told = f"{words.plural(half, 'client')} of {len(order):,} together have half of the weight.{rest}"
+    return c.graph("shares", shape, told, 90 + 22 * len(top))

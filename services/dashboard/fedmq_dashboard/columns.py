@@ -1,0 +1,84 @@
+"""An attempt's outcomes as arrays: small enough to keep for a thousand clients and thousands of rounds. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmq_schemas.records import OUTCOMES
+
+Floats = npt.NDArray[np.float64]
+CODES: dict[str, int] = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+LATE = CODES["discarded"]
+ABSENT = CODES["absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What became of the tasks of one round. Row i of each column is about `clients[i]`; not told is NaN. `outcomes` are
+    indexes into `OUTCOMES`; `at` is UTC seconds since 1970 of the outcome, `seconds` where the time went."""
+
+    session: str
+    round: int
+    attempt: int
+    clients: tuple[str, ...]
+    outcomes: npt.NDArray[np.int8]
+    weights: Floats
+    norms: Floats
+    at: Floats
+    seconds: Mapping[str, Floats]
+    reasons: Mapping[str, str]
+
+    def step(self, name: str) -> Floats:
+        """Seconds of a step; NaN where nobody told."""
+        found = self.seconds.get(name)
+        return np.full(len(self.clients), np.nan) if found is None else found
+
+
+def columns_of(document: Mapping[str, Any]) -> Columns:
+    """From a document of table `participation`."""
+    return Columns(
+        session=document["session"],
+        round=document["round"],
+        attempt=document["attempt"],
+        clients=tuple(sys.intern(name) for name in document["clients"]),
+        outcomes=np.array([CODES[outcome] for outcome in document["outcomes"]], np.int8),
+        weights=_floats(document["weights"]),
+        norms=_floats(document["norms"]),
+        at=_floats(document["at"]),
+        seconds={step: _floats(values) for step, values in document["seconds"].items()},
+        reasons=document["reasons"],
+    )
+
+
+def columns_of_events(session: str, round_number: int, attempt: int, events: Iterable[Mapping[str, Any]]) -> Columns:
+    """What is known so far of an attempt that is not aggregated: from its `update.*` events, the first outcome counts."""
+    answers: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        if event["name"].startswith("update.") and event["round"] == round_number and event["name"] != "update.discarded":
+            answers.setdefault(event["client"], event)
+    told = [answers[name] for name in sorted(answers)]
+    steps = sorted({step for event in told for step in event["data"].get("seconds", {})})
+    return columns_of(
+        {
+            "session": session,
+            "round": round_number,
+            "attempt": attempt,
+            "clients": [event["client"] for event in told],
+            "outcomes": [event["name"].partition(".")[2] for event in told],
+            "weights": [event["data"].get("weight", 0) for event in told],
+            "norms": [event["data"].get("norm") for event in told],
+            "at": [event["at"] for event in told],
+            "seconds": {step: [event["data"].get("seconds", {}).get(step) for event in told] for step in steps},
+            "reasons": {event["client"]: event["data"]["reason"] for event in told if event["data"].get("reason")},
+        }
+    )
+
+
+def _floats(values: Any) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)

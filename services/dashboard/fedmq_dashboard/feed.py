@@ -1,0 +1,120 @@
+"""Events to what is going on now: open rounds, who has answered, and how far the others are. Pure.
+
+What is past is read from the records; this holds only what would be too dear to ask them for at every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from fedmq_schemas.records import ENDED
+
+Document = Mapping[str, Any]
+Topic = Literal["any", "rounds"]
+Revisions = dict[Topic, int]
+
+KNOWN_LENGTH = 20_000
+
+_ENDINGS = frozenset(f"session.{state}" for state in ENDED)
+_CHATTER = ("task.progress", "update.", "model.validated")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """An attempt whose plans are out. `answers`: client → outcome; `fractions`: client → its own report of how far it is.
+    `planned_at` is UTC seconds since 1970, `timeout` seconds."""
+
+    session: str
+    round: int
+    attempt: int
+    planned_at: float
+    timeout: float
+    asked: int
+    answers: Mapping[str, str] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def deadline(self) -> float:
+        return self.planned_at + self.timeout
+
+
+class Feed:
+    """Takes event documents (as in the records) in any order, each as often as it likes to come.
+
+    `revisions` grow: `any` with every new event, `rounds` with those that change what was decided.
+    """
+
+    def __init__(self) -> None:
+        self.revisions: Revisions = {"any": 0, "rounds": 0}
+        self._open: dict[str, OpenRound] = {}
+        self._answers: dict[str, dict[str, str]] = {}
+        self._fractions: dict[str, dict[str, float]] = {}
+        self._known: dict[str, None] = {}
+
+    def apply(self, events: Iterable[Document]) -> bool:
+        """Whether any of them was new."""
+        fresh = [event for event in events if self._is_new(event["id"])]
+        for event in fresh:
+            self._apply(event)
+        if fresh:
+            self.revisions["any"] += 1
+            self.revisions["rounds"] += any(not event["name"].startswith(_CHATTER) for event in fresh)
+        return bool(fresh)
+
+    def open_round(self, session: str) -> OpenRound | None:
+        """A copy, for other threads to read."""
+        found = self._open.get(session)
+        if found is None:
+            return None
+        return replace(found, answers=dict(self._answers[session]), fractions=dict(self._fractions[session]))
+
+    def _is_new(self, event_id: str) -> bool:
+        if event_id in self._known:
+            return False
+        self._known[event_id] = None
+        if len(self._known) > KNOWN_LENGTH:
+            del self._known[next(iter(self._known))]
+        return True
+
+    def _apply(self, event: Document) -> None:
+        name, session = event["name"], event["session"]
+        if name == "round.planned":
+            self._plan(event)
+        elif name in _ENDINGS:
+            self._close(session)
+        elif name == "round.committed":
+            self._close(session, up_to=event["round"])
+        elif name.startswith("update."):
+            self._answer(event, name.removeprefix("update."))
+        elif name == "task.progress" and self._is_open(event):
+            self._fractions[session][event["client"]] = float(event["data"]["fraction"])
+
+    def _plan(self, event: Document) -> None:
+        session, data = event["session"], event["data"]
+        known = self._open.get(session)
+        if known is not None and (known.round, known.attempt) > (event["round"], data["attempt"]):
+            return
+        self._open[session] = OpenRound(
+            session, event["round"], data["attempt"], event["at"], data["timeout"], data["clients"]
+        )
+        self._answers[session], self._fractions[session] = {}, {}
+
+    def _is_open(self, event: Document) -> bool:
+        known = self._open.get(event["session"])
+        return known is not None and known.round == event["round"] and event["at"] >= known.planned_at
+
+    def _answer(self, event: Document, outcome: str) -> None:
+        if not self._is_open(event):
+            return
+        answers = self._answers[event["session"]]
+        if outcome == "discarded":
+            answers.setdefault(event["client"], outcome)
+        else:
+            answers[event["client"]] = outcome
+
+    def _close(self, session: str, up_to: int | None = None) -> None:
+        known = self._open.get(session)
+        if known is not None and (up_to is None or known.round <= up_to):
+            del self._open[session], self._answers[session], self._fractions[session]

@@ -1,0 +1,73 @@
+"""Figures as plain data for Plotly. Pure.
+
+Text, grid and background take their colours from the page's style sheet, so that one figure serves both themes; what is
+drawn has colours that can be read on either.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+
+OUTCOME_COLOURS: dict[str, str] = {
+    "accepted": "#2f9e77",
+    "discarded": "#d9a21b",
+    "rejected": "#d2601a",
+    "failed": "#c93756",
+    "abstained": "#7a86cf",
+    "absent": "#8f98a6",
+}
+OUTCOME_WORDS: dict[str, str] = {"discarded": "late"}
+SERIES = ("#3d7fd0", "#d9763a", "#2f9e77", "#9a6dd0", "#c93756", "#b08a1e", "#3aa3b8", "#7d8794")
+BAND = "rgba(61,127,208,0.18)"
+TEST = "#d9763a"
+
+_FONT = {"family": "system-ui, sans-serif", "size": 12}
+
+
+def outcome_word(outcome: str) -> str:
+    """`discarded` is called late where a task was not done in time."""
+    return OUTCOME_WORDS.get(outcome, outcome)
+
+
+def figure(traces: Sequence[Trace], *, x: str = "", y: str = "", **layout: Any) -> Figure:
+    """Traces with the layout that all plots share; `layout` is merged into it, axes key by key."""
+    axis = {"automargin": True, "zeroline": False, "fixedrange": True, "title": {"standoff": 8}}
+    base: Figure = {
+        "font": _FONT,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 4},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "xanchor": "left", "traceorder": "normal"},
+        "hovermode": "closest",
+        "hoverlabel": {"font": _FONT},
+        "uirevision": "kept",
+        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
+        "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
+    }
+    for name, value in layout.items():
+        base[name] = {**base[name], **value} if isinstance(base.get(name), dict) else value
+    return {"data": list(traces), "layout": base}
+
+
+def packed(values: npt.NDArray[Any]) -> Any:
+    """An array in Plotly's compact form; NaN is a gap."""
+    kinds = {"int8": "i1", "int16": "i2", "float32": "f4", "float64": "f8"}
+    contiguous = np.ascontiguousarray(values)
+    document = {"dtype": kinds[str(contiguous.dtype)], "bdata": base64.b64encode(contiguous.tobytes()).decode()}
+    if contiguous.ndim == 2:
+        document["shape"] = f"{contiguous.shape[0]},{contiguous.shape[1]}"
+    return document
+
+
+def line(name: str, x: Sequence[Any], y: Sequence[Any], colour: str, **more: Any) -> Trace:
+    style = {"color": colour, "width": 2, **more.pop("line", {})}
+    markers = {"mode": "lines+markers", "marker": {"size": 5}} if len(x) < 40 else {"mode": "lines"}
+    return {"type": "scatter", "name": name, "x": list(x), "y": list(y), "line": style, **markers, **more}

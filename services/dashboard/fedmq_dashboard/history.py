@@ -1,0 +1,139 @@
+"""What happened, from the records: every question is bounded, and what can't change is asked for once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from fedmq.metrics import Summary, summarize
+from fedmq.records.base import Document, Records
+from fedmq_dashboard.columns import Columns, columns_of
+from fedmq_schemas import records as tables
+from fedmq_schemas.records import ENDED
+
+T = TypeVar("T")
+
+MOST_SESSIONS = 500
+MOST_MODELS = 2_000
+MOST_EVENTS = 5_000
+KEPT_SESSIONS = 8
+
+
+@dataclass(slots=True)
+class Grown(Generic[T]):
+    """What is known of a table that only grows, for one session: `last` is the newest round."""
+
+    last: int | None = None
+    items: list[T] = field(default_factory=list)
+
+
+class History:
+    """Reads records for pages; safe across threads. Raises what `Records` raises."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._lock = threading.Lock()
+        self._rounds: OrderedDict[str, Grown[Document]] = OrderedDict()
+        self._columns: OrderedDict[str, Grown[Columns]] = OrderedDict()
+
+    # -- sessions and rounds ----------------------------------------------------------------------------------------
+
+    def sessions(self) -> Sequence[Document]:
+        """Newest first."""
+        return self._records.find(tables.SESSIONS, order="created_at", descending=True, limit=MOST_SESSIONS)
+
+    def session(self, name: str | None) -> Document | None:
+        """The one named; else the one that runs; else the newest."""
+        if name:
+            return self._records.get(tables.SESSIONS, name)
+        known = self.sessions()
+        running = [document for document in known if document["state"] not in (*ENDED, "queued")]
+        return next(iter(running or known), None)
+
+    def rounds(self, session: str) -> list[Document]:
+        """The committed rounds, in order."""
+        return self._grow(self._rounds, tables.ROUNDS, session, lambda document: document)
+
+    def participation(self, session: str) -> list[Columns]:
+        """The outcomes of each round that was aggregated, in order."""
+        return self._grow(self._columns, tables.PARTICIPATION, session, columns_of)
+
+    def attempts(self, session: str) -> Sequence[Document]:
+        """All draws."""
+        return self._records.find(tables.ATTEMPTS, {"session": session})
+
+    def newest_attempt(self, session: str) -> Document | None:
+        found = self._records.find(
+            tables.ATTEMPTS, {"session": session}, order="created_at", descending=True, limit=1
+        )
+        return next(iter(found), None)
+
+    def _grow(
+        self, kept: OrderedDict[str, Grown[T]], table: str, session: str, convert: Callable[[Document], T]
+    ) -> list[T]:
+        """Committed rounds never change: only those after the last known one are read."""
+        with self._lock:
+            known = kept.setdefault(session, Grown())
+            kept.move_to_end(session)
+            while len(kept) > KEPT_SESSIONS:
+                kept.popitem(last=False)
+            for document in self._records.find(table, {"session": session}, order="round", after=known.last):
+                known.items.append(convert(document))
+                known.last = document["round"]
+            return list(known.items)
+
+    # -- models -----------------------------------------------------------------------------------------------------
+
+    def trail(self, session: Mapping[str, Any]) -> list[Document]:
+        """The session's models in order, its first one before them, each with a summary of its validations."""
+        seed = self._records.get(tables.MODELS, session["seed"]) if session["seed"] else None
+        made = self._records.find(tables.MODELS, {"session": session["session"]}, order="round", limit=MOST_MODELS)
+        return [self._with_metrics(model) for model in ([seed] if seed else []) + list(made)]
+
+    def models(self, limit: int = MOST_MODELS) -> list[Document]:
+        """All models, newest first."""
+        found = self._records.find(tables.MODELS, order="created_at", descending=True, limit=limit)
+        return [self._with_metrics(model) for model in found]
+
+    def model(self, name: str) -> Document | None:
+        found = self._records.get(tables.MODELS, name)
+        return None if found is None else self._with_metrics(found)
+
+    def _with_metrics(self, model: Document) -> Document:
+        """A reducer records a model's summary when its validation is over; until then it is made here."""
+        return model if model["metrics"] else model | {"metrics": self._summary(model["model"])}
+
+    def _summary(self, model: str) -> Summary:
+        found = self.validations(model)
+        summary: Summary = {}
+        for scope, prefix in (("client", ""), ("test", "test/")):
+            results = [(row["weight"], row["metrics"]) for row in found if row["scope"] == scope]
+            summary |= {f"{prefix}{name}": value for name, value in summarize(results).items()}
+        return summary
+
+    def validations(self, model: str) -> Sequence[Document]:
+        """What each client and evaluator said of a model."""
+        return self._records.find(tables.VALIDATIONS, {"model": model})
+
+    # -- members and events -----------------------------------------------------------------------------------------
+
+    def clients(self) -> Sequence[Document]:
+        return self._records.find(tables.CLIENTS)
+
+    def combiners(self) -> Sequence[Document]:
+        return self._records.find(tables.COMBINERS)
+
+    def events(self, where: Mapping[str, Any] | None = None, limit: int = MOST_EVENTS) -> Sequence[Document]:
+        """Newest first."""
+        return self._records.find(tables.EVENTS, where, order="at", descending=True, limit=limit)
+
+    def events_after(self, session: str, at: float) -> Sequence[Document]:
+        """What a session's actors told since then, oldest first."""
+        return self._records.find(tables.EVENTS, {"session": session}, order="at", after=at, limit=MOST_EVENTS)
+
+    def system(self) -> Sequence[Document]:
+        """What the reducer last saw of queues and stores."""
+        return self._records.find(tables.SYSTEM)

@@ -1,0 +1,97 @@
+"""Who took part in which round, as arrays: rows are clients, columns rounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, Floats
+
+NOT_ASKED = -1
+ACCEPTED = CODES["accepted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """`outcomes` are indexes into `OUTCOMES`, or NOT_ASKED; `norms` are NaN where no update was accepted. `transit` is the
+    least that a client's messages seemed to take, `busy` the median of its seconds on a task."""
+
+    clients: tuple[str, ...]
+    rounds: tuple[int, ...]
+    outcomes: npt.NDArray[np.int8]
+    norms: Floats
+    weights: Floats
+    transit: Floats
+    busy: Floats
+
+    def troubles(self) -> npt.NDArray[np.int64]:
+        """How many of each client's tasks were not accepted."""
+        return np.count_nonzero((self.outcomes != ACCEPTED) & (self.outcomes != NOT_ASKED), axis=1)
+
+    def asked(self) -> npt.NDArray[np.int64]:
+        return np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
+
+    def relative_norms(self) -> Floats:
+        """Log2 of each norm over its round's median: 1 is twice the others'."""
+        median = nanmedian(self.norms, axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log2(self.norms / median)
+        return np.where(np.isfinite(logs), logs, np.nan)
+
+    def order(self, by: str) -> npt.NDArray[np.int64]:
+        """Rows in the order to show them: by `name`, by `norm` (the oddest first), or by `troubles`."""
+        if by == "name":
+            return np.arange(len(self.clients))
+        oddness = np.abs(np.nan_to_num(nanmedian(self.relative_norms(), axis=1)))
+        if by == "norm":
+            return np.argsort(-oddness, kind="stable")
+        return np.lexsort((-oddness, -self.troubles()))
+
+
+def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) -> Matrix:
+    """`late`: (round, client) of updates that came after their plan was closed; in the ledger their tasks are absent."""
+    clients = tuple(sorted({name for column in columns for name in column.clients}))
+    row = {name: index for index, name in enumerate(clients)}
+    shape = (len(clients), len(columns))
+    outcomes = np.full(shape, NOT_ASKED, np.int8)
+    norms, transit, busy = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    weights = np.zeros(len(clients))
+    for number, column in enumerate(columns):
+        at = np.fromiter((row[name] for name in column.clients), np.intp, len(column.clients))
+        outcomes[at, number] = column.outcomes
+        norms[at, number] = column.norms
+        weights[at] += np.nan_to_num(column.weights)
+        transit[at, number] = column.step("transit")
+        busy[at, number] = column.step("total")
+    where = {column.round: number for number, column in enumerate(columns)}
+    for round_number, client in late:
+        if round_number in where and client in row and outcomes[row[client], where[round_number]] == ABSENT:
+            outcomes[row[client], where[round_number]] = LATE
+    rounds = tuple(column.round for column in columns)
+    least = np.min(np.where(np.isnan(transit), np.inf, transit), axis=1, initial=np.inf)
+    return Matrix(clients, rounds, outcomes, norms, weights, least, nanmedian(busy, axis=1))
+
+
+def nanmedian(values: Floats, axis: int) -> Floats:
+    """The median of what is told; NaN, without a warning, where nothing is."""
+    known = ~np.isnan(values)
+    ordered = np.sort(values, axis=axis)  # NaN goes last
+    count = known.sum(axis=axis, keepdims=True)
+    if values.shape[axis] == 0:
+        return np.full(count.squeeze(axis).shape, np.nan)
+    low = np.take_along_axis(ordered, np.maximum(0, (count - 1) // 2), axis)
+    high = np.take_along_axis(ordered, np.minimum(np.maximum(0, count // 2), values.shape[axis] - 1), axis)
+    middle: Floats = np.where(count > 0, (low + high) / 2, np.nan).squeeze(axis)
+    return middle
+
+
+def last_troubles(events: Iterable[Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+    """Each client's newest event of these, which come newest first."""
+    newest: dict[str, Mapping[str, object]] = {}
+    for event in events:
+        if event["client"]:
+            newest.setdefault(str(event["client"]), event)
+    return newest

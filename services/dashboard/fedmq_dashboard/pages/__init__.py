@@ -1,0 +1,1 @@
+"""The pages, one a file: each reads what it shows, and turns it into components with a pure function."""

@@ -1,0 +1,182 @@
+"""`/models`: the trail as a tree, and all that is known of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dash import html
+
+from fedmq.records.base import Document
+from fedmq_dashboard import components as c
+from fedmq_dashboard import words
+from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.figures import SERIES, figure
+from fedmq_dashboard.history import History
+from fedmq_dashboard.live import Live
+from fedmq_dashboard.pages.page import Changes, Page, Point
+from fedmq_dashboard.query import Query
+
+SNIPPETS: dict[str, str] = {
+    "numpy": 'from safetensors.numpy import load_file\nweights = load_file("model.safetensors")',
+    "Keras": (
+        "from safetensors.numpy import load_file\n"
+        'weights = load_file("model.safetensors")\n'
+        "model.set_weights([weights[name] for name in sorted(weights)])"
+    ),
+    "PyTorch": 'from safetensors.torch import load_file\nmodel.load_state_dict(load_file("model.safetensors"))',
+}
+MOST_IN_TREE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Models, newest first, and the chosen one with its round."""
+
+    models: Sequence[Document]
+    chosen: Document | None
+    round: Document | None
+
+
+def read(history: History, live: Live, query: Query) -> Trail:
+    models = history.models(MOST_IN_TREE)
+    wanted = query.get("model")
+    chosen = history.model(wanted) if wanted else next(iter(models), None)
+    committed = None
+    if chosen is not None and chosen["session"]:
+        committed = next((r for r in history.rounds(chosen["session"]) if r["round"] == chosen["round"]), None)
+    return Trail(models, chosen, committed)
+
+
+def controls(trail: Trail, query: Query) -> list[Control]:
+    options = {model["model"]: words.short(model["model"], 40) for model in trail.models}
+    return [Control("model", "Model", options, trail.chosen["model"] if trail.chosen else None)]
+
+
+def view(trail: Trail, query: Query) -> list[Child]:
+    if not trail.models:
+        return [c.card("Model trail", c.empty("There is no model yet. Make a first one: fedmq seed --package DIR"))]
+    wanted = query.get("model")
+    parts: list[Child] = [c.card("Model trail", _tree(trail))]
+    if trail.chosen is None:
+        return [*parts, c.card("Model", c.empty(f"There is no model {wanted!r} in the records."))]
+    return [*parts, _details(trail.chosen, trail.round)]
+
+
+# -- the tree -------------------------------------------------------------------------------------------------------
+
+
+def lanes(models: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Where each model stands: its distance from its seed, and a lane. The first child goes on in its parent's lane, any
+    other one begins a lane of its own. Models whose parent is not among these are roots."""
+    known = {model["model"] for model in models}
+    children: dict[str | None, list[str]] = {}
+    for model in sorted(models, key=lambda model: (model["created_at"], model["model"])):
+        parent = model["parent"] if model["parent"] in known else None
+        children.setdefault(parent, []).append(model["model"])
+    places: dict[str, tuple[int, int]] = {}
+    free = 0
+    for root in children.get(None, []):
+        waiting = [(root, 0, free)]
+        free += 1
+        while waiting:
+            name, depth, lane = waiting.pop()
+            places[name] = (depth, lane)
+            first, *others = children.get(name, []) or [None]
+            for other in others:
+                waiting.append((str(other), depth + 1, free))
+                free += 1
+            if first is not None:
+                waiting.append((first, depth + 1, lane))
+    return places
+
+
+def _tree(trail: Trail) -> Child:
+    places = lanes(trail.models)
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for model in trail.models:
+        if model["parent"] in places:
+            for at in (places[model["parent"]], places[model["model"]]):
+                x.append(at[0])
+                y.append(at[1])
+            x.append(None)
+            y.append(None)
+    edge = {"color": "rgba(128,138,152,0.6)", "width": 1.5}
+    edges = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": edge, "hoverinfo": "skip", "showlegend": False}
+    chosen = trail.chosen["model"] if trail.chosen else None
+    traces = [edges]
+    for is_seed, name, colour in ((True, "seed", SERIES[1]), (False, "model", SERIES[0])):
+        members = [model for model in trail.models if (model["session"] is None) == is_seed]
+        if not members:
+            continue
+        at = [places[model["model"]] for model in members]
+        traces.append(
+            {
+                "type": "scatter", "mode": "markers", "name": name, "x": [p[0] for p in at], "y": [p[1] for p in at],
+                "customdata": [model["model"] for model in members],
+                "hovertemplate": "%{customdata}<extra></extra>",
+                "marker": {
+                    "size": [14 if model["model"] == chosen else 8 for model in members], "color": colour,
+                    "symbol": "diamond" if is_seed else "circle",
+                },
+            }
+        )  # fmt: skip
+    depth = max(place[0] for place in places.values())
+    wide = 1 + max(place[1] for place in places.values())
+    shape = figure(traces, x="rounds from the seed", yaxis={"visible": False, "range": [wide - 0.5, -0.5]}, xaxis={"rangemode": "tozero"})
+    told = f"{words.plural(len(trail.models), 'model')} in {words.plural(wide, 'line')}, up to {depth} rounds deep. Click one to see it."
+    return c.graph("trail", shape, told, min(420, 130 + 40 * wide))
+
+
+# -- one model ------------------------------------------------------------------------------------------------------
+
+
+def _details(model: Document, committed: Document | None) -> Child:
+    name, ref = model["model"], model["ref"]
+    described = c.facts(
+        c.fact("Session", c.link(model["session"], f"/?session={model['session']}") if model["session"] else "none: a seed"),
+        c.fact("Round", model["round"]),
+        c.fact("Parent", c.link(words.short(model["parent"]), f"/models?model={model['parent']}") if model["parent"] else "–"),
+        c.fact("Size", words.size(ref["size"])),
+        c.fact("Made", c.moment(model["created_at"], "date")),
+        c.fact("Accepted", committed["counts"].get("accepted", 0) if committed else "–", "updates"),
+        c.fact("Total weight", words.number(committed["total_weight"]) if committed else "–"),
+    )
+    return c.card(
+        words.short(name, 40), described, _metrics(model),
+        html.H3("Where it is"),
+        c.table(
+            [c.Column("What"), c.Column("Key"), c.Column("sha256")],
+            [["model", html.Code(ref["key"]), html.Code(ref["sha256"])], *_ledger(model)], "Blobs of this model",
+        ),
+        html.H3("Verify, download, start from it"),
+        c.command(f"fedmq model verify {name}"),
+        c.command(f"fedmq model get {name} --format safetensors --output model.safetensors"),
+        c.command(f"fedmq start --set seed={name}"),
+        html.H3("Load it"),
+        *(html.Div([html.H4(framework), html.Pre(html.Code(text), tabIndex=0)]) for framework, text in SNIPPETS.items()),
+        id="model",
+    )  # fmt: skip
+
+
+def _ledger(model: Document) -> list[list[Child]]:
+    ledger = model["ledger"]
+    return [["ledger", html.Code(ledger["key"]), html.Code(ledger["sha256"])]] if ledger else []
+
+
+def _metrics(model: Document) -> Child:
+    names = words.metric_names([model["metrics"]])
+    if not names:
+        return c.empty("Nobody has validated this model.")
+    columns = [c.Column("Metric"), *(c.Column(name, True) for name in ("mean", "min", "median", "max", "n"))]
+    rows = [[name, *(words.number(model["metrics"][name][key]) for key in ("mean", "min", "median", "max", "n"))] for name in names]
+    return c.table(columns, rows, "Metrics of this model")
+
+
+def clicked(graph: str, point: Point) -> Changes:
+    return {"model": point["customdata"]} if graph == "trail" and point.get("customdata") else {}
+
+
+PAGE = Page("/models", "Models", "rounds", read, controls, view, clicked)

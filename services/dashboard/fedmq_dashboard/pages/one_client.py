@@ -1,0 +1,84 @@
+"""One client: what it is, and what it told, tracebacks included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dash import html
+
+from fedmq.records.base import Document
+from fedmq_dashboard import components as c
+from fedmq_dashboard import words
+from fedmq_dashboard.components import Child
+from fedmq_dashboard.history import History
+from fedmq_dashboard.pages.live import what
+from fedmq_dashboard.query import Query
+
+EVENTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class OneClient:
+    """The client that was chosen, and its newest events, of one round if that was chosen too."""
+
+    name: str
+    round: int | None
+    document: Document | None
+    events: Sequence[Document]
+
+
+def read_one(history: History, query: Query, session: str | None) -> OneClient | None:
+    name = query.get("client")
+    if name is None:
+        return None
+    number = query.number("round", -1)
+    where: Document = {"client": name}
+    if session is not None and number >= 0:
+        where |= {"session": session, "round": number}
+    known = next((client for client in history.clients() if client["client"] == name), None)
+    return OneClient(name, number if number >= 0 else None, known, history.events(where, EVENTS))
+
+
+def one_client(one: OneClient, query: Query) -> Child:
+    title = one.name if one.round is None else f"{one.name}, round {one.round}"
+    close = c.link("close", f"/clients{query.search(client=None, round=None)}", className="button")
+    parts: list[Child] = []
+    if one.document is not None:
+        client = one.document
+        parts.append(
+            c.facts(
+                c.fact("State", c.badge("here" if client["state"] == "present" else "away")),
+                c.fact("Combiner", client["combiner"]),
+                c.fact("Does", ", ".join(client["tasks"])),
+                c.fact("Announced weight", words.number(client["weight"])),
+                c.fact("Since", c.moment(client["last_seen"], "date")),
+            )
+        )
+    if one.round is not None:
+        parts.append(c.link("all rounds of this client", f"/clients{query.search(round=None)}"))
+    if not one.events:
+        parts.append(c.empty("Nothing is recorded of it here: it was not asked, or has not answered."))
+    parts += [_event(event) for event in one.events]
+    return c.card(title, *parts, note=close, id="client")
+
+
+def _event(event: Document) -> Child:
+    data = event["data"]
+    where = "" if event["round"] is None else f"round {event['round']}"
+    head = [c.moment(event["at"]), " ", c.badge(event["name"], event["name"].partition(".")[2]), " ", where]
+    parts: list[Child] = [html.Div(head), html.Div(_told(event), className="what")]
+    if data.get("traceback"):
+        parts.append(html.Pre(data["traceback"], className="traceback", tabIndex=0))
+    return html.Article(parts, className="event")
+
+
+def _told(event: Document) -> str:
+    data = event["data"]
+    if event["name"] == "update.accepted":
+        spent = ", ".join(f"{step} {words.seconds(value)}" for step, value in data["seconds"].items() if step != "transit")
+        return f"weight {words.number(data['weight'])}, norm {words.number(data['norm'])}; {spent}"
+    if event["name"] == "model.validated":
+        metrics = ", ".join(f"{name} {words.number(value)}" for name, value in data["metrics"].items())
+        return metrics or data.get("reason") or "no metrics"
+    return what(event)

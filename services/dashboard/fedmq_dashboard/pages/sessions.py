@@ -1,0 +1,157 @@
+"""`/sessions`: all sessions, and some of them beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmq.records.base import Document
+from fedmq_dashboard import components as c
+from fedmq_dashboard import words
+from fedmq_dashboard.charts import curves
+from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.figures import SERIES, Trace, figure, line
+from fedmq_dashboard.history import History
+from fedmq_dashboard.live import Live
+from fedmq_dashboard.pages.live import AXES
+from fedmq_dashboard.pages.page import NO_SESSION, Page, choose, metric_control, session_label
+from fedmq_dashboard.query import Query
+
+MOST = 8
+COMPARED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A session that is compared."""
+
+    session: Document
+    rounds: Sequence[Document]
+    trail: Sequence[Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All sessions, newest first, and those to compare, in the order chosen."""
+
+    sessions: Sequence[Document]
+    compared: Sequence[One]
+
+
+def read(history: History, live: Live, query: Query) -> Comparison:
+    sessions = history.sessions()
+    by_name = {session["session"]: session for session in sessions}
+    begun = [session["session"] for session in sessions if session["state"] != "queued"]
+    wanted = [name for name in query.names("compare") if name in by_name] or begun[:COMPARED]
+    compared = [One(by_name[name], history.rounds(name), history.trail(by_name[name])) for name in wanted[:MOST]]
+    return Comparison(sessions, compared)
+
+
+def _names(comparison: Comparison) -> list[str]:
+    return words.metric_names(model["metrics"] for one in comparison.compared for model in one.trail)
+
+
+def controls(comparison: Comparison, query: Query) -> list[Control]:
+    options = {session["session"]: session_label(session) for session in comparison.sessions}
+    compared = ",".join(one.session["session"] for one in comparison.compared)
+    names = _names(comparison)
+    return [
+        Control("compare", "Compare", options, compared, multi=True, placeholder="the newest"),
+        metric_control(names, choose(query.get("metric"), names)),
+        Control("x", "Against", dict(AXES), choose(query.get("x"), list(AXES))),
+    ]
+
+
+def view(comparison: Comparison, query: Query) -> list[Child]:
+    if not comparison.sessions:
+        return [c.card("Sessions", c.empty(NO_SESSION))]
+    metric = choose(query.get("metric"), _names(comparison))
+    axis = choose(query.get("x"), list(AXES)) or "round"
+    return [
+        c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis)),
+        c.card("What differs in their policies", _differences(comparison), id="differences"),
+        c.card("All sessions", _list(comparison.sessions)),
+    ]
+
+
+def _plot(comparison: Comparison, metric: str | None, axis: str) -> Child:
+    if metric is None:
+        return c.empty("None of these sessions has a validated model yet.")
+    traces: list[Trace] = []
+    told: list[str] = []
+    for number, one in enumerate(comparison.compared):
+        positions = curves.positions_of(one.session, one.rounds, axis)
+        points = [
+            (positions[model["round"]], model["metrics"][metric]["mean"])
+            for model in one.trail
+            if metric in model["metrics"] and model["round"] in positions
+        ]
+        if points:
+            name = one.session["name"] or one.session["session"]
+            traces.append(line(name, [x for x, _ in points], [y for _, y in points], SERIES[number % len(SERIES)]))
+            told.append(f"{name} {words.number(points[-1][1])}")
+    if not traces:
+        return c.empty(f"None of these sessions has {metric}.")
+    unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
+    return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(told)}.", 360)
+
+
+def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A policy's fields with dotted names, as `--set` writes them."""
+    flat: dict[str, Any] = {}
+    for name, value in policy.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def differences(policies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The fields in which these policies differ, with each one's value; a field that one lacks is None there."""
+    flat = [flatten(policy) for policy in policies]
+    names = sorted({name for policy in flat for name in policy})
+    return {
+        name: values
+        for name in names
+        for values in [[policy.get(name) for policy in flat]]
+        if any(value != values[0] for value in values)
+    }
+
+
+def _differences(comparison: Comparison) -> Child:
+    if len(comparison.compared) < 2:
+        return c.empty("Choose at least two sessions to compare their policies.")
+    found = differences([one.session["policy"] for one in comparison.compared])
+    if not found:
+        return c.empty("Their policies are the same.")
+    columns = [c.Column("Field"), *(c.Column(one.session["name"] or one.session["session"]) for one in comparison.compared)]
+    rows = [[name, *(_shown(value) for value in values)] for name, values in found.items()]
+    return c.table(columns, rows, "Fields in which the policies differ")
+
+
+def _shown(value: Any) -> str:
+    return "–" if value in (None, "", {}, []) else str(value)
+
+
+def _list(sessions: Sequence[Document]) -> Child:
+    columns = [
+        c.Column("Session"), c.Column("State"), c.Column("Rounds", True), c.Column("Strategy"), c.Column("Began"),
+        c.Column("Took", True), c.Column("Why it ended"),
+    ]  # fmt: skip
+    rows = []
+    for session in sessions:
+        took = session["ended_at"] - session["created_at"] if session["ended_at"] else None
+        policy = session["policy"]
+        rows.append(
+            [
+                c.link(session["name"] or session["session"], f"/?session={session['session']}", title=session["session"]),
+                c.badge(session["state"]), policy["rounds"], policy["strategy"]["name"],
+                c.moment(session["created_at"], "date"), words.seconds(took), session["reason"] or session["waiting"],
+            ]
+        )  # fmt: skip
+    return c.table(columns, rows, "All sessions, newest first")
+
+
+PAGE = Page("/sessions", "Sessions", "rounds", read, controls, view)

@@ -1,0 +1,68 @@
+"""Numbers, times and metrics in words. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll")
+_FIRST = ("accuracy", "auc", "f1", "mse", "mae", "loss")
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number with so many significant digits; what is none is a dash."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}" if 1e-4 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+def seconds(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value < 1:
+        return f"{1000 * value:.0f} ms"
+    if value < 100:
+        return f"{value:.1f} s"
+    if value < 7200:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def size(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:,.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def less_is_better(metric: str) -> bool:
+    """By the metric's name: losses and errors."""
+    return any(word in metric.lower() for word in _LESS_IS_BETTER)
+
+
+def metric_names(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All metrics of these summaries, the best known first; those of evaluators (`test/…`) after the clients'."""
+    found = {name for summary in summaries for name in summary}
+
+    def rank(name: str) -> tuple[bool, int, str]:
+        base = name.removeprefix("test/")
+        return name != base, _FIRST.index(base) if base in _FIRST else len(_FIRST), base
+
+    return sorted(found, key=rank)
+
+
+def short(name: str, most: int = 28) -> str:
+    """A long name with its middle left out."""
+    return name if len(name) <= most else f"{name[: most - 13]}…{name[-12:]}"
