@@ -100,7 +100,8 @@ def get(
     if form == "safetensors":
         alliance.download(document["model"], path)
     else:
-        formats.write(alliance.weights(document["model"]), path, form, package)
+        found = alliance.read(document["model"])
+        formats.write(found.weights, path, form, package, found.meta)
     if as_json:
         print_json({**document, "path": str(path)})
         return

@@ -115,7 +115,7 @@ class Alliance:
         try:
             sha256 = self._rest.download(f"/models/{_quoted(document['model'])}/download", partial)
             if document["ref"]["sha256"] not in (None, sha256):
-                raise InvalidUpdate(f"{document['model']} came with another hash than the recorded one: fetch it again")
+                raise _wrong_hash(document["model"])
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -123,8 +123,15 @@ class Alliance:
 
     def weights(self, model: str = "last", *, session: str | None = None) -> Weights:
         """A model as a dict of numpy arrays."""
+        return self.read(model, session=session).weights
+
+    def read(self, model: str = "last", *, session: str | None = None) -> formats.ModelFile:
+        """A model with its metadata, checked; `fedmq_client.formats` writes it in other tools' forms."""
         document = self.model(model, session=session)
-        return tensorblob.decode(self._rest.content(f"/models/{_quoted(document['model'])}/download"))[0]
+        data = self._rest.content(f"/models/{_quoted(document['model'])}/download")
+        if document["ref"]["sha256"] not in (None, hashlib.sha256(data).hexdigest()):
+            raise _wrong_hash(document["model"])
+        return formats.ModelFile(*tensorblob.decode(data))
 
     def ledger(self, model: str) -> Row:
         """What became of every task of the model's round."""
@@ -253,6 +260,10 @@ class Session:
 
 
 _ENDINGS = frozenset(f"session.{state}" for state in (*ENDED, "refused"))
+
+
+def _wrong_hash(model: str) -> InvalidUpdate:
+    return InvalidUpdate(f"{model} came with another hash than the recorded one: fetch it again")
 
 
 def _quoted(text: str, safe: str = "") -> str:

@@ -1,0 +1,141 @@
+"""An alliance from Python, as a notebook uses it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmq import tensorblob
+from fedmq.errors import ConfigError, NotFound, Refused, Transient
+from fedmq_client.alliance import Alliance, Session
+from servers.served import Served, served
+
+SEED = "seed-5d1e84adb228"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("alliance")) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def alliance(running: Served) -> Alliance:
+    return Alliance(running.url)
+
+
+@pytest.fixture(scope="module")
+def trained(alliance: Alliance) -> Session:
+    session = alliance.start({"seed": SEED, "random_seed": 5}, rounds=3, train={"learning_rate": 0.5})
+    session.wait(60)
+    return session
+
+
+def test_a_started_session_is_waited_for_and_told(trained: Session) -> None:
+    document = trained.refresh()
+    assert (trained.state, document["rounds_committed"]) == ("finished", 3)
+    assert document["policy"]["train"] == {"learning_rate": 0.5}
+    assert trained.model == document["model"]
+
+
+def test_metrics_are_rows_of_numbers_from_the_seed_on(trained: Session) -> None:
+    rows = trained.metrics()
+    assert [row["round"] for row in rows] == [0, 1, 2, 3]
+    assert rows[0]["model"] == SEED
+    assert rows[3]["test/mse"] < rows[0]["test/mse"]
+    assert rows[3]["mse min"] <= rows[3]["mse median"] <= rows[3]["mse max"]
+
+
+def test_rounds_carry_their_counts_as_columns(trained: Session) -> None:
+    assert [(row["round"], row["accepted"], row["failed"]) for row in trained.rounds()] == [
+        (1, 3, 0),
+        (2, 3, 0),
+        (3, 3, 0),
+    ]
+
+
+def test_following_tells_every_event_of_a_session_once_and_then_ends(alliance: Alliance) -> None:
+    events = list(alliance.start(rounds=20).follow())
+    assert [event["round"] for event in events if event["name"] == "round.committed"] == list(range(1, 21))
+    assert len({event["id"] for event in events}) == len(events)
+    assert events[-1]["name"] == "session.finished"
+
+
+def test_models_come_as_weights_and_as_files(alliance: Alliance, trained: Session, tmp_path: Path) -> None:
+    weights = alliance.weights("last", session=trained.id)
+    path = alliance.download(str(trained.model), tmp_path)
+    assert path == tmp_path / f"{trained.model}.safetensors"
+    assert tensorblob.decode(path.read_bytes())[0].keys() == weights.keys()
+    assert [each["round"] for each in alliance.trail(str(trained.model))] == [3, 2, 1, 0]
+    assert alliance.model("best", session=trained.id, metric="test/mse")["best"]["mode"] == "min"
+    assert alliance.models(trained.id)[0]["test/mse"] == trained.metrics()[3]["test/mse"]
+    assert {row["client"] for row in alliance.validations(str(trained.model))} >= {"client1", "evaluator"}
+    assert len(alliance.ledger(str(trained.model))["entries"]) == 3
+
+
+def test_arrays_become_a_seed_and_the_same_arrays_the_same_seed(alliance: Alliance) -> None:
+    weights = {"coefficients": np.full(7, 2.0), "intercept": np.zeros(1)}
+    seed = alliance.upload(weights)
+    assert alliance.upload(weights) == seed
+    assert seed in [each["model"] for each in alliance.unused_models()]
+    assert alliance.start(seed=seed, rounds=1).wait(60)["seed"] == seed
+
+
+def test_a_session_file_comes_back(trained: Session) -> None:
+    assert "learning_rate = 0.5" in trained.toml()
+
+
+def test_who_is_there_and_why_not_in_a_session(alliance: Alliance, trained: Session) -> None:
+    assert len(alliance.clients("present")) == 4
+    assert [row["combiner"] for row in alliance.combiners()] == ["combiner1", "combiner2"]
+    assert {row["client"]: row["drawn"] for row in trained.why()}["evaluator"] is False
+    assert next(iter(alliance.events(trained.id)))["name"] == "session.finished"
+
+
+def test_a_session_that_fails_is_refused_with_its_reason(alliance: Alliance) -> None:
+    with pytest.raises(Refused, match="waiting for clients, 3 of 9"):
+        alliance.start(clients_required=9, wait=0.1).wait(60)
+
+
+def test_waiting_has_an_end(alliance: Alliance) -> None:
+    session = alliance.start(rounds=100_000)
+    with pytest.raises(Transient, match="is still"):
+        session.wait(0.05)
+    session.stop()
+    assert session.wait(60)["state"] == "stopped"
+
+
+def test_errors_are_of_the_kind_that_they_are(alliance: Alliance, running: Served) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rounds'"):
+        alliance.start(round=3)
+    with pytest.raises(NotFound, match="there is no session 'none'"):
+        alliance.session("none")
+    with pytest.raises(ConfigError, match="http://HOST"):
+        Alliance("localhost:8090")
+    with pytest.raises(Transient, match="fedmq sandbox"):
+        Alliance("http://127.0.0.1:9").health()
+    with pytest.raises(NotFound):
+        Alliance(f"{running.url}/elsewhere").health()
+
+
+def test_a_lost_stream_is_taken_up_without_a_gap_or_a_repeat(
+    alliance: Alliance, trained: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [event["id"] for event in trained.follow()]
+    stream = alliance._rest._stream
+    lost = threading.Event()
+
+    def breaking(path: str, query: dict[str, str], last: str | None) -> Iterator[dict[str, str] | None]:
+        for number, document in enumerate(stream(path, query, last)):
+            yield document
+            if number == len(whole) // 2 and not lost.is_set():
+                lost.set()
+                raise Transient("the connection is lost")
+
+    monkeypatch.setattr(alliance._rest, "_stream", breaking)
+    assert [event["id"] for event in trained.follow()] == whole
+    assert lost.is_set()
