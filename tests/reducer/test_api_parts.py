@@ -1,0 +1,178 @@
+"""Parts of the REST API that a running alliance would not show: ties, extremes, headers, readers that fall behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from fedmq.errors import ConfigError, NotFound
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_reducer.api import feed as feeds
+from fedmq_reducer.api.answers import Json, page
+from fedmq_reducer.api.feed import Feed
+from fedmq_reducer.api.starting import is_browser
+from fedmq_reducer.selection import best_model
+from fedmq_reducer.why import why
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Envelope, Event
+
+
+def test_numbers_that_json_lacks_are_texts_and_the_answer_still_parses() -> None:
+    body = Json({"loss": float("nan"), "deep": [{"x": float("inf")}, -float("inf")], "fine": 1.5}).body
+    assert json.loads(bytes(body)) == {"loss": "NaN", "deep": [{"x": "Infinity"}, "-Infinity"], "fine": 1.5}
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+def _pages(records: SqliteRecords, limit: int) -> list[str]:
+    found: list[str] = []
+    after = None
+    while True:
+        answer = page(records, tables.EVENTS, {}, order="at", limit=limit, after=after)
+        found += [item["id"] for item in answer["items"]]
+        after = answer["next"]
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize("limit", range(1, 9))
+def test_pages_lose_nothing_and_repeat_nothing_where_items_share_a_time(limit: int) -> None:
+    records = SqliteRecords(":memory:")
+    times = [1.0, 1.0, 1.0, 2.5, 3.0, 3.0, 4.0]
+    for number, at in enumerate(times):
+        records.put(tables.EVENTS, f"e{number}", {"id": f"e{number}", "at": at})
+    assert sorted(_pages(records, limit)) == [f"e{number}" for number in range(len(times))]
+
+
+def test_a_made_up_cursor_is_a_wrong_parameter() -> None:
+    with pytest.raises(ConfigError, match="not the `next` of a page"):
+        page(SqliteRecords(":memory:"), tables.EVENTS, {}, order="at", limit=1, after="1.2.3")
+
+
+# -- browsers -------------------------------------------------------------------------------------------------------
+
+
+def _request(**headers: str) -> Request:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "headers": named})
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, False),
+        ({"accept": "*/*"}, False),
+        ({"accept": "application/json"}, False),
+        ({"accept": "application/json, text/html;q=0.5"}, False),
+        ({"accept": "text/html"}, True),
+        ({"accept": "text/plain;q=0.2, TEXT/HTML;q=0.9"}, True),
+        ({"accept": "image/png,*/*;q=0.1"}, True),
+        ({"accept": "application/xhtml+xml"}, True),
+        ({"accept": "text/html;q=much"}, True),
+        ({"sec-fetch-dest": "document"}, True),
+        ({"origin": "null"}, True),
+    ],
+)
+def test_browsers_are_told_from_programs(headers: dict[str, str], expected: bool) -> None:
+    assert is_browser(_request(**headers)) is expected
+
+
+# -- the feed -------------------------------------------------------------------------------------------------------
+
+
+def _push(feed: Feed, number: int) -> None:
+    envelope = Envelope(kind="event", id=f"e{number}", alliance="a", sender="s", sent_at=float(number))
+    feed.push(envelope, Event(name="round.committed", data={"seconds": 2.0}))
+
+
+def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "KEPT", 3)
+
+    async def read() -> tuple[list[str], bool]:
+        feed = Feed()
+        _push(feed, 0)
+        with feed.subscribe() as (subscription, newest):
+            for number in range(1, 6):
+                _push(feed, number)
+            await asyncio.sleep(0)
+            heard = [await subscription.next(1.0) for _ in range(3)]
+            assert await subscription.next(0.001) is None
+            return [item["id"] for item in (*newest, *(one for one in heard if one))], subscription.lost
+
+    assert asyncio.run(read()) == (["e0", "e1", "e2", "e3"], True)
+
+
+def test_a_reader_that_has_left_is_told_nothing_more() -> None:
+    async def leave() -> None:
+        feed = Feed()
+        with feed.subscribe():
+            pass
+        _push(feed, 1)
+        assert feed.counts["round.committed"] == 1
+        assert feed.round_seconds[0] == 2.0
+
+    asyncio.run(leave())
+
+
+# -- choosing and explaining ----------------------------------------------------------------------------------------
+
+
+def _model(round: int, **means: float) -> dict[str, Any]:
+    return {"model": f"m{round}", "round": round, "metrics": {name: {"mean": mean} for name, mean in means.items()}}
+
+
+def test_the_best_model_is_the_earliest_of_equal_ones_and_never_the_seed() -> None:
+    models = [_model(0, accuracy=0.99), _model(1, accuracy=0.5), _model(2, accuracy=0.9), _model(3, accuracy=0.9)]
+    best = best_model(models, None, None)
+    assert (best["model"], best["best"]) == ("m2", {"metric": "accuracy", "mode": "max", "value": 0.9})
+
+
+def test_without_a_metric_the_evaluators_word_counts_first() -> None:
+    models = [_model(1, loss=0.1, **{"test/mse": 5.0, "mae": 1.0}), _model(2, **{"test/loss": 0.3, "accuracy": 0.4})]
+    assert best_model(models, None, None)["best"]["metric"] == "accuracy"
+    assert best_model([_model(1, **{"mae": 1.0, "test/mse": 5.0})], None, None)["best"]["metric"] == "test/mse"
+
+
+def test_what_is_not_known_to_grow_with_quality_is_best_small_unless_told() -> None:
+    models = [_model(1, mae=3.0), _model(2, mae=2.0)]
+    assert best_model(models, "mae", None)["model"] == "m2"
+    assert best_model(models, "mae", "max")["model"] == "m1"
+
+
+def test_a_metric_that_nobody_has_names_those_that_there_are() -> None:
+    with pytest.raises(NotFound, match="there are accuracy, loss"):
+        best_model([_model(1, accuracy=1.0, loss=0.0)], "f1", None)
+
+
+CLIENT = {"client": "a", "state": "present", "tasks": ["train"], "combiner": "c1", "labels": {}}
+SESSION = {"session": "s", "state": "running", "waiting": "", "policy": {}}
+ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided": False}]}
+
+
+@pytest.mark.parametrize(
+    ("client", "attempt", "outcomes", "expected"),
+    [
+        ({}, ATTEMPT, None, "round 2, attempt 1: asked, and not yet answered"),
+        ({}, ATTEMPT, {"clients": ["a"], "outcomes": ["accepted"], "reasons": {}}, "round 2, attempt 1: accepted"),
+        (
+            {},
+            ATTEMPT,
+            {"clients": ["a"], "outcomes": ["rejected"], "reasons": {"a": "NaN in w"}},
+            "round 2, attempt 1: rejected: NaN in w",
+        ),
+        ({"client": "x"}, ATTEMPT, None, "it was not drawn for round 2, or came after the draw"),
+        ({"state": "away"}, None, None, "its combiner, c1, does not hear it"),
+        ({"tasks": ["validate"]}, None, None, "it validates only"),
+        ({}, None, None, "no round is planned yet; the session is running"),
+        ({"client": "a"}, {**ATTEMPT, "plans": [{"clients": ["a"], "voided": True}]}, None, "it was not drawn"),
+    ],
+)
+def test_a_clients_part_is_told_in_a_sentence(
+    client: dict[str, Any], attempt: dict[str, Any] | None, outcomes: dict[str, Any] | None, expected: str
+) -> None:
+    assert why({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
