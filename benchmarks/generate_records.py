@@ -26,6 +26,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import OUTCOMES
+from fedmq_schemas.topology import Topology
 
 BEGAN = 1_760_000_000.0
 MODEL_BYTES = 4_800_000
@@ -146,7 +147,8 @@ class Generator:
         last = _event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", reason="")
         _flush(records, [*events, last])
         document = {
-            "session": session, "name": name, "state": state, "waiting": "", "policy": policy.model_dump(mode="json"),
+            "session": session, "name": name, "state": state, "waiting": "", "waiting_until": None,
+            "policy": policy.model_dump(mode="json"),
             "reason": "" if state == "finished" else "stopped by an operator", "seed": seed, "random_seed": position,
             "position": position, "stop_after_round": False, "created_at": began, "ended_at": clock,
         }  # fmt: skip
@@ -184,7 +186,7 @@ class Generator:
         ended = max(answer.at for answer in answers)
         key = f"{session}/{number:06d}"
         model = f"{session}-{number:04d}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        counts = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
+        counts: dict[str, int] = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
         records.put(tables.ATTEMPTS, f"{key}/0001", self._attempt(session, number, began, parent))
         document = {
             "session": session, "round": number, "attempt": 1, "model": _ref(model), "parent": _ref(parent),
@@ -249,11 +251,34 @@ class Generator:
         }
         lost = {"reason": "it was not heard for three presence periods"}
         events = [
+            _event("reducer.active", None, None, BEGAN, "reducer", epoch=1),
             _event("message.refused", None, None, at, "reducer", **refused),
             _event("combiner.vanished", None, None, at + 1, "reducer", combiner=self._combiners[-1], **lost),
             _event("combiner.joined", None, None, at + 2, "reducer", combiner=self._combiners[-1]),
         ]
         _flush(records, events)
+        records.put(tables.SYSTEM, "queues", {"what": "queues", "at": at, "reason": "", "queues": self._queues()})
+        stores = [
+            {"name": "models", "blobs": 121, "bytes": 121 * MODEL_BYTES, "is_more": False},
+            {"name": "updates", "blobs": 4310, "bytes": 4190 * MODEL_BYTES, "is_more": False},
+        ]
+        disk = {"total": 512_000_000_000, "free": 187_000_000_000}
+        records.put(tables.SYSTEM, "stores", {"what": "stores", "at": at, "reason": "", "stores": stores, "disk": disk})
+
+    def _queues(self) -> list[Document]:
+        topology = Topology("fedmq")
+        queues = [topology.reducer(), topology.records(), *(topology.combiner(name) for name in self._combiners)]
+        rows = [{"name": queue.name, "ready": 0, "unacked": 7 * n, "consumers": 1} for n, queue in enumerate(queues)]
+        boxes = [
+            {
+                "name": topology.client(site.name).name,
+                "ready": int(number % 97 == 96),
+                "unacked": 0,
+                "consumers": int(number % 97 != 96),
+            }
+            for number, site in enumerate(self._sites)
+        ]
+        return [*rows, {"name": topology.dead().name, "ready": 1, "unacked": 0, "consumers": 0}, *boxes]
 
 
 _FATES = (

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash
-import flask
 from dash import ALL, Input, Output, State, dcc, html
 from dash.development.base_component import Component
-from plotly.utils import PlotlyJSONEncoder
 
 from fedmq.errors import FedMQError
 from fedmq_dashboard import components as c
-from fedmq_dashboard import export
 from fedmq_dashboard.components import Child, Control
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages import box, clients, live, models, sessions, system, table, timeline
 from fedmq_dashboard.pages.page import Page
 from fedmq_dashboard.query import Query
-
-log = logging.getLogger("fedmq.dashboard")
+from fedmq_dashboard.routes import add_routes
 
 PAGES: tuple[Page[Any], ...] = (
     live.PAGE, table.PAGE, box.PAGE, clients.PAGE, timeline.PAGE, models.PAGE, sessions.PAGE, system.PAGE,
 )  # fmt: skip
 CARRIED = ("session",)
 """What stays chosen from page to page."""
-
-LEAST_SECONDS = 0.5
-SETTLED_SECONDS = 1.5
-CLOCK_SECONDS = 10.0
-"""The stream tells news at most every half second, once more when the records have surely caught up, and the time."""
-
-COMPRESSED_FROM = 2_000
 
 
 def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
@@ -55,7 +41,7 @@ def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
     )
     app.layout = _frame(alliance)
     _add_callbacks(app, history, live)
-    _add_routes(app.server, history, live)
+    add_routes(app.server, history, live)
     return app
 
 
@@ -66,8 +52,8 @@ def _frame(alliance: str) -> Component:
             html.Header(
                 [
                     dcc.Link(["FedMQ", html.Small(alliance)], href="/", className="brand"),
-                    html.Nav(id="nav", **{"aria-label": "Pages"}),
-                    html.Button("◐", id="theme", title="light or dark", type="button", **{"aria-label": "Light or dark"}),
+                    html.Nav(id="nav", **c.aria(label="Pages")),
+                    html.Button("◐", id="theme", title="light or dark", type="button", **c.aria(label="Light or dark")),
                 ],
                 className="top",
             ),
@@ -201,59 +187,8 @@ def control(wanted: Control) -> Component:
 
 
 def _mark(part: Any) -> str:
-    return hashlib.sha256(json.dumps(part, cls=PlotlyJSONEncoder).encode()).hexdigest()[:16]
-
-
-# -- other routes ---------------------------------------------------------------------------------------------------
-
-
-def _add_routes(server: flask.Flask, history: History, live: Live) -> None:
-    @server.get("/export/table.<form>")
-    def export_table(form: str) -> flask.Response:
-        if form not in ("csv", "json"):
-            flask.abort(404)
-        query = Query({name: flask.request.args[name] for name in flask.request.args})
-        rows = table.rows(table.means(history, query), query)
-        text = export.to_csv(rows) if form == "csv" else export.to_json(rows)
-        kind = "text/csv" if form == "csv" else "application/json"
-        name = {"Content-Disposition": f"attachment; filename=metrics.{form}"}
-        return flask.Response(text, mimetype=kind, headers=name)
-
-    @server.get("/stream")
-    def stream() -> flask.Response:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return flask.Response(news(live), mimetype="text/event-stream", headers=headers)
-
-    @server.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok", "trouble": live.trouble}
-
-    @server.after_request
-    def compress(response: flask.Response) -> flask.Response:
-        accepts = "gzip" in flask.request.headers.get("Accept-Encoding", "")
-        if not accepts or response.direct_passthrough or response.is_streamed or response.status_code != 200:
-            return response
-        data = response.get_data()
-        if len(data) >= COMPRESSED_FROM:
-            response.set_data(gzip.compress(data, 1))
-            response.headers["Content-Encoding"] = "gzip"
-            response.headers.add("Vary", "Accept-Encoding")
-        return response
-
-
-def news(live: Live) -> Iterator[str]:
-    """Server-sent events: how far each topic is. A `+` says that the records have surely caught up with it."""
-    seen, clock = live.revisions, 0
-    is_settled = True
-    while True:
-        mark = "+" if is_settled else ""
-        yield f"data: {json.dumps({topic: f'{revision}{mark}' for topic, revision in {**seen, 'clock': clock}.items()})}\n\n"
-        time.sleep(LEAST_SECONDS)
-        found = live.wait(seen, CLOCK_SECONDS if is_settled else SETTLED_SECONDS)
-        if found is None:
-            return
-        clock += is_settled and found == seen
-        seen, is_settled = found, found == seen
+    text = json.dumps(part, default=lambda component: component.to_plotly_json())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _INDEX = """<!DOCTYPE html>

@@ -60,7 +60,11 @@ def columns_of_events(session: str, round_number: int, attempt: int, events: Ite
     """What is known so far of an attempt that is not aggregated: from its `update.*` events, the first outcome counts."""
     answers: dict[str, Mapping[str, Any]] = {}
     for event in events:
-        if event["name"].startswith("update.") and event["round"] == round_number and event["name"] != "update.discarded":
+        if (
+            event["name"].startswith("update.")
+            and event["round"] == round_number
+            and event["name"] != "update.discarded"
+        ):
             answers.setdefault(event["client"], event)
     told = [answers[name] for name in sorted(answers)]
     steps = sorted({step for event in told for step in event["data"].get("seconds", {})})

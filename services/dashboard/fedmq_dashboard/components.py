@@ -39,8 +39,13 @@ class Column:
 def card(title: str, *children: Children, note: Child = None, wide: bool = True, id: str | None = None) -> Component:
     """A section with a heading."""
     head = html.Header([html.H2(title), html.Div(note, className="note")], className="card-head")
-    extra = {"id": id} if id else {}
+    extra: dict[str, Any] = {"id": id} if id else {}
     return html.Section([head, *_flat(children)], className="card wide" if wide else "card", **extra)
+
+
+def aria(**attributes: str) -> dict[str, Any]:
+    """`label="x"` as the property `aria-label`."""
+    return {f"aria-{name}": value for name, value in attributes.items()}
 
 
 def empty(sentence: str) -> Component:
@@ -66,24 +71,32 @@ def moment(at: float | None, form: str = "time") -> Component:
     if at is None:
         return html.Span("–")
     iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return html.Time(f"{iso[11:19]} UTC", dateTime=iso, title=iso, **{"data-form": form})
+    data: dict[str, Any] = {"data-form": form}
+    return html.Time(f"{iso[11:19]} UTC", dateTime=iso, title=iso, **data)
 
 
 def link(text: Children, href: str, **properties: Any) -> Component:
     return dcc.Link(text, href=href, **properties)
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[Children]], caption: str, id: str | None = None) -> Component:
+def table(
+    columns: Sequence[Column], rows: Iterable[Sequence[Children]], caption: str, id: str | None = None
+) -> Component:
     """A table that scrolls sideways in its own box where it is too wide. `caption` is for those who can't see."""
     head = html.Tr([_head(column) for column in columns])
     body = [
-        html.Tr([html.Td(cell, className="number" if column.numeric else "") for column, cell in zip(columns, row, strict=True)])
+        html.Tr(
+            [
+                html.Td(cell, className="number" if column.numeric else "")
+                for column, cell in zip(columns, row, strict=True)
+            ]
+        )
         for row in rows
     ]
-    extra = {"id": id} if id else {}
+    extra: dict[str, Any] = {"id": id} if id else {}
     caption_element = html.Caption(caption, className="visually-hidden")
     content = html.Table([caption_element, html.Thead(head), html.Tbody(body)], **extra)
-    return html.Div(content, className="scroll", tabIndex=0, role="region", **{"aria-label": caption})
+    return html.Div(content, className="scroll", tabIndex=0, role="region", **aria(label=caption))
 
 
 def _head(column: Column) -> Component:
@@ -91,13 +104,16 @@ def _head(column: Column) -> Component:
     content: Children = column.title + sorted_as
     if column.sort is not None:
         content = link(content, column.sort)
-    extra = {"aria-sort": column.order} if column.order else {}
+    extra = aria(sort=column.order) if column.order else {}
     return html.Th(content, scope="col", className="number" if column.numeric else "", **extra)
 
 
-def graph(name: str, figure: dict[str, Any], summary: str, height: int = 320) -> Component:
-    """A plot with a sentence that says what it shows. `name` is its id: a click is answered by the page's `clicked`."""
-    figure["layout"]["height"] = height
+def graph(
+    name: str, figure: dict[str, Any], summary: str, height: int = 320, legend: Component | None = None
+) -> Component:
+    """A plot with its legend and a sentence that says what it shows. `name` is its id: a click is answered by the page's
+    `clicked`. The legend is that of the traces unless another is given; it wraps where the page is narrow."""
+    figure["layout"] |= {"height": height, "showlegend": False}
     plot = dcc.Graph(
         id={"graph": name},
         figure=figure,
@@ -105,8 +121,32 @@ def graph(name: str, figure: dict[str, Any], summary: str, height: int = 320) ->
         config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
         style={"height": f"{height}px"},
     )
-    picture = html.Div(plot, role="img", className="plot", **{"aria-label": summary})
-    return html.Figure([picture, html.Figcaption(summary)])
+    picture = html.Div(plot, role="img", className="plot", **aria(label=summary))
+    return html.Figure([legend or _legend(figure["data"]), picture, html.Figcaption(summary)])
+
+
+def legend(items: Sequence[tuple[str, str]]) -> Component:
+    """Words and the colours that stand for them."""
+    return html.Ul(
+        [html.Li(word, className="spot", style={"--kind": colour}) for word, colour in items], className="legend"
+    )
+
+
+def _legend(traces: Sequence[dict[str, Any]]) -> Component | None:
+    named = [trace for trace in traces if trace.get("name") and trace.get("showlegend", True)]
+    if len(named) < 2:
+        return None
+    items = []
+    for trace in named:
+        kind = "line" if "lines" in trace.get("mode", "") and "fill" not in trace else "spot"
+        dash = " dashed" if trace.get("line", {}).get("dash") else ""
+        items.append(html.Li(trace["name"], className=f"{kind}{dash}", style={"--kind": _colour(trace)}))
+    return html.Ul(items, className="legend")
+
+
+def _colour(trace: dict[str, Any]) -> str:
+    found = trace.get("fillcolor") or trace.get("line", {}).get("color") or trace.get("marker", {}).get("color")
+    return str(found or "currentColor")
 
 
 def command(text: str) -> Component:

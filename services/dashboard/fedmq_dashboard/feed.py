@@ -63,6 +63,11 @@ class Feed:
             self.revisions["rounds"] += any(not event["name"].startswith(_CHATTER) for event in fresh)
         return bool(fresh)
 
+    def touch(self) -> None:
+        """What is shown has changed for another reason."""
+        for topic in self.revisions:
+            self.revisions[topic] += 1
+
     def open_round(self, session: str) -> OpenRound | None:
         """A copy, for other threads to read."""
         found = self._open.get(session)

@@ -7,7 +7,7 @@ drawn has colours that can be read on either.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ OUTCOME_COLOURS: dict[str, str] = {
 OUTCOME_WORDS: dict[str, str] = {"discarded": "late"}
 SERIES = ("#3d7fd0", "#d9763a", "#2f9e77", "#9a6dd0", "#c93756", "#b08a1e", "#3aa3b8", "#7d8794")
 BAND = "rgba(61,127,208,0.18)"
+INNER_BAND = "rgba(61,127,208,0.3)"
 TEST = "#d9763a"
 
 _FONT = {"family": "system-ui, sans-serif", "size": 12}
@@ -45,7 +46,6 @@ def figure(traces: Sequence[Trace], *, x: str = "", y: str = "", **layout: Any) 
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 4},
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "xanchor": "left", "traceorder": "normal"},
         "hovermode": "closest",
         "hoverlabel": {"font": _FONT},
         "uirevision": "kept",
@@ -71,3 +71,22 @@ def line(name: str, x: Sequence[Any], y: Sequence[Any], colour: str, **more: Any
     style = {"color": colour, "width": 2, **more.pop("line", {})}
     markers = {"mode": "lines+markers", "marker": {"size": 5}} if len(x) < 40 else {"mode": "lines"}
     return {"type": "scatter", "name": name, "x": list(x), "y": list(y), "line": style, **markers, **more}
+
+
+def edges(links: Iterable[tuple[tuple[float, float], tuple[float, float]]]) -> Trace:
+    """Thin lines between pairs of places."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for one, other in links:
+        x += [one[0], other[0], None]
+        y += [one[1], other[1], None]
+    stroke = {"color": "rgba(128,138,152,0.6)", "width": 1.5}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "line": stroke,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }

@@ -66,9 +66,7 @@ class History:
         return self._records.find(tables.ATTEMPTS, {"session": session})
 
     def newest_attempt(self, session: str) -> Document | None:
-        found = self._records.find(
-            tables.ATTEMPTS, {"session": session}, order="created_at", descending=True, limit=1
-        )
+        found = self._records.find(tables.ATTEMPTS, {"session": session}, order="created_at", descending=True, limit=1)
         return next(iter(found), None)
 
     def _grow(

@@ -27,6 +27,7 @@ class Live:
         with self._changed:
             if sentence != self._trouble:
                 self._trouble = sentence
+                self._feed.touch()
                 self._changed.notify_all()
 
     @property

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, Floats
 
+Counts = npt.NDArray[np.int64]
 NOT_ASKED = -1
 ACCEPTED = CODES["accepted"]
 
@@ -27,12 +28,14 @@ class Matrix:
     transit: Floats
     busy: Floats
 
-    def troubles(self) -> npt.NDArray[np.int64]:
+    def troubles(self) -> Counts:
         """How many of each client's tasks were not accepted."""
-        return np.count_nonzero((self.outcomes != ACCEPTED) & (self.outcomes != NOT_ASKED), axis=1)
+        counts: Counts = np.count_nonzero((self.outcomes != ACCEPTED) & (self.outcomes != NOT_ASKED), axis=1)
+        return counts
 
-    def asked(self) -> npt.NDArray[np.int64]:
-        return np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
+    def asked(self) -> Counts:
+        counts: Counts = np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
+        return counts
 
     def relative_norms(self) -> Floats:
         """Log2 of each norm over its round's median: 1 is twice the others'."""
@@ -41,7 +44,7 @@ class Matrix:
             logs = np.log2(self.norms / median)
         return np.where(np.isfinite(logs), logs, np.nan)
 
-    def order(self, by: str) -> npt.NDArray[np.int64]:
+    def order(self, by: str) -> Counts:
         """Rows in the order to show them: by `name`, by `norm` (the oddest first), or by `troubles`."""
         if by == "name":
             return np.arange(len(self.clients))

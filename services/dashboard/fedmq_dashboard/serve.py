@@ -31,7 +31,9 @@ class DashboardServer:
     Port 0 takes a free one. Raises ConfigError where it can't listen there.
     """
 
-    def __init__(self, records: Records, live: Live, host: str = "127.0.0.1", port: int = 5111, alliance: str = "") -> None:
+    def __init__(
+        self, records: Records, live: Live, host: str = "127.0.0.1", port: int = 5111, alliance: str = ""
+    ) -> None:
         self._live = live
         app = create_app(History(records), live, alliance)
         try:

@@ -38,6 +38,16 @@
     }
   };
 
+  let here = "";
+
+  // On a narrow screen the chosen page's link may be out of sight.
+  const showPlace = () => {
+    const link = document.querySelector("#nav .here");
+    if (!link || link.href === here) return;
+    here = link.href;
+    link.parentElement.scrollLeft = link.offsetLeft - 40;
+  };
+
   const themes = { auto: "dark", dark: "light", light: "auto" };
 
   const toggleTheme = () => {
@@ -58,6 +68,7 @@
   // One observer for all that the server sends, one clock for the countdowns.
   const observer = new MutationObserver(() => {
     listen();
+    showPlace();
     showTimes(document);
   });
   observer.observe(document.documentElement, { childList: true, subtree: true });

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Component
+from fedmq_dashboard.components import Child
 from fedmq_dashboard.feed import OpenRound
-from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, edges, figure, outcome_word
 
 STATES: dict[str, str] = {
     "here": "#5b93d6",
@@ -21,13 +21,15 @@ STATES: dict[str, str] = {
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 MOST_SVG = 2_000
 MOST_LABELS = 12
+MOST_LINKS = 60
+STRETCH = 1.35
 
 Place = tuple[float, float]
 
 
 def draw(
     clients: Sequence[Document], combiners: Sequence[Document], asked: Sequence[str], running: OpenRound | None
-) -> Component | None:
+) -> Child:
     """None where nobody is known."""
     names = sorted({document["combiner"] for document in (*clients, *combiners)})
     if not names:
@@ -35,7 +37,10 @@ def draw(
     at, places = _places(names, clients)
     states = _states(clients, set(asked), running)
     marker = "scattergl" if len(clients) > MOST_SVG else "scatter"
-    traces = [_edges(at)]
+    links = [((0.0, 0.0), place) for place in at.values()]
+    if len(clients) <= MOST_LINKS:
+        links += [(at[client["combiner"]], places[client["client"]]) for client in clients]
+    traces = [edges(links)]
     for state in STATES:
         members = [client for client in clients if states[client["client"]] == state]
         if members:
@@ -71,27 +76,17 @@ def _places(names: Sequence[str], clients: Sequence[Document]) -> tuple[dict[str
     for client in clients:
         members[client["combiner"]].append(client["client"])
     widest = max(math.sqrt(len(group) + 1) for group in members.values()) + 1
-    away = 0.0 if len(names) == 1 else max(3.0, 1.15 * widest / math.sin(math.pi / len(names)))
+    away = 0.0 if len(names) == 1 else 1.15 * widest / math.sin(math.pi / len(names)) + 1
     at: dict[str, Place] = {}
     places: dict[str, Place] = {}
     for index, (name, group) in enumerate(members.items()):
-        angle = math.pi / 2 + 2 * math.pi * index / len(names)
-        centre = (away * math.cos(angle), away * math.sin(angle)) if away else (0.0, -2.5 - widest)
+        angle = math.pi - 2 * math.pi * index / len(names)
+        centre = (STRETCH * away * math.cos(angle), away * math.sin(angle)) if away else (2.5 + widest, 0.0)
         at[name] = centre
-        for number, client in enumerate(sorted(group), start=1):
-            radius, turn = math.sqrt(number) + 0.6, number * GOLDEN_ANGLE
-            places[client] = (centre[0] + radius * math.cos(turn), centre[1] + radius * math.sin(turn))
+        for number, member in enumerate(sorted(group), start=1):
+            radius, turn = math.sqrt(number) + 0.8, number * GOLDEN_ANGLE
+            places[member] = (centre[0] + radius * math.cos(turn), centre[1] + radius * math.sin(turn))
     return at, places
-
-
-def _edges(at: Mapping[str, Place]) -> Trace:
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for place in at.values():
-        x += [0.0, place[0], None]
-        y += [0.0, place[1], None]
-    edge = {"color": "rgba(128,138,152,0.6)", "width": 1.5}
-    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": edge, "hoverinfo": "skip", "showlegend": False}
 
 
 def _members(kind: str, state: str, members: Sequence[Document], places: Mapping[str, Place], total: int) -> Trace:
@@ -111,10 +106,19 @@ def _members(kind: str, state: str, members: Sequence[Document], places: Mapping
 
 def _combiners(names: Sequence[str], at: Mapping[str, Place], present: set[str]) -> list[Trace]:
     colours = ["#7c5cc4" if name in present else "#b9bfc9" for name in names]
-    common: Trace = {"type": "scatter", "mode": "markers", "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
+    common: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "hovertemplate": "%{text}<extra></extra>",
+        "showlegend": False,
+    }
     places = [at[name] for name in names]
     return [
-        common | {"x": [0.0], "y": [0.0], "text": ["reducer"], "marker": {"size": 20, "color": "#c2528b", "symbol": "diamond"}},
+        common
+        | {
+            "x": [0.0], "y": [0.0], "text": ["reducer"], "mode": "markers+text", "textposition": "bottom center",
+            "marker": {"size": 20, "color": "#c2528b", "symbol": "diamond"},
+        },
         common
         | {
             "x": [place[0] for place in places], "y": [place[1] for place in places], "text": list(names),
@@ -128,7 +132,6 @@ def _labels(names: Sequence[str], at: Mapping[str, Place], clients: Sequence[Doc
     sizes = {name: sum(client["combiner"] == name for client in clients) for name in names}
     below = [(at[name][0], at[name][1] - math.sqrt(sizes[name]) - 1.2) for name in names]
     return {
-        "type": "scatter", "mode": "text", "x": [0.0, *(place[0] for place in below)],
-        "y": [0.0, *(place[1] for place in below)], "text": ["reducer", *names],
-        "textposition": ["bottom center"] * (len(names) + 1), "hoverinfo": "skip", "showlegend": False,
+        "type": "scatter", "mode": "text", "x": [place[0] for place in below], "y": [place[1] for place in below],
+        "text": list(names), "hoverinfo": "skip", "showlegend": False,
     }  # fmt: skip

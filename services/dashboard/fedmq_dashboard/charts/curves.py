@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Child
-from fedmq_dashboard.figures import BAND, SERIES, TEST, Trace, figure, line
+from fedmq_dashboard.figures import BAND, INNER_BAND, SERIES, TEST, Trace, figure, line
 
 TRAINING = "training "
 _DRAWN = ("min", "q1", "median", "q3", "max", "mean")
@@ -33,20 +34,33 @@ def draw(
     else:
         by_round = {model["round"]: model["metrics"] for model in trail}
     told = [number for number in sorted(by_round) if number in positions]
-    clients = [(positions[number], by_round[number][key]) for number in told for key in [metric.removeprefix(TRAINING)] if key in by_round[number]]
-    tests = [(positions[number], by_round[number][f"test/{metric}"]) for number in told if f"test/{metric}" in by_round[number]]
+    clients = [
+        (positions[number], by_round[number][key])
+        for number in told
+        for key in [metric.removeprefix(TRAINING)]
+        if key in by_round[number]
+    ]
+    tests = [
+        (positions[number], by_round[number][f"test/{metric}"])
+        for number in told
+        if f"test/{metric}" in by_round[number]
+    ]
     traces = _client_traces(clients) + _test_trace(tests)
     if not traces:
         return c.empty(f"No client and no evaluator has told {metric} in this session.")
     unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
-    return c.graph("curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340)
+    return c.graph(
+        "curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340
+    )
 
 
 def positions_of(session: Document, rounds: Sequence[Document], axis: str) -> dict[int, float]:
     """Where each round's model stands on the x axis; 0 is the seed."""
     numbers = [document["round"] for document in rounds]
     if axis == "hours":
-        return {0: 0.0} | {document["round"]: (document["committed_at"] - session["created_at"]) / 3600 for document in rounds}
+        return {0: 0.0} | {
+            document["round"]: (document["committed_at"] - session["created_at"]) / 3600 for document in rounds
+        }
     if axis == "bytes":
         sent = (sum(document.get("bytes", {}).values()) / 1e9 for document in rounds)
         return {0: 0.0} | dict(zip(numbers, accumulate(sent), strict=True))
@@ -60,7 +74,8 @@ def _client_traces(points: Sequence[tuple[float, Document]]) -> list[Trace]:
     column = {name: [summary.get(name, summary["median"]) for _, summary in points] for name in _DRAWN}
     bands: list[Trace] = []
     if any(summary["n"] > 1 for _, summary in points):
-        bands = _band("all clients", x, column["min"], column["max"]) + _band("middle half", x, column["q1"], column["q3"])
+        bands = _band("all clients", BAND, x, column["min"], column["max"])
+        bands += _band("middle half", INNER_BAND, x, column["q1"], column["q3"])
     return [
         *bands,
         line("clients' median", x, column["median"], SERIES[0]),
@@ -68,10 +83,10 @@ def _client_traces(points: Sequence[tuple[float, Document]]) -> list[Trace]:
     ]
 
 
-def _band(name: str, x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[Trace]:
+def _band(name: str, colour: str, x: Sequence[float], low: Sequence[Any], high: Sequence[Any]) -> list[Trace]:
     edge: Trace = {"type": "scatter", "mode": "lines", "x": x, "line": {"width": 0}, "hoverinfo": "skip"}
     below = edge | {"y": low, "showlegend": False}
-    return [below, edge | {"y": high, "name": name, "fill": "tonexty", "fillcolor": BAND}]
+    return [below, edge | {"y": high, "name": name, "fill": "tonexty", "fillcolor": colour}]
 
 
 def _test_trace(points: Sequence[tuple[float, Document]]) -> list[Trace]:

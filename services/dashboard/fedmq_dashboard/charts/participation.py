@@ -21,7 +21,9 @@ def outcomes(matrix: Matrix, rows: np.ndarray) -> Child:
     z = np.where(codes == NOT_ASKED, np.nan, codes).astype(np.float32)
     steps = len(OUTCOMES)
     scale = [
-        [edge / steps, OUTCOME_COLOURS[outcome]] for index, outcome in enumerate(OUTCOMES) for edge in (index, index + 1)
+        [edge / steps, OUTCOME_COLOURS[outcome]]
+        for index, outcome in enumerate(OUTCOMES)
+        for edge in (index, index + 1)
     ]
     trace: Trace = _heat(matrix, rows) | {
         "z": packed(z),
@@ -36,17 +38,13 @@ def outcomes(matrix: Matrix, rows: np.ndarray) -> Child:
         trace["text"] = [[said[code] for code in line] for line in codes.tolist()]
         trace["hovertemplate"] = "%{y}, round %{x}: %{text}<extra></extra>"
     present = [outcome for code, outcome in enumerate(OUTCOMES) if np.any(codes == code)]
-    legend: list[Trace] = [
-        {
-            "type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": outcome_word(outcome),
-            "marker": {"symbol": "square", "size": 10, "color": OUTCOME_COLOURS[outcome]}, "hoverinfo": "skip",
-        }
-        for outcome in present
-    ]  # fmt: skip
+    legend = c.legend([(outcome_word(outcome), OUTCOME_COLOURS[outcome]) for outcome in present])
     counts = {outcome: int(np.count_nonzero(matrix.outcomes == code)) for code, outcome in enumerate(OUTCOMES)}
     told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in counts.items() if count)
-    shape = figure([trace, *legend], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix))
-    return c.graph("matrix", shape, f"All tasks of this session: {told}. Click a cell to see why.", _height(rows))
+    shape = figure([trace], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix))
+    return c.graph(
+        "matrix", shape, f"All tasks of this session: {told}. Click a cell to see why.", _height(rows), legend
+    )
 
 
 def norms(matrix: Matrix, rows: np.ndarray) -> Child:
@@ -54,21 +52,20 @@ def norms(matrix: Matrix, rows: np.ndarray) -> Child:
     if not np.any(np.isfinite(relative)):
         return c.empty("No update has been accepted yet, so there is no norm to compare.")
     scale = [
-        [0, "#2f6fc0"], [0.35, "#9dbbe3"], [0.5, "rgba(140,148,160,0.16)"], [0.65, "#eaab7c"], [1, "#c2381f"],
+        (0.0, "#2f6fc0"), (0.25, "#86abdc"), (0.5, "rgba(140,148,160,0.16)"), (0.75, "#e39a66"), (1.0, "#c2381f"),
     ]  # fmt: skip
     trace = _heat(matrix, rows) | {
         "z": packed(relative[rows].astype(np.float32)),
         "zmin": -2,
         "zmax": 2,
         "colorscale": scale,
-        "colorbar": {
-            "orientation": "h", "y": 1, "yanchor": "bottom", "thickness": 8, "len": 0.6, "x": 0, "xanchor": "left",
-            "tickvals": [-2, -1, 0, 1, 2], "ticktext": ["¼", "½", "median", "2×", "4×"], "outlinewidth": 0,
-        },
+        "showscale": False,
         "hovertemplate": "%{y}, round %{x}: 2^%{z:.2f} of the median<extra></extra>",
-    }  # fmt: skip
-    shape = figure([trace], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix), margin={"t": 40})
-    return c.graph("norms", shape, _odd(matrix, relative), _height(rows))
+    }
+    shape = figure([trace], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix))
+    words_of_scale = ("a quarter of the median or less", "half", "the median", "twice", "four times or more")
+    legend = c.legend(list(zip(words_of_scale, [colour for _, colour in scale], strict=True)))
+    return c.graph("norms", shape, _odd(matrix, relative), _height(rows), legend)
 
 
 def _odd(matrix: Matrix, relative: np.ndarray) -> str:

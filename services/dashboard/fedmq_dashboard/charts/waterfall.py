@@ -32,7 +32,9 @@ def segments(columns: Columns, planned_at: float) -> dict[str, Floats]:
     what there is room for. Not told is 0.
     """
     end = np.nan_to_num(columns.at - planned_at).clip(0)
-    spent = {step: np.nan_to_num(columns.step(step)).clip(0) for step in ("fetch", "validate", "train", "upload", "fold")}
+    spent = {
+        step: np.nan_to_num(columns.step(step)).clip(0) for step in ("fetch", "validate", "train", "upload", "fold")
+    }
     did = spent["fetch"] + spent["validate"] + spent["train"] + spent["upload"]
     total = np.maximum(np.nan_to_num(columns.step("total")), did)
     room = (end - total - spent["fold"]).clip(0)
@@ -60,7 +62,9 @@ def waterfall(columns: Columns, planned_at: float, committed_at: float | None, r
         traces, x="seconds since the plan", barmode="stack", bargap=0.25, shapes=lines,
         yaxis={"type": "category", "autorange": "reversed", "showgrid": False}, xaxis={"rangemode": "tozero"},
     )  # fmt: skip
-    return c.graph("waterfall", shape, _sentence(columns, parts, planned_at, committed_at), max(220, 110 + 18 * len(rows)))
+    return c.graph(
+        "waterfall", shape, _sentence(columns, parts, planned_at, committed_at), max(180, 90 + 18 * len(rows))
+    )
 
 
 def _ends(columns: Columns, planned_at: float, rows: np.ndarray) -> list[Trace]:
@@ -83,7 +87,13 @@ def _ends(columns: Columns, planned_at: float, rows: np.ndarray) -> list[Trace]:
 
 def _mark(at: float) -> dict[str, object]:
     dash = {"color": "#c2528b", "width": 1.5, "dash": "dash"}
-    label = {"text": "committed", "font": {"color": "#c2528b", "size": 11}, "textposition": "end", "textangle": 0}
+    label = {
+        "text": "committed",
+        "font": {"color": "#c2528b", "size": 11},
+        "textposition": "end",
+        "textangle": 0,
+        "xanchor": "right",
+    }
     return {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": dash, "label": label}
 
 
@@ -107,11 +117,15 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Child:
     answered = [~np.isnan(columns.step("total")) for columns, _ in rounds]
     traces: list[Trace] = []
     for step, (colour, label) in STEPS.items():
-        values = [float(np.median(part[step][told])) if np.any(told) else 0.0 for part, told in zip(parts, answered, strict=True)]
+        values = [
+            float(np.median(part[step][told])) if np.any(told) else 0.0
+            for part, told in zip(parts, answered, strict=True)
+        ]
         if any(values):
             traces.append(
                 {
-                    "type": "bar", "name": label, "x": numbers, "y": values, "marker": {"color": colour, "line": {"width": 0}},
+                    "type": "bar", "name": label, "x": numbers, "y": values,
+                    "marker": {"color": colour, "line": {"width": 0}},
                     "hovertemplate": f"round %{{x}}: {label}, median %{{y:.2f}} s<extra></extra>",
                 }
             )  # fmt: skip
@@ -123,7 +137,12 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Child:
         }
     )  # fmt: skip
     shape = figure(traces, x="round", y="seconds", barmode="stack", bargap=0.1, yaxis={"rangemode": "tozero"})
-    return c.graph("rounds", shape, "Bars: the median client's time, step by step. Line: the client that was last. Click a round to see it.", 340)
+    return c.graph(
+        "rounds",
+        shape,
+        "Bars: the median client's time, step by step. Line: the client that was last. Click a round to see it.",
+        340,
+    )
 
 
 def stragglers(rounds: Sequence[tuple[Columns, float]], most: int = 10) -> list[tuple[str, float, float]]:
@@ -145,4 +164,3 @@ def slowest_rows(columns: Columns, most: int) -> np.ndarray:
     """The last to answer, in the order in which they answered; those without an answer are left out."""
     known = np.flatnonzero(~np.isnan(columns.at))
     return known[np.argsort(columns.at[known], kind="stable")][-most:]
-

@@ -51,7 +51,9 @@ def read(history: History, live: Live, query: Query) -> Boxes:
 
 
 def _names(boxes: Boxes) -> list[str]:
-    return [name for name in words.metric_names(model["metrics"] for model in boxes.trail) if not name.startswith("test/")]
+    return [
+        name for name in words.metric_names(model["metrics"] for model in boxes.trail) if not name.startswith("test/")
+    ]
 
 
 def controls(boxes: Boxes, query: Query) -> list[Control]:
@@ -75,7 +77,10 @@ def _plot(boxes: Boxes, metric: str) -> Child:
         return c.empty("A box needs at least two participants that have validated the same model.")
     summaries = [model["metrics"][metric] for model in models]
     x = [model["round"] for model in models]
-    column = {name: [summary.get(name, summary["median"]) for summary in summaries] for name in ("min", "q1", "median", "q3", "max", "mean")}
+    column = {
+        name: [summary.get(name, summary["median"]) for summary in summaries]
+        for name in ("min", "q1", "median", "q3", "max", "mean")
+    }
     box = {
         "type": "box", "name": "participants", "x": x, "lowerfence": column["min"], "q1": column["q1"],
         "median": column["median"], "q3": column["q3"], "upperfence": column["max"],
@@ -97,21 +102,28 @@ def _participants(boxes: Boxes, metric: str, query: Query) -> Child:
     chosen = boxes.chosen
     if chosen is None:
         return None
-    found = [(float(row["metrics"][metric]), row) for row in boxes.validations if is_scalar(row["metrics"].get(metric))]
+    found = [
+        (float(row["metrics"][metric]), row)
+        for row in boxes.validations
+        if row["scope"] == "client" and is_scalar(row["metrics"].get(metric))
+    ]
     if not found:
-        return c.card(f"Participants of {words.short(chosen['model'])}", c.empty(f"Nobody has told {metric} of this model."))
+        return c.card(
+            f"Participants of {words.short(chosen['model'])}", c.empty(f"Nobody has told {metric} of this model.")
+        )
     found.sort(key=lambda pair: pair[0], reverse=words.less_is_better(metric))
     worst, best = found[:SHOWN], found[SHOWN:][-SHOWN:]
-    parts: list[Child] = [html.H3("Worst"), _rows(metric, worst)]
+    parts: list[Child] = [html.Div([html.H3("Worst"), _rows(metric, worst)])]
     if best:
-        parts += [html.H3("Best"), _rows(metric, list(reversed(best)))]
+        parts.append(html.Div([html.H3("Best"), _rows(metric, list(reversed(best)))]))
     note = f"round {chosen['round']}, {words.plural(len(found), 'participant')}"
-    return c.card(f"Participants of {words.short(chosen['model'])}", *parts, note=note, id="participants")
+    title = f"Participants of {words.short(chosen['model'])}"
+    return c.card(title, html.Div(parts, className="beside"), note=note, id="participants")
 
 
 def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Child:
     columns = [c.Column("Client"), c.Column(metric, True), c.Column("Examples", True)]
-    rows = [
+    rows: list[list[Child]] = [
         [
             c.link(row["client"], f"/clients?client={row['client']}"),
             words.number(value),

@@ -81,7 +81,9 @@ def view(found: Clients, query: Query) -> list[Child]:
     if found.session is None:
         parts.append(c.card("Participation", c.empty(NO_SESSION)))
     elif not found.matrix.clients:
-        parts.append(c.card("Participation", c.empty("No round is committed yet: the matrix begins with the first one.")))
+        parts.append(
+            c.card("Participation", c.empty("No round is committed yet: the matrix begins with the first one."))
+        )
     else:
         page, pages = _page(query, len(rows))
         part = slice(None) if query.get("rows") == "all" else slice((page - 1) * ROWS, page * ROWS)
@@ -159,7 +161,11 @@ def _everybody(found: Clients, query: Query, order: str) -> Child:
                 _trouble(found.troubles.get(client["client"]), query),
             ]
         )
-    return c.card("All clients", c.table(columns, body, "All clients", id="everybody"), note=_pager(query, page, pages, len(everybody)))
+    return c.card(
+        "All clients",
+        c.table(columns, body, "All clients", id="everybody"),
+        note=_pager(query, page, pages, len(everybody)),
+    )
 
 
 def _name(client: str) -> Child:

@@ -113,7 +113,9 @@ def _progress(now: Now) -> Child:
     if running is not None:
         parts.append(_open_round(running))
     elif session["waiting"]:
-        parts.append(html.P(session["waiting"], className="waiting"))
+        until = session["waiting_until"]
+        left: Child = html.Span([", ", c.moment(until, "left")]) if until else None
+        parts.append(html.P([session["waiting"], left], className="waiting"))
     elif session["reason"]:
         parts.append(html.P(session["reason"], className="reason"))
     model = now.trail[-1]["model"] if now.trail else None
@@ -140,10 +142,13 @@ def _open_round(running: OpenRound) -> Child:
     return html.Div(
         [
             html.Label(
-                f"Round {running.round}{attempt}: {answered} of {running.asked} have answered{reports}", htmlFor="answers"
+                f"Round {running.round}{attempt}: {answered} of {running.asked} have answered{reports}",
+                htmlFor="answers",
             ),
             html.Progress(str(answered), id="answers", value=str(answered), max=str(max(1, running.asked))),
-            html.Span(["deadline ", c.moment(running.deadline), " · ", c.moment(running.deadline, "left")], className="note"),
+            html.Span(
+                ["deadline ", c.moment(running.deadline), " · ", c.moment(running.deadline, "left")], className="note"
+            ),
         ],
         className="progress",
     )
@@ -152,7 +157,14 @@ def _open_round(running: OpenRound) -> Child:
 def _log(log: Sequence[Document]) -> Child:
     if not log:
         return c.empty("Nothing of this kind has happened.")
-    columns = [c.Column("Time"), c.Column("Event"), c.Column("Session"), c.Column("Round", True), c.Column("Who"), c.Column("What")]
+    columns = [
+        c.Column("Time"),
+        c.Column("Event"),
+        c.Column("Session"),
+        c.Column("Round", True),
+        c.Column("Who"),
+        c.Column("What"),
+    ]
     rows = [
         [
             c.moment(event["at"]),
@@ -173,7 +185,8 @@ def what(event: Document) -> str:
     if data.get("reason"):
         return str(data["reason"])
     if event["name"] == "round.committed":
-        return f"{data['model']}, {words.plural(data['counts'].get('accepted', 0), 'update')}, {words.seconds(data['seconds'])}"
+        updates = words.plural(data["counts"].get("accepted", 0), "update")
+        return f"{data['model']}, {updates}, {words.seconds(data['seconds'])}"
     if event["name"] == "round.planned":
         return f"{words.plural(data['clients'], 'client')} at {words.plural(data['combiners'], 'combiner')}"
     return EVENT_NAMES.get(event["name"], "").partition(";")[0]

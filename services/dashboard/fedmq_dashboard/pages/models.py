@@ -12,7 +12,7 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Child, Control
-from fedmq_dashboard.figures import SERIES, figure
+from fedmq_dashboard.figures import SERIES, edges, figure
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import Changes, Page, Point
@@ -83,30 +83,19 @@ def lanes(models: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
         while waiting:
             name, depth, lane = waiting.pop()
             places[name] = (depth, lane)
-            first, *others = children.get(name, []) or [None]
-            for other in others:
-                waiting.append((str(other), depth + 1, free))
+            following = children.get(name, [])
+            for other in following[1:]:
+                waiting.append((other, depth + 1, free))
                 free += 1
-            if first is not None:
-                waiting.append((first, depth + 1, lane))
+            waiting += [(first, depth + 1, lane) for first in following[:1]]
     return places
 
 
 def _tree(trail: Trail) -> Child:
     places = lanes(trail.models)
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for model in trail.models:
-        if model["parent"] in places:
-            for at in (places[model["parent"]], places[model["model"]]):
-                x.append(at[0])
-                y.append(at[1])
-            x.append(None)
-            y.append(None)
-    edge = {"color": "rgba(128,138,152,0.6)", "width": 1.5}
-    edges = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": edge, "hoverinfo": "skip", "showlegend": False}
+    links = [(places[model["parent"]], places[model["model"]]) for model in trail.models if model["parent"] in places]
     chosen = trail.chosen["model"] if trail.chosen else None
-    traces = [edges]
+    traces = [edges(links)]
     for is_seed, name, colour in ((True, "seed", SERIES[1]), (False, "model", SERIES[0])):
         members = [model for model in trail.models if (model["session"] is None) == is_seed]
         if not members:
@@ -125,8 +114,15 @@ def _tree(trail: Trail) -> Child:
         )  # fmt: skip
     depth = max(place[0] for place in places.values())
     wide = 1 + max(place[1] for place in places.values())
-    shape = figure(traces, x="rounds from the seed", yaxis={"visible": False, "range": [wide - 0.5, -0.5]}, xaxis={"rangemode": "tozero"})
-    told = f"{words.plural(len(trail.models), 'model')} in {words.plural(wide, 'line')}, up to {depth} rounds deep. Click one to see it."
+    margin = 0.5 + depth / 60
+    shape = figure(
+        traces, x="rounds from the seed", yaxis={"visible": False, "range": [wide - 0.5, -0.5]},
+        xaxis={"range": [-margin, depth + margin]},
+    )  # fmt: skip
+    told = (
+        f"{words.plural(len(trail.models), 'model')} in {words.plural(wide, 'line')}, up to "
+        f"{words.plural(depth, 'round')} deep. Click one to see it."
+    )
     return c.graph("trail", shape, told, min(420, 130 + 40 * wide))
 
 
@@ -136,9 +132,14 @@ def _tree(trail: Trail) -> Child:
 def _details(model: Document, committed: Document | None) -> Child:
     name, ref = model["model"], model["ref"]
     described = c.facts(
-        c.fact("Session", c.link(model["session"], f"/?session={model['session']}") if model["session"] else "none: a seed"),
+        c.fact(
+            "Session", c.link(model["session"], f"/?session={model['session']}") if model["session"] else "none: a seed"
+        ),
         c.fact("Round", model["round"]),
-        c.fact("Parent", c.link(words.short(model["parent"]), f"/models?model={model['parent']}") if model["parent"] else "–"),
+        c.fact(
+            "Parent",
+            c.link(words.short(model["parent"]), f"/models?model={model['parent']}") if model["parent"] else "–",
+        ),
         c.fact("Size", words.size(ref["size"])),
         c.fact("Made", c.moment(model["created_at"], "date")),
         c.fact("Accepted", committed["counts"].get("accepted", 0) if committed else "–", "updates"),
@@ -171,7 +172,10 @@ def _metrics(model: Document) -> Child:
     if not names:
         return c.empty("Nobody has validated this model.")
     columns = [c.Column("Metric"), *(c.Column(name, True) for name in ("mean", "min", "median", "max", "n"))]
-    rows = [[name, *(words.number(model["metrics"][name][key]) for key in ("mean", "min", "median", "max", "n"))] for name in names]
+    rows = [
+        [name, *(words.number(model["metrics"][name][key]) for key in ("mean", "min", "median", "max", "n"))]
+        for name in names
+    ]
     return c.table(columns, rows, "Metrics of this model")
 
 

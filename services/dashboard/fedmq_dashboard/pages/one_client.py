@@ -15,7 +15,8 @@ from fedmq_dashboard.history import History
 from fedmq_dashboard.pages.live import what
 from fedmq_dashboard.query import Query
 
-EVENTS = 40
+EVENTS = 12
+EVENTS_OF_ROUND = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def read_one(history: History, query: Query, session: str | None) -> OneClient |
     if session is not None and number >= 0:
         where |= {"session": session, "round": number}
     known = next((client for client in history.clients() if client["client"] == name), None)
-    return OneClient(name, number if number >= 0 else None, known, history.events(where, EVENTS))
+    most = EVENTS if number < 0 else EVENTS_OF_ROUND
+    return OneClient(name, number if number >= 0 else None, known, history.events(where, most))
 
 
 def one_client(one: OneClient, query: Query) -> Child:
@@ -66,7 +68,13 @@ def one_client(one: OneClient, query: Query) -> Child:
 def _event(event: Document) -> Child:
     data = event["data"]
     where = "" if event["round"] is None else f"round {event['round']}"
-    head = [c.moment(event["at"]), " ", c.badge(event["name"], event["name"].partition(".")[2]), " ", where]
+    head: list[Child] = [
+        c.moment(event["at"]),
+        " ",
+        c.badge(event["name"], event["name"].partition(".")[2]),
+        " ",
+        where,
+    ]
     parts: list[Child] = [html.Div(head), html.Div(_told(event), className="what")]
     if data.get("traceback"):
         parts.append(html.Pre(data["traceback"], className="traceback", tabIndex=0))
@@ -76,7 +84,9 @@ def _event(event: Document) -> Child:
 def _told(event: Document) -> str:
     data = event["data"]
     if event["name"] == "update.accepted":
-        spent = ", ".join(f"{step} {words.seconds(value)}" for step, value in data["seconds"].items() if step != "transit")
+        spent = ", ".join(
+            f"{step} {words.seconds(value)}" for step, value in data["seconds"].items() if step != "transit"
+        )
         return f"weight {words.number(data['weight'])}, norm {words.number(data['norm'])}; {spent}"
     if event["name"] == "model.validated":
         metrics = ", ".join(f"{name} {words.number(value)}" for name, value in data["metrics"].items())

@@ -126,7 +126,10 @@ def _differences(comparison: Comparison) -> Child:
     found = differences([one.session["policy"] for one in comparison.compared])
     if not found:
         return c.empty("Their policies are the same.")
-    columns = [c.Column("Field"), *(c.Column(one.session["name"] or one.session["session"]) for one in comparison.compared)]
+    columns = [
+        c.Column("Field"),
+        *(c.Column(one.session["name"] or one.session["session"]) for one in comparison.compared),
+    ]
     rows = [[name, *(_shown(value) for value in values)] for name, values in found.items()]
     return c.table(columns, rows, "Fields in which the policies differ")
 

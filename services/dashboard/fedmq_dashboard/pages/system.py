@@ -67,18 +67,28 @@ def _seen(document: Document | None) -> Child:
 
 def _queues(found: Document | None) -> Child:
     if found is None:
-        return c.empty("No reducer has recorded its queues yet. They come with the first look, a few seconds after its start.")
+        return c.empty(
+            "No reducer has recorded its queues yet. They come with the first look, a few seconds after its start."
+        )
     if found["reason"]:
         return c.empty(f"The broker's queues could not be seen: {found['reason']}")
     busy = sorted(found["queues"], key=lambda queue: (-(queue["ready"] + (queue["unacked"] or 0)), queue["name"]))
     own = [queue for queue in busy if ".client." not in queue["name"]]
     mailboxes = [queue for queue in busy if ".client." in queue["name"]]
-    columns = [c.Column("Queue"), c.Column("Waiting", True), c.Column("Unacknowledged", True), c.Column("Consumers", True)]
+    columns = [
+        c.Column("Queue"),
+        c.Column("Waiting", True),
+        c.Column("Unacknowledged", True),
+        c.Column("Consumers", True),
+    ]
     rows = [_queue(queue) for queue in own]
-    shown = [queue for queue in mailboxes[:MOST_MAILBOXES] if queue["ready"] or queue["unacked"] or not queue["consumers"]]
+    shown = [
+        queue for queue in mailboxes[:MOST_MAILBOXES] if queue["ready"] or queue["unacked"] or not queue["consumers"]
+    ]
     rows += [_queue(queue) for queue in shown]
     rest = len(mailboxes) - len(shown)
-    note = html.P(f"{words.plural(rest, 'more mailbox')[:-1] if rest == 1 else f'{rest:,} more mailboxes'} of clients: nothing waits there.", className="note") if rest else None
+    quiet = f"The other {rest:,} mailboxes of clients are read, and nothing waits there."
+    note = html.P(quiet, className="note") if rest else None
     return html.Div([c.table(columns, rows, "Queues, the fullest first", id="queues"), note])
 
 
@@ -92,7 +102,13 @@ def _letters(letters: Sequence[Document]) -> Child:
         return c.empty("None: every message could be read and was where it belongs.")
     columns = [c.Column("Time"), c.Column("Refused by"), c.Column("Queue"), c.Column("Routing key"), c.Column("Why")]
     rows = [
-        [c.moment(e["at"], "date"), e["sender"], e["data"].get("inbox", ""), e["data"].get("key", ""), e["data"].get("reason", "")]
+        [
+            c.moment(e["at"], "date"),
+            e["sender"],
+            e["data"].get("inbox", ""),
+            e["data"].get("key", ""),
+            e["data"].get("reason", ""),
+        ]
         for e in letters
     ]
     return c.table(columns, rows, "Dead letters, newest first")
@@ -109,7 +125,12 @@ def _coordination(system: System) -> Child:
         return html.Div([described, c.empty("No combiner has come yet.")])
     columns = [c.Column("Combiner"), c.Column("State"), c.Column("Clients", True), c.Column("Last heard")]
     rows = [
-        [one["combiner"], c.badge("here" if one["state"] == "present" else "away"), one["clients"], c.moment(one["last_seen"], "date")]
+        [
+            one["combiner"],
+            c.badge("here" if one["state"] == "present" else "away"),
+            one["clients"],
+            c.moment(one["last_seen"], "date"),
+        ]
         for one in system.combiners
     ]
     return html.Div([described, c.table(columns, rows, "Combiners")])
@@ -119,7 +140,10 @@ def _stores(found: Document | None) -> Child:
     if found is None:
         return c.empty("No reducer has looked at its stores yet. It does so a few seconds after its start.")
     columns = [c.Column("Store"), c.Column("Blobs", True), c.Column("Size", True)]
-    rows = [[s["name"], words.number(s["blobs"]) + ("+" if s["is_more"] else ""), words.size(s["bytes"])] for s in found["stores"]]
+    rows = [
+        [s["name"], words.number(s["blobs"]) + ("+" if s["is_more"] else ""), words.size(s["bytes"])]
+        for s in found["stores"]
+    ]
     disk = found["disk"]
     parts: list[Child] = [c.table(columns, rows, "Stores")]
     if disk:

@@ -88,17 +88,21 @@ def controls(means: Means, query: Query) -> list[Control]:
 
 def view(means: Means, query: Query) -> list[Child]:
     if not means.models:
-        return [c.card("Summary: mean metrics", c.empty("No model is recorded yet: the first one comes with a session's seed."))]
+        return [
+            c.card(
+                "Summary: mean metrics", c.empty("No model is recorded yet: the first one comes with a session's seed.")
+            )
+        ]
     if not means.metrics:
-        return [c.card("Summary: mean metrics", c.empty("No scalar metrics found: no client has validated a model yet."))]
+        return [
+            c.card("Summary: mean metrics", c.empty("No scalar metrics found: no client has validated a model yet."))
+        ]
     names = columns(means, query)
     found = rows(means, query)
     page = min(query.number("page", 1), max(1, math.ceil(len(found) / ROWS)))
     shown = found[(page - 1) * ROWS : page * ROWS]
     head = [c.Column("Model ID"), c.Column("Round", True), *(_head(name, query) for name in names)]
-    body = [
-        [_model(str(row["model"])), row["round"], *(words.number(row[name]) for name in names)] for row in shown
-    ]
+    body = [[_model(str(row["model"])), row["round"], *(words.number(row[name]) for name in names)] for row in shown]
     return [
         c.card(
             "Summary: mean metrics",
@@ -126,7 +130,10 @@ def _pager(query: Query, page: int, total: int) -> Child:
     newer = c.link("← before", f"/table{query.search(page=page - 1)}") if page > 1 else None
     older = c.link("after →", f"/table{query.search(page=page + 1)}") if page * ROWS < total else None
     first = (page - 1) * ROWS + 1
-    return html.Nav([newer, f" {first:,} to {min(total, page * ROWS):,} of {words.plural(total, 'model')} ", older], className="note")
+    return html.Nav(
+        [newer, f" {first:,} to {min(total, page * ROWS):,} of {words.plural(total, 'model')} ", older],
+        className="note",
+    )
 
 
 def _exports(query: Query) -> Child:

@@ -82,7 +82,9 @@ def _round(found: Timeline, columns: Columns, planned_at: float) -> Child:
     if not len(rows):
         return c.card(title, c.empty("No client has answered yet in this round."))
     most = len(columns.clients)
-    note = f"the last {len(rows)} of {words.plural(most, 'client')}" if most > len(rows) else words.plural(most, "client")
+    note = (
+        f"the last {len(rows)} of {words.plural(most, 'client')}" if most > len(rows) else words.plural(most, "client")
+    )
     return c.card(title, waterfall.waterfall(columns, planned_at, found.committed.get(columns.round), rows), note=note)
 
 
@@ -90,9 +92,14 @@ def _stragglers(found: Timeline) -> Child:
     slow = waterfall.stragglers(found.rounds)
     if not slow:
         return c.card("Slowest as a rule", c.empty("Nobody has answered in any round yet."))
-    columns = [c.Column("Client"), c.Column("Usual time from plan to outcome", True), c.Column("Beside the others", True)]
-    rows = [
-        [c.link(name, f"/clients?client={name}"), words.seconds(usual), f"{ratio:.1f} times"] for name, usual, ratio in slow
+    columns = [
+        c.Column("Client"),
+        c.Column("Usual time from plan to outcome", True),
+        c.Column("Beside the others", True),
+    ]
+    rows: list[list[Child]] = [
+        [c.link(name, f"/clients?client={name}"), words.seconds(usual), f"{ratio:.1f} times"]
+        for name, usual, ratio in slow
     ]
     return c.card("Slowest as a rule", c.table(columns, rows, "The slowest clients"))
 

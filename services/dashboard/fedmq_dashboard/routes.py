@@ -1,0 +1,77 @@
+"""What the dashboard's server answers beside its pages: the news stream, exports, health; and compression."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator
+
+import flask
+
+from fedmq.errors import FedMQError
+from fedmq_dashboard import export
+from fedmq_dashboard.history import History
+from fedmq_dashboard.live import Live
+from fedmq_dashboard.pages import table
+from fedmq_dashboard.query import Query
+
+LEAST_SECONDS = 0.5
+SETTLED_SECONDS = 1.5
+CLOCK_SECONDS = 10.0
+"""The stream tells news at most every half second, once more when the records have surely caught up, and the time."""
+
+COMPRESSED_FROM = 2_000
+
+
+def add_routes(server: flask.Flask, history: History, live: Live) -> None:
+    @server.get("/export/table.<form>")
+    def export_table(form: str) -> flask.Response:
+        if form not in ("csv", "json"):
+            flask.abort(404)
+        query = Query.parse(flask.request.query_string.decode("utf-8", "replace"))
+        try:
+            rows = table.rows(table.means(history, query), query)
+        except FedMQError as error:
+            return flask.Response(f"the records can't be read now: {error.reason}", 503, mimetype="text/plain")
+        text = export.to_csv(rows) if form == "csv" else export.to_json(rows)
+        kind = "text/csv" if form == "csv" else "application/json"
+        name = {"Content-Disposition": f"attachment; filename=metrics.{form}"}
+        return flask.Response(text, mimetype=kind, headers=name)
+
+    @server.get("/stream")
+    def stream() -> flask.Response:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return flask.Response(news(live), mimetype="text/event-stream", headers=headers)
+
+    @server.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "trouble": live.trouble}
+
+    @server.after_request
+    def compress(response: flask.Response) -> flask.Response:
+        accepts = "gzip" in flask.request.headers.get("Accept-Encoding", "")
+        if not accepts or response.direct_passthrough or response.is_streamed or response.status_code != 200:
+            return response
+        data = response.get_data()
+        if len(data) >= COMPRESSED_FROM:
+            response.set_data(gzip.compress(data, 1))
+            response.headers["Content-Encoding"] = "gzip"
+            response.headers.add("Vary", "Accept-Encoding")
+        return response
+
+
+def news(live: Live) -> Iterator[str]:
+    """Server-sent events: how far each topic is. A `+` says that the records have surely caught up with it."""
+    seen, clock = live.revisions, 0
+    is_settled = True
+    while True:
+        mark = "+" if is_settled else ""
+        told = {topic: f"{revision}{mark}" for topic, revision in seen.items()} | {"clock": str(clock)}
+        yield f"data: {json.dumps(told)}\n\n"
+        time.sleep(LEAST_SECONDS)
+        found = live.wait(seen, CLOCK_SECONDS if is_settled else SETTLED_SECONDS)
+        if found is None:
+            return
+        clock += is_settled and found == seen
+        seen, is_settled = found, found == seen
