@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedmq_schemas.messages import BlobRef, Metrics, Model, PlanKey
+from fedmq_schemas.messages import BlobRef, Envelope, Event, Metrics, Model, PlanKey
 
 SESSIONS = "sessions"
 ATTEMPTS = "attempts"
@@ -88,6 +88,22 @@ EVENT_NAMES: dict[str, str] = {
     "message.refused": "an undecodable, unknown or misplaced message; data.reason",
     "actor.error": "a fault of our own; data.reason, data.traceback",
 }
+
+
+def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
+    """The record of an event."""
+    return {
+        "id": envelope.id,
+        "name": event.name,
+        "session": event.session,
+        "round": event.round,
+        "client": event.client,
+        "combiner": event.combiner,
+        "at": envelope.sent_at,
+        "sender": envelope.sender,
+        "cause": envelope.cause,
+        "data": event.data,
+    }
 
 
 class LedgerEntry(Model):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 run = typer.Typer(
@@ -35,3 +38,21 @@ def client() -> None:
     from fedmq_client.app import main
 
     main(ClientSettings.load())
+
+
+@run.command()
+def dashboard(
+    state_dir: Annotated[
+        Path | None, typer.Option(help="show the sandbox that writes, or has written, this folder; needs no server")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on; else FEDN_DASHBOARD_PORT")] = None,
+) -> None:
+    """Show sessions, rounds, clients and models as they happen, or a finished run."""
+    from fedmq.settings import DashboardSettings
+    from fedmq_dashboard.process import main, show_state_dir
+
+    settings = DashboardSettings.load(dashboard_port=port)
+    if state_dir is None:
+        main(settings)
+    else:
+        show_state_dir(state_dir, settings.dashboard_bind, settings.dashboard_port)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, Floats
+from fedmq_schemas.records import OUTCOMES
 
 Counts = npt.NDArray[np.int64]
 NOT_ASKED = -1
@@ -91,10 +92,20 @@ def nanmedian(values: Floats, axis: int) -> Floats:
     return middle
 
 
-def last_troubles(events: Iterable[Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
-    """Each client's newest event of these, which come newest first."""
-    newest: dict[str, Mapping[str, object]] = {}
-    for event in events:
-        if event["client"]:
-            newest.setdefault(str(event["client"]), event)
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A task that was not accepted."""
+
+    round: int
+    outcome: str
+    reason: str
+
+
+def last_troubles(columns: Iterable[Columns]) -> dict[str, Trouble]:
+    """Each client's newest trouble; `columns` are in the order of their rounds."""
+    newest: dict[str, Trouble] = {}
+    for column in columns:
+        for index in np.flatnonzero(column.outcomes != ACCEPTED):
+            name, outcome = column.clients[index], OUTCOMES[column.outcomes[index]]
+            newest[name] = Trouble(column.round, outcome, column.reasons.get(name, ""))
     return newest

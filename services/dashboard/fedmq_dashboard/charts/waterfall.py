@@ -61,6 +61,7 @@ def waterfall(columns: Columns, planned_at: float, committed_at: float | None, r
     shape = figure(
         traces, x="seconds since the plan", barmode="stack", bargap=0.25, shapes=lines,
         yaxis={"type": "category", "autorange": "reversed", "showgrid": False}, xaxis={"rangemode": "tozero"},
+        margin={"t": 24},
     )  # fmt: skip
     return c.graph(
         "waterfall", shape, _sentence(columns, parts, planned_at, committed_at), max(180, 90 + 18 * len(rows))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dash import html
 
@@ -15,9 +14,10 @@ from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import participation
 from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.figures import outcome_word
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
-from fedmq_dashboard.matrix import Matrix, last_troubles, matrix_of
+from fedmq_dashboard.matrix import Matrix, Trouble, last_troubles, matrix_of
 from fedmq_dashboard.pages.one_client import OneClient, one_client, read_one
 from fedmq_dashboard.pages.page import NO_SESSION, Changes, Page, Point, choose, metric_control, session_control
 from fedmq_dashboard.query import Query
@@ -26,18 +26,17 @@ ROWS = 50
 WORST = 10
 ORDERS = {"troubles": "troubles first", "norm": "oddest norm first", "name": "name"}
 SKEW_SHOWN = 1.0
-_TROUBLES = ("update.failed", "update.rejected", "update.absent", "update.discarded", "client.vanished")
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """All that the page shows. `troubles`: client → its newest event that told of one."""
+    """All that the page shows. `troubles`: each client's newest one in this session."""
 
     sessions: Sequence[Document]
     session: Document | None
     clients: Sequence[Document]
     matrix: Matrix
-    troubles: Mapping[str, Mapping[str, Any]]
+    troubles: Mapping[str, Trouble]
     newest: Document | None
     validations: Sequence[Document]
     metrics: Sequence[str]
@@ -48,13 +47,12 @@ def read(history: History, live: Live, query: Query) -> Clients:
     session = history.session(query.get("session"))
     name = session["session"] if session else None
     late = history.events({"session": name, "name": "update.discarded"}) if name else []
-    matrix = matrix_of(
-        history.participation(name) if name else [], [(event["round"], event["client"]) for event in late]
-    )
+    columns = history.participation(name) if name else []
+    matrix = matrix_of(columns, [(event["round"], event["client"]) for event in late])
     trail = history.trail(session) if session else []
     newest = next((model for model in reversed(trail) if model["metrics"]), None)
     validations = history.validations(newest["model"]) if newest else []
-    troubles = last_troubles(history.events({"name": list(_TROUBLES)}, limit=1_000))
+    troubles = last_troubles(columns)
     metrics = [m for m in words.metric_names([newest["metrics"]] if newest else []) if not m.startswith("test/")]
     one = read_one(history, query, name)
     return Clients(history.sessions(), session, history.clients(), matrix, troubles, newest, validations, metrics, one)
@@ -158,7 +156,7 @@ def _everybody(found: Clients, query: Query, order: str) -> Child:
                 client["software"] or "–",
                 html.Code(client["package"][:8], title=client["package"]) if client["package"] else "–",
                 "–" if at is None else clock(float(found.matrix.transit[at])),
-                _trouble(found.troubles.get(client["client"]), query),
+                _trouble(client["client"], found.troubles.get(client["client"]), query),
             ]
         )
     return c.card(
@@ -172,14 +170,12 @@ def _name(client: str) -> Child:
     return c.link(client, f"/clients?client={client}")
 
 
-def _trouble(event: Mapping[str, Any] | None, query: Query) -> Child:
-    if event is None:
+def _trouble(client: str, trouble: Trouble | None, query: Query) -> Child:
+    if trouble is None:
         return "–"
-    reason = event["data"].get("reason") or event["name"].partition(".")[2]
-    if event["session"] is None:
-        return str(reason)
-    search = query.search(session=event["session"], client=event["client"], round=event["round"])
-    return c.link(words.short(str(reason), 60), f"/clients{search}", title=str(reason))
+    reason = trouble.reason or outcome_word(trouble.outcome)
+    search = query.search(client=client, round=trouble.round)
+    return c.link(words.short(reason, 60), f"/clients{search}", title=reason)
 
 
 def clock(transit: float) -> str:
@@ -187,7 +183,7 @@ def clock(transit: float) -> str:
     if not math.isfinite(transit):
         return "–"
     if abs(transit) < SKEW_SHOWN:
-        return "right"
+        return "in step"
     return f"{words.seconds(abs(transit))} {'behind, at most' if transit > 0 else 'ahead, at least'}"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import ProtocolError
-from fedmq_reducer.recorder import event_document
 from fedmq_schemas.messages import Envelope, Event
+from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
 
 KEPT = 10_000

@@ -1,0 +1,61 @@
+"""The dashboard as a process: of an alliance, or of a state directory that a sandbox writes or has written."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+from fedmq.connect import open_records
+from fedmq.errors import ConfigError
+from fedmq.identity import process_name
+from fedmq.records.sqlite import SqliteRecords
+from fedmq.service import Service
+from fedmq.settings import DashboardSettings
+from fedmq_dashboard.live import Live
+from fedmq_dashboard.observer import Observer
+from fedmq_dashboard.serve import DashboardServer
+from fedmq_dashboard.sources import Tail
+from fedmq_schemas.topology import Topology
+
+
+def main(settings: DashboardSettings) -> None:
+    """Shows an alliance until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
+    from fedmq.brokers.rabbitmq import RabbitmqBroker
+
+    name = process_name()
+    service = Service("dashboard", name, settings)
+    records, live = open_records(settings), Live()
+    service.stack.callback(records.close)
+    server = DashboardServer(records, live, settings.dashboard_bind, settings.dashboard_port, settings.alliance)
+    service.stack.callback(server.stop)
+    server.start()
+    broker = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler)
+    connection, topology = broker.connect("dashboard"), Topology(settings.alliance)
+    service.run([Observer(connection, service.scheduler, topology, live, Tail(records, live), name)])
+
+
+def open_state_dir(state_dir: Path) -> SqliteRecords:
+    """The records of a sandbox. Raises ConfigError where there are none."""
+    path = state_dir / "records.db"
+    if not path.is_file():
+        raise ConfigError(f"there are no records in {state_dir}: give the --state-dir of a sandbox")
+    return SqliteRecords(path)
+
+
+def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:
+    """Shows a sandbox's records, also while it runs, until SIGINT or SIGTERM. Raises ConfigError where there are none,
+    or the port is taken."""
+    records, live = open_state_dir(state_dir), Live()
+    tail = Tail(records, live)
+    server = DashboardServer(records, live, host, port, state_dir.resolve().name)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    tail.start()
+    server.start()
+    print(f"The dashboard of {state_dir} is at {server.url} (Ctrl-C ends it)", flush=True)
+    ended.wait()
+    server.stop()
+    tail.stop()
+    records.close()
