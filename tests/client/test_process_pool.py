@@ -370,6 +370,7 @@ def test_closing_ends_workers_and_their_children_and_refuses_jobs(package: Path)
     pool = ProcessPool(1)
     runner = Runner(pool, package)
     grandchild = runner.run("child").examples
+    assert grandchild is not None
     runner.start(runner.job("hang"))
     pids = [*pool.worker_pids(), grandchild]
     pool.close()

@@ -16,7 +16,6 @@ import logging
 import os
 import platform
 import subprocess
-import sys
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +92,7 @@ def _list(description: Path, found: dict[str, Any], key: str) -> list[str]:
 
 
 def _install(description: Path, folder: Path, requirements: list[str]) -> None:
-    python = executables(folder) / Path(sys.executable).with_stem("python").name
+    python = executables(folder) / "python"
     # Through a file: it may hold options, such as an index of wheels, that a command line would not take.
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")

@@ -81,7 +81,7 @@ def _read_h5(path: Path, model: Weights) -> Weights:
     from fedmq_client.frameworks import warm_keras
 
     try:
-        found = warm_keras.weights_of(warm_keras.from_file(path))
+        found = warm_keras.weights_of(warm_keras.from_file(path, "h5"))
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise Rubbish(f"what the train command wrote is no Keras model: {error}") from error
     if len(found) != len(model):

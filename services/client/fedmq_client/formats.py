@@ -61,7 +61,7 @@ def read(path: Path) -> ModelFile:
         if head.startswith(beginning):
             raise ConfigError(f"{path} is {what}")
     if head.startswith(b"\x89HDF"):
-        return _checked(path, _keras(path))
+        return _checked(path, _keras(path, "h5"))
     if head.startswith(b"PK\x03\x04"):
         return _checked(path, _zipped(path))
     if head.startswith(_PICKLES):
@@ -137,7 +137,7 @@ def _zipped(path: Path) -> ModelFile:
     if names and all(name.endswith(".npy") for name in names):
         return _npz(path)
     if "config.json" in names:
-        return _keras(path)
+        return _keras(path, "keras")
     if any(name.endswith("data.pkl") for name in names):
         return _torch(path)
     raise ConfigError(f"{path} is a zip archive of {', '.join(names[:3]) or 'nothing'}, not a model")
@@ -174,11 +174,11 @@ def _is_half(array: NDArray[Any]) -> bool:
     return array.dtype == np.float16
 
 
-def _keras(path: Path) -> ModelFile:
+def _keras(path: Path, kind: str) -> ModelFile:
     from fedmq_client.frameworks import warm_keras
 
     try:
-        model = warm_keras.from_file(path)
+        model = warm_keras.from_file(path, kind)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise ConfigError(f"{path} is no Keras model that this Keras can load: {error}") from error
     return ModelFile(warm_keras.weights_of(model), {"roles": warm_keras.roles_of(model), NETWORK: model.to_json()})

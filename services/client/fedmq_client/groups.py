@@ -14,11 +14,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
 
 LOOK_AGAIN = 0.05
 """Seconds between two looks at whether a command is still wanted."""
-_WATCH = 'g=; while read -r line; do g=$line; done; [ -z "$g" ] || kill -KILL -- "-$g"'
+_WATCH = 'g=; while read -r line; do g=$line; done; [ -z "$g" ] || kill -KILL "-$g"'
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str], check: Callable[[], None]) -> int:
@@ -28,15 +27,17 @@ def run(command: str, folder: Path, environment: Mapping[str, str], check: Calla
     the command is killed with all that it started, and the exception passes. One command runs at a time.
     """
     with _running:
+        pipe = _pipe()
+        # The group tells its own number before anything of the user's runs, so that there is no moment unwatched.
         process = subprocess.Popen(
-            ["bash", "-c", command],
+            ["bash", "-c", f"echo $$ >&{pipe}; exec {pipe}>&-\n{command}"],
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=2,
+            pass_fds=[pipe],
             process_group=0,
         )
-        _tell(f"{process.pid}\n")
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -47,21 +48,23 @@ def run(command: str, folder: Path, environment: Mapping[str, str], check: Calla
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            _tell("\n")
+            os.write(_pipe(), b"\n")
 
 
 _running = threading.Lock()
 _watch: subprocess.Popen[bytes] | None = None
 
 
-def _tell(line: str) -> None:
+def _pipe() -> int:
+    """The writing end of the watching shell's pipe; it is started if it is not there."""
     global _watch
     if _watch is None or _watch.poll() is not None:
         _watch = subprocess.Popen(
-            ["sh", "-c", _WATCH], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ["sh", "-c", _WATCH],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
-    pipe: IO[bytes] | None = _watch.stdin
-    assert pipe is not None
-    pipe.write(line.encode())
-    pipe.flush()
+        )
+    assert _watch.stdin is not None
+    return _watch.stdin.fileno()

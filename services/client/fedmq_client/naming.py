@@ -44,7 +44,7 @@ def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
     if set(received) == set(own):
         return list(own)
     by_plain = {plain(name): name for name in received}
-    if len(by_plain) == len(received) and by_plain.keys() == {plain(name) for name in own}:
+    if len(by_plain) == len(received) == len(own) and by_plain.keys() == {plain(name) for name in own}:
         return [by_plain[plain(name)] for name in own]
     if is_list(received) and len(received) == len(own):
         return in_order(received)

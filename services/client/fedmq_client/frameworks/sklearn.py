@@ -205,8 +205,9 @@ def _forget_training(estimator: Any) -> None:
     if hasattr(estimator, "coefs_"):
         vars(estimator).pop("_optimizer", None)
     else:
-        estimator.coef_ = np.zeros_like(estimator.coef_)
-        estimator.intercept_ = np.zeros(np.shape(estimator.intercept_))
+        parameters = _parameters(estimator)
+        estimator.coef_ = np.zeros_like(parameters["coef"])
+        estimator.intercept_ = np.zeros(np.shape(parameters["intercept"]))
     if hasattr(estimator, "t_"):
         estimator.t_ = type(estimator.t_)(0 if hasattr(estimator, "coefs_") else 1)
 

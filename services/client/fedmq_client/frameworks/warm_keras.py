@@ -8,6 +8,7 @@ generators; so a result never depends on what the process did before.
 import logging
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -70,18 +71,24 @@ def roles_of(model: Any) -> dict[str, str]:
     return roles
 
 
-def from_file(path: Path) -> Any:
-    """A Keras model from `.keras` or `.h5`; compiled, if it can be. What would need code of the file's own to load is
-    refused: ValueError or TypeError, as for other files that are no Keras models."""
-    with warnings.catch_warnings():
+def from_file(path: Path, kind: str) -> Any:
+    """A Keras model from a file of this kind, keras or h5, whatever its suffix; compiled, if it can be.
+
+    What would need code of the file's own to load is refused: ValueError or TypeError, as for other files that are no
+    Keras models.
+    """
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # Keras looks at the suffix alone.
+        named = Path(folder, f"model.{kind}")
+        named.symlink_to(path.absolute())
         # Of a saved optimizer's state, which nobody asks for here.
         warnings.simplefilter("ignore")
         with quiet():
             try:
-                return keras.models.load_model(path, safe_mode=True)
+                return keras.models.load_model(named, safe_mode=True)
             except (ValueError, TypeError, KeyError):
                 # Such as a loss of the file's own, which has to do with training only.
-                return keras.models.load_model(path, compile=False, safe_mode=True)
+                return keras.models.load_model(named, compile=False, safe_mode=True)
 
 
 @contextmanager

@@ -1,0 +1,247 @@
+"""SklearnTrainer: linear models and networks, classes that are fixed, a clean state for each task."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from fedmq import tensors
+from fedmq.errors import ConfigError
+from fedmq_client import Cancelled, Client, SklearnTrainer, Task, Weights
+
+RNG = np.random.default_rng(3)
+Y = np.arange(90) % 3
+X = np.eye(3)[Y] + RNG.normal(scale=0.3, size=(90, 3))
+
+
+class Linear(SklearnTrainer):
+    classes: ClassVar[Sequence[Any] | None] = ("a", "b", "c")
+    config_keys = ("mine",)
+    seen: tuple[int, ...] = (0, 1, 2)
+
+    def model(self) -> Any:
+        return SGDClassifier(loss="log_loss")
+
+    def data(self, client: Client) -> Any:
+        mine = np.isin(Y, self.seen)
+        return X[mine], np.array(["a", "b", "c"])[Y[mine]]
+
+
+class Network(Linear):
+    def model(self) -> Any:
+        return MLPClassifier((5,), learning_rate_init=0.05)
+
+
+class Warm(Linear):
+    def model(self) -> Any:
+        return LogisticRegression(warm_start=True, max_iter=3)
+
+
+class Regression(SklearnTrainer):
+    def model(self) -> Any:
+        return SGDRegressor(learning_rate="constant", eta0=0.1, alpha=0)
+
+    def data(self, client: Client) -> Any:
+        return X, X @ [1.0, 2.0, 3.0] + 4
+
+
+def _task(seed: int = 1, **config: Any) -> Task:
+    return Task(client=Client("c"), seed=seed, config=config)
+
+
+def _train(trainer: SklearnTrainer, weights: Weights, seed: int = 1, **config: Any) -> Weights:
+    answer = trainer.train({name: value.copy() for name, value in weights.items()}, _task(seed, **config))
+    assert answer is not None
+    return answer[0]
+
+
+def test_names_and_shapes_come_from_the_classes_and_the_features() -> None:
+    assert {name: value.shape for name, value in Linear(Client("c")).init().items()} == {
+        "0000/coef": (3, 3),
+        "0001/intercept": (3,),
+    }
+    assert {name: value.shape for name, value in Network(Client("c")).init().items()} == {
+        "0000/coefs.0": (3, 5),
+        "0001/intercepts.0": (5,),
+        "0002/coefs.1": (5, 3),
+        "0003/intercepts.1": (3,),
+    }
+    assert {name: value.shape for name, value in Regression(Client("c")).init().items()} == {
+        "0000/coef": (3,),
+        "0001/intercept": (1,),
+    }
+
+
+def test_linear_models_start_at_zero_and_networks_at_random_whatever_the_clients_data() -> None:
+    assert not any(value.any() for value in Linear(Client("c")).init().values())
+
+    class Elsewhere(Network):
+        seen = (1,)
+
+    here, there = Network(Client("c", random_seed=2)).init(), Elsewhere(Client("d", random_seed=2)).init()
+    assert tensors.encode(here) == tensors.encode(there)
+    assert tensors.encode(here) != tensors.encode(Network(Client("c", random_seed=3)).init())
+    assert here["0000/coefs.0"].any()
+
+
+@pytest.mark.parametrize("kind", [Linear, Network, Warm, Regression])
+def test_a_task_gives_the_same_bytes_whatever_was_done_before(kind: type[SklearnTrainer]) -> None:
+    trainer = kind(Client("c"))
+    first = trainer.init()
+    once = tensors.encode(_train(trainer, first))
+    _train(trainer, first, seed=9, epochs=2)
+    trainer.validate(first, _task())
+    np.random.seed(5)
+    assert tensors.encode(_train(trainer, first)) == once
+    assert tensors.encode(_train(kind(Client("d")), first)) == once
+    assert once != tensors.encode(first)
+
+
+@pytest.mark.parametrize("kind", [Linear, Network, Warm])
+def test_rounds_go_on_where_the_last_one_ended(kind: type[SklearnTrainer]) -> None:
+    trainer = kind(Client("c"))
+    weights = trainer.init()
+    losses = []
+    for number in range(4):
+        answer = trainer.validate(weights, _task())
+        assert answer is not None
+        losses.append(answer[1]["loss"])
+        weights = _train(trainer, weights, seed=number)
+    assert losses[3] < losses[0] / 2
+    answer = trainer.validate(weights, _task())
+    assert answer is not None and answer[0] == 90 and answer[1]["accuracy"] > 0.9
+
+
+def test_a_regression_is_scored_by_its_mean_square_error() -> None:
+    trainer = Regression(Client("c"))
+    weights = _train(trainer, trainer.init(), epochs=30)
+    np.testing.assert_allclose(weights["0000/coef"], [1, 2, 3], atol=0.05)
+    answer = trainer.validate(weights, _task())
+    assert answer is not None
+    examples, metrics = answer
+    assert examples == 90
+    errors = X @ weights["0000/coef"] + weights["0001/intercept"] - X @ [1, 2, 3] - 4
+    assert metrics["loss"] == pytest.approx(float(np.mean(errors**2)))
+
+
+@pytest.mark.parametrize("kind", [Linear, Network, Warm])
+@pytest.mark.parametrize("seen", [(1, 2), (2,)])
+def test_a_class_that_a_client_has_never_seen_keeps_its_place(
+    kind: type[SklearnTrainer], seen: tuple[int, ...]
+) -> None:
+    class Skewed(kind):  # type: ignore[valid-type, misc]
+        pass
+
+    Skewed.seen = seen
+    trainer = Skewed(Client("c"))
+    weights = kind(Client("c")).init()
+    for number in range(5):
+        weights = _train(trainer, weights, seed=number)
+    whole = kind(Client("d"))
+    answer = whole.validate(weights, _task())
+    assert answer is not None
+    # What it has seen it knows, and of the rest it knows nothing.
+    assert answer[1]["accuracy"] == pytest.approx(len(seen) / 3, abs=0.05)
+
+
+def test_a_fit_without_examples_of_a_class_is_at_the_minimum_of_its_own_examples_loss() -> None:
+    class Converged(Warm):
+        seen = (1, 2)
+
+        def model(self) -> Any:
+            return LogisticRegression(warm_start=True, max_iter=1000, tol=1e-10)
+
+    trainer = Converged(Client("c"))
+    weights = _train(trainer, trainer.init())
+    x, y = trainer.data(Client("c"))
+    scores = np.exp(x @ weights["0000/coef"].T + weights["0001/intercept"])
+    errors = scores / scores.sum(axis=1, keepdims=True) - (y[:, None] == ["a", "b", "c"])
+    gradient = weights["0000/coef"] + errors.T @ x
+    np.testing.assert_allclose(gradient, 0, atol=1e-3)
+
+
+def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
+    trainer = Regression(Client("c"))
+    first = trainer.init()
+    assert tensors.encode(_train(trainer, first, learning_rate=0.2)) != tensors.encode(_train(trainer, first))
+    assert tensors.encode(_train(trainer, first, batch_size=90)) != tensors.encode(_train(trainer, first, epochs=2))
+    assert Linear(Client("c")).train(Linear(Client("c")).init(), _task(mine=1)) is not None
+    network = Network(Client("c"))
+    start = network.init()
+    slow, fast = (_train(network, start, learning_rate=rate)["0000/coefs.0"] for rate in (1e-4, 0.1))
+    assert np.abs(slow - start["0000/coefs.0"]).max() < np.abs(fast - start["0000/coefs.0"]).max() / 10
+    with pytest.raises(ConfigError, match="LogisticRegression has no learning rate to set"):
+        Warm(Client("c")).train(Warm(Client("c")).init(), _task(learning_rate=0.1))
+    with pytest.raises(ConfigError, match="unknown configuration 'proximal_mu'"):
+        trainer.train(first, _task(proximal_mu=0.1))
+
+
+def test_a_cancelled_task_ends_within_a_batch_and_progress_is_told() -> None:
+    told: list[float] = []
+    trainer = Linear(Client("c"))
+    task = Task(
+        client=Client("c"),
+        config={"batch_size": 30},
+        progress=lambda fraction, _: told.append(fraction),
+        is_cancelled=lambda: bool(told),
+    )
+    with pytest.raises(Cancelled):
+        trainer.train(trainer.init(), task)
+    assert told == [pytest.approx(1 / 3)]
+
+
+def test_a_client_without_data_abstains() -> None:
+    class Empty(Linear):
+        seen = ()
+
+    weights = Linear(Client("c")).init()
+    assert Empty(Client("c")).train(weights, _task()) is None
+    assert Empty(Client("c")).validate(weights, _task()) is None
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (LogisticRegression(), "LogisticRegression has no partial_fit: set warm_start=True"),
+        (GaussianNB(), "GaussianNB has neither coef_ and intercept_ nor coefs_ and intercepts_"),
+        (DecisionTreeClassifier(), "DecisionTreeClassifier has no partial_fit"),
+    ],
+)
+def test_an_estimator_that_can_not_be_averaged_is_refused(estimator: Any, words: str) -> None:
+    class Wrong(Linear):
+        def model(self) -> Any:
+            return estimator
+
+    with pytest.raises(ConfigError, match=words):
+        Wrong(Client("c")).init()
+
+
+def test_what_does_not_fit_is_said() -> None:
+    class Unfixed(Linear):
+        classes = None
+
+    class Fewer(Linear):
+        classes = ("a", "b")
+
+    class Uneven(Linear):
+        def data(self, client: Client) -> Any:
+            return X, Y[:-1]
+
+    with pytest.raises(ConfigError, match="set `classes` to all labels there are"):
+        Unfixed(Client("c")).init()
+    with pytest.raises(ConfigError, match=r"labels that are not in `classes`: \['c'\]"):
+        Fewer(Client("c")).init()
+    with pytest.raises(ConfigError, match="90 inputs and 89 targets"):
+        Uneven(Client("c")).init()
+    weights = Linear(Client("c")).init()
+    with pytest.raises(ConfigError, match=r"0000/coef of shape \(2, 3\), and this one has \(3, 3\)"):
+        Linear(Client("c")).validate({**weights, "0000/coef": np.zeros((2, 3))}, _task())
+    bare = SklearnTrainer(Client("c"))
+    for method in (bare.model, lambda: bare.data(Client("c"))):
+        with pytest.raises(NotImplementedError, match="write"):
+            method()
