@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import fedmq
@@ -17,31 +17,29 @@ from fedmq_reducer.api.health import health
 from fedmq_reducer.api.members import members
 from fedmq_reducer.api.models import models
 from fedmq_reducer.api.sessions import sessions
-from fedmq_reducer.api.starting import Form, starting
+from fedmq_reducer.api.starting import starting
+from fedmq_reducer.page.router import ControlPage
 
 DESCRIPTION = """Starts, stops and shows sessions. Changing requests need `Authorization: Bearer TOKEN` where the server
 has an admin token. Errors are `{"error": "…"}` and say what to change. Lists come in pages: `after` takes the `next` of
 the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`."""
 
 
-def create_app(context: Context, page: APIRouter | None = None, form: Form | None = None) -> FastAPI:
-    """`page`: further routes, such as the control page at `/`. `form`: answers a browser's `GET /start`."""
+def create_app(context: Context) -> FastAPI:
+    """The API, with the control page at `/` and in a browser's `/start`."""
     app = FastAPI(
         title="FedMQ", version=fedmq.__version__, description=DESCRIPTION, default_response_class=Json,
         redoc_url=None, responses=_ERRORS,
     )  # fmt: skip
-    guard = changes_allowed(context.admin_token)
-    app.include_router(starting(context, guard, form))
+    guard, page = changes_allowed(context.admin_token), ControlPage(context)
+    app.include_router(starting(context, guard, page.form))
     app.include_router(sessions(context, guard))
     app.include_router(models(context, guard))
     app.include_router(blobs(context, guard))
     app.include_router(members(context))
     app.include_router(events(context))
     app.include_router(health(context))
-    if page is not None:
-        app.include_router(page)
-    else:
-        app.add_api_route("/", _index, include_in_schema=False)
+    app.include_router(page.router)
     add_error_answers(app)
 
     @app.exception_handler(HTTPException)
@@ -57,10 +55,6 @@ def create_app(context: Context, page: APIRouter | None = None, form: Form | Non
             return await call_next(request)
 
     return app
-
-
-def _index() -> Json:
-    return Json({"start": "/start", "sessions": "/sessions", "models": "/models", "documentation": "/docs"})
 
 
 _ERRORS: dict[int | str, dict[str, object]] = {

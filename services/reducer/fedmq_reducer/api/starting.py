@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy, with_settings
 from fedmq_reducer.api.answers import Json
+from fedmq_reducer.api.browsers import is_browser
 from fedmq_reducer.api.context import Context
 from fedmq_schemas.policy import Policy
 
@@ -34,8 +35,8 @@ QUERY = [
 Form = Callable[[Request], Response]
 
 
-def starting(context: Context, guard: Callable[[Request], None], form: Form | None) -> APIRouter:
-    """`form` answers a browser's GET; None: a sentence that says how to start."""
+def starting(context: Context, guard: Callable[[Request], None], form: Form) -> APIRouter:
+    """`form` answers a browser's GET."""
     router = APIRouter(tags=["start"])
 
     @router.get(
@@ -48,7 +49,7 @@ def starting(context: Context, guard: Callable[[Request], None], form: Form | No
         """Starts a session with what the query says, any key of the policy (`train.epochs=2` reaches into a section),
         and defaults for the rest. A browser gets the form instead."""
         if is_browser(request):
-            return form(request) if form is not None else HTMLResponse(_SENTENCE)
+            return form(request)
         guard(request)
         return _accepted(context.start(_policy(request), session))
 
@@ -58,27 +59,6 @@ def starting(context: Context, guard: Callable[[Request], None], form: Form | No
         return _accepted(context.start(policy or Policy(), session))
 
     return router
-
-
-def is_browser(request: Request) -> bool:
-    """By headers that only browsers send, or an `Accept` that prefers a page or an image."""
-    headers = request.headers
-    if "origin" in headers or any(name.startswith("sec-fetch-") for name in headers):
-        return True
-    best = max((_weighed(part) for part in headers.get("accept", "*/*").split(",")), key=lambda pair: pair[1])[0]
-    return best.startswith("image/") or best in ("text/html", "application/xhtml+xml")
-
-
-def _weighed(part: str) -> tuple[str, float]:
-    kind, *parameters = (word.strip() for word in part.split(";"))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name == "q":
-            try:
-                return kind.lower(), float(value)
-            except ValueError:
-                return kind.lower(), 0.0
-    return kind.lower(), 1.0
 
 
 def _policy(request: Request) -> Policy:
@@ -96,8 +76,3 @@ def _policy(request: Request) -> Policy:
 def _accepted(session: str) -> Response:
     location = f"/sessions/{session}"
     return Json({"session": session, "follow": location}, 202, headers={"Location": location})
-
-
-_SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>FedMQ</title>
-<p>A browser starts nothing by looking: use <code>curl localhost:8090/start</code>, <code>fedmq start</code>, or
-<a href="/docs">the API's page</a>.</p></html>"""

@@ -1,0 +1,113 @@
+"""What the page shows of the alliance, from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from fedmq.blobs.base import Blobs
+from fedmq.records.base import Document, Records
+from fedmq_schemas import records as tables
+
+MOST_SESSIONS = 20
+MOST_CLIENTS = 100
+MOST_EVENTS = 20_000
+MOST_MODELS = 2_000
+MOST_SEEDS = 100
+_ACTIVE = ("waiting", "running", "validating")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """The attempt whose plans are out. `deadline`: UTC seconds since 1970."""
+
+    number: int
+    attempt: int
+    asked: int
+    answered: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The session that runs. `done` rounds are committed."""
+
+    session: Document
+    done: int
+    model: str | None
+    open: OpenRound | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The alliance at a glance. `clients` are the first of `known`, those that are away before the others."""
+
+    state: str
+    current: Current | None
+    sessions: Sequence[Document]
+    combiners: Sequence[Document]
+    clients: Sequence[Document]
+    here: int
+    known: int
+
+
+def read_status(records: Records) -> Status:
+    sessions = records.find(tables.SESSIONS, order="created_at", descending=True, limit=MOST_SESSIONS)
+    active = records.find(tables.SESSIONS, {"state": list(_ACTIVE)}, limit=1)
+    current = _current(records, active[0]) if active else None
+    clients = sorted(records.find(tables.CLIENTS), key=lambda client: (client["state"] == "present", client["client"]))
+    return Status(
+        state=current.session["state"] if current else "idle",
+        current=current,
+        sessions=sessions,
+        combiners=records.find(tables.COMBINERS),
+        clients=clients[:MOST_CLIENTS],
+        here=sum(client["state"] == "present" for client in clients),
+        known=len(clients),
+    )
+
+
+def _current(records: Records, session: Document) -> Current:
+    name = session["session"]
+    rounds = records.find(tables.ROUNDS, {"session": name}, order="round", descending=True, limit=1)
+    done = rounds[0]["round"] if rounds else 0
+    model = rounds[0]["model"]["key"].partition("/")[2] if rounds else session["seed"]
+    attempts = records.find(tables.ATTEMPTS, {"session": name}, order="created_at", descending=True, limit=1)
+    running = session["state"] == "running" and attempts and attempts[0]["round"] > done
+    return Current(session, done, model, _open(records, session, attempts[0]) if running else None)
+
+
+def _open(records: Records, session: Document, attempt: Document) -> OpenRound:
+    asked = {client for plan in attempt["plans"] for client in plan["clients"]}
+    where = {"session": attempt["session"]}
+    told = records.find(tables.EVENTS, where, order="at", after=attempt["created_at"], limit=MOST_EVENTS)
+    answered = {
+        event["client"] for event in told if event["name"].startswith("update.") and event["round"] == attempt["round"]
+    }
+    deadline = attempt["created_at"] + session["policy"]["timeout"]
+    return OpenRound(attempt["round"], attempt["attempt"], len(asked), len(asked & answered), deadline)
+
+
+def newest_models(records: Records) -> list[Document]:
+    """The newest of the trail."""
+    return list(records.find(tables.MODELS, order="created_at", descending=True, limit=MOST_MODELS))
+
+
+def unused_seeds(blobs: Blobs, records: Records, models: Sequence[Document]) -> list[str]:
+    """Blobs of bucket `models` that no session has started from, as far as one look goes. `models`: known records."""
+    known = {model["model"] for model in models}
+    names = (info.key.partition("/")[2] for info in islice(blobs.list("models/"), MOST_MODELS))
+    unknown = islice((name for name in names if name not in known), MOST_SEEDS)
+    return [name for name in unknown if records.get(tables.MODELS, name) is None]
+
+
+def described(model: Document) -> str:
+    """A model in a list: its id, and the mean of the metric that says most."""
+    metrics: dict[str, Any] = model["metrics"]
+    names: list[str] = [
+        name for name in ("test/accuracy", "accuracy", "test/loss", "loss") if name in metrics
+    ] or sorted(metrics)
+    best = names[0] if names else None
+    return model["model"] if best is None else f"{model['model']} · {best} {metrics[best]['mean']:.4g}"
