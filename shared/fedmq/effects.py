@@ -131,6 +131,11 @@ class Resubscribe(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Left(Effect):
+    """The core has said goodbye, and nothing that it began is worth waiting for, but for effects under way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Declare(Effect):
     """Makes a queue for somebody else (a client's mailbox)."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery, Outgoing
 from fedmq.effects import Core, CoreEvent, Effect, Moment
-from fedmq.errors import FedMQError, NotFound, ProtocolError, Transient
+from fedmq.errors import FedMQError, ProtocolError, Transient
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body, Envelope
@@ -73,8 +73,10 @@ class Actor:
 
     `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `prepare`: for a
     body's type, a last change before it is encoded (presigned URLs). `offload`: performers talk to servers, so all of
-    them run off the actor's thread. `observe` is told every step. `new_id` gives message ids; simulation passes a seeded
-    one.
+    them run off the actor's thread. `observe` is told every step, `cause` is then the id of the message that led to it.
+    `new_id` gives message ids; simulation passes a seeded one. A sender must have the name of the account that the broker
+    says it used, except where that is `shared_account`, which several use, or where only the alliance's servers may write
+    to the inbox (`is_addressed_by_servers`).
     """
 
     def __init__(
@@ -92,10 +94,13 @@ class Actor:
         prefetch: int = 1000,
         declare_inbox: bool = True,
         offload: bool = False,
+        shared_account: str | None = None,
+        is_addressed_by_servers: bool = False,
         observe: Observe | None = None,
     ) -> None:
         self.name = name
         self.core = core
+        self.cause: str | None = None
         self._connection = connection
         self._scheduler = scheduler
         self._topology = topology
@@ -137,6 +142,7 @@ class Actor:
         if self._closed:
             return
         moment = Moment(self._scheduler.now(), self._scheduler.wall().timestamp())
+        self.cause = cause
         try:
             answer = self.core.handle(event, moment)
         except Exception as error:  # a bug in a core must not stop the service
@@ -173,12 +179,36 @@ class Actor:
         """Whether no effect is under way."""
         return self._in_flight == 0
 
+    @property
+    def unsettled(self) -> int:
+        """Messages that are neither acked nor rejected."""
+        return len(self._unsettled)
+
     def stop(self, timeout: float = 5.0) -> None:
         """Says goodbye (`Stopping`), confirms what is published, and leaves; unsettled messages go back to the inbox."""
         if not self._closed:
             self.tell(effects.Stopping())
+            self.leave(timeout)
+
+    def drain(self, then: Callable[[], None]) -> None:
+        """Takes no more messages, says goodbye (`Stopping`), and calls `then` once the core has `Left` and no effect is
+        under way. `leave` is still to be called."""
+        self._drained = then
+        self._connection.cancel(self._inbox.name)
+        self.tell(effects.Stopping())
+        self._settle()
+
+    def leave(self, timeout: float) -> None:
+        """Confirms what is published, for at most `timeout` seconds, and leaves; unsettled messages go back to the inbox."""
+        if not self._closed:
             self._close()
             self._connection.close(timeout)
+
+    def _settle(self) -> None:
+        """Ends a drain as soon as that is possible."""
+        if self._left and not self._in_flight and self._drained is not None:
+            then, self._drained = self._drained, None
+            then()
 
     def kill(self) -> None:
         """Leaves as a crash would: nothing is said or confirmed."""
@@ -201,7 +231,7 @@ class Actor:
                 delivery.content_type,
                 message_id=delivery.message_id,
                 alliance=self._topology.alliance,
-                user=delivery.user,
+                user=self._known_user(delivery),
             )
             self._check_sender(delivery, message.envelope)
         except ProtocolError as error:
@@ -211,6 +241,11 @@ class Actor:
             return
         envelope = message.envelope
         self.tell(effects.Received(message.body, envelope, delivery.tag), envelope.id)
+
+    def _known_user(self, delivery: Delivery) -> str | None:
+        """The account that must have the sender's name; None where accounts say nothing about who sent."""
+        is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
+        return None if is_shared else delivery.user
 
     def _check_sender(self, delivery: Delivery, envelope: Envelope) -> None:
         word = delivery.routing_key.rpartition(".")[2]
@@ -285,6 +320,9 @@ class Actor:
                 timer = self._timers.pop(key, None)
                 if timer is not None:
                     timer.cancel()
+            case effects.Left():
+                self._left = True
+                self._settle()
             case _:
                 raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
 
@@ -319,10 +357,11 @@ class Actor:
         def confirmed(error: FedMQError | None) -> None:
             group.unconfirmed -= 1
             self._in_flight -= 1
-            if error is not None and not isinstance(error, NotFound):
+            if error is not None:
                 self._fail(effect, error, group)
             elif not group.unconfirmed:
                 self._advance(group)
+            self._settle()
 
         self._connection.publish(outgoing, confirmed)
 

@@ -106,6 +106,9 @@ class AllianceSettings(Settings):
     health_port: Port | None = Field(
         None, alias="FEDN_HEALTH_PORT", description="port of /health and /metrics; none: not served"
     )
+    health_bind: str = Field(
+        "127.0.0.1", alias="FEDN_HEALTH_BIND", description="address that /health and /metrics are served on"
+    )
 
     @field_validator("log_level")
     @classmethod

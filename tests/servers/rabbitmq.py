@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import time
@@ -19,6 +20,8 @@ from typing import Any
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 OPEN_FILES = 65_536
+LOWEST_PORT = 12_000
+HIGHEST_PORT = 32_000
 START_SECONDS = 60.0
 
 
@@ -28,15 +31,19 @@ def missing() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody on this machine listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """TCP ports that nobody on this machine uses now, below those that the system gives to outgoing connections: one of
+    these may be taken before its server listens."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(LOWEST_PORT, HIGHEST_PORT)
+        with closing(socket.socket()) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
 
 
 def listens(port: int) -> bool:

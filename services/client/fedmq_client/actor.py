@@ -44,6 +44,7 @@ def client_actor(
         performers=runner.performers(),
         prefetch=100,
         declare_inbox=False,
+        is_addressed_by_servers=True,
         observe=observe,
     )
     runner.tell = actor.post

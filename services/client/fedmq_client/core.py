@@ -17,6 +17,7 @@ from fedmq.effects import (
     Effect,
     Failed,
     Fired,
+    Left,
     Moment,
     Publish,
     Received,
@@ -53,13 +54,15 @@ ASK_URL_AGAIN = 1.0
 class State(Enum):
     ATTACHING = "attaching"
     ATTACHED = "attached"
-    LEAVING = "leaving"
+    LEAVING = "leaving"  # it begins nothing new, and finishes what it has begun
+    LEFT = "left"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ATTACHING: frozenset({State.ATTACHED, State.LEAVING}),
     State.ATTACHED: frozenset({State.ATTACHED, State.ATTACHING, State.LEAVING}),
-    State.LEAVING: frozenset(),
+    State.LEAVING: frozenset({State.LEFT}),
+    State.LEFT: frozenset(),
 }
 
 
@@ -104,11 +107,15 @@ class ClientCore:
                 body = messages.Progress(plan=self._task.plan, fraction=fraction, metrics=dict(metrics))
                 return [self._to(self._task.combiner, body, confirm=False)]
             case Done(effect=Deliver() as delivery, result=BlobRef() as blob):
+                self._uploading -= 1
                 return [self._to(delivery.task.combiner, self._update(delivery, blob))]
             case Failed(effect=Deliver() as delivery, error=error):
+                self._uploading -= 1
                 return self._not_delivered(delivery, error.reason)
             case Failed(effect=Publish() as publish, error=error):
                 return self._not_published(publish, error.reason)
+            case Failed(effect=Publish(body=Attach())):
+                return [StartTimer("attach", ATTACH_SOON)]
             case Fired(key):
                 return self._fired(key)
             case Started():
@@ -135,13 +142,18 @@ class ClientCore:
         return effects + self._hello() if is_new else effects
 
     def _leave(self) -> list[Effect]:
-        effects: list[Effect] = []
-        if self.state is State.ATTACHED:
-            effects.append(self._to_combiner(messages.ClientPresence(leaving=True)))
-        if self._task is not None:
-            effects.append(Abandon(task_key(self._task.plan)))
+        """Begins nothing new. What is under way goes on, and its update is sent, as long as the process lets it."""
         self.state = State.LEAVING
-        return effects
+        self._queue.clear()
+        return self._goodbye()
+
+    def _goodbye(self) -> list[Effect]:
+        if self._task is not None or self._uploading:
+            return []
+        self.state = State.LEFT
+        if self.combiner is None:
+            return [Left()]
+        return [self._to_combiner(messages.ClientPresence(leaving=True)), Left()]
 
     def _fired(self, key: str) -> Sequence[Effect]:
         if key == "attach":
@@ -203,9 +215,11 @@ class ClientCore:
             for outdated in [k for k in times if k.session != key.session or k.round < key.round]:
                 del times[outdated]
         effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old]
-        current = task_key(self._task.plan) if self._task is not None else None
-        if current is not None and current.action == "train" and current[:2] != key[:2]:
+        task = self._task
+        if task is not None and task.plan.action == "train" and task_key(task.plan) != key:
             effects += self._abandon(start_next=False)
+            if task.plan.session != key.session:
+                self._queue[task_key(task.plan)] = task
         return effects
 
     def _cancelled(self, cancel: messages.Cancel) -> list[Effect]:
@@ -277,6 +291,7 @@ class ClientCore:
     def _answer(self, task: Task, finished: Finished) -> list[Effect]:
         if finished.outcome == "done":
             self._upload_began[finished.key] = self._moment.seconds
+            self._uploading += 1
             return [Deliver(task, finished)]
         reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
         body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)

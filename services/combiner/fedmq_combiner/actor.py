@@ -30,11 +30,12 @@ def combiner_actor(
     presence: float,
     new_id: Callable[[], str],
     offload: bool = False,
+    shared_account: str | None = None,
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor. `offload`: the blob store is a server."""
+    """Builds the actor. `offload`: the blob store is a server. For `shared_account` see `Actor`."""
 
-    presigned: dict[str, str] = {}
+    presigned: dict[str, dict[str, str]] = {}
 
     def with_urls(task: Task) -> Task:
         """URLs are made when a task is sent, so no core, event or record ever holds one. The model's GET is signed once
@@ -43,8 +44,11 @@ def combiner_actor(
         plan, model = task.plan, task.model.key
         if f"{plan} {model}" not in presigned:
             presigned.clear()
-            presigned[f"{plan} {model}"] = blobs.presign_get(model, seconds)
-        urls = {"model_url": presigned[f"{plan} {model}"]}
+            got = {"model_url": blobs.presign_get(model, seconds)}
+            if task.base is not None:
+                got["base_url"] = blobs.presign_get(task.base.key, seconds)
+            presigned[f"{plan} {model}"] = got
+        urls = dict(presigned[f"{plan} {model}"])
         if plan.action == "train":
             key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
             urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}
@@ -62,5 +66,6 @@ def combiner_actor(
         prepare={Task: with_urls},
         prefetch=PREFETCH,
         offload=offload,
+        shared_account=shared_account,
         observe=observe,
     )

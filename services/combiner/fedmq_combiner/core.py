@@ -68,6 +68,15 @@ class CombinerCore:
         self._moment = Moment(0.0, 0.0)
         self._presence = Presence(combiner, Membership(presence))
 
+    @property
+    def clients(self) -> int:
+        """How many it hears."""
+        return self._presence.count
+
+    @property
+    def open_plans(self) -> int:
+        return sum(plan.state not in (PlanState.CLOSED, PlanState.VOID) for plan in list(self._plans.values()))
+
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
         self._moment = moment
         match event:
@@ -236,6 +245,9 @@ class CombinerCore:
                     config=body.config,
                     weighting=body.weighting,
                     validate_model=body.validate_model,
+                    base=body.base,
+                    base_url="",
+                    clip_norm=body.clip_norm,
                 ),
                 expiration=left,
             )

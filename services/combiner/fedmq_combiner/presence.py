@@ -25,6 +25,11 @@ class Presence:
         self._full_from = 0.0
         self._is_listening = False
 
+    @property
+    def count(self) -> int:
+        """How many clients are heard."""
+        return len(self._clients)
+
     def start(self) -> list[Effect]:
         """Connected; whether the broker serves this process is not known."""
         self._is_listening = False

@@ -30,9 +30,11 @@ def reducer_actor(
     partitions: int | None,
     new_id: Callable[[], str],
     offload: bool = False,
+    shared_account: str | None = None,
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers."""
+    """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers. For `shared_account`
+    see `Actor`."""
     core = ReducerCore(Assignment(topology, presence=presence, partitions=partitions), presence=presence)
     aggregating = Aggregating(blobs, records, scratch, lambda: scheduler.wall().timestamp())
     return Actor(
@@ -46,5 +48,6 @@ def reducer_actor(
         performers=Deciding(holder, records).performers() | aggregating.performers(),
         prefetch=2000,
         offload=offload,
+        shared_account=shared_account,
         observe=observe,
     )

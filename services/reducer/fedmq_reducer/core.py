@@ -19,6 +19,7 @@ from fedmq.effects import (
     Emit,
     Failed,
     Fired,
+    Left,
     Moment,
     Publish,
     Received,
@@ -89,7 +90,7 @@ class ReducerCore:
             case Reconnected():
                 self._stash.clear()
             case Stopping():
-                return [Release(self.epoch)] if self.role is Role.ACTIVE else ()
+                return [*([Release(self.epoch)] if self.role is Role.ACTIVE else ()), Left()]
         return ()
 
     # -- the lease --------------------------------------------------------------------------------------------------

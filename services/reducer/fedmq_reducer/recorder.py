@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fedmq import codec
@@ -11,7 +12,8 @@ from fedmq.errors import FedMQError, ProtocolError, Transient
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Envelope, Event
+from fedmq_schemas.messages import Event
+from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
 
 log = logging.getLogger("fedmq.recorder")
@@ -19,22 +21,6 @@ log = logging.getLogger("fedmq.recorder")
 BATCH = 200
 BATCH_SECONDS = 0.02
 RETRY_SECONDS = 1.0
-
-
-def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
-    """The record of an event."""
-    return {
-        "id": envelope.id,
-        "name": event.name,
-        "session": event.session,
-        "round": event.round,
-        "client": event.client,
-        "combiner": event.combiner,
-        "at": envelope.sent_at,
-        "sender": envelope.sender,
-        "cause": envelope.cause,
-        "data": event.data,
-    }
 
 
 class Recorder:
@@ -67,6 +53,14 @@ class Recorder:
             self._write(batch)
             self._connection.ack([tag for tag, _, _ in batch])
         self._connection.close()
+
+    def drain(self, then: Callable[[], None]) -> None:
+        """Takes no more events; those that are not written yet go back when it leaves."""
+        self._connection.cancel(self._topology.records().name)
+        then()
+
+    def leave(self, timeout: float) -> None:
+        self._connection.close(timeout)
 
     def _start_over(self) -> None:
         self._life += 1

@@ -1,0 +1,81 @@
+"""A client as a process of its own: it connects out to the broker and to the URLs that it is given, and nowhere else.
+
+Its trainer runs in a worker process. `main` returns after SIGTERM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedmq import __version__
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.identity import claim
+from fedmq.service import Service
+from fedmq.settings import ClientSettings
+from fedmq_client.actor import client_actor
+from fedmq_client.core import ClientCore
+from fedmq_client.package import load
+from fedmq_client.processes import ProcessPool
+from fedmq_client.store import FolderStore
+from fedmq_client.trainer import Client
+from fedmq_schemas.messages import Attach
+from fedmq_schemas.topology import Topology
+
+
+def main(settings: ClientSettings) -> None:
+    """Runs until SIGTERM. Raises ConfigError where a setting or the package is wrong, or the broker refuses the account."""
+    package = load(settings.package)
+    identity = claim(settings.state_dir, "client", settings.client_name, settings.client_name_base)
+    service = Service("client", identity.name, settings)
+    service.stack.callback(identity.close)
+    pool = ProcessPool(1, settings.client_device)
+    service.stack.callback(pool.close, 1.0)
+    client = Client(
+        name=identity.name,
+        labels=settings.client_labels,
+        data=settings.data_path,
+        device=settings.client_device,
+        state_dir=identity.folder,
+        tasks=settings.client_tasks,
+        dirichlet=settings.dirichlet,
+    )
+    attach = Attach(
+        labels=settings.client_labels,
+        tasks=settings.client_tasks,
+        weight=settings.client_weight,
+        package=package.sha256,
+        software=f"fedmq {__version__}",
+    )
+    connection = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler).connect(
+        f"client.{identity.name}"
+    )
+    actor = client_actor(
+        client,
+        attach,
+        settings.package,
+        connection,
+        service.scheduler,
+        Topology(settings.alliance),
+        pool=pool,
+        store=FolderStore(identity.folder / "finished"),
+        scratch=identity.folder / "models",
+        new_id=service.new_id,
+        observe=service.journal,
+    )
+    service.journal.actor = actor
+    core = actor.core
+    assert isinstance(core, ClientCore)
+
+    def details() -> Mapping[str, Any]:
+        return {
+            "broker": "connected" if connection.connected else "away",
+            "state": core.state.value,
+            "combiner": core.combiner,
+        }
+
+    def gauges() -> Mapping[str, float]:
+        return {"broker_connected": connection.connected, "unsettled_messages": actor.unsettled}
+
+    service.details, service.gauges = details, gauges
+    service.run([actor])

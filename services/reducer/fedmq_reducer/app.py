@@ -1,0 +1,88 @@
+"""A reducer as a process of its own: the actor, and the recorder that writes the event stream into the records.
+
+Any number may run; one decides, the others stand by. `main` returns after SIGTERM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.connect import open_blobs, open_records
+from fedmq.identity import claim, process_name
+from fedmq.service import Service
+from fedmq.settings import ReducerSettings
+from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.core import ReducerCore, Role
+from fedmq_reducer.recorder import Recorder
+from fedmq_reducer.serve import serve_api
+from fedmq_schemas.topology import Topology
+
+
+def main(settings: ReducerSettings) -> None:
+    """Runs until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
+    holder = process_name()
+    service = Service("reducer", holder, settings)
+    identity = claim(settings.state_dir, "reducer", None, "reducer")
+    service.stack.callback(identity.close)
+    topology = Topology(settings.alliance)
+    broker = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler)
+    records, blobs = open_records(settings), open_blobs(settings)
+    service.stack.callback(records.close)
+    connection = broker.connect("reducer")
+    connection.declare(topology.dead())
+    actor = reducer_actor(
+        holder,
+        connection,
+        service.scheduler,
+        topology,
+        blobs=blobs,
+        records=records,
+        scratch=identity.folder / "scratch",
+        presence=settings.presence,
+        partitions=settings.partitions,
+        new_id=service.new_id,
+        offload=True,
+        shared_account=broker.account,
+        observe=service.journal,
+    )
+    service.journal.actor = actor
+    core = actor.core
+    assert isinstance(core, ReducerCore)
+
+    def details() -> Mapping[str, Any]:
+        return {
+            "broker": "connected" if connection.connected else "away",
+            "state": core.role.value,
+            "epoch": core.epoch,
+            "clients": len(core.assignment.clients),
+            "combiners": len(core.assignment.combiners),
+        }
+
+    def gauges() -> Mapping[str, float]:
+        return {
+            "broker_connected": connection.connected,
+            "reducer_active": core.role is Role.ACTIVE,
+            "reducer_epoch": core.epoch,
+            "clients": sum(client.present for client in list(core.assignment.clients.values())),
+            "combiners": len(core.assignment.combiners),
+            "unsettled_messages": actor.unsettled,
+        }
+
+    service.details, service.gauges = details, gauges
+    recorder = Recorder(broker.connect("recorder"), service.scheduler, topology, records, offload=True)
+    api = serve_api(
+        settings,
+        broker,
+        broker.account,
+        service.scheduler,
+        blobs=blobs,
+        records=records,
+        scratch=identity.folder / "seeds",
+        name=holder,
+        new_id=service.new_id,
+    )
+    service.stack.callback(api.stop)
+    api.start()
+    service.run([actor, recorder])

@@ -1,0 +1,85 @@
+"""`/health` for orchestrators and `/metrics` for Prometheus, served by a thread of their own from the standard library."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from fedmq.errors import ConfigError
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+class Sample(NamedTuple):
+    """One number. A name that ends in `_total` only ever grows."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = {}
+
+
+class HealthServer:
+    """Listens on `port` of `host` (0: any free one, see `port`). `health()` gives whether all is well, and the JSON that
+    says so (200, or 503 where not); `samples()` the numbers. Both are called on a thread of the server's.
+
+    Raises ConfigError if the port is taken.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        health: Callable[[], tuple[bool, Mapping[str, Any]]],
+        samples: Callable[[], Iterable[Sample]],
+    ) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/health":
+                    well, document = health()
+                    self._answer(200 if well else 503, "application/json", json.dumps(document))
+                elif self.path == "/metrics":
+                    self._answer(200, METRICS_TYPE, exposition(samples()))
+                else:
+                    self._answer(404, "text/plain", "there are /health and /metrics\n")
+
+            def _answer(self, status: int, content_type: str, text: str) -> None:
+                data = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Probes come every few seconds and are not worth a line."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise ConfigError(f"can't listen on {host}:{port} ({error.strerror}): see FEDN_HEALTH_PORT") from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def exposition(samples: Iterable[Sample]) -> str:
+    """Prometheus' text format, version 0.0.4."""
+    families: dict[str, list[str]] = {}
+    for sample in samples:
+        labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items())
+        line = f"{sample.name}{{{labels}}} {sample.value:.17g}" if labels else f"{sample.name} {sample.value:.17g}"
+        families.setdefault(sample.name, []).append(line)
+    text = []
+    for name, lines in families.items():
+        text.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
+        text += lines
+    return "\n".join(text) + "\n"

@@ -1,0 +1,44 @@
+"""Logs of a service: one JSON object a line on stderr, for machines to collect."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class JsonLine(logging.Formatter):
+    """`at` (UTC), `level`, `logger`, `message`, the fields of every line, then what was passed as `extra`."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__()
+        self._fields = dict(fields)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._fields,
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure_service_logs(level: str, **fields: str) -> None:
+    """Sends logs of at least `level` to stderr as JSON lines, and nothing anywhere else. Repeatable."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLine(fields))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for chatty in ("pika", "urllib3", "pymongo"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

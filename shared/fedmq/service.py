@@ -1,0 +1,153 @@
+"""One process of a distributed alliance: its scheduler, its members, its signals, its health page.
+
+SIGTERM and SIGINT drain: every member takes nothing new and says goodbye, and what is under way is finished or given
+back, in at most ten seconds; a second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from fedmq import __version__
+from fedmq.health import HealthServer, Sample
+from fedmq.journal import Journal
+from fedmq.logs import configure_service_logs
+from fedmq.scheduler import ThreadScheduler
+from fedmq.settings import AllianceSettings
+
+log = logging.getLogger("fedmq.service")
+
+DRAIN_SECONDS = 8.0
+CLOSE_SECONDS = 1.5
+ANSWER_SECONDS = 2.0
+
+Gauges = Callable[[], Mapping[str, float]]
+
+
+class Member(Protocol):
+    """What a service runs. All on the scheduler's thread.
+
+    - `drain(then)`: takes nothing new, says goodbye, and calls `then` once nothing is under way. `leave(timeout)`: closes
+      its connection when its publishes are confirmed, or when time is up; unsettled messages go back.
+    """
+
+    def start(self) -> None: ...
+    def drain(self, then: Callable[[], None]) -> None: ...
+    def leave(self, timeout: float) -> None: ...
+
+
+class Service:
+    """`run` occupies the calling thread until a signal, or an error that ends the service. `details()`: what `/health`
+    says of this role; `gauges()`: numbers for `/metrics`."""
+
+    def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
+        configure_service_logs(settings.log_level, role=role, name=name)
+        self.role = role
+        self.name = name
+        self.settings = settings
+        self.scheduler = ThreadScheduler(threads)
+        self.journal = Journal()
+        self.stack = ExitStack()
+        self.details: Callable[[], Mapping[str, Any]] = dict
+        self.gauges: Gauges = dict
+        self.members: list[Member] = []
+        self._began = time.monotonic()
+        self._life = uuid.uuid4().hex[:12]
+        self._numbers = itertools.count()
+        self._draining = 0
+
+    def new_id(self) -> str:
+        """Unique: this process's life, and a number in it."""
+        return f"{next(self._numbers):08x}{self._life}"
+
+    def run(self, members: Sequence[Member]) -> None:
+        """Starts the members and returns when they have left. What was put on `stack` is closed then."""
+        self.members = list(members)
+        with self.stack:
+            self._serve_health()
+            for member in self.members:
+                self.scheduler.post(member.start)
+            before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+            log.info("started", extra={"version": __version__, "pid": os.getpid()})
+            try:
+                self.scheduler.run()
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                for member in reversed(self.members):
+                    member.leave(CLOSE_SECONDS / len(self.members))
+                self.scheduler.close()
+        log.info("ended")
+
+    def _on_signal(self, number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        self.scheduler.post(self.drain)
+
+    def drain(self) -> None:
+        """Ends the service in order; on the scheduler's thread."""
+        log.info("draining")
+        self.scheduler.later(DRAIN_SECONDS, self.scheduler.stop)
+        self._draining = len(self.members)
+        for member in self.members:
+            member.drain(self._drained)
+
+    def _drained(self) -> None:
+        self._draining -= 1
+        if self._draining == 0:
+            self.scheduler.stop()
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def _serve_health(self) -> None:
+        settings = self.settings
+        if settings.health_port is not None:
+            server = HealthServer(settings.health_bind, settings.health_port, self._health, self._samples)
+            self.stack.callback(server.close)
+
+    def _health(self) -> tuple[bool, Mapping[str, Any]]:
+        """Well is who still answers: the scheduler's thread. A broker that is away is told, and is no reason to restart."""
+        answered = threading.Event()
+        self.scheduler.post(answered.set)
+        well = answered.wait(ANSWER_SECONDS)
+        return well, {
+            "status": "ok" if well else f"its thread has not answered for {ANSWER_SECONDS:g} s",
+            "role": self.role,
+            "name": self.name,
+            "alliance": self.settings.alliance,
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._began, 1),
+            **self.details(),
+        }
+
+    def _samples(self) -> Iterator[Sample]:
+        yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
+        yield Sample("fedmq_uptime_seconds", time.monotonic() - self._began)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield Sample("process_cpu_seconds_total", usage.ru_utime + usage.ru_stime)
+        yield Sample("process_resident_memory_bytes", resident_bytes())
+        journal = self.journal
+        for family, label, counts in (
+            ("fedmq_messages_received_total", "kind", journal.received),
+            ("fedmq_messages_published_total", "kind", journal.published),
+            ("fedmq_events_total", "event", journal.told),
+        ):
+            for value, count in list(counts.items()):
+                yield Sample(family, count, {label: value})
+        for name, number in self.gauges().items():
+            yield Sample(f"fedmq_{name}", number)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()

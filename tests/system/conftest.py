@@ -1,0 +1,48 @@
+"""One alliance of real processes on real servers, shared by the tests of this folder; each finds it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from servers.mongo import MongoServer
+from servers.rabbitmq import RabbitmqServer
+from servers.seaweedfs import S3Server
+from system.deployment import Deployment, Servers
+
+
+@pytest.fixture(scope="session")
+def servers(rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: MongoServer) -> Servers:
+    return Servers(rabbitmq_server, s3_server, mongo_server)
+
+
+@pytest.fixture(scope="session")
+def started_alliance(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Two reducers, two combiners, six clients of 7, 14, … 42 examples."""
+    with Deployment(tmp_path_factory.mktemp("alliance"), servers, "system") as deployment:
+        deployment.start(reducers=2)
+        deployment.seed()
+        yield deployment
+
+
+@pytest.fixture
+def alliance(started_alliance: Deployment) -> Deployment:
+    """The same one, mended if the test before this one left something broken."""
+    return started_alliance.heal()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(started_alliance: Deployment) -> str:
+    """sha256 of the final model of a session with `FAULT_POLICY` that nothing happens to."""
+    session = "undisturbed"
+    started_alliance.heal().start_session(session, **FAULT_POLICY)
+    assert started_alliance.await_end(session)["state"] == "finished"
+    return started_alliance.final_sha256(session)
+
+
+FAULT_POLICY = {
+    "seed": "seed-system", "rounds": 4, "clients_required": 6, "timeout": 60, "retries": 20, "random_seed": 7,
+    "train": {"seconds": 0.3},
+}  # fmt: skip
+"""Every update is needed, and deadlines leave slack for any outage that the tests cause."""

@@ -1,0 +1,325 @@
+"""A distributed alliance on this machine: real servers, each role as processes of its own. For tests and `make chaos`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pika
+
+from fedmq import aggregation, tensorblob
+from fedmq.blobs.s3 import S3Blobs
+from fedmq.errors import Transient
+from fedmq.records.mongo import MongoRecords
+from fedmq.tensorblob import Source
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.records import Ledger
+from servers.mongo import MongoServer
+from servers.rabbitmq import RabbitmqServer, free_ports
+from servers.seaweedfs import S3Server
+
+PACKAGE = Path(__file__).parent / "package"
+COMMAND = Path(sys.executable).parent / "fedmq"
+LOOK_EVERY = 0.02
+
+
+@dataclass
+class Servers:
+    rabbitmq: RabbitmqServer
+    s3: S3Server
+    mongo: MongoServer
+
+    def start(self) -> Servers:
+        for server in (self.rabbitmq, self.s3, self.mongo):
+            server.start()
+        return self
+
+    def remove(self) -> None:
+        self.rabbitmq.remove()
+        self.s3.kill()
+        self.mongo.kill()
+
+
+def private_servers(folder: Path) -> Servers:
+    return Servers(RabbitmqServer(folder / "rabbitmq"), S3Server(folder / "s3"), MongoServer(folder / "mongo"))
+
+
+@dataclass
+class Node:
+    """A process that can be started again under the same identity."""
+
+    name: str
+    role: str
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    health_port: int = 0
+    api_port: int = 0
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [COMMAND, "run", self.role],
+                env=self.environment, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self, timeout: float = 12.0) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout)
+        finally:
+            self.kill()
+
+    def health(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/health", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+
+@dataclass
+class Deployment:
+    """`presence`: seconds between signs of life. Names are `reducer-1`, `combiner-1`, `client-1` and so on."""
+
+    folder: Path
+    servers: Servers
+    alliance: str
+    presence: float = 3.0
+    package: Path = PACKAGE
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        s3 = self.servers.s3
+        self.blobs = S3Blobs(s3.endpoint, s3.access_key, s3.secret_key)
+        self.records = MongoRecords(self.servers.mongo.host, self.servers.mongo.port, self.alliance)
+
+    def environment(self, name: str) -> dict[str, str]:
+        servers = self.servers
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("FEDN_")}
+        host, _, port = servers.s3.endpoint.partition(":")
+        return inherited | {
+            "ALLIANCE_UID": self.alliance,
+            "FEDN_AMQP_URL": servers.rabbitmq.url,
+            "FEDN_MINIO_HOST": host,
+            "FEDN_MINIO_PORT": port,
+            "FEDN_MINIO_ACCESS_KEY": servers.s3.access_key,
+            "FEDN_MINIO_SECRET_KEY": servers.s3.secret_key,
+            "FEDN_MONGO_HOST": servers.mongo.host,
+            "FEDN_MONGO_PORT": str(servers.mongo.port),
+            "FEDN_PRESENCE": str(self.presence),
+            "FEDN_PACKAGE": str(self.package),
+            "FEDN_STATE_DIR": str(self.folder / "state" / name),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+
+    def add(self, role: str, number: int, **settings: str) -> Node:
+        name = f"{role}-{number}"
+        health_port, api_port = free_ports(2)
+        own = {"FEDN_HEALTH_PORT": str(health_port)}
+        if role == "reducer":
+            own["FEDN_REDUCER_PORT"] = str(api_port)
+        elif role == "combiner":
+            own["FEDN_COMBINER_NAME"] = name
+        else:
+            own["FEDN_CLIENT_NAME"] = name
+        log = self.folder / f"{name}.log"
+        node = Node(name, role, self.environment(name) | own | settings, log, None, health_port, api_port)
+        self.nodes[name] = node
+        node.start()
+        return node
+
+    def start(self, *, reducers: int = 1, combiners: int = 2, clients: int = 6) -> Deployment:
+        for role, count in (("reducer", reducers), ("combiner", combiners)):
+            for number in range(1, count + 1):
+                self.add(role, number)
+        self.await_present(tables.COMBINERS, combiners)  # so that the clients are shared evenly
+        for number in range(1, clients + 1):
+            self.add("client", number)
+        self.await_present(tables.CLIENTS, clients)
+        return self
+
+    def await_present(self, table: str, count: int, timeout: float = 60.0) -> None:
+        self.until(lambda: self.records.count(table, {"state": "present"}) >= count, timeout, f"{count} {table}")
+
+    def heal(self) -> Deployment:
+        """Starts whatever is down, and waits until all are there."""
+        self.servers.start()
+        for node in self.nodes.values():
+            if node.is_running:
+                node.signal(signal.SIGCONT)
+            else:
+                node.start()
+        for role, table in (("combiner", tables.COMBINERS), ("client", tables.CLIENTS)):
+            self.await_present(table, sum(node.role == role for node in self.nodes.values()))
+        self.active_reducer()
+        return self
+
+    def remove(self, name: str) -> int:
+        """Ends a process for good, in order; its exit code."""
+        return self.nodes.pop(name).stop()
+
+    def active_reducer(self, other_than: Node | None = None, timeout: float = 30.0) -> Node:
+        """The reducer that decides."""
+
+        def active() -> Node | None:
+            for node in self.nodes.values():
+                if node.role == "reducer" and node is not other_than and node.is_running:
+                    with suppress(OSError):
+                        if node.health()["state"] == "active":
+                            return node
+            return None
+
+        found: Node = self.until(active, timeout, "active reducer")
+        return found
+
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.active_reducer().api_port}"
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+        self.records.close()
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def until(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
+        """What `condition` returns once that is true; it may fail as long as a server is away."""
+        ends = time.monotonic() + timeout
+        while True:
+            with suppress(Transient):
+                found = condition()
+                if found:
+                    return found
+            if time.monotonic() > ends:
+                raise AssertionError(f"no {what} within {timeout:g} s; logs are in {self.folder}\n{self.last_lines()}")
+            time.sleep(LOOK_EVERY)
+
+    def last_lines(self) -> str:
+        lines = []
+        for node in self.nodes.values():
+            text = node.log.read_text(errors="replace").splitlines()[-4:] if node.log.exists() else []
+            lines += [f"{node.name}: {line}" for line in text]
+        return "\n".join(lines)
+
+    def round_of(self, session: str) -> int:
+        """The number of committed rounds."""
+        return self.records.count(tables.ROUNDS, {"session": session})
+
+    def await_round(self, session: str, number: int, timeout: float = 60.0) -> None:
+        self.until(lambda: self.round_of(session) >= number, timeout, f"round {number} of {session}")
+
+    def await_end(self, session: str, timeout: float = 90.0) -> dict[str, Any]:
+        """The session's record once it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            document = self.records.get(tables.SESSIONS, session)
+            return document if document is not None and document["state"] in tables.ENDED else None
+
+        found: dict[str, Any] = self.until(ended, timeout, f"end of {session}")
+        return found
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    def seed(self) -> str:
+        """Puts the package's untrained model into bucket `models` and returns its id."""
+        import numpy as np
+
+        weights = {"coefficients": np.zeros(40, np.float32), "intercept": np.zeros(1, np.float32)}
+        name = f"seed-{self.alliance}"
+        self.blobs.put(f"models/{name}", tensorblob.encode(weights))
+        return name
+
+    def publish(self, body: dict[str, Any], exchange: str = "control", key: str = "control.start") -> None:
+        """Publishes JSON with plain pika: what any AMQP client can do."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.servers.rabbitmq.url))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(
+            f"{self.alliance}.{exchange}", key, json.dumps(body), pika.BasicProperties(content_type="application/json")
+        )
+        connection.close()
+
+    def start_session(self, session: str, **policy: Any) -> None:
+        self.publish({"kind": "start", "id": session, "body": {"policy": policy}})
+
+    # -- what came of it --------------------------------------------------------------------------------------------
+
+    def final_sha256(self, session: str) -> str:
+        rounds = self.records.find(tables.ROUNDS, {"session": session}, order="round")
+        sha256: str = rounds[-1]["model"]["sha256"]
+        return sha256
+
+    def check_ledgers(self, session: str, *, rounds: int) -> list[Ledger]:
+        """Each committed model recomputed from its ledger and the clients' own uploads: equal to the last bit, no client
+        twice, and close to the weighted mean as anybody would write it."""
+        committed = self.records.find(tables.ROUNDS, {"session": session}, order="round")
+        assert [document["round"] for document in committed] == list(range(1, rounds + 1))
+        ledgers = []
+        for document in committed:
+            ledger = Ledger.model_validate_json(self.blobs.get(document["ledger"]["key"]))
+            ledgers.append(ledger)
+            clients = [entry.client for entry in ledger.entries]
+            assert len(clients) == len(set(clients))
+            self._check_model(ledger, BlobRef.model_validate(document["model"]))
+        return ledgers
+
+    def _check_model(self, ledger: Ledger, model: BlobRef) -> None:
+        parent, meta = tensorblob.decode(self.blobs.get(ledger.parent.key))
+        accepted = [entry for entry in ledger.entries if entry.outcome == "accepted"]
+        assert ledger.total_weight == sum(entry.weight for entry in accepted)
+        updates = [(entry, self.blobs.get(entry.blob.key)) for entry in accepted if entry.blob is not None]
+        assert len(updates) == len(accepted)
+        optimizer = aggregation.server_optimizer("fedavg")
+        exponents = dict(zip(sorted(parent), ledger.exponents, strict=True))
+        again, _ = aggregation.replay(
+            parent, meta, exponents, [(entry, Source(data)) for entry, data in updates], optimizer,
+            optimizer.configure({}), None,
+        )  # fmt: skip
+        stored = self.blobs.get(model.key)
+        assert tensorblob.encode(again, meta) == stored
+        for name, values in tensorblob.decode(stored)[0].items():
+            mean = sum(entry.weight * tensorblob.decode(data)[0][name].astype(float) for entry, data in updates)
+            assert abs(values - (parent[name].astype(float) + mean / ledger.total_weight)).max() < 1e-6
+
+
+def stop_process(node: Node) -> None:
+    """Halts a process so that it hangs; it goes on with `wake`."""
+    node.signal(signal.SIGSTOP)
+
+
+def wake(node: Node) -> None:
+    node.signal(signal.SIGCONT)

@@ -1,0 +1,84 @@
+"""Separate processes on RabbitMQ, S3 and a MongoDB server train together, however they are started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from fedmq_schemas import records as tables
+from system.deployment import Deployment
+
+pytestmark = pytest.mark.system
+
+POLICY: dict[str, Any] = {"seed": "seed-system", "rounds": 3, "clients_required": 6, "random_seed": 1}
+
+
+def test_a_json_message_from_plain_pika_starts_a_session_whose_models_are_exact_weighted_means(
+    alliance: Deployment,
+) -> None:
+    alliance.start_session("raw-json", **POLICY)
+
+    assert alliance.await_end("raw-json")["state"] == "finished"
+    ledgers = alliance.check_ledgers("raw-json", rounds=3)
+    for ledger in ledgers:
+        assert {entry.client: entry.weight for entry in ledger.entries} == {
+            f"client-{number}": 7 * number for number in range(1, 7)
+        }
+        assert len(ledger.plans) == 2
+
+
+def test_a_post_request_by_curl_starts_a_session(alliance: Deployment) -> None:
+    answer = subprocess.run(
+        ["curl", "-sS", "--fail-with-body", "-X", "POST", f"{alliance.api_url()}/start", "--json", json.dumps(POLICY)],
+        capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+
+    session = json.loads(answer.stdout)["session"]
+    assert alliance.await_end(session)["state"] == "finished"
+    alliance.check_ledgers(session, rounds=3)
+
+
+def test_sessions_started_together_run_one_after_the_other_and_a_message_sent_twice_starts_once(
+    alliance: Deployment,
+) -> None:
+    for session in ("first", "second", "first"):
+        alliance.start_session(session, **POLICY)
+
+    first, second = alliance.await_end("first"), alliance.await_end("second")
+    assert (first["state"], second["state"]) == ("finished", "finished")
+    assert alliance.records.count(tables.SESSIONS, {"session": "first"}) == 1
+    began = alliance.records.find(tables.ATTEMPTS, {"session": "second"}, order="round")[0]["created_at"]
+    assert began >= first["ended_at"]
+    assert alliance.final_sha256("first") == alliance.final_sha256("second")
+
+
+def test_a_client_that_is_killed_for_good_costs_its_own_updates_only(alliance: Deployment) -> None:
+    policy = POLICY | {"rounds": 4, "clients_required": 5, "timeout": 4, "train": {"seconds": 0.5}}
+    alliance.start_session("bereft", **policy)
+    alliance.await_round("bereft", 1)
+    alliance.nodes["client-6"].kill()
+
+    assert alliance.await_end("bereft")["state"] == "finished"
+    ledgers = alliance.check_ledgers("bereft", rounds=4)
+    accepted = [{entry.client for entry in led.entries if entry.outcome == "accepted"} for led in ledgers]
+    assert "client-6" in accepted[0]
+    assert accepted[-1] == {f"client-{number}" for number in range(1, 6)}
+
+
+def test_a_combiner_added_in_round_3_gets_the_clients_that_come_after_it(alliance: Deployment) -> None:
+    policy = POLICY | {"rounds": 8, "train": {"seconds": 0.5}}
+    alliance.start_session("grown", **policy)
+    alliance.await_round("grown", 2)
+    alliance.add("combiner", 3)
+    alliance.until(lambda: alliance.records.count(tables.COMBINERS, {"state": "present"}) == 3, 20, "third combiner")
+    alliance.add("client", 7)
+
+    assert alliance.await_end("grown")["state"] == "finished"
+    last = alliance.check_ledgers("grown", rounds=8)[-1]
+    assert {entry.client for entry in last.entries} == {f"client-{number}" for number in range(1, 8)}
+    assert len(last.plans) == 3
+    for name in ("client-7", "combiner-3"):
+        assert alliance.remove(name) == 0
