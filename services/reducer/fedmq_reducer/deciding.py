@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fedmq.errors import Fenced
 from fedmq.records.base import Lease, Records
 from fedmq_reducer import operations
 from fedmq_reducer.operations import (
@@ -17,6 +18,7 @@ from fedmq_reducer.operations import (
     Release,
     Renew,
     SessionSnapshot,
+    Settle,
     Snapshot,
 )
 from fedmq_schemas import records as tables
@@ -40,6 +42,7 @@ class Deciding:
             Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.epoch),
             Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.epoch),
             PutMany: lambda effect: self._records.put_many(effect.table, effect.items),
+            Settle: self.settle,
         }
 
     def acquire(self, effect: Acquire) -> int | None:
@@ -48,6 +51,10 @@ class Deciding:
 
     def renew(self, effect: Renew) -> bool:
         return self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds)
+
+    def settle(self, effect: Settle) -> None:
+        if not self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds):
+            raise Fenced(f"another reducer holds the lease; epoch {effect.epoch} is over")
 
     def release(self, effect: Release) -> None:
         self._records.release(Lease(self._holder, effect.epoch))

@@ -115,6 +115,14 @@ class PutMany(Recorded):
 
 
 @dataclass(frozen=True, slots=True)
+class Settle(Recorded):
+    """Nothing but a place in the order: what was decided before is recorded, and the lease is still ours. Comes before the
+    ack of a message that needs no work because an earlier one does it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class PutBlob(Perform):
     """Store a small blob."""
 

@@ -20,7 +20,7 @@ from fedmq_reducer.documents import (
     round_document,
     round_key,
 )
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Sweep
+from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, Sweep
 from fedmq_reducer.planning import Desk, send_plan, void_part
 from fedmq_reducer.session import Attempt, PlannedPart, Session, State, group_by_combiner
 from fedmq_schemas import records
@@ -179,7 +179,7 @@ class Rounds:
         if part is None or not part.is_open or part.combiner != event.envelope.sender:
             data = {"reason": "a partial of a plan that is not open", "plan": str(body.plan), "counts": body.counts}
             told = Emit("plan.voided", body.plan.session, body.plan.round, None, event.envelope.sender, data)
-            return [told, Ack((event.tag,))]
+            return [told, Settle(self._desk.epoch), Ack((event.tag,))]
         document = partial_document(body, part.combiner)
         return [Insert(records.PARTIALS, str(body.plan), document, self._desk.epoch), Ack((event.tag,))]
 

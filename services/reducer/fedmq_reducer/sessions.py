@@ -12,7 +12,17 @@ from typing import Any
 from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
 from fedmq.errors import FedMQError
 from fedmq_reducer.documents import session_document
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, OpenedSeed, OpenSeed, SessionSnapshot, Snapshot
+from fedmq_reducer.operations import (
+    Aggregate,
+    Aggregated,
+    Change,
+    Insert,
+    OpenedSeed,
+    OpenSeed,
+    SessionSnapshot,
+    Settle,
+    Snapshot,
+)
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.rounds import Rounds
 from fedmq_reducer.session import Session, State, model_id, random_seed_of
@@ -43,7 +53,7 @@ class Sessions:
 
     def start(self, event: Received, name: str, policy: Policy, moment: Moment) -> list[Effect]:
         if name in self._sessions or name in self._starting:
-            return [Ack((event.tag,))]
+            return [Settle(self._desk.epoch), Ack((event.tag,))]
         session = Session(name, policy, self._next_position, random_seed_of(policy, name))
         self._next_position += 1
         self._starting[name] = session
@@ -90,7 +100,8 @@ class Sessions:
         session = self._sessions.get(body.session) or self._starting.get(body.session)
         if session is None:
             reason = f"there is no open session {body.session!r} to stop: it has ended, or never was"
-            return [Emit("message.refused", data={"reason": reason}), Ack((event.tag,))]
+            told = Emit("message.refused", data={"reason": reason})
+            return [told, Settle(self._desk.epoch), Ack((event.tag,))]
         if body.when == "after_round" and session.state in IN_ROUND:
             session.stop_after_round = True
             change = Change(records.SESSIONS, session.name, {"stop_after_round": True}, self._desk.epoch)
