@@ -198,7 +198,8 @@ _INDEX = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{%title%}</title>
 <script>document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto"</script>
-{%favicon%}{%css%}
+<link rel="icon" href="assets/icon.svg">
+{%css%}
 </head>
 <body>
 {%app_entry%}

@@ -18,7 +18,18 @@ from fedmq_schemas.policy import Policy, Section
 Kind = Literal["text", "number", "flag", "choice", "names", "table"]
 
 COMMON = ("name", "seed", "rounds", "clients_required", "timeout", "clients.fraction", "strategy.name", "train")
-_TITLES = {"": "Rounds and clients"}
+_LABELS = {
+    "strategy.name": "strategy",
+    "clients.fraction": "fraction of clients",
+    "train": "the trainer's configuration",
+}
+_EXAMPLES = {
+    "train": "epochs = 1",
+    "schedule": "learning_rate = { 1 = 0.1, 20 = 0.01 }",
+    "strategy.parameters": "server_learning_rate = 0.1",
+    "clients.where": 'site = "north"',
+}
+_TOP = "more of rounds and clients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,20 @@ class Field:
 
     @property
     def label(self) -> str:
-        return self.name.rpartition(".")[2].replace("_", " ")
+        return _LABELS.get(self.name) or self.name.rpartition(".")[2].replace("_", " ")
+
+    @property
+    def example(self) -> str:
+        return _EXAMPLES.get(self.name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The fields of a section, and what the section is about."""
+
+    title: str
+    description: str
+    fields: list[Field]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +76,15 @@ def fields() -> list[Field]:
     return [by_name[name] for name in COMMON] + [field for field in every if field.name not in COMMON]
 
 
-def groups() -> dict[str, list[Field]]:
+def groups() -> list[Group]:
     """The fields that are not common, by section."""
-    found: dict[str, list[Field]] = {}
+    found: dict[str, Group] = {}
     for field in fields():
         if field.name not in COMMON:
-            found.setdefault(_TITLES.get(field.group, field.group), []).append(field)
-    return found
+            section = Policy.model_fields[field.group].annotation if field.group else None
+            group = Group(field.group or _TOP, " ".join((section.__doc__ or "").split()) if section else "", [])
+            found.setdefault(field.group, group).fields.append(field)
+    return list(found.values())
 
 
 def _fields(section: type[Section], prefix: str) -> Iterator[Field]:
@@ -132,16 +158,14 @@ def check(form: Mapping[str, str]) -> Checked:
                 _put(values, field.name, _read(field, text))
             except ValueError as error:
                 faults[field.name] = str(error)
-    if faults:
-        return Checked(None, faults)
     try:
         policy = Policy.model_validate(values)
         check_strategy(policy.strategy.name, policy.strategy.parameters)
     except ValidationError as error:
-        return Checked(None, dict(_placed(error)))
+        return Checked(None, {**dict(_placed(error)), **faults})
     except ConfigError as error:
-        return Checked(None, {"strategy.parameters": error.reason.removeprefix("strategy: ")})
-    return Checked(policy, {})
+        return Checked(None, {"strategy.parameters": error.reason.removeprefix("strategy: "), **faults})
+    return Checked(None if faults else policy, faults)
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:

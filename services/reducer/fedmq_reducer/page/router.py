@@ -24,7 +24,7 @@ from fedmq_reducer.page import status
 from fedmq_reducer.page.filters import FILTERS
 
 STATIC = Path(__file__).parent / "static"
-FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 LEAST_SECONDS = 0.4
 SETTLED_SECONDS = 1.0
 QUIET_SECONDS = 10.0
@@ -100,7 +100,7 @@ class ControlPage:
         faults = checked.faults
         if checked.policy is not None:
             try:
-                session = self._context.start(checked.policy, given.get("id") or None)
+                session = self._context.start(checked.policy, given.get("session") or None)
             except NotFound as error:
                 faults = {"seed": error.reason}
             except FedMQError as error:
@@ -108,7 +108,7 @@ class ControlPage:
             else:
                 return self._started(request, session)
         if _by_script(request):
-            return HTMLResponse(self._render("form.html", started=None, **self._form(given, faults)), 422, HEADERS)
+            return HTMLResponse(self._render("form.html", started=None, **self._form(given, faults)), 200, HEADERS)
         return self._page(request, given=given, faults=faults, code=422)
 
     def _started(self, request: Request, session: str) -> Response:

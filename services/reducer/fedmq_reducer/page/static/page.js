@@ -98,10 +98,9 @@
     if (submitter.value === "now" && !confirm("Stop it now? Updates of the open round are lost.")) return;
     submitter.disabled = true;
     const answer = await send(form, submitter).catch(() => null);
-    if (!answer?.ok) {
-      submitter.disabled = false;
-      alert(answer ? await reason(answer) : "The reducer can't be reached.");
-    }
+    if (!answer?.ok) submitter.disabled = false;
+    const fault = answer ? await reason(answer) : "the reducer can't be reached";
+    document.getElementById("told").textContent = answer?.ok ? "" : `It was not stopped: ${fault}.`;
   };
 
   document.addEventListener("submit", (event) => {
