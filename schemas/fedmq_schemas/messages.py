@@ -164,6 +164,7 @@ class Plan(Body):
     clients: tuple[Name, ...] = ()
     clients_ref: BlobRef | None = None
     model: BlobRef
+    base: BlobRef | None = None
     exponents: tuple[int, ...] = ()
     timeout: float
     rounds: int
@@ -171,6 +172,8 @@ class Plan(Body):
     config: dict[str, Plain] = Field(default_factory=dict)
     weighting: str = "examples"
     validate_model: bool = True
+    clip_norm: float | None = None
+    max_norm: float | None = None
 
 
 class VoidPlan(Body):
@@ -185,8 +188,9 @@ class VoidPlan(Body):
 
 class Task(Body):
     """Combiner → client: one unit of work. Its key is (session, round, client); asked again, the client publishes the
-    update that it keeps. Answered to `combiner` by `update` or `decline` (train), to the reducer by `validation` (validate). `model_url` and
-    `upload_url` are presigned and filled in when it is sent; the update goes to `upload_key`."""
+    update that it keeps. Answered to `combiner` by `update` or `decline` (train), to the reducer by `validation`
+    (validate). `base`: the tensors that don't travel with each model. The URLs are presigned and filled in when it is
+    sent; the update goes to `upload_key`. `clip_norm`: the longest delta; a longer one is scaled down."""
 
     kind = "task"
     plan: PlanKey
@@ -194,6 +198,8 @@ class Task(Body):
     combiner: Name
     model: BlobRef
     model_url: str = ""
+    base: BlobRef | None = None
+    base_url: str = ""
     upload_key: str = ""
     upload_url: str = ""
     timeout: float
@@ -202,6 +208,7 @@ class Task(Body):
     config: dict[str, Plain] = Field(default_factory=dict)
     weighting: str = "examples"
     validate_model: bool = True
+    clip_norm: float | None = None
 
 
 class Cancel(Body):

@@ -29,10 +29,17 @@ class Section(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    near = get_close_matches(str(key), cls.model_fields, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"unknown key {key!r}: {hint}")
+                    raise ValueError(f"unknown key {key!r}: {cls._hint(str(key))}")
         return data
+
+    @classmethod
+    def _hint(cls, key: str) -> str:
+        for name, field in cls.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, Section) and key in inner.model_fields:
+                return f"did you mean '{name}.{key}'?"
+        near = get_close_matches(key, cls.model_fields, n=1)
+        return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
 
 
 class Strategy(Section):
@@ -42,6 +49,64 @@ class Strategy(Section):
     parameters: dict[str, float] = Field(
         default_factory=dict, description="the server optimizer's own, e.g. server_learning_rate"
     )
+
+
+Patterns = Annotated[tuple[str, ...], Field(strict=False)]
+"""Names of tensors; `*` stands for any text: `head/*`."""
+
+
+class Clients(Section):
+    """Which clients take part."""
+
+    where: dict[str, str] = Field(
+        default_factory=dict, description='labels that a client must have: {site = "north"}; none: all clients'
+    )
+    exclude: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="names of clients to leave out")
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="part of them that is drawn for each round, rounded up"
+    )
+
+
+class Select(Section):
+    """Which model of the session is its best one."""
+
+    metric: str = Field("", description="e.g. test/accuracy; none: what there is, an evaluator's accuracy first")
+    mode: Literal["", "max", "min"] = Field("", description="max or min; none: max for accuracy and the like, else min")
+
+
+class Stop(Section):
+    """When to end before all rounds are made. What counts is the selected metric; to know it, a round waits for the
+    validations of the model before it."""
+
+    patience: Annotated[int, Field(ge=1)] | None = Field(None, description="rounds without a better model")
+    min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="what a model must be better by, to be better")
+    target: float | None = Field(None, description="value of the metric that is good enough")
+    max_time: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="seconds after which no new round begins"
+    )
+
+    @property
+    def needs_scores(self) -> bool:
+        return self.patience is not None or self.target is not None
+
+
+class Tensors(Section):
+    """Which tensors travel. Names are patterns, `*` stands for any text. Local tensors stay in each client's state and
+    begin as the seed's; frozen ones never change, are sent once and kept by their hash. All others are shared: trained,
+    sent and summed. With `share`, only what it names is shared, and what is neither shared nor local is frozen."""
+
+    share: Patterns = Field((), description="the only ones that are trained together: adapters, LoRA; none: all others")
+    local: Patterns = Field((), description="stay at each client: personal heads, batch norm")
+    frozen: Patterns = Field((), description="never change: an embedding, a backbone")
+
+
+class Update(Section):
+    """Bounds on one client's update, by the L2 norm of its delta."""
+
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="the client scales a longer delta down to this norm"
+    )
+    max_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="the combiner rejects a longer delta")
 
 
 class Retention(Section):
@@ -73,9 +138,6 @@ class Policy(Section):
     clients_requested: Annotated[int, Field(ge=1)] | None = Field(
         None, description="most clients asked in a round; none: all that are there"
     )
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="part of the clients that is drawn for each round, rounded up"
-    )
     timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
         180.0, description="seconds from a round's plans to its deadline"
     )
@@ -88,6 +150,18 @@ class Policy(Section):
     weighting: str = Field("examples", description="examples, equal, or capped:N")
     strategy: Strategy = Field(default_factory=Strategy)
     train: dict[str, Plain] = Field(default_factory=dict, description="the trainer's own configuration")
+    schedule: dict[str, dict[str, Plain]] = Field(
+        default_factory=dict,
+        description="keys of train whose value changes: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 from those rounds on",
+    )
+    clients: Clients = Field(default_factory=Clients)
+    package: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the compute package that a client must have (`fedmq check` prints it); none: any"
+    )
+    tensors: Tensors = Field(default_factory=Tensors)
+    update: Update = Field(default_factory=Update)
+    select: Select = Field(default_factory=Select)
+    stop: Stop = Field(default_factory=Stop)
     validate_models: bool = Field(True, description="clients validate each model that they receive")
     validation_timeout: Annotated[float, Field(gt=0)] = Field(
         120.0, description="seconds that the last model's validations may take"
@@ -101,6 +175,24 @@ class Policy(Section):
         if value in ("examples", "equal") or re.fullmatch(r"capped:[1-9]\d*", value):
             return value
         raise ValueError(f"weighting {value!r} is not known: examples, equal, or capped:N with N of at least 1")
+
+    @field_validator("schedule")
+    @classmethod
+    def _by_rounds(cls, value: dict[str, dict[str, Plain]]) -> dict[str, dict[str, Plain]]:
+        for name, steps in value.items():
+            for number in steps:
+                if not re.fullmatch(r"[1-9]\d{0,6}", number):
+                    raise ValueError(f"schedule.{name} has the key {number!r}: keys are round numbers, from 1")
+        return value
+
+    def config(self, number: int) -> dict[str, Plain]:
+        """The trainer's configuration in round `number`: of each schedule the newest step that has come."""
+        values = dict(self.train)
+        for name, steps in self.schedule.items():
+            begun = [int(first) for first in steps if int(first) <= number]
+            if begun:
+                values[name] = steps[str(max(begun))]
+        return values
 
     @model_validator(mode="after")
     def _requested_covers_required(self) -> Policy:

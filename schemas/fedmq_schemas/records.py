@@ -30,7 +30,7 @@ TABLES: dict[str, str] = {
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
     PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
-    MODELS: "key: model id. Its blob, parent, session, round (0: a seed) and the summary of its validations",
+    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics",
     VALIDATIONS: "key: model/client. Metrics of one model at one client or evaluator",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",

@@ -51,7 +51,8 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue's arguments. `expires`: seconds unused until it is removed. `dead_letter`: the exchange for rejects."""
+    """A queue's arguments. `expires`: seconds unused until it is removed. `dead_letter`: the exchange for rejects.
+    `exchanges`: further ones that its reader publishes to, made with it."""
 
     name: str
     kind: Literal["quorum", "classic"]
@@ -61,6 +62,7 @@ class Queue:
     max_length: int | None = None
     dead_letter: str | None = None
     exclusive: bool = False
+    exchanges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Topology:
             ),
             single_active_consumer=True,
             dead_letter=self.exchange("dead"),
+            exchanges=tuple(self.exchange(name) for name in EXCHANGES),
         )
 
     def combiner(self, combiner: str) -> Queue:

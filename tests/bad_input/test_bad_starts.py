@@ -25,7 +25,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
         {"clients_required": 3, "clients_requested": 2}, "clients_requested (2) is below clients_required (3)",
     ),
     "no round": ({"rounds": 0}, "rounds"),
-    "a fraction above 1": ({"fraction": 1.5}, "fraction"),
+    "a fraction above 1": ({"clients": {"fraction": 1.5}}, "clients.fraction"),
     "a negative timeout": ({"timeout": -1}, "timeout"),
     "a wrong type": ({"rounds": "many"}, "rounds"),
     "a policy too large for a message": ({"train": {"x": "y" * 20_000}}, "what is large belongs into the package"),

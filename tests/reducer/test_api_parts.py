@@ -149,7 +149,7 @@ def test_a_metric_that_nobody_has_names_those_that_there_are() -> None:
         best_model([_model(1, accuracy=1.0, loss=0.0)], "f1", None)
 
 
-CLIENT = {"client": "a", "state": "present", "tasks": ["train"], "combiner": "c1", "labels": {}}
+CLIENT = {"client": "a", "state": "present", "tasks": ["train"], "combiner": "c1", "labels": {}, "package": None}
 SESSION = {"session": "s", "state": "running", "waiting": "", "policy": {}}
 ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided": False}]}
 

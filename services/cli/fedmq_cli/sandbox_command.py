@@ -72,8 +72,10 @@ def sandbox(
     from fedmq_client.commands import prepare
     from fedmq_client.package import load
 
-    given = {"rounds": rounds, "random_seed": random_seed, "fraction": fraction, "timeout": timeout}
-    values = {name: value for name, value in given.items() if value is not None}
+    given = {"rounds": rounds, "random_seed": random_seed, "timeout": timeout}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if fraction is not None:
+        values["clients"] = {"fraction": fraction}
     policy = checked_policy(with_settings(values, settings or ()))
     if serve and (set(values) - {"random_seed"} or settings or json_file):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")

@@ -36,10 +36,14 @@ class Job:
     config: Mapping[str, Any] = field(default_factory=dict)
     model: Blob | None = None
     """A safetensors model, read-only; None only for init."""
+    base: Blob | None = None
+    """Tensors that belong to the model and don't travel with it (`whole`), or None."""
+    clip_norm: float | None = None
+    """The longest delta; a longer one is scaled down."""
     validate: bool = False
     """For train: validate the received model first."""
     state: Blob | None = None
-    """`task.state` as the last finished training of this client left it, or None."""
+    """`task.state`, and local tensors, as the last finished training of this client left them, or None."""
     output: Path | None = None
     """Where the update is written, by atomic rename, with the state beside it under the suffix
     `.state`; None: both come back as bytes."""

@@ -16,7 +16,7 @@ from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.scheduler import Scheduler
 from fedmq_client import operations
 from fedmq_client.operations import Abandon, Deliver, Finished, Forget, Place, TaskKey, Work, task_key
-from fedmq_client.pool import Job, Pool, Result, Validated
+from fedmq_client.pool import Blob, Job, Pool, Result, Validated
 from fedmq_client.store import Store
 from fedmq_client.trainer import Client
 from fedmq_schemas.messages import BlobRef, Task
@@ -39,6 +39,7 @@ class TaskRunner:
         self._scratch = scratch
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
+        self._base: tuple[str, bytes] | None = None
         self.tell: Callable[[CoreEvent], None] = lambda event: None
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -56,34 +57,49 @@ class TaskRunner:
         began = time.monotonic()
         if not task.model_url.startswith("http"):
             try:
-                self._submit(task, job_id, self._fetch(task), began)
+                model, base = self._fetch(task)
+                self._submit(task, job_id, model, base, began)
             except FedMQError as error:
                 self._failed(key, job_id, f"can't fetch the model: {error.reason}")
             return
 
-        def fetched(model: Any, error: Exception | None) -> None:
+        def fetched(found: Any, error: Exception | None) -> None:
             if self._jobs.get(key) != job_id:
                 return
             if error is None:
-                self._submit(task, job_id, model, began)
+                model, base = found
+                self._submit(task, job_id, model, base, began)
             else:
                 reason = error.reason if isinstance(error, FedMQError) else repr(error)
                 self._failed(key, job_id, f"can't fetch the model: {reason}")
 
         self._scheduler.submit(lambda: self._fetch(task), fetched)
 
-    def _fetch(self, task: Task) -> bytes | Path:
+    def _fetch(self, task: Task) -> tuple[Blob, Blob | None]:
+        """The model, and its base where it has one; what is here by its hash is not fetched again."""
+        timeout = max(1.0, task.timeout)
         if self._scratch is None:
-            return transfer.get(task.model, task.model_url, timeout=max(1.0, task.timeout))
-        into = self._scratch / f"{task.model.sha256}.safetensors"
-        if into.exists() and into.stat().st_size == task.model.size:
-            return into
+            base = task.base
+            if base is not None and (self._base is None or self._base[0] != base.sha256):
+                self._base = (base.sha256, transfer.get(base, task.base_url, timeout=timeout))
+            model = transfer.get(task.model, task.model_url, timeout=timeout)
+            return model, self._base[1] if base is not None and self._base is not None else None
+        wanted = {task.model.sha256, task.base.sha256 if task.base is not None else ""}
         for old in self._scratch.glob("*.safetensors"):
-            old.unlink(missing_ok=True)
+            if old.stem not in wanted:
+                old.unlink(missing_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
-        return transfer.get(task.model, task.model_url, into, timeout=max(1.0, task.timeout))
+        path = self._file(task.model, task.model_url, timeout)
+        return path, self._file(task.base, task.base_url, timeout) if task.base is not None else None
 
-    def _submit(self, task: Task, job_id: str, model: bytes | Path, began: float) -> None:
+    def _file(self, ref: BlobRef, url: str, timeout: float) -> Path:
+        assert self._scratch is not None
+        into = self._scratch / f"{ref.sha256}.safetensors"
+        if into.exists() and into.stat().st_size == ref.size:
+            return into
+        return transfer.get(ref, url, into, timeout=timeout)
+
+    def _submit(self, task: Task, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
         key = task_key(task.plan)
         seconds = {"fetch": time.monotonic() - began}
         job = Job(
@@ -98,6 +114,8 @@ class TaskRunner:
             timeout=max(1.0, task.timeout),
             config=task.config,
             model=model,
+            base=base,
+            clip_norm=task.clip_norm,
             validate=task.validate_model and "validate" in self.client.tasks,
             state=self._store.state(key),
             output=self._store.output(key) if key.action == "train" else None,

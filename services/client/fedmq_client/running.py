@@ -21,6 +21,7 @@ from fedmq_client import checks
 from fedmq_client import package as packages
 from fedmq_client.pool import Blob, Job, Result, Validated
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
+from fedmq_client.whole import Whole, clipped, kept_and_state
 
 Meta = dict[str, Any]
 
@@ -46,8 +47,7 @@ class Trainers:
     def __init__(self) -> None:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
         self._packages: dict[Path, packages.Package] = {}
-        self._model_key: object = None
-        self._model: tuple[Weights, Meta] = ({}, {})
+        self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
 
     def get(self, folder: Path, client: Client) -> Trainer:
         """The trainer of `client`, built anew if anything about the client changed."""
@@ -63,18 +63,19 @@ class Trainers:
     def drop(self, folder: Path, client: Client) -> None:
         self._trainers.pop((folder, client.name), None)
 
-    def model(self, blob: Blob) -> tuple[Weights, Meta]:
-        """Read-only weights and metadata; the last model is kept, as a round's clients share it."""
+    def model(self, blob: Blob, part: str = "model") -> tuple[Weights, Meta]:
+        """Read-only weights and metadata; the last model (and base) is kept, as a round's clients share it."""
         key: object = blob
+        known, decoded = self._models.get(part, (None, ({}, {})))
         if isinstance(blob, Path):
             status = blob.stat()
             key = (blob, status.st_ino, status.st_size, status.st_mtime_ns)
-        elif blob is self._model_key:
-            return self._model
-        if isinstance(blob, bytes) or key != self._model_key:
-            self._model = tensors.decode(_read(blob))
-            self._model_key = key
-        return self._model
+        elif blob is known:
+            return decoded
+        if isinstance(blob, bytes) or key != known:
+            decoded = tensors.decode(_read(blob))
+            self._models[part] = (key, decoded)
+        return decoded
 
 
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
@@ -119,15 +120,17 @@ class _Running:
         if job.model is None:
             raise checks.Rubbish(f"a {job.kind} job needs a model")
         self.step = "reading the model"
-        model, meta = self.trainers.model(job.model)
-        state = {} if job.state is None else tensors.decode(_read(job.state))[0]
+        shared, meta = self.trainers.model(job.model)
+        base, base_meta = ({}, {}) if job.base is None else self.trainers.model(job.base, "base")
+        kept, state = kept_and_state({} if job.state is None else tensors.decode(_read(job.state))[0])
+        model = Whole(shared, meta, base, base_meta, kept)
         if job.kind == "validate":
-            return self._validate_only(trainer, model, meta, state)
+            return self._validate_only(trainer, model, state)
         if job.validate:
-            validated = self._validate(trainer, model, meta, state)
+            validated = self._validate(trainer, model, state)
             if validated is not None:
                 self.hooks.validated(validated)
-        return self._train(trainer, model, meta, state)
+        return self._train(trainer, model, state)
 
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
@@ -144,19 +147,19 @@ class _Running:
         blob = tensors.encode(weights, meta)
         return Result(self.job.id, "done", update=self._store(blob, ""))
 
-    def _validate_only(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Result:
+    def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
             raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
-        validated = self._validate(trainer, model, meta, state)
+        validated = self._validate(trainer, model, state)
         if validated is None:
             return Result(self.job.id, "abstained")
         return Result(self.job.id, "done", validated.examples, validated.metrics)
 
-    def _validate(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Validated | None:
+    def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | None:
         validate = getattr(trainer, "validate", None)
         if validate is None:
             return None
-        answer = self._call("validate", validate, _own(model), self._task(meta, state))
+        answer = self._call("validate", validate, _own(model.weights), self._task(model.meta, state))
         if answer is None:
             return None
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -169,24 +172,27 @@ class _Running:
             self.seconds["validate"],
         )
 
-    def _train(self, trainer: Trainer, model: Weights, meta: Meta, state: Weights) -> Result:
-        task = self._task(meta, state)
-        answer = self._call("train", trainer.train, _own(model), task)
+    def _train(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
+        task = self._task(model.meta, state)
+        given = model.weights
+        answer = self._call("train", trainer.train, _own(given), task)
         if answer is None:
             return Result(self.job.id, "abstained")
         if not isinstance(answer, tuple) or len(answer) != 3:
             raise checks.Rubbish(f"train returned {checks.kind(answer)}: return weights, examples, metrics or None")
         weights, examples, metrics = answer
-        new = checks.weights(weights, model)
+        new = checks.weights(weights, given)
         examples = checks.examples("train", examples)
         metrics = checks.metrics("train", metrics)
-        update = tensors.encode(tensors.delta(new, model), meta)
+        delta = tensors.delta(model.shared_of(new), model.shared)
+        update = tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
         kept: Blob | None = None
-        if task.state:
-            kept = self._store(tensors.encode(checks.state(task.state), {}), ".state")
+        keep = checks.state(task.state) | model.local_of(new)
+        if keep:
+            kept = self._store(tensors.encode(keep, {}), ".state")
         return Result(self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept)
 
-    def _task(self, meta: Meta, state: Weights) -> Task:
+    def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
         job = self.job
         return Task(
             client=job.client,

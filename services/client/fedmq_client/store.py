@@ -14,7 +14,8 @@ from fedmq_client.pool import Blob
 
 class Store(Protocol):
     """- `load()`: finished updates of an earlier life. `output(key)`: the file for a task's update, None: as bytes.
-    - `keep(finished, state)`: durable on return. `state(key)`: the state after the newest finished round before this one.
+    - `keep(finished, state)`: durable on return. `state(key)`: the state after the newest finished training
+      before this task: to train in a round, that of an earlier one; to validate the model of a round, also that one's.
     - `forget(session, before_round)`: updates of earlier rounds go, all of the session's and its states where None."""
 
     def load(self) -> list[Finished]: ...
@@ -43,7 +44,7 @@ class MemoryStore:
             self.states[finished.key] = state
 
     def state(self, key: TaskKey) -> Blob | None:
-        rounds = [k for k in self.states if k.session == key.session and k.round < key.round]
+        rounds = [k for k in self.states if k.session == key.session and k.round < _bound(key)]
         return self.states[max(rounds, key=lambda k: k.round)] if rounds else None
 
     def forget(self, session: str, before_round: int | None) -> None:
@@ -94,7 +95,7 @@ class FolderStore:
 
     def state(self, key: TaskKey) -> Blob | None:
         for session, number in sorted(self._rounds, key=lambda pair: -pair[1]):
-            if session == key.session and number < key.round:
+            if session == key.session and number < _bound(key):
                 path = self._path(session, number, "update.state")
                 if os.path.exists(path):
                     return Path(path)
@@ -108,6 +109,11 @@ class FolderStore:
             if before_round is None or number < len(over) - 1:
                 _remove(self._path(name, round_number, "update.state"))
                 self._rounds.discard((name, round_number))
+
+
+def _bound(key: TaskKey) -> int:
+    """The round whose training, and all later ones, comes after this task."""
+    return key.round if key.action == "train" else key.round + 1
 
 
 def _is_over(session: str, number: int, ended: str, before_round: int | None) -> bool:

@@ -118,7 +118,7 @@ class CombinerCore:
         self._incarnation += 1
         self._early.clear()
         self._is_served = self._welcomed = False
-        return [*effects, self._hello(), *self._presence.start()]
+        return [*effects, *self._presence.start(), self._hello()]
 
     def _hello(self) -> Publish:
         return Publish("assignment", topology.assignment_request_key(self.combiner), messages.CombinerHello())

@@ -79,7 +79,12 @@ class Folding:
             raise InvalidUpdate(f"its blob of {effect.blob.size} bytes is larger than an update of this model can be")
         try:
             with self._source(effect.blob) as source, summed.lock:
-                return operations.Folded(summed.accumulator.add(source, effect.weight).norm)
+                contribution = summed.accumulator.verify(source, effect.weight)
+                longest = summed.plan.max_norm
+                if longest is not None and contribution.norm > longest:
+                    raise InvalidUpdate(f"its norm is {contribution.norm:.6g}, and the policy allows {longest:g}")
+                summed.accumulator.fold(source, effect.weight, contribution)
+                return operations.Folded(contribution.norm)
         except NotFound as error:
             raise InvalidUpdate(f"its blob {effect.blob.key!r} is not in the store") from error
 

@@ -20,8 +20,10 @@ from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
 from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep
+from fedmq_reducer.splitting import split, whole
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
+from fedmq_schemas.policy import Tensors
 from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry
 
 PIECE = 1 << 20
@@ -52,9 +54,34 @@ class Aggregating:
         where the blob is not a model."""
         check_strategy(effect.strategy.name, effect.strategy.parameters)
         document = self._find_model(effect.seed)
-        model = BlobRef.model_validate(document["ref"])
+        model, base = BlobRef.model_validate(document["ref"]), None
+        if document.get("base") is not None or effect.tensors != Tensors():
+            model, base = self._split(document, effect.tensors)
         exponents = aggregation.initial_exponents(self._spec(model.key, model.size), effect.weights)
-        return operations.OpenedSeed(model, tuple(exponents[name] for name in sorted(exponents)))
+        in_order = tuple(exponents[name] for name in sorted(exponents))
+        return operations.OpenedSeed(document["model"], model, in_order, base)
+
+    def _split(self, seed: Mapping[str, Any], tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
+        """What of a seed is trained together, recorded as a model of its own, and its base. Raises ConfigError where the
+        policy does not fit the model."""
+        weights, meta = tensorblob.decode(self._blobs.get(seed["ref"]["key"]))
+        if seed.get("base") is not None:
+            weights, meta = whole(weights, meta, *tensorblob.decode(self._blobs.get(seed["base"]["key"])))
+        shared, shared_meta, rest, rest_meta = split(weights, meta, tensors)
+        data = tensorblob.encode(shared, shared_meta)
+        model = f"{seed['model']}-shared-{_short(data)}"
+        ref = self._blobs.put(f"models/{model}", data)
+        base = None
+        if rest:
+            data = tensorblob.encode(rest, rest_meta)
+            base = self._blobs.put(f"updates/{seed['model']}/base-{_short(data)}", data)
+        document = {
+            "model": model, "ref": ref.model_dump(), "base": base.model_dump() if base else None,
+            "parent": seed["model"], "session": None, "round": 0, "ledger": None, "metrics": {},
+            "created_at": self._wall(),
+        }  # fmt: skip
+        self._records.insert(tables.MODELS, model, document)
+        return ref, base
 
     def _find_model(self, seed: str | None) -> Mapping[str, Any]:
         if seed is None:
@@ -87,8 +114,8 @@ class Aggregating:
             raise InvalidUpdate(f"{name!r} in bucket models is no model (safetensors): {error.reason}") from error
         ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
         document = {
-            "model": name, "ref": ref.model_dump(), "parent": None, "session": None, "round": 0, "ledger": None,
-            "metrics": {}, "created_at": self._wall(),
+            "model": name, "ref": ref.model_dump(), "base": None, "parent": None, "session": None, "round": 0,
+            "ledger": None, "metrics": {}, "created_at": self._wall(),
         }  # fmt: skip
         return self._records.insert(tables.MODELS, name, document) or document
 

@@ -24,6 +24,9 @@ def session_document(session: Session, moment: Moment) -> dict[str, Any]:
         "random_seed": session.random_seed,
         "position": session.position,
         "stop_after_round": False,
+        "base": None,
+        "started_at": None,
+        "score": None,
         "created_at": moment.wall,
         "ended_at": None,
     }
@@ -72,6 +75,7 @@ def round_document(
         "attempt": request.attempt,
         "model": result.model.model_dump(),
         "parent": request.model.model_dump(),
+        "base": session.base.model_dump() if session.base else None,
         "optimizer": result.optimizer.model_dump() if result.optimizer else None,
         "ledger": result.ledger.model_dump(),
         "total_weight": result.total_weight,
@@ -114,6 +118,7 @@ def model_document(committed: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": model_id(BlobRef.model_validate(committed["model"])),
         "ref": committed["model"],
+        "base": committed["base"],
         "parent": model_id(BlobRef.model_validate(committed["parent"])),
         "session": committed["session"],
         "round": committed["round"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmq.effects import Perform
 from fedmq_schemas.messages import BlobRef, Partial
-from fedmq_schemas.policy import Strategy
+from fedmq_schemas.policy import Strategy, Tensors
 from fedmq_schemas.records import LedgerEntry
 
 LEASE_SECONDS = 10.0
@@ -139,14 +139,19 @@ class OpenSeed(Perform):
     seed: str | None
     strategy: Strategy
     weights: tuple[int, ...]
+    tensors: Tensors = field(default_factory=Tensors)
 
     reports = True
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSeed:
+    """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not."""
+
+    seed: str
     model: BlobRef
     exponents: tuple[int, ...]
+    base: BlobRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

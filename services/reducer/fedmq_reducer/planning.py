@@ -47,13 +47,16 @@ def send_plan(
         clients=listed,
         clients_ref=reference,
         model=model,
+        base=session.base,
         exponents=session.exponents if key.action == "train" else (),
         timeout=timeout,
         rounds=session.policy.rounds,
         random_seed=session.random_seed,
-        config=session.train_config(),
+        config=session.policy.config(max(1, key.round)),
         weighting=session.policy.weighting,
-        validate_model=session.policy.validate_models,
+        validate_model=session.policy.validate_models and not session.was_scored_by_clients,
+        clip_norm=session.policy.update.clip_norm,
+        max_norm=session.policy.update.max_norm,
     )
     effects.append(Publish("task", topology.plan_key(combiner), plan, id=f"plan-{key}-{combiner}-{desk.epoch}"))
     return effects

@@ -39,9 +39,10 @@ class Rounds:
 
     def plan(self, session: Session, moment: Moment) -> list[Effect]:
         """Draws the next attempt's clients, or waits for them."""
-        eligible = self._desk.assignment.eligible("train")
+        there = self._desk.assignment.eligible("train")
+        eligible = session.chosen(there)
         if len(eligible) < session.policy.clients_required:
-            return self._wait(session, len(eligible), moment)
+            return self._wait(session, len(eligible), len(there), moment)
         session.move(State.DRAWING)
         session.attempts += 1
         session.waiting, session.waiting_until = "", None
@@ -60,9 +61,11 @@ class Rounds:
     def _key(self, session: Session, part: int) -> PlanKey:
         return PlanKey(session=session.name, round=session.round, attempt=session.attempts, part=part)
 
-    def _wait(self, session: Session, there: int, moment: Moment) -> list[Effect]:
+    def _wait(self, session: Session, found: int, there: int, moment: Moment) -> list[Effect]:
         """Waits until `policy.wait` seconds after the wait began, however often the number of clients changes."""
-        waiting = f"waiting for clients, {there} of {session.policy.clients_required}"
+        waiting = f"waiting for clients, {found} of {session.policy.clients_required}"
+        if there > found:
+            waiting += f" ({there} are there, the policy lets {found} take part)"
         is_new = session.state is not State.WAITING
         session.move(State.WAITING)
         if waiting == session.waiting:

@@ -1,29 +1,89 @@
-"""Which model of a session is best. Pure."""
+"""Which model of a session is best, and when none better is to be waited for. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedmq.errors import NotFound
+from fedmq_schemas.policy import Select, Stop
 
 PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
 GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
 
 
+def metric_of(names: Iterable[str], wanted: str | None) -> str:
+    """The metric that counts: the wanted one, else the first of test/accuracy, accuracy, test/loss, loss, else an
+    evaluator's, else any; empty where there are no names."""
+    known = sorted(names)
+    usual = [name for name in PREFERRED if name in known]
+    return wanted or (usual or [name for name in known if name.startswith("test/")] or known or [""])[0]
+
+
+def mode_of(metric: str, wanted: str | None) -> str:
+    """max or min: the wanted one, else max for what is known to grow with quality."""
+    return wanted or ("max" if metric.rpartition("/")[2].lower() in GROWS else "min")
+
+
 def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: str | None) -> dict[str, Any]:
-    """The record of the model with the best mean of `metric`, the earliest of equal ones, with `best`: metric, mode and
-    value. Without a metric: the first of test/accuracy, accuracy, test/loss, loss, else an evaluator's, else any.
-    Without a mode: max for what is known to grow with quality, else min. Seeds don't compete. Raises NotFound."""
+    """The record of the model with the best mean of the metric, the earliest of equal ones, with `best`: metric, mode and
+    value. Seeds don't compete. Raises NotFound."""
     made = [dict(model) for model in models if model["round"] > 0]
     names = sorted({name for model in made for name in model["metrics"]})
-    if metric is None:
-        usual = [name for name in PREFERRED if name in names]
-        metric = (usual or [name for name in names if name.startswith("test/")] or names or ["accuracy"])[0]
+    metric = metric_of(names, metric)
     scored = [(model["metrics"][metric]["mean"], model) for model in made if metric in model["metrics"]]
     if not scored:
         raise NotFound(f"no model has a metric {metric!r}" + (f": there are {', '.join(names)}" if names else ""))
-    mode = mode or ("max" if metric.rpartition("/")[2].lower() in GROWS else "min")
+    mode = mode_of(metric, mode)
     sign = 1 if mode == "max" else -1
     value, model = max(scored, key=lambda pair: (sign * pair[0], -pair[1]["round"]))
     return {**model, "best": {"metric": metric, "mode": mode, "value": value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Where a session stands by its metric after `round`, whose model has `value` (None: nobody gave one). `best` and
+    `best_round`: the value that patience counts from. A session's decision to stop follows from its recorded score."""
+
+    round: int
+    value: float | None
+    metric: str
+    mode: str
+    best: float | None = None
+    best_round: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def next_score(
+    score: Score | None, number: int, summary: Mapping[str, Mapping[str, float]], select: Select, min_delta: float
+) -> Score:
+    """The score after round `number`, whose model's metrics are `summary`. The metric stays what it was when it was
+    first seen."""
+    metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric)
+    mode = mode_of(metric, select.mode)
+    value = summary[metric]["mean"] if metric in summary else None
+    best, best_round = (score.best, score.best_round) if score is not None else (None, 0)
+    if value is not None and (best is None or _gain(value, best, mode) > min_delta):
+        best, best_round = value, number
+    return Score(number, value, metric, mode, best, best_round)
+
+
+def reason_to_stop(score: Score, stop: Stop) -> str:
+    """Why no further round is to be made; empty: go on."""
+    name = score.metric or "no metric"
+    if stop.target is not None and score.value is not None and _gain(score.value, stop.target, score.mode) >= 0:
+        return f"{name} has reached {stop.target:g}: {score.value:g} in round {score.round}"
+    if stop.patience is not None and score.round - score.best_round >= stop.patience:
+        if score.best is None:
+            return f"nobody gave a value of {name} for {stop.patience} rounds"
+        better = f" by more than {stop.min_delta:g}" if stop.min_delta else ""
+        best = f"{score.best:g} (round {score.best_round})"
+        return f"{name} has not become better than {best}{better} in {stop.patience} rounds"
+    return ""
+
+
+def _gain(value: float, than: float, mode: str) -> float:
+    return value - than if mode == "max" else than - value

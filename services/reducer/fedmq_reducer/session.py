@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from fedmq.errors import ProtocolError
 from fedmq_reducer.assignment import Client
+from fedmq_reducer.selection import Score
+from fedmq_reducer.why import reason_against
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Policy
 
@@ -23,6 +25,7 @@ class State(Enum):
     DRAWING = "drawing"  # the attempt is being recorded
     RUNNING = "running"  # plans are out
     COMMITTING = "committing"  # the new model is being made and recorded
+    SCORING = "scoring"  # whether to go on depends on the new model's validations, which are coming in
     VALIDATING = "validating"  # the last model's validations are coming in
     FINISHED = "finished"
     FAILED = "failed"
@@ -36,14 +39,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.WAITING: _LIVE | {State.DRAWING},
     State.DRAWING: _LIVE | {State.RUNNING},
     State.RUNNING: _LIVE | {State.COMMITTING, State.WAITING, State.DRAWING},
-    State.COMMITTING: _LIVE | {State.WAITING, State.DRAWING, State.VALIDATING, State.FINISHED},
+    State.COMMITTING: _LIVE | {State.SCORING, State.WAITING, State.DRAWING, State.VALIDATING, State.FINISHED},
+    State.SCORING: _LIVE | {State.WAITING, State.DRAWING, State.VALIDATING, State.FINISHED},
     State.VALIDATING: _LIVE | {State.FINISHED},
     State.FINISHED: frozenset(),
     State.FAILED: frozenset(),
     State.STOPPED: frozenset(),
 }
 
-_RECORDED = {State.OPENING: "running", State.DRAWING: "running", State.COMMITTING: "running"}
+_RECORDED = dict.fromkeys((State.OPENING, State.DRAWING, State.COMMITTING, State.SCORING), "running")
 
 
 @dataclass(slots=True)
@@ -88,10 +92,12 @@ class Attempt:
 
 @dataclass(slots=True)
 class Session:
-    """`round` is the one being made, `model` the last committed one (None until the seed is open). `validated`: for each
+    """`round` is the one being made, `model` the last committed one (None until the seed is open), `base` what of it
+    does not travel. `validated`: for each
     model id, client → its validation's document. `tests`: models that are to be scored by plans of their own, by round.
-    `waiting_until`: UTC seconds since 1970, as recorded, so that a wait ends then whoever is the reducer. `verdict`: how
-    it is to end, and why."""
+    `waiting_until` and `started_at`: UTC seconds since 1970, as recorded, so that they hold whoever is the reducer.
+    `score`: where it stands by its metric, if that decides whether it goes on. `early`: why it ends before all rounds are
+    made. `verdict`: how it is to end, and why."""
 
     name: str
     policy: Policy
@@ -100,6 +106,7 @@ class Session:
     state: State = State.QUEUED
     round: int = 1
     model: BlobRef | None = None
+    base: BlobRef | None = None
     optimizer: BlobRef | None = None
     exponents: tuple[int, ...] = ()
     attempt: Attempt | None = None
@@ -107,9 +114,12 @@ class Session:
     stop_after_round: bool = False
     waiting: str = ""
     waiting_until: float | None = None
+    started_at: float | None = None
     began_at: float = 0.0
     validated: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     tests: dict[int, BlobRef] = field(default_factory=dict)
+    score: Score | None = None
+    early: str = ""
     verdict: tuple[State, str] | None = None
 
     def move(self, state: State) -> None:
@@ -122,9 +132,32 @@ class Session:
     def recorded_state(self) -> str:
         return _RECORDED.get(self.state, self.state.value)
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether the newest model's score is recorded, or does not matter."""
+        known = self.score.round if self.score is not None else 0
+        return known >= self.round - 1 or not self.policy.stop.needs_scores
+
+    @property
+    def was_scored_by_clients(self) -> bool:
+        """Whether those who are about to train on the newest model have validated it already."""
+        return self.score is not None and self.score.round == self.round - 1 and not self.score.metric.startswith("test/")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no round follows the newest model."""
+        return bool(self.early) or self.round > self.policy.rounds
+
+    def chosen(self, clients: Iterable[Client]) -> list[Client]:
+        """Those whom the policy lets take part. Labels are asked of those who train: an evaluator has everybody's data."""
+        return [client for client in clients if not self.why_not(client)]
+
+    def why_not(self, client: Client) -> str:
+        return reason_against(self.policy, client.name, client.labels, client.package, "train" in client.tasks)
+
     def draw(self, eligible: Sequence[Client]) -> list[str]:
         """The clients of this attempt, sorted. Depends on session, round, attempt and the names, and so not on combiners."""
-        wanted = math.ceil(self.policy.fraction * len(eligible))
+        wanted = math.ceil(self.policy.clients.fraction * len(eligible))
         if self.policy.clients_requested is not None:
             wanted = min(wanted, self.policy.clients_requested)
         wanted = min(len(eligible), max(wanted, self.policy.clients_required))
@@ -133,10 +166,6 @@ class Session:
             return names
         source = random.Random(f"{self.random_seed}/{self.round}/{self.attempts}")
         return sorted(source.sample(names, wanted))
-
-    def train_config(self) -> dict[str, Any]:
-        return dict(self.policy.train)
-
 
 def random_seed_of(policy: Policy, session: str) -> int:
     if policy.random_seed is not None:

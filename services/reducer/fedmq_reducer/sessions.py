@@ -6,7 +6,7 @@ what happens within.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
@@ -25,10 +25,11 @@ from fedmq_reducer.operations import (
 )
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.rounds import Rounds
+from fedmq_reducer.selection import Score, reason_to_stop
 from fedmq_reducer.session import Session, State, model_id, random_seed_of
 from fedmq_reducer.validations import Validations
 from fedmq_schemas import messages, records, topology
-from fedmq_schemas.messages import Partial
+from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Policy
 
 IN_ROUND = (State.DRAWING, State.RUNNING, State.COMMITTING)
@@ -75,19 +76,21 @@ class Sessions:
         if session is None or session.state is not State.QUEUED:
             return []
         session.move(State.OPENING)
-        weights = tuple(client.weight for client in self._desk.assignment.eligible("train"))
-        opening = OpenSeed(session.name, session.policy.seed, session.policy.strategy, weights)
+        weights = tuple(client.weight for client in session.chosen(self._desk.assignment.eligible("train")))
+        policy = session.policy
+        opening = OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors)
         return [self._rounds.recorded(session), opening]
 
     def seed_opened(self, opening: OpenSeed, opened: OpenedSeed, moment: Moment) -> list[Effect]:
         session = self._sessions.get(opening.session)
         if session is None or session.state is not State.OPENING:
             return []
-        session.model, session.exponents = opened.model, opened.exponents
-        seed = model_id(opened.model)
-        data = {"seed": seed, "rounds": session.policy.rounds}
+        session.model, session.base, session.exponents = opened.model, opened.base, opened.exponents
+        data = {"seed": opened.seed, "rounds": session.policy.rounds}
+        session.started_at = moment.wall
+        fields = {"seed": opened.seed, "base": _dumped(opened.base), "started_at": moment.wall}
         effects = [
-            Change(records.SESSIONS, session.name, {"seed": seed}, self._desk.epoch),
+            Change(records.SESSIONS, session.name, fields, self._desk.epoch),
             Emit("session.started", session.name, data=data, id=f"started-{session.name}"),
             *self._validations.ask(session, 0, opened.model),
             *self._rounds.plan(session, moment),
@@ -132,7 +135,7 @@ class Sessions:
             *self._validations.summarise_all(session),
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
             *self._announce(session.name, end),
-            *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "window")),
+            *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "score", "window")),
             *self._begin_next(),
         ]
 
@@ -185,18 +188,45 @@ class Sessions:
 
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
         assert session.model is not None
-        if session.round > session.policy.rounds:
-            effects = self._validations.open_window(session)
-            return [*effects, self._rounds.recorded(session)]
+        if session.is_last:
+            return self._open_window(session)
         if session.stop_after_round:
             session.verdict = (State.STOPPED, "stopped after the round")
             return []
+        if not session.is_scored:
+            asked = self._validations.open_scoring(session)
+            return [*asked, *self._scored(session, self._validations.score_if_complete(session), moment)]
+        return self._begin_round(session, moment)
+
+    def _scored(self, session: Session, effects: list[Effect], moment: Moment) -> list[Effect]:
+        """Goes on if the effects are those that record the score."""
+        return [*effects, *self._begin_round(session, moment)] if effects else []
+
+    def _begin_round(self, session: Session, moment: Moment) -> list[Effect]:
+        """The next round, or the end if the policy's conditions for one are met. What is recorded decides, so a reducer that
+        takes over here decides the same."""
+        assert session.model is not None
+        stop = session.policy.stop
+        if session.score is not None:
+            session.early = reason_to_stop(session.score, stop)
+        if stop.max_time is not None and moment.wall - (session.started_at or moment.wall) >= stop.max_time:
+            session.early = session.early or f"{stop.max_time:g} s are over"
+        if session.early:
+            return self._open_window(session)
         return [*self._validations.ask(session, session.round - 1, session.model), *self._rounds.plan(session, moment)]
+
+    def _open_window(self, session: Session) -> list[Effect]:
+        effects = self._validations.open_window(session)
+        return [*effects, self._rounds.recorded(session)]
 
     def validation(self, event: Received, body: messages.Validation, moment: Moment) -> list[Effect]:
         session = self._sessions.get(body.plan.session)
         effects = self._validations.received(event, body, session, moment)
-        return self._judged(session, effects, moment) if session is not None else effects
+        if session is None:
+            return effects
+        if session.state is State.SCORING:
+            effects += self._scored(session, self._validations.score_if_complete(session), moment)
+        return self._judged(session, effects, moment)
 
     def fired(self, kind: str, name: str, moment: Moment) -> list[Effect]:
         session = self._sessions.get(name)
@@ -206,7 +236,9 @@ class Sessions:
         if kind == "wait" and session.state is State.WAITING:
             session.verdict = (State.FAILED, f"gave up {session.waiting} after {session.policy.wait:g} s")
         elif kind == "window" and session.state is State.VALIDATING:
-            session.verdict = (State.FINISHED, "")
+            session.verdict = (State.FINISHED, session.early)
+        elif kind == "score" and session.state is State.SCORING:
+            effects = self._scored(session, self._validations.score(session), moment)
         elif kind == "round":
             effects = self._rounds.overdue(session, moment)
         return self._judged(session, effects, moment)
@@ -223,9 +255,12 @@ class Sessions:
 
     def members_changed(self, moment: Moment) -> list[Effect]:
         session = self.current
-        if session is None or session.state is not State.WAITING:
+        if session is None:
             return []
-        return self._judged(session, self._rounds.plan(session, moment), moment)
+        if session.state is State.SCORING:
+            effects = self._scored(session, self._validations.score_if_complete(session), moment)
+            return self._judged(session, effects, moment)
+        return self._judged(session, self._rounds.plan(session, moment), moment) if session.state is State.WAITING else []
 
     def move_clients(self, moved: Mapping[str, str], moment: Moment) -> list[Effect]:
         session = self.current
@@ -245,6 +280,9 @@ class Sessions:
             policy = Policy.model_validate(document["policy"])
             session = Session(document["session"], policy, document["position"], document["random_seed"])
             session.stop_after_round = document["stop_after_round"]
+            session.started_at = document["started_at"]
+            session.base = BlobRef.model_validate(document["base"]) if document["base"] is not None else None
+            session.score = Score(**document["score"]) if document["score"] is not None else None
             session.waiting_until = document["waiting_until"]
             self._sessions[session.name] = session
         if found and found[0].session["state"] != "queued":
@@ -278,3 +316,7 @@ class Sessions:
             self._rounds.take_partial(session, Partial.model_validate(document["partial"]))
         effects += self._rounds.send_all(session, moment)
         return effects + self._rounds.commit_if_answered(session, moment)
+
+
+def _dumped(ref: BlobRef | None) -> dict[str, Any] | None:
+    return ref.model_dump() if ref is not None else None

@@ -1,18 +1,20 @@
 """Validation: which models are scored by whom, and when a session may finish. Pure.
 
 Clients score a model when they receive it to train on it. Evaluators, and for the last model all clients, get plans of
-their own. Rounds don't wait for validations; a session is finished when its last window has closed.
+their own. Rounds don't wait for validations, unless it depends on them whether a round follows; a session is
+finished when its last window has closed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fedmq.effects import Ack, Effect, Emit, Moment, Received, StartTimer
+from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Received, StartTimer
 from fedmq.metrics import summarize
 from fedmq_reducer.documents import validation_document
 from fedmq_reducer.operations import Change, Put
 from fedmq_reducer.planning import Desk, send_plan
+from fedmq_reducer.selection import next_score
 from fedmq_reducer.session import Session, State, group_by_combiner, model_id
 from fedmq_schemas import messages, records
 from fedmq_schemas.messages import BlobRef, PlanKey
@@ -40,27 +42,62 @@ class Validations:
         return effects
 
     def _wanted(self, session: Session, number: int) -> set[str]:
-        everybody = self._desk.assignment.eligible("validate")
-        is_last = number == session.policy.rounds and session.policy.validate_models
-        return {client.name for client in everybody if is_last or "train" not in client.tasks}
+        """Evaluators; for the last model all clients; for a model that decides whether a round follows, whoever has the
+        metric that counts."""
+        everybody = session.chosen(self._desk.assignment.eligible("validate"))
+        evaluators = {client.name for client in everybody if "train" not in client.tasks}
+        clients = {client.name for client in everybody} - evaluators
+        if number != session.round - 1:
+            return evaluators
+        if session.state is State.SCORING:
+            metric = session.score.metric if session.score is not None else session.policy.select.metric
+            is_tested = metric.startswith("test/") or (not metric and evaluators)
+            return evaluators if is_tested else clients
+        return evaluators | clients if session.is_last and session.policy.validate_models else evaluators
 
     def open_window(self, session: Session) -> list[Effect]:
         """All rounds are committed: ask for the last model's validations, and wait for them."""
         assert session.model is not None
         session.move(State.VALIDATING)
-        effects = self.ask(session, session.policy.rounds, session.model)
+        effects = self.ask(session, session.round - 1, session.model)
         if self._close_if_complete(session):
             return effects
         return [*effects, StartTimer(f"window:{session.name}", session.policy.validation_timeout)]
 
     def _close_if_complete(self, session: Session) -> bool:
-        missing = any(
-            self._wanted(session, number) - set(session.validated.get(model_id(model), {}))
-            for number, model in session.tests.items()
-        )
+        missing = any(self._missing(session, number, model) for number, model in session.tests.items())
         if not missing:
-            session.verdict = (State.FINISHED, "")
+            session.verdict = (State.FINISHED, session.early)
         return not missing
+
+    def _missing(self, session: Session, number: int, model: BlobRef) -> set[str]:
+        return self._wanted(session, number) - set(session.validated.get(model_id(model), {}))
+
+    # -- whether a round follows ------------------------------------------------------------------------------------
+
+    def open_scoring(self, session: Session) -> list[Effect]:
+        """Whether a round follows depends on the newest model's score: ask for what it takes."""
+        assert session.model is not None
+        session.move(State.SCORING)
+        asked = self.ask(session, session.round - 1, session.model)
+        return [*asked, StartTimer(f"score:{session.name}", session.policy.validation_timeout)]
+
+    def score_if_complete(self, session: Session) -> list[Effect]:
+        """Records the score once everybody who is there has answered; nothing before."""
+        assert session.model is not None
+        return [] if self._missing(session, session.round - 1, session.model) else self.score(session)
+
+    def score(self, session: Session) -> list[Effect]:
+        """Records the score from what has come. It is durable before anything that follows from it."""
+        assert session.model is not None
+        policy, number = session.policy, session.round - 1
+        summary = self._summary(session, session.model)
+        session.score = next_score(session.score, number, summary, policy.select, policy.stop.min_delta)
+        fields = {"score": session.score.document()}
+        return [
+            CancelTimer(f"score:{session.name}"),
+            Change(records.SESSIONS, session.name, fields, self._desk.epoch),
+        ]
 
     def received(
         self, event: Received, body: messages.Validation, session: Session | None, moment: Moment
@@ -85,12 +122,16 @@ class Validations:
 
     def summarise(self, session: Session, model: BlobRef) -> list[Effect]:
         """Records what is known of a model's metrics; evaluators' are prefixed `test/`."""
+        summary = self._summary(session, model)
+        return [Change(records.MODELS, model_id(model), {"metrics": summary}, self._desk.epoch)] if summary else []
+
+    def _summary(self, session: Session, model: BlobRef) -> dict[str, Any]:
         results = session.validated.get(model_id(model), {})
         summary: dict[str, Any] = {}
         for scope, prefix in (("client", ""), ("test", "test/")):
             pairs = [(found["weight"], found["metrics"]) for found in results.values() if found["scope"] == scope]
             summary |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
-        return [Change(records.MODELS, model_id(model), {"metrics": summary}, self._desk.epoch)] if summary else []
+        return summary
 
     def summarise_all(self, session: Session) -> list[Effect]:
         models = {**session.tests, session.round - 1: session.model}

@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmq_schemas.policy import Policy
+
 Document = Mapping[str, Any]
+
+
+def reason_against(policy: Policy, name: str, labels: Mapping[str, str], package: str | None, trains: bool) -> str:
+    """Why the policy does not let this client take part; empty: it does."""
+    if name in policy.clients.exclude:
+        return "the policy excludes it"
+    if not trains:
+        return ""
+    for label, wanted in policy.clients.where.items():
+        if labels.get(label) != wanted:
+            found = f"{labels[label]!r}" if label in labels else "not set"
+            return f"its label {label} is {found}, and the policy wants {wanted!r}"
+    if policy.package not in (None, package):
+        found = f"{package[:12]}…" if package else "unknown"
+        return f"its compute package is {found}, and the policy wants {str(policy.package)[:12]}…"
+    return ""
 
 
 def why(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
@@ -27,6 +45,10 @@ def _why(client: Document, session: Document, attempt: Document | None, outcomes
         return f"its combiner, {client['combiner']}, does not hear it"
     if "train" not in client["tasks"]:
         return "it validates only"
+    policy = Policy.model_validate(session["policy"])
+    against = reason_against(policy, client["client"], client["labels"], client["package"], True)
+    if against:
+        return against
     if attempt is None:
         return f"no round is planned yet; the session is {session['state']}" + (
             f", {session['waiting']}" if session["waiting"] else ""

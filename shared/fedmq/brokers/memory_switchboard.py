@@ -44,8 +44,8 @@ class Switchboard:
         queue = self._queues[spec.name] = MemoryQueue(spec, owner, self._scheduler)
         for binding in spec.bindings:
             self._exchange(binding.exchange).bind(binding.routing_key, queue)
-        if spec.dead_letter is not None:
-            self._exchange(spec.dead_letter)
+        for exchange in (*spec.exchanges, *([spec.dead_letter] if spec.dead_letter is not None else [])):
+            self._exchange(exchange)
         for consumer in self._waiting.pop(spec.name, ()):
             queue.join(consumer)
 

@@ -42,7 +42,7 @@ def arguments(queue: Queue) -> dict[str, Any]:
 
 def exchanges(queue: Queue) -> set[str]:
     """The exchanges that a queue needs."""
-    needed = {binding.exchange for binding in queue.bindings}
+    needed = {*queue.exchanges, *(binding.exchange for binding in queue.bindings)}
     return needed if queue.dead_letter is None else needed | {queue.dead_letter}
 
 

@@ -70,8 +70,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
             session = _newest(None)["session"]
         document = context.found(tables.SESSIONS, session, "session")
         found = records.find(tables.MODELS, {"session": session}, order="round")
-        select = document["policy"].get("select", {})
-        return Json(best_model(found, metric or select.get("metric"), mode or select.get("mode")))
+        select = document["policy"]["select"]
+        return Json(best_model(found, metric or select["metric"], mode or select["mode"]))
 
     @router.get("/{model}")
     def one_model(model: ModelId) -> Response:
