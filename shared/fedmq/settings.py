@@ -177,6 +177,13 @@ class ReducerSettings(RecordSettings, BlobSettings, ControlSettings):
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_cert: Path | None = Field(None, alias="FEDN_REDUCER_TLS_CERT", description="PEM file: serve https")
     reducer_tls_key: Path | None = Field(None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of its key")
+    management_url: str | None = Field(
+        None,
+        alias="FEDN_RABBITMQ_MANAGEMENT_URL",
+        pattern=r"^https?://[^/?#@]+/?$",
+        description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues; none: the broker's "
+        "host, port 15672",
+    )
     partitions: int | None = Field(
         None,
         alias="FEDN_PARTITIONS",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq import RabbitmqBroker
 from fedmq.connect import open_blobs, open_records
 from fedmq.identity import claim, process_name
@@ -17,6 +18,7 @@ from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import ReducerCore, Role
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.serve import serve_api
+from fedmq_reducer.vitals import Vitals
 from fedmq_schemas.topology import Topology
 
 
@@ -85,4 +87,14 @@ def main(settings: ReducerSettings) -> None:
     )
     service.stack.callback(api.stop)
     api.start()
-    service.run([actor, recorder])
+    management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
+    service.stack.callback(management.close)
+    vitals = Vitals(
+        service.scheduler,
+        records,
+        blobs,
+        lambda: management.depths(settings.alliance),
+        folder=identity.folder,
+        is_active=lambda: core.role is Role.ACTIVE,
+    )
+    service.run([actor, recorder, vitals])

@@ -22,6 +22,7 @@ from fedmq.brokers.base import (
     dead_exchange,
     dead_headers,
 )
+from fedmq.brokers.depths import Depth
 from fedmq.brokers.memory_queue import Consumer, Entry, MemoryQueue
 from fedmq.brokers.memory_switchboard import Switchboard
 from fedmq.errors import ConfigError, FedMQError
@@ -74,6 +75,10 @@ class MemoryBroker:
         """How many messages wait in a queue, those handed to a consumer not counted; 0 if there is no such queue."""
         queue = self.switchboard.find(queue_name)
         return 0 if queue is None else len(queue.ready)
+
+    def depths(self) -> list[Depth]:
+        """All queues at a glance, by name. From any thread: what it tells may be a moment old."""
+        return sorted((queue.depth() for queue in self.switchboard.queues()), key=lambda depth: depth.name)
 
 
 class MemoryConnection:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from fedmq.brokers.base import Outgoing
+from fedmq.brokers.depths import Depth
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
 
@@ -60,6 +61,12 @@ class MemoryQueue:
         self._scheduler = scheduler
         self._posted = False
         self.touch()
+
+    def depth(self) -> Depth:
+        """What waits, and what its consumers hold."""
+        consumers = list(self.consumers)
+        held = sum(consumer.unsettled for consumer in consumers)
+        return Depth(self.queue.name, len(self.ready), held, len(consumers))
 
     def touch(self) -> None:
         """Starts the time after which an unused queue expires anew; with a consumer it doesn't

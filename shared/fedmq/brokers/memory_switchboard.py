@@ -29,6 +29,10 @@ class Switchboard:
             return None
         return queue
 
+    def queues(self) -> list[MemoryQueue]:
+        """Those that are there, and perhaps some that have just expired."""
+        return list(self._queues.values())
+
     def declare(self, spec: Queue, owner: object | None) -> None:
         """Makes queue, bindings and exchanges. `owner`: the connection of an exclusive queue, else None. Raises
         ConfigError if the queue exists with other arguments or another owner."""

@@ -139,6 +139,8 @@ def _coordination(system: System) -> Child:
 def _stores(found: Document | None) -> Child:
     if found is None:
         return c.empty("No reducer has looked at its stores yet. It does so a few seconds after its start.")
+    if found["reason"]:
+        return c.empty(f"The blob store could not be seen: {found['reason']}")
     columns = [c.Column("Store"), c.Column("Blobs", True), c.Column("Size", True)]
     rows = [
         [s["name"], words.number(s["blobs"]) + ("+" if s["is_more"] else ""), words.size(s["bytes"])]

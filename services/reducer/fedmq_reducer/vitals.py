@@ -1,0 +1,110 @@
+"""What a reducer sees of queues and stores, recorded now and then for people to look at. It decides nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fedmq.blobs.base import Blobs
+from fedmq.blobs.keys import BUCKETS
+from fedmq.brokers.depths import Depth
+from fedmq.errors import FedMQError
+from fedmq.records.base import Document, Records
+from fedmq.scheduler import Scheduler, Timer
+from fedmq_schemas import records as tables
+
+FIRST_SECONDS = 2.0
+QUEUE_SECONDS = 10.0
+STORES_EVERY = 6
+MOST_BLOBS = 20_000
+
+
+class Vitals:
+    """Looks every ten seconds at the queues, every minute at the stores; off the scheduler's thread. A member of a
+    `Service`. `depths` may be called from any thread. `folder`: whose disk is told, None where blobs lie elsewhere.
+    `is_active`: whether this is the reducer that records."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        records: Records,
+        blobs: Blobs,
+        depths: Callable[[], Sequence[Depth]],
+        *,
+        folder: Path | None,
+        is_active: Callable[[], bool],
+    ) -> None:
+        self._scheduler = scheduler
+        self._records = records
+        self._blobs = blobs
+        self._depths = depths
+        self._folder = folder
+        self._is_active = is_active
+        self._looks = 0
+        self._timer: Timer | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        self._timer = self._scheduler.later(FIRST_SECONDS, self._due)
+
+    def drain(self, then: Callable[[], None]) -> None:
+        self.stop()
+        then()
+
+    def leave(self, timeout: float) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Looks no more. Idempotent."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _due(self) -> None:
+        with_stores = self._looks % STORES_EVERY == 0
+        if self._is_active():
+            self._looks += 1
+            at = self._scheduler.wall().timestamp()
+            self._scheduler.submit(lambda: self.look(at, with_stores), self._looked)
+        else:
+            self._looked(None, None)
+
+    def _looked(self, _: Any, error: Exception | None) -> None:
+        """Whatever went wrong: the next look may be better."""
+        if not self._stopped:
+            self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
+
+    def look(self, at: float, with_stores: bool) -> None:
+        """Records what there is to see. Raises what `Records` raises."""
+        self._records.put(tables.SYSTEM, "queues", {"what": "queues", "at": at, **self._queues()})
+        if with_stores:
+            self._records.put(tables.SYSTEM, "stores", {"what": "stores", "at": at, **self._stores()})
+
+    def _queues(self) -> Document:
+        try:
+            return {"reason": "", "queues": [asdict(depth) for depth in self._depths()]}
+        except FedMQError as error:
+            return {"reason": error.reason, "queues": []}
+
+    def _stores(self) -> Document:
+        try:
+            stores = [self._store(bucket) for bucket in BUCKETS]
+            return {"reason": "", "stores": stores, "disk": self._disk()}
+        except FedMQError as error:
+            return {"reason": error.reason, "stores": [], "disk": self._disk()}
+
+    def _store(self, bucket: str) -> Document:
+        """A bucket's blobs; only the first of many are counted, and `is_more` says so."""
+        sizes = [info.size for info in islice(self._blobs.list(f"{bucket}/"), MOST_BLOBS + 1)]
+        counted = sizes[:MOST_BLOBS]
+        return {"name": bucket, "blobs": len(counted), "bytes": sum(counted), "is_more": len(sizes) > MOST_BLOBS}
+
+    def _disk(self) -> Document | None:
+        if self._folder is None:
+            return None
+        usage = shutil.disk_usage(self._folder)
+        return {"total": usage.total, "free": usage.free}
