@@ -50,7 +50,8 @@ def package(tmp_path: Path) -> Path:
     (folder / "train.py").write_text(TRAIN)
     (folder / "validate.py").write_text(VALIDATE)
     model = keras.Sequential([layers.Input((4,)), layers.Dense(1, kernel_initializer="zeros")])
-    model.compile(keras.optimizers.SGD(0.05), "mse")
+    # Not "mse": Keras 3 writes that to .h5 so that it can't read it.
+    model.compile(keras.optimizers.SGD(0.05), keras.losses.MeanSquaredError())
     with warm_keras.quiet():
         model.save(tmp_path / "seed.h5")
     return folder

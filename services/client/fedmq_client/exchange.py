@@ -73,8 +73,7 @@ def _write_h5(weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
     model = warm_keras.from_json(network)
     for name, variable in zip(in_order(weights), model.weights, strict=True):
         variable.assign(weights[name])
-    with warm_keras.quiet():
-        model.save(path)
+    warm_keras.save_h5(model, path)
 
 
 def _read_h5(path: Path, model: Weights) -> Weights:

@@ -7,6 +7,7 @@ and kills the group that it was last told when the pipe breaks.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -66,5 +67,12 @@ def _pipe() -> int:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        atexit.register(_dismiss, _watch)
     assert _watch.stdin is not None
     return _watch.stdin.fileno()
+
+
+def _dismiss(watch: subprocess.Popen[bytes]) -> None:
+    assert watch.stdin is not None
+    watch.stdin.close()
+    watch.wait()

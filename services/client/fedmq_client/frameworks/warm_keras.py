@@ -25,6 +25,7 @@ from fedmq_client.trainer import Weights
 # Read by TensorFlow when it is imported; its greetings help nobody in a worker.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import h5py  # noqa: E402
 import keras  # noqa: E402
 
 if keras.backend.backend() == "tensorflow":
@@ -89,6 +90,15 @@ def from_file(path: Path, kind: str) -> Any:
             except (ValueError, TypeError, KeyError):
                 # Such as a loss of the file's own, which has to do with training only.
                 return keras.models.load_model(named, compile=False, safe_mode=True)
+
+
+def save_h5(model: Any, path: Path) -> None:
+    """The whole model as `.h5`, compiled if it is, without its optimizer's state: a task begins with a fresh one, and
+    Keras 3 can't train on with one that it loads from this format."""
+    with quiet():
+        model.save(path)
+    with h5py.File(path, "r+") as file:
+        file.pop("optimizer_weights", None)
 
 
 @contextmanager
