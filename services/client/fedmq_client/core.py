@@ -109,19 +109,19 @@ class ClientCore:
             case Done(effect=Deliver() as delivery, result=BlobRef() as blob):
                 self._uploading -= 1
                 return [self._to(delivery.task.combiner, self._update(delivery, blob))]
-            case Failed(effect=Deliver() as delivery, error=error):
+            case Failed(effect=Deliver() as delivery):
                 self._uploading -= 1
-                return self._not_delivered(delivery, error.reason)
-            case Failed(effect=Publish() as publish, error=error):
-                return self._not_published(publish, error.reason)
+                return self._not_delivered(delivery)
             case Failed(effect=Publish(body=Attach())):
                 return [StartTimer("attach", ATTACH_SOON)]
+            case Failed(effect=Publish() as publish, error=error):
+                return self._not_published(publish, error.reason)
             case Fired(key):
                 return self._fired(key)
             case Started():
                 return self._ask()
             case Reconnected():
-                return self._ask() if self.state is State.ATTACHING else self._hello()
+                return self._back()
             case Stopping():
                 return self._leave()
         return ()
@@ -130,10 +130,14 @@ class ClientCore:
 
     def _ask(self) -> list[Effect]:
         key = topology.assignment_request_key(self.name)
-        return [Publish("assignment", key, self._attach), StartTimer("attach", ATTACH_AGAIN)]
+        return [StartTimer("attach", ATTACH_AGAIN), Publish("assignment", key, self._attach)]
 
     def _hello(self) -> list[Effect]:
-        return [self._to_combiner(messages.ClientHello()), StartTimer("presence", self._presence)]
+        return [StartTimer("presence", self._presence), self._to_combiner(messages.ClientHello())]
+
+    def _back(self) -> list[Effect]:
+        """After a lost connection the combiner may be another: a grant that told so may have gone unheard."""
+        return self._ask() if self.state is State.ATTACHING else [*self._hello(), *self._ask()]
 
     def _granted(self, grant: messages.Grant) -> list[Effect]:
         is_new = self.state is State.ATTACHING or grant.combiner != self.combiner
@@ -158,8 +162,8 @@ class ClientCore:
     def _fired(self, key: str) -> Sequence[Effect]:
         if key == "attach":
             return self._ask()
-        if key == "hello":
-            return self._hello() if self.state is State.ATTACHED else ()
+        if key.startswith("hello:"):
+            return [self._to(key.removeprefix("hello:"), messages.ClientHello())]
         if key == "presence":
             return [self._to_combiner(messages.ClientPresence(), confirm=False), StartTimer("presence", self._presence)]
         if self._task is not None and f"abandon:{self._task.plan}" == key:
@@ -318,10 +322,9 @@ class ClientCore:
             "total": now - self._asked_at.get(key, now),
         }
 
-    def _not_delivered(self, delivery: Deliver, reason: str) -> list[Effect]:
-        """A hello brings the task again, with fresh URLs, as long as it is wanted."""
-        del delivery, reason
-        return [StartTimer("hello", ASK_URL_AGAIN)]
+    def _not_delivered(self, delivery: Deliver) -> list[Effect]:
+        """A hello to who asked brings the task again, with fresh URLs, as long as it is wanted."""
+        return [StartTimer(f"hello:{delivery.task.combiner}", ASK_URL_AGAIN)]
 
     def _not_published(self, publish: Publish, reason: str) -> list[Effect]:
         """Metrics that no message can hold: whoever waits is told so instead."""

@@ -278,7 +278,7 @@ class CombinerCore:
 
     def _end(self, plan: OpenPlan) -> list[Effect]:
         key = str(plan.plan.plan)
-        early, plan.early = plan.early, []
+        early = plan.take_waiting()
         is_closed = plan.state is PlanState.CLOSED
         plan.move(PlanState.VOID)
         effects: list[Effect] = [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}"), Ack(plan.take_held())]

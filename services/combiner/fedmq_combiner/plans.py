@@ -137,6 +137,15 @@ class OpenPlan:
             for client, task in sorted(self.tasks.items())
         )
 
+    def take_waiting(self) -> list[Received]:
+        """Messages that have no outcome yet: early ones, those in the works, and their rivals."""
+        waiting, self.early = self.early, []
+        for task in self.tasks.values():
+            if task.folding is not None:
+                waiting += [task.folding, *task.rivals]
+                task.folding, task.rivals = None, []
+        return waiting
+
     def take_held(self) -> tuple[int, ...]:
         tags = tuple(self.held)
         self.held.clear()

@@ -183,7 +183,8 @@ class Assignment:
             ),
         ]
 
-    def _tell(self, client: Client) -> Publish:
+    def _tell(self, client: Client, confirm: bool = False) -> Publish:
+        """Unconfirmed it answers a client that would ask again; who is moved does not ask."""
         grant = Grant(
             combiner=client.combiner,
             ordinal=client.ordinal or 0,
@@ -191,7 +192,7 @@ class Assignment:
             presence=self._presence,
         )
         return Publish(
-            "assignment", topology.assignment_key(client.name), grant, confirm=False, expiration=GRANT_EXPIRES
+            "assignment", topology.assignment_key(client.name), grant, confirm=confirm, expiration=GRANT_EXPIRES
         )
 
     def _wait(self, name: str, reason: str) -> list[Effect]:
@@ -218,11 +219,14 @@ class Assignment:
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, moment: Moment) -> list[Effect]:
-        """A combiner's word on its clients; changes are recorded."""
+        """A combiner's word on its clients; changes are recorded. Who is heard at the wrong place is told the right one."""
         changed: list[Client] = []
+        misplaced: list[Effect] = []
         for name in body.present:
             client = self.clients.get(name)
-            if client is not None and client.combiner == combiner and not client.present:
+            if client is not None and client.combiner != combiner:
+                misplaced.append(self._tell(client, confirm=True))
+            elif client is not None and not client.present:
                 client.present = True
                 if client.ordinal is not None:
                     client.ordinal = self._ordinals.take(name, client.ordinal)
@@ -244,7 +248,7 @@ class Assignment:
         effects: list[Effect] = [PutMany(records.COMBINERS, ((combiner, document),))]
         if changed:
             effects.append(PutMany(records.CLIENTS, tuple((client.name, client.document()) for client in changed)))
-        return effects
+        return effects + misplaced
 
     def _away(self, client: Client) -> Client:
         client.present = False
@@ -282,5 +286,5 @@ class Assignment:
             client.combiner, client.present = combiner, False
             self._load[combiner] = self._load.get(combiner, 0) + 1
             moved[name] = combiner
-            effects += [Put(records.CLIENTS, name, client.document(), epoch), self._tell(client)]
+            effects += [Put(records.CLIENTS, name, client.document(), epoch), self._tell(client, confirm=True)]
         return moved, effects
