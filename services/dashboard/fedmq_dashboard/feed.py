@@ -5,6 +5,7 @@ What is past is read from the records; this holds only what would be too dear to
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -16,6 +17,7 @@ Topic = Literal["any", "rounds"]
 Revisions = dict[Topic, int]
 
 KNOWN_LENGTH = 20_000
+EARLY_LENGTH = 2_000
 
 _ENDINGS = frozenset(f"session.{state}" for state in ENDED)
 _CHATTER = ("task.progress", "update.", "model.validated")
@@ -52,6 +54,7 @@ class Feed:
         self._answers: dict[str, dict[str, str]] = {}
         self._fractions: dict[str, dict[str, float]] = {}
         self._known: dict[str, None] = {}
+        self._early: deque[Document] = deque(maxlen=EARLY_LENGTH)
 
     def apply(self, events: Iterable[Document]) -> bool:
         """Whether any of them was new."""
@@ -105,6 +108,9 @@ class Feed:
             session, event["round"], data["attempt"], event["at"], data["timeout"], data["clients"]
         )
         self._answers[session], self._fractions[session] = {}, {}
+        early, self._early = self._early, deque(maxlen=EARLY_LENGTH)
+        for answer in early:
+            self._apply(answer)
 
     def _is_open(self, event: Document) -> bool:
         known = self._open.get(event["session"])
@@ -112,6 +118,7 @@ class Feed:
 
     def _answer(self, event: Document, outcome: str) -> None:
         if not self._is_open(event):
+            self._early.append(event)
             return
         answers = self._answers[event["session"]]
         if outcome == "discarded":

@@ -60,11 +60,9 @@ class Tail:
 
     def _begin(self) -> float:
         newest = self._records.find(tables.EVENTS, order="at", descending=True, limit=1)
-        self._at = newest[0]["at"] if newest else None
+        self._at = newest[0]["at"] if newest else 0.0
         planned = [self._planned(session["session"]) for session in self._running()]
-        return min(
-            [at - OVERLAP for at in planned if at is not None], default=self._at if self._at is not None else 0.0
-        )
+        return min([at - OVERLAP for at in planned if at is not None], default=self._at)
 
     def _running(self) -> list[Document]:
         states = ["waiting", "running", "validating"]

@@ -1,0 +1,59 @@
+"""A real session in memory with troubles in it: five clients, of which one fails once and one gives NaN once."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+
+from fedmq.records.base import Records
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_schemas.policy import Policy
+
+ROUNDS = 4
+FAILING, FAILED_ROUND = "client3", 2
+REJECTED, REJECTED_ROUND = "client4", 3
+
+TRAINER = f"""
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {{"w": np.zeros(3)}}
+
+    def train(self, weights, task):
+        if (self.client.name, task.round) == ({FAILING!r}, {FAILED_ROUND}):
+            raise RuntimeError("the scanner is off <b>today</b>")
+        step = np.nan if (self.client.name, task.round) == ({REJECTED!r}, {REJECTED_ROUND}) else self.client.ordinal + 1
+        return {{"w": weights["w"] + step}}, 10 * (self.client.ordinal + 1), {{"loss": 1.0 / task.round}}
+
+    def validate(self, weights, task):
+        accuracy = 0.5 + 0.1 * task.round / task.rounds + 0.01 * self.client.ordinal
+        return 10, {{"accuracy": accuracy, "loss": 1 - accuracy}}
+"""
+
+
+def write_package(folder: Path, trainer: str = TRAINER) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (folder / "trainer.py").write_text(trainer)
+    return folder
+
+
+def train_into(state_dir: Path, package: Path, rounds: int = ROUNDS) -> None:
+    """Runs the whole session; its records are in `state_dir`."""
+    policy = Policy(name="troubled", rounds=rounds, random_seed=1)
+    with Sandbox(SandboxOptions(package, clients=5, workers=0, state_dir=state_dir), policy) as box:
+        assert box.train()["state"] == "finished"
+
+
+@functools.cache
+def small_world() -> Records:
+    """The session's records; only read them."""
+    folder = Path(tempfile.mkdtemp(prefix="fedmq-dashboard-"))
+    train_into(folder / "state", write_package(folder / "package"))
+    return SqliteRecords(folder / "state" / "records.db")
