@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 import tomllib
 from collections.abc import Mapping
 from importlib import import_module
@@ -154,8 +155,19 @@ class _AppTrainer(_FlowerTrainer):
     def _ask(self, kind: str, content: dict[str, Any], context: Any) -> Any:
         """The content of the app's answer. Raises Rubbish if it is an error."""
         flower = import_module("flwr.app")
-        message = flower.Message(flower.RecordDict(content), dst_node_id=self._client.ordinal, message_type=kind)
-        reply = self._made(message, context)
+        # With metadata of its own: a message without asks for a task of Flower's runtime, which is not there.
+        metadata = flower.Metadata(
+            run_id=0,
+            message_id="",
+            src_node_id=0,
+            dst_node_id=self._client.ordinal,
+            reply_to_message_id="",
+            group_id="",
+            created_at=time.time(),
+            ttl=flower.DEFAULT_TTL,
+            message_type=kind,
+        )
+        reply = self._made(flower.Message(content=flower.RecordDict(content), metadata=metadata), context)
         if reply.has_error():
             raise Rubbish(f"the ClientApp answered with an error: {reply.error.reason}")
         return reply.content
