@@ -1,5 +1,6 @@
 """What a view makes of events."""
 
+from datetime import datetime
 from typing import Any
 
 from fedmq_cli.progress import Progress, scores_text
@@ -60,3 +61,11 @@ def test_the_test_scores_are_finite_numbers_with_accuracy_first() -> None:
 def test_many_clients_are_summed_up_in_one_line() -> None:
     progress = Progress(1, clients={"a": "accepted", "b": "training 40 %", "c": "training 60 %"})
     assert progress.summary() == "1 accepted, 2 training"
+
+
+def test_a_session_that_waits_says_for_what_and_until_when() -> None:
+    progress = Progress(1)
+    until = datetime(2026, 1, 2, 14, 5).timestamp()
+    progress.feed(_event("session.waiting", reason="waiting for clients, 2 of 3", waiting_until=until))
+    assert progress.state == "waiting"
+    assert progress.reason == "waiting for clients, 2 of 3, until 14:05"

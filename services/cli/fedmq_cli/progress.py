@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from fedmq.metrics import is_scalar
@@ -54,7 +55,7 @@ class Progress:
                 self.session, self.state = event.session, "queued"
             case "session", _:
                 self.state = "running" if word == "started" else word
-                self.reason = str(data.get("reason", ""))
+                self.reason = reason_text(data)
             case "round", "planned":
                 self.session, self.state, self.reason = event.session, "running", ""
                 at = self.round(event.round or 0)
@@ -90,6 +91,12 @@ class Progress:
             kind = word.split()[0]
             counts[kind] = counts.get(kind, 0) + 1
         return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+
+
+def reason_text(data: Mapping[str, Any]) -> str:
+    """`waiting for clients, 2 of 3, until 14:05`: an event's reason, and until when, by this machine's clock."""
+    reason, until = str(data.get("reason", "")), data.get("waiting_until")
+    return reason if until is None else f"{reason}, until {datetime.fromtimestamp(until):%H:%M}"
 
 
 def scores_text(scores: Mapping[str, float]) -> str:

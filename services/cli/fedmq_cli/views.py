@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmq_cli.progress import Progress, Round, scores_text
+from fedmq_cli.progress import Progress, Round, reason_text, scores_text
 from fedmq_schemas.messages import Event
 
 MOST_CLIENTS = 24
@@ -53,7 +53,7 @@ class PlainView:
         progress, number = self._progress, event.round or 0
         match event.name:
             case "session.waiting" | "round.retried":
-                return f"{event.data['reason']}"
+                return reason_text(event.data)
             case "round.committed":
                 at = progress.round(number)
                 return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}"
