@@ -3,12 +3,14 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
+STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export COMPOSE_PROJECT_NAME ?= fedmq
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check bench simulate chaos up down clean
@@ -39,11 +41,12 @@ simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000)
 chaos: .venv/installed-all ## kill processes and servers at random on real servers
 	$(BIN)/pytest tests/system $(ARGS)
 
-up: ## start the containers of deploy/compose
-	cd deploy/compose && $(COMPOSE) up --detach
+up: ## start everything in containers, with MNIST clients and a seed (ARGS="--build --scale client=10")
+	cd deploy/compose && $(COMPOSE) $(STACK) up --detach $(ARGS)
+	@echo "Start a session with: curl 'localhost:$${FEDN_REDUCER_PORT:-8090}/start?rounds=5'"
 
-down: ## stop them; what they stored stays
-	cd deploy/compose && $(COMPOSE) down
+down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
+	cd deploy/compose && $(COMPOSE) $(STACK) down $(ARGS)
 
 clean: ## remove .venv, builds and caches
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
