@@ -39,10 +39,10 @@ def _federate(clients: int, dirichlet: float | None) -> dict[str, Any]:
             )
             for site in sites
         ]
-        total = sum(result.examples for result in results)
+        total = sum(result.examples or 0 for result in results)
         step = {name: np.zeros_like(value) for name, value in model.items()}
         for result in results:
-            assert isinstance(result.update, bytes)
+            assert isinstance(result.update, bytes) and result.examples
             for name, value in tensors.decode(result.update)[0].items():
                 step[name] += result.examples * value / total
         blob = tensors.encode(tensors.apply(model, step), {})
