@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -225,6 +225,12 @@ class ClientSettings(AllianceSettings):
     )
     data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
     package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
+    package_form: Literal["trainer", "commands"] | None = Field(
+        None, alias="FEDN_PACKAGE_FORM", description="trainer or commands; none: its trainer, where it has one"
+    )
+    package_env: bool = Field(
+        True, alias="FEDN_PACKAGE_ENV", description="whether commands run in the environment of python_env.yaml"
+    )
     dirichlet: float | None = Field(
         None,
         alias="FEDN_DIRICHLET",

@@ -14,6 +14,7 @@ from fedmq.identity import claim
 from fedmq.service import Service
 from fedmq.settings import ClientSettings
 from fedmq_client.actor import client_actor
+from fedmq_client.commands import prepare
 from fedmq_client.core import ClientCore
 from fedmq_client.package import load
 from fedmq_client.processes import ProcessPool
@@ -26,6 +27,7 @@ from fedmq_schemas.topology import Topology
 def main(settings: ClientSettings) -> None:
     """Runs until SIGTERM. Raises ConfigError where a setting or the package is wrong, or the broker refuses the account."""
     package = load(settings.package)
+    prepare(package, settings.package_form, settings.package_env)
     identity = claim(settings.state_dir, "client", settings.client_name, settings.client_name_base)
     service = Service("client", identity.name, settings)
     service.stack.callback(identity.close)
@@ -39,6 +41,8 @@ def main(settings: ClientSettings) -> None:
         state_dir=identity.folder,
         tasks=settings.client_tasks,
         dirichlet=settings.dirichlet,
+        form=settings.package_form,
+        python_env=settings.package_env,
     )
     attach = Attach(
         labels=settings.client_labels,
