@@ -183,7 +183,7 @@ def control(wanted: Control) -> Component:
         debounce=wanted.multi,
         maxHeight=320,
     )
-    return html.Div([html.Label(wanted.label), dropdown], className="control")
+    return html.Div([html.Label(wanted.label, id=f"label-{wanted.name}"), dropdown], className="control")
 
 
 def _mark(part: Any) -> str:

@@ -48,6 +48,27 @@
     link.parentElement.scrollLeft = link.offsetLeft - 40;
   };
 
+  // Dash's own controls have no names for those who can't see them, and its copy button none for the keyboard.
+  const nameControls = () => {
+    for (const control of document.querySelectorAll(".control")) {
+      const { id, textContent } = control.querySelector("label");
+      const button = control.querySelector("button.dash-dropdown");
+      if (button && !button.getAttribute("aria-labelledby")?.startsWith(id)) {
+        button.setAttribute("aria-labelledby", `${id} ${button.getAttribute("aria-labelledby") ?? ""}`);
+      }
+      const target = control.querySelector(".dash-dropdown-focus-target");
+      if (target?.hasAttribute("aria-hidden")) {
+        target.removeAttribute("aria-hidden");
+        target.setAttribute("aria-label", textContent);
+      }
+    }
+    for (const copy of document.querySelectorAll(".copy:not([role])")) {
+      copy.setAttribute("role", "button");
+      copy.setAttribute("aria-label", "Copy the command");
+      copy.tabIndex = 0;
+    }
+  };
+
   const themes = { auto: "dark", dark: "light", light: "auto" };
 
   const toggleTheme = () => {
@@ -61,6 +82,10 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? hangUp() : listen()));
   addEventListener("pagehide", hangUp);
 
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.classList?.contains("copy")) event.target.click();
+  });
+
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#theme")) toggleTheme();
   });
@@ -69,6 +94,7 @@
   const observer = new MutationObserver(() => {
     listen();
     showPlace();
+    nameControls();
     showTimes(document);
   });
   observer.observe(document.documentElement, { childList: true, subtree: true });
