@@ -353,7 +353,7 @@ def _assert_it_ends(pid: int) -> None:
     while time.monotonic() < ends:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return
         if state == "Z":
             return
