@@ -36,7 +36,7 @@ def attempt_key(session: Session) -> str:
     return f"{session.name}/{session.round:06d}/{session.attempts:04d}"
 
 
-def attempt_document(session: Session, epoch: int, moment: Moment) -> dict[str, Any]:
+def attempt_document(session: Session, epoch: int) -> dict[str, Any]:
     """The draw: all that a reducer needs to send the attempt's plans again."""
     assert session.attempt is not None and session.model is not None
     return {
@@ -48,7 +48,7 @@ def attempt_document(session: Session, epoch: int, moment: Moment) -> dict[str, 
         "exponents": list(session.exponents),
         "plans": [part.document() for part in session.attempt.parts],
         "epoch": epoch,
-        "created_at": moment.wall,
+        "created_at": session.attempt.created_at,
     }
 
 

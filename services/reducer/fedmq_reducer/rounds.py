@@ -53,8 +53,8 @@ class Rounds:
             PlannedPart(self._key(session, number), combiner, clients)
             for number, (combiner, clients) in enumerate(groups.items())
         ]
-        session.attempt = Attempt(session.attempts, parts)
-        document = attempt_document(session, self._desk.epoch, moment)
+        session.attempt = Attempt(session.attempts, parts, moment.wall)
+        document = attempt_document(session, self._desk.epoch)
         insert = Insert(records.ATTEMPTS, attempt_key(session), document, self._desk.epoch)
         return [CancelTimer(f"wait:{session.name}"), insert]
 
@@ -112,7 +112,7 @@ class Rounds:
             PlannedPart(self._key(session, plan["part"]), plan["combiner"], tuple(plan["clients"]), plan["voided"])
             for plan in document["plans"]
         ]
-        session.attempt = Attempt(session.attempts, parts)
+        session.attempt = Attempt(session.attempts, parts, document["created_at"])
         session.exponents = tuple(document["exponents"])
         session.model = BlobRef.model_validate(document["model"])
         session.optimizer = BlobRef.model_validate(document["optimizer"]) if document["optimizer"] else None
@@ -157,11 +157,11 @@ class Rounds:
             for combiner, clients in group_by_combiner(part.clients, moved).items():
                 added.append(PlannedPart(self._key(session, len(parts) + len(added)), combiner, clients))
         parts += added
-        effects = [self._record_attempt(session, moment), *told]
+        effects = [self._record_attempt(session), *told]
         return effects + [effect for part in added for effect in self.send(session, part, moment)]
 
-    def _record_attempt(self, session: Session, moment: Moment) -> Put:
-        document = attempt_document(session, self._desk.epoch, moment)
+    def _record_attempt(self, session: Session) -> Put:
+        document = attempt_document(session, self._desk.epoch)
         return Put(records.ATTEMPTS, attempt_key(session), document, self._desk.epoch)
 
     def overdue(self, session: Session, moment: Moment) -> list[Effect]:
@@ -172,7 +172,7 @@ class Rounds:
         for part in session.attempt.parts:
             if part.is_open:
                 told += void_part(self._desk, part, f"combiner {part.combiner} did not answer in time")
-        return [self._record_attempt(session, moment), *told, *self.commit_if_answered(session, moment)]
+        return [self._record_attempt(session), *told, *self.commit_if_answered(session, moment)]
 
     # -- partials and the commit ------------------------------------------------------------------------------------
 

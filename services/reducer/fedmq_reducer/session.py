@@ -70,10 +70,12 @@ class PlannedPart:
 
 @dataclass(slots=True)
 class Attempt:
-    """The open attempt. `due_at`: when the combiners' deadline passes, on the monotonic clock."""
+    """The open attempt. `created_at`: when it was drawn, UTC seconds since 1970. `due_at`: when the combiners' deadline
+    passes, on the monotonic clock."""
 
     number: int
     parts: list[PlannedPart]
+    created_at: float
     due_at: float = 0.0
 
     def part(self, key: PlanKey) -> PlannedPart | None:

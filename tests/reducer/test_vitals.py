@@ -1,0 +1,103 @@
+"""What a reducer records of queues and stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq.brokers.base import Outgoing
+from fedmq.brokers.depths import Depth
+from fedmq.brokers.memory import MemoryBroker
+from fedmq.errors import Transient
+from fedmq.records.sqlite import SqliteRecords
+from fedmq.scheduler import VirtualScheduler
+from fedmq_reducer import vitals
+from fedmq_reducer.vitals import FIRST_SECONDS, QUEUE_SECONDS, Vitals
+from fedmq_schemas import records as tables
+from fedmq_schemas.topology import Topology
+
+SEEN = [Depth("a.reducer.v1", 3, 2, 1)]
+
+
+class World:
+    def __init__(self, depths: Callable[[], Sequence[Depth]] = lambda: SEEN, folder: Path | None = None) -> None:
+        self.scheduler, self.records, self.blobs = VirtualScheduler(), SqliteRecords(":memory:"), MemoryBlobs()
+        self.is_active = True
+        self.vitals = Vitals(
+            self.scheduler, self.records, self.blobs, depths, folder=folder, is_active=lambda: self.is_active
+        )
+
+    def run(self, seconds: float) -> None:
+        self.scheduler.run(limit=self.scheduler.now() + seconds)
+
+
+def test_queues_are_recorded_as_they_are_seen() -> None:
+    world = World()
+    world.vitals.start()
+    world.run(FIRST_SECONDS)
+    found = world.records.get(tables.SYSTEM, "queues")
+    assert found is not None
+    assert found["queues"] == [{"name": "a.reducer.v1", "ready": 3, "unacked": 2, "consumers": 1}]
+    assert found["reason"] == ""
+
+
+def test_a_broker_that_can_not_be_seen_is_told_with_the_reason() -> None:
+    def away() -> Sequence[Depth]:
+        raise Transient("the management API does not answer")
+
+    world = World(away)
+    world.vitals.look(1.0, with_stores=False)
+    found = world.records.get(tables.SYSTEM, "queues")
+    assert found is not None and (found["reason"], found["queues"]) == ("the management API does not answer", [])
+
+
+def test_stores_are_counted_with_the_disk_that_they_lie_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vitals, "MOST_BLOBS", 2)
+    world = World(folder=tmp_path)
+    world.blobs.put("models/a", b"12345")
+    for name in ("x", "y", "z"):
+        world.blobs.put(f"updates/s/1/{name}", b"123")
+    world.vitals.look(1.0, with_stores=True)
+    found = world.records.get(tables.SYSTEM, "stores")
+    assert found is not None
+    assert found["stores"] == [
+        {"name": "models", "blobs": 1, "bytes": 5, "is_more": False},
+        {"name": "updates", "blobs": 2, "bytes": 6, "is_more": True},
+    ]
+    assert 0 < found["disk"]["free"] <= found["disk"]["total"]
+
+
+def test_a_standby_records_nothing_until_it_is_active() -> None:
+    world = World()
+    world.is_active = False
+    world.vitals.start()
+    world.run(FIRST_SECONDS + 1)
+    assert world.records.get(tables.SYSTEM, "queues") is None
+    world.is_active = True
+    world.run(QUEUE_SECONDS)
+    assert world.records.get(tables.SYSTEM, "stores") is not None
+
+
+def test_after_a_stop_it_looks_no_more() -> None:
+    world = World()
+    world.vitals.start()
+    done: list[bool] = []
+    world.vitals.drain(lambda: done.append(True))
+    world.run(100.0)
+    assert done == [True] and world.records.get(tables.SYSTEM, "queues") is None
+
+
+def test_the_memory_brokers_queues_are_seen_with_what_is_held() -> None:
+    scheduler = VirtualScheduler()
+    broker, topology = MemoryBroker(scheduler), Topology("a")
+    connection = broker.connect("reducer")
+    connection.declare(topology.dead())
+    connection.declare(topology.reducer())
+    connection.consume(topology.reducer().name, 1, lambda delivery: None)
+    for number in range(3):
+        connection.publish(Outgoing(topology.exchange("control"), "control.start", b"x", str(number)))
+    scheduler.settle()
+    assert broker.depths() == [Depth(topology.dead().name, 0, 0, 0), Depth(topology.reducer().name, 2, 1, 1)]

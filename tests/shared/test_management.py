@@ -1,0 +1,94 @@
+"""RabbitMQ's management API: what it tells, and how it fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from fedmq.brokers.depths import Depth
+from fedmq.brokers.management import Management
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.errors import ConfigError, Transient
+from fedmq.scheduler import ThreadScheduler
+from fedmq_schemas.topology import Topology
+from servers.rabbitmq import RabbitmqServer
+
+AMQP = "amqp://us%40er:pass%2Fword@localhost:5672/%2F"
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A server that gives everybody this answer, and what it was asked: path and credentials."""
+    asked: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_an_alliances_queues_are_told_by_name() -> None:
+    body = (
+        b'[{"name":"a.z.v1","messages_ready":1,"messages_unacknowledged":2,"consumers":3},{"name":"a.b.v1"},'
+        b'{"name":"ab.c.v1","messages_ready":9}]'
+    )
+    with answering(200, body) as (url, asked):
+        assert Management(AMQP, url).depths("a") == [Depth("a.b.v1", 0, None, 0), Depth("a.z.v1", 1, 2, 3)]
+    path, credentials = asked[0]
+    assert path.startswith("/api/queues/%2F?columns=")
+    assert credentials == "Basic dXNAZXI6cGFzcy93b3Jk"
+
+
+def test_a_missing_tag_is_named_with_the_remedy() -> None:
+    with answering(401, b"{}") as (url, _), pytest.raises(ConfigError, match="give it the tag monitoring"):
+        Management(AMQP, url).depths("a")
+
+
+@pytest.mark.parametrize(("status", "body"), [(503, b""), (200, b"<html>")])
+def test_another_answer_may_be_better_next_time(status: int, body: bytes) -> None:
+    with answering(status, body) as (url, _), pytest.raises(Transient):
+        Management(AMQP, url).depths("a")
+
+
+def test_an_api_that_is_away_is_told() -> None:
+    with pytest.raises(Transient, match="does not answer at http://127.0.0.1:1/api"):
+        Management(AMQP, "http://127.0.0.1:1").depths("a")
+
+
+@pytest.mark.system
+def test_a_real_brokers_queues_are_seen(rabbitmq_server: RabbitmqServer) -> None:
+    scheduler, topology = ThreadScheduler(), Topology("seen")
+    connection = RabbitmqBroker(rabbitmq_server.url, scheduler).connect("looker")
+    scheduler.post(lambda: connection.declare(topology.dead()))
+    runner = threading.Thread(target=scheduler.run)
+    runner.start()
+    management = Management(rabbitmq_server.url, rabbitmq_server.management_url)
+    try:
+        while not (found := management.depths("seen")):
+            threading.Event().wait(0.05)
+        assert [depth.name for depth in found] == [topology.dead().name]
+    finally:
+        scheduler.post(lambda: connection.close())
+        scheduler.post(scheduler.stop)
+        runner.join(30)
+        scheduler.close()
+        rabbitmq_server.manage("DELETE", f"queues/%2F/{topology.dead().name}")
