@@ -84,7 +84,7 @@ class Node:
 
     def kill(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            self.process.kill()  # also ends one that is halted
             self.process.wait()
             self.process = None
 
@@ -297,6 +297,12 @@ class Deployment:
             self._check_model(ledger, BlobRef.model_validate(document["model"]))
         return ledgers
 
+    def check_each_round_once(self, session: str) -> None:
+        """Each round was committed once, and told once (the event's id derives from the round)."""
+        told = self.records.find(tables.EVENTS, {"session": session, "name": "round.committed"})
+        numbers = [document["round"] for document in told]
+        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
     def _check_model(self, ledger: Ledger, model: BlobRef) -> None:
         parent, meta = tensorblob.decode(self.blobs.get(ledger.parent.key))
         accepted = [entry for entry in ledger.entries if entry.outcome == "accepted"]
@@ -314,12 +320,3 @@ class Deployment:
         for name, values in tensorblob.decode(stored)[0].items():
             mean = sum(entry.weight * tensorblob.decode(data)[0][name].astype(float) for entry, data in updates)
             assert abs(values - (parent[name].astype(float) + mean / ledger.total_weight)).max() < 1e-6
-
-
-def stop_process(node: Node) -> None:
-    """Halts a process so that it hangs; it goes on with `wake`."""
-    node.signal(signal.SIGSTOP)
-
-
-def wake(node: Node) -> None:
-    node.signal(signal.SIGCONT)

@@ -1,0 +1,71 @@
+"""The dashboard as a process of its own, on real servers: it sees a session live, and is missed by nobody."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dashboard.test_server import update
+from servers.rabbitmq import free_ports
+from system.deployment import COMMAND, Deployment
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port, health_port = free_ports(2)
+    ports = {"FEDN_DASHBOARD_PORT": str(port), "FEDN_HEALTH_PORT": str(health_port)}
+    with (tmp_path / "dashboard.log").open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "run", "dashboard"], env=alliance.environment("dashboard-1") | ports, cwd=tmp_path,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        alliance.until(answers, 30, "the dashboard answers")
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
+    alliance: Deployment, dashboard: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    url, process = dashboard
+    with httpx.stream("GET", f"{url}/stream", timeout=60) as answer:
+        lines = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+        first = next(lines)
+        alliance.start_session("watched", seed="seed-system", rounds=2, clients_required=6, timeout=60)
+        assert any(news["rounds"] != first["rounds"] for news in lines)
+    assert alliance.await_end("watched")["state"] == "finished"
+    alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, 15, "the page shows the end")
+    assert "combiner-1" in update(url, "/system").text
+    process.terminate()
+    assert process.wait(12) == 0
+
+
+def test_killed_in_the_middle_it_is_missed_by_nobody(
+    alliance: Deployment, dashboard: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    _, process = dashboard
+    alliance.start_session(
+        "unwatched", seed="seed-system", rounds=3, clients_required=6, timeout=60, train={"seconds": 0.3}
+    )
+    alliance.await_round("unwatched", 1)
+    process.kill()
+    assert alliance.await_end("unwatched")["state"] == "finished"
+    alliance.check_ledgers("unwatched", rounds=3)

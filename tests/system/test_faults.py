@@ -1,0 +1,162 @@
+"""Anything may be killed, stopped or cut off during a session, and the final model is the same to the last bit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fedmq_schemas import records as tables
+from system.conftest import FAULT_POLICY
+from system.deployment import Deployment, Node
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+OUTAGE = 10.0
+TAKE_OVER = 15.0
+
+
+def survives(
+    alliance: Deployment, undisturbed: str, name: str, blow: Callable[[], None], *, after_round: int = 1
+) -> None:
+    """A session that `blow` strikes after a round ends with the undisturbed one's model and a whole ledger."""
+    session = f"fault-{name}"
+    alliance.start_session(session, **FAULT_POLICY)
+    alliance.await_round(session, after_round)
+
+    blow()
+
+    ended = alliance.await_end(session)
+    assert (ended["state"], ended["reason"]) == ("finished", "")
+    alliance.check_ledgers(session, rounds=FAULT_POLICY["rounds"])
+    assert alliance.final_sha256(session) == undisturbed
+
+
+def restart(node: Node) -> None:
+    node.kill()
+    node.start()
+
+
+def outage(alliance: Deployment, stop: Callable[[], None], start: Callable[[], object]) -> None:
+    """A server is away for 10 s, on the test's own clock: that is the fault."""
+    stop()
+    time.sleep(OUTAGE)
+    start()
+
+
+def test_a_killed_and_restarted_reducer_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    standby = next(
+        node for node in alliance.nodes.values() if node.role == "reducer" and node is not alliance.active_reducer()
+    )
+    standby.kill()
+    survives(alliance, undisturbed, "reducer", lambda: restart(alliance.active_reducer()))
+
+
+def test_a_killed_and_restarted_combiner_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    survives(alliance, undisturbed, "combiner", lambda: restart(alliance.nodes["combiner-1"]))
+
+
+def test_the_clients_of_a_combiner_that_stays_dead_go_to_the_other_one(alliance: Deployment, undisturbed: str) -> None:
+    survives(alliance, undisturbed, "combiner-gone", alliance.nodes["combiner-2"].kill)
+
+
+def test_killed_and_restarted_clients_change_nothing(alliance: Deployment, undisturbed: str) -> None:
+    def blow() -> None:
+        for number in (1, 4):
+            restart(alliance.nodes[f"client-{number}"])
+
+    survives(alliance, undisturbed, "clients", blow)
+
+
+def test_a_rabbitmq_that_is_stopped_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    def blow() -> None:
+        alliance.servers.rabbitmq.stop()
+        alliance.servers.rabbitmq.start()
+
+    survives(alliance, undisturbed, "rabbitmq-stop", blow)
+
+
+def test_a_rabbitmq_that_is_killed_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    def blow() -> None:
+        alliance.servers.rabbitmq.kill()
+        alliance.servers.rabbitmq.start()
+
+    survives(alliance, undisturbed, "rabbitmq-kill", blow)
+
+
+def test_a_blob_store_that_is_away_for_10_seconds_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    s3 = alliance.servers.s3
+    survives(alliance, undisturbed, "blobs", lambda: outage(alliance, s3.kill, s3.start))
+
+
+def test_a_record_store_that_is_away_for_10_seconds_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
+    mongo = alliance.servers.mongo
+    survives(alliance, undisturbed, "records", lambda: outage(alliance, mongo.kill, mongo.start))
+
+
+def test_everything_killed_at_once_goes_on_where_it_was(alliance: Deployment, undisturbed: str) -> None:
+    def blow() -> None:
+        for node in alliance.nodes.values():
+            node.signal(signal.SIGKILL)
+        alliance.servers.rabbitmq.kill()
+        alliance.servers.s3.kill()
+        alliance.servers.mongo.kill()
+        alliance.servers.start()
+        for node in alliance.nodes.values():
+            restart(node)
+
+    survives(alliance, undisturbed, "everything", blow)
+
+
+def test_the_standby_takes_over_from_a_reducer_that_is_killed_between_partial_and_commit(
+    alliance: Deployment, undisturbed: str
+) -> None:
+    def blow() -> None:
+        active = alliance.active_reducer()
+        partials = alliance.records.count(tables.PARTIALS, {"session": "fault-take-over"})
+        alliance.until(
+            lambda: alliance.records.count(tables.PARTIALS, {"session": "fault-take-over"}) > partials, 30, "partial"
+        )
+        active.kill()
+        began = time.monotonic()
+        assert alliance.round_of("fault-take-over") == 1
+        alliance.active_reducer(other_than=active, timeout=TAKE_OVER)
+        print(f"took over {time.monotonic() - began:.1f} s after the kill")
+
+    survives(alliance, undisturbed, "take-over", blow)
+    alliance.check_each_round_once("fault-take-over")
+
+
+def test_the_standby_takes_over_from_a_reducer_that_hangs_and_that_one_disturbs_nothing_when_it_wakes(
+    alliance: Deployment, undisturbed: str
+) -> None:
+    hung: list[Node] = []
+
+    def blow() -> None:
+        hung.append(alliance.active_reducer())
+        hung[0].signal(signal.SIGSTOP)
+        began = time.monotonic()
+        alliance.active_reducer(other_than=hung[0], timeout=TAKE_OVER)
+        alliance.await_round("fault-hung", 2, timeout=TAKE_OVER)
+        print(f"the next round was committed {time.monotonic() - began:.1f} s after the halt")
+        hung[0].signal(signal.SIGCONT)
+
+    survives(alliance, undisturbed, "hung", blow)
+    alliance.check_each_round_once("fault-hung")
+    alliance.until(lambda: hung[0].health()["state"] == "standby", 20, "standby")
+
+
+def test_sigterm_ends_every_role_within_10_seconds_and_the_session_goes_on(
+    alliance: Deployment, undisturbed: str
+) -> None:
+    def blow() -> None:
+        nodes = [alliance.active_reducer(), alliance.nodes["combiner-1"], alliance.nodes["client-2"]]
+        with ThreadPoolExecutor() as threads:
+            assert list(threads.map(lambda node: node.stop(10.0), nodes)) == [0, 0, 0]
+        for node in nodes:
+            node.start()
+
+    survives(alliance, undisturbed, "drained", blow)
