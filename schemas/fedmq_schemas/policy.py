@@ -81,9 +81,7 @@ class Stop(Section):
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="rounds without a better model")
     min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="what a model must be better by, to be better")
     target: float | None = Field(None, description="value of the metric that is good enough")
-    max_time: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="seconds after which no new round begins"
-    )
+    max_time: Annotated[float, Field(gt=0)] | None = Field(None, description="seconds after which no new round begins")
 
     @property
     def needs_scores(self) -> bool:

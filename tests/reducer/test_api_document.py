@@ -40,6 +40,8 @@ def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
+# The trainers of the sandbox in this process seed Python's generator, which hypothesis takes for a strategy's doing.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_is_answered_with_a_servers_fault(alliance: Served, case: schemathesis.Case[Any]) -> None:

@@ -50,6 +50,18 @@ def main_that_dies(place: str, number: int) -> None:
             return result
 
         replace(SqliteRecords, "insert", commit)
+    elif place in ("before the score", "after the score"):
+        update = SqliteRecords.update
+
+        def score(self: SqliteRecords, table: str, key: str, fields: Any, *fence: Any) -> None:
+            is_score = "score" in fields and is_it()
+            if is_score and place == "before the score":
+                die()
+            update(self, table, key, fields, *fence)
+            if is_score:
+                die()
+
+        replace(SqliteRecords, "update", score)
     else:
         raise SystemExit(f"no such place: {place}")
     main()

@@ -17,7 +17,7 @@ import queue
 import secrets
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from fedmq_client.trainer import Client, Form
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
+from fedmq_reducer.vitals import Vitals
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
 from fedmq_schemas.policy import Policy
@@ -65,7 +66,8 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """`workers` 0: trainers run in this process. `state_dir` None: nothing is written, all of it is gone at the end."""
+    """`workers` 0: trainers run in this process. `state_dir` None: nothing is written, all of it is gone at the end.
+    `labels`: the values that the clients have in turn for each label."""
 
     package: Path
     clients: int = 5
@@ -79,6 +81,7 @@ class SandboxOptions:
     alliance: str = "sandbox"
     form: Form | None = None
     python_env: bool = True
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -102,7 +105,9 @@ class Sandbox:
     session: str = field(init=False, default="")
     _actors: list[Actor] = field(init=False, default_factory=list)
     _pool: Pool = field(init=False)
+    _package_sha256: str = field(init=False, default="")
     _recorder: Recorder = field(init=False)
+    _vitals: Vitals | None = field(init=False, default=None)
     _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _interrupted: threading.Event = field(init=False, default_factory=threading.Event)
 
@@ -117,7 +122,7 @@ class Sandbox:
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         options = self.options
-        load(options.package)
+        self._package_sha256 = load(options.package).sha256
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(*GC_THRESHOLD)
         self.topology = Topology(options.alliance)
@@ -241,6 +246,11 @@ class Sandbox:
             presence=presence, partitions=options.clients, **common,
         )  # fmt: skip
         self._run_actor(reducer)
+        if root is not None:
+            self._vitals = Vitals(
+                self.scheduler, self.records, self.blobs, self.broker.depths, folder=root, is_active=lambda: True
+            )
+            self._vitals.start()
         for number in range(1, options.combiners + 1):
             name = f"combiner{number}"
             combiner = combiner_actor(
@@ -260,18 +270,24 @@ class Sandbox:
             self.scheduler.post(self.scheduler.stop)
             self.scheduler.run()
         self._recorder.stop()
+        if self._vitals is not None:
+            self._vitals.stop()
+            self._vitals.look(self.scheduler.wall().timestamp(), with_stores=True)
 
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir
         store: Store = FolderStore(root / "clients" / name / "finished") if root else MemoryStore()
+        client = self._client(name, tasks, number)
+        attach = Attach(tasks=tasks, labels=dict(client.labels), package=self._package_sha256)
         actor = client_actor(
-            self._client(name, tasks, number), Attach(tasks=tasks), self.options.package, self.broker.connect(name),
+            client, attach, self.options.package, self.broker.connect(name),
             pool=self._pool, store=store, scratch=root / "clients" / name / "models" if root else None, **common,
         )  # fmt: skip
         self._run_actor(actor)
 
     def _client(self, name: str, tasks: tuple[str, ...], ordinal: int) -> Client:
         root = self.options.state_dir
+        labels = {label: values[ordinal % len(values)] for label, values in self.options.labels.items()}
         return Client(
             name=name,
             ordinal=ordinal,
@@ -281,6 +297,7 @@ class Sandbox:
             tasks=tasks,
             random_seed=self._random_seed,
             dirichlet=self.options.dirichlet,
+            labels=labels if "train" in tasks else {},
             form=self.options.form,
             python_env=self.options.python_env,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,6 +29,12 @@ def sandbox(
     rounds: Annotated[int | None, typer.Option(min=1, help="Models to make; default: 5.")] = None,
     random_seed: Annotated[
         int | None, typer.Option(help="Starts all random draws: the same gives the same model.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME=VALUE,…", help="Label the clients, with these values in turn: site=north,south."
+        ),
     ] = None,
     dirichlet: Annotated[float | None, typer.Option(min=1e-6, help="Label skew of the parts, smaller is more.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Part of the clients drawn for each round.")] = None,
@@ -84,6 +91,7 @@ def sandbox(
     options = SandboxOptions(
         package, clients=clients, combiners=combiners, dirichlet=dirichlet, state_dir=folder, fsync=fsync,
         workers=(os.cpu_count() or 1) if workers is None else workers, form=form, python_env=not no_env,
+        labels=_labels(labels or ()),
     )  # fmt: skip
     out = sys.stderr if json_file == Path("-") else sys.stdout
     if serve:
@@ -116,6 +124,8 @@ def sandbox(
         print(f"fedmq: session {session['session']} {session['state']}: {session['reason']}", file=sys.stderr)
         raise typer.Exit(1)
     print(f"\nfinal model {result['final_model']}\n  {_short(result['path'])}", file=out)
+    if session["reason"]:
+        print(f"  ended early: {session['reason']}", file=out)
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name} {value:.6g}", file=out)
     print(f"\nnext: {_next_command(package, result['path'])}", file=out)
@@ -165,14 +175,15 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
              "seconds": document["seconds"], **counts}
         )  # fmt: skip
     last = models[max(models)] if models else None
+    path = _final_file(box, last) if last else None
     metrics = _means(last)
     return {
         "session": session["session"],
         "state": session["state"],
         "reason": session["reason"],
         "final_model": last["model"] if last else None,
-        "path": str(_path(box, last)) if last else None,
-        "sha256": last["ref"]["sha256"] if last else None,
+        "path": str(path) if path else None,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path else None,
         "accuracy": metrics.get("test/accuracy"),
         "metrics": metrics,
         "rounds": rounds,
@@ -183,11 +194,34 @@ def _means(model: dict[str, Any] | None) -> dict[str, float]:
     return {name: summary["mean"] for name, summary in model["metrics"].items()} if model else {}
 
 
-def _path(box: Sandbox, model: dict[str, Any]) -> Path:
+def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
+    """The model's blob; where tensors don't travel, a file with all of them (local ones as the seed had them)."""
+    from fedmq import tensorblob
+    from fedmq.splitting import join
+    from fedmq_client.formats import write
     from fedmq_schemas.messages import BlobRef
 
     assert box.options.state_dir is not None
-    return box.blobs.fetch(BlobRef.model_validate(model["ref"]), box.options.state_dir / "final.safetensors")
+    path = box.options.state_dir / f"{model['model']}.safetensors"
+    blob = box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
+    if model["base"] is None:
+        return blob
+    base = tensorblob.decode(box.blobs.get(model["base"]["key"]))
+    weights, meta = join(*tensorblob.decode(blob.read_bytes()), *base)
+    write(weights, path, "safetensors", meta=meta)
+    return path
+
+
+def _labels(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    from fedmq.errors import ConfigError
+
+    labels = {}
+    for option in options:
+        name, _, values = option.partition("=")
+        labels[name] = tuple(values.split(","))
+        if not name or not all(labels[name]):
+            raise ConfigError(f"--label {option}: write it as NAME=VALUE or NAME=VALUE,VALUE")
+    return labels
 
 
 def _fresh_folder() -> Path:

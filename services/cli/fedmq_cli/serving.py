@@ -9,11 +9,6 @@ from collections.abc import Iterator
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.settings import ControlSettings
 from fedmq_cli.sandbox import Sandbox
-from fedmq_reducer.api.app import create_app
-from fedmq_reducer.api.context import Context
-from fedmq_reducer.api.feed import Feed
-from fedmq_reducer.api.publisher import ControlPublisher
-from fedmq_reducer.api.server import ApiServer
 
 HOST = "127.0.0.1"
 

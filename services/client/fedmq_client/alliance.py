@@ -24,6 +24,7 @@ from urllib.parse import quote
 from fedmq import tensorblob
 from fedmq.errors import InvalidUpdate, NotFound, Refused, Transient
 from fedmq.settings import ControlSettings
+from fedmq.splitting import join
 from fedmq_client import formats
 from fedmq_client.rest import Rest
 from fedmq_client.trainer import Weights
@@ -111,6 +112,10 @@ class Alliance:
         """Writes a model (safetensors) whole or not at all, and checks its hash. A folder gets `ID.safetensors`."""
         document = self.model(model, session=session)
         path = Path(to) / f"{document['model']}.safetensors" if Path(to).is_dir() else Path(to)
+        if document["base"] is not None:
+            found = self.read(document["model"])
+            formats.write(found.weights, path, "safetensors", meta=found.meta)
+            return path
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             sha256 = self._rest.download(f"/models/{_quoted(document['model'])}/download", partial)
@@ -126,12 +131,19 @@ class Alliance:
         return self.read(model, session=session).weights
 
     def read(self, model: str = "last", *, session: str | None = None) -> formats.ModelFile:
-        """A model with its metadata, checked; `fedmq_client.formats` writes it in other tools' forms."""
+        """A model with its metadata, checked; `fedmq_client.formats` writes it in other tools' forms. Where a policy keeps
+        tensors from travelling they are put back: frozen ones, and local ones as the seed had them."""
         document = self.model(model, session=session)
-        data = self._rest.content(f"/models/{_quoted(document['model'])}/download")
-        if document["ref"]["sha256"] not in (None, hashlib.sha256(data).hexdigest()):
+        weights, meta = self._part(document, "download", document["ref"])
+        if document["base"] is not None:
+            weights, meta = join(weights, meta, *self._part(document, "base", document["base"]))
+        return formats.ModelFile(weights, meta)
+
+    def _part(self, document: Row, what: str, reference: Row) -> tuple[Weights, dict[str, Any]]:
+        data = self._rest.content(f"/models/{_quoted(document['model'])}/{what}")
+        if reference["sha256"] not in (None, hashlib.sha256(data).hexdigest()):
             raise _wrong_hash(document["model"])
-        return formats.ModelFile(*tensorblob.decode(data))
+        return tensorblob.decode(data)
 
     def ledger(self, model: str) -> Row:
         """What became of every task of the model's round."""
@@ -246,9 +258,11 @@ class Session:
         spread over clients as `NAME min`, `NAME median` and `NAME max`."""
         document = self.refresh()
         made = self.alliance._rest.items("/models", {"session": self.id}, None)
-        if document["seed"] is not None:
-            made.append(self.alliance.model(document["seed"]))
-        return [_metrics_row(model, document["seed"]) for model in sorted(made, key=lambda each: int(each["round"]))]
+        made.sort(key=lambda each: int(each["round"]))
+        first = made[0]["parent"] if made else document["seed"]
+        if first is not None:
+            made.insert(0, self.alliance.model(first))
+        return [_metrics_row(model, first) for model in made]
 
     def why(self) -> list[Row]:
         """For each client of the alliance: its part in the newest round, or why it has none."""
@@ -274,8 +288,8 @@ def _flat(model: Row) -> Row:
     return {**model, **{name: summary["mean"] for name, summary in model["metrics"].items()}}
 
 
-def _metrics_row(model: Row, seed: str | None) -> Row:
-    row: Row = {"round": 0 if model["model"] == seed else model["round"], "model": model["model"]}
+def _metrics_row(model: Row, first: str | None) -> Row:
+    row: Row = {"round": 0 if model["model"] == first else model["round"], "model": model["model"]}
     for name, summary in sorted(model["metrics"].items()):
         row[name] = summary["mean"]
         if summary["n"] > 1:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from fedmq.splitting import LOCAL
 from fedmq.tensors import Role, spec_of
 from fedmq_client.checks import Rubbish
 from fedmq_client.trainer import Weights
 
-LOCAL = "local"
-"""The key of a base's metadata that lists its local tensors."""
 KEPT = "fedmq.local/"
 """Begins a local tensor's name in the state that is kept beside `task.state`."""
 

@@ -16,11 +16,11 @@ from fedmq.blobs.base import Blobs
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
 from fedmq.metrics import summarize
 from fedmq.records.base import Records
+from fedmq.splitting import join, split
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
 from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep
-from fedmq_reducer.splitting import split, whole
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
@@ -66,7 +66,7 @@ class Aggregating:
         policy does not fit the model."""
         weights, meta = tensorblob.decode(self._blobs.get(seed["ref"]["key"]))
         if seed.get("base") is not None:
-            weights, meta = whole(weights, meta, *tensorblob.decode(self._blobs.get(seed["base"]["key"])))
+            weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed["base"]["key"])))
         shared, shared_meta, rest, rest_meta = split(weights, meta, tensors)
         data = tensorblob.encode(shared, shared_meta)
         model = f"{seed['model']}-shared-{_short(data)}"

@@ -143,7 +143,9 @@ class Session:
     @property
     def was_scored_by_clients(self) -> bool:
         """Whether those who are about to train on the newest model have validated it already."""
-        return self.score is not None and self.score.round == self.round - 1 and not self.score.metric.startswith("test/")
+        return (
+            self.score is not None and self.score.round == self.round - 1 and not self.score.metric.startswith("test/")
+        )
 
     @property
     def is_last(self) -> bool:
@@ -168,6 +170,7 @@ class Session:
             return names
         source = random.Random(f"{self.random_seed}/{self.round}/{self.attempts}")
         return sorted(source.sample(names, wanted))
+
 
 def random_seed_of(policy: Policy, session: str) -> int:
     if policy.random_seed is not None:

@@ -260,7 +260,9 @@ class Sessions:
         if session.state is State.SCORING:
             effects = self._scored(session, self._validations.score_if_complete(session), moment)
             return self._judged(session, effects, moment)
-        return self._judged(session, self._rounds.plan(session, moment), moment) if session.state is State.WAITING else []
+        return (
+            self._judged(session, self._rounds.plan(session, moment), moment) if session.state is State.WAITING else []
+        )
 
     def move_clients(self, moved: Mapping[str, str], moment: Moment) -> list[Effect]:
         session = self.current

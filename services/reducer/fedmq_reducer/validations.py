@@ -32,11 +32,13 @@ class Validations:
         if not wanted:
             return []
         session.tests[number] = model
+        # A combiner knows a plan by its key: the window's plans must not look like those that asked for a score.
+        attempt = 2 if session.state is State.VALIDATING and session.policy.stop.needs_scores else 1
         combiner_of = {name: self._desk.assignment.clients[name].combiner for name in wanted}
         effects: list[Effect] = []
         for part, (combiner, clients) in enumerate(group_by_combiner(sorted(wanted), combiner_of).items()):
             if only in (None, combiner):
-                key = PlanKey(session=session.name, round=number, attempt=1, part=part, action="validate")
+                key = PlanKey(session=session.name, round=number, attempt=attempt, part=part, action="validate")
                 timeout = session.policy.validation_timeout
                 effects += send_plan(self._desk, session, key, combiner, clients, model, timeout)
         return effects

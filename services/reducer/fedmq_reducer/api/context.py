@@ -76,6 +76,6 @@ def unused_model(model: str, size: int, modified: float) -> Document:
     """A blob of bucket `models` in the shape of a record; its hash is not known before a session adopts it."""
     ref = {"key": f"models/{model}", "size": size, "sha256": None}
     return {
-        "model": model, "ref": ref, "parent": None, "session": None, "round": 0, "ledger": None, "metrics": {},
+        "model": model, "ref": ref, "base": None, "parent": None, "session": None, "round": 0, "ledger": None, "metrics": {},
         "created_at": modified,
     }  # fmt: skip

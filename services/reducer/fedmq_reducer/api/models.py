@@ -99,8 +99,21 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         responses={200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
     )
     def download(model: ModelId) -> Response:
-        """The model as safetensors. `X-Content-SHA256` is the recorded hash: compare it."""
+        """The model as safetensors; what its base holds is not in it. `X-Content-SHA256` is the recorded hash."""
         return _streamed(context.model(model)["ref"], f"{model}.safetensors")
+
+    @router.get(
+        "/{model}/base",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
+    )
+    def base(model: ModelId) -> Response:
+        """Its local and frozen tensors, where the session's policy has such: they don't travel with each model. Local ones
+        are as the seed had them."""
+        reference = context.model(model)["base"]
+        if reference is None:
+            raise NotFound(f"{model!r} is whole: it has no base")
+        return _streamed(reference, f"{model}-base.safetensors")
 
     @router.get("/{model}/ledger")
     def ledger(model: ModelId) -> Response:

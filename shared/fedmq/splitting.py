@@ -1,17 +1,19 @@
-"""A seed in two: what is trained together, and what is not. Pure."""
+"""A model in two: what is trained together and travels, and its base, which does not. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmq.errors import ConfigError
 from fedmq.tensorblob import Meta, Weights
-from fedmq_schemas.policy import Tensors
+
+if TYPE_CHECKING:
+    from fedmq_schemas.policy import Tensors
 
 LOCAL = "local"
-"""The key of the base's metadata that lists its local tensors; its others are frozen."""
+"""The key of the base's metadata that lists its local tensors, each client's own; its others are frozen."""
 
 
 def split(weights: Weights, meta: Mapping[str, Any], tensors: Tensors) -> tuple[Weights, Meta, Weights, Meta]:
@@ -41,9 +43,7 @@ def split(weights: Weights, meta: Mapping[str, Any], tensors: Tensors) -> tuple[
     )
 
 
-def whole(
-    shared: Weights, meta: Mapping[str, Any], base: Weights, base_meta: Mapping[str, Any]
-) -> tuple[Weights, Meta]:
+def join(shared: Weights, meta: Mapping[str, Any], base: Weights, base_meta: Mapping[str, Any]) -> tuple[Weights, Meta]:
     """A model and its base as one again; what is local is as it was in the seed."""
     roles = {**base_meta.get("roles", {}), **meta.get("roles", {})}
     return {**base, **shared}, {**meta, **({"roles": roles} if roles else {})}

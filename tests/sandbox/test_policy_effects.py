@@ -1,0 +1,320 @@
+"""What a policy decides, each on real numbers: schedule, selection, early stop, tensors that stay, bounds, FedProx."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq import tensorblob
+from fedmq.policies import checked_policy
+from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_client.package import load
+from fedmq_schemas import records as tables
+
+REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
+CRASHING = Path(__file__).parent / "crashing.py"
+SITES = {"site": ("north", "south")}
+
+ECHO = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"body/w": np.zeros(2), "head/w": np.ones(2), "backbone/w": np.full(3, 7.0)}
+
+    def train(self, weights, task):
+        step = 1.0 + self.client.ordinal
+        weights["body/w"] += step
+        weights["head/w"] += 10 * step
+        if task.config.get("thaw"):
+            weights["backbone/w"] += 1
+        task.state["seen"] = np.array([task.round])
+        return weights, 1, {"rate": task.config.get("rate", -1.0), "state": len(task.state)}
+
+    def validate(self, weights, task):
+        return 1, {"head": float(weights["head/w"][0]), "backbone": float(weights["backbone/w"][0])}
+"""
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """Steps by 1 + ordinal, and tells the configuration that it is given."""
+    folder = tmp_path / "echo"
+    folder.mkdir()
+    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (folder / "trainer.py").write_text(ECHO)
+    return folder
+
+
+@contextmanager
+def _trained(
+    package: Path, policy: Mapping[str, Any], clients: int = 4, labels: Mapping[str, tuple[str, ...]] | None = None
+) -> Iterator[tuple[Sandbox, dict[str, Any]]]:
+    options = SandboxOptions(package, clients=clients, workers=0, labels=labels or {})
+    with Sandbox(options, checked_policy({"random_seed": 3, **policy})) as box:
+        yield box, box.train()
+
+
+def _rounds(box: Sandbox) -> list[dict[str, Any]]:
+    return list(box.records.find(tables.ROUNDS, order="round"))
+
+
+def _model(box: Sandbox, number: int) -> dict[str, Any]:
+    return box.records.find(tables.MODELS, {"session": box.session, "round": number})[0]
+
+
+def _weights(box: Sandbox, number: int) -> tensorblob.Weights:
+    return tensorblob.decode(box.blobs.get(_model(box, number)["ref"]["key"]))[0]
+
+
+# -- schedule -------------------------------------------------------------------------------------------------------
+
+
+def test_a_scheduled_key_has_its_newest_value_in_each_round(echo: Path) -> None:
+    policy = {"rounds": 5, "train": {"rate": 9.0}, "schedule": {"rate": {"2": 0.1, "4": 0.01}}}
+    with _trained(echo, policy) as (box, _):
+        assert [each["metrics"]["rate"]["mean"] for each in _rounds(box)] == [9.0, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_a_smaller_rate_later_gets_closer_than_the_large_one_that_overshoots() -> None:
+    rates = {"fast": {"learning_rate": {"1": 0.79}}, "slowing": {"learning_rate": {"1": 0.79, "4": 0.6}}}
+    errors = {}
+    for name, schedule in rates.items():
+        with _trained(REGRESSION, {"rounds": 12, "schedule": schedule}) as (box, _):
+            errors[name] = _model(box, 12)["metrics"]["mse"]["mean"]
+    assert errors["slowing"] < errors["fast"]
+
+
+# -- who takes part -------------------------------------------------------------------------------------------------
+
+
+def _asked(box: Sandbox) -> set[str]:
+    plans = [plan for attempt in box.records.find(tables.ATTEMPTS) for plan in attempt["plans"]]
+    return {client for plan in plans for client in plan["clients"]}
+
+
+def test_only_clients_with_the_labels_take_part_and_evaluators_still_score() -> None:
+    policy = {"rounds": 3, "clients": {"where": {"site": "north"}}}
+    with _trained(REGRESSION, policy, labels=SITES) as (box, session):
+        assert session["state"] == "finished"
+        assert _asked(box) == {"client1", "client3"}
+        assert "test/mse" in _model(box, 3)["metrics"]
+        assert _model(box, 3)["metrics"]["mse"]["n"] == 2
+
+
+def test_excluded_clients_and_a_fraction_leave_the_rest_out() -> None:
+    policy = {"rounds": 1, "clients": {"exclude": ["client2"], "fraction": 0.5}}
+    with _trained(REGRESSION, policy) as (box, _):
+        assert len(_asked(box)) == 2
+        assert "client2" not in _asked(box)
+
+
+def test_a_session_that_takes_nobody_says_so_and_gives_up_in_time() -> None:
+    policy = {"clients": {"where": {"site": "east"}}, "wait": 0.1}
+    with _trained(REGRESSION, policy, labels=SITES) as (_, session):
+        assert session["state"] == "failed"
+        assert "waiting for clients, 0 of 1 (4 are there, the policy lets 0 take part)" in session["reason"]
+
+
+def test_a_required_package_is_the_clients_or_they_have_no_part() -> None:
+    with _trained(REGRESSION, {"rounds": 1, "package": load(REGRESSION).sha256}) as (_, session):
+        assert session["state"] == "finished"
+    with _trained(REGRESSION, {"rounds": 1, "package": "0" * 64, "wait": 0.1}) as (_, session):
+        assert session["state"] == "failed"
+
+
+# -- early stop and the best model ----------------------------------------------------------------------------------
+
+PATIENT = {"rounds": 40, "select": {"metric": "test/mse"}, "stop": {"patience": 3, "min_delta": 1.0}}
+
+
+def test_patience_ends_a_session_so_many_rounds_after_its_best_model() -> None:
+    with _trained(REGRESSION, PATIENT) as (box, session):
+        values = [_model(box, number)["metrics"]["test/mse"]["mean"] for number in range(1, len(_rounds(box)) + 1)]
+        best = session["score"]["best_round"]
+        assert session["state"] == "finished"
+        assert len(values) == best + 3 < 40
+        assert values[best - 1] == session["score"]["best"]
+        assert all(value > values[best - 1] - 1.0 for value in values[best:])
+        assert f"has not become better than {values[best - 1]:g} (round {best})" in session["reason"]
+        assert _model(box, len(values))["metrics"]["mse"]["n"] == 4
+
+
+def test_a_target_that_is_reached_ends_a_session() -> None:
+    policy = {"rounds": 40, "select": {"metric": "test/mse", "mode": "min"}, "stop": {"target": 2000.0}}
+    with _trained(REGRESSION, policy) as (box, session):
+        *before, last = [each["metrics"]["test/mse"]["mean"] for each in box.records.find(tables.MODELS, order="round")]
+        assert last <= 2000.0 < min(before)
+        assert session["reason"].startswith("test/mse has reached 2000")
+
+
+def test_without_an_evaluator_the_clients_validations_decide() -> None:
+    options = SandboxOptions(REGRESSION, clients=3, workers=0, evaluator=False)
+    policy = checked_policy({"rounds": 40, "random_seed": 1, "stop": {"target": 5000.0}})
+    with Sandbox(options, policy) as box:
+        session = box.train()
+        assert session["score"]["metric"] == "mse"
+        assert session["score"]["value"] <= 5000.0
+        validated = box.records.count(tables.EVENTS, {"name": "model.validated", "client": "client1"})
+        assert validated == len(_rounds(box)) + 1  # each model once, the seed with the first training
+
+
+def test_time_that_is_over_begins_no_new_round() -> None:
+    with _trained(REGRESSION, {"rounds": 1000, "stop": {"max_time": 0.2}}) as (box, session):
+        assert session["state"] == "finished"
+        assert session["reason"] == "0.2 s are over"
+        assert 1 <= len(_rounds(box)) < 1000
+
+
+PLACES = ["before the score", "after the score", "before the commit", "after the commit"]
+
+
+def _command(state_dir: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    settings = ["select.metric=test/mse", "stop.patience=3", "stop.min_delta=1"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    command = [
+        sys.executable, *(before or ("-m", "fedmq_cli.app")), "sandbox", "--package", str(REGRESSION), "--rounds", "40",
+        "--random-seed", "3", "--workers", "0", "--state-dir", str(state_dir), "--json", "-", *words,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(_command(tmp_path_factory.mktemp("whole")).stdout)
+    return result
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", ["2", "last"])
+def test_a_kill_changes_no_decision(place: str, number: str, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    rounds = len(undisturbed["rounds"])
+    killed = _command(tmp_path, str(CRASHING), place, str(rounds) if number == "last" else number)
+    assert killed.returncode == -signal.SIGKILL
+    result = json.loads(_command(tmp_path).stdout)
+    assert (len(result["rounds"]), result["sha256"]) == (rounds, undisturbed["sha256"])
+    assert result["reason"] == undisturbed["reason"]
+
+
+# -- tensors that stay ----------------------------------------------------------------------------------------------
+
+
+def test_local_tensors_stay_at_their_client_and_frozen_ones_never_travel(echo: Path) -> None:
+    policy = {"rounds": 3, "tensors": {"local": ["head/*"], "frozen": ["backbone/*"]}}
+    with _trained(echo, policy, clients=2) as (box, _):
+        weights = _weights(box, 3)
+        assert set(weights) == {"body/w"}
+        np.testing.assert_array_equal(weights["body/w"], np.full(2, 3 * 1.5))
+        heads = {each["client"]: each["metrics"]["head"] for each in box.records.find(tables.VALIDATIONS, {"round": 3})}
+        assert heads == {"client1": 1.0 + 3 * 10, "client2": 1.0 + 3 * 20, "evaluator": 1.0}
+        assert _model(box, 3)["metrics"]["backbone"]["min"] == 7.0
+        assert [each["metrics"]["state"]["mean"] for each in _rounds(box)] == [1.0] * 3  # the user's own state alone
+        base = tensorblob.decode(box.blobs.get(_model(box, 3)["base"]["key"]))
+        assert set(base[0]) == {"head/w", "backbone/w"}
+
+
+def test_with_share_only_what_it_names_is_trained_together(echo: Path) -> None:
+    with _trained(echo, {"rounds": 1, "tensors": {"share": ["body/*"], "local": ["head/*"]}}) as (box, _):
+        assert set(_weights(box, 1)) == {"body/w"}
+
+
+def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path) -> None:
+    options = SandboxOptions(echo, clients=2, workers=0)
+    with _trained(echo, {"rounds": 1, "tensors": {"frozen": ["backbone/*"]}}, clients=2) as (box, _):
+        first = box.blobs.get(_model(box, 1)["base"]["key"])
+        assert set(tensorblob.decode(first)[0]) == {"backbone/w"}
+        seed = _model(box, 1)["model"]
+        again = Sandbox(options, checked_policy({"rounds": 1, "seed": seed, "random_seed": 1}))
+        with again as other:
+            for info in box.blobs.list("models/"):
+                other.blobs.put(info.key, box.blobs.get(info.key))
+            for info in box.blobs.list("updates/"):
+                other.blobs.put(info.key, box.blobs.get(info.key))
+            for document in box.records.find(tables.MODELS):
+                other.records.put(tables.MODELS, document["model"], document)
+            assert other.train()["state"] == "finished"
+            assert set(_weights(other, 1)) == {"body/w", "head/w", "backbone/w"}
+
+
+def test_a_trainer_that_changes_a_frozen_tensor_fails_and_is_told_which(echo: Path) -> None:
+    policy = {"train": {"thaw": True}, "tensors": {"frozen": ["backbone/*"]}, "retries": 0}
+    with _trained(echo, policy) as (box, session):
+        assert session["state"] == "failed"
+        reasons = {each["data"]["reason"] for each in box.records.find(tables.EVENTS, {"name": "update.failed"})}
+        assert reasons == {"the policy freezes backbone/w, and train returned another value: leave it as it is"}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"local": ["tail/*"]}, "tensors.local: 'tail/*' names no tensor of this model"),
+        ({"local": ["head/*"], "frozen": ["*"]}, "'head/w' is both local and frozen"),
+        ({"frozen": ["*"]}, "none is left to share"),
+    ],
+)
+def test_patterns_that_do_not_fit_the_model_are_refused(echo: Path, tensors: dict[str, Any], reason: str) -> None:
+    with _trained(echo, {"tensors": tensors}) as (_, session):
+        assert session["state"] == "failed"
+        assert reason in session["reason"]
+
+
+def test_a_personal_intercept_fits_clients_of_different_ages_better_than_a_common_one() -> None:
+    errors = {}
+    for name, tensors in {"common": {}, "personal": {"local": ["intercept"]}}.items():
+        options = SandboxOptions(REGRESSION, clients=5, workers=0, dirichlet=0.1)
+        policy = checked_policy({"rounds": 20, "random_seed": 2, "tensors": tensors})
+        with Sandbox(options, policy) as box:
+            box.train()
+            errors[name] = _model(box, 20)["metrics"]["mse"]["mean"]
+    assert errors["personal"] < errors["common"]
+
+
+# -- bounds on updates ----------------------------------------------------------------------------------------------
+
+
+def test_clipped_updates_have_the_norm_that_the_policy_allows(echo: Path) -> None:
+    with _trained(echo, {"rounds": 1, "update": {"clip_norm": 2.0}}, clients=2) as (box, _):
+        norms = box.records.find(tables.PARTICIPATION)[0]["norms"]
+        assert norms == [pytest.approx(2.0), pytest.approx(2.0)]
+
+
+def test_an_update_that_is_short_enough_is_sent_as_it_is(echo: Path) -> None:
+    with _trained(echo, {"rounds": 1, "update": {"clip_norm": 1e9}}, clients=1) as (box, _):
+        np.testing.assert_array_equal(_weights(box, 1)["body/w"], np.ones(2))
+
+
+def test_an_update_longer_than_the_policy_allows_is_rejected_with_its_norm(echo: Path) -> None:
+    with _trained(echo, {"rounds": 1, "update": {"max_norm": 20.0}}, clients=2) as (box, session):
+        assert session["state"] == "finished"
+        found = box.records.find(tables.PARTICIPATION)[0]
+        assert found["outcomes"] == ["accepted", "rejected"]
+        assert "its norm is 28.4253, and the policy allows 20" in found["reasons"]["client2"]
+
+
+# -- FedProx --------------------------------------------------------------------------------------------------------
+
+
+def test_fedprox_holds_clients_together_that_would_drift_apart_and_gets_closer() -> None:
+    spreads, errors = {}, {}
+    for mu in (0.0, 1.0):
+        options = SandboxOptions(REGRESSION, clients=5, workers=0, dirichlet=0.1)
+        train = {"steps": 20, "learning_rate": 0.1, "proximal_mu": mu}
+        with Sandbox(options, checked_policy({"rounds": 10, "random_seed": 2, "train": train})) as box:
+            box.train()
+            norms = box.records.find(tables.PARTICIPATION, {"round": 1})[0]["norms"]
+            spreads[mu] = max(norms) - min(norms)
+            errors[mu] = _model(box, 10)["metrics"]["mse"]["mean"]
+    assert spreads[1.0] < spreads[0.0] / 2
+    assert errors[1.0] < errors[0.0]
