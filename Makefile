@@ -3,6 +3,8 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
+BLOWS ?= 30
+SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
@@ -38,11 +40,13 @@ bench: .venv/installed-all ## measure; every figure beside its floor in the same
 simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000)
 	PLANS=$(PLANS) $(BIN)/pytest tests/simulation $(ARGS)
 
-chaos: .venv/installed-all ## kill processes and servers at random on real servers
-	$(BIN)/pytest tests/system $(ARGS)
+chaos: .venv/installed-all ## kill processes and servers at random during a session (BLOWS=30 SEED=1)
+	BLOWS=$(BLOWS) SEED=$(SEED) $(BIN)/python tests/system/chaos.py
 
 up: ## start everything in containers, with MNIST clients and a seed (ARGS="--build --scale client=10")
 	cd deploy/compose && $(COMPOSE) $(STACK) up --detach $(ARGS)
+	@echo "Waiting for the seed"
+	@cd deploy/compose && docker wait $$($(COMPOSE) $(STACK) ps --all --quiet seed) >/dev/null
 	@echo "Start a session with: curl 'localhost:$${FEDN_REDUCER_PORT:-8090}/start?rounds=5'"
 
 down: ## remove them; what they stored stays (ARGS=--volumes removes that too)

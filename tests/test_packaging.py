@@ -68,8 +68,7 @@ def brought_by(extra: str) -> set[str]:
         seen.add((name, extras))
         try:
             waiting += [
-                (canonicalize_name(each.name), frozenset(each.extras))
-                for each in requirements(name, set(extras))
+                (canonicalize_name(each.name), frozenset(each.extras)) for each in requirements(name, set(extras))
             ]
         except PackageNotFoundError:
             continue

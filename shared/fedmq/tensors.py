@@ -101,9 +101,7 @@ class TensorSpec:
 Spec: TypeAlias = Mapping[str, TensorSpec]
 
 
-def spec_of(
-    model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None
-) -> dict[str, TensorSpec]:
+def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) -> dict[str, TensorSpec]:
     """Shape, dtype and role of each tensor of a model, by name.
 
     `model` is weights, or `Source.tensors` where only the header has been read; `meta` is the
@@ -115,18 +113,14 @@ def spec_of(
         raise InvalidUpdate("the model's roles are not a map of tensor names to roles")
     unknown = sorted(set(roles) - set(model))
     if unknown:
-        raise InvalidUpdate(
-            f"roles are given for tensors that the model does not have: {_three(unknown)}"
-        )
+        raise InvalidUpdate(f"roles are given for tensors that the model does not have: {_three(unknown)}")
     spec = {}
     for name, tensor in model.items():
         dtype = supported(name, tensor.dtype)
         allowed = {"f": _ROLES_OF_FLOATS, "b": _ROLES_OF_BOOL}.get(dtype.kind, _ROLES_OF_INTEGERS)
         role = roles.get(name, allowed[0])
         if role not in allowed:
-            raise InvalidUpdate(
-                f"tensor {name!r} of dtype {dtype} can be {' or '.join(allowed)}, not {role!r}"
-            )
+            raise InvalidUpdate(f"tensor {name!r} of dtype {dtype} can be {' or '.join(allowed)}, not {role!r}")
         spec[name] = TensorSpec(tuple(tensor.shape), dtype, Role(role))
     return spec
 
@@ -207,9 +201,7 @@ def _difference(name: str, new: Array, old: Array) -> Array:
             return np.asarray(np.subtract(new, old, dtype=dtype))
     # int64 wraps around; the float64 difference, which does not, says whether it did.
     exact = np.asarray(np.subtract(new.astype(np.int64), old.astype(np.int64)))
-    about = (
-        np.abs(np.subtract(new, old, dtype=np.float64)) if old.dtype.kind != "b" else np.abs(exact)
-    )
+    about = np.abs(np.subtract(new, old, dtype=np.float64)) if old.dtype.kind != "b" else np.abs(exact)
     if about.size and about.max() >= MAX_COUNTER_DELTA:
         raise InvalidUpdate(f"the integer tensor {name!r} changed by 2^53 or more")
     return exact

@@ -13,8 +13,8 @@ from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.api import feed as feeds
 from fedmq_reducer.api.answers import Json, page
+from fedmq_reducer.api.browsers import is_browser
 from fedmq_reducer.api.feed import Feed
-from fedmq_reducer.api.starting import is_browser
 from fedmq_reducer.selection import best_model
 from fedmq_reducer.why import why
 from fedmq_schemas import records as tables
@@ -149,7 +149,14 @@ def test_a_metric_that_nobody_has_names_those_that_there_are() -> None:
         best_model([_model(1, accuracy=1.0, loss=0.0)], "f1", None)
 
 
-CLIENT = {"client": "a", "state": "present", "tasks": ["train"], "combiner": "c1", "labels": {}, "package": None}
+CLIENT: dict[str, Any] = {
+    "client": "a",
+    "state": "present",
+    "tasks": ["train"],
+    "combiner": "c1",
+    "labels": {},
+    "package": None,
+}
 SESSION = {"session": "s", "state": "running", "waiting": "", "policy": {}}
 ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided": False}]}
 

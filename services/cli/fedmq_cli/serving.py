@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.settings import ControlSettings
 from fedmq_cli.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from fedmq_reducer.api.server import ApiServer
 
 HOST = "127.0.0.1"
 
@@ -19,6 +23,12 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
 
     It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
     """
+    from fedmq_reducer.api.app import create_app
+    from fedmq_reducer.api.context import Context
+    from fedmq_reducer.api.feed import Feed
+    from fedmq_reducer.api.publisher import ControlPublisher
+    from fedmq_reducer.api.server import ApiServer
+
     assert box.options.state_dir is not None
     feed = Feed()
     box.on_event = feed.push
