@@ -1,0 +1,85 @@
+"""The Kubernetes manifests: valid by Kubernetes' own schemas, and consistent with each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from fedmq.settings import variables
+from fedmq_schemas.topology import Topology
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+MANIFESTS: list[dict[str, Any]] = [
+    manifest for name in KUSTOMIZATION["resources"] for manifest in yaml.safe_load_all((FOLDER / name).read_text())
+]
+WORKLOADS = [each for each in MANIFESTS if each["kind"] in ("Deployment", "StatefulSet")]
+OURS = [each for each in WORKLOADS if each["spec"]["template"]["spec"]["containers"][0]["image"].startswith("fedmq-")]
+
+
+def container(workload: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = workload["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def name(manifest: dict[str, Any]) -> str:
+    return f"{manifest['kind']}-{manifest['metadata']['name']}"
+
+
+@pytest.mark.parametrize("manifest", [each for each in MANIFESTS if "keda" not in each["apiVersion"]], ids=name)
+def test_a_manifest_is_valid_by_the_schema_of_its_kind(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, "1.31", strict=True)
+
+
+def test_the_schema_check_refuses_a_misspelt_field() -> None:
+    wrong = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"nmae": "fedmq"}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.31", strict=True)
+
+
+def test_every_file_of_the_folder_is_a_resource() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+
+
+def test_every_reference_to_a_map_or_secret_is_made_by_a_generator() -> None:
+    generated = {each["name"] for each in KUSTOMIZATION["configMapGenerator"] + KUSTOMIZATION["secretGenerator"]}
+    text = "\n".join(path.read_text() for path in FOLDER.iterdir() if path.name != "kustomization.yaml")
+    assert set(re.findall(r"(?:configMapRef|secretRef|secretKeyRef): \{name: ([\w-]+)", text)) <= generated
+    assert {each["name"] for each in KUSTOMIZATION["images"]} == {container(workload)["image"] for workload in OURS}
+
+
+def test_every_role_has_probes_and_runs_without_root_or_capabilities() -> None:
+    assert {each["metadata"]["name"] for each in OURS} == {"reducer", "combiner", "client", "dashboard"}
+    for workload in OURS:
+        ours = container(workload)
+        assert (
+            ours["livenessProbe"]["httpGet"]
+            == ours["readinessProbe"]["httpGet"]
+            == {"path": "/health", "port": "health"}
+        )
+        assert ours["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert workload["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert {each["name"] for each in ours.get("env", ())} <= {variable.name for variable in variables()}
+
+
+def test_a_client_gets_no_credentials_of_the_stores() -> None:
+    [client] = [each for each in OURS if each["metadata"]["name"] == "client"]
+    assert [source for source in container(client)["envFrom"] if "secretRef" in source] == []
+
+
+def test_combiners_are_scaled_by_the_depth_of_combiners_inboxes_and_of_no_other_queue() -> None:
+    [scaled] = [each for each in MANIFESTS if each["kind"] == "ScaledObject"]
+    [trigger] = scaled["spec"]["triggers"]
+    target = scaled["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) in {(each["kind"], each["metadata"]["name"]) for each in OURS}
+    topology = Topology("fedmq")
+    assert re.search(trigger["metadata"]["queueName"], topology.combiner("combiner-3").name)
+    for queue in (topology.reducer(), topology.client("combiner"), topology.records(), topology.dead()):
+        assert not re.search(trigger["metadata"]["queueName"], queue.name)
+    replicas = "replicas" in next(each for each in OURS if each["metadata"]["name"] == "combiner")["spec"]
+    assert not replicas, "a count of its own would undo the scaling at every apply"
