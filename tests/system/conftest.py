@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def undisturbed(started_alliance: Deployment) -> str:
     return started_alliance.final_sha256(session)
 
 
-FAULT_POLICY = {
+FAULT_POLICY: dict[str, Any] = {
     "seed": "seed-system", "rounds": 4, "clients_required": 6, "timeout": 60, "retries": 20, "random_seed": 7,
     "train": {"seconds": 0.3},
 }  # fmt: skip

@@ -276,6 +276,13 @@ class Deployment:
     def start_session(self, session: str, **policy: Any) -> None:
         self.publish({"kind": "start", "id": session, "body": {"policy": policy}})
 
+    def stop_session(self, session: str) -> None:
+        """Ends a session after the round that is open."""
+        self.publish(
+            {"kind": "stop", "id": f"stop-{session}", "body": {"session": session, "when": "after_round"}},
+            key="control.stop",
+        )
+
     # -- what came of it --------------------------------------------------------------------------------------------
 
     def final_sha256(self, session: str) -> str:
