@@ -1,0 +1,293 @@
+"""The alliance of a fault plan, run in virtual time: real cores, real runtime, real performers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmq import codec
+from fedmq.brokers.base import Outgoing
+from fedmq.effects import CoreEvent, Effect
+from fedmq.records.documents import from_text, to_text
+from fedmq.runtime import Actor
+from fedmq.testing import Process, Weather, World
+from fedmq_client.actor import client_actor
+from fedmq_client.store import MemoryStore
+from fedmq_client.trainer import Client
+from fedmq_combiner.actor import combiner_actor
+from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.recorder import Recorder
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Attach, Envelope, Event, Start, Stop
+from fedmq_schemas.topology import Topology, control_key
+from simulation.lines import line
+from simulation.plans import PRESENCE, Blow, FaultPlan, SimulatedClient
+from simulation.training import VirtualPool, seed_model
+
+ALLIANCE = Topology("sim")
+SEED = "seed"
+QUIET = 45.0
+"""How long the alliance runs on after its sessions have ended, with nothing wrong any more."""
+
+
+@dataclass(slots=True)
+class Roles:
+    """What makes the actors: planted bugs replace one of them."""
+
+    reducer: Callable[..., Actor] = reducer_actor
+    combiner: Callable[..., Actor] = combiner_actor
+    client: Callable[..., Actor] = client_actor
+
+
+@dataclass(slots=True)
+class Told:
+    """What came out of a run. `events`: those of sessions and rounds that were sent, in order. `errors`: what the
+    runtime called an error of our own, or refused. `broken`: what was seen to go wrong while it ran."""
+
+    events: list[Event] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def named(self, name: str) -> list[Event]:
+        return [event for event in self.events if event.name == name]
+
+
+class Simulation:
+    """One run of a fault plan. `trace`: collects a line for every step of every core."""
+
+    def __init__(self, plan: FaultPlan, roles: Roles | None = None, trace: list[str] | None = None) -> None:
+        self.plan = plan
+        self.roles = roles or Roles()
+        self.trace = trace
+        self.world = World(
+            plan.seed,
+            blobs_weather=Weather(plan.blobs_away, plan.flakes),
+            records_weather=Weather(plan.records_away, plan.flakes),
+        )
+        self.told = Told()
+        self.sessions = [f"session{number}" for number in range(1, len(plan.sessions) + 1)]
+        self.ended: dict[str, Mapping[str, Any]] = {}
+        self.gone: set[str] = set()
+        self.actors: dict[Process, Actor | Recorder] = {}
+        self.lives: dict[str, int] = {}
+        self._stores = {client.name: MemoryStore() for client in plan.clients}
+        self._clients = {client.name: client for client in plan.clients}
+        network = self.world.network
+        network.delays, network.duplicates, network.losses = plan.delays, plan.duplicates, plan.losses
+        network.longest = plan.longest
+        if plan.kind != "wild":
+            self.world.blobs.patient = frozenset(self._clients)
+        self.world.records.on_write = self._written
+        self.world.restart = self.start
+        self.world.on_publish = self._sent
+        self.world.ambush(plan.ambushes)
+
+    # -- one run ----------------------------------------------------------------------------------------------------
+
+    def run(self, limit: float) -> bool:
+        """Whether all sessions ended before `limit` (virtual seconds)."""
+        handler = _Errors(self.told)
+        logger = logging.getLogger("fedmq")
+        before = logger.propagate, logger.level
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        try:
+            self.world.blobs.put(f"models/{SEED}", seed_model())
+            for name, begins in self._beginnings().items():
+                self.world.scheduler.later(begins, lambda name=name: self.start(name))  # type: ignore[misc]
+            for number, policy in enumerate(self.plan.sessions):
+                self.world.scheduler.later(5.0 + number, lambda n=number, p=policy: self._start_session(n, p))  # type: ignore[misc]
+            for blow in self.plan.blows:
+                self.world.scheduler.later(blow.at, lambda blow=blow: self._strike(blow))  # type: ignore[misc]
+            scheduler = self.world.scheduler
+            all_ended = scheduler.run(lambda: len(self.ended) == len(self.sessions), limit)
+            self.world.call_off()
+            scheduler.run(self._is_mended, scheduler.now() + 2 * QUIET)
+            scheduler.run(limit=scheduler.now() + QUIET)
+            for _ in range(20):
+                if self.left_over():  # may be on its way just now
+                    scheduler.run(limit=scheduler.now() + 0.1)
+            return all_ended
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate, level = before
+            logger.setLevel(level)
+
+    def _is_mended(self) -> bool:
+        """Whether everybody who comes back is back."""
+        alive = [process for process in self.world.processes if process.is_alive]
+        links = [link.inner for process in alive for link in process.links]
+        return not self.world.due_again and not any(p.is_paused for p in alive) and all(link._up for link in links)
+
+    def close(self) -> None:
+        self.world.close()
+
+    def _beginnings(self) -> dict[str, float]:
+        beginnings = dict.fromkeys(self.plan.reducers, 0.0)
+        if self.plan.recorder:
+            beginnings["recorder"] = 0.0
+        return beginnings | self.plan.combiners | {client.name: client.begins for client in self.plan.clients}
+
+    def _start_session(self, number: int, policy: Any) -> None:
+        self._send(Start(policy=policy.model_copy(update={"seed": SEED})), self.sessions[number])
+
+    def _send(self, body: Start | Stop, message_id: str) -> None:
+        envelope = Envelope(kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="somebody", sent_at=0.0)
+        connection = self.world.broker.connect("somebody")
+        message = Outgoing(
+            ALLIANCE.exchange("control"),
+            control_key(body.kind),
+            codec.encode(envelope.__dict__, body),
+            message_id,
+            mandatory=True,
+        )
+
+        def confirmed(error: object) -> None:
+            if error is not None:
+                self.world.scheduler.later(1.0, lambda: connection.publish(message, confirmed))
+
+        connection.publish(message, confirmed)
+
+    # -- blows ------------------------------------------------------------------------------------------------------
+
+    def _strike(self, blow: Blow) -> None:
+        world, name = self.world, blow.target
+        if len(self.ended) == len(self.sessions):
+            return
+        if blow.kind == "outage":
+            world.broker.outage(blow.seconds or 0.0)
+            return
+        if blow.kind == "stop":
+            for session in self.sessions:
+                self._send(Stop(session=session), f"stop-{session}")
+            return
+        alive = world.alive(name)
+        if blow.kind == "twin" and alive:
+            self.start(name)
+            for process in alive:
+                world.scheduler.later((blow.seconds or 0.0) + 5.0, process.kill)
+        elif blow.kind == "pause" and alive:
+            alive[-1].pause(blow.seconds or 0.0)
+        elif blow.kind == "cut" and alive:
+            alive[-1].cut(blow.seconds or 0.0)
+        elif blow.kind == "leave":
+            self._leave(name, blow.seconds or 0.0)
+        elif blow.kind in ("crash", "wipe"):
+            if blow.kind == "wipe":
+                self._stores[name] = MemoryStore()
+            self._kill(name, blow.seconds)
+
+    def _kill(self, name: str, seconds: float | None) -> None:
+        if seconds is None:
+            self.gone.add(name)
+        self.world.crash(name, seconds)
+
+    def _leave(self, name: str, seconds: float) -> None:
+        """A clean stop, and a new start later."""
+        for process in self.world.alive(name):
+            process.run(lambda actor=self.actors[process]: actor.stop())  # type: ignore[misc]
+            process.kill()
+        self.world.crash(name, seconds)
+
+    def _written(self, table: str, key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
+        if table == tables.SESSIONS and new["state"] in tables.ENDED:
+            if key in self.ended and self.ended[key]["state"] != new["state"]:
+                self.told.broken.append(f"{key} was {self.ended[key]['state']} and became {new['state']}")
+            self.ended[key] = dict(new)
+        if table == tables.ROUNDS and old is not None and dict(old) != from_text(to_text(new)):
+            self.told.broken.append(f"the record of round {key} was changed after its commit")
+
+    def _sent(self, process: Process, message: Outgoing) -> None:
+        if message.routing_key.startswith("event.session"):
+            kind = message.routing_key.split(".")[2]
+            if kind in ("session", "round"):
+                body = codec.decode(
+                    message.body, message.content_type, message_id=message.message_id, alliance=ALLIANCE.alliance
+                ).body
+                assert isinstance(body, Event)
+                self.told.events.append(body)
+
+    # -- processes --------------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Starts a process of this name, beside whatever runs."""
+        if name in self.gone:
+            return
+        self.lives[name] = self.lives.get(name, 0) + 1
+        process = self.world.process(name)
+        actor = self._actor(name, process)
+        self.actors[process] = actor
+        process.run(actor.start)
+
+    def _actor(self, name: str, process: Process) -> Actor | Recorder:
+        world, plan = self.world, self.plan
+        if name == "recorder":
+            return Recorder(process.connect(name), process, ALLIANCE, world.records, offload=plan.offload)
+        common: dict[str, Any] = {
+            "scheduler": process, "topology": ALLIANCE, "new_id": world.new_id,
+            "observe": self._observer(name),
+        }  # fmt: skip
+        if name in plan.reducers:
+            return self.roles.reducer(
+                f"{name}-{self.lives[name]}", process.connect("reducer"), blobs=world.blobs, records=world.records,
+                scratch=Path("unused"), presence=PRESENCE, partitions=None, offload=plan.offload, **common,
+            )  # fmt: skip
+        if name in plan.combiners:
+            return self.roles.combiner(
+                name, process.connect(name), blobs=world.blobs, scratch=Path("unused"), presence=PRESENCE,
+                offload=plan.offload, **common,
+            )  # fmt: skip
+        return self._client_actor(self._clients[name], process, common)
+
+    def _client_actor(self, client: SimulatedClient, process: Process, common: dict[str, Any]) -> Actor:
+        attach = Attach(tasks=("validate",) if client.evaluator else ("train", "validate"), weight=client.examples)
+        pool = VirtualPool(
+            process, lambda _: client.seconds, client.examples, lambda number: client.moods.get(number, "train")
+        )
+        return self.roles.client(
+            Client(name=client.name, tasks=attach.tasks), attach, Path("unused"), process.connect(client.name),
+            pool=pool, store=self._stores[client.name], scratch=None, **common,
+        )  # fmt: skip
+
+    def _observer(self, name: str) -> Callable[[CoreEvent, Sequence[Effect]], None] | None:
+        trace, now, life = self.trace, self.world.scheduler.now, self.lives[name]
+        if trace is None:
+            return None
+        return lambda event, answer: trace.append(f"{now():9.3f} {name}#{life} {line(event, answer)}")
+
+    # -- after the run ----------------------------------------------------------------------------------------------
+
+    def left_over(self) -> list[str]:
+        """What is still in a queue whose owner lives, or held by a process."""
+        found = []
+        for process in self.world.processes:
+            if process.is_alive:
+                for link in process.links:
+                    if held := [entry.message.routing_key for _, _, entry in link.inner._unsettled.values()]:
+                        found.append(f"{process.name} holds messages unsettled: {', '.join(held[:5])}")
+        owners = {ALLIANCE.reducer().name: ""} | {ALLIANCE.dead().name: ""}
+        owners |= {ALLIANCE.combiner(name).name: name for name in self.plan.combiners}
+        owners |= {ALLIANCE.client(client.name).name: client.name for client in self.plan.clients}
+        for queue, owner in owners.items():
+            if owner not in self.gone and (ready := self.world.broker.ready(queue)):
+                found.append(f"{ready} messages wait in {queue}")
+        return found
+
+
+class _Errors(logging.Handler):
+    """Collects what the runtime calls an error of our own, and what it refuses."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__(logging.WARNING)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            text = getattr(record, "traceback", record.getMessage())
+            self._told.errors.append(f"{getattr(record, 'actor', record.name)}: {text}")
+        elif record.getMessage() == "message refused":
+            self._told.errors.append(f"{record.actor} refused a message: {record.reason}")  # type: ignore[attr-defined]
