@@ -140,10 +140,9 @@ class ClientCore:
         return self._ask() if self.state is State.ATTACHING else [*self._hello(), *self._ask()]
 
     def _granted(self, grant: messages.Grant) -> list[Effect]:
-        is_new = self.state is State.ATTACHING or grant.combiner != self.combiner
+        """Every grant is followed by a hello: where nothing is new, the reducer may have missed that the client is there."""
         self.state, self.combiner, self._presence = State.ATTACHED, grant.combiner, grant.presence
-        effects: list[Effect] = [CancelTimer("attach"), Place(grant.ordinal, grant.count)]
-        return effects + self._hello() if is_new else effects
+        return [CancelTimer("attach"), Place(grant.ordinal, grant.count), *self._hello()]
 
     def _leave(self) -> list[Effect]:
         """Begins nothing new. What is under way goes on, and its update is sent, as long as the process lets it."""

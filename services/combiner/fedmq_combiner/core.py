@@ -157,7 +157,7 @@ class CombinerCore:
                 return [Ack((event.tag,)), *heard]
             case messages.ClientHello():
                 tasks = [task for plan in self._plans.values() for task in self._tasks(plan, [sender], moment)]
-                return [*self._presence.hear(sender, moment), *tasks, Ack((event.tag,))]
+                return [*self._presence.greet(sender, moment), *tasks, Ack((event.tag,))]
             case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics):
                 data = {"fraction": fraction, "metrics": metrics}
                 told = Emit("task.progress", plan_key.session, plan_key.round, sender, self.combiner, data)

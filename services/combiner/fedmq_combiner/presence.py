@@ -49,6 +49,12 @@ class Presence:
         self._joined.add(client)
         return [StartTimer("presence:tell", TELL_AFTER), Emit("client.joined", client=client, combiner=self._combiner)]
 
+    def greet(self, client: str, moment: Moment) -> list[Effect]:
+        """A client said hello: the reducer is told, also if it was told before, as it may have moved the client meanwhile."""
+        told = self.hear(client, moment)
+        self._joined.add(client)
+        return told or [StartTimer("presence:tell", TELL_AFTER)]
+
     def forget(self, client: str) -> list[Effect]:
         """The client said goodbye."""
         return self._lost([client], "it left") if self._clients.remove(client) else []
