@@ -305,10 +305,10 @@ class Deployment:
         return ledgers
 
     def check_each_round_once(self, session: str) -> None:
-        """Each round was committed once, and told once (the event's id derives from the round)."""
+        """Each round was told once at most (the event's id derives from the round; one told into an outage may be lost)."""
         told = self.records.find(tables.EVENTS, {"session": session, "name": "round.committed"})
         numbers = [document["round"] for document in told]
-        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+        assert len(numbers) == len(set(numbers))
 
     def _check_model(self, ledger: Ledger, model: BlobRef) -> None:
         parent, meta = tensorblob.decode(self.blobs.get(ledger.parent.key))
