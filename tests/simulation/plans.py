@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fedmq.testing import Ambush
 from fedmq_schemas.policy import Clients, Policy, Retention, Strategy
@@ -138,7 +138,7 @@ def _client(source: random.Random, kind: Kind, number: int) -> SimulatedClient:
 
 def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
     strategy = source.choice([Strategy(), Strategy(), Strategy(name="fedadam"), Strategy(name="fedavgm")])
-    common = {
+    common: dict[str, Any] = {
         "rounds": source.randint(1, 3),
         "strategy": strategy,
         "random_seed": source.randrange(2**31),

@@ -50,7 +50,7 @@ class Presence:
         return [StartTimer("presence:tell", TELL_AFTER), Emit("client.joined", client=client, combiner=self._combiner)]
 
     def greet(self, client: str, moment: Moment) -> list[Effect]:
-        """A client said hello: the reducer is told, also if it was told before, as it may have moved the client meanwhile."""
+        """A client said hello: the reducer is told each time, as it may have moved the client meanwhile."""
         told = self.hear(client, moment)
         self._joined.add(client)
         return told or [StartTimer("presence:tell", TELL_AFTER)]
