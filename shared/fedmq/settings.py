@@ -33,6 +33,9 @@ _WORDS = {
     "bool_parsing": "must be true or false",
 }
 
+# http[s]://host[:port]
+_SERVER = r"^https?://(\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s]+)(:\d{1,5})?/?$"
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -145,7 +148,7 @@ class BlobSettings(Settings):
     minio_public_url: str | None = Field(
         None,
         alias="FEDN_MINIO_PUBLIC_URL",
-        pattern=r"^https?://[^/?#@]+/?$",
+        pattern=_SERVER,
         description="http[s]://host[:port] where clients reach the S3 server; none: as this process does",
     )
 
@@ -180,7 +183,7 @@ class ReducerSettings(RecordSettings, BlobSettings, ControlSettings):
     management_url: str | None = Field(
         None,
         alias="FEDN_RABBITMQ_MANAGEMENT_URL",
-        pattern=r"^https?://[^/?#@]+/?$",
+        pattern=_SERVER,
         description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues; none: the broker's "
         "host, port 15672",
     )
@@ -258,6 +261,7 @@ ROLES: Mapping[str, type[Settings]] = {
 # Read by the compose files, not by a process of ours.
 COMPOSE: Mapping[str, str] = {
     "EXAMPLE": "which example's clients compose starts",
+    "FEDN_PUBLISH": "address of this machine that compose publishes ports on",
     "FEDN_ME_USERNAME": "account of the Mongo Express page",
     "FEDN_ME_PASSWORD": "its password",
 }

@@ -63,7 +63,11 @@ def models() -> dict[str, dict[str, Any]]:
 def finished(session: str, seconds: float = 300.0) -> dict[str, Any]:
     until(lambda: get(f"/sessions/{session}")["ended_at"] is not None, f"session {session} has ended", seconds)
     found: dict[str, Any] = get(f"/sessions/{session}")
-    assert found["state"] == "finished", found["reason"]
+    if found["state"] != "finished":
+        told = [
+            each for each in get(f"/events?session={session}&limit=500")["items"] if each["name"] != "task.progress"
+        ]
+        pytest.fail("\n".join([found["reason"], *(json.dumps(each) for each in told)]))
     return found
 
 

@@ -171,10 +171,19 @@ def test_an_unknown_variable_is_warned_of_and_the_near_one_named(
     assert unknown_variables({"PATH": "/", "FEDN_MINIO_PORT": "1"}, folder / "none") == []
 
 
-@pytest.mark.parametrize("url", ["s3.example.org", "http://", "http://user@host", "http://host/path", "ftp://host"])
+@pytest.mark.parametrize(
+    "url", ["s3.example.org", "http://", "http://:9000", "http://user@host", "http://host/path", "ftp://host"]
+)
 def test_a_public_url_is_scheme_host_and_port(url: str) -> None:
     with pytest.raises(ConfigError, match="FEDN_MINIO_PUBLIC_URL"):
         BlobSettings.load(minio_public_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://s3.example.org", "https://s3.example.org/", "http://10.0.0.1:9000", "http://[::1]:9000"]
+)
+def test_a_public_url_may_be_a_name_or_an_address(url: str) -> None:
+    assert BlobSettings.load(minio_public_url=url).minio_public_url == url
 
 
 def test_the_list_of_variables_is_whole_and_says_what_each_is() -> None:
