@@ -21,6 +21,7 @@ class Clock:
 
 def test_the_public_names_are_these() -> None:
     assert fedmq_client.__all__ == [
+        "Alliance",
         "Cancelled",
         "Client",
         "KerasTrainer",

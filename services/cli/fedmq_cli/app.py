@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli import member_commands, model_commands, sandbox_command, session_commands
+from fedmq_cli import member_commands, model_commands, package_commands, sandbox_command, session_commands
 from fedmq_cli.run import run
 
 EXIT_CODES = (
@@ -81,6 +81,8 @@ def fedmq(
 
 for verb in (
     sandbox_command.sandbox,
+    package_commands.init,
+    package_commands.check,
     session_commands.start,
     session_commands.stop,
     session_commands.status,

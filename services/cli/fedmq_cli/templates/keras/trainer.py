@@ -1,0 +1,28 @@
+"""A small network in Keras. Put your network into `model` and your data into `data`."""
+
+import keras
+import numpy as np
+
+from fedmq_client import Client, KerasTrainer
+
+
+class MyTrainer(KerasTrainer):
+    def model(self) -> keras.Model:
+        model = keras.Sequential(
+            [
+                keras.layers.Input((4,)),
+                keras.layers.Dense(16, activation="relu"),
+                keras.layers.Dense(2, activation="softmax"),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
+        """This site's examples and labels. `client.data` is what FEDN_DATA_PATH names; without it, made-up points."""
+        if client.data is not None:
+            with np.load(client.data) as arrays:
+                return arrays["x"], arrays["y"]
+        source = np.random.default_rng(1 + (1000 if client.evaluator else client.ordinal))
+        y = source.integers(0, 2, 200)
+        return (source.normal(size=(200, 4)) + y[:, None]).astype(np.float32), y

@@ -1,0 +1,22 @@
+"""A linear classifier of scikit-learn. Put your estimator into `model` and your data into `data`."""
+
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+
+from fedmq_client import Client, SklearnTrainer
+
+
+class MyTrainer(SklearnTrainer):
+    classes = range(2)
+
+    def model(self) -> SGDClassifier:
+        return SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.05)
+
+    def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
+        """This site's examples and labels. `client.data` is what FEDN_DATA_PATH names; without it, made-up points."""
+        if client.data is not None:
+            with np.load(client.data) as arrays:
+                return arrays["x"], arrays["y"]
+        source = np.random.default_rng(1 + (1000 if client.evaluator else client.ordinal))
+        y = source.integers(0, 2, 200)
+        return source.normal(size=(200, 4)) + y[:, None], y

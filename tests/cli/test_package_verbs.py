@@ -1,0 +1,100 @@
+"""`fedmq init` and `fedmq check`: packages that run from the start, and what is wrong with others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from fedmq_cli.app import app
+from fedmq_cli.packages import FRAMEWORKS
+
+TRAINER = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client): ...
+    def init(self):
+        return {{"w": np.zeros(3)}}
+    def train(self, weights, task):
+        {body}
+        return weights, 5, {{}}
+"""
+
+
+def _fedmq(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def _package(folder: Path, body: str) -> Path:
+    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (folder / "trainer.py").write_text(TRAINER.format(body=body))
+    return folder
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_new_package_passes_the_check_and_learns_in_a_sandbox(
+    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = _fedmq("init", "mine", "--framework", framework)
+    assert made.exit_code == 0, made.output
+    assert "next: fedmq check mine/client" in made.stdout
+    checked = _fedmq("check", "mine/client", "--json")
+    assert checked.exit_code == 0, checked.output
+    trial = json.loads(checked.stdout)
+    assert trial["deterministic"] is True
+    assert trial["norm"] > 0
+    if framework in ("keras", "torch"):
+        return  # slow to import in yet another process; their sandboxes are tested with the examples
+    words = ["sandbox", "--package", "mine/client", "--clients", "2", "--rounds", "5", "--json", "-", "--workers", "1"]
+    done = subprocess.run([sys.executable, "-m", "fedmq_cli.app", *words], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["accuracy"] > 0.7
+
+
+def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+    result = _fedmq("init", tmp_path)
+    assert (result.exit_code, "is there already" in result.stderr) == (2, True)
+
+
+def test_an_unknown_framework_names_the_known_ones(tmp_path: Path) -> None:
+    result = _fedmq("init", tmp_path / "x", "--framework", "jax")
+    assert (result.exit_code, "numpy, keras, torch, sklearn, command" in result.stderr) == (2, True)
+
+
+def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -> None:
+    package = _package(tmp_path, "weights['w'] += 2; task.state['n'] = np.ones(1)")
+    result = _fedmq("check", package)
+    assert result.exit_code == 0, result.output
+    assert "1 tensors" in result.stdout
+    assert "train     examples 5" in result.stdout
+    assert "state     1 arrays" in result.stdout
+    assert "validate  the trainer does not" in result.stdout
+    assert "combiner  accepts the update, its norm is 3.4641" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("raise ValueError('no data')", "training failed: train raised ValueError: no data"),
+        ("weights['w'] += np.nan", "a combiner would reject the update"),
+        ("weights['v'] = 1", "have v, which the model has not"),
+        ("return None", "training abstained"),
+    ],
+)
+def test_a_check_fails_with_what_is_wrong(tmp_path: Path, body: str, problem: str) -> None:
+    result = _fedmq("check", _package(tmp_path, body))
+    assert result.exit_code == 1
+    assert problem in result.stderr
+
+
+def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -> None:
+    result = _fedmq("check", _package(tmp_path, "import os; weights['w'] += os.urandom(1)[0] * 1.0 + os.getpid()"))
+    assert result.exit_code == 0
+    assert "other bytes each time" in result.stdout
