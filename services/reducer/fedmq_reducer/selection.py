@@ -73,15 +73,15 @@ def next_score(
 
 def reason_to_stop(score: Score, stop: Stop) -> str:
     """Why no further round is to be made; empty: go on."""
-    name = score.metric or "no metric"
+    name = score.metric or "any metric"
     if stop.target is not None and score.value is not None and _gain(score.value, stop.target, score.mode) >= 0:
         return f"{name} has reached {stop.target:g}: {score.value:g} in round {score.round}"
     if stop.patience is not None and score.round - score.best_round >= stop.patience:
+        rounds = f"{stop.patience} round{'s' if stop.patience > 1 else ''}"
         if score.best is None:
-            return f"nobody gave a value of {name} for {stop.patience} rounds"
+            return f"nobody gave a value of {name} in {rounds}"
         better = f" by more than {stop.min_delta:g}" if stop.min_delta else ""
-        best = f"{score.best:g} (round {score.best_round})"
-        return f"{name} has not become better than {best}{better} in {stop.patience} rounds"
+        return f"{name} has not become better than {score.best:g} (round {score.best_round}){better} in {rounds}"
     return ""
 
 
