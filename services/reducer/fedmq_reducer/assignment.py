@@ -250,6 +250,13 @@ class Assignment:
             effects.append(PutMany(records.CLIENTS, tuple((client.name, client.document()) for client in changed)))
         return effects + misplaced
 
+    def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
+        """Whether a combiner hears another number of clients than is known here. A change that came late, in a message that
+        was sent twice, is noticed by this; the answer to a hello brings the full list."""
+        if beat.full or beat.present or beat.gone:
+            return False
+        return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())
+
     def _away(self, client: Client) -> Client:
         client.present = False
         self._ordinals.free(client.ordinal, client.name)

@@ -200,10 +200,11 @@ class ReducerCore:
                 return [*left, *self._rehome(moment), Ack((event.tag,))]
             case messages.CombinerPresence():
                 effects = self._combiner_said(sender, moment) + self.assignment.presence(sender, body, moment)
+                if self.assignment.disagrees(sender, body):
+                    effects += self._answer_hello(sender, moment)
                 return [*effects, *self.sessions.members_changed(moment), Ack((event.tag,))]
             case messages.CombinerHello():
-                effects = self._combiner_said(sender, moment)
-                return [*effects, *self.sessions.open_plans(sender, moment), self._welcome(sender), Ack((event.tag,))]
+                return [*self._combiner_said(sender, moment), *self._answer_hello(sender, moment), Ack((event.tag,))]
             case messages.Start(policy=policy):
                 return self.sessions.start(event, name_from_id(event.envelope.id), policy, moment)
             case messages.Stop():
@@ -219,6 +220,9 @@ class ReducerCore:
     def _rehome(self, moment: Moment) -> list[Effect]:
         moved, effects = self.assignment.rehome(self.epoch)
         return [*effects, *self.sessions.move_clients(moved, moment)]
+
+    def _answer_hello(self, combiner: str, moment: Moment) -> list[Effect]:
+        return [*self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
 
     def _welcome(self, combiner: str) -> Publish:
         body = messages.Welcome(epoch=self.epoch, presence=self._presence)
