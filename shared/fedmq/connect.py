@@ -37,6 +37,7 @@ def open_records(settings: RecordSettings) -> Records:
         settings.alliance,
         user=settings.mongo_user,
         password=password.get_secret_value() if password else None,
+        connections=settings.mongo_connections,
     )
 
 

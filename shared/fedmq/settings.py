@@ -162,6 +162,9 @@ class RecordSettings(AllianceSettings):
     mongo_port: Port = Field(27017, alias="FEDN_MONGO_PORT", description="its port, where the host does not say")
     mongo_user: str | None = Field(None, alias="FEDN_MONGO_USER", description="account; none: no authentication")
     mongo_password: SecretStr | None = Field(None, alias="FEDN_MONGO_PASSWORD", description="its password")
+    mongo_connections: int = Field(
+        8, alias="FEDN_MONGO_CONNECTIONS", ge=1, le=100, description="most connections that a process opens to it"
+    )
 
 
 class ControlSettings(Settings):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,7 @@ def _round(deployment: Deployment, session: str) -> str:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     blows, seed = int(os.environ.get("BLOWS", "30")), int(os.environ.get("SEED", "1"))
     folder = Path(tempfile.mkdtemp(prefix="fedmq-chaos-"))
     servers = private_servers(folder)

@@ -118,7 +118,8 @@ class Deployment:
         self.folder.mkdir(parents=True, exist_ok=True)
         s3 = self.servers.s3
         self.blobs = S3Blobs(s3.endpoint, s3.access_key, s3.secret_key)
-        self.records = MongoRecords(self.servers.mongo.host, self.servers.mongo.port, self.alliance)
+        # The stand-in takes eight connections at a time: three of each of two reducers, two of ours.
+        self.records = MongoRecords(self.servers.mongo.host, self.servers.mongo.port, self.alliance, connections=1)
 
     def environment(self, name: str) -> dict[str, str]:
         servers = self.servers
@@ -133,6 +134,7 @@ class Deployment:
             "FEDN_MINIO_SECRET_KEY": servers.s3.secret_key,
             "FEDN_MONGO_HOST": servers.mongo.host,
             "FEDN_MONGO_PORT": str(servers.mongo.port),
+            "FEDN_MONGO_CONNECTIONS": "2",
             "FEDN_PRESENCE": str(self.presence),
             "FEDN_PACKAGE": str(self.package),
             "FEDN_STATE_DIR": str(self.folder / "state" / name),

@@ -67,15 +67,18 @@ class ReducerCore:
         self._presence = presence
         self._stash: list[Received] = []
         self._insisted = False
+        self._is_asking = False
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        if isinstance(event, Done | Failed) and isinstance(event.effect, Acquire | Renew):
+            self._is_asking = False
         match event:
             case Received():
                 if self.role is Role.ACTIVE:
                     return self._received(event, moment)
                 self._stash.append(event)
                 is_hint = len(self._stash) == 1 and self.role is Role.STANDBY
-                return [Acquire()] if is_hint else ()
+                return self._ask(Acquire()) if is_hint else ()
             case Done(effect=effect, result=result):
                 return self._done(effect, result, moment)
             case Failed(effect=effect, error=Fenced()):
@@ -86,7 +89,7 @@ class ReducerCore:
             case Fired(key):
                 return self._fired(key, moment)
             case Started():
-                return [Acquire(), StartTimer("lease", LEASE_PERIOD)]
+                return [StartTimer("lease", LEASE_PERIOD), *self._ask(Acquire())]
             case Reconnected():
                 self._stash.clear()
             case Stopping():
@@ -94,6 +97,13 @@ class ReducerCore:
         return ()
 
     # -- the lease --------------------------------------------------------------------------------------------------
+
+    def _ask(self, effect: Acquire | Renew) -> list[Effect]:
+        """One question at a time: while the records are away it is tried again by itself."""
+        if self._is_asking:
+            return []
+        self._is_asking = True
+        return [effect]
 
     def _done(self, effect: Effect, result: object, moment: Moment) -> Sequence[Effect]:
         match effect:
@@ -174,8 +184,8 @@ class ReducerCore:
 
     def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
         if key == "lease":
-            again = StartTimer("lease", LEASE_PERIOD)
-            return [again, Acquire() if self.role is Role.STANDBY else Renew(self.epoch)]
+            wanted = Acquire() if self.role is Role.STANDBY else Renew(self.epoch)
+            return [StartTimer("lease", LEASE_PERIOD), *self._ask(wanted)]
         if self.role is not Role.ACTIVE:
             return ()
         if key == "presence":

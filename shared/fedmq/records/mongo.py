@@ -36,9 +36,10 @@ _SAFE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 class MongoRecords:
     """The `Records` port on MongoDB; safe across threads, over one pool of connections.
 
-    `host` is a name, or `host:port,host:port` of a replica set. `clock` gives the wall-clock seconds of the lease. What
-    it makes it makes at the first write, so a reader needs read rights only. No call waits longer than 5 s for a server,
-    and 20 s for its answer.
+    `host` is a name, or `host:port,host:port` of a replica set. At most `connections` calls are under way at a time, and
+    one connection more looks after the server. `clock` gives the wall-clock seconds of the lease. What it makes it makes
+    at the first write, so a reader needs read rights only. No call waits longer than 5 s for a server, and 20 s for its
+    answer.
 
     A write returns once a majority has it on disk. A server that takes no write concern is used with its own, and a
     warning is logged.
@@ -54,6 +55,7 @@ class MongoRecords:
         *,
         user: str | None = None,
         password: str | None = None,
+        connections: int = 8,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._where = f"MongoDB at {host}"
@@ -68,6 +70,8 @@ class MongoRecords:
                 port,
                 appname="fedmq",
                 connect=False,
+                maxPoolSize=connections,
+                serverMonitoringMode="poll",  # one connection less
                 serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
                 connectTimeoutMS=int(SELECTION_SECONDS * 1000),
                 socketTimeoutMS=int(ANSWER_SECONDS * 1000),
