@@ -73,6 +73,7 @@ class Simulation:
         self.gone: set[str] = set()
         self.actors: dict[Process, Actor | Recorder] = {}
         self.lives: dict[str, int] = {}
+        self._doomed: list[Process] = []
         self._stores = {client.name: MemoryStore() for client in plan.clients}
         self._clients = {client.name: client for client in plan.clients}
         network = self.world.network
@@ -106,6 +107,8 @@ class Simulation:
             scheduler = self.world.scheduler
             all_ended = scheduler.run(lambda: len(self.ended) == len(self.sessions), limit)
             self.world.call_off()
+            for process in self._doomed:
+                process.kill()
             scheduler.run(self._is_mended, scheduler.now() + 2 * QUIET)
             scheduler.run(limit=scheduler.now() + QUIET)
             for _ in range(20):
@@ -170,6 +173,7 @@ class Simulation:
             self.start(name)
             for process in alive:
                 world.scheduler.later((blow.seconds or 0.0) + 5.0, process.kill)
+            self._doomed += alive
         elif blow.kind == "pause" and alive:
             alive[-1].pause(blow.seconds or 0.0)
         elif blow.kind == "cut" and alive:
