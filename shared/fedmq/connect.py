@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fedmq.blobs.base import Blobs
 from fedmq.errors import ConfigError
-from fedmq.records.base import Records
 from fedmq.settings import BlobSettings, RecordSettings
+
+if TYPE_CHECKING:
+    from fedmq.records.mongo import MongoRecords
 
 
 def open_blobs(settings: BlobSettings) -> Blobs:
@@ -26,7 +29,7 @@ def open_blobs(settings: BlobSettings) -> Blobs:
     )
 
 
-def open_records(settings: RecordSettings) -> Records:
+def open_records(settings: RecordSettings) -> MongoRecords:
     """MongoDB's database of the alliance; nothing is sent yet. Raises as `open_blobs` does."""
     with _extra("pymongo"):
         from fedmq.records.mongo import MongoRecords

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
 from fedmq_cli import member_commands, model_commands, package_commands, sandbox_command, session_commands
+from fedmq_cli.doctor import doctor
 from fedmq_cli.run import run
 
 EXIT_CODES = (
@@ -91,12 +92,12 @@ for verb in (
     model_commands.models,
     member_commands.clients,
     member_commands.events,
+    doctor,
 ):
     app.command(epilog=EXIT_CODES)(verb)
 app.add_typer(session_commands.session, name="session", epilog=EXIT_CODES)
 app.add_typer(model_commands.model, name="model", epilog=EXIT_CODES)
 app.add_typer(run, name="run", epilog=EXIT_CODES)
-app.add_typer(run, name="run")
 
 
 def main() -> None:

@@ -172,6 +172,11 @@ class MongoRecords:
     def release(self, lease: Lease) -> None:
         self._change_lease(lease, {"holder": "", "expires": 0.0})
 
+    def version(self) -> str:
+        """The server's."""
+        with self._translated():
+            return str(self._client.server_info()["version"])
+
     def close(self) -> None:
         self._client.close()
 

@@ -1,0 +1,34 @@
+"""`fedmq doctor`: is everything there that a role needs, and if not, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from fedmq_cli.output import AsJson, print_json, print_next
+
+MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  "}
+
+
+def doctor(
+    role: Annotated[str, typer.Argument(help="reducer, combiner or client.")] = "reducer", as_json: AsJson = False
+) -> None:
+    """Check broker, stores, clock, permissions and versions from where a role would run.
+
+    Reads the same settings as `fedmq run ROLE`. Exit code 2 if there is a fault.
+    """
+    from fedmq_cli.examining import examine, settings_of
+
+    findings = []
+    for finding in examine(settings_of(role)):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(f"{MARKS[finding.verdict]}  {finding.what:<13} {finding.text}")
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    if any(finding.verdict == "fault" for finding in findings):
+        raise typer.Exit(2)
+    if not as_json:
+        print_next(f"fedmq run {role}")

@@ -1,0 +1,72 @@
+"""One look at RabbitMQ: is it there, does it know the account, what may the account do, how old is it."""
+
+from __future__ import annotations
+
+import pika
+from pika.exceptions import (
+    AMQPError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from fedmq.errors import ConfigError, Transient
+from fedmq_schemas.topology import Topology
+
+SECONDS = 5.0
+
+
+def probe(url: str, topology: Topology | None) -> str:
+    """RabbitMQ's version. With `topology` it also tries whether the account may make, write to, bind and read what the
+    servers of an alliance need, in a queue and an exchange that go again.
+
+    Raises Transient if nobody answers, ConfigError with the remedy for a bad address, account, vhost or permission.
+    """
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"FEDN_AMQP_URL is not of the form amqp://user:password@host:port/vhost: {error}") from error
+    account = parameters.credentials.username if isinstance(parameters.credentials, pika.PlainCredentials) else ""
+    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = SECONDS
+    parameters.connection_attempts = 1
+    where = f"{parameters.host}:{parameters.port}"
+    try:
+        connection = pika.BlockingConnection(parameters)
+    except ProbableAuthenticationError as error:
+        raise ConfigError(
+            f"RabbitMQ at {where} refuses the account {account!r} or its password: see FEDN_AMQP_URL"
+        ) from error
+    except (ProbableAccessDeniedError, ConnectionClosedByBroker) as error:
+        raise ConfigError(
+            f"RabbitMQ at {where} has no vhost {parameters.virtual_host!r} for the account {account!r}: "
+            f"rabbitmqctl set_permissions -p {parameters.virtual_host} {account} '.*' '.*' '.*'"
+        ) from error
+    except (AMQPError, OSError) as error:
+        raise Transient(f"no RabbitMQ answers at {where} ({type(error).__name__}): is it running?") from error
+    try:
+        # pika's blocking connection keeps what RabbitMQ says of itself in the connection that it wraps.
+        properties = vars(connection)["_impl"].server_properties or {}
+        if topology is not None:
+            _try_permissions(connection, topology, account)
+    finally:
+        connection.close()
+    return str(properties.get("version", "unknown"))
+
+
+def _try_permissions(connection: pika.BlockingConnection, topology: Topology, account: str) -> None:
+    name = f"{topology.alliance}.doctor"
+    try:
+        channel = connection.channel()
+        channel.exchange_declare(name, "topic", auto_delete=True)
+        channel.queue_declare(name, exclusive=True)
+        channel.queue_bind(name, name, "#")
+        channel.basic_publish(name, "doctor", b"")
+        channel.basic_get(name, auto_ack=True)
+        channel.queue_delete(name)
+    except ChannelClosedByBroker as error:
+        raise ConfigError(
+            f"the account {account!r} lacks a permission ({error.reply_text}): "
+            f"rabbitmqctl set_permissions {account} '^{topology.alliance}[.].*' '^{topology.alliance}[.].*' "
+            f"'^{topology.alliance}[.].*'"
+        ) from error
