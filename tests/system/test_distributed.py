@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedmq_schemas import records as tables
-from system.deployment import Deployment
+from system.deployment import COMMAND, Deployment
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +41,40 @@ def test_a_post_request_by_curl_starts_a_session(alliance: Deployment) -> None:
     session = json.loads(answer.stdout)["session"]
     assert alliance.await_end(session)["state"] == "finished"
     alliance.check_ledgers(session, rounds=3)
+
+
+def test_fedmq_start_follows_a_session_to_its_end(alliance: Deployment, tmp_path: Path) -> None:
+    file = tmp_path / "session.toml"
+    file.write_text('seed = "seed-system"\nrounds = 9\nclients_required = 6\nrandom_seed = 1\n')
+    options = ["--set", "rounds=3", "--id", "by-command", "--follow", "--url", alliance.api_url()]
+
+    subprocess.run([COMMAND, "start", file, *options], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    assert alliance.await_end("by-command")["state"] == "finished"
+    alliance.check_ledgers("by-command", rounds=3)
+
+
+def test_every_role_tells_its_health_and_its_numbers(alliance: Deployment) -> None:
+    for node in alliance.nodes.values():
+        health = node.health()
+        assert (health["status"], health["role"], health["broker"]) == ("ok", node.role, "connected")
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.health_port}/metrics", timeout=5) as answer:
+            names = {line.split("{")[0].split()[0] for line in answer.read().decode().splitlines() if line[0] != "#"}
+        assert {"fedmq_info", "fedmq_broker_connected", "process_resident_memory_bytes"} <= names
+
+
+def test_the_logs_lead_from_a_committed_round_back_to_the_messages_that_caused_it(alliance: Deployment) -> None:
+    alliance.start_session("traced", **POLICY)
+    alliance.await_end("traced")
+
+    lines = [json.loads(line) for node in alliance.nodes.values() for line in node.log.read_text().splitlines()]
+    mine = [line for line in lines if line.get("session") == "traced"]
+    committed = next(line for line in mine if line["message"] == "round.committed" and line["round"] == 1)
+    partial, update = committed["causes"][:2]
+    assert partial.startswith("partial-traced/1/train")
+    [accepted] = [line for line in mine if line["message"] == "update.accepted" and line["causes"][0] == update]
+    assert accepted["role"] == "combiner"
+    assert next(line for line in mine if line["message"] == "session.queued")["causes"] == ["traced"]
 
 
 def test_sessions_started_together_run_one_after_the_other_and_a_message_sent_twice_starts_once(

@@ -1,0 +1,88 @@
+"""An actor that drains takes nothing new, finishes what is under way, and gives the rest back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from fedmq.brokers.memory import MemoryBroker
+from fedmq.effects import CoreEvent, Effect, Left, Moment, Publish, Received, Stopping
+from fedmq.runtime import Actor
+from fedmq.scheduler import VirtualScheduler
+from fedmq_schemas import messages, topology
+from fedmq_schemas.topology import Topology
+
+ALLIANCE = Topology("a")
+
+
+class Keeper:
+    """Holds what it receives, and says goodbye with a publish."""
+
+    def __init__(self, *, leaves: bool = True) -> None:
+        self.received = 0
+        self._leaves = leaves
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        if isinstance(event, Received):
+            self.received += 1
+        if isinstance(event, Stopping):
+            goodbye = Publish("update", topology.update_key("keeper", "keeper"), messages.ClientPresence(leaving=True))
+            return [goodbye, *([Left()] if self._leaves else [])]
+        return ()
+
+
+class World:
+    def __init__(self, core: Keeper) -> None:
+        self.scheduler = VirtualScheduler()
+        self.broker = MemoryBroker(self.scheduler)
+        self.core = core
+        self.actor = self.start(core)
+        self.drained: list[float] = []
+
+    def start(self, core: Keeper) -> Actor:
+        numbers = iter(range(100))
+        actor = Actor(
+            "keeper", core, self.broker.connect("keeper"), self.scheduler, ALLIANCE,
+            inbox=ALLIANCE.combiner("keeper"), new_id=lambda: f"id{next(numbers)}",
+        )  # fmt: skip
+        actor.start()
+        self.scheduler.settle()
+        return actor
+
+    def drain(self) -> None:
+        self.actor.drain(lambda: self.drained.append(self.scheduler.now()))
+
+
+@pytest.fixture
+def world() -> World:
+    return World(Keeper())
+
+
+def test_a_drain_is_over_once_the_goodbye_is_confirmed(world: World) -> None:
+    world.drain()
+
+    assert world.drained == []
+    world.scheduler.settle()
+    assert len(world.drained) == 1
+
+
+def test_what_arrives_during_a_drain_is_left_for_the_next_process(world: World) -> None:
+    world.drain()
+    world.scheduler.settle()
+    world.actor.leave(1.0)
+    world.scheduler.settle()
+    assert world.core.received == 0
+
+    successor = Keeper()
+    world.start(successor)
+    assert successor.received == 1
+
+
+def test_a_core_that_has_not_left_is_waited_for() -> None:
+    world = World(Keeper(leaves=False))
+
+    world.drain()
+    world.scheduler.settle()
+
+    assert world.drained == []
