@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pika
+from numpy.typing import NDArray
 
 from fedmq import aggregation, tensorblob
 from fedmq.blobs.s3 import S3Blobs
@@ -256,13 +258,11 @@ class Deployment:
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
-    def seed(self) -> str:
-        """Puts the package's untrained model into bucket `models` and returns its id."""
-        import numpy as np
-
-        weights = {"coefficients": np.zeros(40, np.float32), "intercept": np.zeros(1, np.float32)}
+    def seed(self, weights: dict[str, NDArray[Any]] | None = None) -> str:
+        """Puts an untrained model, the package's unless one is given, into bucket `models` and returns its id."""
+        zeros = {"coefficients": np.zeros(40, np.float32), "intercept": np.zeros(1, np.float32)}
         name = f"seed-{self.alliance}"
-        self.blobs.put(f"models/{name}", tensorblob.encode(weights))
+        self.blobs.put(f"models/{name}", tensorblob.encode(weights or zeros))
         return name
 
     def publish(self, body: dict[str, Any], exchange: str = "control", key: str = "control.start") -> None:

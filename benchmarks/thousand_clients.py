@@ -1,0 +1,144 @@
+"""A thousand live clients, each with an AMQP connection of its own, on one broker, two combiners and one reducer.
+
+    python benchmarks/thousand_clients.py [--clients 1000] [--rounds 10]
+
+The clients are real ones, in one load process; their training adds a constant to a 10 kB model. Prints the memory of
+broker, combiners and reducer after each round; exit code 1 if a combiner or the reducer grows after round 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.scheduler import ThreadScheduler
+from fedmq_client.actor import client_actor
+from fedmq_client.inline import InlinePool
+from fedmq_client.store import MemoryStore
+from fedmq_client.trainer import Client
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Attach
+from fedmq_schemas.topology import Topology
+from system.deployment import Deployment, private_servers
+
+SETTLED = 3
+MOST_GROWTH = 1.1
+ATTACH_SECONDS = 300.0
+ROUND_SECONDS = 120.0
+CONNECT_EVERY = 0.01
+TRAINER = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client): ...
+    def train(self, weights, task):
+        return {name: value + np.float32(0.01) for name, value in weights.items()}, 10, {}
+"""
+
+
+def load(url: str, alliance: str, package: Path, clients: int) -> None:
+    """Runs the clients until this process is killed; they come one after the other."""
+    scheduler, topology, pool = ThreadScheduler(threads=8), Topology(alliance), InlinePool()
+    broker = RabbitmqBroker(url, scheduler)
+
+    def add(number: int) -> None:
+        name = f"client-{number:04d}"
+        ids = iter(range(10**9))
+        actor = client_actor(
+            Client(name), Attach(), package, broker.connect(name), scheduler, topology, pool=pool,
+            store=MemoryStore(), scratch=None, new_id=lambda: f"{name}-{os.getpid()}-{next(ids)}",
+        )  # fmt: skip
+        actor.start()
+        if number < clients:
+            scheduler.later(CONNECT_EVERY, lambda: add(number + 1))
+
+    scheduler.post(lambda: add(1))
+    scheduler.run()
+
+
+def memory(deployment: Deployment) -> dict[str, float]:
+    """Megabytes in RAM, by process."""
+    found = {"rabbitmq": deployment.servers.rabbitmq.manage("GET", "nodes")[0]["mem_used"] / 2**20}
+    for node in deployment.nodes.values():
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.health_port}/metrics", timeout=10) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("process_resident_memory_bytes "):
+                    found[node.name] = float(line.split()[1]) / 2**20
+    return found
+
+
+def watch(deployment: Deployment, clients: int, rounds: int) -> bool:
+    """Whether memory stayed as it was after round 3."""
+    began = time.monotonic()
+    deployment.await_present(tables.CLIENTS, clients, ATTACH_SECONDS)
+    print(f"{clients} clients attached after {time.monotonic() - began:.0f} s", flush=True)
+    model = deployment.seed({"0": np.zeros((50, 40), np.float32), "1": np.zeros(500, np.float32)})
+    deployment.start_session(
+        "crowd", seed=model, rounds=rounds, clients_required=clients, random_seed=1, timeout=ROUND_SECONDS,
+        validate_models=False,
+    )  # fmt: skip
+    settled: dict[str, float] = {}
+    grown = set()
+    for number in range(1, rounds + 1):
+        deployment.await_round("crowd", number, 2 * ROUND_SECONDS)
+        now = memory(deployment)
+        if number == 1:
+            print(f"{'round':>5} {'seconds':>8} " + " ".join(f"{name:>12}" for name in now) + "   (MB)")
+        committed = deployment.records.find(tables.ROUNDS, {"session": "crowd", "round": number})[0]
+        assert committed["counts"]["accepted"] == clients, committed["counts"]
+        print(
+            f"{number:>5} {committed['seconds']:>8.1f} " + " ".join(f"{mb:>12.0f}" for mb in now.values()), flush=True
+        )
+        if number == SETTLED:
+            settled = now
+        grown |= {name for name, mb in settled.items() if name != "rabbitmq" and now[name] > MOST_GROWTH * mb}
+    assert deployment.await_end("crowd")["state"] == "finished"
+    print(f"grown by more than a tenth after round {SETTLED}: {', '.join(sorted(grown)) or 'none'}")
+    return not grown
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--load", nargs=3, metavar=("URL", "ALLIANCE", "PACKAGE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        url, alliance, package = options.load
+        load(url, alliance, Path(package), options.clients)
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        package = folder / "package"
+        package.mkdir()
+        (package / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+        (package / "trainer.py").write_text(TRAINER)
+        servers = private_servers(folder)
+        try:
+            servers.start()
+            with Deployment(folder / "alliance", servers, "crowd", presence=10.0) as deployment:
+                deployment.start(clients=0)
+                command = [sys.executable, __file__, "--clients", str(options.clients), "--load"]
+                crowd = subprocess.Popen([*command, servers.rabbitmq.url, "crowd", str(package)])
+                try:
+                    return 0 if watch(deployment, options.clients, options.rounds) else 1
+                finally:
+                    crowd.kill()
+                    crowd.wait()
+        finally:
+            servers.remove()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
