@@ -50,6 +50,16 @@ class Ambush:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A process stands still for `seconds` just before its first store call whose name begins with `call` ("insert
+    rounds"); the call takes place when it goes on."""
+
+    process: str
+    call: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class Network:
     """The `Faults` of a `MemoryBroker`, from a seeded source: of each message `delays`, `duplicates` and `losses` are
@@ -117,6 +127,7 @@ class World:
         self.due_again: set[str] = set()
         self.steps: dict[str, int] = {}
         self._ambushes: dict[tuple[str, int], Ambush] = {}
+        self._stalls: list[Stall] = []
         self._ids = 0
 
     def close(self) -> None:
@@ -140,9 +151,13 @@ class World:
         for ambush in ambushes:
             self._ambushes[ambush.process, ambush.step] = ambush
 
+    def stall(self, stalls: Iterable[Stall]) -> None:
+        self._stalls += stalls
+
     def call_off(self) -> None:
         """No more ambushes, and a network and stores without faults; who is down still comes back."""
         self._ambushes.clear()
+        self._stalls.clear()
         self.network.until = self.blobs.weather.until = self.records.weather.until = 0.0
 
     def crash(self, name: str, seconds: float | None) -> None:
@@ -177,10 +192,19 @@ class World:
             self.crash(process.name, ambush.seconds)
             raise Crash
 
+    def _stand_still(self, what: str) -> None:
+        process = self.running
+        for stall in self._stalls:
+            if process is not None and stall.process == process.name and what.startswith(stall.call):
+                self._stalls.remove(stall)
+                process.pause(stall.seconds)
+                raise Transient(f"{what}: the process stands still")
+
     @contextmanager
     def call(self, what: str, weather: Weather) -> Iterator[None]:
         """Surrounds a store's work with steps and with what the weather brings."""
         self.step()
+        self._stand_still(what)
         troubled = self.running is not None and self.scheduler.now() < weather.until
         if troubled and weather.is_away(self.scheduler.now()):
             raise Transient(f"{what}: the store is away")

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
-from fedmq.effects import CoreEvent, Effect
+from fedmq.effects import CoreEvent, Effect, Received
 from fedmq.records.documents import from_text, to_text
-from fedmq.runtime import Actor
+from fedmq.runtime import Actor, Observe
 from fedmq.testing import Process, Weather, World
 from fedmq_client.actor import client_actor
 from fedmq_client.store import MemoryStore
 from fedmq_client.trainer import Client
 from fedmq_combiner.actor import combiner_actor
+from fedmq_combiner.operations import Drop, Open
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, Envelope, Event, Start, Stop
+from fedmq_schemas.messages import Attach, Envelope, Event, Plan, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key
 from simulation.lines import line
 from simulation.plans import PRESENCE, Blow, FaultPlan, SimulatedClient
@@ -31,15 +32,6 @@ ALLIANCE = Topology("sim")
 SEED = "seed"
 QUIET = 45.0
 """How long the alliance runs on after its sessions have ended, with nothing wrong any more."""
-
-
-@dataclass(slots=True)
-class Roles:
-    """What makes the actors: planted bugs replace one of them."""
-
-    reducer: Callable[..., Actor] = reducer_actor
-    combiner: Callable[..., Actor] = combiner_actor
-    client: Callable[..., Actor] = client_actor
 
 
 @dataclass(slots=True)
@@ -58,9 +50,8 @@ class Told:
 class Simulation:
     """One run of a fault plan. `trace`: collects a line for every step of every core."""
 
-    def __init__(self, plan: FaultPlan, roles: Roles | None = None, trace: list[str] | None = None) -> None:
+    def __init__(self, plan: FaultPlan, trace: list[str] | None = None) -> None:
         self.plan = plan
-        self.roles = roles or Roles()
         self.trace = trace
         self.world = World(
             plan.seed,
@@ -85,6 +76,7 @@ class Simulation:
         self.world.restart = self.start
         self.world.on_publish = self._sent
         self.world.ambush(plan.ambushes)
+        self.world.stall(plan.stalls)
 
     # -- one run ----------------------------------------------------------------------------------------------------
 
@@ -236,12 +228,12 @@ class Simulation:
             "observe": self._observer(name),
         }  # fmt: skip
         if name in plan.reducers:
-            return self.roles.reducer(
+            return reducer_actor(
                 f"{name}-{self.lives[name]}", process.connect("reducer"), blobs=world.blobs, records=world.records,
                 scratch=Path("unused"), presence=PRESENCE, partitions=None, offload=plan.offload, **common,
             )  # fmt: skip
         if name in plan.combiners:
-            return self.roles.combiner(
+            return combiner_actor(
                 name, process.connect(name), blobs=world.blobs, scratch=Path("unused"), presence=PRESENCE,
                 offload=plan.offload, **common,
             )  # fmt: skip
@@ -252,16 +244,37 @@ class Simulation:
         pool = VirtualPool(
             process, lambda _: client.seconds, client.examples, lambda number: client.moods.get(number, "train")
         )
-        return self.roles.client(
+        return client_actor(
             Client(name=client.name, tasks=attach.tasks), attach, Path("unused"), process.connect(client.name),
             pool=pool, store=self._stores[client.name], scratch=None, **common,
         )  # fmt: skip
 
-    def _observer(self, name: str) -> Callable[[CoreEvent, Sequence[Effect]], None] | None:
+    def _observer(self, name: str) -> Observe | None:
         trace, now, life = self.trace, self.world.scheduler.now, self.lives[name]
+        watch = self._epoch_watch(name) if name in self.plan.combiners else None
         if trace is None:
-            return None
-        return lambda event, answer: trace.append(f"{now():9.3f} {name}#{life} {line(event, answer)}")
+            return watch
+
+        def observe(event: CoreEvent, answer: Sequence[Effect]) -> None:
+            trace.append(f"{now():9.3f} {name}#{life} {line(event, answer)}")
+            if watch is not None:
+                watch(event, answer)
+
+        return observe
+
+    def _epoch_watch(self, name: str) -> Observe:
+        """Notes if a combiner opens or ends plans on the word of an epoch below one that it has heard."""
+        highest = 0
+
+        def watch(event: CoreEvent, answer: Sequence[Effect]) -> None:
+            nonlocal highest
+            body = event.body if isinstance(event, Received) else None
+            if isinstance(body, Plan | VoidPlan | Welcome):
+                if body.epoch < highest and any(isinstance(effect, Open | Drop) for effect in answer):
+                    self.told.broken.append(f"{name} obeyed epoch {body.epoch} after {highest}")
+                highest = max(highest, body.epoch)
+
+        return watch
 
     # -- after the run ----------------------------------------------------------------------------------------------
 

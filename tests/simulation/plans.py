@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fedmq.testing import Ambush
+from fedmq.testing import Ambush, Stall
 from fedmq_schemas.policy import Clients, Policy, Retention, Strategy
 from simulation.training import Mood
 
@@ -58,6 +58,7 @@ class FaultPlan:
     offload: bool
     recorder: bool
     ambushes: tuple[Ambush, ...] = ()
+    stalls: tuple[Stall, ...] = ()
     blows: tuple[Blow, ...] = ()
     blobs_away: tuple[tuple[float, float], ...] = ()
     records_away: tuple[tuple[float, float], ...] = ()
@@ -111,6 +112,7 @@ def draw(seed: int) -> FaultPlan:
         recorder=source.random() < 0.25,
         ambushes=tuple(_ambush(source, kind, names) for _ in range(source.choice([0, 1, 1, 2, 3, 5]))),
         blows=tuple(_blow(source, kind, names, len(reducers)) for _ in range(source.choice([0, 1, 2, 4]))),
+        stalls=_stalls(source, kind, reducers),
         blobs_away=_spans(source),
         records_away=_spans(source),
         flakes=source.choice([0.0, 0.0, 0.01, 0.05, 0.2]),
@@ -173,6 +175,15 @@ def _ambush(source: random.Random, kind: Kind, names: list[str]) -> Ambush:
     step = 1 + int(most * source.random() ** 2)
     fate: Literal["crash", "pause", "cut"] = source.choice(["crash", "crash", "pause", "cut"])
     return Ambush(name, step, fate, _downtime(source, kind))
+
+
+def _stalls(source: random.Random, kind: Kind, reducers: tuple[str, ...]) -> tuple[Stall, ...]:
+    """Long enough for the other reducer to take over."""
+    if len(reducers) < 2 or kind == "gentle" or source.random() < 0.7:
+        return ()
+    calls = ["insert sessions", "insert attempts", "insert partials", "insert rounds", "update sessions", "put models/"]
+    call = source.choice(calls)
+    return tuple(Stall(name, call, source.choice([12.0, 25.0, 45.0])) for name in reducers[: source.randint(1, 2)])
 
 
 def _downtime(source: random.Random, kind: Kind) -> float:

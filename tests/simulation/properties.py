@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -19,12 +20,16 @@ from simulation.alliance import Simulation
 from simulation.plans import FAULTS_END, FaultPlan
 from simulation.training import train, whole_session
 
+EXPECTED = re.compile(r"round \d+ got \d+ updates of \d+ in |gave up waiting for clients")
+"""Why a session may fail: too few clients, or too few updates. All else is a fault of ours."""
+
 
 def deadline(plan: FaultPlan) -> float:
     """When the last session must have ended, by its own numbers: each reducer that takes over may start the time of the
     open attempt, or of a wait, anew."""
     takeovers = sum(blow.target in plan.reducers for blow in plan.blows) * 2
     takeovers += sum(ambush.process in plan.reducers for ambush in plan.ambushes) * 2 + 2
+    takeovers += len(plan.stalls) * 2
     total = FAULTS_END + 60.0
     for policy in plan.sessions:
         attempts = policy.rounds * (policy.retries + 1) + takeovers
@@ -54,8 +59,8 @@ def _session(run: Simulation, session: str, policy: Policy) -> Iterator[str]:
         yield f"{session}: rounds {[committed['round'] for committed in rounds]} are committed"
     if document["state"] == "finished" and len(rounds) != policy.rounds:
         yield f"{session} is finished with {len(rounds)} of {policy.rounds} rounds"
-    if document["state"] == "failed" and not document["reason"]:
-        yield f"{session} failed without a reason"
+    if document["state"] == "failed" and not EXPECTED.match(document["reason"]):
+        yield f"{session} failed: {document['reason'] or 'without a reason'}"
     parent = None
     for committed in rounds:
         if parent is not None and committed["parent"] != parent:

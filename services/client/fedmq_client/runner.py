@@ -132,7 +132,12 @@ class TaskRunner:
 
     def _done(self, task: Task, result: Result, seconds: dict[str, float]) -> None:
         key = task_key(task.plan)
-        if result.outcome == "cancelled" or self._jobs.get(key) != result.job:
+        if self._jobs.get(key) != result.job:
+            return
+        del self._jobs[key]
+        if result.outcome == "cancelled":  # and not by `abandon`: the trainer gave up by itself
+            reason = "the trainer raised Cancelled without being told to"
+            self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
             return
         outcome = result.outcome
         finished = Finished(
@@ -147,6 +152,7 @@ class TaskRunner:
 
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:
+            del self._jobs[key]
             self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
 
     def abandon(self, effect: Abandon) -> None:
@@ -168,6 +174,3 @@ class TaskRunner:
 
     def forget(self, effect: Forget) -> None:
         self._store.forget(effect.session, effect.before_round)
-        for key in [k for k in self._jobs if k.session == effect.session]:
-            if effect.before_round is None or key.round < effect.before_round:
-                del self._jobs[key]

@@ -1,0 +1,156 @@
+"""Seven bugs to plant: each takes away one of the rules that the guarantees stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from fedmq.effects import Ack, CoreEvent, Effect, Moment, Received
+from fedmq_combiner import core as combiner
+from fedmq_combiner.core import CombinerCore
+from fedmq_combiner.plans import OpenPlan, PlanState
+from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.deciding import Deciding
+from fedmq_reducer.operations import Insert
+from fedmq_reducer.rounds import Rounds
+from fedmq_schemas import messages, records
+from fedmq_schemas.messages import Update
+
+
+@contextmanager
+def ack_before_the_effect() -> Iterator[None]:
+    """A message is acknowledged before what it asks for is durable."""
+    right = ReducerCore.handle
+
+    def handle(self: ReducerCore, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        return sorted(right(self, event, moment), key=lambda effect: not isinstance(effect, Ack))
+
+    with patch.object(ReducerCore, "handle", handle):
+        yield
+
+
+@contextmanager
+def no_duplicate_check() -> Iterator[None]:
+    """An update of a task that has been accepted is folded again."""
+    right = OpenPlan.objection
+
+    def objection(self: OpenPlan, client: str, update: Any) -> str | None:
+        task = self.tasks.get(client)
+        if task is not None and self.state is PlanState.OPEN:
+            task.entry = None
+        return right(self, client, update)
+
+    with patch.object(OpenPlan, "objection", objection):
+        yield
+
+
+@contextmanager
+def no_stale_check() -> Iterator[None]:
+    """An update of another round or attempt is folded into the plan of its session that is open."""
+    right = CombinerCore._answered
+
+    def answered(self: CombinerCore, event: Received) -> list[Effect]:
+        body = event.body
+        if isinstance(body, Update):
+            for plan in self._plans.values():
+                is_wrong = plan.plan.plan != body.plan and plan.plan.plan.session == body.plan.session
+                if is_wrong and plan.is_training and plan.state is PlanState.OPEN:
+                    taken = body.model_copy(update={"plan": plan.plan.plan, "model": plan.plan.model.key})
+                    return right(self, replace(event, body=taken))
+        return right(self, event)
+
+    with (
+        patch.object(CombinerCore, "_answered", answered),
+        patch.object(combiner, "upload_prefix", lambda *_: "updates/"),
+    ):
+        yield
+
+
+@contextmanager
+def commit_without_the_unique_key() -> Iterator[None]:
+    """A round's record is written whether or not there is one, and whoever holds the lease."""
+    right = Deciding.performers
+
+    def performers(self: Deciding) -> dict[type[Any], Callable[[Any], Any]]:
+        found = right(self)
+        insert = found[Insert]
+
+        def write(effect: Insert) -> Any:
+            if effect.table != records.ROUNDS:
+                return insert(effect)
+            self._records.put(effect.table, effect.key, effect.document)
+            return None
+
+        return {**found, Insert: write}
+
+    with patch.object(Deciding, "performers", performers):
+        yield
+
+
+@contextmanager
+def a_hello_not_answered() -> Iterator[None]:
+    """A client that says hello does not get its open tasks."""
+    right = CombinerCore._received
+
+    def received(self: CombinerCore, event: Received, moment: Moment) -> Sequence[Effect]:
+        if isinstance(event.body, messages.ClientHello):
+            return [*self._presence.greet(event.envelope.sender, moment), Ack((event.tag,))]
+        return right(self, event, moment)
+
+    with patch.object(CombinerCore, "_received", received):
+        yield
+
+
+@contextmanager
+def a_voided_plan_accepted() -> Iterator[None]:
+    """A partial counts although its plan was voided and its clients were given to others."""
+    right = Rounds.partial
+
+    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial) -> list[Effect]:
+        part = session.attempt.part(body.plan) if session is not None and session.attempt is not None else None
+        if part is not None and part.partial is None:
+            part.voided = False
+        return right(self, session, event, body)
+
+    with patch.object(Rounds, "partial", partial):
+        yield
+
+
+@contextmanager
+def an_old_epoch_obeyed() -> Iterator[None]:
+    """A combiner does what a reducer says whose lease another has taken."""
+    right = CombinerCore._received
+
+    def received(self: CombinerCore, event: Received, moment: Moment) -> Sequence[Effect]:
+        self._epoch = 0
+        return right(self, event, moment)
+
+    with patch.object(CombinerCore, "_received", received):
+        yield
+
+
+BUGS = {
+    bug.__name__: bug
+    for bug in (
+        ack_before_the_effect,
+        no_duplicate_check,
+        no_stale_check,
+        commit_without_the_unique_key,
+        a_hello_not_answered,
+        a_voided_plan_accepted,
+        an_old_epoch_obeyed,
+    )
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """The bug of this name, as long as the context lasts; None: no bug."""
+    if name is None:
+        yield
+    else:
+        with BUGS[name]():
+            yield
