@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -24,6 +26,7 @@ from servers.seaweedfs import S3Server
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+T = TypeVar("T")
 
 
 ADAPTERS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]
@@ -439,8 +442,20 @@ def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
                 call()
     finally:
         s3_server.start()
-    assert blobs.get("models/a") == CONTENT
-    assert blobs.put("models/b", CONTENT).size == len(CONTENT)
+    assert until_served(lambda: blobs.get("models/a")) == CONTENT
+    assert until_served(lambda: blobs.put("models/b", CONTENT)).size == len(CONTENT)
+
+
+def until_served(call: Callable[[], T], seconds: float = 30.0) -> T:
+    """A server that listens again may still be gathering its volumes: what it can't do yet is Transient, and tried again."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Transient:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.1)
 
 
 @pytest.mark.system

@@ -49,7 +49,7 @@ def update(url: str, pathname: str, search: str = "") -> httpx.Response:
         "state": [{"id": "shown", "property": "data", "value": {}}],
         "changedPropIds": ["url.pathname"],
     }
-    return httpx.post(f"{url}/_dash-update-component", json=body)
+    return httpx.post(f"{url}/_dash-update-component", json=body, timeout=30)
 
 
 def test_an_export_as_csv_has_what_the_table_shows(url: str) -> None:

@@ -57,7 +57,7 @@ def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
         alliance.start_session("watched", seed="seed-system", rounds=2, clients_required=6, timeout=60)
         assert any(news["rounds"] != first["rounds"] for news in lines)
     assert alliance.await_end("watched")["state"] == "finished"
-    alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, 15, "the page shows the end")
+    alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, 60, "the page shows the end")
     assert "combiner-1" in update(url, "/system").text
     process.terminate()
     assert process.wait(12) == 0
