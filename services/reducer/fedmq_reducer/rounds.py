@@ -79,15 +79,19 @@ class Rounds:
         data = {"reason": waiting, "waiting_until": session.waiting_until}
         effects: list[Effect] = [
             Emit("session.waiting", session.name, session.round, data=data),
-            self.recorded(session),
+            *self.recorded(session),
         ]
         return [*effects, StartTimer(f"wait:{session.name}", left)] if is_new else effects
 
-    def recorded(self, session: Session) -> Change:
+    def recorded(self, session: Session) -> list[Change]:
+        """The change of the session's record, if it does not say already where the session stands."""
         fields = {
             "state": session.recorded_state, "waiting": session.waiting, "waiting_until": session.waiting_until
         }  # fmt: skip
-        return Change(records.SESSIONS, session.name, fields, self._desk.epoch)
+        if fields == session.recorded:
+            return []
+        session.recorded = fields
+        return [Change(records.SESSIONS, session.name, fields, self._desk.epoch)]
 
     def attempt_recorded(self, session: Session, existing: Mapping[str, Any] | None, moment: Moment) -> list[Effect]:
         if session.state is not State.DRAWING or session.attempt is None:
@@ -103,7 +107,7 @@ class Rounds:
             "timeout": session.policy.timeout,
         }
         told = Emit("round.planned", session.name, session.round, data=data, id=f"planned-{attempt.parts[0].key}")
-        return [told, self.recorded(session), *self.send_all(session, moment)]
+        return [told, *self.recorded(session), *self.send_all(session, moment)]
 
     def adopt_attempt(self, session: Session, document: Mapping[str, Any]) -> None:
         """The draw is as it was recorded, by whomever."""

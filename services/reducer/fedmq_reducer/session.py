@@ -99,7 +99,7 @@ class Session:
     model id, client → its validation's document. `tests`: models that are to be scored by plans of their own, by round.
     `waiting_until` and `started_at`: UTC seconds since 1970, as recorded, so that they hold whoever is the reducer.
     `score`: where it stands by its metric, if that decides whether it goes on. `early`: why it ends before all rounds are
-    made. `verdict`: how it is to end, and why."""
+    made. `verdict`: how it is to end, and why. `recorded`: what this reducer has last written of where it stands."""
 
     name: str
     policy: Policy
@@ -123,6 +123,7 @@ class Session:
     score: Score | None = None
     early: str = ""
     verdict: tuple[State, str] | None = None
+    recorded: dict[str, Any] | None = None
 
     def move(self, state: State) -> None:
         """Raises ProtocolError, and changes nothing, if the table has no such step."""

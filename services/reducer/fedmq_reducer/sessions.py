@@ -79,7 +79,7 @@ class Sessions:
         weights = tuple(client.weight for client in session.chosen(self._desk.assignment.eligible("train")))
         policy = session.policy
         opening = OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors)
-        return [self._rounds.recorded(session), opening]
+        return [*self._rounds.recorded(session), opening]
 
     def seed_opened(self, opening: OpenSeed, opened: OpenedSeed, moment: Moment) -> list[Effect]:
         session = self._sessions.get(opening.session)
@@ -217,7 +217,7 @@ class Sessions:
 
     def _open_window(self, session: Session) -> list[Effect]:
         effects = self._validations.open_window(session)
-        return [*effects, self._rounds.recorded(session)]
+        return [*effects, *self._rounds.recorded(session)]
 
     def validation(self, event: Received, body: messages.Validation, moment: Moment) -> list[Effect]:
         session = self._sessions.get(body.plan.session)
