@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fedmq import aggregation, tensorblob
 from fedmq.blobs.s3 import S3Blobs
 from fedmq.errors import Transient
+from fedmq.records.base import Records
 from fedmq.records.mongo import MongoRecords
 from fedmq.tensorblob import Source
 from fedmq_schemas import records as tables
@@ -68,11 +69,12 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
     health_port: int = 0
     api_port: int = 0
+    program: tuple[str | Path, ...] = (COMMAND, "run")
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "run", self.role],
+                [*self.program, self.role],
                 env=self.environment, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -107,7 +109,8 @@ class Node:
 
 @dataclass
 class Deployment:
-    """`presence`: seconds between signs of life. Names are `reducer-1`, `combiner-1`, `client-1` and so on."""
+    """Names are `reducer-1`, `combiner-1`, `client-1` and so on. `presence`: seconds between signs of life. `programs`: what
+    runs a role, where that is not `fedmq run`."""
 
     folder: Path
     servers: Servers
@@ -115,13 +118,16 @@ class Deployment:
     presence: float = 3.0
     package: Path = PACKAGE
     nodes: dict[str, Node] = field(default_factory=dict)
+    programs: dict[str, tuple[str | Path, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         s3 = self.servers.s3
         self.blobs = S3Blobs(s3.endpoint, s3.access_key, s3.secret_key)
         # The stand-in takes eight connections at a time: three of each of two reducers, two of ours.
-        self.records = MongoRecords(self.servers.mongo.host, self.servers.mongo.port, self.alliance, connections=1)
+        self.records: Records = MongoRecords(
+            self.servers.mongo.host, self.servers.mongo.port, self.alliance, connections=1
+        )
 
     def environment(self, name: str) -> dict[str, str]:
         servers = self.servers
@@ -156,6 +162,7 @@ class Deployment:
             own["FEDN_CLIENT_NAME"] = name
         log = self.folder / f"{name}.log"
         node = Node(name, role, self.environment(name) | own | settings, log, None, health_port, api_port)
+        node.program = self.programs.get(role, node.program)
         self.nodes[name] = node
         node.start()
         return node
