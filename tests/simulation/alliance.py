@@ -22,8 +22,8 @@ from fedmq_combiner.operations import Drop, Open
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, Envelope, Event, Plan, Start, Stop, VoidPlan, Welcome
-from fedmq_schemas.topology import Topology, control_key
+from fedmq_schemas.messages import Attach, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
+from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
 from simulation.plans import PRESENCE, Blow, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
@@ -160,6 +160,9 @@ class Simulation:
             for session in self.sessions:
                 self._send(Stop(session=session), f"stop-{session}")
             return
+        if blow.kind == "ghost":
+            self._haunt()
+            return
         alive = world.alive(name)
         if blow.kind == "twin" and alive:
             self.start(name)
@@ -176,6 +179,22 @@ class Simulation:
             if blow.kind == "wipe":
                 self._stores[name] = MemoryStore()
             self._kill(name, blow.seconds)
+
+    def _haunt(self) -> None:
+        """The fence of a record store may not be atomic; a combiner must not listen to an old epoch all the same."""
+        connection = self.world.broker.connect("reducer")
+        for attempt in self.world.records.inner.find(tables.ATTEMPTS):
+            for plan in attempt["plans"]:
+                key = PlanKey(
+                    session=attempt["session"], round=attempt["round"], attempt=attempt["attempt"], part=plan["part"]
+                )
+                body = VoidPlan(epoch=0, plans=(key,))
+                message_id = self.world.new_id()
+                envelope = Envelope(
+                    kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="reducer", sent_at=0.0
+                )
+                data = codec.encode(envelope.__dict__, body)
+                connection.publish(Outgoing(ALLIANCE.exchange("task"), plan_key(plan["combiner"]), data, message_id))
 
     def _kill(self, name: str, seconds: float | None) -> None:
         if seconds is None:

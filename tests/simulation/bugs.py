@@ -81,7 +81,8 @@ def commit_without_the_unique_key() -> Iterator[None]:
         def write(effect: Insert) -> Any:
             if effect.table != records.ROUNDS:
                 return insert(effect)
-            self._records.put(effect.table, effect.key, effect.document)
+            if self._records.insert(effect.table, effect.key, effect.document) is not None:
+                self._records.put(effect.table, effect.key, effect.document)
             return None
 
         return {**found, Insert: write}

@@ -37,10 +37,10 @@ class SimulatedClient:
 class Blow:
     """At a time: crash and pause and cut as in `Ambush`; `seconds` None: for good. twin: another process of the same
     name starts beside it. outage: the broker is away. wipe: it dies and its state directory is lost. stop: somebody
-    stops the session."""
+    stops the session. ghost: a reducer that lost its lease long ago voids whatever plans are open."""
 
     at: float
-    kind: Literal["crash", "pause", "cut", "twin", "outage", "wipe", "stop", "leave"]
+    kind: Literal["crash", "pause", "cut", "twin", "outage", "wipe", "stop", "leave", "ghost"]
     target: str = ""
     seconds: float | None = 5.0
 
@@ -196,6 +196,8 @@ def _blow(source: random.Random, kind: Kind, names: list[str], reducers: int) ->
     at = source.uniform(0.0, FAULTS_END)
     if source.random() < 0.15:
         return Blow(at, "outage", "", min(8.0, _downtime(source, kind)))
+    if source.random() < 0.1:
+        return Blow(at, "ghost")
     name = source.choice(names)
     fates = ["crash", "crash", "pause", "cut", "twin"]
     if name.startswith("client"):
