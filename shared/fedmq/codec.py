@@ -24,7 +24,7 @@ MOST_STEPS = 6
 """Of the way to a fault, that many steps are told; a hostile body may be hundreds deep."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
     """A decoded message."""
 

@@ -141,7 +141,7 @@ class Actor:
         """Hands an event to the core and carries out what it answers; from the scheduler's thread only."""
         if self._closed:
             return
-        moment = Moment(self._scheduler.now(), self._scheduler.wall().timestamp())
+        moment = Moment(self._scheduler.now(), self._scheduler.wall())
         self.cause = cause
         try:
             answer = self.core.handle(event, moment)
@@ -337,7 +337,7 @@ class Actor:
             "cause": cause,
             "alliance": self._topology.alliance,
             "sender": self.name,
-            "sent_at": self._scheduler.wall().timestamp(),
+            "sent_at": self._scheduler.wall(),
         }
         return Outgoing(exchange, key, codec.encode(envelope, body), message_id, expiration=expiration)
 

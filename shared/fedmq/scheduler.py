@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 Callback = Callable[[], None]
@@ -37,7 +36,7 @@ class Timer:
 class Scheduler(Protocol):
     """What actors and adapters may ask of time and threads.
 
-    - `now()`: seconds on a monotonic clock. `wall()`: the time of day in UTC, for people only.
+    - `now()`: seconds on a monotonic clock. `wall()`: UTC seconds since 1970, for records and people.
     - `post(callback)`: run it on the scheduler's thread, after all that was posted before; safe from any thread.
     - `later(seconds, callback)`: run it once, not before that time has passed; from the scheduler's thread only.
     - `submit(work, done)`: run `work()` off the thread, then `done(result, error)` on it; `error` is None on success.
@@ -45,7 +44,7 @@ class Scheduler(Protocol):
     """
 
     def now(self) -> float: ...
-    def wall(self) -> datetime: ...
+    def wall(self) -> float: ...
     def post(self, callback: Callback) -> None: ...
     def later(self, seconds: float, callback: Callback) -> Timer: ...
     def submit(self, work: Callable[[], Any], done: Done) -> None: ...
@@ -75,8 +74,8 @@ class ThreadScheduler:
     def now(self) -> float:
         return time.monotonic()
 
-    def wall(self) -> datetime:
-        return datetime.now(UTC)
+    def wall(self) -> float:
+        return time.time()
 
     def post(self, callback: Callback) -> None:
         self._ready.append(callback)
@@ -129,7 +128,8 @@ class ThreadScheduler:
 class VirtualScheduler:
     """Virtual time: `run` executes what is ready, then jumps to the next timer. Fully deterministic."""
 
-    EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+    EPOCH = 1_767_225_600.0
+    """1 January 2026."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -140,8 +140,8 @@ class VirtualScheduler:
     def now(self) -> float:
         return self._now
 
-    def wall(self) -> datetime:
-        return self.EPOCH + timedelta(seconds=self._now)
+    def wall(self) -> float:
+        return self.EPOCH + self._now
 
     def post(self, callback: Callback) -> None:
         self._ready.append(callback)

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from fedmq.blobs.base import BlobInfo, Source
@@ -298,7 +297,7 @@ class Process:
     def now(self) -> float:
         return self.world.scheduler.now()
 
-    def wall(self) -> datetime:
+    def wall(self) -> float:
         return self.world.scheduler.wall()
 
     def post(self, callback: Callback) -> None:
@@ -393,7 +392,7 @@ class WorldBlobs(MemoryBlobs):
     themselves until their time is up, which virtual time cannot show."""
 
     def __init__(self, world: World, weather: Weather) -> None:
-        super().__init__(clock=lambda: world.scheduler.wall().timestamp())
+        super().__init__(clock=lambda: world.scheduler.wall())
         self._world = world
         self.weather = weather
         self.patient: frozenset[str] = frozenset()
@@ -432,7 +431,7 @@ class WorldRecords(Records):
     document by `insert`, `put` and `update`."""
 
     def __init__(self, world: World, weather: Weather) -> None:
-        self.inner = SqliteRecords(":memory:", clock=lambda: world.scheduler.wall().timestamp())
+        self.inner = SqliteRecords(":memory:", clock=lambda: world.scheduler.wall())
         self._world = world
         self.weather = weather
         self.on_write: Callable[[str, str, Document | None, Mapping[str, Any]], None] = lambda *_: None

@@ -66,8 +66,8 @@ class Alliance:
     def __init__(self, folder: Path, *, trainer: str = TRAINER, on_task: OnTask | None = ignore) -> None:
         self.scheduler = VirtualScheduler()
         self.broker = MemoryBroker(self.scheduler)
-        self.blobs = MemoryBlobs(clock=lambda: self.scheduler.wall().timestamp())
-        self.records = SqliteRecords(":memory:", clock=lambda: self.scheduler.wall().timestamp())
+        self.blobs = MemoryBlobs(clock=lambda: self.scheduler.wall())
+        self.records = SqliteRecords(":memory:", clock=lambda: self.scheduler.wall())
         self.blobs.put(f"models/{SEED}", tensors.encode(MODEL, {}))
         self._numbers = itertools.count()
         self._folder = folder

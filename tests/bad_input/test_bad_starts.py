@@ -98,7 +98,7 @@ def test_a_bad_strategy_fails_the_session_before_its_first_round(tmp_path: Path,
 
 def test_a_session_without_enough_clients_says_until_when_it_waits_and_ends_then(tmp_path: Path) -> None:
     alliance = Alliance(tmp_path, on_task=None)
-    began = alliance.scheduler.wall().timestamp()
+    began = alliance.scheduler.wall()
     alliance.start(POLICY.model_copy(update={"clients_required": 3, "wait": 600}))
     alliance.settle(1.0)
     waiting = alliance.records.find(tables.SESSIONS)[0]

@@ -272,7 +272,7 @@ class Sandbox:
         self._recorder.stop()
         if self._vitals is not None:
             self._vitals.stop()
-            self._vitals.look(self.scheduler.wall().timestamp(), with_stores=True)
+            self._vitals.look(self.scheduler.wall(), with_stores=True)
 
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir
@@ -308,7 +308,7 @@ class Sandbox:
 
     def _observe(self) -> None:
         connection = self.broker.connect("observer")
-        queue = self.topology.observer("sandbox")
+        queue = self.topology.observer("sandbox", "event.#" if self.on_event else "event.*.session.#")
 
         def deliver(delivery: Delivery) -> None:
             connection.ack([delivery.tag])
@@ -338,7 +338,7 @@ class Sandbox:
                 return
             envelope = Envelope(
                 kind="start", id=self.session, alliance=self.options.alliance, sender="sandbox",
-                sent_at=self.scheduler.wall().timestamp(),
+                sent_at=self.scheduler.wall(),
             )  # fmt: skip
             body = codec.encode(envelope.model_dump(), Start(policy=policy))
             exchange = self.topology.exchange("control")

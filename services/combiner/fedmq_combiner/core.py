@@ -11,7 +11,7 @@ partial when all clients have answered or time is up. Two rules carry the guaran
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fedmq.effects import (
@@ -39,7 +39,7 @@ from fedmq_combiner import operations
 from fedmq_combiner.plans import OpenPlan, PlanState, count_outcomes, upload_prefix
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
-from fedmq_schemas.messages import Body, Decline, Plan, Update
+from fedmq_schemas.messages import Body, Decline, Plan, PlanKey, Update
 from fedmq_schemas.records import Ledger, LedgerEntry, Outcome
 
 SAVE_AFTER = 600.0
@@ -60,6 +60,7 @@ class CombinerCore:
         self._hold_at_most = hold_at_most
         self._plans: dict[str, OpenPlan] = {}
         self._early: list[Received] = []
+        self._served: dict[str, set[str]] = {}
         self._newest = Newest()
         self._epoch = 0
         self._incarnation = 0
@@ -189,6 +190,7 @@ class CombinerCore:
         if known is None and self._newest.is_superseded(body.plan.session, place):
             return [Ack((event.tag,)), self._discarded(body, "it comes late: its session is over, or further on")]
         if known is None:
+            self._drop_older(body.plan)
             due_at = moment.seconds + body.timeout
             self._plans[key] = OpenPlan(body, self._incarnation, due_at)
             opening = operations.Open(body, self._incarnation)
@@ -262,19 +264,37 @@ class CombinerCore:
         if void.session is not None:
             self._newest.end(void.session)
         keys = {str(plan) for plan in void.plans}
+        over = self._served.pop(void.session, set()) if void.session is not None else set()
         effects: list[Effect] = []
         for key, plan in list(self._plans.items()):
             ended = plan.plan.plan.session == void.session
             if not ended and key not in keys:
                 continue
-            clients = plan.pending() if not ended else list(plan.tasks)
-            cancel = messages.Cancel(plan=plan.plan.plan, session_over=ended)
+            pending = plan.pending()
             if plan.state is not PlanState.VOID:
                 effects += self._end(plan)
-            effects += [Publish("task", topology.task_key(client), cancel, confirm=False) for client in clients]
             if ended:
+                over.update(plan.tasks)
                 del self._plans[key]
+            else:
+                effects += self._cancel(pending, messages.Cancel(plan=plan.plan.plan))
+        if void.session is not None:
+            ending = messages.Cancel(plan=PlanKey(session=void.session, round=0), session_over=True)
+            effects += self._cancel(sorted(over), ending)
         return [*effects, Ack((event.tag,))]
+
+    def _cancel(self, clients: Iterable[str], cancel: messages.Cancel) -> list[Effect]:
+        return [Publish("task", topology.task_key(client), cancel, confirm=False) for client in clients]
+
+    def _drop_older(self, plan: PlanKey) -> None:
+        """A plan of a round says that those before it are over: of their answered plans only the clients' names stay,
+        to tell them when the session ends."""
+        for key, older in list(self._plans.items()):
+            known = older.plan.plan
+            is_over = known.session == plan.session and known.round < plan.round
+            if is_over and older.state in (PlanState.CLOSED, PlanState.VOID):
+                self._served.setdefault(plan.session, set()).update(older.tasks)
+                del self._plans[key]
 
     def _end(self, plan: OpenPlan) -> list[Effect]:
         key = str(plan.plan.plan)

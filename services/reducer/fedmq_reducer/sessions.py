@@ -183,7 +183,7 @@ class Sessions:
         assert parent is not None
         effects = self._rounds.tell_committed(session, committed)
         self._rounds.adopt_round(session, committed)
-        effects += self._validations.summarise(session, parent) + self._rounds.sweep(session)
+        effects += self._validations.settle_older(session, parent) + self._rounds.sweep(session)
         return self._judged(session, effects + self._after_round(session, moment), moment)
 
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:

@@ -135,6 +135,20 @@ class Validations:
             summary |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
         return summary
 
+    def settle_older(self, session: Session, parent: BlobRef) -> list[Effect]:
+        """A round is committed: what its parent scored is recorded, and older models that nobody still has to score are
+        no longer kept in memory."""
+        assert session.model is not None
+        effects = self.summarise(session, parent)
+        for number, model in list(session.tests.items()):
+            if number < session.round - 2 and not self._missing(session, number, model):
+                effects += self.summarise(session, model)
+                del session.tests[number]
+        kept = {model_id(model) for model in (parent, session.model, *session.tests.values())}
+        for forgotten in session.validated.keys() - kept:
+            del session.validated[forgotten]
+        return effects
+
     def summarise_all(self, session: Session) -> list[Effect]:
         models = {**session.tests, session.round - 1: session.model}
         return [effect for model in models.values() if model is not None for effect in self.summarise(session, model)]

@@ -68,7 +68,7 @@ class Vitals:
         with_stores = self._looks % STORES_EVERY == 0
         if self._is_active():
             self._looks += 1
-            at = self._scheduler.wall().timestamp()
+            at = self._scheduler.wall()
             self._scheduler.submit(lambda: self.look(at, with_stores), self._looked)
         else:
             self._looked(None, None)

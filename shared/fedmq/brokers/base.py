@@ -17,7 +17,7 @@ MSGPACK = "application/msgpack"
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """A message to publish. `expiration`: seconds until the broker may drop it unread, None: never.
 
@@ -33,7 +33,7 @@ class Outgoing:
     mandatory: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """A message that was handed to a consumer and is not yet settled. `tag` is unique in its
     connection for ever: acking a tag of before a reconnect does nothing. `user` is the broker's own

@@ -27,7 +27,7 @@ class ControlPublisher:
         """From any thread but the scheduler's. Raises what the broker refuses with, Transient if it does not answer."""
         envelope = {
             "kind": body.kind, "version": VERSION, "id": message_id, "alliance": self._topology.alliance,
-            "sender": self._sender, "sent_at": self._scheduler.wall().timestamp(),
+            "sender": self._sender, "sent_at": self._scheduler.wall(),
         }  # fmt: skip
         message = Outgoing(
             self._topology.exchange("control"), control_key(body.kind), codec.encode(envelope, body), message_id
