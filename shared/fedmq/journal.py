@@ -11,7 +11,7 @@ from fedmq.runtime import Actor
 
 log = logging.getLogger("fedmq.journal")
 
-KEPT = 5_000
+KEPT = 2_000
 LONGEST_CHAIN = 20
 
 
