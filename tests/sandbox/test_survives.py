@@ -13,7 +13,7 @@ import pytest
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 CRASHING = Path(__file__).parent / "crashing.py"
-ROUNDS = 60
+ROUNDS = 150
 KILLS = 20
 
 
@@ -48,7 +48,7 @@ def test_killed_at_twenty_random_instants(undisturbed: dict[str, Any], tmp_path:
     state_dir = tmp_path / "0"
     while kills < KILLS:
         process = run(state_dir)
-        time.sleep(source.uniform(0.5, 1.3))
+        time.sleep(source.uniform(0.4, 1.2))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1

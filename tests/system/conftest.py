@@ -1,4 +1,4 @@
-"""One alliance of real processes on real servers, shared by the tests of this folder; each finds it whole."""
+"""An alliance of real processes for each file of this folder, on servers that all share; each test finds it whole."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ def servers(rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: 
     return Servers(rabbitmq_server, s3_server, mongo_server)
 
 
-@pytest.fixture(scope="session")
-def started_alliance(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def started_alliance(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     """Two reducers, two combiners, six clients of 7, 14, … 42 examples."""
-    with Deployment(tmp_path_factory.mktemp("alliance"), servers, "system") as deployment:
+    name = request.path.stem.removeprefix("test_").replace("_", "-")
+    servers.start()
+    with Deployment(tmp_path_factory.mktemp("alliance"), servers, name) as deployment:
         deployment.start(reducers=2)
         deployment.seed()
         yield deployment
@@ -33,7 +37,7 @@ def alliance(started_alliance: Deployment) -> Deployment:
     return started_alliance.heal()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(started_alliance: Deployment) -> str:
     """sha256 of the final model of a session with `FAULT_POLICY` that nothing happens to."""
     session = "undisturbed"
