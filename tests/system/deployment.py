@@ -268,7 +268,7 @@ class Deployment:
     def seed(self, weights: dict[str, NDArray[Any]] | None = None) -> str:
         """Puts an untrained model, the package's unless one is given, into bucket `models` and returns its id."""
         zeros = {"coefficients": np.zeros(40, np.float32), "intercept": np.zeros(1, np.float32)}
-        name = f"seed-{self.alliance}"
+        name = "seed-system"
         self.blobs.put(f"models/{name}", tensorblob.encode(weights or zeros))
         return name
 
