@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from fedmq import tensors
-from fedmq_client import Client, KerasTrainer, package
+from fedmq_client import Client, KerasTrainer
+from fedmq_client.building import build
+from fedmq_client.package import load
 
 PACKAGE = Path(__file__).parent / "client"
 
@@ -17,7 +19,7 @@ PACKAGE = Path(__file__).parent / "client"
 def write(path: Path, random_seed: int) -> None:
     """Write weights drawn from `random_seed`, with their roles."""
     client = Client(name="init", random_seed=random_seed)
-    trainer = package.build(package.load(PACKAGE), client)
+    trainer = build(load(PACKAGE), client)
     assert isinstance(trainer, KerasTrainer)
     path.write_bytes(tensors.encode(trainer.init(), {"roles": trainer.roles()}))
 

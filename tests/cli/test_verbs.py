@@ -95,6 +95,7 @@ def test_a_session_that_fails_is_exit_code_1_with_its_reason(fedmq: Verb) -> Non
         (("stop", "none"), "there is no session 'none'"),
         (("model", "get", "none"), "there is no model 'none'"),
         (("model", "get", "last", "--format", "onnx"), "unknown format 'onnx'"),
+        (("model", "get", "seed-5d1e84adb228", "--format", "keras"), "with --package DIR"),
         (("seed",), "name a model's file, or a package"),
         (("seed", "none.npz"), "there is no file none.npz"),
         (("status", "--url", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),

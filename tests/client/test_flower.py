@@ -12,9 +12,10 @@ import pytest
 
 from fedmq import tensors
 from fedmq_client import Client, environments
+from fedmq_client.building import build
 from fedmq_client.frameworks.flower_records import as_sent, renamed
 from fedmq_client.inline import InlinePool
-from fedmq_client.package import PackageError, build, load
+from fedmq_client.package import PackageError, load
 from fedmq_client.pool import Job, Result
 
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,10 @@ from torch import nn
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq_client import Client, Task, formats
+from fedmq_client.building import keras_model
 from fedmq_client.frameworks import warm_keras
 from fedmq_client.frameworks.torch import TorchTrainer, roles_of, weights_of
+from fedmq_client.package import load
 
 # Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -141,16 +143,20 @@ def test_the_packages_trainer_knows_the_network(tmp_path: Path) -> None:
     (tmp_path / "trainer.py").write_text(PACKAGE)
     weights = warm_keras.weights_of(_keras_model())
     as_list = {str(number): array for number, array in enumerate(weights.values())}
+
+    def network() -> Any:
+        return keras_model(load(tmp_path))
+
     for given in (weights, as_list):
-        formats.write(given, tmp_path / "out.keras", "keras", tmp_path)
+        formats.write(given, tmp_path / "out.keras", "keras", network=network)
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "out.keras").get_weights()[0], as_list["0"])
     with pytest.raises(ConfigError, match="other tensors than the network"):
-        formats.write({"0": np.ones(1)}, tmp_path / "out.keras", "keras", tmp_path)
-    with pytest.raises(ConfigError, match="name the package whose trainer has model"):
+        formats.write({"0": np.ones(1)}, tmp_path / "out.keras", "keras", network=network)
+    with pytest.raises(ConfigError, match="name the package whose trainer has model.*--package"):
         formats.write(weights, tmp_path / "out.keras", "keras")
     (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Numpy")
     with pytest.raises(ConfigError, match=r"has no model\(\)"):
-        formats.write(weights, tmp_path / "out.keras", "keras", tmp_path)
+        formats.write(weights, tmp_path / "out.keras", "keras", network=network)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

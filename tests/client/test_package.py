@@ -6,8 +6,9 @@ import pytest
 
 from fedmq.errors import ConfigError
 from fedmq_client import Client
+from fedmq_client.building import build
 from fedmq_client.commands import CommandTrainer
-from fedmq_client.package import PackageError, build, load
+from fedmq_client.package import PackageError, load
 
 GOOD = "class Good:\n    def __init__(self, client): self.client = client\n    def train(self, weights, task): ...\n"
 
@@ -107,6 +108,10 @@ def test_a_bad_manifest_is_refused_with_the_remedy(tmp_path: Path, manifest: str
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"has no fedn.yaml: write one"):
+        load(tmp_path)
+    (tmp_path / "client").mkdir()
+    _write(tmp_path / "client", "trainer: code.py:Good", code=GOOD)
+    with pytest.raises(PackageError, match="client has one: name that folder"):
         load(tmp_path)
     with pytest.raises(PackageError, match="there is no folder"):
         load(tmp_path / "nowhere")

@@ -13,9 +13,9 @@ from schemathesis.specs.openapi.checks import allow_header_conformance, positive
 
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.api.app import create_app
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.api.feed import Feed
+from fedmq_reducer.webapp import create_app
 from servers.served import Served, served
 
 EXAMPLES = 30

@@ -77,10 +77,11 @@ def get(
     session: InSession = None,
     metric: Annotated[str | None, typer.Option(help="What best means: test/accuracy.")] = None,
     mode: Annotated[str | None, typer.Option(help="max or min.")] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="safetensors, npz, keras or torch (keras needs --package).")
-    ] = "safetensors",
-    package: Annotated[Path | None, typer.Option(help="The package whose trainer knows Keras' layers.")] = None,
+    form: Annotated[str, typer.Option("--format", help="safetensors, npz, keras or torch.")] = "safetensors",
+    package: Annotated[
+        Path | None,
+        typer.Option(help="For keras, unless the seed was a Keras file: the package whose trainer has the layers."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; default: ID and suffix, here.")] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -89,6 +90,8 @@ def get(
     from fedmq.errors import ConfigError
     from fedmq_client import formats
     from fedmq_client.alliance import Alliance
+    from fedmq_client.building import keras_model
+    from fedmq_client.package import load
 
     if form not in SUFFIXES:
         raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
@@ -101,7 +104,8 @@ def get(
         alliance.download(document["model"], path)
     else:
         found = alliance.read(document["model"])
-        formats.write(found.weights, path, form, package, found.meta)
+        network = None if package is None else lambda: keras_model(load(package))
+        formats.write(found.weights, path, form, meta=found.meta, network=network)
     if as_json:
         print_json({**document, "path": str(path)})
         return

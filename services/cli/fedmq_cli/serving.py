@@ -23,11 +23,11 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
 
     It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
     """
-    from fedmq_reducer.api.app import create_app
     from fedmq_reducer.api.context import Context
     from fedmq_reducer.api.feed import Feed
     from fedmq_reducer.api.publisher import ControlPublisher
     from fedmq_reducer.api.server import ApiServer
+    from fedmq_reducer.webapp import create_app
 
     assert box.options.state_dir is not None
     feed = Feed()

@@ -78,26 +78,32 @@ def read(path: Path) -> ModelFile:
 
 
 def write(
-    weights: Weights, path: Path, form: str, package: Path | None = None, meta: Mapping[str, Any] | None = None
+    weights: Weights,
+    path: Path,
+    form: str,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    network: Callable[[], Any] | None = None,
 ) -> None:
     """Writes weights as one of `WRITES`, over what is there, whole or not at all.
 
     - npz: positional names as a list, `0` … `n-1`; others as they are.
     - torch: a state dict, in its order and with its names.
-    - keras: the network is in `meta` if the session began with a Keras file; else `package` must be the one whose
-      trainer has `model()`.
+    - keras: `network` makes the Keras model; it may be None if the session began with a Keras file, as `meta` tells then.
 
     Raises ConfigError for an unknown form, or where the network is not known or another one.
     """
     scratch = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        _writer(form, weights, meta or {}, package)(scratch)
+        _writer(form, weights, meta or {}, network)(scratch)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def _writer(form: str, weights: Weights, meta: Mapping[str, Any], package: Path | None) -> Callable[[Path], object]:
+def _writer(
+    form: str, weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None
+) -> Callable[[Path], object]:
     match form:
         case "safetensors":
             return lambda path: path.write_bytes(tensors.encode(weights, meta))
@@ -111,7 +117,7 @@ def _writer(form: str, weights: Weights, meta: Mapping[str, Any], package: Path 
                 raise ConfigError("this model's tensors have no names but their places: a state dict would mix them up")
             return lambda path: torch.save(state, path)
         case "keras":
-            model = _network(weights, meta, package)
+            model = _keras_model(weights, meta, network)
             # Keras writes what the suffix says.
             return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
     raise ConfigError(f"unknown format {form!r}: there are {', '.join(WRITES)}")
@@ -206,24 +212,16 @@ def _torch(path: Path) -> ModelFile:
     return ModelFile(weights, {"roles": roles} if roles else {})
 
 
-def _network(weights: Weights, meta: Mapping[str, Any], package: Path | None) -> Any:
+def _keras_model(weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None) -> Any:
     """A Keras model with these weights."""
+    if network is None and not isinstance(meta.get(NETWORK), str):
+        raise ConfigError(
+            "a Keras file holds the layers too, and this model does not know them, as its seed was no Keras file: name "
+            "the package whose trainer has model(), with --package DIR"
+        )
     from fedmq_client.frameworks import warm_keras
 
-    if isinstance(meta.get(NETWORK), str):
-        model = warm_keras.from_json(meta[NETWORK])
-    elif package is None:
-        raise ConfigError("Keras' format holds the layers too: name the package whose trainer has model()")
-    else:
-        from fedmq_client.package import build, load
-        from fedmq_client.trainer import Client
-
-        trainer: Any = build(load(package), Client("export"))
-        if not callable(getattr(trainer, "model", None)):
-            raise ConfigError(f"the trainer of {package} has no model(): another format needs none")
-        model = trainer.model()
-        if not hasattr(model, "optimizer"):
-            raise ConfigError(f"the trainer of {package} makes no Keras model: another format needs none")
+    model = network() if network is not None else warm_keras.from_json(meta[NETWORK])
     try:
         names = matched(weights, warm_keras.names(model))
         model.set_weights([weights[name] for name in names])

@@ -10,27 +10,22 @@ A package is always local to the client: nothing here downloads code.
 """
 
 import hashlib
-import importlib.util
-import inspect
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
 from fedmq.errors import ConfigError
-from fedmq_client.trainer import Client, Form, Trainer
+from fedmq_client.trainer import Form
 
 MANIFEST = "fedn.yaml"
 FLOWER = "flower:"
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
 FORMATS = ("npz", "safetensors", "h5")
 KEYS = ("trainer", "entry_points", "format", "python_env")
-FUNCTIONS = ("train", "validate", "init", "roles")
 
 
 class PackageError(ConfigError):
@@ -76,6 +71,9 @@ def load(folder: Path | str) -> Package:
     if not folder.is_dir():
         raise PackageError(f"there is no folder {folder}: give the folder that holds {MANIFEST}")
     if not path.is_file():
+        within = folder / "client"
+        if (within / MANIFEST).is_file():
+            raise PackageError(f"{folder} has no {MANIFEST}, but {within} has one: name that folder")
         raise PackageError(f"{folder} has no {MANIFEST}: write one with the line `trainer: trainer.py:MyTrainer`")
     try:
         manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -109,54 +107,6 @@ def load(folder: Path | str) -> Package:
     )
 
 
-def build(package: Package, client: Client) -> Trainer:
-    """Run the trainer's file and make the trainer for `client`, or one that runs the commands.
-
-    A package with both uses its trainer, unless `client.form` is commands. The file is run once a
-    process, however many clients it serves. Its folder joins `sys.path`, so that it can import
-    modules beside it; two packages of one process should not name these alike.
-    Raises PackageError if the class or its `train` is missing; what the user's code raises passes.
-    """
-    if package.runs_commands(client.form):
-        from fedmq_client.commands import CommandTrainer
-
-        return CommandTrainer(package, client)
-    if package.trainer is None:
-        raise PackageError(f"{package.folder / MANIFEST} names no trainer, only commands")
-    file, _, name = package.trainer.removeprefix(FLOWER).partition(":")
-    module = _module(package.folder, package.folder / file)
-    found = vars(module)
-    if package.trainer.startswith(FLOWER):
-        from fedmq_client.frameworks.flower import flower_trainer
-
-        return flower_trainer(package.folder, found.get(name), f"{name} of {file}", client)
-    if not name:
-        if not callable(found.get("train")):
-            raise PackageError(
-                f"{file} has no function train(weights, task): write it, or name a class "
-                f"in {MANIFEST} with `trainer: {file}:CLASS`"
-            )
-        return _Functions({key: found[key] for key in FUNCTIONS if callable(found.get(key))})
-    cls = found.get(name)
-    if not inspect.isclass(cls):
-        classes = [key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "train")]
-        hint = f"it has {', '.join(classes)}" if classes else "it has no class with a train method"
-        raise PackageError(f"{file} has no class {name}, which {MANIFEST} names: {hint}")
-    if not callable(getattr(cls, "train", None)):
-        raise PackageError(f"class {name} in {file} has no method train(self, weights, task)")
-    trainer: Trainer = cast(Callable[[Client], Trainer], cls)(client)
-    return trainer
-
-
-class _Functions:
-    """Module-level functions in the shape of a trainer."""
-
-    def __init__(self, functions: Mapping[str, Any]) -> None:
-        self.__dict__.update(functions)
-
-    train: Any
-
-
 def _entry_points(path: Path, value: Any) -> dict[str, str]:
     if value is None:
         return {}
@@ -185,29 +135,6 @@ def _trainer_file(path: Path, trainer: Any) -> None:
         raise PackageError(f"{path}: trainer {file} is outside of the package's folder")
     if target.suffix != ".py" or not target.is_file():
         raise PackageError(f"{path}: trainer names {file}, and there is no such .py file")
-
-
-_modules: dict[Path, ModuleType] = {}
-
-
-def _module(folder: Path, path: Path) -> ModuleType:
-    """The module of a trainer's file: run once a process, under a name of its own."""
-    if path in _modules:
-        return _modules[path]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    name = f"fedmq_package_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    _modules[path] = module
-    return module
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -19,6 +19,7 @@ import numpy as np
 from fedmq import tensors
 from fedmq_client import checks
 from fedmq_client import package as packages
+from fedmq_client.building import build
 from fedmq_client.pool import Blob, Job, Result, Validated
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
 from fedmq_client.whole import Whole, clipped, kept_and_state
@@ -56,7 +57,7 @@ class Trainers:
             return known[1]
         if folder not in self._packages:
             self._packages[folder] = packages.load(folder)
-        trainer = packages.build(self._packages[folder], client)
+        trainer = build(self._packages[folder], client)
         self._trainers[folder, client.name] = (client, trainer)
         return trainer
 

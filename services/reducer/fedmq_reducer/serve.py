@@ -10,11 +10,11 @@ from fedmq.brokers.base import Broker
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq.settings import ReducerSettings
-from fedmq_reducer.api.app import create_app
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.api.publisher import ControlPublisher
 from fedmq_reducer.api.server import ApiServer
+from fedmq_reducer.webapp import create_app
 from fedmq_schemas.topology import Topology
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
