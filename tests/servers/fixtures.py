@@ -10,12 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from servers import choice
 from servers.mongo import MongoServer
-from servers.mongo import missing as mongo_missing
 from servers.rabbitmq import RabbitmqServer
-from servers.rabbitmq import missing as rabbitmq_missing
 from servers.seaweedfs import S3Server
-from servers.seaweedfs import missing as s3_missing
 
 
 def require(missing: str | None) -> None:
@@ -28,8 +26,8 @@ def require(missing: str | None) -> None:
 
 @pytest.fixture(scope="session")
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
-    require(rabbitmq_missing())
-    server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
+    require(choice.rabbitmq_missing())
+    server = choice.make_rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
     try:
         yield server.start()
     finally:
@@ -38,19 +36,19 @@ def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    require(s3_missing())
-    server = S3Server(tmp_path_factory.mktemp("s3"))
+    require(choice.s3_missing())
+    server = choice.make_s3(tmp_path_factory.mktemp("s3"))
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.remove()
 
 
 @pytest.fixture(scope="session")
 def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    require(mongo_missing())
-    server = MongoServer(tmp_path_factory.mktemp("mongo"))
+    require(choice.mongo_missing())
+    server = choice.make_mongo(tmp_path_factory.mktemp("mongo"))
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.remove()

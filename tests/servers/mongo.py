@@ -71,3 +71,7 @@ class MongoServer:
         if self._process is not None:
             self._process.kill()
             self.stop()
+
+    def remove(self) -> None:
+        """Ends it for good."""
+        self.kill()

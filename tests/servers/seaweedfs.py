@@ -39,7 +39,8 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ports = free_ports(8)
-        self.endpoint = f"127.0.0.1:{self._ports[0]}"
+        self.port = self._ports[0]
+        self.endpoint = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.endpoint}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,6 +75,10 @@ class S3Server:
 
     def stop(self) -> None:
         """Ends it at once, too: SeaweedFS takes longer than 20 s over an orderly end."""
+        self.kill()
+
+    def remove(self) -> None:
+        """Ends it for good."""
         self.kill()
 
     def _command(self) -> list[str]:

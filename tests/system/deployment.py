@@ -28,6 +28,7 @@ from fedmq.tensorblob import Source
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger
+from servers import choice
 from servers.mongo import MongoServer
 from servers.rabbitmq import RabbitmqServer, free_ports
 from servers.seaweedfs import S3Server
@@ -50,12 +51,14 @@ class Servers:
 
     def remove(self) -> None:
         self.rabbitmq.remove()
-        self.s3.kill()
-        self.mongo.kill()
+        self.s3.remove()
+        self.mongo.remove()
 
 
 def private_servers(folder: Path) -> Servers:
-    return Servers(RabbitmqServer(folder / "rabbitmq"), S3Server(folder / "s3"), MongoServer(folder / "mongo"))
+    return Servers(
+        choice.make_rabbitmq(folder / "rabbitmq"), choice.make_s3(folder / "s3"), choice.make_mongo(folder / "mongo")
+    )
 
 
 @dataclass
