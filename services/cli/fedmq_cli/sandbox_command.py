@@ -247,7 +247,7 @@ def _again(folder: Path) -> str:
 
 def _next_command(package: Path, model: str) -> str:
     """The example's own evaluation where there is one; else a look into the model's file."""
-    script = package.resolve().parent / "evaluate.py"
+    script = Path(os.path.abspath(package)).parent / "evaluate.py"
     if script.is_file():
         return shlex.join(["python", _short(str(script)), _short(model)])
     look = f"from safetensors.numpy import load_file; print(load_file({_short(model)!r}))"
