@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from fedmq.errors import ConfigError
 from fedmq_cli.app import app
-from fedmq_cli.packages import FRAMEWORKS
+from fedmq_cli.packages import FRAMEWORKS, client_here, first_model
 
 TRAINER = """
 import numpy as np
@@ -98,3 +99,19 @@ def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -
     result = _fedmq("check", _package(tmp_path, "import os; weights['w'] += os.urandom(1)[0] * 1.0 + os.getpid()"))
     assert result.exit_code == 0
     assert "other bytes each time" in result.stdout
+
+
+def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fedn.yaml").write_text(
+        "format: safetensors\npython_env: env.yaml\n"
+        f"entry_points: {{build: {{command: {sys.executable} -m build_is_here}}, train: {{command: 'true'}}}}\n"
+    )
+    (tmp_path / "env.yaml").write_text("name: none\ndependencies: [a-package-that-is-nowhere]\n")
+    monkeypatch.setenv("FEDN_PACKAGE_ENV", "false")
+    monkeypatch.setenv("FEDN_DATA_PATH", str(tmp_path / "data"))
+    client = client_here("check", data=None, count=3)
+    assert (client.python_env, client.data, client.count) == (False, tmp_path / "data", 3)
+    with pytest.raises(ConfigError, match="No module named build_is_here"):
+        first_model(tmp_path, 0)

@@ -37,15 +37,11 @@ def check(
 
     Exit code 1 if an alliance would not get far with it.
     """
-    import os
-
     from fedmq.policies import with_settings
-    from fedmq_cli.packages import try_package
+    from fedmq_cli.packages import client_here, try_package
     from fedmq_client import formats
-    from fedmq_client.trainer import Client
 
-    found = data or (Path(os.environ["FEDN_DATA_PATH"]) if os.environ.get("FEDN_DATA_PATH") else None)
-    client = Client("check", data=found.absolute() if found else None, count=clients)
+    client = client_here("check", data=data and data.absolute(), count=clients)
     seed = formats.read(model).blob() if model is not None else None
     trial = try_package(package, client, with_settings({}, settings or ()), seed)
     if as_json:

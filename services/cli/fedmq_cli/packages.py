@@ -15,6 +15,7 @@ from typing import Any
 from fedmq import aggregation, tensorblob
 from fedmq.aggregation import Accumulator
 from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.settings import ClientSettings
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, spec_of
 from fedmq_client.package import load
@@ -43,11 +44,20 @@ def make_package(folder: Path, framework: str) -> Path:
     return folder / "client"
 
 
+def client_here(name: str, **options: Any) -> Client:
+    """A client as `fedmq run client` would be one on this machine, as to FEDN_DATA_PATH, FEDN_PACKAGE_FORM and
+    FEDN_PACKAGE_ENV; `options` that are not None come first."""
+    settings = ClientSettings.load()
+    found: dict[str, Any] = {"data": settings.data_path and settings.data_path.absolute()}
+    found |= {key: value for key, value in options.items() if value is not None}
+    return Client(name, form=settings.package_form, python_env=settings.package_env, **found)
+
+
 def first_model(package: Path, random_seed: int) -> bytes:
     """What the trainer's `init` makes, in a worker process. Raises ConfigError with the traceback."""
     load(package)
     with _worker() as run:
-        return _made(run, package, Client("init", random_seed=random_seed))
+        return _made(run, package, client_here("init", random_seed=random_seed))
 
 
 def _made(run: Run, package: Path, client: Client) -> bytes:
