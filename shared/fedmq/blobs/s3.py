@@ -228,7 +228,9 @@ class S3Blobs:
         except S3Error as error:
             raise self._translate(error, key) from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise Transient(f"the S3 server at {self._endpoint} failed: {type(error).__name__}") from error
+            # The type's name alone: its words hold the URL.
+            cause = getattr(error, "reason", None) or error
+            raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}") from error
 
     def _translate(self, error: S3Error, key: str) -> FedMQError:
         words = f"the S3 server at {self._endpoint} says {error.code} for {key}"

@@ -262,7 +262,8 @@ class Link:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
         if not self._in_trouble:
             self._in_trouble = True
-            log.warning("no connection to %s, trying again: %s: %s", where, type(reason).__name__, reason)
+            cause = _innermost(reason)
+            log.warning("no connection to %s, trying again: %s: %s", where, type(cause).__name__, cause)
         refusal = self._refusal(str(reason))
         if refusal is not None:
             self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))
@@ -293,3 +294,10 @@ class Link:
             self._connection.leave()
         else:
             self._connection.crash()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What happened, out of pika's wrappings, whose own words are empty."""
+    inner = [*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args]
+    wrapped = [each for each in inner if isinstance(each, BaseException)]
+    return _innermost(wrapped[-1]) if wrapped else error
