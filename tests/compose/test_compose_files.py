@@ -123,4 +123,4 @@ def test_every_example_has_what_an_image_of_it_is_made_of() -> None:
     named = re.findall(r"\w+", re.search(r"# A folder of examples/: (.*)", (FOLDER / ".env.example").read_text())[1])  # type: ignore[index]
     for example in set(named) - {"or"}:
         assert (ROOT / "examples" / example / "client" / "fedn.yaml").is_file(), example
-    assert "COPY examples/${EXAMPLE} /example" in dockerfile
+    assert "examples/${EXAMPLE} /examples/${EXAMPLE}" in dockerfile
