@@ -1,0 +1,276 @@
+"""Carries out groups of effects: each in its order, lanes across groups, joined where they can be, again after an outage."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from fedmq import effects
+from fedmq.effects import CoreEvent, Effect
+from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.scheduler import Scheduler
+
+log = logging.getLogger("fedmq")
+
+FIRST_RETRY = 0.1
+LAST_RETRY = 5.0
+MOST_JOINED = 200
+
+Performer = Callable[[Any], Any]
+
+
+class Group:
+    """The rest of one `handle` call's effects, the next one last, and how many of its publishes are not confirmed yet."""
+
+    __slots__ = ("cause", "dropped", "effects", "unconfirmed", "waiting")
+
+    def __init__(self, cause: str | None) -> None:
+        self.effects: list[Effect | Slot] = []
+        self.cause = cause
+        self.unconfirmed = 0
+        self.waiting = False
+        self.dropped = False
+
+
+class Slot:
+    """An effect's place in its lane, taken when the core asked for it; `is_asked` once its group has come to it."""
+
+    __slots__ = ("effect", "group", "is_asked", "lane")
+
+    def __init__(self, effect: effects.Perform, group: Group, lane: Lane) -> None:
+        self.effect = effect
+        self.group = group
+        self.lane = lane
+        self.is_asked = False
+
+
+class Lane:
+    """Effects that are performed in the order in which the core decided on them, one at a time or joined into one.
+    `alone`: so many at its head are not joined, as one of them was refused."""
+
+    __slots__ = ("alone", "is_busy", "is_running", "slots")
+
+    def __init__(self) -> None:
+        self.slots: deque[Slot] = deque()
+        self.alone = 0
+        self.is_busy = False
+        self.is_running = False
+
+    def head(self) -> tuple[effects.Perform, list[Group]]:
+        """What is to be performed next, and the groups that it is for."""
+        effect, groups = self.slots[0].effect, [self.slots[0].group]
+        if self.alone:
+            self.alone -= 1
+            return effect, groups
+        for slot in islice(self.slots, 1, MOST_JOINED):
+            joined = effect.joined(slot.effect) if slot.is_asked and not slot.group.dropped else None
+            if joined is None:
+                break
+            effect = joined
+            groups.append(slot.group)
+        return effect, groups
+
+
+class Job:
+    """One call of a performer, for the groups that wait for it."""
+
+    __slots__ = ("effect", "groups", "lane")
+
+    def __init__(self, effect: effects.Perform, groups: list[Group], lane: Lane | None = None) -> None:
+        self.effect = effect
+        self.groups = groups
+        self.lane = lane
+
+
+class Performing:
+    """Runs one actor's groups, on the scheduler's thread.
+
+    `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `offload`: all of
+    them run off the thread. `built_in` does every other effect and may raise ProtocolError. `tell` hands the core what
+    became of an effect, `bug` is told of an exception that is no FedMQError, `settled` that something under way has ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scheduler: Scheduler,
+        performers: Mapping[type[Effect], Performer],
+        *,
+        offload: bool,
+        built_in: Callable[[Effect, Group], None],
+        tell: Callable[[CoreEvent, str | None], None],
+        bug: Callable[[str, Exception], None],
+        settled: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._scheduler = scheduler
+        self._performers = dict(performers)
+        self._offload = offload
+        self._built_in = built_in
+        self._tell = tell
+        self._bug = bug
+        self._settled = settled
+        self._lanes: dict[str, Lane] = {}
+        self._in_flight = 0
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no effect is under way."""
+        return self._in_flight == 0
+
+    def close(self) -> None:
+        """Starts nothing more."""
+        self._closed = True
+
+    def run(self, answer: Sequence[Effect], cause: str | None) -> None:
+        """Starts a group; `cause` is the id of the message that led to it."""
+        group = Group(cause)
+        for effect in answer:
+            name = effect.lane if isinstance(effect, effects.Perform) else None
+            if name is None:
+                group.effects.append(effect)
+                continue
+            assert isinstance(effect, effects.Perform)
+            lane = self._lanes.setdefault(name, Lane())
+            slot = Slot(effect, Group(cause) if effect.independent else group, lane)
+            lane.slots.append(slot)
+            group.effects.append(slot)
+        group.effects.reverse()
+        self._advance(group)
+
+    def awaited(self, effect: Effect, group: Group) -> Callable[[FedMQError | None], None]:
+        """For a publish that the group is to wait for: what to call when it is confirmed or refused."""
+        group.unconfirmed += 1
+        self._in_flight += 1
+
+        def confirmed(error: FedMQError | None) -> None:
+            group.unconfirmed -= 1
+            self._in_flight -= 1
+            if error is not None:
+                self._fail(effect, error, group)
+            elif not group.unconfirmed:
+                self._advance(group)
+            self._settled()
+
+        return confirmed
+
+    def _advance(self, group: Group) -> None:
+        """Starts effects of the group until one has to be waited for."""
+        if group.waiting:
+            return
+        while group.effects and not self._closed and not group.dropped:
+            effect = group.effects[-1]
+            if group.unconfirmed and not isinstance(effect, effects.Publish | effects.Emit):
+                return
+            group.effects.pop()
+            if isinstance(effect, Slot):
+                effect.is_asked = effect.group.waiting = True
+                self._run_lane(effect.lane)
+                if effect.group is group:
+                    return
+            elif isinstance(effect, effects.Perform):
+                own = Group(group.cause) if effect.independent else group
+                if not self._perform(Job(effect, [own]), FIRST_RETRY) and own is group:
+                    return
+            else:
+                try:
+                    self._built_in(effect, group)
+                except ProtocolError as error:
+                    self._fail(effect, error, group)
+
+    def _run_lane(self, lane: Lane) -> None:
+        """Performs what is asked for at the head of the lane, until something takes time."""
+        if lane.is_running:
+            return
+        lane.is_running = True
+        while lane.slots and not lane.is_busy and not self._closed:
+            if lane.slots[0].group.dropped:
+                lane.slots.popleft()
+            elif not lane.slots[0].is_asked:
+                break
+            else:
+                lane.is_busy = True
+                job = Job(*lane.head(), lane)
+                if self._perform(job, FIRST_RETRY):
+                    self._release(job)
+        lane.is_running = False
+
+    def _perform(self, job: Job, wait: float) -> bool:
+        """True if the effect is complete and its groups may go on at once."""
+        performer = self._performers[type(job.effect)]
+        if job.effect.heavy or self._offload:
+            for group in job.groups:
+                group.waiting = True
+            self._in_flight += 1
+
+            def done(result: Any, error: Exception | None) -> None:
+                self._in_flight -= 1
+                if not self._closed and self._ended(job, result, error, wait):
+                    self._release(job)
+                if job.lane is not None:
+                    self._run_lane(job.lane)
+                self._settled()
+
+            self._scheduler.submit(lambda: performer(job.effect), done)
+            return False
+        try:
+            result, error = performer(job.effect), None
+        except Exception as caught:
+            result, error = None, caught
+        return self._ended(job, result, error, wait)
+
+    def _release(self, job: Job) -> None:
+        for group in job.groups:
+            group.waiting = False
+            self._advance(group)
+
+    def _ended(self, job: Job, result: Any, error: Exception | None, wait: float) -> bool:
+        if isinstance(error, Transient):
+            self._retry_later(job, error, wait)
+            return False
+        if job.lane is not None:
+            job.lane.is_busy = False
+            if error is not None and len(job.groups) > 1:
+                job.lane.alone = len(job.groups)
+                return False
+            for _ in job.groups:
+                job.lane.slots.popleft()
+        if error is not None:
+            self._fail(job.effect, self._own(job.effect, error), job.groups[0])
+        elif job.effect.reports:
+            self._tell(effects.Done(job.effect, result), job.groups[0].cause)
+        return error is None
+
+    def _retry_later(self, job: Job, error: Transient, wait: float) -> None:
+        told = {"actor": self._name, "effect": type(job.effect).__name__, "reason": error.reason}
+        log.warning("will try again", extra=told)
+        for group in job.groups:
+            group.waiting = True
+
+        def again() -> None:
+            if self._closed:
+                return
+            if self._perform(job, min(wait * 2, LAST_RETRY)):
+                self._release(job)
+            if job.lane is not None:
+                self._run_lane(job.lane)
+
+        self._scheduler.later(wait, again)
+
+    def _fail(self, effect: Effect, error: FedMQError, group: Group) -> None:
+        if not group.dropped:
+            group.dropped = True
+            self._tell(effects.Failed(effect, error), group.cause)
+            for left in group.effects:
+                if isinstance(left, Slot):
+                    self._run_lane(left.lane)
+
+    def _own(self, effect: Effect, error: Exception) -> FedMQError:
+        if isinstance(error, FedMQError):
+            return error
+        self._bug(f"performing {type(effect).__name__}", error)
+        return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
