@@ -103,9 +103,10 @@ class Simulation:
                 process.kill()
             scheduler.run(self._is_mended, scheduler.now() + 2 * QUIET)
             scheduler.run(limit=scheduler.now() + QUIET)
-            for _ in range(20):
+            end = scheduler.now()
+            for tenth in range(1, 21):
                 if self.left_over():  # may be on its way just now
-                    scheduler.run(limit=scheduler.now() + 0.1)
+                    scheduler.run(limit=end + tenth / 10)
             return all_ended
         finally:
             logger.removeHandler(handler)

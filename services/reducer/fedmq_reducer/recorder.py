@@ -19,7 +19,7 @@ from fedmq_schemas.topology import Topology
 log = logging.getLogger("fedmq.recorder")
 
 BATCH = 200
-BATCH_SECONDS = 0.02
+BATCH_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 
 

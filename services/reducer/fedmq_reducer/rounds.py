@@ -16,11 +16,11 @@ from fedmq_reducer.documents import (
     attempt_key,
     model_document,
     partial_document,
-    participation_document,
+    participation_key,
     round_document,
     round_key,
 )
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, Sweep
+from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, Sweep, TellLedger
 from fedmq_reducer.planning import Desk, send_plan, void_part
 from fedmq_reducer.session import Attempt, PlannedPart, Session, State, group_by_combiner
 from fedmq_schemas import records
@@ -180,20 +180,28 @@ class Rounds:
 
     # -- partials and the commit ------------------------------------------------------------------------------------
 
-    def partial(self, session: Session | None, event: Received, body: Partial) -> list[Effect]:
-        attempt = session.attempt if session is not None and session.state is State.RUNNING else None
+    def partial(self, session: Session | None, event: Received, body: Partial, moment: Moment) -> list[Effect]:
+        """Recorded, then acknowledged; but the one that completes the round is acknowledged when the round is recorded."""
+        attempt = session.attempt if session is not None else None
         part = attempt.part(body.plan) if attempt is not None else None
-        if part is None or not part.is_open or part.combiner != event.envelope.sender:
+        settled = [Settle(self._desk.epoch), Ack((event.tag,))]
+        if session is None or attempt is None or part is None or not part.takes(body, event.envelope.sender):
             data = {"reason": "a partial of a plan that is not open", "plan": str(body.plan), "counts": body.counts}
             told = Emit("plan.voided", body.plan.session, body.plan.round, None, event.envelope.sender, data)
-            return [told, Settle(self._desk.epoch), Ack((event.tag,))]
+            return [told, *settled]
+        if part.partial is not None:
+            if not attempt.completed_by:
+                return settled
+            attempt.completed_by += (event.tag,)
+            return []
+        part.partial = body
+        following = self.commit_if_answered(session, moment)
+        if session.state is State.COMMITTING:
+            attempt.completed_by = (event.tag,)
+            return following
         document = partial_document(body, part.combiner)
-        return [Insert(records.PARTIALS, str(body.plan), document, self._desk.epoch), Ack((event.tag,))]
-
-    def partial_recorded(self, session: Session, document: Mapping[str, Any], moment: Moment) -> list[Effect]:
-        """`document` is the one in the records, which may be an earlier answer to the same plan."""
-        self.take_partial(session, Partial.model_validate(document["partial"]))
-        return self.commit_if_answered(session, moment)
+        insert = Insert(records.PARTIALS, str(body.plan), document, self._desk.epoch)
+        return [insert, Ack((event.tag,)), *following]
 
     def take_partial(self, session: Session, partial: Partial) -> None:
         part = session.attempt.part(partial.plan) if session.attempt is not None else None
@@ -231,11 +239,7 @@ class Rounds:
         if session.state is not State.COMMITTING or session.round != request.round:
             return []
         document = round_document(session, request, result, self._desk.epoch, moment)
-        columns = participation_document(request, result)
-        return [
-            Put(records.PARTICIPATION, attempt_key(session), columns, self._desk.epoch),
-            Insert(records.ROUNDS, round_key(session), document, self._desk.epoch),
-        ]
+        return [Insert(records.ROUNDS, round_key(session), document, self._desk.epoch)]
 
     def adopt_round(self, session: Session, committed: Mapping[str, Any]) -> None:
         session.model = BlobRef.model_validate(committed["model"])
@@ -255,6 +259,11 @@ class Rounds:
             Put(records.MODELS, document["model"], document, self._desk.epoch),
             Emit("round.committed", session.name, committed["round"], data=data, id=event_id),
         ]
+
+    def tell_ledger(self, committed: Mapping[str, Any]) -> TellLedger:
+        """May be told again."""
+        ledger = BlobRef.model_validate(committed["ledger"])
+        return TellLedger(committed["session"], ledger, participation_key(committed), self._desk.epoch)
 
     def sweep(self, session: Session) -> list[Effect]:
         keep, last = session.policy.retention.keep_updates, session.round - 1

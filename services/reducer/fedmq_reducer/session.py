@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from fedmq.effects import Ack, Effect
 from fedmq.errors import ProtocolError
 from fedmq_reducer.assignment import Client
 from fedmq_reducer.selection import Score
@@ -64,6 +65,10 @@ class PlannedPart:
     def is_open(self) -> bool:
         return not self.voided and self.partial is None
 
+    def takes(self, partial: Partial, sender: str) -> bool:
+        """Whether it is this plan's answer, be it told again."""
+        return not self.voided and self.combiner == sender and self.partial in (None, partial)
+
     def document(self) -> dict[str, Any]:
         return {"part": self.key.part, "combiner": self.combiner, "clients": list(self.clients), "voided": self.voided}
 
@@ -71,15 +76,21 @@ class PlannedPart:
 @dataclass(slots=True)
 class Attempt:
     """The open attempt. `created_at`: when it was drawn, UTC seconds since 1970. `due_at`: when the combiners' deadline
-    passes, on the monotonic clock."""
+    passes, on the monotonic clock. `completed_by`: messages with the partial that completed it, which the commit settles."""
 
     number: int
     parts: list[PlannedPart]
     created_at: float
     due_at: float = 0.0
+    completed_by: tuple[int, ...] = ()
 
     def part(self, key: PlanKey) -> PlannedPart | None:
         return next((part for part in self.parts if part.key == key), None)
+
+    def settled(self) -> list[Effect]:
+        """To be asked for when what becomes of the attempt is recorded."""
+        tags, self.completed_by = self.completed_by, ()
+        return [Ack(tags)] if tags else []
 
     @property
     def is_answered(self) -> bool:
@@ -134,6 +145,10 @@ class Session:
     @property
     def recorded_state(self) -> str:
         return _RECORDED.get(self.state, self.state.value)
+
+    @property
+    def is_drawing(self) -> bool:
+        return self.state is State.DRAWING
 
     @property
     def is_scored(self) -> bool:

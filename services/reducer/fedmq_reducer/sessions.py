@@ -134,6 +134,7 @@ class Sessions:
             *effects,
             *self._validations.summarise_all(session),
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
+            *(session.attempt.settled() if session.attempt is not None else ()),
             *self._announce(session.name, end),
             *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "score", "window")),
             *self._begin_next(),
@@ -157,16 +158,10 @@ class Sessions:
         session = self._sessions.get(document["session"])
         return self._rounds.attempt_recorded(session, existing, moment) if session is not None else []
 
-    def partial(self, event: Received, body: Partial) -> list[Effect]:
-        return self._rounds.partial(self._sessions.get(body.plan.session), event, body)
-
-    def partial_recorded(
-        self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Moment
-    ) -> list[Effect]:
-        session = self._sessions.get(document["session"])
-        if session is None:
-            return []
-        return self._judged(session, self._rounds.partial_recorded(session, existing or document, moment), moment)
+    def partial(self, event: Received, body: Partial, moment: Moment) -> list[Effect]:
+        session = self._sessions.get(body.plan.session)
+        effects = self._rounds.partial(session, event, body, moment)
+        return self._judged(session, effects, moment) if session is not None else effects
 
     def aggregated(self, request: Aggregate, result: Aggregated, moment: Moment) -> list[Effect]:
         session = self._sessions.get(request.session)
@@ -181,10 +176,14 @@ class Sessions:
             return []
         committed, parent = existing or document, session.model
         assert parent is not None
-        effects = self._rounds.tell_committed(session, committed)
+        settled = session.attempt.settled() if session.attempt is not None else []
+        effects = [*settled, *self._rounds.tell_committed(session, committed)]
         self._rounds.adopt_round(session, committed)
         effects += self._validations.settle_older(session, parent) + self._rounds.sweep(session)
-        return self._judged(session, effects + self._after_round(session, moment), moment)
+        ledger = self._rounds.tell_ledger(committed)
+        following = self._judged(session, self._after_round(session, moment), moment)
+        # The next draw does not wait for what only readers need.
+        return [*effects, *following, ledger] if session.is_drawing else [*effects, ledger, *following]
 
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
         assert session.model is not None
@@ -301,7 +300,10 @@ class Sessions:
             assert session.model is not None
             session.tests[committed["round"]] = session.model
         if found.rounds:
-            effects += self._rounds.tell_committed(session, found.rounds[-1])
+            effects += [
+                *self._rounds.tell_committed(session, found.rounds[-1]),
+                self._rounds.tell_ledger(found.rounds[-1]),
+            ]
         if found.attempts:
             self._rounds.adopt_attempt(session, found.attempts[-1])
         if session.model is None:
