@@ -174,6 +174,11 @@ class Perform(Effect):
     def heavy(self) -> bool:
         return False
 
+    def joined(self, later: Perform) -> Perform | None:
+        """One effect that does what this and a later one of the lane do; None if there is none. Neither may report. If it
+        is refused, the two are performed one after the other."""
+        return None
+
 
 class Core(Protocol):
     """A role's decisions: no I/O, no clock, no threads, no unseeded randomness."""

@@ -1,7 +1,7 @@
 """The runtime: carries messages to a core and carries out the effects that it returns.
 
 One `Actor` joins one core to one broker connection on a scheduler. It decodes, hands events to the core one at a time,
-and runs each returned group of effects in order (see `fedmq.effects`). It knows nothing of roles: what a role can do
+and has each returned group of effects run in order (see `fedmq.effects`). It knows nothing of roles: what a role can do
 beside messages and timers comes as performers.
 """
 
@@ -9,63 +9,22 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from fedmq import codec, effects
-from fedmq.brokers.base import Connection, Delivery, Outgoing
+from fedmq.brokers.base import Connection, Delivery
 from fedmq.effects import Core, CoreEvent, Effect, Moment
-from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.errors import ProtocolError
+from fedmq.outbox import Outbox, Prepare
+from fedmq.performing import Group, Performer, Performing
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body, Envelope
-from fedmq_schemas.topology import Queue, Topology, event_key
+from fedmq_schemas.topology import Queue, Topology
 
 log = logging.getLogger("fedmq")
 
-FIRST_RETRY = 0.1
-LAST_RETRY = 5.0
-
-Perform = Callable[[Any], Any]
-Prepare = Callable[[Any], Body]
 Observe = Callable[[CoreEvent, Sequence[Effect]], None]
-
-
-class Group:
-    """The rest of one `handle` call's effects, the next one last, and how many of its publishes are not confirmed yet."""
-
-    __slots__ = ("cause", "dropped", "effects", "unconfirmed", "waiting")
-
-    def __init__(self, cause: str | None) -> None:
-        self.effects: list[Effect | Slot] = []
-        self.cause = cause
-        self.unconfirmed = 0
-        self.waiting = False
-        self.dropped = False
-
-
-class Slot:
-    """An effect's place in its lane, taken when the core asked for it; `is_asked` once its group has come to it."""
-
-    __slots__ = ("effect", "group", "is_asked", "lane")
-
-    def __init__(self, effect: effects.Perform, group: Group, lane: Lane) -> None:
-        self.effect = effect
-        self.group = group
-        self.lane = lane
-        self.is_asked = False
-
-
-class Lane:
-    """Effects that are performed one at a time, in the order in which the core decided on them."""
-
-    __slots__ = ("is_busy", "is_running", "slots")
-
-    def __init__(self) -> None:
-        self.slots: deque[Slot] = deque()
-        self.is_busy = False
-        self.is_running = False
 
 
 class Actor:
@@ -89,7 +48,7 @@ class Actor:
         *,
         inbox: Queue,
         new_id: Callable[[], str],
-        performers: Mapping[type[Effect], Perform] | None = None,
+        performers: Mapping[type[Effect], Performer] | None = None,
         prepare: Mapping[type[Body], Prepare] | None = None,
         prefetch: int = 1000,
         declare_inbox: bool = True,
@@ -105,23 +64,21 @@ class Actor:
         self._scheduler = scheduler
         self._topology = topology
         self._inbox = inbox
-        self._new_id = new_id
-        self._performers = dict(performers or {})
-        self._prepare = dict(prepare or {})
         self._prefetch = prefetch
         self._declare_inbox = declare_inbox
-        self._offload = offload
         self._shared_account = shared_account
         self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
-        self._lanes: dict[str, Lane] = {}
+        self._outbox = Outbox(name, connection, scheduler, topology, new_id, prepare or {})
+        self._performing = Performing(
+            name, scheduler, performers or {}, offload=offload,
+            built_in=self._built_in, tell=self.tell, bug=self._report_bug, settled=self._settle,
+        )  # fmt: skip
         self._timers: dict[str, Timer] = {}
         self._closed = False
         self._left = False
         self._drained: Callable[[], None] | None = None
-        self._in_flight = 0
         self._unsettled: set[int] = set()
-        self._event_exchange = topology.exchange("event")
         connection.on_reconnect = self._reconnected
 
     def start(self) -> None:
@@ -153,22 +110,7 @@ class Actor:
         if self._observe is not None:
             self._observe(event, answer)
         if answer:
-            self._advance(self._group(answer, cause))
-
-    def _group(self, answer: Sequence[Effect], cause: str | None) -> Group:
-        group = Group(cause)
-        for effect in answer:
-            name = effect.lane if isinstance(effect, effects.Perform) else None
-            if name is None:
-                group.effects.append(effect)
-                continue
-            assert isinstance(effect, effects.Perform)
-            lane = self._lanes.setdefault(name, Lane())
-            slot = Slot(effect, Group(cause) if effect.independent else group, lane)
-            lane.slots.append(slot)
-            group.effects.append(slot)
-        group.effects.reverse()
-        return group
+            self._performing.run(answer, cause)
 
     def post(self, event: CoreEvent) -> None:
         """`tell` from any thread."""
@@ -177,7 +119,7 @@ class Actor:
     @property
     def idle(self) -> bool:
         """Whether no effect is under way."""
-        return self._in_flight == 0
+        return self._performing.idle
 
     @property
     def unsettled(self) -> int:
@@ -206,7 +148,7 @@ class Actor:
 
     def _settle(self) -> None:
         """Ends a drain as soon as that is possible."""
-        if self._left and not self._in_flight and self._drained is not None:
+        if self._left and self.idle and self._drained is not None:
             then, self._drained = self._drained, None
             then()
 
@@ -217,6 +159,7 @@ class Actor:
 
     def _close(self) -> None:
         self._closed = True
+        self._performing.close()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -260,47 +203,25 @@ class Actor:
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
             session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
-            self._emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"), envelope.id)
+            self._outbox.emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"), envelope.id)
 
     def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
         """Dead-letters a message and records why; `cause` is the message's id."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
-        self._emit(
+        self._outbox.emit(
             effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}),
             cause,
         )
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
 
-    def _advance(self, group: Group) -> None:
-        """Starts effects of the group until one has to be waited for."""
-        if group.waiting:
-            return
-        while group.effects and not self._closed and not group.dropped:
-            effect = group.effects[-1]
-            if group.unconfirmed and not isinstance(effect, effects.Publish | effects.Emit):
-                return
-            group.effects.pop()
-            if isinstance(effect, Slot):
-                self._start(effect)
-                if effect.group is group:
-                    return
-            elif isinstance(effect, effects.Perform):
-                own = Group(group.cause) if effect.independent else group
-                if not self._perform(effect, own, FIRST_RETRY) and own is group:
-                    return
-            else:
-                try:
-                    self._built_in(effect, group)
-                except ProtocolError as error:
-                    self._fail(effect, error, group)
-
     def _built_in(self, effect: Effect, group: Group) -> None:
         match effect:
             case effects.Publish():
-                self._publish(effect, group)
+                outgoing = self._outbox.encoded(effect, group.cause)
+                self._connection.publish(outgoing, self._performing.awaited(effect, group) if effect.confirm else None)
             case effects.Emit():
-                self._emit(effect, group.cause)
+                self._outbox.emit(effect, group.cause)
             case effects.Ack(tags):
                 self._unsettled.difference_update(tags)
                 self._connection.ack(list(tags))
@@ -326,63 +247,6 @@ class Actor:
             case _:
                 raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
 
-    def _outgoing(
-        self, exchange: str, key: str, body: Body, message_id: str | None, cause: str | None, expiration: float | None
-    ) -> Outgoing:
-        message_id = message_id or self._new_id()
-        envelope = {
-            "kind": body.kind,
-            "version": messages.VERSION,
-            "id": message_id,
-            "cause": cause,
-            "alliance": self._topology.alliance,
-            "sender": self.name,
-            "sent_at": self._scheduler.wall(),
-        }
-        return Outgoing(exchange, key, codec.encode(envelope, body), message_id, expiration=expiration)
-
-    def _publish(self, effect: effects.Publish, group: Group) -> None:
-        body = effect.body
-        prepare = self._prepare.get(type(body))
-        if prepare is not None:
-            body = prepare(body)
-        exchange = self._topology.exchange(effect.exchange)
-        outgoing = self._outgoing(exchange, effect.routing_key, body, effect.id, group.cause, effect.expiration)
-        if not effect.confirm:
-            self._connection.publish(outgoing)
-            return
-        group.unconfirmed += 1
-        self._in_flight += 1
-
-        def confirmed(error: FedMQError | None) -> None:
-            group.unconfirmed -= 1
-            self._in_flight -= 1
-            if error is not None:
-                self._fail(effect, error, group)
-            elif not group.unconfirmed:
-                self._advance(group)
-            self._settle()
-
-        self._connection.publish(outgoing, confirmed)
-
-    def _emit(self, effect: effects.Emit, cause: str | None) -> None:
-        body = messages.Event.model_construct(
-            name=effect.name,
-            session=effect.session,
-            round=effect.round,
-            client=effect.client,
-            combiner=effect.combiner,
-            data=dict(effect.data),
-        )
-        key = event_key(effect.session, effect.name)
-        try:
-            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
-        except ProtocolError as error:  # what it tells has happened: it must not fail because it can't be told in full
-            short = {"reason": str(effect.data.get("reason", ""))[:1000], "left_out": error.reason}
-            body = body.model_copy(update={"data": short})
-            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
-        self._connection.publish(outgoing)
-
     def _start_timer(self, key: str, seconds: float) -> None:
         old = self._timers.pop(key, None)
         if old is not None:
@@ -396,113 +260,8 @@ class Actor:
         timer = self._scheduler.later(seconds, fire)
         self._timers[key] = timer
 
-    def _start(self, slot: Slot) -> None:
-        """Performs the effect when its lane gets to it; its group goes on from there."""
-        slot.is_asked = slot.group.waiting = True
-        self._run_lane(slot.lane)
-
-    def _run_lane(self, lane: Lane) -> None:
-        """Performs what is asked for at the head of the lane, one after the other, until one takes time."""
-        if lane.is_running:
-            return
-        lane.is_running = True
-        while lane.slots and not lane.is_busy and not self._closed:
-            slot = lane.slots[0]
-            if slot.group.dropped:
-                lane.slots.popleft()
-            elif not slot.is_asked:
-                break
-            else:
-                lane.is_busy = True
-                if self._perform(slot.effect, slot.group, FIRST_RETRY, lane):
-                    slot.group.waiting = False
-                    self._advance(slot.group)
-        lane.is_running = False
-
-    def _perform(self, effect: effects.Perform, group: Group, wait: float, lane: Lane | None = None) -> bool:
-        """True if the effect is complete and its group may go on at once."""
-        performer = self._performers[type(effect)]
-        if effect.heavy or self._offload:
-            group.waiting = True
-            self._in_flight += 1
-
-            def done(result: Any, error: Exception | None) -> None:
-                self._in_flight -= 1
-                if not self._closed and self._performed(effect, group, result, error, wait, lane):
-                    self._go_on(group, lane)
-                elif lane is not None:
-                    self._run_lane(lane)
-                self._settle()
-
-            self._scheduler.submit(lambda: performer(effect), done)
-            return False
-        try:
-            result, error = performer(effect), None
-        except Exception as caught:
-            result, error = None, caught
-        return self._performed(effect, group, result, error, wait, lane)
-
-    def _go_on(self, group: Group, lane: Lane | None) -> None:
-        group.waiting = False
-        self._advance(group)
-        if lane is not None:
-            self._run_lane(lane)
-
-    def _performed(
-        self,
-        effect: effects.Perform,
-        group: Group,
-        result: Any,
-        error: Exception | None,
-        wait: float,
-        lane: Lane | None,
-    ) -> bool:
-        if isinstance(error, Transient):
-            self._retry_later(effect, group, error, wait, lane)
-            return False
-        if lane is not None:
-            lane.slots.popleft()
-            lane.is_busy = False
-        if error is not None:
-            self._fail(effect, self._own(effect, error), group)
-        elif effect.reports:
-            self.tell(effects.Done(effect, result), group.cause)
-        return error is None
-
-    def _retry_later(
-        self, effect: effects.Perform, group: Group, error: Transient, wait: float, lane: Lane | None
-    ) -> None:
-        log.warning(
-            "will try again", extra={"actor": self.name, "effect": type(effect).__name__, "reason": error.reason}
-        )
-        group.waiting = True
-
-        def again() -> None:
-            if self._closed:
-                return
-            if self._perform(effect, group, min(wait * 2, LAST_RETRY), lane):
-                self._go_on(group, lane)
-            elif lane is not None:
-                self._run_lane(lane)
-
-        self._scheduler.later(wait, again)
-
-    def _fail(self, effect: Effect, error: FedMQError, group: Group) -> None:
-        if not group.dropped:
-            group.dropped = True
-            self.tell(effects.Failed(effect, error), group.cause)
-            for left in group.effects:
-                if isinstance(left, Slot):
-                    self._run_lane(left.lane)
-
-    def _own(self, effect: Effect, error: Exception) -> FedMQError:
-        if isinstance(error, FedMQError):
-            return error
-        self._report_bug(f"performing {type(effect).__name__}", error)
-        return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
-
     def _report_bug(self, doing: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
         data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
-        self._emit(effects.Emit("actor.error", data=data), None)
+        self._outbox.emit(effects.Emit("actor.error", data=data), None)

@@ -455,9 +455,13 @@ class WorldRecords(Records):
             self.inner.update(table, key, fields, fence)
             self.on_write(table, key, old, {**(old or {}), **fields})
 
-    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        items = list(items)
         with self._world.call(f"put_many {table}", self.weather):
-            self.inner.put_many(table, items)
+            old = [self.inner.get(table, key) for key, _ in items]
+            self.inner.put_many(table, items, fence)
+            for (key, document), before in zip(items, old, strict=True):
+                self.on_write(table, key, before, document)
 
     def get(self, table: str, key: str) -> Document | None:
         with self._world.call(f"get {table} {key}", self.weather):

@@ -339,6 +339,8 @@ def test_a_fenced_writer_changes_nothing(records: Records, clock: Clock) -> None
         records.put("rounds", "s/1", {"by": "zombie"}, fence=old.epoch)
     with pytest.raises(Fenced):
         records.update("rounds", "s/1", {"by": "zombie"}, fence=old.epoch)
+    with pytest.raises(Fenced):
+        records.put_many("rounds", [("s/1", {"by": "zombie"}), ("s/3", {"by": "zombie"})], fence=old.epoch)
     assert ids({"id": d["by"]} for d in records.find("rounds")) == ["old"]
     assert records.insert("rounds", "s/2", {"by": "new"}, fence=new.epoch) is None
     records.put("rounds", "s/1", {"by": "new"}, fence=new.epoch)

@@ -110,11 +110,11 @@ def a_voided_plan_accepted() -> Iterator[None]:
     """A partial counts although its plan was voided and its clients were given to others."""
     right = Rounds.partial
 
-    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial) -> list[Effect]:
+    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial, moment: Moment) -> list[Effect]:
         part = session.attempt.part(body.plan) if session is not None and session.attempt is not None else None
         if part is not None and part.partial is None:
             part.voided = False
-        return right(self, session, event, body)
+        return right(self, session, event, body, moment)
 
     with patch.object(Rounds, "partial", partial):
         yield

@@ -20,7 +20,8 @@ from fedmq.splitting import join, split
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
-from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep
+from fedmq_reducer.documents import participation_document
+from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep, TellLedger
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
@@ -45,6 +46,7 @@ class Aggregating:
             Aggregate: self.aggregate,
             PutBlob: lambda effect: self._blobs.put(effect.key, effect.data),
             Sweep: self.sweep,
+            TellLedger: self.tell_ledger,
         }
 
     # -- seeds ------------------------------------------------------------------------------------------------------
@@ -156,7 +158,10 @@ class Aggregating:
             counts={str(name): sum(entry.outcome == name for entry in entries) for name in OUTCOMES},
             metrics=summarize(accepted),
             exponents=tuple(following[name] for name in names),
-            entries=entries,
+            bytes={
+                "down": effect.model.size * len(entries),
+                "up": sum(entry.blob.size for entry in entries if entry.blob is not None),
+            },
         )
 
     def _disjoint(self, ledgers: list[Ledger]) -> tuple[LedgerEntry, ...]:
@@ -209,6 +214,10 @@ class Aggregating:
             optimizer=effect.optimizer,
         )
         return self._blobs.put(key, ledger.model_dump_json().encode())
+
+    def tell_ledger(self, effect: TellLedger) -> None:
+        ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
+        self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.epoch)
 
     # -- retention --------------------------------------------------------------------------------------------------
 

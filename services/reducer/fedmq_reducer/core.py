@@ -33,7 +33,7 @@ from fedmq.effects import (
 from fedmq.errors import Fenced
 from fedmq_reducer import operations
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.operations import Acquire, Aggregate, Insert, Load, OpenSeed, Release, Renew, Snapshot
+from fedmq_reducer.operations import Acquire, Aggregate, Insert, Load, OpenSeed, Release, Renew, Snapshot, TellLedger
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.sessions import Sessions
 from fedmq_schemas import messages, records, topology
@@ -125,8 +125,6 @@ class ReducerCore:
                 return self.sessions.started(key, result, moment)  # type: ignore[arg-type]
             case Insert(records.ATTEMPTS, _, document), _:
                 return self.sessions.attempt_recorded(document, result, moment)  # type: ignore[arg-type]
-            case Insert(records.PARTIALS, _, document), _:
-                return self.sessions.partial_recorded(document, result, moment)  # type: ignore[arg-type]
             case Insert(records.ROUNDS, _, document), _:
                 return self.sessions.round_recorded(document, result, moment)  # type: ignore[arg-type]
         return ()
@@ -200,7 +198,7 @@ class ReducerCore:
         body, sender = event.body, event.envelope.sender
         match body:
             case messages.Partial():
-                return self.sessions.partial(event, body)
+                return self.sessions.partial(event, body, moment)
             case messages.Validation():
                 return self.sessions.validation(event, body, moment)
             case messages.Attach():
@@ -246,6 +244,6 @@ def _session_of(effect: Effect) -> str | None:
             return plan.session
         case Insert(document=document):
             return document.get("session")
-        case OpenSeed(session=session) | Aggregate(session=session):
+        case OpenSeed(session=session) | Aggregate(session=session) | TellLedger(session=session):
             return session
     return None

@@ -41,7 +41,7 @@ class Deciding:
             Insert: lambda effect: self._records.insert(effect.table, effect.key, effect.document, effect.epoch),
             Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.epoch),
             Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.epoch),
-            PutMany: lambda effect: self._records.put_many(effect.table, effect.items),
+            PutMany: lambda effect: self._records.put_many(effect.table, effect.items, effect.epoch),
             Settle: self.settle,
         }
 

@@ -9,6 +9,7 @@ from fedmq.effects import Moment
 from fedmq_reducer.operations import Aggregate, Aggregated
 from fedmq_reducer.session import Session, model_id
 from fedmq_schemas.messages import BlobRef, Partial, Validation
+from fedmq_schemas.records import Ledger
 
 
 def session_document(session: Session, moment: Moment) -> dict[str, Any]:
@@ -82,27 +83,25 @@ def round_document(
         "counts": dict(result.counts),
         "metrics": dict(result.metrics),
         "exponents": list(result.exponents),
-        "bytes": _traffic(request, result),
+        "bytes": dict(result.bytes),
         "seconds": moment.seconds - session.began_at,
         "epoch": epoch,
         "committed_at": moment.wall,
     }
 
 
-def _traffic(request: Aggregate, result: Aggregated) -> dict[str, int]:
-    """Bytes of models sent to clients, and of the updates that came back."""
-    uploads = [entry.blob.size for entry in result.entries if entry.blob is not None]
-    return {"down": request.model.size * len(result.entries), "up": sum(uploads)}
+def participation_key(committed: Mapping[str, Any]) -> str:
+    return f"{committed['session']}/{committed['round']:06d}/{committed['attempt']:04d}"
 
 
-def participation_document(request: Aggregate, result: Aggregated) -> dict[str, Any]:
-    """The ledger in columns, for readers that have no access to blobs."""
-    entries = result.entries
+def participation_document(ledger: Ledger) -> dict[str, Any]:
+    """The ledger in columns."""
+    entries = ledger.entries
     steps = sorted({step for entry in entries for step in entry.seconds})
     return {
-        "session": request.session,
-        "round": request.round,
-        "attempt": request.attempt,
+        "session": ledger.session,
+        "round": ledger.round,
+        "attempt": ledger.attempt,
         "clients": [entry.client for entry in entries],
         "outcomes": [entry.outcome for entry in entries],
         "weights": [entry.weight for entry in entries],

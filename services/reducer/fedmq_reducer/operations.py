@@ -9,7 +9,6 @@ from typing import Any
 from fedmq.effects import Perform
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Strategy, Tensors
-from fedmq_schemas.records import LedgerEntry
 
 LEASE_SECONDS = 10.0
 SMALL = 1_000_000
@@ -95,6 +94,9 @@ class Put(Recorded):
     document: Mapping[str, Any]
     epoch: int
 
+    def joined(self, later: Perform) -> Perform | None:
+        return PutMany(self.table, ((self.key, self.document),), self.epoch).joined(later)
+
 
 @dataclass(frozen=True, slots=True)
 class Change(Recorded):
@@ -108,10 +110,19 @@ class Change(Recorded):
 
 @dataclass(frozen=True, slots=True)
 class PutMany(Recorded):
-    """Insert or replace documents that tell, not decide (presence)."""
+    """Insert or replace documents; on condition of the lease if they have an epoch."""
 
     table: str
     items: tuple[tuple[str, Mapping[str, Any]], ...]
+    epoch: int | None = None
+
+    def joined(self, later: Perform) -> Perform | None:
+        match later:
+            case Put(self.table, key, document, self.epoch):
+                return PutMany(self.table, (*self.items, (key, document)), self.epoch)
+            case PutMany(self.table, items, self.epoch):
+                return PutMany(self.table, self.items + items, self.epoch)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,7 @@ class Aggregate(Perform):
     partials: tuple[Partial, ...]
 
     reports = True
+    independent = True
 
     @property
     def heavy(self) -> bool:
@@ -177,8 +189,8 @@ class Aggregate(Perform):
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `entries`: the ledger's,
-    sorted by client."""
+    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent
+    to clients (`down`) and of the updates that came back (`up`)."""
 
     model: BlobRef
     optimizer: BlobRef | None
@@ -187,7 +199,17 @@ class Aggregated:
     counts: Mapping[str, int]
     metrics: Mapping[str, Any]
     exponents: tuple[int, ...]
-    entries: tuple[LedgerEntry, ...]
+    bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TellLedger(Recorded):
+    """Record a round's ledger in columns, for readers that have no access to blobs."""
+
+    session: str
+    ledger: BlobRef
+    key: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

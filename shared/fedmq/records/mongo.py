@@ -15,7 +15,13 @@ from typing import Any
 from bson.errors import BSONError
 from pymongo import ASCENDING, DESCENDING, MongoClient, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
 from fedmq.records.base import Document, Lease
@@ -109,11 +115,11 @@ class MongoRecords:
         if not found:
             raise NotFound(f"there is no {key} in {table}")
 
-    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         rows = [_row(key, document) for key, document in items]
         if not rows:
             return
-        with self._writing(table) as collection:
+        with self._writing(table, fence) as collection:
             try:
                 collection.insert_many(rows, ordered=False)  # most are new, and this is several times as fast
             except BulkWriteError as error:
@@ -227,6 +233,9 @@ class MongoRecords:
             raise Transient(words) from error
         except (BSONError, OverflowError) as error:
             raise ProtocolError(f"not a record: {error}") from error
+        except ServerSelectionTimeoutError as error:
+            found, _, _ = str(error).partition(" (configured timeouts")
+            raise Transient(f"{self._where} is not there: {found}") from error
         except PyMongoError as error:
             raise Transient(f"{self._where} failed: {type(error).__name__}") from error
 

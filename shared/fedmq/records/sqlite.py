@@ -68,9 +68,9 @@ class SqliteRecords:
             text = to_text({**from_text(row[0]), **fields})
             db.execute(f"UPDATE {table} SET document = ? WHERE key = ?", (text, key))
 
-    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         rows = [(key, to_text(document)) for key, document in items]
-        with self._writing(table) as db:
+        with self._writing(table, fence) as db:
             db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)
 
     def get(self, table: str, key: str) -> Document | None:
