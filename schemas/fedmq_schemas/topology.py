@@ -64,6 +64,18 @@ class Queue:
     exclusive: bool = False
     exchanges: tuple[str, ...] = ()
 
+    def receives(self, exchange: str, routing_key: str) -> bool:
+        """Whether it is bound to this address. No pattern here holds `*`, or `#` but as its last word."""
+        return any(
+            bound.exchange == exchange
+            and (bound.routing_key == routing_key or _starts_with(bound.routing_key, routing_key))
+            for bound in self.bindings
+        )
+
+
+def _starts_with(pattern: str, routing_key: str) -> bool:
+    return pattern.endswith("#") and f"{routing_key}.".startswith(pattern[:-1])
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -163,10 +175,14 @@ def event_key(session: str | None, name: str) -> str:
     return f"event.{session or NO_SESSION}.{name}"
 
 
+CLIENT_EVENTS = ("message.refused", "actor.error")
+"""All that a client tells the alliance itself, and of itself only. What it did is told by its combiner and the reducer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """RabbitMQ permissions of one account: regular expressions for configure, write and read, and for the routing
-    keys that it may write to (and bind from) each topic exchange."""
+    keys that it may write to (and bind from) each topic exchange; an exchange that is not named has no such bound."""
 
     configure: str
     write: str
@@ -175,9 +191,16 @@ class Permissions:
     topic_read: dict[str, str]
 
 
+def server_permissions(topology: Topology) -> Permissions:
+    """Reducers, combiners and dashboards share an account that may do anything within the alliance."""
+    everything = f"^{topology.alliance}[.]"
+    return Permissions(everything, everything, everything, {}, {})
+
+
 def client_permissions(topology: Topology, client: str) -> Permissions:
     """A client publishes only as itself and reads only its own mailbox; it declares and binds nothing."""
     me, alliance = re.escape(client), re.escape(topology.alliance)
+    events = "|".join(re.escape(event_key(None, name)) for name in CLIENT_EVENTS)
     return Permissions(
         configure="^$",
         write=f"^{alliance}\\.(assignment|update|event)$",
@@ -185,7 +208,7 @@ def client_permissions(topology: Topology, client: str) -> Permissions:
         topic_write={
             topology.exchange("assignment"): f"^assignment\\.{REDUCER}\\.{me}$",
             topology.exchange("update"): f"^update\\.[^.]+\\.{me}$",
-            topology.exchange("event"): "^event\\..*$",
+            topology.exchange("event"): f"^({events})$",
         },
         topic_read={},
     )

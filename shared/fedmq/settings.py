@@ -128,6 +128,18 @@ class AllianceSettings(Settings):
         return value
 
 
+class ManagementSettings(AllianceSettings):
+    """Where RabbitMQ is managed."""
+
+    management_url: str | None = Field(
+        None,
+        alias="FEDN_RABBITMQ_MANAGEMENT_URL",
+        pattern=_SERVER,
+        description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues and for accounts; "
+        "none: the broker's host, port 15672",
+    )
+
+
 class BlobSettings(Settings):
     """Where the S3 server is: MinIO or any other."""
 
@@ -177,19 +189,12 @@ class ControlSettings(Settings):
     )
 
 
-class ReducerSettings(RecordSettings, BlobSettings, ControlSettings):
+class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlSettings):
     """The reducer's."""
 
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_cert: Path | None = Field(None, alias="FEDN_REDUCER_TLS_CERT", description="PEM file: serve https")
     reducer_tls_key: Path | None = Field(None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of its key")
-    management_url: str | None = Field(
-        None,
-        alias="FEDN_RABBITMQ_MANAGEMENT_URL",
-        pattern=_SERVER,
-        description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues; none: the broker's "
-        "host, port 15672",
-    )
     partitions: int | None = Field(
         None,
         alias="FEDN_PARTITIONS",

@@ -1,4 +1,4 @@
-"""What only a real RabbitMQ can show: accounts, arguments as declared, death and return of the server."""
+"""What only a real RabbitMQ can show: arguments as declared, death and return of the server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from contracts.worlds import Confirms, Inbox, RabbitmqWorld, message
-from fedmq.brokers.base import Connection
+from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, message
 from fedmq.brokers.rabbitmq import RabbitmqBroker
 from fedmq.errors import ConfigError, FedMQError, NotFound
 from fedmq.scheduler import VirtualScheduler
-from fedmq_schemas.topology import Permissions, client_permissions
 from servers.proxy import Proxy
 from servers.rabbitmq import RabbitmqServer
 
@@ -24,50 +22,10 @@ def world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
     made.close()
 
 
-def add_account(server: RabbitmqServer, name: str, permissions: Permissions) -> str:
-    """Returns the URL of a new account."""
-    server.manage("PUT", f"users/{name}", {"password": "secret", "tags": ""})
-    server.manage(
-        "PUT",
-        f"permissions/%2F/{name}",
-        {"configure": permissions.configure, "write": permissions.write, "read": permissions.read},
-    )
-    for exchange, pattern in permissions.topic_write.items():
-        server.manage("PUT", f"topic-permissions/%2F/{name}", {"exchange": exchange, "write": pattern, "read": "^$"})
-    return f"amqp://{name}:secret@127.0.0.1:{server.port}/"
-
-
-def confirm_of(world: RabbitmqWorld, connection: Connection, exchange: str, key: str) -> FedMQError | None:
-    confirms: Confirms = []
-    connection.publish(message(world.topology, exchange, key, "m", mandatory=True), confirms.append)
-    world.until(lambda: bool(confirms))
-    return confirms[0]
-
-
 @pytest.mark.parametrize("url", ["", "http://host", "amqp://host:port/", "amqp://host:1/?heartbeat=x"])
 def test_a_url_that_cannot_be_read_is_a_config_error_at_once(url: str) -> None:
     with pytest.raises(ConfigError, match="FEDN_AMQP_URL"):
         RabbitmqBroker(url, VirtualScheduler())
-
-
-@pytest.mark.system
-def test_a_refused_account_is_reported_once_and_served_when_it_exists(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
-) -> None:
-    reducer = world.connect("reducer.r1")
-    reducer.declare(world.topology.reducer())
-    broker = RabbitmqBroker(f"amqp://late:secret@127.0.0.1:{rabbitmq_server.port}/", world.scheduler)
-    connection = broker.connect("client.late")
-    errors: list[FedMQError] = []
-    connection.on_error = errors.append
-    world.until(lambda: bool(errors))
-    world.rest(1.0)
-    assert len(errors) == 1
-    assert isinstance(errors[0], ConfigError)
-    assert "'late'" in errors[0].reason
-    add_account(rabbitmq_server, "late", client_permissions(world.topology, "late"))
-    assert confirm_of(world, connection, "assignment", "assignment.reducer.late") is None
-    connection.close()
 
 
 @pytest.mark.system
@@ -99,87 +57,6 @@ def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabb
     assert reconnects == []
     connection.close()
     proxy.close()
-
-
-@pytest.mark.system
-def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
-) -> None:
-    topology = world.topology
-    server_side = world.connect("reducer.r1")
-    inboxes = {}
-    for name in ("c1", "c2"):
-        server_side.declare(topology.client(name))
-    for queue in (topology.reducer(), topology.combiner("k1")):
-        server_side.declare(queue)
-        inboxes[queue.name] = Inbox(server_side)
-        server_side.consume(queue.name, 0, inboxes[queue.name])
-    assert confirm_of(world, server_side, "task", "task.c1") is None
-    url = add_account(rabbitmq_server, "c1", client_permissions(topology, "c1"))
-    client = RabbitmqBroker(url, world.scheduler).connect("client.c1")
-    errors: list[FedMQError] = []
-    client.on_error = errors.append
-
-    mailbox = Inbox(client)
-    client.consume(topology.client("c1").name, 0, mailbox)
-    world.until(lambda: mailbox.ids == ["m"])
-    assert confirm_of(world, client, "assignment", "assignment.reducer.c1") is None
-    assert confirm_of(world, client, "update", "update.k1.c1") is None
-    for exchange, key in [("assignment", "assignment.reducer.c2"), ("update", "update.k1.c2"), ("task", "task.c2")]:
-        assert isinstance(confirm_of(world, client, exchange, key), ConfigError)
-    assert confirm_of(world, client, "update", "update.k1.c1") is None
-    assert errors == []
-    world.until(lambda: len(inboxes[topology.combiner("k1").name].ids) == 2)
-    assert {each.user for inbox in inboxes.values() for each in inbox.deliveries} == {"c1"}
-
-    client.consume(topology.client("c2").name, 0, Inbox(client))
-    world.until(lambda: bool(errors))
-    client.declare(topology.observer("spy"))
-    world.until(lambda: len(errors) == 2)
-    assert all(isinstance(error, ConfigError) for error in errors)
-    world.rest(1.0)
-    assert len(errors) == 2, "each cause is reported once"
-    assert confirm_of(world, client, "update", "update.k1.c1") is None
-    client.close()
-
-
-@pytest.mark.system
-def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for_ever(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
-) -> None:
-    server_side = world.connect("reducer.r1")
-    queue = world.topology.client("c3")
-    server_side.declare(queue)
-    server_side.declare(world.topology.dead())
-    assert confirm_of(world, server_side, "task", "task.c3") is None
-    url = add_account(rabbitmq_server, "c3", client_permissions(world.topology, "c3"))
-    client = RabbitmqBroker(url, world.scheduler).connect("client.c3")
-    mailbox = Inbox(client, acking=False)
-    client.consume(queue.name, 0, mailbox)
-    world.until(lambda: mailbox.ids == ["m"])
-    client.reject(mailbox.tags[0], "cannot be read")
-    world.rest(1.0)
-    client.close()
-    again = Inbox(server_side)
-    server_side.consume(queue.name, 0, again)
-    world.rest()
-    assert (mailbox.ids, again.ids) == (["m"], [])
-
-
-@pytest.mark.system
-def test_revoking_an_account_cuts_its_live_connection(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
-    server_side = world.connect("reducer.r1")
-    server_side.declare(world.topology.reducer())
-    assert confirm_of(world, server_side, "control", "control.start") is None
-    url = add_account(rabbitmq_server, "c4", client_permissions(world.topology, "c4"))
-    client = RabbitmqBroker(url, world.scheduler).connect("client.c4")
-    errors: list[FedMQError] = []
-    client.on_error = errors.append
-    assert confirm_of(world, client, "assignment", "assignment.reducer.c4") is None
-    rabbitmq_server.manage("DELETE", "users/c4")
-    world.until(lambda: bool(errors))
-    assert "'c4'" in errors[0].reason
-    client.kill()
 
 
 @pytest.mark.system

@@ -141,3 +141,11 @@ Confirms = list[FedMQError | None]
 
 def message(topology: Topology, exchange: str, routing_key: str, message_id: str, mandatory: bool = False) -> Outgoing:
     return Outgoing(topology.exchange(exchange), routing_key, b"body", message_id, mandatory=mandatory)
+
+
+def confirm_of(world: World, connection: Connection, exchange: str, key: str) -> FedMQError | None:
+    """What the publisher of one mandatory message is told."""
+    confirms: Confirms = []
+    connection.publish(message(world.topology, exchange, key, "m", mandatory=True), confirms.append)
+    world.until(lambda: bool(confirms))
+    return confirms[0]

@@ -118,3 +118,32 @@ def test_a_combiner_added_in_round_3_gets_the_clients_that_come_after_it(allianc
     assert len(last.plans) == 3
     for name in ("client-7", "combiner-3"):
         assert alliance.remove(name) == 0
+
+
+def test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked(alliance: Deployment, tmp_path: Path) -> None:
+    operator = alliance.environment("operator") | {
+        "FEDN_RABBITMQ_MANAGEMENT_URL": alliance.servers.rabbitmq.management_url
+    }
+
+    def account(*words: str) -> str:
+        done = subprocess.run([COMMAND, "account", *words], env=operator, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    alliance.add("client", 8, **json.loads(account("add", "client-8", "--json")))
+    alliance.await_present(tables.CLIENTS, 7)
+    policy = POLICY | {"rounds": 4, "timeout": 3, "validation_timeout": 5, "train": {"seconds": 0.5}}
+    alliance.start_session("guarded", **policy)
+    alliance.await_round("guarded", 1)
+    assert json.loads(account("list", "--json")) == ["client-8"]
+    account("revoke", "client-8")
+    revoked = alliance.nodes["client-8"]
+    assert revoked.process is not None and revoked.process.wait(10) == 2
+    assert "refuses the account 'client-8'" in revoked.log.read_text().splitlines()[-1]
+    del alliance.nodes["client-8"]
+
+    assert alliance.await_end("guarded")["state"] == "finished"
+    ledgers = alliance.check_ledgers("guarded", rounds=4)
+    accepted = [{entry.client for entry in led.entries if entry.outcome == "accepted"} for led in ledgers]
+    assert "client-8" in accepted[0]
+    assert accepted[-1] == {f"client-{number}" for number in range(1, 7)}

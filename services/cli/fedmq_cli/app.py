@@ -12,7 +12,14 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli import member_commands, model_commands, package_commands, sandbox_command, session_commands
+from fedmq_cli import (
+    account_commands,
+    member_commands,
+    model_commands,
+    package_commands,
+    sandbox_command,
+    session_commands,
+)
 from fedmq_cli.doctor import doctor
 from fedmq_cli.run import run
 
@@ -97,6 +104,7 @@ for verb in (
     app.command(epilog=EXIT_CODES)(verb)
 app.add_typer(session_commands.session, name="session", epilog=EXIT_CODES)
 app.add_typer(model_commands.model, name="model", epilog=EXIT_CODES)
+app.add_typer(account_commands.account, name="account", epilog=EXIT_CODES)
 app.add_typer(run, name="run", epilog=EXIT_CODES)
 
 

@@ -17,7 +17,7 @@ from fedmq import __version__, transfer
 from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq_probe import probe
 from fedmq.connect import open_blobs, open_records
-from fedmq.errors import ConfigError, FedMQError, Transient
+from fedmq.errors import ConfigError, FedMQError
 from fedmq.settings import (
     AllianceSettings,
     BlobSettings,
@@ -120,7 +120,7 @@ def _file_handles(settings: ReducerSettings) -> str:
     management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
     try:
         limit = management.file_handles()
-    except (Transient, ConfigError) as error:
+    except FedMQError as error:
         raise Notable(f"the broker's limit of open files is not known: {error.reason}") from error
     finally:
         management.close()

@@ -1,7 +1,8 @@
-"""RabbitMQ's management API, as far as it is read: how full the queues are."""
+"""RabbitMQ's management API, as far as it is used: how full the queues are, and accounts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import urllib3
 
 from fedmq.brokers.depths import Depth
-from fedmq.errors import ConfigError, Transient
+from fedmq.errors import ConfigError, NotFound, Transient
 
 PORT = 15672
 TIMEOUT = 5.0
@@ -23,38 +24,42 @@ class Management:
     def __init__(self, amqp_url: str, url: str | None = None) -> None:
         broker = urlsplit(amqp_url)
         host = f"[{broker.hostname}]" if ":" in (broker.hostname or "") else broker.hostname or "localhost"
-        vhost = unquote(broker.path.removeprefix("/")) or "/"
+        self.vhost = quote(unquote(broker.path.removeprefix("/")) or "/", safe="")
+        """As paths of the API name it."""
         self._api = f"{(url or f'http://{host}:{PORT}').rstrip('/')}/api"
-        self._url = f"{self._api}/queues/{quote(vhost, safe='')}"
         account = f"{unquote(broker.username or 'guest')}:{unquote(broker.password or 'guest')}"
-        self._headers = urllib3.make_headers(basic_auth=account)
+        self._headers = urllib3.make_headers(basic_auth=account) | {"Content-Type": "application/json"}
         self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False)
 
     def depths(self, alliance: str) -> list[Depth]:
         """The alliance's queues, by name. Raises Transient if the API can't be reached, ConfigError if it refuses."""
-        found = self._get(self._url, {"columns": _COLUMNS})
+        found = self.call("GET", f"queues/{self.vhost}?columns={_COLUMNS}")
         return sorted((_depth(each) for each in found if each["name"].startswith(f"{alliance}.")), key=lambda d: d.name)
 
     def file_handles(self) -> int:
         """How many files and connections the smallest node of the cluster may hold open. Raises as `depths` does."""
-        return min(
-            (int(node["fd_total"]) for node in self._get(f"{self._api}/nodes", {}) if "fd_total" in node), default=0
-        )
+        return min((int(node["fd_total"]) for node in self.call("GET", "nodes") if "fd_total" in node), default=0)
 
-    def _get(self, url: str, fields: Mapping[str, str]) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The decoded answer, None where it is empty. Raises as `depths` does, and NotFound."""
+        url = f"{self._api}/{path}"
+        data = None if body is None else json.dumps(body).encode()
         try:
-            answer = self._pool.request("GET", url, fields=dict(fields), headers=self._headers)
+            answer = self._pool.request(method, url, body=data, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
             raise Transient(f"RabbitMQ's management API does not answer at {url}: {error}") from error
+        if answer.status == 404:
+            raise NotFound(f"RabbitMQ's management API knows no {path}")
         if answer.status in (401, 403):
+            wanted = "monitoring" if path.startswith(("queues", "nodes")) and method == "GET" else "administrator"
             raise ConfigError(
-                "RabbitMQ's management API refuses this account: give it the tag monitoring "
-                "(rabbitmqctl set_user_tags USER monitoring)"
+                f"RabbitMQ's management API refuses this account: give it the tag {wanted} "
+                f"(rabbitmqctl set_user_tags USER {wanted})"
             )
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             raise Transient(f"RabbitMQ's management API answered {answer.status}")
         try:
-            return answer.json()
+            return answer.json() if answer.data else None
         except ValueError as error:
             raise Transient(f"{url} does not answer as RabbitMQ's management API does") from error
 

@@ -12,7 +12,7 @@ from pika.exceptions import (
 )
 
 from fedmq.errors import ConfigError, Transient
-from fedmq_schemas.topology import Topology
+from fedmq_schemas.topology import Topology, server_permissions
 
 SECONDS = 5.0
 
@@ -65,8 +65,8 @@ def _try_permissions(connection: pika.BlockingConnection, topology: Topology, ac
         channel.basic_get(name, auto_ack=True)
         channel.queue_delete(name)
     except ChannelClosedByBroker as error:
+        needed = server_permissions(topology)
         raise ConfigError(
             f"the account {account!r} lacks a permission ({error.reply_text}): "
-            f"rabbitmqctl set_permissions {account} '^{topology.alliance}[.].*' '^{topology.alliance}[.].*' "
-            f"'^{topology.alliance}[.].*'"
+            f"rabbitmqctl set_permissions {account} '{needed.configure}' '{needed.write}' '{needed.read}'"
         ) from error

@@ -1,0 +1,223 @@
+"""Least privilege on a real RabbitMQ: what a client's account may do, and how it is made and revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
+
+from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
+from fedmq.brokers.accounts import Accounts
+from fedmq.brokers.management import Management
+from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq_schemas.topology import Topology
+from servers.rabbitmq import RabbitmqServer
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
+    made = RabbitmqWorld(rabbitmq_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def accounts(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> Iterator[Accounts]:
+    made = open_accounts(rabbitmq_server, world.topology)
+    yield made
+    for name in made.names():
+        made.revoke(name)
+
+
+def open_accounts(server: RabbitmqServer, topology: Topology) -> Accounts:
+    return Accounts(Management(server.url, server.management_url), topology)
+
+
+def url_of(server: RabbitmqServer, name: str, password: str) -> str:
+    return f"amqp://{name}:{password}@127.0.0.1:{server.port}/"
+
+
+def test_a_refused_account_is_reported_once_and_served_when_it_exists(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    reducer = world.connect("reducer.r1")
+    reducer.declare(world.topology.reducer())
+    broker = RabbitmqBroker(f"amqp://late:secret@127.0.0.1:{rabbitmq_server.port}/", world.scheduler)
+    connection = broker.connect("client.late")
+    errors: list[FedMQError] = []
+    connection.on_error = errors.append
+    world.until(lambda: bool(errors))
+    world.rest(1.0)
+    assert len(errors) == 1
+    assert isinstance(errors[0], ConfigError)
+    assert "'late'" in errors[0].reason
+    accounts.add("late")
+    rabbitmq_server.manage("PUT", "users/late", {"password": "secret", "tags": ""})
+    assert confirm_of(world, connection, "assignment", "assignment.reducer.late") is None
+    connection.close()
+
+
+def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    topology = world.topology
+    server_side = world.connect("reducer.r1")
+    inboxes = {}
+    for name in ("c1", "c2"):
+        server_side.declare(topology.client(name))
+    for queue in (topology.reducer(), topology.combiner("k1")):
+        server_side.declare(queue)
+        inboxes[queue.name] = Inbox(server_side)
+        server_side.consume(queue.name, 0, inboxes[queue.name])
+    assert confirm_of(world, server_side, "task", "task.c1") is None
+    url = url_of(rabbitmq_server, "c1", accounts.add("c1"))
+    client = RabbitmqBroker(url, world.scheduler).connect("client.c1")
+    errors: list[FedMQError] = []
+    client.on_error = errors.append
+
+    mailbox = Inbox(client)
+    client.consume(topology.client("c1").name, 0, mailbox)
+    world.until(lambda: mailbox.ids == ["m"])
+    assert confirm_of(world, client, "assignment", "assignment.reducer.c1") is None
+    assert confirm_of(world, client, "update", "update.k1.c1") is None
+    for exchange, key in [("assignment", "assignment.reducer.c2"), ("update", "update.k1.c2"), ("task", "task.c2")]:
+        assert isinstance(confirm_of(world, client, exchange, key), ConfigError)
+    assert confirm_of(world, client, "update", "update.k1.c1") is None
+    assert errors == []
+    world.until(lambda: len(inboxes[topology.combiner("k1").name].ids) == 2)
+    assert {each.user for inbox in inboxes.values() for each in inbox.deliveries} == {"c1"}
+
+    client.consume(topology.client("c2").name, 0, Inbox(client))
+    world.until(lambda: bool(errors))
+    client.declare(topology.observer("spy"))
+    world.until(lambda: len(errors) == 2)
+    assert all(isinstance(error, ConfigError) for error in errors)
+    world.rest(1.0)
+    assert len(errors) == 2, "each cause is reported once"
+    assert confirm_of(world, client, "update", "update.k1.c1") is None
+    client.close()
+
+
+def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for_ever(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    server_side = world.connect("reducer.r1")
+    queue = world.topology.client("c3")
+    server_side.declare(queue)
+    server_side.declare(world.topology.dead())
+    assert confirm_of(world, server_side, "task", "task.c3") is None
+    url = url_of(rabbitmq_server, "c3", accounts.add("c3"))
+    client = RabbitmqBroker(url, world.scheduler).connect("client.c3")
+    mailbox = Inbox(client, acking=False)
+    client.consume(queue.name, 0, mailbox)
+    world.until(lambda: mailbox.ids == ["m"])
+    client.reject(mailbox.tags[0], "cannot be read")
+    world.rest(1.0)
+    client.close()
+    again = Inbox(server_side)
+    server_side.consume(queue.name, 0, again)
+    world.rest()
+    assert (mailbox.ids, again.ids) == (["m"], [])
+
+
+def test_revoking_an_account_cuts_its_live_connection_and_removes_its_mailbox(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    server_side = world.connect("reducer.r1")
+    server_side.declare(world.topology.reducer())
+    server_side.declare(world.topology.client("c4"))
+    assert confirm_of(world, server_side, "task", "task.c4") is None
+    url = url_of(rabbitmq_server, "c4", accounts.add("c4"))
+    client = RabbitmqBroker(url, world.scheduler).connect("client.c4")
+    errors: list[FedMQError] = []
+    client.on_error = errors.append
+    assert confirm_of(world, client, "assignment", "assignment.reducer.c4") is None
+    assert accounts.revoke("c4")
+    world.until(lambda: bool(errors))
+    assert "refuses the account 'c4'" in errors[0].reason
+    assert isinstance(confirm_of(world, server_side, "task", "task.c4"), NotFound)
+    client.kill()
+    assert not accounts.revoke("c4")
+
+
+FORBIDDEN: dict[str, Callable[[BlockingChannel, Topology], object]] = {
+    "declare": lambda channel, _: channel.queue_declare("mine"),
+    "declare-unnamed": lambda channel, _: channel.queue_declare("", exclusive=True),
+    "declare-exchange": lambda channel, topology: channel.exchange_declare(topology.exchange("more"), "topic"),
+    "bind": lambda channel, topology: channel.queue_bind(topology.client("c-5").name, topology.exchange("task"), "#"),
+    "delete": lambda channel, topology: channel.queue_delete(topology.client("c-5").name),
+    "delete-exchange": lambda channel, topology: channel.exchange_delete(topology.exchange("task")),
+    "read-another": lambda channel, topology: channel.basic_get(topology.client("c-6").name),
+    "read-the-reducers": lambda channel, topology: channel.basic_get(topology.reducer().name),
+    "write-to-a-queue": lambda channel, topology: channel.basic_publish("", topology.client("c-6").name, b""),
+    "start": lambda channel, topology: channel.basic_publish(topology.exchange("control"), "control.start", b""),
+    "dead-letter": lambda channel, topology: channel.basic_publish(topology.exchange("dead"), "c-5", b""),
+    "tell-a-commit": lambda channel, topology: channel.basic_publish(
+        topology.exchange("event"), "event.s1.round.committed", b""
+    ),
+    "tell-of-a-session": lambda channel, topology: channel.basic_publish(
+        topology.exchange("event"), "event.s1.message.refused", b""
+    ),
+    "sign-as-another": lambda channel, topology: channel.basic_publish(
+        topology.exchange("update"), "update.k1.c-5", b"", pika.BasicProperties(user_id="c-6")
+    ),
+}
+
+
+def test_a_client_account_can_make_bind_read_and_forge_nothing(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    topology = world.topology
+    server_side = world.connect("reducer.r1")
+    for queue in (topology.reducer(), topology.records(), topology.client("c-5"), topology.client("c-6")):
+        server_side.declare(queue)
+    assert confirm_of(world, server_side, "task", "task.c-6") is None
+    url = url_of(rabbitmq_server, "c-5", accounts.add("c-5"))
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for what, attempt in FORBIDDEN.items():
+            channel = connection.channel()
+            channel.confirm_delivery()
+            with pytest.raises(ChannelClosedByBroker) as refused:
+                attempt(channel, topology)
+            assert refused.value.reply_code == (406 if what == "sign-as-another" else 403), what
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(topology.exchange("event"), "event.-.message.refused", b"")
+
+
+def test_an_account_that_is_added_again_has_another_password(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    first, second = accounts.add("c7"), accounts.add("c7")
+    assert first != second
+    assert accounts.names() == ["c7"]
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", first)))
+    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", second))).close()
+
+
+def test_no_account_but_this_alliances_clients_is_touched(accounts: Accounts, rabbitmq_server: RabbitmqServer) -> None:
+    other = open_accounts(rabbitmq_server, Topology("other"))
+    other.add("c8")
+    for change in (accounts.add, accounts.revoke):
+        for name in ("guest", "c8"):
+            with pytest.raises(ConfigError, match=f"{name!r} exists, and is not a client's"):
+                change(name)
+        with pytest.raises(ConfigError, match="can't be a client's name"):
+            change("a/b")
+    assert other.names() == ["c8"]
+    assert other.revoke("c8")
+
+
+def test_an_account_without_the_right_to_manage_accounts_is_told_so(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+) -> None:
+    url = url_of(rabbitmq_server, "c9", accounts.add("c9"))
+    with pytest.raises(ConfigError, match="tag administrator"):
+        Accounts(Management(url, rabbitmq_server.management_url), world.topology).add("c10")
