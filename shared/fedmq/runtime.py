@@ -15,11 +15,12 @@ from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.effects import Core, CoreEvent, Effect, Moment
 from fedmq.errors import ProtocolError
+from fedmq.origin import check_origin
 from fedmq.outbox import Outbox, Prepare
 from fedmq.performing import Group, Performer, Performing
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
-from fedmq_schemas.messages import Body, Envelope
+from fedmq_schemas.messages import Body
 from fedmq_schemas.topology import Queue, Topology
 
 log = logging.getLogger("fedmq")
@@ -176,7 +177,7 @@ class Actor:
                 alliance=self._topology.alliance,
                 user=self._known_user(delivery),
             )
-            self._check_sender(delivery, message.envelope)
+            check_origin(delivery, message.envelope, self._inbox, self._topology, self._shared_account)
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
                 self._tell_sender(error)
@@ -189,13 +190,6 @@ class Actor:
         """The account that must have the sender's name; None where accounts say nothing about who sent."""
         is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
         return None if is_shared else delivery.user
-
-    def _check_sender(self, delivery: Delivery, envelope: Envelope) -> None:
-        word = delivery.routing_key.rpartition(".")[2]
-        if delivery.routing_key.startswith(("update.", "assignment.reducer.")) and word != envelope.sender:
-            raise ProtocolError(
-                f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {word!r}"
-            )
 
     def _tell_sender(self, error: codec.BadBody) -> None:
         """Where the sender waits for an event, it gets one."""

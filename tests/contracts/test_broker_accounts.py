@@ -13,7 +13,9 @@ from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
 from fedmq.brokers.accounts import Accounts
 from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq import RabbitmqBroker
-from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
+from fedmq.origin import check_origin
+from fedmq_schemas.messages import Envelope
 from fedmq_schemas.topology import Topology
 from servers.rabbitmq import RabbitmqServer
 
@@ -221,3 +223,30 @@ def test_an_account_without_the_right_to_manage_accounts_is_told_so(
     url = url_of(rabbitmq_server, "c9", accounts.add("c9"))
     with pytest.raises(ConfigError, match="tag administrator"):
         Accounts(Management(url, rabbitmq_server.management_url), world.topology).add("c10")
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
+    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer, header: str
+) -> None:
+    topology = world.topology
+    server_side = world.connect("reducer.r1")
+    mailbox, inbox = topology.client("c11"), Inbox(server_side)
+    for queue in (topology.reducer(), mailbox):
+        server_side.declare(queue)
+    server_side.consume(mailbox.name, 0, inbox)
+    assert confirm_of(world, server_side, "assignment", "assignment.reducer.c11") is None
+    url = url_of(rabbitmq_server, "c12", accounts.add("c12"))
+    forged = pika.BasicProperties(headers={header: ["assignment.c11"]}, user_id="c12")
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish(topology.exchange("assignment"), "assignment.reducer.c12", b"", forged)
+        except ChannelClosedByBroker as refused:  # by RabbitMQ 4
+            assert refused.reply_code == 403
+            return
+    world.until(lambda: bool(inbox.deliveries))
+    envelope = Envelope(kind="grant", id="m", alliance=topology.alliance, sender="reducer", sent_at=0.0)
+    with pytest.raises(ProtocolError, match="is not bound to"):
+        check_origin(inbox.deliveries[0], envelope, mailbox, topology, None)

@@ -30,7 +30,7 @@ class World:
         self.scheduler.settle()
 
     def tell(self, body: bytes) -> None:
-        outgoing = Outgoing(ALLIANCE.exchange("event"), event_key("s", "x"), body, "id")
+        outgoing = Outgoing(ALLIANCE.exchange("event"), event_key("s", "round.planned"), body, "id")
         self.broker.connect("reducer").publish(outgoing)
         self.scheduler.settle()
 

@@ -8,6 +8,7 @@ from typing import Any
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError
+from fedmq.origin import check_event
 from fedmq.scheduler import Scheduler
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.sources import Tail
@@ -49,10 +50,11 @@ class Observer:
             message = codec.decode(
                 delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self._topology.alliance
             )
+            if isinstance(message.body, Event):
+                check_event(delivery, message.envelope, message.body)
+                self._live.apply([event_document(message.envelope, message.body)])
         except ProtocolError:
             return  # whoever records it dead-letters it, with the reason
-        if isinstance(message.body, Event):
-            self._live.apply([event_document(message.envelope, message.body)])
 
     def _catch_up(self) -> None:
         self._scheduler.submit(self._tail.look, self._caught_up)

@@ -73,7 +73,9 @@ def main(settings: ReducerSettings) -> None:
         }
 
     service.details, service.gauges = details, gauges
-    recorder = Recorder(broker.connect("recorder"), service.scheduler, topology, records, offload=True)
+    recorder = Recorder(
+        broker.connect("recorder"), service.scheduler, topology, records, offload=True, shared_account=broker.account
+    )
     api = serve_api(
         settings,
         broker,

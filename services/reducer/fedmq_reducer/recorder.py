@@ -9,10 +9,11 @@ from typing import Any
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.origin import check_event
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Event
+from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
 
@@ -25,16 +26,25 @@ RETRY_SECONDS = 1.0
 
 class Recorder:
     """Consumes the `records` queue; a message is acknowledged when its document is durable. Keyed by event id, so what
-    is told twice is kept once. `offload`: the record store is a server, write off the thread."""
+    is told twice is kept once. `offload`: the record store is a server, write off the thread. `shared_account`: the
+    servers', who tell of everybody; who has another tells of itself, and whoever hides its account tells nothing."""
 
     def __init__(
-        self, connection: Connection, scheduler: Scheduler, topology: Topology, records: Records, *, offload: bool
+        self,
+        connection: Connection,
+        scheduler: Scheduler,
+        topology: Topology,
+        records: Records,
+        *,
+        offload: bool,
+        shared_account: str | None = None,
     ) -> None:
         self._connection = connection
         self._scheduler = scheduler
         self._topology = topology
         self._records = records
         self._offload = offload
+        self._shared_account = shared_account
         self._batch: list[tuple[int, str, dict[str, Any]]] = []
         self._life = 0
         self._is_due = False
@@ -68,15 +78,9 @@ class Recorder:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            message = codec.decode(
-                delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self._topology.alliance
-            )
+            envelope, body = self._heard(delivery)
         except ProtocolError as error:
             self._connection.reject(delivery.tag, error.reason)
-            return
-        body, envelope = message.body, message.envelope
-        if not isinstance(body, Event):
-            self._connection.reject(delivery.tag, f"a {body.kind} message on the event exchange")
             return
         document = event_document(envelope, body)
         self._batch.append((delivery.tag, envelope.id, document))
@@ -85,6 +89,22 @@ class Recorder:
         elif not self._is_due:
             self._is_due = True
             self._scheduler.later(BATCH_SECONDS, self._due)
+
+    def _heard(self, delivery: Delivery) -> tuple[Envelope, Event]:
+        user = delivery.user
+        if user is None and self._shared_account is not None:
+            raise ProtocolError("an event without user_id: nobody knows who told it")
+        message = codec.decode(
+            delivery.body,
+            delivery.content_type,
+            message_id=delivery.message_id,
+            alliance=self._topology.alliance,
+            user=None if user == self._shared_account else user,
+        )
+        if not isinstance(message.body, Event):
+            raise ProtocolError(f"a {message.body.kind} message on the event exchange")
+        check_event(delivery, message.envelope, message.body)
+        return message.envelope, message.body
 
     def _due(self) -> None:
         self._is_due = False

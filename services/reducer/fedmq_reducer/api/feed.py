@@ -12,6 +12,7 @@ from typing import Any
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import ProtocolError
+from fedmq.origin import check_event
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
@@ -79,10 +80,11 @@ class Feed:
                 message = codec.decode(
                     delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=topology.alliance
                 )
+                if isinstance(message.body, Event):
+                    check_event(delivery, message.envelope, message.body)
+                    self.push(message.envelope, message.body)
             except ProtocolError:
                 return  # the recorder dead-letters it, with the reason
-            if isinstance(message.body, Event):
-                self.push(message.envelope, message.body)
 
         queue = topology.observer(name)
         connection.declare(queue)
