@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from fedmq_cli.examining import LEAST_HANDLES
+from fedmq.brokers.accounts import Accounts
+from fedmq.brokers.management import Management
+from fedmq.records.mongo import MongoRecords
+from fedmq.settings import ReducerSettings
+from fedmq_cli.examining import LEAST_HANDLES, Finding, examine
+from fedmq_schemas.topology import Topology
 from servers.rabbitmq import free_ports
 from system.deployment import COMMAND, PACKAGE, Deployment, Servers
 
@@ -93,18 +100,122 @@ def test_wrong_keys_of_the_blob_store_and_a_missing_package_are_named(environmen
     assert missing[0] == "fault"
 
 
+def test_a_server_of_another_kind_at_the_address_is_named_with_the_setting(
+    environment: dict[str, str], servers: Servers
+) -> None:
+    wrong = {
+        "FEDN_AMQP_URL": f"amqp://guest:guest@127.0.0.1:{servers.s3.port}/",
+        "FEDN_MINIO_PORT": str(servers.rabbitmq.port),
+        "FEDN_MONGO_PORT": str(servers.s3.port),
+    }
+
+    findings = doctor(environment | wrong, code=2)
+
+    for what, words in (("broker", "AMQP_URL"), ("blob store", "MINIO_PORT"), ("record store", "MONGO_PORT")):
+        assert findings[what][0] == "fault"
+        assert words in findings[what][1]
+
+
+def test_tls_to_a_server_that_speaks_none_is_named_with_the_setting(
+    environment: dict[str, str], servers: Servers
+) -> None:
+    wrong = {"FEDN_AMQP_URL": servers.rabbitmq.url.replace("amqp:", "amqps:"), "FEDN_MINIO_TLS": "true"}
+
+    findings = doctor(environment | wrong, "combiner", code=2)
+
+    for what, words in (("broker", "AMQP_URL"), ("blob store", "MINIO_TLS")):
+        assert findings[what][0] == "fault"
+        assert words in findings[what][1]
+
+
+def test_an_address_that_clients_can_not_use_is_named(environment: dict[str, str]) -> None:
+    [nowhere] = free_ports(1)
+    url = f"http://127.0.0.1:{nowhere}"
+    found = doctor(environment | {"FEDN_MINIO_PUBLIC_URL": url}, "combiner", code=2)["blob store"]
+
+    assert "presigned URL does not lead back" in found[1]
+    assert f"clients use {url}, see FEDN_MINIO_PUBLIC_URL" in found[1]
+
+
+def test_a_state_folder_that_can_not_be_written_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    found = doctor(environment | {"FEDN_STATE_DIR": str(tmp_path / "file")}, "client", code=2)["state folder"]
+
+    assert "set FEDN_STATE_DIR" in found[1]
+
+
+def test_a_password_that_breaks_the_url_is_not_shown(environment: dict[str, str]) -> None:
+    broken = environment | {"FEDN_AMQP_URL": "amqp://guest:hush#hush@127.0.0.1:5672/"}
+    found = doctor(broken, "combiner", code=2)["broker"]
+
+    assert "percent-encoded" in found[1]
+    assert "hush" not in found[1]
+
+
+def test_a_client_whose_account_is_anothers_is_told(environment: dict[str, str], servers: Servers) -> None:
+    rabbitmq, topology = servers.rabbitmq, Topology("patient")
+    accounts = Accounts(Management(rabbitmq.url, rabbitmq.management_url), topology)
+    url = rabbitmq.url.replace("guest:guest", f"ill:{accounts.add('ill')}")
+    mine = environment | {"FEDN_AMQP_URL": url, "FEDN_CLIENT_NAME": "ill"}
+    assert doctor(mine, "client")["broker"] == (
+        "warning", "no alliance patient has been here: see ALLIANCE_UID, or start its reducer"
+    )  # fmt: skip
+    rabbitmq.manage("PUT", f"exchanges/%2F/{topology.exchange('update')}", {"type": "topic", "durable": True})
+
+    assert doctor(mine, "client")["broker"][0] == "ok"
+    found = doctor(mine | {"FEDN_CLIENT_NAME": "well"}, "client", code=2)["broker"]
+    assert "the account 'ill' may not publish as client 'well'" in found[1]
+    assert "fedmq account add well" in found[1]
+    accounts.revoke("ill")
+    rabbitmq.manage("DELETE", f"exchanges/%2F/{topology.exchange('update')}")
+
+
+def examined(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, what: str) -> Finding:
+    """What is found of one thing, in this process, where a part of the world can be replaced."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    [found] = [each for each in examine(ReducerSettings.load()) if each.what == what]
+    return found
+
+
 def test_too_few_file_handles_are_a_fault_with_its_remedy(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedmq.brokers.management import Management
-    from fedmq.settings import ReducerSettings
-    from fedmq_cli.examining import examine
-
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(Management, "file_handles", lambda self: 1024)
-
-    [found] = [each for each in examine(ReducerSettings.load()) if each.what == "file handles"]
+    found = examined(environment, monkeypatch, "file handles")
 
     assert found.verdict == "fault"
     assert "LimitNOFILE=65536" in found.text
+
+
+def test_a_rabbitmq_that_is_too_old_is_a_fault(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmq_cli.examining.probe", lambda *_: "3.9.29")
+    found = examined(environment, monkeypatch, "broker")
+
+    assert (found.verdict, found.text) == ("fault", "RabbitMQ 3.9.29 is too old: 3.10 or newer")
+
+
+@pytest.mark.parametrize(
+    ("skew", "verdict", "words"),
+    [(30, "warning", "ahead of the S3"), (-30, "warning", "behind the S3"), (600, "fault", "URLs will be refused")],
+)
+def test_a_clock_that_is_off_is_told(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, skew: float, verdict: str, words: str
+) -> None:
+    now = time.time
+    monkeypatch.setattr("fedmq_cli.examining.time", SimpleNamespace(time=lambda: now() + skew))
+    found = examined(environment, monkeypatch, "clock")
+
+    assert found.verdict == verdict
+    assert words in found.text
+    assert "NTP" in found.text
+
+
+def test_a_record_store_that_takes_a_key_twice_is_a_fault(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MongoRecords, "insert", lambda *_: None)
+    found = examined(environment, monkeypatch, "record store")
+
+    assert found.verdict == "fault"
+    assert "takes a key twice" in found.text

@@ -17,7 +17,7 @@ from fedmq import __version__, transfer
 from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq_probe import probe
 from fedmq.connect import open_blobs, open_records
-from fedmq.errors import ConfigError, FedMQError
+from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
 from fedmq.settings import (
     AllianceSettings,
     BlobSettings,
@@ -34,6 +34,13 @@ LEAST_HANDLES = 60_000
 MOST_SKEW = 240.0
 """Seconds; URLs are dated five minutes back."""
 NOTABLE_SKEW = 5.0
+
+ADDRESSES = {
+    "broker": "FEDN_AMQP_URL",
+    "blob store": "FEDN_MINIO_HOST, FEDN_MINIO_PORT and FEDN_MINIO_TLS",
+    "record store": "FEDN_MONGO_HOST and FEDN_MONGO_PORT",
+}
+"""The settings that are wrong, if the server runs and yet does not answer."""
 
 Verdict = Literal["ok", "warning", "fault"]
 Check = Callable[[], str]
@@ -86,6 +93,8 @@ def _finding(what: str, check: Check) -> Finding:
         return Finding(what, "ok", check())
     except Notable as warning:
         return Finding(what, "warning", str(warning))
+    except Transient as error:
+        return Finding(what, "fault", f"{error.reason}: is it running? See {ADDRESSES.get(what, 'its log')}")
     except FedMQError as error:
         return Finding(what, "fault", error.reason)
 
@@ -108,12 +117,17 @@ def _state_folder(folder: Path) -> str:
 
 
 def _broker(settings: AllianceSettings) -> str:
-    is_server = not isinstance(settings, ClientSettings)
-    version = probe(settings.amqp_url.get_secret_value(), Topology(settings.alliance) if is_server else None)
+    url, topology = settings.amqp_url.get_secret_value(), Topology(settings.alliance)
+    client = settings.client_name if isinstance(settings, ClientSettings) else None
+    is_unnamed = isinstance(settings, ClientSettings) and client is None
+    try:
+        version = probe(url, None if is_unnamed else topology, client)
+    except NotFound as error:
+        raise Notable(error.reason) from error
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == 2 and numbers < OLDEST_RABBITMQ:
         raise ConfigError(f"RabbitMQ {version} is too old: 3.10 or newer")
-    return f"RabbitMQ {version}" + (", and the account may do what it must" if is_server else "")
+    return f"RabbitMQ {version}" + ("" if is_unnamed else ", and the account may do what it must")
 
 
 def _file_handles(settings: ReducerSettings) -> str:

@@ -27,7 +27,8 @@ class Management:
         self.vhost = quote(unquote(broker.path.removeprefix("/")) or "/", safe="")
         """As paths of the API name it."""
         self._api = f"{(url or f'http://{host}:{PORT}').rstrip('/')}/api"
-        account = f"{unquote(broker.username or 'guest')}:{unquote(broker.password or 'guest')}"
+        self._user = unquote(broker.username or "guest")
+        account = f"{self._user}:{unquote(broker.password or 'guest')}"
         self._headers = urllib3.make_headers(basic_auth=account) | {"Content-Type": "application/json"}
         self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False)
 
@@ -53,8 +54,8 @@ class Management:
         if answer.status in (401, 403):
             wanted = "monitoring" if path.startswith(("queues", "nodes")) and method == "GET" else "administrator"
             raise ConfigError(
-                f"RabbitMQ's management API refuses this account: give it the tag {wanted} "
-                f"(rabbitmqctl set_user_tags USER {wanted})"
+                f"RabbitMQ's management API at {self._api} refuses the account {self._user!r}: give it the tag {wanted} "
+                f"(rabbitmqctl set_user_tags {self._user} {wanted})"
             )
         if not 200 <= answer.status < 300:
             raise Transient(f"RabbitMQ's management API answered {answer.status}")

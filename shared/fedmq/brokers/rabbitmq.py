@@ -14,7 +14,7 @@ import pika
 
 from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
 from fedmq.brokers.crossing import Crossing
-from fedmq.brokers.rabbitmq_link import Link
+from fedmq.brokers.rabbitmq_link import FORM, Link
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
@@ -48,8 +48,8 @@ class RabbitmqBroker:
                 raise ValueError("it begins otherwise")
             parameters = pika.URLParameters(self._url)
         except (ValueError, TypeError) as error:
-            form = "amqp://user:password@host:port/vhost"
-            raise ConfigError(f"FEDN_AMQP_URL is not of the form {form}: {error}") from error
+            # Without pika's words, which may hold a part of the password.
+            raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
         parameters.heartbeat = HEARTBEAT
         parameters.stack_timeout = STACK_TIMEOUT
         parameters.client_properties = {"connection_name": name, "product": "FedMQ"}

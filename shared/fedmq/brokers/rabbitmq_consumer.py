@@ -193,5 +193,7 @@ class Consumer:
             self._void()
             self._host.deliveries_voided()
         if reason.reply_code == terms.ACCESS_REFUSED:
-            self._host.fail(ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}"))
+            self._host.fail(
+                ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: `fedmq doctor` says what to do")
+            )
         self._try_again()

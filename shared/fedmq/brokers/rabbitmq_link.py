@@ -21,6 +21,7 @@ from fedmq.brokers.rabbitmq_publisher import Deletion, Publisher, Sending
 from fedmq.errors import ConfigError, FedMQError
 from fedmq_schemas.topology import Queue
 
+FORM = "amqp[s]://user:password@host:port/vhost, where what is special in a password is percent-encoded"
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 LEAVE_SECONDS = 1.0
@@ -262,7 +263,7 @@ class Link:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
         if not self._in_trouble:
             self._in_trouble = True
-            cause = _innermost(reason)
+            cause = innermost(reason)
             log.warning("no connection to %s, trying again: %s: %s", where, type(cause).__name__, cause)
         refusal = self._refusal(str(reason))
         if refusal is not None:
@@ -296,8 +297,8 @@ class Link:
             self._connection.crash()
 
 
-def _innermost(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
     """What happened, out of pika's wrappings, whose own words are empty."""
     inner = [*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args]
     wrapped = [each for each in inner if isinstance(each, BaseException)]
-    return _innermost(wrapped[-1]) if wrapped else error
+    return innermost(wrapped[-1]) if wrapped else error

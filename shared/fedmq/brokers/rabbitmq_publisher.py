@@ -202,7 +202,7 @@ class Publisher:
         return bool(names)
 
     def _refuse_messages(self, code: int, text: str, about: terms.Subject) -> bool:
-        error: FedMQError = ConfigError(f"RabbitMQ refuses to publish: {text}")
+        error: FedMQError = ConfigError(f"RabbitMQ refuses to publish: {text}: `fedmq doctor` says what to do")
         if code == terms.NOT_FOUND:
             error = NotFound(f"there is no exchange {about.exchange}: start the reducer first")
         refused = [

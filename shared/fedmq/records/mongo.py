@@ -234,7 +234,7 @@ class MongoRecords:
         except (BSONError, OverflowError) as error:
             raise ProtocolError(f"not a record: {error}") from error
         except ServerSelectionTimeoutError as error:
-            found, _, _ = str(error).partition(" (configured timeouts")
+            found, _, _ = str(error).partition(", Timeout:")[0].partition(" (configured timeouts")
             raise Transient(f"{self._where} is not there: {found}") from error
         except PyMongoError as error:
             raise Transient(f"{self._where} failed: {type(error).__name__}") from error
