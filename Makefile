@@ -46,7 +46,8 @@ chaos: .venv/installed-all ## kill processes and servers at random during a sess
 up: ## start everything in containers, with MNIST clients and a seed (ARGS="--build --scale client=10")
 	cd deploy/compose && $(COMPOSE) $(STACK) up --detach $(ARGS)
 	@echo "Waiting for the seed"
-	@cd deploy/compose && docker wait $$($(COMPOSE) $(STACK) ps --all --quiet seed) >/dev/null
+	@cd deploy/compose && test "$$(docker wait $$($(COMPOSE) $(STACK) ps --all --quiet seed))" = 0 || \
+	{ $(COMPOSE) $(STACK) logs seed; exit 1; }
 	@echo "Start a session with: curl 'localhost:$${FEDN_REDUCER_PORT:-8090}/start?rounds=5'"
 
 down: ## remove them; what they stored stays (ARGS=--volumes removes that too)

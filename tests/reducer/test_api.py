@@ -79,6 +79,16 @@ def test_a_query_sets_keys_of_the_policy_and_of_its_sections(api: httpx.Client) 
     assert policy["seed"] == SEED
 
 
+def test_a_post_takes_the_policy_from_the_address_as_a_get_does_or_from_its_body_but_not_from_both(
+    api: httpx.Client,
+) -> None:
+    session = api.post("/start", params={"rounds": "1", "model_id": SEED}).json()["session"]
+    policy = _ended(api, session)["policy"]
+    assert (policy["rounds"], policy["seed"]) == (1, SEED)
+    refused = api.post("/start", params={"rounds": "1"}, json={"rounds": 2})
+    assert (refused.status_code, "leave it out of the address" in refused.text) == (422, True)
+
+
 @pytest.mark.parametrize("headers", BROWSERS)
 def test_a_browser_gets_a_page_and_starts_nothing(api: httpx.Client, headers: dict[str, str]) -> None:
     before = _count(api)

@@ -53,10 +53,17 @@ def starting(context: Context, guard: Callable[[Request], None], form: Form) -> 
         guard(request)
         return _accepted(context.start(_policy(request), session))
 
-    @router.post("/start", status_code=202, dependencies=[Depends(guard)])
-    def start_by_post(policy: Annotated[Policy | None, Body()] = None, session: StartId = None) -> Response:
-        """Starts a session with this policy; without one, with defaults. Answers at once."""
-        return _accepted(context.start(policy or Policy(), session))
+    @router.post("/start", status_code=202, dependencies=[Depends(guard)], openapi_extra={"parameters": QUERY})
+    def start_by_post(
+        request: Request, policy: Annotated[Policy | None, Body()] = None, session: StartId = None
+    ) -> Response:
+        """Starts a session with this policy, or with what the query says, as GET does; and defaults for the rest.
+        Answers at once."""
+        if policy is None:
+            policy = _policy(request)
+        elif request.query_params.keys() - {"id"}:
+            raise ConfigError("the policy is the body of this request: leave it out of the address")
+        return _accepted(context.start(policy, session))
 
     return router
 
