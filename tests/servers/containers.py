@@ -89,6 +89,13 @@ class _Box:
             self._container = None
         self.is_running = False
 
+    def run(self, *words: str) -> str:
+        """What a command prints inside."""
+        assert self._container is not None
+        done = self._container.exec(list(words))
+        assert done.exit_code == 0, done.output
+        return done.output.decode()
+
     def last_words(self) -> str:
         return (
             "" if self._container is None else b"\n".join(self._container.get_logs()).decode(errors="replace")[-2000:]
@@ -138,6 +145,9 @@ class RabbitmqContainer(_Contained, RabbitmqServer):
             "RABBITMQ_IMAGE", {5672: self.port, 15672: self.management_port},
             RABBITMQ_DEFAULT_USER="guest", RABBITMQ_DEFAULT_PASS="guest",
         )  # fmt: skip
+
+    def control(self, *words: str) -> str:
+        return self._box.run("rabbitmqctl", *words)
 
     def _answers(self) -> bool:
         probe(self.url, None)

@@ -13,6 +13,8 @@ import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.connection import Connection
 from pika.exceptions import ConnectionClosedByClient
+from pika.frame import Method
+from pika.spec import Connection as Spec
 
 from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.crossing import Callback, Crossing
@@ -230,6 +232,8 @@ class Link:
             on_close_callback=self._on_lost,
             custom_ioloop=self._loop,
         )
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(lambda *_: log.info("RabbitMQ takes messages again"))
 
     def _on_ready(self) -> None:
         self._up = True
@@ -258,6 +262,9 @@ class Link:
         self._report(reason)
         self.later(self._delay * random.uniform(0.5, 1.0), self._connect)
         self._delay = min(LONGEST_DELAY, 2 * self._delay)
+
+    def _on_blocked(self, _: Connection, frame: Method[Spec.Blocked]) -> None:
+        log.warning("RabbitMQ takes no messages until it has room (%s): what is published waits", frame.method.reason)
 
     def _report(self, reason: BaseException) -> None:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
