@@ -161,7 +161,7 @@ class Policy(Section):
     select: Select = Field(default_factory=Select)
     stop: Stop = Field(default_factory=Stop)
     validate_models: bool = Field(True, description="clients validate each model that they receive")
-    validation_timeout: Annotated[float, Field(gt=0)] = Field(
+    validation_timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
         120.0, description="seconds that the last model's validations may take"
     )
     retention: Retention = Field(default_factory=Retention)
