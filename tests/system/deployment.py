@@ -104,6 +104,11 @@ class Node:
         finally:
             self.kill()
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
     def health(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/health", timeout=5) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -213,6 +218,16 @@ class Deployment:
 
         found: Node = self.until(active, timeout, "active reducer")
         return found
+
+    def await_state(self, node: Node, state: str, timeout: float = 30.0) -> None:
+        """What its health page says, once it serves one."""
+
+        def is_so() -> bool:
+            with suppress(OSError):
+                return bool(node.health()["state"] == state)
+            return False
+
+        self.until(is_so, timeout, f"{state} {node.name}")
 
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.active_reducer().api_port}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,7 @@ def test_every_role_tells_its_health_and_its_numbers(alliance: Deployment) -> No
     for node in alliance.nodes.values():
         health = node.health()
         assert (health["status"], health["role"], health["broker"]) == ("ok", node.role, "connected")
-        with urllib.request.urlopen(f"http://127.0.0.1:{node.health_port}/metrics", timeout=5) as answer:
-            names = {line.split("{")[0].split()[0] for line in answer.read().decode().splitlines() if line[0] != "#"}
+        names = {line.split("{")[0].split()[0] for line in node.metrics().splitlines() if line[0] != "#"}
         assert {"fedmq_info", "fedmq_broker_connected", "process_resident_memory_bytes"} <= names
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedmq_schemas import records as tables
+from servers.proxy import Proxy
 from system.conftest import FAULT_POLICY
 from system.deployment import Deployment, Node
 
@@ -40,10 +41,12 @@ def restart(node: Node) -> None:
     node.start()
 
 
-def outage(alliance: Deployment, stop: Callable[[], None], start: Callable[[], object]) -> None:
-    """A server is away for 10 s, on the test's own clock: that is the fault."""
+def outage(
+    alliance: Deployment, stop: Callable[[], None], start: Callable[[], object], seconds: float = OUTAGE
+) -> None:
+    """A server is away for some time, 10 s if not told, on the test's own clock: that is the fault."""
     stop()
-    time.sleep(OUTAGE)
+    time.sleep(seconds)
     start()
 
 
@@ -69,6 +72,30 @@ def test_killed_and_restarted_clients_change_nothing(alliance: Deployment, undis
             restart(alliance.nodes[f"client-{number}"])
 
     survives(alliance, undisturbed, "clients", blow)
+
+
+def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_trained(alliance: Deployment) -> None:
+    training, cut_off = 4.0, 1.5
+    node, proxy = alliance.nodes["client-3"], Proxy(alliance.servers.rabbitmq.port)
+    direct = node.environment["FEDN_AMQP_URL"]
+    try:
+        node.environment["FEDN_AMQP_URL"] = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        restart(node)
+        alliance.await_state(node, "attached")
+        alliance.start_session("cut-off", **FAULT_POLICY | {"rounds": 2, "train": {"seconds": training}})
+        alliance.until(lambda: 'received_total{kind="task"' in node.metrics(), 30, "task of the client")
+        outage(alliance, proxy.down, proxy.up, cut_off)
+        assert alliance.round_of("cut-off") == 0
+
+        assert alliance.await_end("cut-off")["state"] == "finished"
+        first, _ = alliance.check_ledgers("cut-off", rounds=2)
+        [entry] = [entry for entry in first.entries if entry.client == node.name]
+        assert entry.outcome == "accepted"
+        assert training <= entry.seconds["total"] < training + cut_off, "it trained once"
+    finally:
+        proxy.close()
+        node.environment["FEDN_AMQP_URL"] = direct
+        restart(node)
 
 
 def test_a_rabbitmq_that_is_stopped_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
