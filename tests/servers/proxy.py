@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
 class Proxy:
-    """Listens on a port of its own (`port`) and forwards to `target` on this machine."""
+    """Listens on a port of its own (`port`) and forwards to `target` on this machine; what comes back from there at
+    `rate` bytes a second, if one is given."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, rate: int | None = None) -> None:
         self._target = target
+        self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -52,15 +55,17 @@ class Proxy:
         except OSError:
             near.close()
             return
-        for source, sink in ((near, far), (far, near)):
-            threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+        for source, sink, rate in ((near, far, None), (far, near, self._rate)):
+            threading.Thread(target=self._forward, args=(source, sink, rate), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, rate: int | None) -> None:
         with self._lock:
             self._open.add(source)
         with suppress(OSError):
-            while data := source.recv(65_536):
+            while data := source.recv(65_536 if rate is None else rate // 10):
                 sink.sendall(data)
+                if rate is not None:
+                    time.sleep(len(data) / rate)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
         with self._lock:

@@ -98,6 +98,28 @@ def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_tr
         restart(node)
 
 
+def test_a_slow_link_is_not_a_dead_link(alliance: Deployment) -> None:
+    slow = Proxy(alliance.servers.s3.port, rate=80)
+    combiners = [node for node in alliance.nodes.values() if node.role == "combiner"]
+    vanished = alliance.records.count(tables.EVENTS, {"name": "client.vanished"})
+    try:
+        for node in combiners:
+            node.environment["FEDN_MINIO_PUBLIC_URL"] = f"http://127.0.0.1:{slow.port}"
+            restart(node)
+        alliance.start_session("slow", **FAULT_POLICY | {"rounds": 1})
+        assert alliance.await_end("slow")["state"] == "finished"
+
+        [ledger] = alliance.check_ledgers("slow", rounds=1)
+        fetched = [entry.seconds["fetch"] for entry in ledger.entries]
+        assert len(fetched) == 6 and min(fetched) > 3 * alliance.presence
+        assert alliance.records.count(tables.EVENTS, {"name": "client.vanished"}) == vanished
+    finally:
+        slow.close()
+        for node in combiners:
+            del node.environment["FEDN_MINIO_PUBLIC_URL"]
+            restart(node)
+
+
 def test_a_rabbitmq_that_is_stopped_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
     def blow() -> None:
         alliance.servers.rabbitmq.stop()
