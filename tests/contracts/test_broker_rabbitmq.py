@@ -107,6 +107,29 @@ def test_connections_bear_the_name_of_their_actor(world: RabbitmqWorld, rabbitmq
 
 
 @pytest.mark.system
+def test_a_broker_that_is_short_of_memory_is_waited_for_and_told_of_and_nothing_is_lost(
+    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, receiver = world.connect("reducer.r1"), world.connect("combiner.k1")
+    sender.declare(world.topology.combiner("k1"))
+    assert confirm_of(world, sender, "task", "plan.k1") is None
+    inbox, lost, confirms = Inbox(receiver), list[str](), Confirms()
+    receiver.consume(world.topology.combiner("k1").name, 0, inbox)
+    sender.on_reconnect = receiver.on_reconnect = lambda: lost.append("link")
+    rabbitmq_server.control("set_vm_memory_high_watermark", "0.0001")
+    try:
+        for number in range(1500):
+            sender.publish(message(world.topology, "task", "plan.k1", f"p{number}"), confirms.append)
+        world.until(lambda: "takes no messages" in caplog.text)
+        world.rest(1.0)
+        assert confirms == []
+    finally:
+        rabbitmq_server.control("set_vm_memory_high_watermark", "0.4")
+    world.until(lambda: confirms == [None] * 1500 and inbox.ids == ["m", *(f"p{number}" for number in range(1500))])
+    assert lost == []
+
+
+@pytest.mark.system
 def test_what_was_confirmed_survives_a_power_cut_and_all_connections_return(
     world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
 ) -> None:

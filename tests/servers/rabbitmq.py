@@ -129,6 +129,14 @@ class RabbitmqServer:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def control(self, *words: str) -> str:
+        """What `rabbitmqctl` answers."""
+        command = str(Path(SERVER).with_name("rabbitmqctl"))
+        done = subprocess.run([command, *words], env=self._environment(), capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def _ended(self) -> None:
         if self._server is not None:
             self._server.communicate(timeout=30)
