@@ -1,94 +1,115 @@
-"""A compose project for tests: real containers, brought up from deploy/compose by whichever Compose is installed."""
+"""Real containers for tests: commands typed as docs/deployment.md has them, in a checkout, with a project's settings."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
+import re
 import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "compose"
-FILES = ("docker-compose", "reducer", "combiner", "mnist-clients", "stack")
-IMAGES = ("fedmq-combiner", "fedmq-client", "fedmq-reducer", "fedmq-dashboard", "fedmq-example-mnist")
+COMPOSE = "deploy/compose"
+ROLES = ("fedmq-combiner", "fedmq-client", "fedmq-reducer", "fedmq-dashboard")
+EXAMPLES = ("mnist", "numpy_regression", "regression_shell", "digits_sklearn", "fedn_package")
+# Of FEDN_* these alone are taken from the tester's own environment: a MongoDB without accounts has neither.
+KEPT = ("FEDN_MONGO_USER", "FEDN_MONGO_PASSWORD")
 
 
-def command() -> list[str] | None:
-    """Compose 2, else Compose 1, else None."""
-    for words in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True).returncode == 0:
+def run(*words: str, **options: str | Path) -> str:
+    """What a program prints. Fails with what it says if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+    return str(done.stdout)
+
+
+def compose() -> str | None:
+    """`docker compose` where it is there, else `docker-compose`, else None."""
+    for words in ("docker compose", "docker-compose"):
+        version = [*words.split(), "version"]
+        if shutil.which(version[0]) and subprocess.run(version, capture_output=True).returncode == 0:
             return words
     return None
 
 
-def missing() -> str | None:
-    """Why no stack can be brought up on this machine, or None if it can."""
+def needed(*images: str) -> None:
+    """Skips unless container tests are asked for, with COMPOSE_TESTS=1; then whatever lacks is a failure."""
+    if not os.environ.get("COMPOSE_TESTS"):
+        pytest.skip("takes minutes, a Docker engine and the promised ports: set COMPOSE_TESTS=1")
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        return "no Docker engine answers: start one"
-    if command() is None:
-        return "Compose is not installed"
-    for image in IMAGES:
+        pytest.fail("no Docker engine answers: start one")
+    if compose() is None:
+        pytest.fail("Compose is not installed")
+    for image in (*ROLES, *images):
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode != 0:
-            return f"there is no image {image}: `make up ARGS=--build` makes all of them"
-    return None
+            pytest.fail(f"there is no image {image}: tests/compose/build makes all of them")
+
+
+def checkout(folder: Path) -> Path:
+    """`folder`, with what git would give a reader: the files that it tracks, and no others."""
+    for name in run("git", "ls-files", "-z", cwd=ROOT).split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
 
 
 class Project:
-    """One compose project. `settings` are the variables that a `.env` would have."""
+    """One compose project on a network of its own. `settings` are the variables that a `.env` would have."""
 
-    def __init__(self, name: str, settings: Mapping[str, str], files: tuple[str, ...] = FILES) -> None:
+    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
         self.name = name
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("FEDN_")}
-        optional = {key: os.environ[key] for key in ("FEDN_MONGO_USER", "FEDN_MONGO_PASSWORD") if key in os.environ}
-        self.environment = inherited | optional | {"COMPOSE_PROJECT_NAME": name, **settings}
-        self.words = [*(command() or []), *(word for file in files for word in ("-f", f"{file}.yaml"))]
+        self.folder = folder
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("FEDN_") or key in KEPT}
+        named = {"COMPOSE_PROJECT_NAME": name, "FEDN_NETWORK": name, "FEDN_PRESENCE": "3"}
+        self.environment = {**inherited, **named, **settings}
 
-    def compose(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*self.words, *arguments], cwd=FOLDER, env=self.environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def typed(self, command: str, where: str = COMPOSE, *, instead: Mapping[str, str] | None = None) -> str:
+        """What a command of docs/deployment.md prints, typed in folder `where` of the checkout; it must succeed.
 
-    def up(self, **scale: int) -> None:
-        scales = [f"--scale={service}={count}" for service, count in scale.items()]
-        self.compose("up", "--detach", "--no-build", "--no-recreate", *scales)
-
-    def down(self) -> None:
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "15")
+        `instead`: what stands for the names and addresses of the text. Compose 1 is spelled `docker-compose`.
+        """
+        for old, new in (instead or {}).items():
+            assert old in command
+            command = command.replace(old, new)
+        command = re.sub(r"\bdocker compose\b", compose() or "", command)
+        return run("bash", "-c", command, cwd=self.folder / where, env=self.environment)  # type: ignore[arg-type]
 
     def containers(self, service: str) -> list[str]:
-        return self.compose("ps", "--all", "--quiet", service).split()
+        """Of the service, ended ones too."""
+        label = f"label=com.docker.compose.service={service}"
+        return run("docker", "ps", "--all", "--quiet", "--filter", self._label, "--filter", label).split()
+
+    def logs(self, service: str) -> str:
+        words = [["docker", "logs", each] for each in self.containers(service)]
+        done = [subprocess.run(each, capture_output=True, text=True) for each in words]
+        return "".join(each.stdout + each.stderr for each in done)
+
+    def remove(self) -> None:
+        """All that the project made, whichever files and folder made it."""
+        for words, listed in (
+            (("rm", "--force"), ("ps", "--all", "--quiet")),
+            (("volume", "rm"), ("volume", "ls", "--quiet")),
+            (("network", "rm"), ("network", "ls", "--quiet")),
+        ):
+            found = run("docker", *listed, "--filter", self._label).split()
+            if found:
+                run("docker", *words, *found)
+
+    @property
+    def _label(self) -> str:
+        return f"label=com.docker.compose.project={self.name}"
 
 
 def gateway() -> str:
     """The address of this machine that containers of every network reach: their default route."""
     program = "print(next(line.split()[2] for line in open('/proc/net/route') if line.split()[1] == '00000000'))"
-    words = ["docker", "run", "--rm", "--entrypoint", "python", "fedmq-client", "-c", program]
-    route = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    route = run("docker", "run", "--rm", "--entrypoint", "python", "fedmq-client", "-c", program).strip()
     return ".".join(str(byte) for byte in reversed(bytes.fromhex(route)))
-
-
-def fetch(
-    url: str, *, body: Any = None, account: str | None = None, accept: str = "application/json"
-) -> tuple[int, str]:
-    """Status and text; POST where there is a body. `account`: user:password."""
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), {"Accept": accept})
-    request.add_header("Content-Type", "application/json")
-    if account is not None:
-        request.add_header("Authorization", f"Basic {base64.b64encode(account.encode()).decode()}")
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
 
 
 def until(what: Callable[[], bool], words: str, seconds: float = 120.0) -> None:

@@ -1,0 +1,161 @@
+"""Each compose file started alone, in the wrong order and from either folder; then what an operator does with them.
+
+On the smallest example, so that what takes time is containers, not training.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from compose.engine import COMPOSE, EXAMPLES, Project, checkout, gateway, needed, run, until
+from compose.rest import API, attached, committed, fetch, finished, get, present, start
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+
+ALLIANCE = "ac435faef-c2df-442e-b349-7f633d3d5523"
+WAITS = "no connection to RabbitMQ at rabbitmq:5672, trying again: "
+SMALL = EXAMPLES[1:]
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Reducer, combiner and clients from deploy/compose, each started before anything that it needs; then the
+    supporting services from the repository's root, as another project."""
+    needed(*(f"fedmq-example-{example}" for example in SMALL))
+    folder = checkout(tmp_path_factory.mktemp("clone"))
+    outside = {"FEDN_PUBLISH": "0.0.0.0", "FEDN_MINIO_PUBLIC_URL": f"http://{gateway()}:9000"}
+    settings = {"EXAMPLE": "numpy_regression", **outside}
+    project = Project("fedmqtest", folder, settings)
+    services = Project("fedmqtestroot", folder, {**settings, "FEDN_NETWORK": "fedmqtest"})
+    for each in (services, project):
+        each.remove()
+    try:
+        project.typed("cp .env.example .env")
+        project.typed("docker compose -f combiner.yaml up -d")
+        project.typed("docker compose -f mnist-clients.yaml up -d")
+        project.typed("docker compose -f reducer.yaml up -d")
+        for role in ("reducer", "combiner", "client"):
+            until(lambda role=role: WAITS in project.logs(role), f"{role} says what it waits for")  # type: ignore[misc]
+        services.typed("docker compose up -d", ".")
+        attached(5)
+        yield project
+    finally:
+        for each in (services, project):  # the network is of the project that began
+            each.remove()
+
+
+def seeded(project: Project, example: str) -> str:
+    """The id of the example's first model, made in a container of its image."""
+    command = "docker compose -f mnist-clients.yaml run --rm -T -e FEDN_REDUCER_HOST=reducer client seed --package "
+    said = project.typed(f"EXAMPLE={example} {command}/examples/{example}/client")
+    return next(line.split()[1] for line in said.splitlines() if line.startswith("seed "))
+
+
+@pytest.mark.parametrize("example", SMALL)
+def test_each_example_trains_in_containers(roles: Project, example: str) -> None:
+    roles.typed(f"EXAMPLE={example} docker compose -f mnist-clients.yaml up -d --scale client=2")
+    attached(2)
+    seed = seeded(roles, example)
+    document = finished(start(f"rounds=1&clients_required=2&model_id={seed}"))
+    assert document["rounds_committed"] == 1
+
+
+def test_a_name_that_is_no_example_is_refused_before_anything_is_installed(roles: Project) -> None:
+    for name in ("nowhere", "mnist/client_torch"):
+        with pytest.raises(AssertionError, match=f"examples/{name}/client/fedn.yaml"):
+            roles.typed(f"EXAMPLE={name} docker compose -f mnist-clients.yaml build")
+
+
+def test_rabbitmqadmin_starts_a_session(roles: Project) -> None:
+    [broker] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=rabbitmq").split()
+    body = {"kind": "start", "id": "by-rabbitmqadmin", "body": {"policy": {"rounds": 1}}}
+    said = run(
+        "docker", "exec", broker, "rabbitmqadmin", "--username=fedmq", "--password=password", "publish",
+        f"exchange={ALLIANCE}.control", "routing_key=control.start",
+        'properties={"content_type": "application/json"}', f"payload={json.dumps(body)}",
+    )  # fmt: skip
+    assert said == "Message published\n"
+    until(lambda: get("/sessions/by-rabbitmqadmin")["rounds_committed"] == 1, "the session has run")
+
+
+def test_a_message_from_the_management_page_starts_a_session(roles: Project) -> None:
+    body = {"kind": "start", "id": "by-message", "body": {"policy": {"rounds": 1}}}
+    message = {
+        "properties": {"content_type": "application/json"},
+        "routing_key": "control.start",
+        "payload": json.dumps(body),
+        "payload_encoding": "string",
+    }
+    url = f"http://localhost:15672/api/exchanges/%2F/{ALLIANCE}.control/publish"
+    assert json.loads(fetch(url, body=message, account="fedmq:password")[1]) == {"routed": True}
+    until(lambda: get("/sessions/by-message")["rounds_committed"] == 1, "the session has run")
+
+
+def test_rabbitmq_has_the_smaller_log(roles: Project) -> None:
+    [broker] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=rabbitmq").split()
+    assert "{wal_max_size_bytes,67108864}" in run("docker", "exec", broker, "rabbitmqctl", "environment")
+
+
+def test_clients_of_another_network_train_through_published_ports(roles: Project) -> None:
+    roles.typed("EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --scale client=1")
+    attached(1)
+    seed = seeded(roles, "numpy_regression")
+    settings = {
+        "EXAMPLE": "numpy_regression",
+        "FEDN_AMQP_URL": f"amqp://fedmq:password@{gateway()}:5672/",
+        "CLIENT_NAME_BASE": "far",
+    }
+    site = Project("fedmqtestsite", roles.folder, settings)
+    site.remove()
+    try:
+        site.typed("docker compose -f mnist-clients.yaml up -d --scale client=2")
+        until(lambda: len(present("clients", "far-")) == 2, "both came")
+        assert finished(start(f"rounds=1&clients_required=3&model_id={seed}"))["rounds_committed"] == 1
+    finally:
+        site.remove()
+
+
+def test_stacked_files_replace_nothing_that_is_unchanged_and_build(roles: Project) -> None:
+    before = roles.containers("reducer")
+    roles.typed("docker compose -f reducer.yaml -f combiner.yaml up -d --build")
+    assert len(before) == len(roles.containers("reducer")) == 1
+    attached(1)
+
+
+def test_every_role_runs_without_root_and_an_open_session_goes_on_after_a_stop(roles: Project) -> None:
+    roles.typed("EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --scale client=2")
+    attached(2)
+    session = start(f"rounds=300&model_id={seeded(roles, 'numpy_regression')}")
+    until(lambda: committed(session) >= 3, "it has begun")
+    for role in ("client", "combiner", "reducer"):
+        container = roles.containers(role)[0]
+        assert run("docker", "exec", container, "id", "-u") == "10001\n"
+        run("docker", "stop", "--time", "10", container)
+        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", container) == "0\n", role
+        run("docker", "start", container)
+    assert finished(session)["rounds_committed"] == 300
+
+
+def test_https_at_8090_with_a_certificate_of_ones_own(roles: Project) -> None:
+    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    files = "-keyout certs/reducer-key.pem -out certs/reducer.pem"
+    roles.typed(f"openssl req -x509 -newkey rsa:2048 -nodes -days 30 {names} {files}")
+    roles.typed("chmod a+r certs/reducer-key.pem")
+    secure = "FEDN_REDUCER_TLS_CERT=/certs/reducer.pem FEDN_REDUCER_TLS_KEY=/certs/reducer-key.pem"
+    roles.typed(f"{secure} docker compose -f reducer.yaml up -d")
+    url = API.replace("http", "https")
+    until(lambda: fetch(f"{url}/health")[0] == 200, "it answers")
+    trusting = f"curl --silent --fail --cacert certs/reducer.pem '{url}/start?rounds=1&id=by-https'"
+    assert json.loads(roles.typed(trusting))["session"] == "by-https"
+    assert json.loads(run("curl", "--silent", "--insecure", f"{url}/health"))
+    deadline = time.monotonic() + 60
+    while json.loads(fetch(f"{url}/sessions/by-https")[1]).get("rounds_committed") != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    health = ["docker", "inspect", "--format", "{{.State.Health.Status}}"]
+    assert run(*health, roles.containers("client")[0]) == "healthy\n"
+    assert (roles.folder / COMPOSE / "certs" / ".gitignore").is_file()
