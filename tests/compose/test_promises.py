@@ -6,8 +6,10 @@ Each docstring says the promise, and what keeping it means here.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,7 +132,7 @@ def test_a_combiner_is_attached_at_any_time(stack: Project, scaled: dict[str, An
 def test_nested_averaging_weighs_every_update_on_both_levels(stack: Project, scaled: dict[str, Any]) -> None:
     """Federated Averaging scales over combiners: a model is the weighted mean of all updates, whichever combiner folded
     them, to the byte; and it has learned."""
-    said = run(str(ROOT / ".venv" / "bin" / "fedmq"), "model", "verify", scaled["model"], "--url", API)
+    said = run(str(Path(sys.executable).with_name("fedmq")), "model", "verify", scaled["model"], "--url", API)
     assert scaled["model"] in said
     assert mean(scaled["model"], "accuracy") > 0.95
 
