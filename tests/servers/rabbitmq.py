@@ -149,6 +149,7 @@ class RabbitmqServer:
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management_port}\n"
             "disk_free_limit.absolute = 100MB\n"
+            "raft.wal_max_size_bytes = 67108864\n"
             "log.console = false\n"
         )
 
