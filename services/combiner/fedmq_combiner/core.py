@@ -206,7 +206,7 @@ class CombinerCore:
     def _not_opened(self, opening: operations.Open, reason: str) -> Sequence[Effect]:
         """The model can't be read: the answer is an empty partial, and the reason is told."""
         plan = self._current(str(opening.plan.plan), opening.incarnation)
-        if plan is None:
+        if plan is None or plan.state is not PlanState.OPENING:
             return ()
         plan.open(opening.plan.clients, ())
         for client, task in plan.tasks.items():
