@@ -20,7 +20,9 @@ from fedmq_schemas.topology import Topology
 log = logging.getLogger("fedmq.recorder")
 
 BATCH = 200
-BATCH_SECONDS = 0.25
+BATCH_SECONDS = 0.02
+SERVER_BATCH_SECONDS = 0.1
+"""Each write to a server costs more, and delays others."""
 RETRY_SECONDS = 1.0
 
 
@@ -88,7 +90,7 @@ class Recorder:
             self._flush()
         elif not self._is_due:
             self._is_due = True
-            self._scheduler.later(BATCH_SECONDS, self._due)
+            self._scheduler.later(SERVER_BATCH_SECONDS if self._offload else BATCH_SECONDS, self._due)
 
     def _heard(self, delivery: Delivery) -> tuple[Envelope, Event]:
         user = delivery.user
