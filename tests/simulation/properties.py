@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmq import aggregation, tensors
 from fedmq.tensorblob import Source
-from fedmq_combiner.core import task_seed
+from fedmq_combiner.documents import task_seed
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, weight_of

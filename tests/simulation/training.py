@@ -15,7 +15,7 @@ from fedmq.aggregation import Accumulator
 from fedmq.tensorblob import Source, Weights
 from fedmq.testing import Process
 from fedmq_client.pool import Job, OnDone, OnProgress, OnValidation, Result, Validated
-from fedmq_combiner.core import task_seed
+from fedmq_combiner.documents import task_seed
 from fedmq_schemas.policy import Policy, weight_of
 
 Mood = str

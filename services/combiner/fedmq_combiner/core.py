@@ -10,7 +10,6 @@ partial when all clients have answered or time is up. Two rules carry the guaran
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,20 +35,15 @@ from fedmq.effects import (
 from fedmq.membership import Membership
 from fedmq.newest import Newest
 from fedmq_combiner import operations
-from fedmq_combiner.plans import OpenPlan, PlanState, count_outcomes, upload_prefix
+from fedmq_combiner.documents import ledger_entry, ledger_of, partial_of, task_message
+from fedmq_combiner.plans import OpenPlan, PlanState, upload_prefix
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
 from fedmq_schemas.messages import Body, Decline, Plan, PlanKey, Update
-from fedmq_schemas.records import Ledger, LedgerEntry, Outcome
+from fedmq_schemas.records import LedgerEntry, Outcome
 
 SAVE_AFTER = 600.0
 HELLO_AGAIN = 2.0
-
-
-def task_seed(random_seed: int, round_number: int, client: str) -> int:
-    """The seed of a task, 31 bits: from session, round and client, never from combiner, attempt or clock."""
-    digest = hashlib.sha256(f"{random_seed}/{round_number}/{client}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 class CombinerCore:
@@ -233,24 +227,7 @@ class CombinerCore:
             Publish(
                 "task",
                 topology.task_key(client),
-                messages.Task.model_construct(
-                    plan=body.plan,
-                    client=client,
-                    combiner=self.combiner,
-                    model=body.model,
-                    model_url="",
-                    upload_key="",
-                    upload_url="",
-                    timeout=left,
-                    rounds=body.rounds,
-                    seed=task_seed(body.random_seed, body.plan.round, client),
-                    config=body.config,
-                    weighting=body.weighting,
-                    validate_model=body.validate_model,
-                    base=body.base,
-                    base_url="",
-                    clip_norm=body.clip_norm,
-                ),
+                task_message(body, client, self.combiner, left),
                 expiration=left,
             )
             for client in clients
@@ -384,17 +361,8 @@ class CombinerCore:
         """Gives the task its outcome and keeps its message until that is durable."""
         body, client = event.body, event.envelope.sender
         update = body if isinstance(body, Update) else None
-        entry = LedgerEntry.model_construct(
-            client=client,
-            outcome=outcome,
-            reason=reason,
-            weight=update.weight if update else 0,
-            blob=update.blob if update else None,
-            norm=norm,
-            metrics=update.metrics if update else {},
-            seconds=self._seconds(plan, event, update) if update else {},
-            at=self._moment.wall,
-        )
+        seconds = self._seconds(plan, event, update) if update else {}
+        entry = ledger_entry(client, update, outcome, reason, norm, seconds, self._moment.wall)
         plan.settle(entry)
         effects: list[Effect] = []
         key = plan.plan.plan
@@ -451,38 +419,19 @@ class CombinerCore:
         plan.move(PlanState.CLOSING)
         entries = plan.entries()
         absent = [entry.client for entry in entries if entry.outcome == "absent"]
-        ledger = Ledger.model_construct(
-            session=body.plan.session,
-            round=body.plan.round,
-            attempt=body.plan.attempt,
-            parent=body.model,
-            exponents=body.exponents,
-            total_weight=sum(entry.weight for entry in entries if entry.outcome == "accepted"),
-            entries=entries,
-            plans=(body.plan,),
-            strategy={},
-            optimizer=None,
-        )
         effects: list[Effect] = [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}")]
         for client in absent:
             effects.append(Emit("update.absent", body.plan.session, body.plan.round, client, self.combiner))
             cancel = messages.Cancel(plan=body.plan)
             effects.append(Publish("task", topology.task_key(client), cancel, confirm=False))
-        return [*effects, operations.Close(body, plan.incarnation, ledger)]
+        return [*effects, operations.Close(body, plan.incarnation, ledger_of(body, entries))]
 
     def _closed(self, close: operations.Close, closed: operations.Closed) -> Sequence[Effect]:
         plan = self._current(str(close.plan.plan), close.incarnation)
         if plan is None or plan.state is not PlanState.CLOSING:
             return ()
         plan.move(PlanState.CLOSED)
-        plan.partial = messages.Partial(
-            plan=plan.plan.plan,
-            epoch=plan.plan.epoch,
-            sum=closed.sum,
-            ledger=closed.ledger,
-            total_weight=closed.total_weight,
-            counts=count_outcomes(close.ledger.entries),
-        )
+        plan.partial = partial_of(plan.plan, close.ledger, closed)
         return [self._answer(plan, plan.partial), Ack(plan.take_held())]
 
     def _answer(self, plan: OpenPlan, partial: Body) -> Publish:

@@ -36,7 +36,7 @@ def reducer_actor(
     """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers. For `shared_account`
     see `Actor`."""
     core = ReducerCore(Assignment(topology, presence=presence, partitions=partitions), presence=presence)
-    aggregating = Aggregating(blobs, records, scratch, lambda: scheduler.wall())
+    aggregating = Aggregating(blobs, records, scratch, scheduler.wall)
     return Actor(
         REDUCER,
         core,
