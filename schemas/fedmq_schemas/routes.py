@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from fedmq_schemas import topology
@@ -44,10 +45,14 @@ class Route:
 
     def matches(self, routing_key: str) -> bool:
         """Whether a routing key is one of this route."""
-        word = dict.fromkeys(PARAMETERS, r"[^.]+") | {"name": r"[^.]+\.[^.]+"}
-        parts = re.split(r"\{(\w+)\}", self.key)
-        pattern = "".join(word[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
-        return re.fullmatch(pattern, routing_key) is not None
+        return _pattern(self.key).fullmatch(routing_key) is not None
+
+
+@cache
+def _pattern(key: str) -> re.Pattern[str]:
+    word = dict.fromkeys(PARAMETERS, r"[^.]+") | {"name": r"[^.]+\.[^.]+"}
+    parts = re.split(r"\{(\w+)\}", key)
+    return re.compile("".join(word[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)))
 
 
 _TO_REDUCER_FROM_CLIENT = topology.assignment_request_key("{client}")

@@ -32,13 +32,15 @@ _UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
 
 class Aggregating:
-    """The performers of one reducer. Tensors in memory: the model, the sum (int64) and the mean (float64)."""
+    """The performers of one reducer. Tensors in memory: the model, the sum (int64) and the mean (float64). The ledger that
+    was written last stays there too, as it is told next."""
 
     def __init__(self, blobs: Blobs, records: Records, scratch: Path, wall: Callable[[], float] = time.time) -> None:
         self._blobs = blobs
         self._records = records
         self._scratch = scratch
         self._wall = wall
+        self._newest: tuple[BlobRef, Ledger] | None = None
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
         return {
@@ -213,10 +215,16 @@ class Aggregating:
             strategy=effect.strategy.model_dump(),
             optimizer=effect.optimizer,
         )
-        return self._blobs.put(key, ledger.model_dump_json().encode())
+        ref = self._blobs.put(key, ledger.model_dump_json().encode())
+        self._newest = ref, ledger
+        return ref
 
     def tell_ledger(self, effect: TellLedger) -> None:
-        ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
+        newest = self._newest
+        if newest is not None and newest[0] == effect.ledger:
+            ledger = newest[1]
+        else:
+            ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
         self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.epoch)
 
     # -- retention --------------------------------------------------------------------------------------------------
