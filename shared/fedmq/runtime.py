@@ -15,7 +15,7 @@ from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.effects import Core, CoreEvent, Effect, Moment
 from fedmq.errors import ProtocolError
-from fedmq.origin import check_origin
+from fedmq.origin import Origin
 from fedmq.outbox import Outbox, Prepare
 from fedmq.performing import Group, Performer, Performing
 from fedmq.scheduler import Scheduler, Timer
@@ -70,6 +70,7 @@ class Actor:
         self._shared_account = shared_account
         self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
+        self._origin = Origin(inbox, topology, shared_account)
         self._outbox = Outbox(name, connection, scheduler, topology, new_id, prepare or {})
         self._performing = Performing(
             name, scheduler, performers or {}, offload=offload,
@@ -177,7 +178,7 @@ class Actor:
                 alliance=self._topology.alliance,
                 user=self._known_user(delivery),
             )
-            check_origin(delivery, message.envelope, self._inbox, self._topology, self._shared_account)
+            self._origin.check(delivery, message.envelope)
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
                 self._tell_sender(error)

@@ -14,7 +14,7 @@ from fedmq.brokers.accounts import Accounts
 from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq import RabbitmqBroker
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
-from fedmq.origin import check_origin
+from fedmq.origin import Origin
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.topology import Topology
 from servers.rabbitmq import RabbitmqServer
@@ -249,4 +249,4 @@ def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
     world.until(lambda: bool(inbox.deliveries))
     envelope = Envelope(kind="grant", id="m", alliance=topology.alliance, sender="reducer", sent_at=0.0)
     with pytest.raises(ProtocolError, match="is not bound to"):
-        check_origin(inbox.deliveries[0], envelope, mailbox, topology, None)
+        Origin(mailbox, topology, None).check(inbox.deliveries[0], envelope)
