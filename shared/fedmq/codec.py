@@ -44,16 +44,16 @@ class BadBody(ProtocolError):
         self.envelope = envelope
 
 
-def encode(envelope: Mapping[str, Any], body: Body, content_type: str = MSGPACK) -> bytes:
-    """The wire form of a body with its envelope's fields. Raises ProtocolError if it is larger than a message may be
+def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: str = MSGPACK) -> bytes:
+    """The wire form of a body's fields with its envelope's. Raises ProtocolError if it is larger than a message may be
     (64 KB), as large things go by reference, or holds what a message can't."""
-    document = {**envelope, "body": body.model_dump()}
+    document = {**envelope, "body": body}
     try:
         data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ProtocolError(f"a {body.kind} message can't be written: {error}") from error
+        raise ProtocolError(f"a {envelope['kind']} message can't be written: {error}") from error
     if len(data) > MAX_BODY:
-        raise ProtocolError(f"a {body.kind} message of {len(data)} bytes is over the limit of {MAX_BODY}")
+        raise ProtocolError(f"a {envelope['kind']} message of {len(data)} bytes is over the limit of {MAX_BODY}")
     return data
 
 
@@ -117,6 +117,6 @@ def _parse(data: bytes, content_type: str) -> dict[str, Any]:
     except Exception as error:
         form = "JSON" if content_type == JSON else "msgpack"
         raise ProtocolError(f"the body is not {form} ({type(error).__name__}: {error})") from error
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ProtocolError("the body is not a map with text keys")
+    if not isinstance(document, dict):
+        raise ProtocolError("the body is not a map")
     return document

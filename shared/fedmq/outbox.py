@@ -44,33 +44,41 @@ class Outbox:
         if prepare is not None:
             body = prepare(body)
         exchange = self._topology.exchange(effect.exchange)
-        return self._outgoing(exchange, effect.routing_key, body, effect.id, cause, effect.expiration)
+        fields = body.model_dump()
+        return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
 
     def emit(self, effect: effects.Emit, cause: str | None) -> None:
         """Sends an event, unconfirmed. What it tells has happened, so where it is too large it tells less."""
-        body = messages.Event.model_construct(
-            name=effect.name,
-            session=effect.session,
-            round=effect.round,
-            client=effect.client,
-            combiner=effect.combiner,
-            data=dict(effect.data),
-        )
+        fields = {
+            "name": effect.name,
+            "session": effect.session,
+            "round": effect.round,
+            "client": effect.client,
+            "combiner": effect.combiner,
+            "data": dict(effect.data),
+        }
         key = event_key(effect.session, effect.name)
+        kind = messages.Event.kind
         try:
-            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
+            outgoing = self._outgoing(self._event_exchange, key, kind, fields, effect.id, cause, None)
         except ProtocolError as error:
-            short = {"reason": str(effect.data.get("reason", ""))[:1000], "left_out": error.reason}
-            body = body.model_copy(update={"data": short})
-            outgoing = self._outgoing(self._event_exchange, key, body, effect.id, cause, None)
+            fields["data"] = {"reason": str(effect.data.get("reason", ""))[:1000], "left_out": error.reason}
+            outgoing = self._outgoing(self._event_exchange, key, kind, fields, effect.id, cause, None)
         self._connection.publish(outgoing)
 
     def _outgoing(
-        self, exchange: str, key: str, body: Body, message_id: str | None, cause: str | None, expiration: float | None
+        self,
+        exchange: str,
+        key: str,
+        kind: str,
+        fields: Mapping[str, Any],
+        message_id: str | None,
+        cause: str | None,
+        expiration: float | None,
     ) -> Outgoing:
         message_id = message_id or self._new_id()
         envelope = {
-            "kind": body.kind,
+            "kind": kind,
             "version": messages.VERSION,
             "id": message_id,
             "cause": cause,
@@ -78,4 +86,4 @@ class Outbox:
             "sender": self._sender,
             "sent_at": self._scheduler.wall(),
         }
-        return Outgoing(exchange, key, codec.encode(envelope, body), message_id, expiration=expiration)
+        return Outgoing(exchange, key, codec.encode(envelope, fields), message_id, expiration=expiration)

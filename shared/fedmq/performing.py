@@ -21,6 +21,9 @@ MOST_JOINED = 200
 
 Performer = Callable[[Any], Any]
 
+_UNHINDERED = (effects.Publish, effects.Emit)
+"""They start while earlier publishes of their group are not confirmed."""
+
 
 class Group:
     """The rest of one `handle` call's effects, the next one last, and how many of its publishes are not confirmed yet."""
@@ -164,7 +167,7 @@ class Performing:
             return
         while group.effects and not self._closed and not group.dropped:
             effect = group.effects[-1]
-            if group.unconfirmed and not isinstance(effect, effects.Publish | effects.Emit):
+            if group.unconfirmed and not isinstance(effect, _UNHINDERED):
                 return
             group.effects.pop()
             if isinstance(effect, Slot):

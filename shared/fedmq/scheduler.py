@@ -68,6 +68,8 @@ class ThreadScheduler:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._wake = threading.Event()
+        self._thread: int | None = None
+        """The one that is in `run`."""
         self._stopping = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="effects")
 
@@ -79,7 +81,8 @@ class ThreadScheduler:
 
     def post(self, callback: Callback) -> None:
         self._ready.append(callback)
-        self._wake.set()
+        if threading.get_ident() != self._thread:
+            self._wake.set()
 
     def later(self, seconds: float, callback: Callback) -> Timer:
         timer = Timer(callback)
@@ -92,6 +95,7 @@ class ThreadScheduler:
     def run(self) -> None:
         """Runs callbacks until `stop`. An exception of a callback ends the run and is raised here."""
         self._stopping = False
+        self._thread = threading.get_ident()
         while not self._stopping:
             self._fire_due()
             for _ in range(len(self._ready)):

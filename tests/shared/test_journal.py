@@ -54,7 +54,7 @@ def journals_of_a_chain() -> dict[str, Journal]:
         journal.actor.start()
     scheduler.settle()
     envelope = {"kind": "client_hello", "id": "root", "alliance": "a", "sender": "c1", "sent_at": 0.0}
-    body = codec.encode(envelope, messages.ClientHello())
+    body = codec.encode(envelope, messages.ClientHello().model_dump())
     message = Outgoing(ALLIANCE.exchange("update"), topology.update_key("one", "c1"), body, "root")
     broker.connect("c1").publish(message)
     scheduler.settle()

@@ -340,7 +340,7 @@ class Sandbox:
                 kind="start", id=self.session, alliance=self.options.alliance, sender="sandbox",
                 sent_at=self.scheduler.wall(),
             )  # fmt: skip
-            body = codec.encode(envelope.model_dump(), Start(policy=policy))
+            body = codec.encode(envelope.model_dump(), Start(policy=policy).model_dump())
             exchange = self.topology.exchange("control")
             connection.publish(Outgoing(exchange, control_key("start"), body, envelope.id), lambda _: None)
 

@@ -9,7 +9,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,9 +88,9 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
     try:
         result = running.result()
     except Cancelled:
-        result = Result(job.id, "cancelled", reason="cancelled")
+        result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except checks.Rubbish as error:
-        result = Result(job.id, "failed", reason=str(error))
+        result = Result(job.id, "failed", reason=str(error), seconds=running.seconds)
     except (Exception, SystemExit) as error:
         reason = f"{running.step} raised {type(error).__name__}: {error}".strip(": ")
         result = Result(
@@ -98,10 +98,11 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
             "failed",
             reason=reason.replace("\n", " ")[:REASON_CHARACTERS],
             traceback=_format(error),
+            seconds=running.seconds,
         )
     if result.outcome in ("failed", "cancelled"):
         trainers.drop(job.package, job.client)
-    return replace(result, seconds=running.seconds)
+    return result
 
 
 class _Running:
@@ -146,15 +147,15 @@ class _Running:
         weights = {name: np.asarray(value) for name, value in weights.items()}
         tensors.spec_of(weights, meta)
         blob = tensors.encode(weights, meta)
-        return Result(self.job.id, "done", update=self._store(blob, ""))
+        return Result(self.job.id, "done", update=self._store(blob, ""), seconds=self.seconds)
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
             raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
         validated = self._validate(trainer, model, state)
         if validated is None:
-            return Result(self.job.id, "abstained")
-        return Result(self.job.id, "done", validated.examples, validated.metrics)
+            return Result(self.job.id, "abstained", seconds=self.seconds)
+        return Result(self.job.id, "done", validated.examples, validated.metrics, seconds=self.seconds)
 
     def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | None:
         validate = getattr(trainer, "validate", None)
@@ -178,7 +179,7 @@ class _Running:
         given = model.weights
         answer = self._call("train", trainer.train, _own(given), task)
         if answer is None:
-            return Result(self.job.id, "abstained")
+            return Result(self.job.id, "abstained", seconds=self.seconds)
         if not isinstance(answer, tuple) or len(answer) != 3:
             raise checks.Rubbish(f"train returned {checks.kind(answer)}: return weights, examples, metrics or None")
         weights, examples, metrics = answer
@@ -186,12 +187,13 @@ class _Running:
         examples = checks.examples("train", examples)
         metrics = checks.metrics("train", metrics)
         delta = tensors.delta(model.shared_of(new), model.shared)
-        update = tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
+        blob = tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
         kept: Blob | None = None
         keep = checks.state(task.state) | model.local_of(new)
         if keep:
             kept = self._store(tensors.encode(keep, {}), ".state")
-        return Result(self.job.id, "done", examples, metrics, update=self._store(update, ""), state=kept)
+        update = self._store(blob, "")
+        return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
 
     def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
         job = self.job

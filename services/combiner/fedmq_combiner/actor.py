@@ -12,7 +12,7 @@ from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.folding import Folding
 from fedmq_combiner.plans import upload_prefix
-from fedmq_schemas.messages import Task
+from fedmq_schemas.messages import BlobRef, PlanKey, Task
 from fedmq_schemas.topology import Topology
 
 PREFETCH = 10_000
@@ -35,20 +35,20 @@ def combiner_actor(
 ) -> Actor:
     """Builds the actor. `offload`: the blob store is a server. For `shared_account` see `Actor`."""
 
-    presigned: dict[str, dict[str, str]] = {}
+    signed: tuple[PlanKey, BlobRef, dict[str, str]] | None = None
 
     def with_urls(task: Task) -> Task:
         """URLs are made when a task is sent, so no core, event or record ever holds one. The model's GET is signed once
         for all clients of a plan; each PUT is for one fresh key."""
+        nonlocal signed
         seconds = task.timeout + URL_SLACK
-        plan, model = task.plan, task.model.key
-        if f"{plan} {model}" not in presigned:
-            presigned.clear()
-            got = {"model_url": blobs.presign_get(model, seconds)}
+        plan, model = task.plan, task.model
+        if signed is None or signed[0] is not plan or signed[1] is not model:
+            got = {"model_url": blobs.presign_get(model.key, seconds)}
             if task.base is not None:
                 got["base_url"] = blobs.presign_get(task.base.key, seconds)
-            presigned[f"{plan} {model}"] = got
-        urls = dict(presigned[f"{plan} {model}"])
+            signed = plan, model, got
+        urls = dict(signed[2])
         if plan.action == "train":
             key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
             urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}

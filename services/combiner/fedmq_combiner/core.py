@@ -35,7 +35,7 @@ from fedmq.effects import (
 from fedmq.membership import Membership
 from fedmq.newest import Newest
 from fedmq_combiner import operations
-from fedmq_combiner.documents import ledger_entry, ledger_of, partial_of, task_message
+from fedmq_combiner.documents import ledger_entry, ledger_of, partial_of, task_messages
 from fedmq_combiner.plans import OpenPlan, PlanState, upload_prefix
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
@@ -222,16 +222,15 @@ class CombinerCore:
         """The tasks that are still open for these clients."""
         if plan.state not in (PlanState.OPEN, PlanState.SAVING):
             return []
-        body, left = plan.plan, max(0.0, plan.due_at - moment.seconds)
-        return [
-            Publish(
-                "task",
-                topology.task_key(client),
-                task_message(body, client, self.combiner, left),
-                expiration=left,
-            )
+        left = max(0.0, plan.due_at - moment.seconds)
+        still_open = [
+            client
             for client in clients
             if client in plan.tasks and plan.tasks[client].entry is None and plan.tasks[client].folding is None
+        ]
+        return [
+            Publish("task", topology.task_key(task.client), task, expiration=left)
+            for task in task_messages(plan.plan, still_open, self.combiner, left)
         ]
 
     def _void(self, event: Received, void: messages.VoidPlan) -> list[Effect]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 
 from fedmq_combiner.operations import Closed
 from fedmq_combiner.plans import count_outcomes
@@ -16,11 +17,11 @@ def task_seed(random_seed: int, round_number: int, client: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def task_message(plan: Plan, client: str, combiner: str, left: float) -> Task:
-    """One client's task, with `left` seconds to answer; its URLs are made when it is sent."""
-    return Task.model_construct(
+def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float) -> Iterator[Task]:
+    """The clients' tasks, with `left` seconds to answer; their URLs are made when they are sent."""
+    common = Task.model_construct(
         plan=plan.plan,
-        client=client,
+        client="",
         combiner=combiner,
         model=plan.model,
         model_url="",
@@ -28,7 +29,7 @@ def task_message(plan: Plan, client: str, combiner: str, left: float) -> Task:
         upload_url="",
         timeout=left,
         rounds=plan.rounds,
-        seed=task_seed(plan.random_seed, plan.plan.round, client),
+        seed=0,
         config=plan.config,
         weighting=plan.weighting,
         validate_model=plan.validate_model,
@@ -36,6 +37,9 @@ def task_message(plan: Plan, client: str, combiner: str, left: float) -> Task:
         base_url="",
         clip_norm=plan.clip_norm,
     )
+    for client in clients:
+        seed = task_seed(plan.random_seed, plan.plan.round, client)
+        yield common.model_copy(update={"client": client, "seed": seed})
 
 
 def ledger_entry(

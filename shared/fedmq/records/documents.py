@@ -18,6 +18,7 @@ _TABLE = re.compile(r"[a-z][a-z_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
 # NaN and the infinities are not JSON, and metrics may be any of them.
 _MARK = "$float"
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def check_table(table: str) -> str:
@@ -67,7 +68,7 @@ def from_text(text: str) -> Document:
 
 
 def _strict(document: Any) -> str:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _JSON.encode(document)
 
 
 def _mark(value: Any) -> Any:
