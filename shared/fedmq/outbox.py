@@ -13,12 +13,11 @@ from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
 from fedmq_schemas.topology import Topology, event_key
 
-Prepare = Callable[[Any], Body]
+Prepare = Callable[[Any], Mapping[str, Any]]
 
 
 class Outbox:
-    """Encodes and sends as `sender`. `new_id` gives message ids; `prepare`: for a body's type, a last change before it is
-    encoded."""
+    """Encodes and sends as `sender`. `new_id` gives message ids; `prepare`: for a body's type, what makes its fields."""
 
     def __init__(
         self,
@@ -41,10 +40,8 @@ class Outbox:
         """The message, ready to go. Raises ProtocolError if it is too large."""
         body = effect.body
         prepare = self._prepare.get(type(body))
-        if prepare is not None:
-            body = prepare(body)
+        fields = body.model_dump() if prepare is None else prepare(body)
         exchange = self._topology.exchange(effect.exchange)
-        fields = body.model_dump()
         return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
 
     def emit(self, effect: effects.Emit, cause: str | None) -> None:

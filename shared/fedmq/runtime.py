@@ -32,7 +32,7 @@ class Actor:
     """A core at work.
 
     `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `prepare`: for a
-    body's type, a last change before it is encoded (presigned URLs). `offload`: performers talk to servers, so all of
+    body's type, what makes its fields when it is sent (presigned URLs). `offload`: performers talk to servers, so all of
     them run off the actor's thread. `observe` is told every step, `cause` is then the id of the message that led to it.
     `new_id` gives message ids; simulation passes a seeded one. A sender must have the name of the account that the broker
     says it used, except where that is `shared_account`, which several use, or where only the alliance's servers may write

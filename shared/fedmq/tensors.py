@@ -152,14 +152,15 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
     """
     _same_names(new, old, "trained model")
     changed = {}
-    for name, before in old.items():
-        after = np.asarray(new[name])
-        if after.shape != before.shape or after.dtype != before.dtype:
-            raise InvalidUpdate(
-                f"tensor {name!r} came back as {after.dtype} {list(after.shape)} "
-                f"and was {before.dtype} {list(before.shape)}"
-            )
-        changed[name] = _difference(name, after, before)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name, before in old.items():
+            after = np.asarray(new[name])
+            if after.shape != before.shape or after.dtype != before.dtype:
+                raise InvalidUpdate(
+                    f"tensor {name!r} came back as {after.dtype} {list(after.shape)} "
+                    f"and was {before.dtype} {list(before.shape)}"
+                )
+            changed[name] = _difference(name, after, before)
     return changed
 
 
@@ -197,8 +198,7 @@ def _delta_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _difference(name: str, new: Array, old: Array) -> Array:
     dtype = _delta_dtype(supported(name, old.dtype))
     if dtype.kind == "f":
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(np.subtract(new, old, dtype=dtype))
+        return np.asarray(np.subtract(new, old, dtype=dtype))
     # int64 wraps around; the float64 difference, which does not, says whether it did.
     exact = np.asarray(np.subtract(new.astype(np.int64), old.astype(np.int64)))
     about = np.abs(np.subtract(new, old, dtype=np.float64)) if old.dtype.kind != "b" else np.abs(exact)

@@ -22,6 +22,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
 from fedmq_client.actor import client_actor
+from fedmq_client.fetching import Models
 from fedmq_client.inline import InlinePool
 from fedmq_client.store import MemoryStore
 from fedmq_client.trainer import Client
@@ -99,7 +100,7 @@ class Alliance:
     def _client(self, name: str, common: dict[str, Any]) -> Actor:
         return client_actor(
             Client(name), Attach(weight=10), self._folder, self.broker.connect(name), pool=self._pool,
-            store=MemoryStore(), scratch=None, **common,
+            store=MemoryStore(), models=Models(None), **common,
         )  # fmt: skip
 
     def _observe(self) -> None:

@@ -15,6 +15,7 @@ from fedmq.records.documents import from_text, to_text
 from fedmq.runtime import Actor, Observe
 from fedmq.testing import Process, Weather, World
 from fedmq_client.actor import client_actor
+from fedmq_client.fetching import Models
 from fedmq_client.store import MemoryStore
 from fedmq_client.trainer import Client
 from fedmq_combiner.actor import combiner_actor
@@ -137,7 +138,7 @@ class Simulation:
         message = Outgoing(
             ALLIANCE.exchange("control"),
             control_key(body.kind),
-            codec.encode(envelope.__dict__, body),
+            codec.encode(envelope.__dict__, body.model_dump()),
             message_id,
             mandatory=True,
         )
@@ -194,7 +195,7 @@ class Simulation:
                 envelope = Envelope(
                     kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="reducer", sent_at=0.0
                 )
-                data = codec.encode(envelope.__dict__, body)
+                data = codec.encode(envelope.__dict__, body.model_dump())
                 connection.publish(Outgoing(ALLIANCE.exchange("task"), plan_key(plan["combiner"]), data, message_id))
 
     def _kill(self, name: str, seconds: float | None) -> None:
@@ -266,7 +267,7 @@ class Simulation:
         )
         return client_actor(
             Client(name=client.name, tasks=attach.tasks), attach, Path("unused"), process.connect(client.name),
-            pool=pool, store=self._stores[client.name], scratch=None, **common,
+            pool=pool, store=self._stores[client.name], models=Models(None), **common,
         )  # fmt: skip
 
     def _observer(self, name: str) -> Observe | None:

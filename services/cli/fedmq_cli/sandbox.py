@@ -34,6 +34,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime import Actor
 from fedmq.scheduler import ThreadScheduler
 from fedmq_client.actor import client_actor
+from fedmq_client.fetching import Models
 from fedmq_client.inline import InlinePool
 from fedmq_client.package import load
 from fedmq_client.pool import Job, Pool, Result
@@ -105,6 +106,7 @@ class Sandbox:
     session: str = field(init=False, default="")
     _actors: list[Actor] = field(init=False, default_factory=list)
     _pool: Pool = field(init=False)
+    _models: Models = field(init=False, default_factory=lambda: Models(None))
     _package_sha256: str = field(init=False, default="")
     _recorder: Recorder = field(init=False)
     _vitals: Vitals | None = field(init=False, default=None)
@@ -277,11 +279,12 @@ class Sandbox:
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir
         store: Store = FolderStore(root / "clients" / name / "finished") if root else MemoryStore()
+        models = Models(root / "clients" / name / "models") if root else self._models
         client = self._client(name, tasks, number)
         attach = Attach(tasks=tasks, labels=dict(client.labels), package=self._package_sha256)
         actor = client_actor(
             client, attach, self.options.package, self.broker.connect(name),
-            pool=self._pool, store=store, scratch=root / "clients" / name / "models" if root else None, **common,
+            pool=self._pool, store=store, models=models, **common,
         )  # fmt: skip
         self._run_actor(actor)
 

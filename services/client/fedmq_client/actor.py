@@ -9,6 +9,7 @@ from fedmq.brokers.base import Connection
 from fedmq.runtime import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_client.core import ClientCore
+from fedmq_client.fetching import Models
 from fedmq_client.pool import Pool
 from fedmq_client.runner import TaskRunner
 from fedmq_client.store import Store
@@ -27,12 +28,12 @@ def client_actor(
     *,
     pool: Pool,
     store: Store,
-    scratch: Path | None,
+    models: Models,
     new_id: Callable[[], str],
     observe: Observe | None = None,
 ) -> Actor:
     """Builds the actor; `start()` makes it attach. The mailbox is made by the reducer, and waited for."""
-    runner = TaskRunner(client, package, pool, store, scheduler, scratch)
+    runner = TaskRunner(client, package, pool, store, scheduler, models)
     actor = Actor(
         client.name,
         ClientCore(client.name, attach, store.load()),

@@ -16,6 +16,7 @@ from fedmq.settings import ClientSettings
 from fedmq_client.actor import client_actor
 from fedmq_client.commands import prepare
 from fedmq_client.core import ClientCore
+from fedmq_client.fetching import Models
 from fedmq_client.package import load
 from fedmq_client.processes import ProcessPool
 from fedmq_client.store import FolderStore
@@ -63,7 +64,7 @@ def main(settings: ClientSettings) -> None:
         Topology(settings.alliance),
         pool=pool,
         store=FolderStore(identity.folder / "finished"),
-        scratch=identity.folder / "models",
+        models=Models(identity.folder / "models"),
         new_id=service.new_id,
         observe=service.journal,
     )

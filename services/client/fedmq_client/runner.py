@@ -15,6 +15,7 @@ from fedmq.effects import CoreEvent
 from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.scheduler import Scheduler
 from fedmq_client import operations
+from fedmq_client.fetching import Models
 from fedmq_client.operations import Abandon, Deliver, Finished, Forget, Place, TaskKey, Work, task_key
 from fedmq_client.pool import Blob, Job, Pool, Result, Validated
 from fedmq_client.store import Store
@@ -25,21 +26,20 @@ log = logging.getLogger("fedmq.client")
 
 
 class TaskRunner:
-    """The performers of one client. `tell` posts an event to its core, from any thread. `scratch` holds fetched models;
-    `pool` may be shared by many clients."""
+    """The performers of one client. `tell` posts an event to its core, from any thread. `pool` may be shared by many
+    clients."""
 
     def __init__(
-        self, client: Client, package: Path, pool: Pool, store: Store, scheduler: Scheduler, scratch: Path | None
+        self, client: Client, package: Path, pool: Pool, store: Store, scheduler: Scheduler, models: Models
     ) -> None:
         self.client = client
         self._package = package
         self._pool = pool
         self._store = store
         self._scheduler = scheduler
-        self._scratch = scratch
+        self._models = models
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
-        self._base: tuple[str, bytes] | None = None
         self.tell: Callable[[CoreEvent], None] = lambda event: None
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -57,7 +57,7 @@ class TaskRunner:
         began = time.monotonic()
         if not task.model_url.startswith("http"):
             try:
-                model, base = self._fetch(task)
+                model, base = self._models.fetch(task)
                 self._submit(task, job_id, model, base, began)
             except FedMQError as error:
                 self._failed(key, job_id, f"can't fetch the model: {error.reason}")
@@ -73,31 +73,7 @@ class TaskRunner:
                 reason = error.reason if isinstance(error, FedMQError) else repr(error)
                 self._failed(key, job_id, f"can't fetch the model: {reason}")
 
-        self._scheduler.submit(lambda: self._fetch(task), fetched)
-
-    def _fetch(self, task: Task) -> tuple[Blob, Blob | None]:
-        """The model, and its base where it has one; what is here by its hash is not fetched again."""
-        timeout = max(1.0, task.timeout)
-        if self._scratch is None:
-            base = task.base
-            if base is not None and (self._base is None or self._base[0] != base.sha256):
-                self._base = (base.sha256, transfer.get(base, task.base_url, timeout=timeout))
-            model = transfer.get(task.model, task.model_url, timeout=timeout)
-            return model, self._base[1] if base is not None and self._base is not None else None
-        wanted = {task.model.sha256, task.base.sha256 if task.base is not None else ""}
-        for old in self._scratch.glob("*.safetensors"):
-            if old.stem not in wanted:
-                old.unlink(missing_ok=True)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        path = self._file(task.model, task.model_url, timeout)
-        return path, self._file(task.base, task.base_url, timeout) if task.base is not None else None
-
-    def _file(self, ref: BlobRef, url: str, timeout: float) -> Path:
-        assert self._scratch is not None
-        into = self._scratch / f"{ref.sha256}.safetensors"
-        if into.exists() and into.stat().st_size == ref.size:
-            return into
-        return transfer.get(ref, url, into, timeout=timeout)
+        self._scheduler.submit(lambda: self._models.fetch(task), fetched)
 
     def _submit(self, task: Task, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
         key = task_key(task.plan)

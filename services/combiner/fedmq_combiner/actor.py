@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
@@ -37,7 +38,7 @@ def combiner_actor(
 
     signed: tuple[PlanKey, BlobRef, dict[str, str]] | None = None
 
-    def with_urls(task: Task) -> Task:
+    def with_urls(task: Task) -> dict[str, Any]:
         """URLs are made when a task is sent, so no core, event or record ever holds one. The model's GET is signed once
         for all clients of a plan; each PUT is for one fresh key."""
         nonlocal signed
@@ -52,7 +53,7 @@ def combiner_actor(
         if plan.action == "train":
             key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
             urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}
-        return task.model_copy(update=urls)
+        return {**task.model_dump(), **urls}
 
     return Actor(
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError
 from fedmq_schemas.messages import BlobRef
@@ -15,6 +16,7 @@ _KEY = re.compile(rf"(?:{'|'.join(BUCKETS)})(?:{_PART})+")
 _FOLDER = re.compile(rf"(?:{'|'.join(BUCKETS)})(?:{_PART})*")
 
 
+@lru_cache(maxsize=1024)
 def check_key(key: str) -> None:
     """Raises `ProtocolError` unless `key` is `bucket/name` of at most 1,024 characters, where no
     part of the name is empty, begins with a dot, or holds a backslash or a control character."""

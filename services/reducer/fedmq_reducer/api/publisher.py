@@ -30,7 +30,10 @@ class ControlPublisher:
             "sender": self._sender, "sent_at": self._scheduler.wall(),
         }  # fmt: skip
         message = Outgoing(
-            self._topology.exchange("control"), control_key(body.kind), codec.encode(envelope, body.model_dump()), message_id
+            self._topology.exchange("control"),
+            control_key(body.kind),
+            codec.encode(envelope, body.model_dump()),
+            message_id,
         )
         confirmed: Future[FedMQError | None] = Future()
         self._scheduler.post(lambda: self._connection.publish(message, confirmed.set_result))
