@@ -148,7 +148,7 @@ def stages(deployment: Deployment) -> dict[str, float]:
 def measure(deployment: Deployment, rounds: int, clients: int) -> None:
     model = deployment.seed({"0": np.zeros((50, 40), np.float32), "1": np.zeros(500, np.float32)})
     deployment.start_session(
-        "bench", seed=model, rounds=rounds, clients_required=clients, random_seed=1, validate_models=False
+        "bench", seed=model, rounds=rounds, clients_required=clients, random_seed=1, validation="none"
     )
     ended = deployment.await_end("bench", timeout=10.0 * rounds)
     if ended["state"] != "finished":

@@ -34,7 +34,7 @@ PEERS_MS = {10: 107.0, 100: 500.0, 1000: 8200.0}
 def rounds_ms(package: Path, clients: int, rounds: int) -> list[float]:
     """Milliseconds of each round but the first."""
     options = SandboxOptions(package, clients=clients, workers=0, evaluator=False)
-    policy = Policy(rounds=rounds, random_seed=1, validate_models=False)
+    policy = Policy(rounds=rounds, random_seed=1, validation="none")
     with Sandbox(options, policy) as sandbox:
         session = sandbox.train()
         if session["state"] != "finished":

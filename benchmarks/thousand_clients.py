@@ -99,7 +99,7 @@ def watch(deployment: Deployment, clients: int, rounds: int) -> bool:
     model = deployment.seed({"0": np.zeros((50, 40), np.float32), "1": np.zeros(500, np.float32)})
     deployment.start_session(
         "crowd", seed=model, rounds=rounds, clients_required=clients, random_seed=1, timeout=ROUND_SECONDS,
-        validate_models=False,
+        validation="none",
     )  # fmt: skip
     readings: list[dict[str, float]] = []
     for number in range(1, rounds + 1):

@@ -160,9 +160,13 @@ class Policy(Section):
     update: Update = Field(default_factory=Update)
     select: Select = Field(default_factory=Select)
     stop: Stop = Field(default_factory=Stop)
-    validate_models: bool = Field(True, description="clients validate each model that they receive")
+    validation: Literal["with_training", "separate", "none"] = Field(
+        "with_training",
+        description="with_training: a client validates the model that it receives to train on, and the last one; separate: "
+        "all clients validate each model, in tasks of their own; none: only evaluators do",
+    )
     validation_timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
-        120.0, description="seconds that the last model's validations may take"
+        120.0, description="seconds that the validations of a model may take, where they have tasks of their own"
     )
     retention: Retention = Field(default_factory=Retention)
     random_seed: int | None = Field(None, description="start of all random draws; none: derived from the session's id")

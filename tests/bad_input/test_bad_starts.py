@@ -20,6 +20,8 @@ PROPER = POLICY.model_dump(mode="json")
 POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key": ({"round": 3}, "unknown key 'round': did you mean 'rounds'?"),
     "an unknown key of a section": ({"strategy": {"nam": "fedavg"}}, "unknown key 'nam': did you mean 'name'?"),
+    "a key of the past": ({"validate_models": False}, "unknown key 'validate_models': did you mean 'validation'?"),
+    "a validation of no kind": ({"validation": "sometimes"}, "'with_training', 'separate' or 'none'"),
     "a bad weighting": ({"weighting": "capped:0"}, "weighting 'capped:0' is not known: examples, equal, or capped:N"),
     "fewer requested than required": (
         {"clients_required": 3, "clients_requested": 2}, "clients_requested (2) is below clients_required (3)",

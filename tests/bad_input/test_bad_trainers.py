@@ -68,7 +68,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             tracebacks[event.client] = event.data.get("traceback", "")
 
     options = SandboxOptions(folder, clients=12, combiners=2, workers=3, evaluator=False, state_dir=folder / "state")
-    policy = Policy(rounds=1, clients_required=2, timeout=12, validate_models=False, random_seed=1)
+    policy = Policy(rounds=1, clients_required=2, timeout=12, validation="none", random_seed=1)
     with Sandbox(options, policy, on_event) as sandbox:
         session = sandbox.train()
         assert session["state"] == "finished", session["reason"]

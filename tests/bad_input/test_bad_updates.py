@@ -110,7 +110,7 @@ def test_a_large_update_that_is_cut_short_is_rejected_like_a_small_one(tmp_path:
 
     alliance = Alliance(tmp_path, trainer=trainer, on_task=only_train(answer))
     alliance.blobs.put("models/large", tensors.encode({"w": np.zeros(shape, np.float32)}, {}))
-    session = alliance.run(POLICY.model_copy(update={"seed": "large", "rounds": 1, "validate_models": False}))
+    session = alliance.run(POLICY.model_copy(update={"seed": "large", "rounds": 1, "validation": "none"}))
     assert session["state"] == "finished"
     assert alliance.outcomes()[STRANGER][0] == "rejected" and "truncated" in alliance.outcomes()[STRANGER][1]
     assert np.array_equal(alliance.model()["w"], np.ones(shape, np.float32))

@@ -62,7 +62,7 @@ def test_every_field_of_the_policy_is_in_the_form() -> None:
 
 
 def test_an_untouched_form_is_the_default_policy() -> None:
-    untouched = {field.name: field.default for field in form.fields() if field.kind != "flag" or field.default}
+    untouched = {field.name: field.default for field in form.fields()}
     assert form.check(untouched).policy == Policy()
 
 
@@ -70,14 +70,14 @@ def test_values_reach_their_fields() -> None:
     given = {
         "rounds": "3", "timeout": "2.5", "train": "epochs = 2\nrates = [0.1, 0.2]", "clients.exclude": "a, b",
         "clients.where": 'site = "north"', "strategy.name": "fedadam", "retention.keep_updates": "2",
-        "schedule": "lr = { 1 = 0.1, 20 = 0.01 }", "select.mode": "min",
+        "schedule": "lr = { 1 = 0.1, 20 = 0.01 }", "select.mode": "min", "validation": "separate",
     }  # fmt: skip
     policy = form.check(given).policy
     assert policy is not None
     assert (policy.rounds, policy.timeout, policy.train) == (3, 2.5, {"epochs": 2, "rates": [0.1, 0.2]})
     assert (policy.clients.exclude, policy.clients.where) == (("a", "b"), {"site": "north"})
     assert (policy.strategy.name, policy.retention.keep_updates, policy.select.mode) == ("fedadam", 2, "min")
-    assert policy.validate_models is False
+    assert policy.validation == "separate"
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
         "rounds": source.randint(1, 3),
         "strategy": strategy,
         "random_seed": source.randrange(2**31),
-        "validate_models": source.random() < 0.5,
+        "validation": source.choice(["with_training", "separate", "none"]),
         "weighting": source.choice(["examples", "examples", "equal", "capped:10"]),
         "retention": Retention(keep_updates=source.choice(["all", "all", 0, 1])),
         "validation_timeout": 30.0,

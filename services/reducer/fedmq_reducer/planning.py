@@ -54,7 +54,7 @@ def send_plan(
         random_seed=session.random_seed,
         config=session.policy.config(max(1, key.round)),
         weighting=session.policy.weighting,
-        validate_model=session.policy.validate_models and not session.was_scored_by_clients,
+        validate_model=session.policy.validation == "with_training" and not session.was_scored_by_clients,
         clip_norm=session.policy.update.clip_norm,
         max_norm=session.policy.update.max_norm,
     )

@@ -104,10 +104,26 @@ class Attempt:
 
 
 @dataclass(slots=True)
+class Window:
+    """The plans that ask for a model's validations; what comes until `closes_at` (UTC seconds since 1970) is waited for."""
+
+    model: BlobRef
+    closes_at: float
+    parts: list[PlannedPart] = field(default_factory=list)
+
+    @property
+    def asked(self) -> set[str]:
+        return {client for part in self.parts for client in part.clients}
+
+    def has_asked(self, client: str, combiner: str | None) -> bool:
+        return any(part.combiner == combiner and client in part.clients for part in self.parts)
+
+
+@dataclass(slots=True)
 class Session:
     """`round` is the one being made, `model` the last committed one (None until the seed is open), `base` what of it
     does not travel. `validated`: for each
-    model id, client → its validation's document. `tests`: models that are to be scored by plans of their own, by round.
+    model id, client → its validation's document. `windows`: by round, models whose validation has plans of its own.
     `waiting_until` and `started_at`: UTC seconds since 1970, as recorded, so that they hold whoever is the reducer.
     `score`: where it stands by its metric, if that decides whether it goes on. `early`: why it ends before all rounds are
     made. `verdict`: how it is to end, and why. `recorded`: what this reducer has last written of where it stands."""
@@ -130,7 +146,7 @@ class Session:
     started_at: float | None = None
     began_at: float = 0.0
     validated: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
-    tests: dict[int, BlobRef] = field(default_factory=dict)
+    windows: dict[int, Window] = field(default_factory=dict)
     score: Score | None = None
     early: str = ""
     verdict: tuple[State, str] | None = None

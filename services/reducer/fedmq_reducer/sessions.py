@@ -92,8 +92,7 @@ class Sessions:
         effects = [
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
             Emit("session.started", session.name, data=data, id=f"started-{session.name}"),
-            *self._validations.ask(session, 0, opened.model),
-            *self._rounds.plan(session, moment),
+            *self._plan(session, moment),
         ]
         return self._judged(session, effects, moment)
 
@@ -156,7 +155,10 @@ class Sessions:
         self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Moment
     ) -> list[Effect]:
         session = self._sessions.get(document["session"])
-        return self._rounds.attempt_recorded(session, existing, moment) if session is not None else []
+        if session is None:
+            return []
+        effects = self._rounds.attempt_recorded(session, existing, moment)
+        return [*effects, *self._validations.ask(session, moment)] if effects else []
 
     def partial(self, event: Received, body: Partial, moment: Moment) -> list[Effect]:
         session = self._sessions.get(body.plan.session)
@@ -179,7 +181,7 @@ class Sessions:
         settled = session.attempt.settled() if session.attempt is not None else []
         effects = [*settled, *self._rounds.tell_committed(session, committed)]
         self._rounds.adopt_round(session, committed)
-        effects += self._validations.settle_older(session, parent) + self._rounds.sweep(session)
+        effects += self._validations.settle_older(session, parent, moment) + self._rounds.sweep(session)
         ledger = self._rounds.tell_ledger(committed)
         following = self._judged(session, self._after_round(session, moment), moment)
         # The next draw does not wait for what only readers need.
@@ -188,12 +190,12 @@ class Sessions:
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
         assert session.model is not None
         if session.is_last:
-            return self._open_window(session)
+            return self._open_window(session, moment)
         if session.stop_after_round:
             session.verdict = (State.STOPPED, "stopped after the round")
             return []
         if not session.is_scored:
-            asked = self._validations.open_scoring(session)
+            asked = self._validations.open_scoring(session, moment)
             return [*asked, *self._scored(session, self._validations.score_if_complete(session), moment)]
         return self._begin_round(session, moment)
 
@@ -211,11 +213,17 @@ class Sessions:
         if stop.max_time is not None and moment.wall - (session.started_at or moment.wall) >= stop.max_time:
             session.early = session.early or f"{stop.max_time:g} s are over"
         if session.early:
-            return self._open_window(session)
-        return [*self._validations.ask(session, session.round - 1, session.model), *self._rounds.plan(session, moment)]
+            return self._open_window(session, moment)
+        return self._plan(session, moment)
 
-    def _open_window(self, session: Session) -> list[Effect]:
-        effects = self._validations.open_window(session)
+    def _plan(self, session: Session, moment: Moment) -> list[Effect]:
+        """The next draw. Validations of the model are asked for when the tasks to train on it are out; if the round waits
+        for clients, at once."""
+        effects = self._rounds.plan(session, moment)
+        return effects if session.is_drawing else [*effects, *self._validations.ask(session, moment)]
+
+    def _open_window(self, session: Session, moment: Moment) -> list[Effect]:
+        effects = self._validations.open_window(session, moment)
         return [*effects, *self._rounds.recorded(session)]
 
     def validation(self, event: Received, body: messages.Validation, moment: Moment) -> list[Effect]:
@@ -247,10 +255,10 @@ class Sessions:
         session = self.current
         if session is None:
             return []
-        effects = self._rounds.send_open(session, combiner, moment)
-        for number, model in list(session.tests.items()):
-            effects += self._validations.ask(session, number, model, only=combiner)
-        return effects
+        return [
+            *self._rounds.send_open(session, combiner, moment),
+            *self._validations.send_open(session, combiner, moment),
+        ]
 
     def members_changed(self, moment: Moment) -> list[Effect]:
         session = self.current
@@ -298,7 +306,7 @@ class Sessions:
         for committed in found.rounds:
             self._rounds.adopt_round(session, committed)
             assert session.model is not None
-            session.tests[committed["round"]] = session.model
+            self._validations.reopen(session, committed["round"], committed["committed_at"])
         if found.rounds:
             effects += [
                 *self._rounds.tell_committed(session, found.rounds[-1]),
@@ -309,9 +317,8 @@ class Sessions:
         if session.model is None:
             return effects
         if session.round == 1:
-            session.tests[0] = session.model
-        for number, model in list(session.tests.items()):
-            effects += self._validations.ask(session, number, model)
+            self._validations.reopen(session, 0, session.started_at or moment.wall)
+        effects += self._validations.ask_again(session, moment)
         if session.attempt is None:
             session.state = State.COMMITTING
             return effects + self._after_round(session, moment)

@@ -15,7 +15,7 @@ from fedmq.errors import ConfigError
 from fedmq_reducer.aggregating import check_strategy
 from fedmq_schemas.policy import Policy, Section
 
-Kind = Literal["text", "number", "flag", "choice", "names", "table"]
+Kind = Literal["text", "number", "choice", "names", "table"]
 
 COMMON = ("name", "seed", "rounds", "clients_required", "timeout", "clients.fraction", "strategy.name", "train")
 _LABELS = {
@@ -108,8 +108,6 @@ def _kind(name: str, annotation: Any) -> tuple[Kind, tuple[str, ...]]:
     if get_origin(annotation) is Literal:
         return "choice", tuple(get_args(annotation))
     kinds = {get_origin(kind) or kind for kind in _members(annotation)}
-    if bool in kinds:
-        return "flag", ()
     if kinds & {int, float} and Literal not in kinds:
         return "number", ()
     if dict in kinds:
@@ -136,8 +134,6 @@ def shown(value: Any) -> str:
     match value:
         case None | Mapping():
             return ""
-        case bool():
-            return "on" if value else ""
         case list() | tuple():
             return ", ".join(map(str, value))
         case float() if value.is_integer():
@@ -146,14 +142,12 @@ def shown(value: Any) -> str:
 
 
 def check(form: Mapping[str, str]) -> Checked:
-    """The policy that a submitted form means. A flag that is not there is off; an empty input is the default."""
+    """The policy that a submitted form means. An empty input is the default."""
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
     for field in fields():
         text = form.get(field.name, "").strip()
-        if field.kind == "flag":
-            _put(values, field.name, text != "")
-        elif text and text != field.default:
+        if text and text != field.default:
             try:
                 _put(values, field.name, _read(field, text))
             except ValueError as error:
