@@ -18,6 +18,8 @@ from fedmq.errors import ConfigError
 from fedmq_schemas.policy import Policy, Section
 
 _WIDTH = 100
+_WORDS = {"a valid dictionary": "a section of keys", "a valid tuple": "a list"}
+"""What Python calls a thing, and what a session file does."""
 
 
 def checked_policy(values: Mapping[str, Any]) -> Policy:
@@ -33,6 +35,8 @@ def faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(map(str, fault["loc"])) or "policy"
         words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        for name, own in _WORDS.items():
+            words = words.replace(name, own)
         given = fault["input"]
         shown = f" (not {given!r})" if isinstance(given, str | int | float) else ""
         yield f"{where}: {words}{shown}"

@@ -96,6 +96,14 @@ def test_a_session_that_fails_is_exit_code_1_with_its_reason(fedmq: Verb) -> Non
         (("model", "get", "none"), "there is no model 'none'"),
         (("model", "get", "last", "--format", "onnx"), "unknown format 'onnx'"),
         (("model", "get", "seed-5d1e84adb228", "--format", "keras"), "with --package DIR"),
+        (("models", "--session", "none"), "there is no session 'none'"),
+        (("model", "get", "last", "--session", "none"), "there is no session 'none'"),
+        (("model", "get", "a/b"), "there is no model 'a/b'"),
+        (("model", "get", "seed-5d1e84adb228", "-o", "none/x"), "there is no folder none for x: make it first"),
+        (("session", "show", "../models"), "there is no session '../models'"),
+        (("start", "--id", "a b"), "'a b' is no session's id"),
+        (("start", "--seed", ""), "there is no model ''"),
+        (("status", "--url", "http://127.0.0.1:99999"), "write it as http://HOST:8090"),
         (("seed",), "name a model's file, or a package"),
         (("seed", "none.npz"), "there is no file none.npz"),
         (("status", "--url", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
@@ -107,6 +115,20 @@ def test_a_wrong_word_is_one_complaint_and_exit_code_2(fedmq: Verb, words: tuple
     assert result.exit_code == 2, result.output
     assert complaint in result.stderr
     assert result.stderr.startswith("fedmq: ")
+
+
+def test_a_session_file_that_is_no_text_is_said(fedmq: Verb, tmp_path: Path) -> None:
+    (tmp_path / "session.toml").write_bytes(b"\xff\xfe")
+    assert "fedmq: session.toml: 'utf-8' codec can't decode" in fedmq("start", "session.toml").stderr
+    (tmp_path / "session.toml").write_text("rounds = x\n")
+    result = fedmq("start", "session.toml")
+    assert (result.exit_code, "at line 1, column" in result.stderr) == (2, True), result.stderr
+
+
+def test_https_where_the_server_speaks_http_is_said(fedmq: Verb, alliance: Served) -> None:
+    result = fedmq("status", "--url", alliance.url.replace("http:", "https:"))
+    assert result.exit_code == 2
+    assert "or it speaks http and not https" in result.stderr
 
 
 def test_a_session_can_be_stopped_and_stopped_again(fedmq: Verb) -> None:
@@ -170,6 +192,14 @@ def test_a_model_is_written_with_the_recorded_hash(fedmq: Verb, trained: dict[st
     data = (tmp_path / f"{trained['model']}.safetensors").read_bytes()
     assert got["model"] == trained["model"]
     assert hashlib.sha256(data).hexdigest() == got["ref"]["sha256"]
+
+
+def test_a_model_goes_into_a_folder_under_its_own_name(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    for form, suffix in (("safetensors", ".safetensors"), ("npz", ".npz")):
+        got = _json(fedmq("model", "get", "last", "--format", form, "-o", "models", "--json"))
+        assert got["path"] == f"models/{trained['model']}{suffix}"
+        assert (tmp_path / got["path"]).is_file()
 
 
 def test_the_best_model_is_the_one_with_the_best_test_metric(fedmq: Verb, trained: dict[str, Any]) -> None:

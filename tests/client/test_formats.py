@@ -191,6 +191,10 @@ def _saved(value: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _truncated() -> bytes:
+    return tensors.encode({"w": np.ones(9)})[:-8]
+
+
 def _npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -202,21 +206,27 @@ def _npz(**arrays: Any) -> bytes:
     [
         ("a", b"", "is empty"),
         ("a", b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer, not the file"),
-        ("a", b"\x93NUMPY\x01\x00", "is one array; a model is named arrays"),
+        ("a", b"\x93NUMPY\x01\x00", "is one array .*; a model is named arrays"),
         ("a", b"<!DOCTYPE html>", "is a page of HTML or XML"),
         ("a", gzip.compress(b"x"), "is a gzip archive: unpack it first"),
         ("a", b"\x80\x04\x95abc", "is a pickle, which may run code and is never opened"),
-        ("a", json.dumps({"a": 1}).encode(), "is no model: neither .npz, Keras, PyTorch nor safetensors"),
+        ("a", json.dumps({"a": 1}).encode(), "is JSON$"),
+        ("a", b"\x89PNG\r\n\x1a\n", "is a PNG image"),
+        ("a", b"rounds = 3\n", "is text$"),
+        ("a", b"\xff\xfe\x00", "is no model: neither .npz, Keras, PyTorch nor safetensors"),
+        ("a", _truncated(), "is no model: .*the blob is truncated"),
         ("a", _zip(readme=b"x"), "is a zip archive of readme, not a model"),
-        ("a", _zip(), "is no model|zip archive of nothing"),
+        ("a", _zip(), "is a zip archive of nothing"),
         ("a", b"PK\x03\x04damaged", "is a damaged archive"),
         ("a.npz", _npz(a=np.array([{}], dtype=object)), "holds what is no plain array"),
         ("a.npz", _npz(a=np.ones(1, np.complex64)), "tensor 'a' is of dtype complex64"),
         ("a.npz", _npz(a=np.array([1, np.nan])), "tensor 'a' holds NaN or infinity"),
+        ("a.npz", _npz(**{"0": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 1"),
+        ("a.npz", _npz(**{"1": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 0"),
         ("a.h5", b"\x89HDF\r\n\x1a\nrubbish", "is no Keras model that this Keras can load"),
-        ("a.pt", _saved(Evil()), "is no state dict: save model.state_dict\\(\\), not the model"),
-        ("a.pt", _saved([torch.ones(1)]), "is no state dict: save model.state_dict"),
-        ("a.pt", _saved({"epoch": 3}), "is no state dict: save model.state_dict"),
+        ("a.pt", _saved(Evil()), "holds Python objects beside tensors, which may run code"),
+        ("a.pt", _saved([torch.ones(1)]), "is no state dict but a list: save model.state_dict"),
+        ("a.pt", _saved({"epoch": 3}), "is no state dict: 'epoch' is no tensor; save model.state_dict"),
         ("a.pt", _saved({}), "holds no arrays"),
     ],
 )
@@ -225,6 +235,13 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path: Path, name: str, data: 
     with pytest.raises(ConfigError, match=words):
         formats.read(tmp_path / name)
     assert not Path("/tmp/fedmq-a-pickle-ran").exists()
+
+
+@pytest.mark.parametrize("first", [b"<", b"{"])
+def test_a_safetensors_file_that_begins_like_text_is_read(tmp_path: Path, first: bytes) -> None:
+    header = b'{"w":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}'.ljust(first[0])
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + np.ones(2).tobytes())
+    assert formats.read(tmp_path / "a").weights["w"].tolist() == [1, 1]
 
 
 def test_no_file_and_a_folder_are_said(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_same_id_sent_twice_starts_once(api: httpx.Client) -> None:
         ({"round": 3}, "unknown key 'round': did you mean 'rounds'?"),
         ({"strategy": {"name": "fedadm"}}, "fedadam"),
         ({"clients_required": 3, "clients_requested": 2}, "no round could reach its minimum"),
-        ([], "valid dictionary"),
+        ([], "the body must be a JSON object"),
     ],
 )
 def test_a_wrong_policy_is_answered_with_what_to_change(api: httpx.Client, body: Any, complaint: str) -> None:
@@ -247,7 +247,9 @@ def test_a_name_is_one_models_name(api: httpx.Client) -> None:
         (b"PK\x03\x04rest", "a zip archive"),
         (b"\x89HDF\r\n", "an HDF5 file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"hello, I am a model", "no known form of a model"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"hello, I am a model", "found text;"),
+        (b"\xff\xfe\x00", "no known form of a model"),
     ],
 )
 def test_what_is_no_model_is_refused_with_what_was_found(api: httpx.Client, content: bytes, found: str) -> None:
@@ -371,6 +373,30 @@ def test_a_local_server_answers_to_local_names_only(api: httpx.Client) -> None:
     assert answer.status_code == 421
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/start", b'{"rounds":', 422, "the body is not JSON: "),
+        ("POST", "/start", b"rounds=3", 422, "the body is not JSON: "),
+        ("POST", "/start", b"[]", 422, 'the body must be a JSON object, sent as application/json: {"rounds": 5}'),
+        ("POST", "/start?id=a%20b", b"{}", 422, "id: 'a b' is no session's id: that is up to 64 letters"),
+        ("POST", "/models?name=../x", b"x", 422, "name: '../x' is no model's name: that is up to 100 letters"),
+        ("GET", "/sessions?after=x", b"", 422, "after: 'x' is no `next` of a page"),
+        ("GET", "/sessions?state=x", b"", 422, "state: must be 'queued', 'waiting'"),
+        ("GET", "/models?session=none", b"", 404, "there is no session 'none'"),
+        ("GET", "/models/last?session=none", b"", 404, "there is no session 'none'"),
+        ("GET", "/sesions", b"", 404, "GET /sesions: there is no such thing to ask; /docs lists what there is"),
+        ("DELETE", "/models", b"", 405, "DELETE /models: there is no such thing to ask"),
+    ],
+)
+def test_a_wrong_request_is_told_what_to_change(
+    api: httpx.Client, method: str, path: str, body: bytes, status: int, words: str
+) -> None:
+    answer = api.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
 def test_the_document_of_the_api_is_served(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert {"/start", "/sessions/{session}", "/models/{model}/download", "/events/stream", "/health"} <= set(paths)
@@ -384,7 +410,9 @@ def test_with_a_token_changes_need_it_and_reading_does_not(tmp_path: Path, monke
         for answer in (api.get("/start"), api.post("/start", json={}), api.post("/models", content=b"x")):
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Basic")
-        assert api.get("/start", headers={"Authorization": "Bearer wrong"}).status_code == 401
+            assert "FEDN_ADMIN_TOKEN): none came" in answer.json()["error"]
+        wrong = api.get("/start", headers={"Authorization": "Bearer wrong"})
+        assert (wrong.status_code, "the token that came is another" in wrong.json()["error"]) == (401, True)
         assert api.get("/blobs/models/none").status_code == 401
         assert api.get("/start?rounds=1", headers={"Authorization": "Bearer sesame"}).status_code == 202
         assert api.get("/start?rounds=1", auth=("anybody", "sesame")).status_code == 202

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from fedmq_cli.finding import session_at
 from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
 
 model = typer.Typer(no_args_is_help=True, help="One model: get it, verify how it came to be.")
 ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Its id, or best, or last.", show_default=False)]
 InSession = Annotated[str | None, typer.Option("--session", help="Best or last of this session.")]
-SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
 
 
 def seed(
@@ -48,7 +48,7 @@ def seed(
 
 
 def models(
-    session: Annotated[str | None, typer.Option(help="Only this session's.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only this session's; `last` for the newest.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     url: Url = None,
     as_json: AsJson = False,
@@ -57,6 +57,7 @@ def models(
     from fedmq_client.alliance import Alliance
 
     alliance = Alliance(url)
+    session = None if session is None else session_at(url, session).id
     rows = alliance.models(session, limit)
     unused = alliance.unused_models() if session is None else []
     if as_json:
@@ -82,7 +83,7 @@ def get(
         Path | None,
         typer.Option(help="For keras, unless the seed was a Keras file: the package whose trainer has the layers."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; default: ID and suffix, here.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; default: this folder.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,13 +94,14 @@ def get(
     from fedmq_client.building import keras_model
     from fedmq_client.package import load
 
-    if form not in SUFFIXES:
-        raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
+    if form not in formats.SUFFIXES:
+        raise ConfigError(f"unknown format {form!r}: there are {', '.join(formats.SUFFIXES)}")
     if mode not in (None, "max", "min"):
         raise ConfigError(f"--mode {mode}: max or min")
     alliance = Alliance(url)
+    session = None if session is None else session_at(url, session).id
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
-    path = out or Path(f"{document['model']}{SUFFIXES[form]}")
+    path = formats.place(out or Path(), document["model"], form)
     if form == "safetensors":
         alliance.download(document["model"], path)
     else:

@@ -40,7 +40,10 @@ def start(
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"there is no file {file}: `fedmq session template > {file}` writes one")
-        values = from_toml(file.read_text(encoding="utf-8"))
+        try:
+            values = from_toml(file.read_text(encoding="utf-8"))
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: {error}: `fedmq session template` shows how one looks") from error
     values |= {name: value for name, value in {"rounds": rounds, "seed": seed}.items() if value is not None}
     values = with_settings(values, settings or ())
     checked_policy(values)

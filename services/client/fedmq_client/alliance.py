@@ -69,7 +69,7 @@ class Alliance:
 
     def session(self, session: str) -> Session:
         """A handle; raises NotFound if there is no such session."""
-        self._rest.json("GET", f"/sessions/{session}")
+        self._rest.json("GET", f"/sessions/{_quoted(_id('session', session))}")
         return Session(self, session)
 
     def sessions(self, state: str | None = None, limit: int | None = 100) -> list[Row]:
@@ -96,7 +96,7 @@ class Alliance:
     ) -> Row:
         """A model's record, by id, or `last` or `best` (of a session; else of the newest one)."""
         query = {"session": session, "metric": metric, "mode": mode} if model in ("last", "best") else {}
-        return self._rest.json("GET", f"/models/{_quoted(model)}", query)
+        return self._rest.json("GET", f"/models/{_quoted(_id('model', model))}", query)
 
     def trail(self, model: str) -> list[Row]:
         """The model, its parent, and so on to the seed."""
@@ -111,7 +111,7 @@ class Alliance:
     def download(self, model: str, to: Path | str, *, session: str | None = None) -> Path:
         """Writes a model (safetensors) whole or not at all, and checks its hash. A folder gets `ID.safetensors`."""
         document = self.model(model, session=session)
-        path = Path(to) / f"{document['model']}.safetensors" if Path(to).is_dir() else Path(to)
+        path = formats.place(Path(to), document["model"], "safetensors")
         if document["base"] is not None:
             found = self.read(document["model"])
             formats.write(found.weights, path, "safetensors", meta=found.meta)
@@ -208,7 +208,7 @@ class Session:
         ends = time.monotonic() + UNSEEN
         while True:
             try:
-                return self.alliance._rest.json("GET", f"/sessions/{self.id}")
+                return self.alliance._rest.json("GET", f"/sessions/{_quoted(self.id)}")
             except NotFound:
                 if time.monotonic() > ends:
                     raise
@@ -246,11 +246,11 @@ class Session:
     def stop(self, *, after_round: bool = False) -> str:
         """Ends it now, or after the round that is open; returns the state that it was in."""
         when = "after_round" if after_round else "now"
-        return str(self.alliance._rest.json("POST", f"/sessions/{self.id}/stop", {"when": when})["state"])
+        return str(self.alliance._rest.json("POST", f"/sessions/{_quoted(self.id)}/stop", {"when": when})["state"])
 
     def rounds(self) -> list[Row]:
         """The committed rounds, each outcome's count a column."""
-        found = self.alliance._rest.items(f"/sessions/{self.id}/rounds", {}, None)
+        found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/rounds", {}, None)
         return [{**row, **row["counts"], "model": row["model"]["key"].partition("/")[2]} for row in found]
 
     def metrics(self) -> list[Row]:
@@ -266,11 +266,11 @@ class Session:
 
     def why(self) -> list[Row]:
         """For each client of the alliance: its part in the newest round, or why it has none."""
-        return self.alliance._rest.items(f"/sessions/{self.id}/clients", {}, None)
+        return self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/clients", {}, None)
 
     def toml(self) -> str:
         """Its policy as a session file."""
-        return self.alliance._rest.content(f"/sessions/{self.id}/policy.toml").decode()
+        return self.alliance._rest.content(f"/sessions/{_quoted(self.id)}/policy.toml").decode()
 
 
 _ENDINGS = frozenset(f"session.{state}" for state in (*ENDED, "refused"))
@@ -278,6 +278,13 @@ _ENDINGS = frozenset(f"session.{state}" for state in (*ENDED, "refused"))
 
 def _wrong_hash(model: str) -> InvalidUpdate:
     return InvalidUpdate(f"{model} came with another hash than the recorded one: fetch it again")
+
+
+def _id(kind: str, text: str) -> str:
+    """An id that an address can hold; NotFound for another, as there is nothing of that name."""
+    if not text or "/" in text:
+        raise NotFound(f"there is no {kind} {text!r}")
+    return text
 
 
 def _quoted(text: str, safe: str = "") -> str:

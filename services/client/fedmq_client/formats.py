@@ -11,6 +11,7 @@ What a file is, its first bytes decide and not its suffix. Half precision become
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,19 +23,14 @@ from numpy.typing import NDArray
 
 from fedmq import tensors
 from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.filetypes import PICKLES, found_instead
 from fedmq_client.naming import in_order, is_list, matched, plain, positional
 from fedmq_client.trainer import Weights
 
-WRITES = ("safetensors", "npz", "keras", "torch")
+SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
+"""By the forms that `write` knows."""
 NETWORK = "keras"
 """The key of the metadata under which a Keras file's network is, as JSON."""
-_PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
-_FOUND = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file: `git lfs pull` fetches it",
-    b"\x93NUMPY": "one array; a model is named arrays: numpy.savez writes them",
-    b"\x1f\x8b": "a gzip archive: unpack it first",
-    b"<": "a page of HTML or XML: was it downloaded from the right address?",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +53,28 @@ def read(path: Path) -> ModelFile:
         head = file.read(64)
     if not head:
         raise ConfigError(f"{path} is empty")
-    for beginning, what in _FOUND.items():
-        if head.startswith(beginning):
-            raise ConfigError(f"{path} is {what}")
     if head.startswith(b"\x89HDF"):
         return _checked(path, _keras(path, "h5"))
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _checked(path, _zipped(path))
-    if head.startswith(_PICKLES):
-        if path.suffix in (".pt", ".pth"):
-            return _checked(path, _torch(path))
-        raise ConfigError(f"{path} is a pickle, which may run code and is never opened: save it as safetensors or .npz")
+    if head.startswith(PICKLES) and path.suffix in (".pt", ".pth"):
+        return _checked(path, _torch(path))
     try:
         weights, meta = tensors.decode(path.read_bytes())
     except InvalidUpdate as error:
-        raise ConfigError(
-            f"{path} is no model: neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
-        ) from error
+        found = found_instead(head)
+        what = f"is {found}" if found else f"is no model: neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
+        raise ConfigError(f"{path} {what}") from error
     return _checked(path, ModelFile(weights, meta))
+
+
+def place(path: Path, model: str, form: str) -> Path:
+    """Where a model goes: into the file `path`, or into a folder as `MODEL` and the form's suffix. Raises ConfigError where
+    there is no such folder."""
+    target = path / f"{model}{SUFFIXES[form]}" if path.is_dir() else path
+    if not target.parent.is_dir():
+        raise ConfigError(f"there is no folder {target.parent} for {target.name}: make it first")
+    return target
 
 
 def write(
@@ -85,7 +85,7 @@ def write(
     meta: Mapping[str, Any] | None = None,
     network: Callable[[], Any] | None = None,
 ) -> None:
-    """Writes weights as one of `WRITES`, over what is there, whole or not at all.
+    """Writes weights as one of `SUFFIXES`, over what is there, whole or not at all.
 
     - npz: positional names as a list, `0` … `n-1`; others as they are.
     - torch: a state dict, in its order and with its names.
@@ -120,7 +120,7 @@ def _writer(
             model = _keras_model(weights, meta, network)
             # Keras writes what the suffix says.
             return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
-    raise ConfigError(f"unknown format {form!r}: there are {', '.join(WRITES)}")
+    raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
 
 
 def _write_npz(weights: Weights, path: Path) -> None:
@@ -158,6 +158,9 @@ def _npz(path: Path) -> ModelFile:
     if all(name.startswith("arr_") and name[4:].isdigit() for name in arrays):
         # What numpy calls arrays that were given none but a place.
         arrays = {name[4:]: array for name, array in arrays.items()}
+    if all(name.isdigit() for name in arrays) and not is_list(arrays):
+        lacking = next(str(number) for number in range(len(arrays)) if str(number) not in arrays)
+        raise ConfigError(f"{path} holds {len(arrays)} numbered arrays, and none is called {lacking}: save all of them")
     return ModelFile(arrays)
 
 
@@ -194,14 +197,22 @@ def _torch(path: Path) -> ModelFile:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a dozen kinds, down to pickle's own
-        said = str(error).partition("\n")[0]
-        raise ConfigError(f"{path} is no state dict: save model.state_dict(), not the model ({said})") from error
+        raise ConfigError(
+            f"{path} is no state dict: it is damaged, or holds Python objects beside tensors, which may run code and are "
+            "never loaded: save model.state_dict(), not the model"
+        ) from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ConfigError(f"{path} is no state dict: save model.state_dict()")
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} is no state dict but a {type(found).__name__}: save model.state_dict()")
+    others = [repr(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ConfigError(
+            f"{path} is no state dict: {', '.join(others[:3])} is no tensor; save model.state_dict() alone"
+        )
     weights, roles = {}, {}
     for name, own, tensor in zip(positional(map(str, found)), found, found.values(), strict=True):
         half = tensor.is_floating_point() and tensor.itemsize < 4

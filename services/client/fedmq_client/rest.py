@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
 
@@ -142,7 +142,7 @@ class Rest:
 
 
 class _Translated:
-    """urllib3's errors as Transient."""
+    """urllib3's errors as Transient, or ConfigError where trying again is of no use."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -150,6 +150,12 @@ class _Translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, LocationValueError):
+            raise ConfigError(f"{self._url!r} is not a URL: write it as http://HOST:8090") from error
+        if isinstance(error, SSLError):
+            raise ConfigError(
+                f"{self._url}: its certificate is not trusted here, or it speaks http and not https ({error})"
+            ) from error
         if isinstance(error, HTTPError):
             cause = str(error).rpartition(": ")[2]
             raise Transient(

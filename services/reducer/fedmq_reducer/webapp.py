@@ -43,8 +43,11 @@ def create_app(context: Context) -> FastAPI:
     add_error_answers(app)
 
     @app.exception_handler(HTTPException)
-    def refused(_: Request, error: HTTPException) -> Json:
-        return Json({"error": error.detail}, error.status_code, headers=error.headers)
+    def refused(request: Request, error: HTTPException) -> Json:
+        words = error.detail
+        if error.status_code in (404, 405):  # The router's: what is not there in the records has its own words.
+            words = f"{request.method} {request.url.path}: there is no such thing to ask; /docs lists what there is"
+        return Json({"error": words}, error.status_code, headers=error.headers)
 
     if context.local_only:
 

@@ -24,9 +24,11 @@ def changes_allowed(token: str | None) -> Callable[[Request], None]:
     def guard(request: Request) -> None:
         if not _is_same_site(request):
             raise HTTPException(403, "a page of another site may not change anything here")
-        if token is not None and not secrets.compare_digest(_given(request).encode(), token.encode()):
+        given = _given(request)
+        if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
             challenge = {"WWW-Authenticate": 'Basic realm="FedMQ"'}
-            raise HTTPException(401, "this needs the admin token (FEDN_ADMIN_TOKEN)", challenge)
+            fault = "the token that came is another" if given else "none came"
+            raise HTTPException(401, f"this needs the reducer's admin token (FEDN_ADMIN_TOKEN): {fault}", challenge)
 
     return guard
 

@@ -16,15 +16,21 @@ from fedmq.records.base import Document, Records
 
 MOST = 1000
 
-SessionId = Annotated[
-    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="a session's id", examples=["s1"])
-]
-ModelId = Annotated[
-    str,
-    Path(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$", description="a model's id", examples=["seed-1"]),
-]
+SESSION = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+MODEL = r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$"
+SEED = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+CURSOR = r"^-?[0-9.e+-]{1,30}$"
+_FORMS = {
+    SESSION: "session's id: that is up to 64 letters, digits, `-` and `_`, a letter or digit first",
+    MODEL: "model's id: that is up to 200 characters without `/` and `\\`, no dot first",
+    SEED: "model's name: that is up to 100 letters, digits, `.`, `-` and `_`, a letter or digit first",
+    CURSOR: "`next` of a page",
+}
+
+SessionId = Annotated[str, Path(pattern=SESSION, description="a session's id", examples=["s1"])]
+ModelId = Annotated[str, Path(pattern=MODEL, description="a model's id", examples=["seed-1"])]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="most items in the answer")]
-After = Annotated[str | None, Query(description="the `next` of the page before", pattern=r"^-?[0-9.e+-]{1,30}$")]
+After = Annotated[str | None, Query(description="the `next` of the page before", pattern=CURSOR)]
 AfterName = Annotated[str | None, Query(description="the `next` of the page before", max_length=100)]
 
 
@@ -112,6 +118,13 @@ def status_of(error: FedMQError) -> int:
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
-    words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     where = ".".join(str(step) for step in fault["loc"][1:])
+    match fault["type"]:
+        case "json_invalid":
+            return f"the body is not JSON: {fault['ctx']['error']}, at character {where}"
+        case "dict_type" | "model_type" | "model_attributes_type" if not where:
+            return 'the body must be a JSON object, sent as application/json: {"rounds": 5}'
+        case "string_pattern_mismatch":
+            return f"{where}: {fault['input']!r} is no {_FORMS[fault['ctx']['pattern']]}"
+    words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return f"{where}: {words}" if where else words

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.blobs.base import Blobs
-from fedmq.errors import NotFound
+from fedmq.errors import NotFound, ProtocolError
 from fedmq.records.base import Document, Records
 from fedmq_reducer.aggregating import check_strategy
 from fedmq_reducer.api.feed import Feed
@@ -67,7 +67,7 @@ class Context:
             return document
         try:
             info = self.blobs.stat(f"models/{model}")
-        except NotFound:
+        except (NotFound, ProtocolError):
             raise NotFound(f"there is no model {model!r}: `fedmq models` lists them") from None
         return unused_model(model, info.size, info.modified)
 

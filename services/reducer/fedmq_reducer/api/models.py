@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from fedmq.errors import NotFound
-from fedmq_reducer.api.answers import MOST, After, Json, Limit, ModelId, page
+from fedmq_reducer.api.answers import MOST, SEED, SESSION, After, Json, Limit, ModelId, page
 from fedmq_reducer.api.blobs import streamed
 from fedmq_reducer.api.context import Context, unused_model
 from fedmq_reducer.api.seeds import store_seed
@@ -21,11 +21,8 @@ from fedmq_reducer.selection import best_model
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 
-SESSION = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 InSession = Annotated[str | None, Query(pattern=SESSION, description="only models of this session")]
-SeedName = Annotated[
-    str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="its id; none: seed- and its hash")
-]
+SeedName = Annotated[str | None, Query(pattern=SEED, description="its id; none: seed- and its hash")]
 
 
 def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
@@ -35,6 +32,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
     @router.get("")
     def list_models(session: InSession = None, limit: Limit = 100, after: After = None) -> Response:
         """Newest first. Uploaded seeds that no session has used are at `/models/unused`."""
+        if session is not None:
+            context.found(tables.SESSIONS, session, "session")
         return Json(
             page(
                 records, tables.MODELS, {"session": session}, order="created_at", descending=True, limit=limit,
@@ -147,6 +146,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         return Json(document, 201 if is_new else 200)
 
     def _newest(session: str | None) -> dict[str, Any]:
+        if session is not None:
+            context.found(tables.SESSIONS, session, "session")
         where = {"session": session} if session is not None else {}
         for document in records.find(tables.MODELS, where, order="created_at", descending=True, limit=100):
             if document["session"] is not None:

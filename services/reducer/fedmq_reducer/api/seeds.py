@@ -8,6 +8,7 @@ from pathlib import Path
 from fedmq import tensorblob
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
+from fedmq.filetypes import found_instead
 from fedmq.tensors import spec_of
 from fedmq_schemas.messages import BlobRef
 
@@ -31,8 +32,11 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
             spec_of(*tensorblob.read_header(read, size))
         except InvalidUpdate as error:
             stream.seek(0)
-            found = found_instead(stream.read(64), size)
-            raise InvalidUpdate(f"not a model: found {found}; safetensors is wanted ({error.reason})") from error
+            found = found_instead(stream.read(64)) or "bytes that are no known form of a model"
+            raise InvalidUpdate(
+                f"not a model: found {found}; safetensors is wanted, and `fedmq seed FILE` converts .npz, Keras and .pt "
+                f"({error.reason})"
+            ) from error
     key = f"models/{name or f'seed-{sha256[:12]}'}"
     reference = BlobRef(key=key, size=size, sha256=sha256)
     try:
@@ -49,27 +53,3 @@ def _sha256(blobs: Blobs, key: str, size: int) -> str:
     for offset in range(0, size, PIECE):
         digest.update(blobs.read(key, offset, PIECE))
     return digest.hexdigest()
-
-
-def found_instead(head: bytes, size: int) -> str:
-    """What a file that is no safetensors seems to be, in words, from its first bytes."""
-    if size == 0:
-        return "nothing: it is empty"
-    for start, words in _STARTS.items():
-        if head.startswith(start):
-            return words
-    return "bytes that are no known form of a model"
-
-
-_STARTS = {
-    b"PK\x03\x04": "a zip archive (.npz, .keras and .pt are such; `fedmq seed FILE` converts them)",
-    b"\x89HDF": "an HDF5 file (`fedmq seed FILE` converts Keras' .h5)",
-    b"\x80\x02": "a pickle, which may run code and is never opened",
-    b"\x80\x04": "a pickle, which may run code and is never opened",
-    b"\x80\x05": "a pickle, which may run code and is never opened",
-    b"\x93NUMPY": "a single array (.npy); a model is named arrays: numpy.savez writes them",
-    b"{": "JSON",
-    b"<": "a page of HTML or XML",
-    b"\x1f\x8b": "a gzip archive",
-    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
-}

@@ -10,15 +10,14 @@ from fastapi.responses import Response
 
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy, with_settings
-from fedmq_reducer.api.answers import Json
+from fedmq_reducer.api.answers import SESSION, Json
 from fedmq_reducer.api.browsers import is_browser
 from fedmq_reducer.api.context import Context
 from fedmq_schemas.policy import Policy
 
-ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 StartId = Annotated[
     str | None,
-    Query(alias="id", pattern=ID, description="the session's id; the same id sent twice starts once"),
+    Query(alias="id", pattern=SESSION, description="the session's id; the same id sent twice starts once"),
 ]
 FEDN_NAMES = {"model_id": "seed", "model": "seed"}
 QUERY = [
