@@ -20,6 +20,9 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._down = False
+        self._trap: tuple[bytes, bool] | None = None
+        self.sprung = threading.Event()
+        """Set when the trap has done its work."""
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def cut(self) -> None:
@@ -36,6 +39,11 @@ class Proxy:
 
     def up(self) -> None:
         self._down = False
+
+    def trap(self, word: bytes, *, delivered: bool) -> None:
+        """Once, when a request with `word` in it comes: ends its link, with the request `delivered` and not answered, or not
+        even that."""
+        self._trap = word, delivered
 
     def close(self) -> None:
         self._listener.close()
@@ -55,19 +63,30 @@ class Proxy:
         except OSError:
             near.close()
             return
-        for source, sink, rate in ((near, far, None), (far, near, self._rate)):
-            threading.Thread(target=self._forward, args=(source, sink, rate), daemon=True).start()
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._forward, args=(source, sink, source is near), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, rate: int | None) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
+        rate = None if is_request else self._rate
         with self._lock:
             self._open.add(source)
+        ends: tuple[socket.socket, ...] = (source, sink)
         with suppress(OSError):
             while data := source.recv(65_536 if rate is None else rate // 10):
+                if is_request and self._trap is not None and self._trap[0] in data:
+                    delivered, self._trap = self._trap[1], None
+                    source.shutdown(socket.SHUT_RDWR)
+                    if delivered:  # the server does what it was asked for; its answer finds nobody
+                        sink.sendall(data)
+                        ends = (source,)
+                    self.sprung.set()
+                    break
                 sink.sendall(data)
                 if rate is not None:
                     time.sleep(len(data) / rate)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         with self._lock:
             self._open.discard(source)
         source.close()

@@ -11,6 +11,7 @@ import pytest
 
 from fedmq_schemas import records as tables
 from servers.proxy import Proxy
+from servers.unreliable import UnreliableHttp
 from system.conftest import FAULT_POLICY
 from system.deployment import Deployment, Node
 
@@ -144,6 +145,49 @@ def test_a_blob_store_that_is_away_for_10_seconds_changes_nothing(alliance: Depl
 def test_a_record_store_that_is_away_for_10_seconds_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
     mongo = alliance.servers.mongo
     survives(alliance, undisturbed, "records", lambda: outage(alliance, mongo.kill, mongo.start))
+
+
+@pytest.mark.parametrize("delivered", [True, False], ids=["after the commit", "before the commit"])
+def test_a_link_to_the_record_store_that_breaks_at_a_commit_changes_nothing(
+    alliance: Deployment, undisturbed: str, delivered: bool
+) -> None:
+    name, proxy = f"commit-{delivered}", Proxy(alliance.servers.mongo.port)
+    reducers = [node for node in alliance.nodes.values() if node.role == "reducer"]
+    direct = str(alliance.servers.mongo.port)
+    try:
+        for node in reducers:
+            node.environment["FEDN_MONGO_PORT"] = str(proxy.port)
+            restart(node)
+        alliance.heal()
+        insert_a_round = b"\x02insert\x00\x07\x00\x00\x00rounds\x00"
+        survives(alliance, undisturbed, name, lambda: proxy.trap(insert_a_round, delivered=delivered))
+        assert proxy.sprung.is_set()
+        alliance.check_each_round_once(f"fault-{name}")
+    finally:
+        for node in reducers:
+            node.environment["FEDN_MONGO_PORT"] = direct
+            restart(node)
+        proxy.close()
+
+
+def test_a_blob_store_that_answers_every_tenth_request_with_a_fault_changes_nothing(
+    alliance: Deployment, undisturbed: str
+) -> None:
+    store = UnreliableHttp(alliance.servers.s3.port, percent=10)
+    servers = [node for node in alliance.nodes.values() if node.role != "client"]
+    direct = str(alliance.servers.s3.port)
+    try:
+        for node in servers:
+            node.environment["FEDN_MINIO_PORT"] = str(store.port)
+            restart(node)
+        alliance.heal()
+        survives(alliance, undisturbed, "unreliable", lambda: None)
+        assert min(store.failed.values()) > 0, store.failed
+    finally:
+        for node in servers:
+            node.environment["FEDN_MINIO_PORT"] = direct
+            restart(node)
+        store.close()
 
 
 def test_everything_killed_at_once_goes_on_where_it_was(alliance: Deployment, undisturbed: str) -> None:
