@@ -48,7 +48,9 @@ class MongoRecords:
     answer.
 
     A write returns once a majority has it on disk. A server that takes no write concern is used with its own, and a
-    warning is logged.
+    warning is logged. What the server refuses for any reason but the account is `Transient`: a write that met another
+    one (code 112, WriteConflict, which a server may answer outside of transactions too) has changed nothing and may be
+    done again.
 
     Raises `ConfigError` where address or account are wrong; the account only shows at the first call.
     """
@@ -227,8 +229,8 @@ class MongoRecords:
         try:
             yield
         except OperationFailure as error:
-            words = f"{self._where} refused with code {error.code}"
-            if error.code in _UNAUTHORIZED:
+            words = f"{self._where} refused with code {_code(error)}"
+            if _code(error) in _UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
             raise Transient(words) from error
         except (BSONError, OverflowError) as error:
@@ -238,6 +240,12 @@ class MongoRecords:
             raise Transient(f"{self._where} is not there: {found}") from error
         except PyMongoError as error:
             raise Transient(f"{self._where} failed: {type(error).__name__}") from error
+
+
+def _code(error: OperationFailure) -> int | None:
+    """Of a write of many, what kept the first from being written, its key apart: its own says only that some failed."""
+    faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+    return next((fault["code"] for fault in faults if fault["code"] != _DUPLICATE), error.code)
 
 
 def _row(key: str, document: Mapping[str, Any]) -> Document:
