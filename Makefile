@@ -48,7 +48,10 @@ up: ## start everything in containers, with MNIST clients and a seed (ARGS="--bu
 	@echo "Waiting for the seed"
 	@cd deploy/compose && test "$$(docker wait $$($(COMPOSE) $(STACK) ps --all --quiet seed))" = 0 || \
 	{ $(COMPOSE) $(STACK) logs seed; exit 1; }
-	@echo "Start a session with: curl 'localhost:$${FEDN_REDUCER_PORT:-8090}/start?rounds=5'"
+	@cd deploy/compose && certificate=$$($(COMPOSE) $(STACK) exec -T reducer printenv FEDN_REDUCER_TLS_CERT); \
+	port=$$($(COMPOSE) $(STACK) exec -T reducer printenv FEDN_REDUCER_PORT); \
+	echo "Start a session with: curl $${certificate:+--cacert deploy/compose$$certificate }\
+	'$${certificate:+https://}localhost:$$port/start?rounds=5'"
 
 down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
 	cd deploy/compose && $(COMPOSE) $(STACK) down $(ARGS)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import functools
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
+from fedmq import trust
 from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
 
 PIECE = 256 * 1024
@@ -71,19 +73,27 @@ class Attempts:
     def request(
         self, method: str, url: str, headers: dict[str, str] | None = None, body: Iterator[bytes] | bytes | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """One request, without retries or redirects. The connection is used again if all of the answer was read."""
+        """One request, without retries or redirects. The connection is used again if all of the answer was read.
+
+        Raises `ConfigError` for a server that can't be trusted."""
         scheme, host = _address(url)
         left = max(0.01, self.left())
-        response = _pool(_proxy(scheme, host)).request(
-            method,
-            url,
-            body=body,
-            headers=headers,
-            timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(ANSWER_SECONDS, left)),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
+        try:
+            response = _pool(_proxy(scheme, host), trust.context()).request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(ANSWER_SECONDS, left)),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except SSLError as error:
+            distrust = trust.distrust(error)
+            if distrust is None:
+                raise
+            raise ConfigError(f"the store at {host} {distrust}") from error
         try:
             yield response
         finally:
@@ -123,13 +133,13 @@ def _proxy(scheme: str, host: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _pool(proxy: str | None) -> urllib3.PoolManager:
+def _pool(proxy: str | None, context: ssl.SSLContext) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(maxsize=POOLED, blocksize=PIECE)
+        return urllib3.PoolManager(maxsize=POOLED, blocksize=PIECE, ssl_context=context)
     try:
         auth = urllib3.util.parse_url(proxy).auth
         headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, maxsize=POOLED, blocksize=PIECE)
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, maxsize=POOLED, blocksize=PIECE, ssl_context=context)
     except (HTTPError, AssertionError) as error:
         raise ConfigError(
             "the proxy that the environment names can't be used: only http:// and https:// can"

@@ -24,6 +24,7 @@ from fedmq.journal import Journal
 from fedmq.logs import configure_service_logs
 from fedmq.scheduler import ThreadScheduler
 from fedmq.settings import AllianceSettings
+from fedmq.trust import trust
 
 log = logging.getLogger("fedmq.service")
 
@@ -51,6 +52,7 @@ class Service:
     says of this role; `gauges()`: numbers for `/metrics`."""
 
     def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
+        trust(settings.ca_file)
         configure_service_logs(settings.log_level, role=role, name=name)
         self.role = role
         self.name = name

@@ -86,7 +86,17 @@ class Settings(BaseSettings):
             raise ConfigError("\n".join(_complaints(cls, error))) from None
 
 
-class AllianceSettings(Settings):
+class TrustSettings(Settings):
+    """Whom a process trusts over TLS."""
+
+    ca_file: Path | None = Field(
+        None,
+        alias="FEDN_CA_FILE",
+        description="PEM file of authorities trusted beside the system's, for broker, S3 server and REST API; none: those",
+    )
+
+
+class AllianceSettings(TrustSettings):
     """What every role needs: which alliance, and where its broker is."""
 
     alliance: Name = Field(
@@ -140,7 +150,7 @@ class ManagementSettings(AllianceSettings):
     )
 
 
-class BlobSettings(Settings):
+class BlobSettings(TrustSettings):
     """Where the S3 server is: MinIO or any other."""
 
     minio_host: str = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
@@ -179,7 +189,7 @@ class RecordSettings(AllianceSettings):
     )
 
 
-class ControlSettings(Settings):
+class ControlSettings(TrustSettings):
     """Where the reducer's REST API is, and what opens it."""
 
     reducer_host: str = Field("localhost", alias="FEDN_REDUCER_HOST", description="host where others reach the reducer")
@@ -187,14 +197,23 @@ class ControlSettings(Settings):
     admin_token: SecretStr | None = Field(
         None, alias="FEDN_ADMIN_TOKEN", description="token that changes need; none: anybody who reaches it may"
     )
+    reducer_tls_cert: Path | None = Field(
+        None,
+        alias="FEDN_REDUCER_TLS_CERT",
+        description="PEM file: the reducer serves https with this certificate, and who calls it trusts this one alone; "
+        "none: http",
+    )
 
 
 class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlSettings):
     """The reducer's."""
 
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
-    reducer_tls_cert: Path | None = Field(None, alias="FEDN_REDUCER_TLS_CERT", description="PEM file: serve https")
-    reducer_tls_key: Path | None = Field(None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of its key")
+    reducer_tls_key: Path | None = Field(
+        None,
+        alias="FEDN_REDUCER_TLS_KEY",
+        description="PEM file of the certificate's key; none: it is in the same file",
+    )
     partitions: int | None = Field(
         None,
         alias="FEDN_PARTITIONS",

@@ -18,6 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from servers.certificates import Pair
+
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 OPEN_FILES = 65_536
 LOWEST_PORT = 12_000
@@ -55,13 +57,14 @@ def listens(port: int) -> bool:
 class RabbitmqServer:
     """`start` and `stop` may be called again and again; queues and messages stay. `kill` is a power cut.
 
-    `remove` ends it for good. Account `guest`, password `guest`, vhost `/`.
+    `remove` ends it for good. Account `guest`, password `guest`, vhost `/`. With `tls` it speaks AMQP over TLS only.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Pair | None = None) -> None:
         self.folder = folder
         self.port, self.management_port, self._dist_port, self._names_port = free_ports(4)
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self.tls = tls
+        self.url = f"{'amqps' if tls else 'amqp'}://guest:guest@127.0.0.1:{self.port}/"
         self.management_url = f"http://127.0.0.1:{self.management_port}"
         self._server: subprocess.Popen[bytes] | None = None
         self._names: subprocess.Popen[bytes] | None = None
@@ -144,8 +147,16 @@ class RabbitmqServer:
 
     def _configure(self) -> None:
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        listener = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+        if self.tls is not None:
+            listener = (
+                "listeners.tcp = none\n"
+                f"listeners.ssl.1 = 127.0.0.1:{self.port}\n"
+                f"ssl_options.certfile = {self.tls.certificate}\n"
+                f"ssl_options.keyfile = {self.tls.key}\n"
+            )
         (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            f"{listener}"
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management_port}\n"
             "disk_free_limit.absolute = 100MB\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from servers.certificates import Pair
 from servers.rabbitmq import free_ports
 
 START_SECONDS = 60.0
@@ -31,17 +33,18 @@ def _weed() -> str | None:
 
 
 class S3Server:
-    """`start` may be called again after `stop` or `kill`; address, account and blobs stay."""
+    """`start` may be called again after `stop` or `kill`; address, account and blobs stay. With `tls` it speaks https."""
 
     access_key = "fedmq-test"
     secret_key = "fedmq-test-secret"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Pair | None = None) -> None:
         self.folder = folder
         self._ports = free_ports(8)
         self.port = self._ports[0]
         self.endpoint = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.endpoint}"
+        self.tls = tls
+        self.url = f"{'https' if tls else 'http'}://{self.endpoint}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> S3Server:
@@ -103,6 +106,8 @@ class S3Server:
             "s3.port.lance": 0,
             "s3.config": self.folder / "s3.json",
         }
+        if self.tls is not None:
+            options |= {"s3.cert.file": self.tls.certificate, "s3.key.file": self.tls.key}
         return [_weed() or "weed", "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
 
     def _await(self) -> None:
@@ -115,7 +120,8 @@ class S3Server:
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(self.url, timeout=5).close()
+            context = ssl.create_default_context(cafile=self.tls.authority) if self.tls else None
+            urllib.request.urlopen(self.url, timeout=5, context=context).close()
         except urllib.error.HTTPError as error:  # it refuses who has no account, once it is there
             refused = error.code == 403
             error.close()

@@ -131,7 +131,7 @@ class Deployment:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         s3 = self.servers.s3
-        self.blobs = S3Blobs(s3.endpoint, s3.access_key, s3.secret_key)
+        self.blobs = S3Blobs(s3.endpoint, s3.access_key, s3.secret_key, tls=s3.tls is not None)
         # The stand-in takes eight connections at a time: three of each of two reducers, two of ours.
         self.records: Records = MongoRecords(
             self.servers.mongo.host, self.servers.mongo.port, self.alliance, connections=1
@@ -146,6 +146,7 @@ class Deployment:
             "FEDN_AMQP_URL": servers.rabbitmq.url,
             "FEDN_MINIO_HOST": host,
             "FEDN_MINIO_PORT": port,
+            "FEDN_MINIO_TLS": "false" if servers.s3.tls is None else "true",
             "FEDN_MINIO_ACCESS_KEY": servers.s3.access_key,
             "FEDN_MINIO_SECRET_KEY": servers.s3.secret_key,
             "FEDN_MONGO_HOST": servers.mongo.host,

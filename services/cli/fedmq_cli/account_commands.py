@@ -13,6 +13,7 @@ from fedmq_cli.output import AsJson, print_columns, print_json, print_next
 if TYPE_CHECKING:
     from fedmq.brokers.accounts import Accounts
     from fedmq.settings import ManagementSettings
+    from fedmq.trust import trust
 
 account = typer.Typer(
     no_args_is_help=True,
@@ -69,6 +70,7 @@ def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
     from fedmq_schemas.topology import Topology
 
     settings = ManagementSettings.load()
+    trust(settings.ca_file)
     management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
     try:
         yield settings, Accounts(management, Topology(settings.alliance))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import urllib3
 
-from fedmq import __version__, transfer
+from fedmq import __version__, transfer, trust
 from fedmq.brokers.management import Management
 from fedmq.brokers.rabbitmq_probe import probe
 from fedmq.connect import open_blobs, open_records
@@ -70,7 +70,8 @@ def settings_of(role: str) -> AllianceSettings:
 
 
 def examine(settings: AllianceSettings) -> Iterator[Finding]:
-    """One finding after the other, as they come."""
+    """One finding after the other, as they come. Raises ConfigError for a file of authorities that can't be used."""
+    trust.trust(settings.ca_file)
     checks: list[tuple[str, Check]] = [
         ("versions", _versions),
         ("state folder", lambda: _state_folder(settings.state_dir)),
@@ -169,7 +170,8 @@ def _blobs(settings: BlobSettings) -> str:
 def _clock(settings: BlobSettings) -> str:
     url = f"{'https' if settings.minio_tls else 'http'}://{settings.minio_host}:{settings.minio_port}/"
     try:
-        answer = urllib3.request("GET", url, timeout=5.0, retries=False)
+        with urllib3.PoolManager(ssl_context=trust.context()) as pool:
+            answer = pool.request("GET", url, timeout=5.0, retries=False)
         skew = time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (urllib3.exceptions.HTTPError, KeyError, ValueError) as error:
         raise Notable(f"the S3 server does not tell its time ({type(error).__name__})") from error

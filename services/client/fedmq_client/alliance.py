@@ -25,6 +25,7 @@ from fedmq import tensorblob
 from fedmq.errors import InvalidUpdate, NotFound, Refused, Transient
 from fedmq.settings import ControlSettings
 from fedmq.splitting import join
+from fedmq.trust import trust
 from fedmq_client import formats
 from fedmq_client.rest import Rest
 from fedmq_client.trainer import Weights
@@ -41,7 +42,8 @@ class Alliance:
     """The REST API of a reducer as methods. Lists are lists of dicts: `pandas.DataFrame(rows)` takes them as they are.
 
     `url` and `token`: by default from FEDN_REDUCER_HOST, FEDN_REDUCER_PORT and FEDN_ADMIN_TOKEN, of the environment or
-    `.env`; only changes need the token. `timeout`: seconds without an answer.
+    `.env`; only changes need the token. With FEDN_REDUCER_TLS_CERT the URL is an https one, and over https the server's
+    certificate must be that one, whoever signed it and for whatever name. `timeout`: seconds without an answer.
     Everything raises NotFound (no such thing), ConfigError (a wrong value; says what to change), Refused (the answer
     is no) or Transient (no answer: try again).
     """
@@ -49,8 +51,10 @@ class Alliance:
     def __init__(self, url: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> None:
         settings = ControlSettings.load()
         known = settings.admin_token.get_secret_value() if settings.admin_token is not None else None
-        self.url = (url or f"http://{settings.reducer_host}:{settings.reducer_port}").rstrip("/")
-        self._rest = Rest(self.url, token or known, timeout)
+        trust(settings.ca_file)
+        scheme = "http" if settings.reducer_tls_cert is None else "https"
+        self.url = (url or f"{scheme}://{settings.reducer_host}:{settings.reducer_port}").rstrip("/")
+        self._rest = Rest(self.url, token or known, timeout, settings.reducer_tls_cert)
 
     def __repr__(self) -> str:
         return f"Alliance({self.url!r})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
+from fedmq import trust
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
 
 Row = dict[str, Any]
@@ -24,9 +27,12 @@ REMEMBERED = 20_000
 
 
 class Rest:
-    """One server. Not for several threads at once where order matters; else any thread may call."""
+    """One server. Not for several threads at once where order matters; else any thread may call.
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+    `certificate`: the PEM file of the only certificate that an https server may have; None: any that is trusted.
+    """
+
+    def __init__(self, url: str, token: str | None, timeout: float, certificate: Path | None = None) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"{url!r} is not a URL: write it as http://HOST:8090")
         self._url = url
@@ -34,7 +40,12 @@ class Rest:
         self._headers = {"Accept": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._pool = urllib3.PoolManager(retries=False)
+        if certificate is not None and url.startswith("https:"):
+            self._pool = urllib3.PoolManager(
+                retries=False, cert_reqs="NONE", assert_fingerprint=fingerprint(certificate)
+            )
+        else:
+            self._pool = urllib3.PoolManager(retries=False, ssl_context=trust.context())
 
     def json(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Row:
         data = None if body is None else json.dumps(body).encode()
@@ -153,15 +164,35 @@ class _Translated:
         if isinstance(error, LocationValueError):
             raise ConfigError(f"{self._url!r} is not a URL: write it as http://HOST:8090") from error
         if isinstance(error, SSLError):
-            raise ConfigError(
-                f"{self._url}: its certificate is not trusted here, or it speaks http and not https ({error})"
-            ) from error
+            raise ConfigError(f"the reducer at {self._url} {_fault(error)}") from error
         if isinstance(error, HTTPError):
             cause = str(error).rpartition(": ")[2]
             raise Transient(
                 f"no answer from {self._url} ({cause}): is a reducer there? `fedmq sandbox --package DIR --serve` runs "
                 "one here; FEDN_REDUCER_HOST and FEDN_REDUCER_PORT say where else"
             ) from error
+
+
+def _fault(error: SSLError) -> str:
+    distrust = trust.distrust(error)
+    if distrust is not None:
+        return f"{distrust}, or is itself FEDN_REDUCER_TLS_CERT"
+    if "Fingerprints did not match" in str(error):
+        return "has another certificate than the one in FEDN_REDUCER_TLS_CERT: copy its own to that file"
+    return f"speaks http and not https, or TLS of another kind ({error})"
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 of the first certificate of a PEM file, in hex. Raises ConfigError where there is none."""
+    try:
+        text = certificate.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"FEDN_REDUCER_TLS_CERT={certificate} can't be read: {error.strerror}") from error
+    found = re.search(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, re.DOTALL)
+    try:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0] if found else "")).hexdigest()
+    except ValueError as error:
+        raise ConfigError(f"FEDN_REDUCER_TLS_CERT={certificate} holds no certificate in PEM") from error
 
 
 def _refusal(status: int, body: bytes, url: str) -> FedMQError:

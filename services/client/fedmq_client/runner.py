@@ -129,6 +129,8 @@ class TaskRunner:
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
+            told = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
+            log.warning("task failed", extra=told)
             self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
 
     def abandon(self, effect: Abandon) -> None:

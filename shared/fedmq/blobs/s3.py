@@ -18,6 +18,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from fedmq import trust
 from fedmq.blobs.base import BlobInfo, Source
 from fedmq.blobs.keys import BUCKETS, absent, check_key, check_size
 from fedmq.blobs.landing import Landing
@@ -50,7 +51,7 @@ class S3Blobs:
     to put more than 64 MB leads to a plan of parts (`fedmq.blobs.parts`). An upload in parts that nobody completes is
     removed by MinIO after a day; other servers need a lifecycle rule for it.
 
-    Raises `ConfigError` where the server refuses account, signature or clock.
+    Raises `ConfigError` where the server refuses account, signature or clock, or can't be trusted.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class S3Blobs:
 
         self._http = urllib3.PoolManager(
             maxsize=16,
+            ssl_context=trust.context(),
             timeout=urllib3.Timeout(connect=5.0, read=60.0),
             retries=urllib3.Retry(
                 total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
@@ -228,6 +230,9 @@ class S3Blobs:
         except S3Error as error:
             raise self._translate(error, key) from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
+            distrust = trust.distrust(error)
+            if distrust is not None:
+                raise ConfigError(f"the S3 server at {self._endpoint} {distrust}") from error
             # The type's name alone: its words hold the URL.
             cause = getattr(error, "reason", None) or error
             raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}") from error

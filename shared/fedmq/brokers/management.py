@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
 
+from fedmq import trust
 from fedmq.brokers.depths import Depth
 from fedmq.errors import ConfigError, NotFound, Transient
 
@@ -30,7 +31,7 @@ class Management:
         self._user = unquote(broker.username or "guest")
         account = f"{self._user}:{unquote(broker.password or 'guest')}"
         self._headers = urllib3.make_headers(basic_auth=account) | {"Content-Type": "application/json"}
-        self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False)
+        self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False, ssl_context=trust.context())
 
     def depths(self, alliance: str) -> list[Depth]:
         """The alliance's queues, by name. Raises Transient if the API can't be reached, ConfigError if it refuses."""
@@ -48,6 +49,9 @@ class Management:
         try:
             answer = self._pool.request(method, url, body=data, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
+            distrust = trust.distrust(error)
+            if distrust is not None:
+                raise ConfigError(f"RabbitMQ's management API at {self._api} {distrust}") from error
             raise Transient(f"RabbitMQ's management API does not answer at {url}: {error}") from error
         if answer.status == 404:
             raise NotFound(f"RabbitMQ's management API knows no {path}")

@@ -14,7 +14,7 @@ import pika
 
 from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
 from fedmq.brokers.crossing import Crossing
-from fedmq.brokers.rabbitmq_link import FORM, Link
+from fedmq.brokers.rabbitmq_link import Link, read_url
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
@@ -43,13 +43,7 @@ class RabbitmqBroker:
         return RabbitmqConnection(self._parameters(name), self._scheduler)
 
     def _parameters(self, name: str) -> pika.URLParameters:
-        try:
-            if not self._url.startswith(("amqp://", "amqps://")):
-                raise ValueError("it begins otherwise")
-            parameters = pika.URLParameters(self._url)
-        except (ValueError, TypeError) as error:
-            # Without pika's words, which may hold a part of the password.
-            raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
+        parameters = read_url(self._url)
         parameters.heartbeat = HEARTBEAT
         parameters.stack_timeout = STACK_TIMEOUT
         parameters.client_properties = {"connection_name": name, "product": "FedMQ"}

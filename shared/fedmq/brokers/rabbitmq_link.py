@@ -16,6 +16,7 @@ from pika.exceptions import ConnectionClosedByClient
 from pika.frame import Method
 from pika.spec import Connection as Spec
 
+from fedmq import trust
 from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.crossing import Callback, Crossing
 from fedmq.brokers.rabbitmq_consumer import Consumer, Held
@@ -27,6 +28,21 @@ FORM = "amqp[s]://user:password@host:port/vhost, where what is special in a pass
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 LEAVE_SECONDS = 1.0
+
+
+def read_url(url: str) -> pika.URLParameters:
+    """Raises ConfigError if it can't be read. Over TLS the broker's certificate and name are checked, with what
+    `fedmq.trust` trusts where the URL does not say otherwise (pika's `ssl_options`)."""
+    try:
+        if not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("it begins otherwise")
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError) as error:
+        # Without pika's words, which may hold a part of the password.
+        raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
+    if parameters.ssl_options is not None and "ssl_options=" not in url:
+        parameters.ssl_options = pika.SSLOptions(trust.context())
+    return parameters
 
 
 class PikaLink(SelectConnection):
@@ -268,10 +284,14 @@ class Link:
 
     def _report(self, reason: BaseException) -> None:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
+        distrust = trust.distrust(reason)
+        if distrust is not None and not self._was_up:  # later it may be renewed while we try
+            self.fail(ConfigError(f"{where} {distrust}"))
+            return
         if not self._in_trouble:
             self._in_trouble = True
             cause = innermost(reason)
-            log.warning("no connection to %s, trying again: %s: %s", where, type(cause).__name__, cause)
+            log.warning("no connection to %s, trying again: %s", where, distrust or f"{type(cause).__name__}: {cause}")
         refusal = self._refusal(str(reason))
         if refusal is not None:
             self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))

@@ -12,7 +12,8 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from fedmq.brokers.rabbitmq_link import FORM, innermost
+from fedmq import trust
+from fedmq.brokers.rabbitmq_link import innermost, read_url
 from fedmq.brokers.rabbitmq_queues import NOT_FOUND
 from fedmq.errors import ConfigError, NotFound, Transient
 from fedmq_schemas.topology import Topology, server_permissions, update_key
@@ -26,13 +27,9 @@ def probe(url: str, topology: Topology | None, client: str | None = None) -> str
     publish as that client, by a message that nobody receives.
 
     Raises Transient if nobody answers, NotFound if the alliance is not there yet, ConfigError with the remedy for a bad
-    address, account, vhost or permission.
+    address, account, vhost, permission or certificate.
     """
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        # Without pika's words, which may hold a part of the password.
-        raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
+    parameters = read_url(url)
     account = parameters.credentials.username if isinstance(parameters.credentials, pika.PlainCredentials) else ""
     parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = SECONDS
     parameters.connection_attempts = 1
@@ -49,6 +46,9 @@ def probe(url: str, topology: Topology | None, client: str | None = None) -> str
             f"rabbitmqctl set_permissions -p {parameters.virtual_host} {account} '.*' '.*' '.*'"
         ) from error
     except (AMQPError, AMQPConnectorException, OSError) as error:
+        distrust = trust.distrust(error)
+        if distrust is not None:
+            raise ConfigError(f"RabbitMQ at {where} {distrust}") from error
         cause = innermost(error)
         words = "not in AMQP" if isinstance(cause, AMQPConnectorException) else f"{type(cause).__name__}: {cause}"
         raise Transient(f"no RabbitMQ answers at {where} ({words})") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -19,12 +21,14 @@ STOP_SECONDS = 5.0
 class ApiServer:
     """Bound when made, so that a taken port is a ConfigError here; serves between `start` and `stop`.
 
-    `port` 0 takes any free one. With a certificate and its key (PEM) it speaks https.
+    `port` 0 takes any free one. With a certificate and its key (PEM) it speaks https; a pair that can't be used is a
+    ConfigError too.
     """
 
     def __init__(
         self, app: Any, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
     ) -> None:
+        _check_pair(certificate, key)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -44,7 +48,7 @@ class ApiServer:
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
 
     def start(self) -> None:
-        """Returns when requests are answered. Raises ConfigError if that does not come to be (a bad certificate)."""
+        """Returns when requests are answered. Raises ConfigError if that does not come to be."""
         self._thread.start()
         ends = time.monotonic() + START_SECONDS
         while not self._server.started:
@@ -61,3 +65,17 @@ class ApiServer:
 
     def _serve(self) -> None:
         self._server.run(sockets=[self._socket])
+
+
+def _check_pair(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None:
+        if key is not None:
+            raise ConfigError("FEDN_REDUCER_TLS_KEY is the key of no certificate: set FEDN_REDUCER_TLS_CERT too")
+        return
+    files = f"FEDN_REDUCER_TLS_CERT={certificate}" + (f" with FEDN_REDUCER_TLS_KEY={key}" if key else "")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")  # never asked for
+    except ssl.SSLError as error:
+        raise ConfigError(f"{files}: no certificate and its key, both in PEM ({error.reason})") from error
+    except OSError as error:
+        raise ConfigError(f"{files} can't be read ({error.strerror}): it is read as user {os.getuid()}") from error
