@@ -15,7 +15,7 @@ PROMISES = "tests/compose/test_promises.py::"
 STEPS = "tests/compose/test_step_by_step.py::"
 UP = f"{PROMISES}test_curl_at_start_begins_training"
 ALONE = f"{STEPS}test_each_example_trains_in_containers"
-HTTPS = f"{STEPS}test_https_at_8090_with_a_certificate_of_ones_own"
+HTTPS = "tests/compose/test_https.py::test_make_up_seeds_over_https_and_the_command_that_it_prints_starts_a_session"
 SAVED = f"{PROMISES}test_what_was_backed_up_is_there_again_where_all_volumes_were_lost"
 # The beginning of each command, and the test that runs it, on another example or project where that saves time.
 RUN_BY = {
@@ -31,7 +31,6 @@ RUN_BY = {
     "rabbitmqadmin ": f"{STEPS}test_rabbitmqadmin_starts_a_session",
     "openssl req": HTTPS,
     "chmod a+r": HTTPS,
-    "FEDN_REDUCER_TLS_CERT=": HTTPS,
     "curl --cacert": HTTPS,
     "for volume in": SAVED,
     "fedmq account ": "tests/system/test_distributed.py::"

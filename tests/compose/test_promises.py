@@ -54,14 +54,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def scaled(stack: Project) -> dict[str, Any]:
-    """A session of eight rounds during which clients and combiners come and go: its document."""
+    """A session of eight rounds during which clients and combiners come and go: its document. Combiners come first, as
+    they are given the clients that come after them."""
     session = start("rounds=8&id=scaled")
     up = 'make up ARGS="--no-recreate --scale client={} --scale combiner={}"'
-    for clients, combiners in ((8, 3), (3, 2)):
+    for clients, combiners in ((5, 3), (8, 3), (3, 2)):
         grow(session, 1)
         stack.typed(up.format(clients, combiners), ".")
         attached(clients, combiners)
-        grow(session, 1)
+    grow(session, 1)
     return finished(session, 500)
 
 
@@ -73,8 +74,8 @@ def grow(session: str, rounds: int) -> None:
 
 def planned() -> list[dict[str, Any]]:
     """Of the scaled session, in order: how many clients and combiners took part in each attempt at a round."""
-    events = get("/events?session=scaled&limit=500")["items"]
-    return [each["data"] for each in reversed(events) if each["name"] == "round.planned"]
+    events = get("/events?session=scaled&name=round.planned&limit=500")["items"]
+    return [each["data"] for each in reversed(events)]
 
 
 @pytest.mark.parametrize("words", ["curl", "curl --request POST"])
@@ -120,6 +121,7 @@ def test_clients_attach_ask_for_assignment_and_are_spread_over_combiners(
     clients = present("clients")
     assert len({each["ordinal"] for each in clients}) == len({each["client"] for each in clients}) == 3
     assert {each["combiner"] for each in clients} <= {each["combiner"] for each in present("combiners")}
+    assert max(each["combiners"] for each in planned() if each["clients"] == 8) == 3
 
 
 def test_a_combiner_is_attached_at_any_time(stack: Project, scaled: dict[str, Any]) -> None:

@@ -6,12 +6,13 @@ On the smallest example, so that what takes time is containers, not training.
 from __future__ import annotations
 
 import json
-import time
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from compose.engine import COMPOSE, EXAMPLES, Project, checkout, gateway, needed, run, until
+from compose.engine import EXAMPLES, Project, checkout, gateway, needed, run, until
 from compose.rest import API, attached, committed, fetch, finished, get, present, start
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
@@ -19,6 +20,11 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 ALLIANCE = "ac435faef-c2df-442e-b349-7f633d3d5523"
 WAITS = "no connection to RabbitMQ at rabbitmq:5672, trying again: "
 SMALL = EXAMPLES[1:]
+REPLACED = {
+    "reducer": "docker compose -f reducer.yaml up -d --force-recreate reducer",
+    "combiner": "docker compose -f combiner.yaml up -d --force-recreate combiner",
+    "client": "EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --force-recreate --scale client=2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +146,24 @@ def test_every_role_runs_without_root_and_an_open_session_goes_on_after_a_stop(r
     assert finished(session)["rounds_committed"] == 300
 
 
-def test_https_at_8090_with_a_certificate_of_ones_own(roles: Project) -> None:
-    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    files = "-keyout certs/reducer-key.pem -out certs/reducer.pem"
-    roles.typed(f"openssl req -x509 -newkey rsa:2048 -nodes -days 30 {names} {files}")
-    roles.typed("chmod a+r certs/reducer-key.pem")
-    secure = "FEDN_REDUCER_TLS_CERT=/certs/reducer.pem FEDN_REDUCER_TLS_KEY=/certs/reducer-key.pem"
-    roles.typed(f"{secure} docker compose -f reducer.yaml up -d")
-    url = API.replace("http", "https")
-    until(lambda: fetch(f"{url}/health")[0] == 200, "it answers")
-    trusting = f"curl --silent --fail --cacert certs/reducer.pem '{url}/start?rounds=1&id=by-https'"
-    assert json.loads(roles.typed(trusting))["session"] == "by-https"
-    assert json.loads(run("curl", "--silent", "--insecure", f"{url}/health"))
-    deadline = time.monotonic() + 60
-    while json.loads(fetch(f"{url}/sessions/by-https")[1]).get("rounds_committed") != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    health = ["docker", "inspect", "--format", "{{.State.Health.Status}}"]
-    assert run(*health, roles.containers("client")[0]) == "healthy\n"
-    assert (roles.folder / COMPOSE / "certs" / ".gitignore").is_file()
+def test_newer_containers_take_over_one_by_one_under_an_open_session(roles: Project) -> None:
+    """An upgrade: reducer, combiner and clients are replaced as new images would replace them. The session goes on from
+    where it was and ends exactly: each round once, the last model the mean of its updates to the byte."""
+    roles.typed("EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --scale client=2")
+    attached(2)
+    seed = seeded(roles, "numpy_regression")
+    session = start(f"rounds=5000&clients_required=2&timeout=60&retries=20&model_id={seed}")
+    for service, command in REPLACED.items():
+        before, reached = set(roles.containers(service)), committed(session)
+        until(lambda: committed(session) > reached, "it runs")  # noqa: B023
+        roles.typed(command)
+        assert not before & set(roles.containers(service)), f"{service} was not replaced"
+        reached = committed(session)
+        until(lambda: committed(session) > reached, f"it goes on after {service} was replaced")  # noqa: B023
+    assert get(f"/sessions/{session}")["state"] == "running"
+    fetch(f"{API}/sessions/{session}/stop?when=after_round", body={})
+    until(lambda: get(f"/sessions/{session}")["ended_at"] is not None, "it has ended")
+    rounds = [each["round"] for each in get(f"/sessions/{session}/rounds?limit=1000")["items"]]
+    assert sorted(rounds) == list(range(1, committed(session) + 1))
+    last = get(f"/sessions/{session}")["model"]
+    assert last in run(str(Path(sys.executable).with_name("fedmq")), "model", "verify", last, "--url", API)

@@ -17,6 +17,7 @@ from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.blobs.parts import FRAGMENT, UploadPlan
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
+from fedmq.trust import context
 from fedmq_schemas.messages import BlobRef
 
 KEY = "updates/s/1/a"
@@ -294,7 +295,7 @@ def test_connections_are_used_again(web: Web) -> None:
     transfer.get(reference(), web.url)
     transfer.put(KEY, web.url, CONTENT)
     transfer.put(KEY, web.url, CONTENT, pause=lambda seconds: None)
-    pool = http._pool(None).connection_from_url(web.url)
+    pool = http._pool(None, context()).connection_from_url(web.url)
     assert pool.num_connections == 1
     assert pool.num_requests == 4
 
