@@ -6,6 +6,7 @@ import json
 import ssl
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from servers.fixtures import require
 from servers.mongo import MongoServer
 from servers.rabbitmq import RabbitmqServer
 from servers.seaweedfs import S3Server
-from system.deployment import COMMAND, Deployment, Servers
+from system.deployment import COMMAND, Deployment, Node, Servers
 
 pytestmark = pytest.mark.system
 
@@ -157,6 +158,29 @@ def test_the_reducers_own_certificate_is_enough_whatever_name_it_has(alliance: S
     unknown = fedmq(alliance, "clients", "--url", url, code=2, FEDN_REDUCER_TLS_CERT="")
     assert "has another certificate than the one in FEDN_REDUCER_TLS_CERT" in other
     assert REMEDY in unknown and "FEDN_REDUCER_TLS_CERT" in unknown
+
+
+def test_a_broker_that_is_trusted_no_more_is_waited_for(alliance: Secure, stranger: Authority) -> None:
+    rabbitmq = alliance.servers.rabbitmq
+    trusted = rabbitmq.tls
+    assert trusted is not None
+    words = f"trying again: has a certificate that {trusted.authority} and the system's authorities do not vouch for"
+
+    def complains(node: Node) -> bool:
+        return words in node.log.read_text()
+
+    rabbitmq.stop()
+    rabbitmq.tls = stranger.sign("impostor")
+    rabbitmq.start()
+    for node in alliance.nodes.values():
+        alliance.until(partial(complains, node), 30, f"complaint of {node.name}")
+    rabbitmq.stop()
+    rabbitmq.tls = trusted
+    rabbitmq.start()
+    assert all(node.is_running for node in alliance.nodes.values())
+    seed = json.loads(fedmq(alliance, "seed", "--package", PACKAGE, "--json"))["model"]
+    fedmq(alliance, "start", "--seed", seed, "--id", "again", "--set", "rounds=1", "--set", "clients_required=2")
+    assert alliance.await_end("again")["state"] == "finished"
 
 
 def examined(alliance: Secure, role: str, **settings: str) -> dict[str, tuple[str, str]]:

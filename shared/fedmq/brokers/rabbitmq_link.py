@@ -98,7 +98,7 @@ class Link:
         self._delay = FIRST_DELAY
         self._up = False
         self._was_up = False
-        self._in_trouble = False
+        self._trouble: str | None = None
         self._reported: set[str] = set()
         self._acking: set[Consumer] = set()
         self._closing = False
@@ -254,8 +254,8 @@ class Link:
     def _on_ready(self) -> None:
         self._up = True
         self._delay = FIRST_DELAY
-        if self._in_trouble:
-            self._in_trouble = False
+        if self._trouble is not None:
+            self._trouble = None
             log.info("connected to RabbitMQ again")
         if self._was_up:
             # Before the consumers, so that no new delivery reaches the actor ahead of it.
@@ -288,10 +288,10 @@ class Link:
         if distrust is not None and not self._was_up:  # later it may be renewed while we try
             self.fail(ConfigError(f"{where} {distrust}"))
             return
-        if not self._in_trouble:
-            self._in_trouble = True
+        if self._trouble is None or (distrust is not None and self._trouble != distrust):
             cause = innermost(reason)
-            log.warning("no connection to %s, trying again: %s", where, distrust or f"{type(cause).__name__}: {cause}")
+            self._trouble = distrust or f"{type(cause).__name__}: {cause}"
+            log.warning("no connection to %s, trying again: %s", where, self._trouble)
         refusal = self._refusal(str(reason))
         if refusal is not None:
             self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))
