@@ -27,9 +27,9 @@ class Section(BaseModel):
     @classmethod
     def _suggest_for_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}: {cls._hint(str(key))}")
+            unknown = [f"unknown key {key!r}: {cls._hint(str(key))}" for key in data if key not in cls.model_fields]
+            if unknown:
+                raise ValueError("; ".join(unknown))
         return data
 
     @classmethod

@@ -1,8 +1,12 @@
 """The command itself: help, exit codes, errors."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -12,7 +16,7 @@ from fedmq_cli.app import Verbs, app
 HEAVY = ("numpy", "pydantic", "pika", "yaml", "rich.live", "urllib3", "fedmq_schemas", "fedmq_reducer")
 
 
-def _failing(error: Exception) -> typer.Typer:
+def _failing(error: BaseException) -> typer.Typer:
     failing = typer.Typer(cls=Verbs)
 
     @failing.callback()
@@ -32,6 +36,32 @@ def test_help_tells_the_exit_codes() -> None:
     assert "Exit codes: 0 done; 1 a session failed" in " ".join(result.output.split())
 
 
+def _all_commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from _all_commands(command, (*path, name))
+
+
+VERBS = dict(_all_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_the_help_of_every_verb_says_what_it_does_and_the_exit_codes(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    assert VERBS[words].help
+    assert "Exit codes: 0 done;" in " ".join(result.output.split())
+    undescribed = [each.name for each in VERBS[words].params if each.name != "help" and not each.help]
+    assert undescribed == []
+
+
+def test_all_but_servers_and_templates_answer_in_json() -> None:
+    silent = {words for words, verb in VERBS.items() if "--json" not in {o for p in verb.params for o in p.opts}}
+    groups = {("session",), ("model",), ("account",), ("run",)}
+    assert silent - groups == {("session", "template"), *(words for words in VERBS if words[0] == "run" and words[1:])}
+
+
 def test_the_command_starts_without_importing_what_a_verb_needs() -> None:
     code = f"import sys, fedmq_cli.app; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -41,6 +71,18 @@ def test_the_command_starts_without_importing_what_a_verb_needs() -> None:
 def test_an_error_of_ours_is_one_line_on_stderr_and_exit_code_2() -> None:
     result = CliRunner().invoke(_failing(ConfigError("no such folder: name another")), ["fail"])
     assert (result.exit_code, result.stderr) == (2, "fedmq: no such folder: name another\n")
+
+
+def test_an_error_is_a_document_too_where_json_is_wanted() -> None:
+    result = CliRunner().invoke(app, ["status", "--json", "--url", "nowhere"])
+    reason = "'nowhere' is not a URL: write it as http://HOST:8090"
+    assert (result.exit_code, json.loads(result.stdout)) == (2, {"error": reason})
+    assert result.stderr == f"fedmq: {reason}\n"
+
+
+def test_an_interrupted_verb_is_exit_code_130_and_says_so() -> None:
+    result = CliRunner().invoke(_failing(KeyboardInterrupt()), ["fail"])
+    assert (result.exit_code, result.stderr) == (130, "fedmq: interrupted\n")
 
 
 def test_a_missing_dependency_is_answered_with_its_extra() -> None:

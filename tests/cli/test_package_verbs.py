@@ -83,16 +83,26 @@ def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ("raise ValueError('no data')", "training failed: train raised ValueError: no data"),
+        ("raise ValueError('no data')", "the package failed: train raised ValueError: no data"),
         ("weights['w'] += np.nan", "a combiner would reject the update"),
         ("weights['v'] = 1", "have v, which the model has not"),
-        ("return None", "training abstained"),
+        ("return None", "the package abstained"),
     ],
 )
 def test_a_check_fails_with_what_is_wrong(tmp_path: Path, body: str, problem: str) -> None:
     result = _fedmq("check", _package(tmp_path, body))
     assert result.exit_code == 1
     assert problem in result.stderr
+
+
+def test_a_package_that_lacks_its_class_is_told_so_without_our_own_lines(tmp_path: Path) -> None:
+    (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Trainr\n")
+    (tmp_path / "trainer.py").write_text(TRAINER.format(body="..."))
+    result = _fedmq("check", tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "fedmq: the package's init made no model: trainer.py has no class Trainr, which fedn.yaml names: it has Trainer\n",
+    )
 
 
 def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -> None:

@@ -34,3 +34,8 @@ def test_all_faults_of_a_policy_are_told_at_once_with_what_was_meant() -> None:
     assert "rounds: must be greater than or equal to 1 (not 0)" in caught.value.reason
     assert "strategy: unknown key 'nme': did you mean 'name'?" in caught.value.reason
     assert "examples, equal, or capped:N" in caught.value.reason
+
+
+def test_all_unknown_keys_of_a_section_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match="'rouns': did you mean 'rounds'.; unknown key 'sed': did you mean 'seed'"):
+        checked_policy({"rouns": 3, "sed": "a"})

@@ -42,10 +42,13 @@ def add(client: Client, as_json: AsJson = False) -> None:
 
 
 @account.command()
-def revoke(client: Client) -> None:
+def revoke(client: Client, as_json: AsJson = False) -> None:
     """Remove an account: its connections end at once, and its updates are no longer taken."""
     with _opened() as (_, accounts):
         was_there = accounts.revoke(client)
+    if as_json:
+        print_json({"client": client, "had_account": was_there})
+        return
     typer.echo(f"{client} is cut off" if was_there else f"there was no account {client}")
     print_next("fedmq account list", "fedmq clients")
 

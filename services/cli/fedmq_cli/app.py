@@ -5,6 +5,7 @@ Only what `--help` shows is imported here; a verb imports its role when it runs.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated, Any
 
@@ -21,11 +22,12 @@ from fedmq_cli import (
     session_commands,
 )
 from fedmq_cli.doctor import doctor
+from fedmq_cli.output import INTERRUPTED, JSON_WANTED
 from fedmq_cli.run import run
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a session failed or was stopped; 2 a wrong option, setting, file or answer; "
-    "3 verified in part; 130 interrupted (what was done is kept)."
+    "Exit codes: 0 done; 1 a session failed or was stopped, or what was examined is faulty; 2 a wrong option, setting, "
+    "file or answer; 3 verified in part; 130 interrupted (what was done is kept)."
 )
 
 EXTRAS = {
@@ -44,22 +46,28 @@ EXTRAS = {
 
 
 class Verbs(TyperGroup):
-    """Ends our own errors as one clear line on stderr and exit code 2, and names the extra that a verb misses."""
+    """Ends our own errors as one clear line on stderr and exit code 2, with --json as a document on stdout too, and names
+    the extra that a verb misses."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except FedMQError as error:
-            _fail(error.reason)
+            _fail(ctx, error.reason)
+        except KeyboardInterrupt:
+            typer.echo("fedmq: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as error:
             extra = EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
                 raise
-            _fail(f"this needs {error.name}, which is not installed: pip install 'fedmq[{extra}]'")
+            _fail(ctx, f"this needs {error.name}, which is not installed: pip install 'fedmq[{extra}]'")
 
 
-def _fail(reason: str) -> None:
+def _fail(ctx: Any, reason: str) -> None:
     typer.echo(f"fedmq: {reason}", err=True)
+    if ctx.meta.get(JSON_WANTED):
+        typer.echo(json.dumps({"error": reason}, ensure_ascii=False))
     raise typer.Exit(2)
 
 
@@ -102,10 +110,15 @@ for verb in (
     doctor,
 ):
     app.command(epilog=EXIT_CODES)(verb)
-app.add_typer(session_commands.session, name="session", epilog=EXIT_CODES)
-app.add_typer(model_commands.model, name="model", epilog=EXIT_CODES)
-app.add_typer(account_commands.account, name="account", epilog=EXIT_CODES)
-app.add_typer(run, name="run", epilog=EXIT_CODES)
+for group, verbs in (
+    ("session", session_commands.session),
+    ("model", model_commands.model),
+    ("account", account_commands.account),
+    ("run", run),
+):
+    for each in verbs.registered_commands:
+        each.epilog = EXIT_CODES
+    app.add_typer(verbs, name=group, epilog=EXIT_CODES)
 
 
 def main() -> None:

@@ -14,8 +14,20 @@ Url = Annotated[
     str | None,
     typer.Option("--url", help="The reducer's API; default: FEDN_REDUCER_HOST and _PORT, else http://localhost:8090."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Row = Mapping[str, Any]
+INTERRUPTED = 130
+JSON_WANTED = "fedmq.json"
+"""In the context's `meta`: how an error is told too."""
+
+
+def _remember_json(ctx: typer.Context, wanted: bool) -> bool:
+    ctx.meta[JSON_WANTED] = wanted
+    return wanted
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_remember_json, help="Print JSON, for programs; an error as well.")
+]
 
 
 def print_json(value: Any) -> None:

@@ -14,12 +14,17 @@ from fedmq_cli.output import AsJson, print_json, print_next, shown
 def init(
     name: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
     framework: Annotated[str, typer.Option(help="numpy, keras, torch, sklearn, or command (any language).")] = "numpy",
+    as_json: AsJson = False,
 ) -> None:
     """Write a compute package that runs, to put your own model and data into."""
     from fedmq_cli.packages import make_package
 
     package = make_package(name, framework)
-    typer.echo(f"{package}: " + ", ".join(sorted(path.name for path in package.iterdir())))
+    files = sorted(path.name for path in package.iterdir())
+    if as_json:
+        print_json({"package": str(package), "files": files})
+        return
+    typer.echo(f"{package}: {', '.join(files)}")
     print_next(f"fedmq check {package}", f"fedmq sandbox --package {package}")
 
 
@@ -75,4 +80,4 @@ def _print_trial(trial: Any) -> None:
 
 
 def _said(metrics: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {shown(value)}" for name, value in metrics.items())
+    return ", ".join("unweighted" if value is None else f"{name} {shown(value)}" for name, value in metrics.items())

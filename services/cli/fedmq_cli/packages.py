@@ -102,7 +102,7 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial.seconds |= result.seconds
     trial.validated = {"examples": validated.examples, **validated.metrics} if validated else None
     if result.outcome != "done" or result.update is None:
-        trial.problem, trial.traceback = f"training {result.outcome}: {result.reason}".rstrip(": "), result.traceback
+        trial.problem, trial.traceback = f"the package {result.outcome}: {result.reason}".rstrip(": "), result.traceback
         return trial
     trial.trained = {"examples": result.examples, **result.metrics}
     trial.state = len(tensorblob.decode(_bytes(result.state))[0]) if result.state is not None else 0

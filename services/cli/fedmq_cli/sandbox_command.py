@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fedmq_cli.output import INTERRUPTED
+
 if TYPE_CHECKING:
     from fedmq_cli.sandbox import Sandbox, SandboxOptions
     from fedmq_schemas.policy import Policy
-
-INTERRUPTED = 130
 
 
 def sandbox(
@@ -151,6 +151,7 @@ def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
         try:
             box.serve(ready)
         except Interrupted:
+            print(f"interrupted before it was ready; to go on: {_again(options.state_dir)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
     print(f"\nstopped; open sessions go on with: {_again(options.state_dir)}", file=sys.stderr)
 

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from fedmq_cli.finding import session_at
-from fedmq_cli.output import AsJson, Url, duration, local_time, metrics_of, print_columns, print_json, print_next
+from fedmq_cli.output import (
+    INTERRUPTED,
+    AsJson,
+    Url,
+    duration,
+    local_time,
+    metrics_of,
+    print_columns,
+    print_json,
+    print_next,
+)
 
 session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)]
@@ -59,13 +69,15 @@ def start(
 
 
 def _follow(started: Any, as_json: bool) -> None:
-    from fedmq_cli.following import watch
-
     try:
+        from fedmq_cli.following import watch
+
+        if not as_json:
+            typer.echo(f"session {started.id} is started")
         document = watch(started, sys.stderr if as_json else sys.stdout)
     except KeyboardInterrupt:
         typer.echo(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(document)
     if document["state"] != "finished":

@@ -204,7 +204,10 @@ def _about(task: Task | None) -> dict[str, str]:
 
 def _json(path: Path, name: str, example: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise Rubbish(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
+        found = json.loads(text)
     except FileNotFoundError:
         raise Rubbish(f"the {name} command wrote no {path.name}: JSON with {example}") from None
     except ValueError as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fedmq import tensorblob
 from fedmq.errors import InvalidUpdate
+from fedmq.filetypes import found_instead
 from fedmq_client.checks import Rubbish
 from fedmq_client.formats import NETWORK
 from fedmq_client.naming import in_order
@@ -55,7 +56,10 @@ def _read_npz(path: Path, model: Weights) -> Weights:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise Rubbish(f"what the train command wrote is no .npz of plain arrays: {error}") from error
+        with path.open("rb") as file:
+            head = file.read(64)
+        what = str(error) if head.startswith(b"PK") else f"it is {found_instead(head) or 'of no known form'}"
+        raise Rubbish(f"what the train command wrote is no .npz of plain arrays: {what}") from error
     if found.keys() != {str(number) for number in range(len(model))}:
         names = ", ".join(list(found)[:3])
         raise Rubbish(

@@ -63,8 +63,8 @@ def read(path: Path) -> ModelFile:
         weights, meta = tensors.decode(path.read_bytes())
     except InvalidUpdate as error:
         found = found_instead(head)
-        what = f"is {found}" if found else f"is no model: neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
-        raise ConfigError(f"{path} {what}") from error
+        what = f"it is {found}" if found else f"neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
+        raise ConfigError(f"{path} is no model: {what}") from error
     return _checked(path, ModelFile(weights, meta))
 
 

@@ -11,8 +11,9 @@ A package is always local to the client: nothing here downloads code.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def load(folder: Path | str) -> Package:
         raise PackageError(f"{path} must hold keys such as `trainer: trainer.py:MyTrainer`")
     unknown = sorted(str(key) for key in manifest if key not in KEYS)
     if unknown:
-        raise PackageError(f"{path} has unknown keys {unknown}: known are {', '.join(KEYS)}")
+        raise PackageError(f"{path} has unknown keys {unknown}: {_hint(unknown[0], KEYS)}")
     trainer = manifest.get("trainer")
     entry_points = _entry_points(path, manifest.get("entry_points"))
     if trainer is None and "train" not in entry_points and "validate" not in entry_points:
@@ -107,6 +108,11 @@ def load(folder: Path | str) -> Package:
     )
 
 
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}known are {', '.join(known)}"
+
+
 def _entry_points(path: Path, value: Any) -> dict[str, str]:
     if value is None:
         return {}
@@ -116,7 +122,7 @@ def _entry_points(path: Path, value: Any) -> dict[str, str]:
     commands: dict[str, str] = {}
     for name, entry in value.items():
         if name not in ENTRY_POINTS:
-            raise PackageError(f"{path}: unknown entry point {name!r}: known are {', '.join(ENTRY_POINTS)}")
+            raise PackageError(f"{path}: unknown entry point {name!r}: {_hint(str(name), ENTRY_POINTS)}")
         command = entry.get("command") if isinstance(entry, dict) else entry
         if not isinstance(command, str) or not command.strip():
             raise PackageError(f"{path}: entry point {name} has no command: write {example}")

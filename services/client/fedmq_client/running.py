@@ -91,6 +91,9 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except checks.Rubbish as error:
         result = Result(job.id, "failed", reason=str(error), seconds=running.seconds)
+    except packages.PackageError as error:
+        reason, _, more = error.reason.partition("\n")
+        result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
     except (Exception, SystemExit) as error:
         reason = f"{running.step} raised {type(error).__name__}: {error}".strip(": ")
         result = Result(

@@ -6,7 +6,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fedmq_schemas.policy import Tensors
 from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry
 
 PIECE = 1 << 20
+SHOWN = 5
 _UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
 
@@ -94,10 +95,7 @@ class Aggregating:
                 return newest[0]
             unknown = list(self._blobs.list("models/"))
             if len(unknown) != 1:
-                raise NotFound(
-                    "there is no model to start from: make one with `fedmq seed --package DIR`, or name one of the "
-                    f"{len(unknown)} blobs in bucket models"
-                )
+                raise NotFound(_which([info.key.partition("/")[2] for info in unknown]))
             return self._adopt(unknown[0].key.partition("/")[2])
         name = seed.removeprefix("models/")
         return self._records.get(tables.MODELS, name) or self._adopt(name)
@@ -239,6 +237,14 @@ class Aggregating:
 
 def _short(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _which(models: Sequence[str]) -> str:
+    """What to do where no session has made a model yet, and these are in bucket `models`."""
+    if not models:
+        return "there is no model to start from: `fedmq seed --package DIR` or `fedmq seed FILE` makes one"
+    shown = f"{', '.join(models[:SHOWN])}{' …' if len(models) > SHOWN else ''}"
+    return f"there are {len(models)} models to start from: name one of {shown}, as in `fedmq start --seed {models[0]}`"
 
 
 def check_strategy(name: str, parameters: Mapping[str, float]) -> None:
