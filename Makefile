@@ -26,7 +26,7 @@ demo: .venv/installed-demo ## train MNIST with five clients and two combiners in
 	$(BIN)/fedmq sandbox --package examples/mnist/client --clients 5 --combiners 2 --rounds 5 $(ARGS)
 
 test: .venv/installed-all ## run every test (ARGS="-k word" for some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/installed-all ## lint, formatting, types and layers
 	$(BIN)/ruff check
