@@ -1,9 +1,8 @@
 """Whether a message may come from where it says, by the way that it came.
 
 RabbitMQ bounds the routing keys that a client's account may write to, and vouches for `user_id` where a message has one.
-That alone leaves three holes, closed here: RabbitMQ 3 does not hold further keys in the headers `CC` and `BCC`
-against those bounds, a client's own address could carry what only others may say, and an event may say what its address
-does not.
+That alone leaves two holes, closed here: RabbitMQ 3 does not hold further keys in the headers `CC` and `BCC` against
+those bounds, and a client's own address could carry what only others may say. For events see `listening`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from collections import defaultdict
 
 from fedmq.brokers.base import Delivery
 from fedmq.errors import ProtocolError
-from fedmq_schemas.messages import Envelope, Event
+from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import ROUTES, Route
-from fedmq_schemas.topology import CLIENT_EVENTS, Queue, Topology, event_key
+from fedmq_schemas.topology import Queue, Topology
 
 _BY_KIND: dict[str, list[Route]] = defaultdict(list)
 for _route in ROUTES:
@@ -66,13 +65,3 @@ class Origin:
             raise ProtocolError(f"a {kind} message does not go to {key!r}")
         names_sender = key.startswith(("update.", "assignment.reducer."))
         return key.rpartition(".")[2] if names_sender else None, senders <= {"combiner", "reducer"}
-
-
-def check_event(delivery: Delivery, envelope: Envelope, event: Event) -> None:
-    """Raises ProtocolError unless an event is what its address says and, if clients may tell such, about its sender."""
-    if delivery.routing_key != event_key(event.session, event.name):
-        raise ProtocolError(
-            f"an event {event.name} of session {event.session} was published to {delivery.routing_key!r}"
-        )
-    if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
-        raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")

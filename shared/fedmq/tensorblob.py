@@ -51,6 +51,7 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
 
 META_KEY = "fedmq"
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 MAX_HEADER = 64 * 2**20
 _CACHED_HEADER = 256 * 2**10
 
@@ -87,7 +88,7 @@ class Layout:
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinity raise
     ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def supported(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -6,10 +6,10 @@ import pytest
 
 from fedmq.brokers.base import MSGPACK, Delivery
 from fedmq.errors import ProtocolError
-from fedmq.origin import Origin, check_event
-from fedmq_schemas.messages import Envelope, Event
+from fedmq.origin import Origin
+from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import PARAMETERS, ROUTES, Route
-from fedmq_schemas.topology import Queue, Topology, event_key
+from fedmq_schemas.topology import Queue, Topology
 
 ALLIANCE = Topology("a")
 SERVERS = "servers"
@@ -105,26 +105,6 @@ def test_nobody_but_the_servers_account_is_a_server(
 def test_a_sender_is_the_one_of_the_address() -> None:
     with pytest.raises(ProtocolError, match="says it is from 'c2' but was published as 'c1'"):
         check("client_hello", "update", "update.k1.c1", INBOXES["combiner"], sender="c2", servers=SERVERS)
-
-
-def told(name: str, key: str, *, sender: str = "c1", client: str | None = None, session: str | None = None) -> None:
-    event = Event(name=name, session=session, round=None, client=client, combiner=None)
-    check_event(delivery("event", key, sender), envelope("event", sender), event)
-
-
-def test_an_event_is_what_its_address_says() -> None:
-    told("message.refused", "event.-.message.refused")
-    told("round.committed", event_key("s1", "round.committed"), session="s1", sender="reducer")
-    for name, session in (("round.committed", None), ("message.refused", "s1")):
-        with pytest.raises(ProtocolError, match=r"was published to 'event\.-\.message\.refused'"):
-            told(name, "event.-.message.refused", session=session)
-
-
-def test_a_client_tells_faults_of_itself_only() -> None:
-    told("actor.error", "event.-.actor.error", client="c1")
-    with pytest.raises(ProtocolError, match="tells actor.error of somebody else"):
-        told("actor.error", "event.-.actor.error", client="c2")
-    told("client.joined", "event.-.client.joined", sender="k1", client="c2")
 
 
 def test_an_address_that_is_known_vouches_for_nobody_else() -> None:

@@ -26,9 +26,10 @@ from fedmq import codec
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.brokers.base import Delivery, Outgoing
+from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory import MemoryBroker
 from fedmq.errors import ConfigError
+from fedmq.listening import observe
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime import Actor
@@ -313,22 +314,13 @@ class Sandbox:
         connection = self.broker.connect("observer")
         queue = self.topology.observer("sandbox", "event.#" if self.on_event else "event.*.session.#")
 
-        def deliver(delivery: Delivery) -> None:
-            connection.ack([delivery.tag])
-            message = codec.decode(
-                delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self.options.alliance
-            )
-            assert isinstance(message.body, Event)
+        def tell(envelope: Envelope, event: Event) -> None:
             if self.on_event is not None:
-                self.on_event(message.envelope, message.body)
-            if message.body.session == self.session and message.body.name in _ENDINGS:
+                self.on_event(envelope, event)
+            if event.session == self.session and event.name in _ENDINGS:
                 self.scheduler.post(self.scheduler.stop)
 
-        def start() -> None:
-            connection.declare(queue)
-            connection.consume(queue.name, 0, deliver)
-
-        self.scheduler.post(start)
+        self.scheduler.post(lambda: observe(connection, queue, self.options.alliance, tell))
 
     def _start_when_attached(self, policy: Policy) -> None:
         """Publishes the start message once all clients are there, so that the first draw is among all of them."""

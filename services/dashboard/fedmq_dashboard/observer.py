@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fedmq import codec
-from fedmq.brokers.base import Connection, Delivery
-from fedmq.errors import FedMQError, ProtocolError
-from fedmq.origin import check_event
+from fedmq.brokers.base import Connection
+from fedmq.errors import FedMQError
+from fedmq.listening import observe
 from fedmq.scheduler import Scheduler
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.sources import Tail
-from fedmq_schemas.messages import Event
+from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
 
@@ -31,11 +30,11 @@ class Observer:
         self._topology = topology
         self._live = live
         self._tail = tail
-        self._queue = topology.observer(name)
+        self._name = name
 
     def start(self) -> None:
-        self._connection.declare(self._queue)
-        self._connection.consume(self._queue.name, 0, self._deliver)
+        queue = self._topology.observer(self._name)
+        observe(self._connection, queue, self._topology.alliance, self._heard)
         self._catch_up()
 
     def drain(self, then: Callable[[], None]) -> None:
@@ -44,17 +43,8 @@ class Observer:
     def leave(self, timeout: float) -> None:
         self._connection.close(timeout)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        self._connection.ack([delivery.tag])
-        try:
-            message = codec.decode(
-                delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=self._topology.alliance
-            )
-            if isinstance(message.body, Event):
-                check_event(delivery, message.envelope, message.body)
-                self._live.apply([event_document(message.envelope, message.body)])
-        except ProtocolError:
-            return  # whoever records it dead-letters it, with the reason
+    def _heard(self, envelope: Envelope, event: Event) -> None:
+        self._live.apply([event_document(envelope, event)])
 
     def _catch_up(self) -> None:
         self._scheduler.submit(self._tail.look, self._caught_up)

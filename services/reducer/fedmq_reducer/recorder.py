@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError, Transient
-from fedmq.origin import check_event
+from fedmq.listening import hear
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
@@ -96,17 +95,7 @@ class Recorder:
         user = delivery.user
         if user is None and self._shared_account is not None:
             raise ProtocolError("an event without user_id: nobody knows who told it")
-        message = codec.decode(
-            delivery.body,
-            delivery.content_type,
-            message_id=delivery.message_id,
-            alliance=self._topology.alliance,
-            user=None if user == self._shared_account else user,
-        )
-        if not isinstance(message.body, Event):
-            raise ProtocolError(f"a {message.body.kind} message on the event exchange")
-        check_event(delivery, message.envelope, message.body)
-        return message.envelope, message.body
+        return hear(delivery, self._topology.alliance, None if user == self._shared_account else user)
 
     def _due(self) -> None:
         self._is_due = False

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fedmq import codec
-from fedmq.brokers.base import Connection, Delivery
-from fedmq.errors import ProtocolError
-from fedmq.origin import check_event
+from fedmq.brokers.base import Connection
+from fedmq.listening import observe
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
@@ -73,22 +71,7 @@ class Feed:
 
     def watch(self, connection: Connection, topology: Topology, name: str) -> None:
         """Listens on a queue of its own; from the scheduler's thread."""
-
-        def deliver(delivery: Delivery) -> None:
-            connection.ack([delivery.tag])
-            try:
-                message = codec.decode(
-                    delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=topology.alliance
-                )
-                if isinstance(message.body, Event):
-                    check_event(delivery, message.envelope, message.body)
-                    self.push(message.envelope, message.body)
-            except ProtocolError:
-                return  # the recorder dead-letters it, with the reason
-
-        queue = topology.observer(name)
-        connection.declare(queue)
-        connection.consume(queue.name, 0, deliver)
+        observe(connection, topology.observer(name), topology.alliance, self.push)
 
     @contextmanager
     def subscribe(self) -> Iterator[tuple[Subscription, list[dict[str, Any]]]]:

@@ -1,0 +1,48 @@
+"""Events, as whoever listens to them takes them: decoded, and held against the way that they came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedmq import codec
+from fedmq.brokers.base import Connection, Delivery
+from fedmq.errors import ProtocolError
+from fedmq_schemas.messages import Envelope, Event
+from fedmq_schemas.topology import CLIENT_EVENTS, Queue, event_key
+
+
+def hear(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Event]:
+    """The event in a delivery. `user`: whom it must be from, None: anybody.
+
+    Raises ProtocolError as `codec.decode` does, and unless it is an event, what its address says and, if clients may tell
+    such, about its sender.
+    """
+    message = codec.decode(
+        delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=alliance, user=user
+    )
+    envelope, event = message.envelope, message.body
+    if not isinstance(event, Event):
+        raise ProtocolError(f"a {event.kind} message on the event exchange")
+    if delivery.routing_key != event_key(event.session, event.name):
+        raise ProtocolError(
+            f"an event {event.name} of session {event.session} was published to {delivery.routing_key!r}"
+        )
+    if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
+        raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")
+    return envelope, event
+
+
+def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[[Envelope, Event], None]) -> None:
+    """Declares an observer's queue and tells each event from it, without a promise: one that can't be heard is left to
+    the recorder, which dead-letters it with the reason. From the scheduler's thread."""
+
+    def deliver(delivery: Delivery) -> None:
+        connection.ack([delivery.tag])
+        try:
+            envelope, event = hear(delivery, alliance)
+        except ProtocolError:
+            return
+        tell(envelope, event)
+
+    connection.declare(queue)
+    connection.consume(queue.name, 0, deliver)
