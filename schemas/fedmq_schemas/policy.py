@@ -10,7 +10,16 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 MAX_POLICY = 16 * 1024
 
@@ -114,11 +123,16 @@ class Retention(Section):
         "all", description="all, or for how many committed rounds the clients' updates are kept (0: none)"
     )
 
-    @field_validator("keep_updates")
+    keep_models: int | Literal["all"] = Field(
+        "all",
+        description="all, or best and last and every so many-th model (0: best and last alone); seeds always stay",
+    )
+
+    @field_validator("keep_updates", "keep_models")
     @classmethod
-    def _not_negative(cls, value: int | str) -> int | str:
+    def _not_negative(cls, value: int | str, info: ValidationInfo) -> int | str:
         if isinstance(value, int) and value < 0:
-            raise ValueError("keep_updates must be 'all' or a number of rounds, 0 or more")
+            raise ValueError(f"{info.field_name} must be 'all' or a number of rounds, 0 or more")
         return value
 
 

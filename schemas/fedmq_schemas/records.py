@@ -5,6 +5,7 @@ Times are UTC seconds since 1970. Only reducers write.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -30,7 +31,8 @@ TABLES: dict[str, str] = {
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
     PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
-    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics",
+    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics; "
+    "kept: whether its bytes stay; those of one that was let go are deleted: not yet (false), or done",
     VALIDATIONS: "key: model/client. Metrics of one model at one client or evaluator",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",
@@ -45,7 +47,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     PARTIALS: (("session",),),
     ROUNDS: (("session", "round"),),
     PARTICIPATION: (("session", "round"),),
-    MODELS: (("session", "round"), ("created_at",)),
+    MODELS: (("session", "round"), ("created_at",), ("deleted",)),
     VALIDATIONS: (("session",), ("model",), ("client", "at")),
     CLIENTS: (("combiner",),),
     COMBINERS: (),
@@ -104,6 +106,11 @@ def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
         "cause": envelope.cause,
         "data": event.data,
     }
+
+
+def is_kept(model: Mapping[str, Any]) -> bool:
+    """Whether a model's bytes are to be there, by its record."""
+    return model.get("kept", True) is True
 
 
 class LedgerEntry(Model):

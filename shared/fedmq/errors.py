@@ -6,6 +6,7 @@
     ├── Refused          the request is well formed and the answer is no
     │   ├── InvalidUpdate    an update that can't enter the sum: outcome `rejected`
     │   ├── NotFound         no such blob, record or session
+    │   │   └── Gone             a model that was, and that its session's retention has let go
     │   └── Fenced           the writer's lease epoch is no longer the current one
     └── Transient        a server is away or slow: try again with back-off
 
@@ -40,6 +41,10 @@ class InvalidUpdate(Refused):
 
 class NotFound(Refused):
     """The blob, record or session does not exist."""
+
+
+class Gone(NotFound):
+    """The bytes of the model were deleted, as the session that made it does not keep them; its record stays."""
 
 
 class Fenced(Refused):

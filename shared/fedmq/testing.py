@@ -389,13 +389,15 @@ class Link(Connection):
 
 class WorldBlobs(MemoryBlobs):
     """Blobs that fail as a server does. Reads by processes in `patient` never do: their transfers try again by
-    themselves until their time is up, which virtual time cannot show."""
+    themselves until their time is up, which virtual time cannot show. `deleted`: what was there and is deleted, for those
+    who look at a run afterwards."""
 
     def __init__(self, world: World, weather: Weather) -> None:
         super().__init__(clock=lambda: world.scheduler.wall())
         self._world = world
         self.weather = weather
         self.patient: frozenset[str] = frozenset()
+        self.deleted: dict[str, bytes] = {}
         self._calm = Weather()
 
     def put(self, key: str, source: Source) -> BlobRef:
@@ -423,7 +425,17 @@ class WorldBlobs(MemoryBlobs):
 
     def delete(self, key: str) -> None:
         with self._world.call(f"delete {key}", self.weather):
+            if self.holds(key):
+                self.deleted[key] = super().get(key)
             super().delete(key)
+
+    def holds(self, key: str) -> bool:
+        """Whether the blob is there now; never fails."""
+        return key in self._blobs
+
+    def ever(self, key: str) -> bytes:
+        """The blob as it is, or was before it was deleted; never fails for want of a server."""
+        return super().get(key) if self.holds(key) else self.deleted[key]
 
 
 class WorldRecords(Records):

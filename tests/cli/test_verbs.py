@@ -249,6 +249,25 @@ def test_where_updates_are_gone_verification_says_so_and_is_exit_code_3(fedmq: V
     assert "its updates are gone" in result.stdout
 
 
+def test_a_model_that_was_let_go_says_so_whatever_is_asked_of_it(fedmq: Verb) -> None:
+    settings = ("--set", "retention.keep_models=0", "--set", "select.mode=min", "--set", "select.metric=test/mse")
+    session = _json(fedmq("start", "--rounds", 4, *settings, "--follow", "--json"))["session"]
+    models = {each["round"]: each for each in _json(fedmq("models", "--session", session, "--json"))}
+    best = _json(fedmq("model", "get", "best", "--session", session, "--json"))["round"]
+    assert {number for number, each in models.items() if each["kept"]} == {best, 4}
+    number = next(number for number in (1, 2, 3) if number != best)
+    gone, child = models[number]["model"], models[number + 1]["model"]
+    assert "let go" in fedmq("models", "--session", session).stdout
+    for verb in (("model", "get", gone), ("start", "--seed", gone)):
+        result = fedmq(*verb)
+        assert result.exit_code != 0
+        assert f"model '{gone}' was let go" in result.output and "retention.keep_models" in result.output
+    for model, words in ((gone, "it was let go"), (child, "was let go")):
+        result = fedmq("model", "verify", model)
+        assert result.exit_code == 3
+        assert words in result.stdout and "each client once" in result.stdout
+
+
 def test_a_changed_update_is_found_out(fedmq: Verb, alliance: Served, trained: dict[str, Any]) -> None:
     ledger = alliance.box.blobs.get(f"updates/{trained['session']}/000003/ledger.json")
     key = json.loads(ledger)["entries"][0]["blob"]["key"]

@@ -231,3 +231,21 @@ def test_dead_letters_are_shown_with_their_reasons() -> None:
     records.put(tables.EVENTS, "1", event)
     text = show(records, "/system").text
     assert "not msgpack" in text and "control.start" in text
+
+
+def test_a_model_that_was_let_go_is_shown_as_such_and_offers_no_download() -> None:
+    records = SqliteRecords(":memory:")
+    for number, kept in ((1, False), (2, True)):
+        model = {
+            "model": f"m{number}", "session": "s", "round": number, "parent": None, "ledger": None, "metrics": {},
+            "kept": kept, "created_at": float(number), "ref": {"key": f"models/m{number}", "size": 9, "sha256": "a" * 64},
+        }  # fmt: skip
+        records.put(tables.MODELS, f"m{number}", model)
+    gone, there = (show(records, "/models", f"?model=m{number}") for number in (1, 2))
+    assert "let go" in gone.text and "fedmq model get" not in gone.text
+    assert "let go" not in there.text and "fedmq model get m2" in there.text
+    markers = next(trace for trace in there.graphs["trail"]["data"] if trace.get("name") == "model")
+    assert dict(zip(markers["customdata"], markers["marker"]["symbol"], strict=True)) == {
+        "m1": "circle-open",
+        "m2": "circle",
+    }

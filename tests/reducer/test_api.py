@@ -416,3 +416,25 @@ def test_with_a_token_changes_need_it_and_reading_does_not(tmp_path: Path, monke
         assert api.get("/blobs/models/none").status_code == 401
         assert api.get("/start?rounds=1", headers={"Authorization": "Bearer sesame"}).status_code == 202
         assert api.get("/start?rounds=1", auth=("anybody", "sesame")).status_code == 202
+
+
+def test_a_model_that_was_let_go_is_410_and_its_record_is_not(alliance: Served, api: httpx.Client) -> None:
+    policy = {
+        "rounds": 3,
+        "seed": SEED,
+        "retention": {"keep_models": 0},
+        "select": {"metric": "test/mse", "mode": "max"},
+    }
+    api.post("/start", json=policy, params={"id": "sparing"})
+    _ended(api, "sparing")
+    models: list[dict[str, Any]] = []
+    while all(each["kept"] for each in models):
+        threading.Event().wait(0.01)
+        models = api.get("/models", params={"session": "sparing"}).json()["items"]
+    gone = next(each["model"] for each in models if not each["kept"])
+    answer = api.get(f"/models/{gone}/download")
+    assert (answer.status_code, "fedmq models --session sparing" in answer.json()["error"]) == (410, True)
+    assert api.get(f"/models/{gone}").json()["kept"] is False
+    assert api.get(f"/models/{gone}/ledger").status_code == 200
+    assert api.post("/start", json={"rounds": 1, "seed": gone}).status_code == 410
+    assert api.get("/models/best", params={"session": "sparing"}).json()["kept"] is True

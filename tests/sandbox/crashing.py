@@ -62,6 +62,18 @@ def main_that_dies(place: str, number: int) -> None:
                 die()
 
         replace(SqliteRecords, "update", score)
+    elif place in ("before a model is deleted", "after a model is deleted"):
+        delete = files.FileBlobs.delete
+
+        def deletion(self: files.FileBlobs, key: str) -> None:
+            is_model = key.startswith("models/") and is_it()
+            if is_model and place == "before a model is deleted":
+                die()
+            delete(self, key)
+            if is_model:
+                die()
+
+        replace(files.FileBlobs, "delete", deletion)
     else:
         raise SystemExit(f"no such place: {place}")
     main()

@@ -141,12 +141,14 @@ def _client(source: random.Random, kind: Kind, number: int) -> SimulatedClient:
 def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
     strategy = source.choice([Strategy(), Strategy(), Strategy(name="fedadam"), Strategy(name="fedavgm")])
     common: dict[str, Any] = {
-        "rounds": source.randint(1, 3),
+        "rounds": source.choice([1, 2, 3, 3, 4]),
         "strategy": strategy,
         "random_seed": source.randrange(2**31),
         "validation": source.choice(["with_training", "separate", "none"]),
         "weighting": source.choice(["examples", "examples", "equal", "capped:10"]),
-        "retention": Retention(keep_updates=source.choice(["all", "all", 0, 1])),
+        "retention": Retention(
+            keep_updates=source.choice(["all", "all", 0, 1]), keep_models=source.choice(["all", 0, 0, 2])
+        ),
         "validation_timeout": 30.0,
     }
     if kind == "gentle":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from fedmq import aggregation, tensors
+from fedmq.errors import NotFound
 from fedmq.tensorblob import Source
 from fedmq_combiner.documents import task_seed
+from fedmq_reducer.selection import best_model
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, weight_of
-from fedmq_schemas.records import Ledger
+from fedmq_schemas.records import Ledger, is_kept
 from simulation.alliance import Simulation
 from simulation.plans import FAULTS_END, FaultPlan
 from simulation.training import train, whole_session
@@ -68,6 +71,7 @@ def _session(run: Simulation, session: str, policy: Policy) -> Iterator[str]:
         parent = committed["model"]
         yield from _round(run, session, policy, document, committed)
     yield from _events(run, session, document, rounds)
+    yield from _retention(run, session, policy)
     if run.plan.kind != "wild":
         yield from _as_foreseen(run, session, policy, document, rounds)
 
@@ -93,7 +97,7 @@ def _round(
     if plans != {str(plan) for plan in ledger.plans}:
         yield f"G1: {name}: the ledger is of plans {[str(p) for p in ledger.plans]}, current are {sorted(plans)}"
     examples = {client.name: client.examples for client in run.plan.clients}
-    parent = blobs.get(ledger.parent.key)
+    parent = blobs.ever(ledger.parent.key)
     weights, meta = tensors.decode(parent)
     spec = tensors.spec_of(weights, meta)
     pairs = []
@@ -103,13 +107,13 @@ def _round(
         pairs.append((entry, train(parent, client, task_seed(document["random_seed"], committed["round"], client))))
     names = sorted(n for n, tensor in spec.items() if tensor.role is not tensors.Role.COUNTER)
     optimizer = aggregation.server_optimizer(policy.strategy.name)
-    state = tensors.decode(blobs.get(ledger.optimizer.key))[0] if ledger.optimizer else None
+    state = tensors.decode(blobs.ever(ledger.optimizer.key))[0] if ledger.optimizer else None
     new, _ = aggregation.replay(
         weights, meta, dict(zip(names, ledger.exponents, strict=True)),
         [(entry, Source(update)) for entry, update in pairs], optimizer,
         optimizer.configure(policy.strategy.parameters), state,
     )  # fmt: skip
-    model = blobs.get(BlobRef.model_validate(committed["model"]).key)
+    model = blobs.ever(committed["model"]["key"])
     if tensors.encode(new, meta) != model:
         yield f"G1/G4: {name}: the model is not what the ledger's updates give"
     if policy.strategy.name == "fedavg":
@@ -159,6 +163,30 @@ def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: 
         yield f"{session} is {document['state']} and nobody was told"
 
 
+def _retention(run: Simulation, session: str, policy: Policy) -> Iterator[str]:
+    """The last model, the best and every so many-th have their bytes; all others are let go, and were deleted."""
+    models = run.world.records.inner.find(tables.MODELS, {"session": session}, order="round")
+    every, select = policy.retention.keep_models, policy.select
+    best: dict[str, Any] = {}
+    with contextlib.suppress(NotFound):
+        best = best_model([{**model, "kept": True} for model in models], select.metric, select.mode)
+        if not is_kept(run.world.records.inner.get(tables.MODELS, best["model"]) or {}):
+            yield f"{session}: the best model, of round {best['round']}, was let go"
+    for model in models:
+        name, key = f"{session}: the model of round {model['round']}", model["ref"]["key"]
+        is_regular = every == "all" or bool(every and model["round"] % every == 0)
+        if is_kept(model):
+            if not run.world.blobs.holds(key):
+                yield f"{name} is kept and has no bytes"
+            if not is_regular and model["round"] != len(models) and (not best or best["round"] != model["round"]):
+                yield f"{name} is still kept"
+            continue
+        if is_regular or model["round"] == len(models):
+            yield f"{name} was let go"
+        if not model["deleted"] or key not in run.world.blobs.deleted:
+            yield f"{name} was let go and not deleted"
+
+
 def _as_foreseen(
     run: Simulation, session: str, policy: Policy, document: Mapping[str, Any], rounds: Any
 ) -> Iterator[str]:
@@ -172,6 +200,6 @@ def _as_foreseen(
         examples = {client.name: client.examples for client in run.plan.trainers}
         models = whole_session(policy, document["random_seed"], examples)
         for committed, model in zip(rounds, models, strict=False):
-            if run.world.blobs.get(committed["model"]["key"]) != model:
+            if run.world.blobs.ever(committed["model"]["key"]) != model:
                 yield f"G2: {session}: the model of round {committed['round']} is not the undisturbed run's"
                 return

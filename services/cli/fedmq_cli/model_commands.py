@@ -55,6 +55,7 @@ def models(
 ) -> None:
     """List models, newest first, with their metrics."""
     from fedmq_client.alliance import Alliance
+    from fedmq_schemas.records import is_kept
 
     alliance = Alliance(url)
     session = None if session is None else session_at(url, session).id
@@ -66,8 +67,11 @@ def models(
     for row in (*rows, *unused):
         row["made"] = local_time(row["created_at"])
         row["size"] = row["ref"]["size"]
+        row["bytes"] = "kept" if is_kept(row) else "let go"
     names = metrics_of(rows)[:4]
     columns = {"model": "model", "session": "session", "round": "round", **{n: n for n in names}, "made": "made"}
+    if not all(map(is_kept, rows)):
+        columns["bytes"] = "bytes"
     print_columns([*rows, *unused], columns, "no model yet")
     print_next("fedmq model get best" if any(row["round"] for row in rows) else "fedmq start --follow")
 
@@ -128,7 +132,8 @@ def verify(
 ) -> None:
     """Recompute a model from its parent and its round's updates, and compare the bytes.
 
-    Exit codes: 0 the same bytes; 1 other bytes; 3 the updates are gone (retention), only hashes and counts were checked.
+    Exit codes: 0 the same bytes; 1 other bytes; 3 the updates, the model or its parent are gone (retention), only hashes
+    and counts were checked.
     """
     from fedmq_cli.verifying import trail_of, verdict_on
 

@@ -266,7 +266,11 @@ class Sandbox:
             self._start_client(EVALUATOR, ("validate",), 0, common)
 
     def _stop_services(self) -> None:
-        """The actors, and then the recorder, as soon as it was handed all that they told."""
+        """The actors, once the reducer has let go what the session does not keep; and then the recorder, as soon as it was
+        handed all that they told."""
+        while not (self._interrupted.is_set() or self._actors[0].idle):
+            self.scheduler.later(LOOK_AGAIN, self.scheduler.stop)
+            self.scheduler.run()
         for actor in reversed(self._actors):
             actor.stop()
         while self.broker.ready(self.topology.records().name):

@@ -13,7 +13,7 @@ from fedmq.errors import ConfigError, InvalidUpdate, NotFound
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, spec_of
 from fedmq_schemas.messages import BlobRef
-from fedmq_schemas.records import Ledger, LedgerEntry
+from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 
 
 class Trail(Protocol):
@@ -31,12 +31,17 @@ def verdict_on(trail: Trail, model_id: str) -> dict[str, Any]:
     verdict = {"model": document["model"], "parent": document["parent"], "checked": checked}
     reference = BlobRef.model_validate(document["ref"])
     try:
-        model = trail.blob(reference)
-        checked.append(f"model: {reference.size} bytes, sha256 {reference.sha256[:12]}… as recorded")
+        model = trail.blob(reference) if is_kept(document) else None
+        if model is not None:
+            checked.append(f"model: {reference.size} bytes, sha256 {reference.sha256[:12]}… as recorded")
         if document["ledger"] is None:
             return {**verdict, "outcome": "same", "verdict": "a seed, as recorded; no round made it", "parent": None}
         ledger = Ledger.model_validate_json(trail.blob(BlobRef.model_validate(document["ledger"])))
         _check_ledger(ledger, document, checked)
+        for what, is_there in (("it", model is not None), ("its parent", is_kept(trail.model(document["parent"])))):
+            if not is_there:
+                sentence = f"{what} was let go (retention.keep_models): the ledger agrees, the sum was not recomputed"
+                return {**verdict, "outcome": "partly", "verdict": sentence}
         parent = trail.blob(ledger.parent)
         checked.append(f"parent: {ledger.parent.key.partition('/')[2]}, as the ledger says")
     except InvalidUpdate as error:

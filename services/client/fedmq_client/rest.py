@@ -16,7 +16,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from fedmq import trust
-from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
+from fedmq.errors import ConfigError, FedMQError, Gone, NotFound, ProtocolError, Refused, Transient
 
 Row = dict[str, Any]
 PAGE = 1000
@@ -203,6 +203,8 @@ def _refusal(status: int, body: bytes, url: str) -> FedMQError:
     match status:
         case 404:
             return NotFound(text)
+        case 410:
+            return Gone(text)
         case 413 | 422:
             return ConfigError(text)
         case 408 | 429 | 500 | 502 | 503 | 504:

@@ -14,6 +14,7 @@ from fedmq_reducer.aggregating import Aggregating
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.deciding import Deciding
+from fedmq_reducer.sweeping import Sweeping
 from fedmq_schemas.topology import REDUCER, Topology
 
 
@@ -45,7 +46,9 @@ def reducer_actor(
         topology,
         inbox=topology.reducer(),
         new_id=new_id,
-        performers=Deciding(holder, records).performers() | aggregating.performers(),
+        performers=Deciding(holder, records).performers()
+        | aggregating.performers()
+        | Sweeping(blobs, records).performers(),
         prefetch=2000,
         offload=offload,
         shared_account=shared_account,

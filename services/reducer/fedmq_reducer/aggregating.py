@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,15 @@ from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
 from fedmq_reducer.documents import participation_document
-from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, Sweep, TellLedger
+from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, TellLedger
+from fedmq_reducer.retention import check_kept
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
-from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry
+from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry, is_kept
 
 PIECE = 1 << 20
 SHOWN = 5
-_UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
 
 class Aggregating:
@@ -48,7 +47,6 @@ class Aggregating:
             OpenSeed: self.open_seed,
             Aggregate: self.aggregate,
             PutBlob: lambda effect: self._blobs.put(effect.key, effect.data),
-            Sweep: self.sweep,
             TellLedger: self.tell_ledger,
         }
 
@@ -83,22 +81,26 @@ class Aggregating:
         document = {
             "model": model, "ref": ref.model_dump(), "base": base.model_dump() if base else None,
             "parent": seed["model"], "session": None, "round": 0, "ledger": None, "metrics": {},
-            "created_at": self._wall(),
+            "kept": True, "created_at": self._wall(),
         }  # fmt: skip
         self._records.insert(tables.MODELS, model, document)
         return ref, base
 
     def _find_model(self, seed: str | None) -> Mapping[str, Any]:
         if seed is None:
-            newest = self._records.find(tables.MODELS, order="created_at", descending=True, limit=1)
-            if newest:
-                return newest[0]
+            for newest in self._records.find(tables.MODELS, order="created_at", descending=True, limit=100):
+                if is_kept(newest):
+                    return newest
             unknown = list(self._blobs.list("models/"))
             if len(unknown) != 1:
                 raise NotFound(_which([info.key.partition("/")[2] for info in unknown]))
             return self._adopt(unknown[0].key.partition("/")[2])
         name = seed.removeprefix("models/")
-        return self._records.get(tables.MODELS, name) or self._adopt(name)
+        found = self._records.get(tables.MODELS, name)
+        if found is None:
+            return self._adopt(name)
+        check_kept(found)
+        return found
 
     def _adopt(self, name: str) -> Mapping[str, Any]:
         """A blob that somebody put into bucket `models` becomes a seed: hashed, checked, recorded."""
@@ -117,7 +119,7 @@ class Aggregating:
         ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
         document = {
             "model": name, "ref": ref.model_dump(), "base": None, "parent": None, "session": None, "round": 0,
-            "ledger": None, "metrics": {}, "created_at": self._wall(),
+            "ledger": None, "metrics": {}, "kept": True, "created_at": self._wall(),
         }  # fmt: skip
         return self._records.insert(tables.MODELS, name, document) or document
 
@@ -224,15 +226,6 @@ class Aggregating:
         else:
             ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
         self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.epoch)
-
-    # -- retention --------------------------------------------------------------------------------------------------
-
-    def sweep(self, effect: Sweep) -> None:
-        """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
-        for info in self._blobs.list(f"updates/{effect.session}/"):
-            match = _UPLOAD.match(info.key)
-            if match is not None and int(match[1]) <= effect.up_to_round:
-                self._blobs.delete(info.key)
 
 
 def _short(data: bytes) -> str:

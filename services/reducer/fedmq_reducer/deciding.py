@@ -85,4 +85,6 @@ class Deciding:
         validations: dict[str, dict[str, Any]] = {}
         for validation in self._records.find(tables.VALIDATIONS, {"session": name}):
             validations.setdefault(validation["model"], {})[validation["client"]] = validation
-        return SessionSnapshot(document, rounds, attempts, tuple(partials), validations)
+        gone = self._records.find(tables.MODELS, {"session": name, "kept": False})
+        let_go = frozenset(model["round"] for model in gone)
+        return SessionSnapshot(document, rounds, attempts, tuple(partials), validations, let_go)

@@ -123,6 +123,7 @@ def model_document(committed: Mapping[str, Any]) -> dict[str, Any]:
         "round": committed["round"],
         "ledger": committed["ledger"],
         "metrics": {},
+        "kept": True,
         "created_at": committed["committed_at"],
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmq.effects import Perform
 from fedmq_schemas.messages import BlobRef, Partial
-from fedmq_schemas.policy import Strategy, Tensors
+from fedmq_schemas.policy import Select, Strategy, Tensors
 
 LEASE_SECONDS = 10.0
 SMALL = 1_000_000
@@ -53,13 +53,15 @@ class Load(Recorded):
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
     """A session that has not ended: its documents, rounds in order, the attempts of the round after the last committed
-    one, the partials of the newest of them, and who has validated which model (model id → client → document)."""
+    one, the partials of the newest of them, and who has validated which model (model id → client → document). `let_go`:
+    rounds whose models are no longer kept."""
 
     session: Mapping[str, Any]
     rounds: tuple[Mapping[str, Any], ...] = ()
     attempts: tuple[Mapping[str, Any], ...] = ()
     partials: tuple[Mapping[str, Any], ...] = ()
     validations: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    let_go: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,34 @@ class Sweep(Perform):
 
     session: str
     up_to_round: int
+
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo(Recorded):
+    """Record that the bytes of a session's models go: of those up to `up_to_round` all but the best one by `select`, every
+    `every`-th one (0: none), that of round `newest` and those of `open_rounds`, whose validation is under way."""
+
+    session: str
+    newest: int
+    up_to_round: int
+    every: int
+    select: Select
+    epoch: int
+    open_rounds: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Perform):
+    """Delete the bytes of all models that were let go; with `session` look for any of its own that have come back."""
+
+    epoch: int
+    session: str | None = None
 
     independent = True
 

@@ -20,7 +20,7 @@ from fedmq_reducer.documents import (
     round_document,
     round_key,
 )
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, Sweep, TellLedger
+from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, TellLedger
 from fedmq_reducer.planning import Desk, send_plan, void_part
 from fedmq_reducer.session import Attempt, PlannedPart, Session, State, group_by_combiner
 from fedmq_schemas import records
@@ -264,7 +264,3 @@ class Rounds:
         """May be told again."""
         ledger = BlobRef.model_validate(committed["ledger"])
         return TellLedger(committed["session"], ledger, participation_key(committed), self._desk.epoch)
-
-    def sweep(self, session: Session) -> list[Effect]:
-        keep, last = session.policy.retention.keep_updates, session.round - 1
-        return [Sweep(session.name, last - keep)] if isinstance(keep, int) and last - keep >= 1 else []

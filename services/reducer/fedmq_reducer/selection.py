@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmq.errors import NotFound
 from fedmq_schemas.policy import Select, Stop
+from fedmq_schemas.records import is_kept
 
 PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
 GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
@@ -28,8 +29,8 @@ def mode_of(metric: str, wanted: str | None) -> str:
 
 def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: str | None) -> dict[str, Any]:
     """The record of the model with the best mean of the metric, the earliest of equal ones, with `best`: metric, mode and
-    value. Seeds don't compete. Raises NotFound."""
-    made = [dict(model) for model in models if model["round"] > 0]
+    value. Neither seeds compete nor models that were let go. Raises NotFound."""
+    made = [dict(model) for model in models if model["round"] > 0 and is_kept(model)]
     names = sorted({name for model in made for name in model["metrics"]})
     metric = metric_of(names, metric)
     scored = [(model["metrics"][metric]["mean"], model) for model in made if metric in model["metrics"]]

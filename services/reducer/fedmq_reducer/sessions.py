@@ -11,11 +11,13 @@ from typing import Any
 
 from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
 from fedmq.errors import FedMQError
+from fedmq_reducer import retention
 from fedmq_reducer.documents import session_document
 from fedmq_reducer.operations import (
     Aggregate,
     Aggregated,
     Change,
+    Delete,
     Insert,
     OpenedSeed,
     OpenSeed,
@@ -134,18 +136,20 @@ class Sessions:
             *self._validations.summarise_all(session),
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
             *(session.attempt.settled() if session.attempt is not None else ()),
-            *self._announce(session.name, end),
+            *self._announce(session.name, session.policy.model_dump(mode="json"), end),
             *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "score", "window")),
             *self._begin_next(),
         ]
 
-    def _announce(self, name: str, end: Mapping[str, Any]) -> list[Effect]:
-        """Tells a recorded end, to combiners so that they forget the session. May be told again."""
+    def _announce(self, name: str, policy: Mapping[str, Any], end: Mapping[str, Any]) -> list[Effect]:
+        """Tells a recorded end, to combiners so that they forget the session, and lets go what it does not keep. May be
+        done again."""
         data = {"reason": end["reason"], "model": end["model"]}
         void = messages.VoidPlan(epoch=self._desk.epoch, session=name)
         return [
             Emit(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
             *(Publish("task", topology.plan_key(combiner), void) for combiner in self._desk.assignment.combiners),
+            *retention.after_end(name, policy, end["round"], self._desk.epoch),
             Change(records.SESSIONS, name, {"announced": True}, self._desk.epoch),
         ]
 
@@ -181,11 +185,13 @@ class Sessions:
         settled = session.attempt.settled() if session.attempt is not None else []
         effects = [*settled, *self._rounds.tell_committed(session, committed)]
         self._rounds.adopt_round(session, committed)
-        effects += self._validations.settle_older(session, parent, moment) + self._rounds.sweep(session)
+        effects += self._validations.settle_older(session, parent, moment)
         ledger = self._rounds.tell_ledger(committed)
+        superfluous = retention.after_commit(session, self._desk.epoch)
         following = self._judged(session, self._after_round(session, moment), moment)
         # The next draw does not wait for what only readers need.
-        return [*effects, *following, ledger] if session.is_drawing else [*effects, ledger, *following]
+        told = [ledger, *superfluous]
+        return [*effects, *following, *told] if session.is_drawing else [*effects, *told, *following]
 
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
         assert session.model is not None
@@ -282,7 +288,9 @@ class Sessions:
         self._sessions.clear()
         self._starting.clear()
         self._next_position = snapshot.next_position
-        effects = [effect for end in snapshot.unannounced for effect in self._announce(end["session"], end)]
+        effects: list[Effect] = [Delete(self._desk.epoch)]
+        for end in snapshot.unannounced:
+            effects += self._announce(end["session"], end["policy"], end)
         found = snapshot.sessions
         for each in found:
             document = each.session
@@ -306,7 +314,8 @@ class Sessions:
         for committed in found.rounds:
             self._rounds.adopt_round(session, committed)
             assert session.model is not None
-            self._validations.reopen(session, committed["round"], committed["committed_at"])
+            if committed["round"] not in found.let_go:
+                self._validations.reopen(session, committed["round"], committed["committed_at"])
         if found.rounds:
             effects += [
                 *self._rounds.tell_committed(session, found.rounds[-1]),

@@ -17,6 +17,7 @@ from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import Changes, Page, Point
 from fedmq_dashboard.query import Query
+from fedmq_schemas.records import is_kept
 
 SNIPPETS: dict[str, str] = {
     "numpy": 'from safetensors.numpy import load_file\nweights = load_file("model.safetensors")',
@@ -101,6 +102,7 @@ def _tree(trail: Trail) -> Child:
         if not members:
             continue
         at = [places[model["model"]] for model in members]
+        symbol = "diamond" if is_seed else "circle"
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "name": name, "x": [p[0] for p in at], "y": [p[1] for p in at],
@@ -108,7 +110,7 @@ def _tree(trail: Trail) -> Child:
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "marker": {
                     "size": [14 if model["model"] == chosen else 8 for model in members], "color": colour,
-                    "symbol": "diamond" if is_seed else "circle",
+                    "symbol": [symbol if is_kept(model) else f"{symbol}-open" for model in members],
                 },
             }
         )  # fmt: skip
@@ -131,6 +133,12 @@ def _tree(trail: Trail) -> Child:
 
 def _details(model: Document, committed: Document | None) -> Child:
     name, ref = model["model"], model["ref"]
+    uses = [c.command(f"fedmq model verify {name}")]
+    if is_kept(model):
+        uses.append(c.command(f"fedmq model get {name} --format safetensors --output model.safetensors"))
+        uses.append(c.command(f"fedmq start --set seed={name}"))
+    else:
+        uses.append(c.empty("Its bytes were let go: the session's retention.keep_models does not cover it."))
     described = c.facts(
         c.fact(
             "Session", c.link(model["session"], f"/?session={model['session']}") if model["session"] else "none: a seed"
@@ -140,7 +148,7 @@ def _details(model: Document, committed: Document | None) -> Child:
             "Parent",
             c.link(words.short(model["parent"]), f"/models?model={model['parent']}") if model["parent"] else "–",
         ),
-        c.fact("Size", words.size(ref["size"])),
+        c.fact("Size", words.size(ref["size"]), "" if is_kept(model) else "let go"),
         c.fact("Made", c.moment(model["created_at"], "date")),
         c.fact("Accepted", committed["counts"].get("accepted", 0) if committed else "–", "updates"),
         c.fact("Total weight", words.number(committed["total_weight"]) if committed else "–"),
@@ -153,9 +161,7 @@ def _details(model: Document, committed: Document | None) -> Child:
             [["model", html.Code(ref["key"]), html.Code(ref["sha256"])], *_ledger(model)], "Blobs of this model",
         ),
         html.H3("Verify, download, start from it"),
-        c.command(f"fedmq model verify {name}"),
-        c.command(f"fedmq model get {name} --format safetensors --output model.safetensors"),
-        c.command(f"fedmq start --set seed={name}"),
+        *uses,
         html.H3("Load it"),
         *(html.Div([html.H4(framework), html.Pre(html.Code(text), tabIndex=0)]) for framework, text in SNIPPETS.items()),
         id="model",

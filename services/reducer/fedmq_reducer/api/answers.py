@@ -11,7 +11,7 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from fedmq.errors import ConfigError, FedMQError, InvalidUpdate, NotFound, ProtocolError, Transient
+from fedmq.errors import ConfigError, FedMQError, Gone, InvalidUpdate, NotFound, ProtocolError, Transient
 from fedmq.records.base import Document, Records
 
 MOST = 1000
@@ -94,8 +94,8 @@ def _cursor(after: str | None) -> Any:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Every error is `{"error": one text}`: 404 not there, 409 the answer is no, 422 wrong parameters, 503 a server that
-    this one needs is away."""
+    """Every error is `{"error": one text}`: 404 not there, 410 not any more, 409 the answer is no, 422 wrong parameters,
+    503 a server that this one needs is away."""
 
     @app.exception_handler(FedMQError)
     def refused(_: Request, error: FedMQError) -> Json:
@@ -108,6 +108,8 @@ def add_error_answers(app: FastAPI) -> None:
 
 def status_of(error: FedMQError) -> int:
     match error:
+        case Gone():
+            return 410
         case NotFound():
             return 404
         case ConfigError() | ProtocolError() | InvalidUpdate():

@@ -12,6 +12,7 @@ from fedmq.errors import NotFound, ProtocolError
 from fedmq.records.base import Document, Records
 from fedmq_reducer.aggregating import check_strategy
 from fedmq_reducer.api.feed import Feed
+from fedmq_reducer.retention import check_kept
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Body, Start, Stop
 from fedmq_schemas.policy import Policy
@@ -45,10 +46,10 @@ class Context:
 
     def start(self, policy: Policy, session: str | None = None) -> str:
         """Publishes the start message; returns the session's id, which is also the message's. The same id twice starts
-        once. Raises ConfigError for an unknown strategy, NotFound for an unknown seed."""
+        once. Raises ConfigError for an unknown strategy, NotFound for an unknown seed, Gone for one that was let go."""
         check_strategy(policy.strategy.name, policy.strategy.parameters)
         if policy.seed is not None:
-            self.model(policy.seed)
+            check_kept(self.model(policy.seed))
         session = session or f"s{self.new_id()[:12]}"
         self.publish(Start(policy=policy), session)
         return session
@@ -77,5 +78,5 @@ def unused_model(model: str, size: int, modified: float) -> Document:
     ref = {"key": f"models/{model}", "size": size, "sha256": None}
     return {
         "model": model, "ref": ref, "base": None, "parent": None, "session": None, "round": 0, "ledger": None, "metrics": {},
-        "created_at": modified,
+        "kept": True, "created_at": modified,
     }  # fmt: skip

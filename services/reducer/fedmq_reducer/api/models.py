@@ -17,6 +17,7 @@ from fedmq_reducer.api.answers import MOST, SEED, SESSION, After, Json, Limit, M
 from fedmq_reducer.api.blobs import streamed
 from fedmq_reducer.api.context import Context, unused_model
 from fedmq_reducer.api.seeds import store_seed
+from fedmq_reducer.retention import check_kept
 from fedmq_reducer.selection import best_model
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
@@ -31,7 +32,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
 
     @router.get("")
     def list_models(session: InSession = None, limit: Limit = 100, after: After = None) -> Response:
-        """Newest first. Uploaded seeds that no session has used are at `/models/unused`."""
+        """Newest first. `kept` is false where a model's bytes were let go. Uploaded seeds that no session has used are at
+        `/models/unused`."""
         if session is not None:
             context.found(tables.SESSIONS, session, "session")
         return Json(
@@ -95,11 +97,17 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
     @router.get(
         "/{model}/download",
         response_class=StreamingResponse,
-        responses={200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
+        responses={
+            200: {"content": {"application/octet-stream": {}}, "description": "safetensors"},
+            410: {"description": "its session's retention has let it go"},
+        },
     )
     def download(model: ModelId) -> Response:
-        """The model as safetensors; what its base holds is not in it. `X-Content-SHA256` is the recorded hash."""
-        return _streamed(context.model(model)["ref"], f"{model}.safetensors")
+        """The model as safetensors; what its base holds is not in it. `X-Content-SHA256` is the recorded hash. 410: it was
+        let go."""
+        found = context.model(model)
+        check_kept(found)
+        return _streamed(found["ref"], f"{model}.safetensors")
 
     @router.get(
         "/{model}/base",

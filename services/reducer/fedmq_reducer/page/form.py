@@ -177,9 +177,8 @@ def _read(field: Field, text: str) -> Any:
                 return tomllib.loads(text)
             except tomllib.TOMLDecodeError as error:
                 raise ValueError(f"write lines such as epochs = 2, and text in quotes ({error})") from error
-    return (
-        _number(text) if field.kind == "number" or text.isdecimal() and field.name == "retention.keep_updates" else text
-    )
+    is_count = text.isdecimal() and field.group == "retention"
+    return _number(text) if field.kind == "number" or is_count else text
 
 
 def _number(text: str) -> int | float | str:

@@ -22,6 +22,7 @@ from fedmq_reducer.api.context import Context
 from fedmq_reducer.page import form as forms
 from fedmq_reducer.page import status
 from fedmq_reducer.page.filters import FILTERS
+from fedmq_schemas.records import is_kept
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -153,7 +154,8 @@ class ControlPage:
             unused = status.unused_seeds(self._context.blobs, self._context.records, models)
         except FedMQError:
             return []
-        made = [(model["model"], status.described(model)) for model in models[: status.MOST_SEEDS]]
+        kept = [model for model in models if is_kept(model)][: status.MOST_SEEDS]
+        made = [(model["model"], status.described(model)) for model in kept]
         return [*((name, f"{name} · not used yet") for name in unused), *made]
 
     # -- live -------------------------------------------------------------------------------------------------------

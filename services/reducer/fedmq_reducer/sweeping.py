@@ -1,0 +1,65 @@
+"""Carries out a retention: deletes blobs that nothing needs any more. All of it may be done again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedmq.blobs.base import Blobs
+from fedmq.records.base import Records
+from fedmq_reducer.operations import Delete, LetGo, Sweep
+from fedmq_reducer.retention import superfluous
+from fedmq_schemas import records as tables
+from fedmq_schemas.records import is_kept
+
+_UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
+
+
+class Sweeping:
+    """The performers of one reducer."""
+
+    def __init__(self, blobs: Blobs, records: Records) -> None:
+        self._blobs = blobs
+        self._records = records
+
+    def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        return {Sweep: self.sweep, LetGo: self.let_go, Delete: self.delete}
+
+    def sweep(self, effect: Sweep) -> None:
+        """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
+        for info in self._blobs.list(f"updates/{effect.session}/"):
+            match = _UPLOAD.match(info.key)
+            if match is not None and int(match[1]) <= effect.up_to_round:
+                self._blobs.delete(info.key)
+
+    def let_go(self, effect: LetGo) -> None:
+        """Records which models go; but none that another session started from, or is to start from."""
+        going = superfluous(self._records.find(tables.MODELS, {"session": effect.session, "kept": True}), effect)
+        if not going:
+            return
+        named = [name for model in going for name in (model, f"models/{model}")]
+        seeds = {each["seed"].removeprefix("models/") for each in self._records.find(tables.SESSIONS, {"seed": named})}
+        for model in going:
+            if model not in seeds:
+                fields = {"kept": False, "deleted": False}
+                self._records.update(tables.MODELS, model, fields, effect.epoch)
+
+    def delete(self, effect: Delete) -> None:
+        """Deletes what is recorded as let go and not as deleted. With `session` also what is back: a reducer that had lost
+        its lease may have put a model once more."""
+        for model in self._records.find(tables.MODELS, {"deleted": False}):
+            for key in self._blobs_of(model):
+                self._blobs.delete(key)
+            self._records.update(tables.MODELS, model["model"], {"deleted": True}, effect.epoch)
+        if effect.session is not None:
+            for info in list(self._blobs.list(f"models/{effect.session}-")):
+                found = self._records.get(tables.MODELS, info.key.partition("/")[2])
+                if found is not None and not is_kept(found):
+                    self._blobs.delete(info.key)
+
+    def _blobs_of(self, model: Mapping[str, Any]) -> list[str]:
+        """The model, and the server optimizer's state with which a round could start from it."""
+        committed = self._records.get(tables.ROUNDS, f"{model['session']}/{model['round']:06d}")
+        optimizer = committed["optimizer"] if committed is not None else None
+        return [model["ref"]["key"], *([optimizer["key"]] if optimizer is not None else [])]

@@ -1,0 +1,168 @@
+"""Which of a session's models go, that all that must stay does, and that who takes over finishes what was begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq.errors import Fenced, Gone
+from fedmq.records.base import Lease
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_reducer.operations import Delete, LetGo
+from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
+from fedmq_reducer.session import Session, State, Window
+from fedmq_reducer.sweeping import Sweeping
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.policy import Policy, Retention, Select
+
+MEAN = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.7, 5: 0.6, 6: 0.2}
+"""The accuracy of six models."""
+
+
+def _name(number: int) -> str:
+    return f"s-{number:04d}-abc"
+
+
+def _record(number: int, **fields: Any) -> dict[str, Any]:
+    ref = {"key": f"models/{_name(number)}", "size": 3, "sha256": "0" * 64}
+    metrics = {"accuracy": {"mean": MEAN[number]}} if number else {}
+    session = "s" if number else None
+    return {
+        "model": _name(number), "session": session, "round": number, "metrics": metrics, "kept": True, "ref": ref, **fields
+    }  # fmt: skip
+
+
+def _rounds(names: list[str]) -> list[int]:
+    return [int(name.split("-")[1]) for name in names]
+
+
+def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozenset[int] = frozenset()) -> LetGo:
+    return LetGo("s", newest, up_to, every, Select(), 1, open_rounds)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (_rule(), [1, 3, 4]),
+        (_rule(every=3), [1, 4]),
+        (_rule(every=1), []),
+        (_rule(open_rounds=frozenset({2, 3})), [1]),
+        (_rule(up_to=6), [1, 3, 4, 5]),
+        (_rule(up_to=0), []),
+    ],
+)
+def test_all_go_but_the_best_the_newest_those_under_way_and_every_so_many_th(rule: LetGo, expected: list[int]) -> None:
+    assert _rounds(superfluous([_record(number) for number in range(7)], rule)) == expected
+
+
+def test_the_policys_metric_says_which_one_is_best_and_without_any_none_is() -> None:
+    models = [_record(number, metrics={"loss": {"mean": MEAN[number]}}) for number in range(1, 7)]
+    assert _rounds(superfluous(models, _rule())) == [2, 3, 4]
+    assert _rounds(superfluous([_record(number, metrics={}) for number in range(1, 7)], _rule())) == [1, 2, 3, 4]
+
+
+def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None:
+    model = BlobRef(key="models/m", size=1, sha256="0" * 64)
+    policy = Policy(retention=Retention(keep_models=5))
+    session = Session("s", policy, 0, 1, State.DRAWING, round=7, model=model, windows={3: Window(model, 1.0)})
+    assert after_commit(session, 9) == [LetGo("s", 6, 4, 5, policy.select, 9, frozenset({3})), Delete(9)]
+    session.round = 3
+    assert after_commit(session, 9) == []
+    session.policy, session.round = Policy(), 7
+    assert after_commit(session, 9) == []
+
+
+def test_after_the_end_all_are_judged_and_what_has_come_back_is_looked_for() -> None:
+    recorded = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
+    assert after_end("s", recorded, 6, 9) == [LetGo("s", 6, 6, 0, Select(), 9), Delete(9, "s")]
+    assert after_end("s", recorded, 1, 9) == []
+    assert after_end("s", Policy().model_dump(mode="json"), 6, 9) == []
+
+
+class Stores:
+    """Six models of a session, each with its optimizer's state, in stores of whose records this reducer holds the lease."""
+
+    def __init__(self) -> None:
+        self.records, self.blobs = SqliteRecords(":memory:"), MemoryBlobs()
+        lease = self.records.acquire("reducer", 10.0)
+        assert lease is not None
+        self.epoch = lease.epoch
+        for number in range(7):
+            self.records.put(tables.MODELS, _name(number), _record(number))
+            self.blobs.put(f"models/{_name(number)}", b"abc")
+            if number:
+                state = self.blobs.put(f"updates/s/{number:06d}/optimizer-1", b"abc")
+                self.records.put(tables.ROUNDS, f"s/{number:06d}", {"optimizer": state.model_dump()})
+        self.sweeping = Sweeping(self.blobs, self.records)
+
+    def let_go(self) -> None:
+        self.sweeping.let_go(LetGo("s", 6, 4, 0, Select(), self.epoch))
+
+    def delete(self, session: str | None = None) -> None:
+        self.sweeping.delete(Delete(self.epoch, session))
+
+    def there(self) -> list[int]:
+        return sorted(_rounds([info.key.partition("/")[2] for info in self.blobs.list("models/")]))
+
+    def states(self) -> list[int]:
+        return sorted(int(info.key.split("/")[2]) for info in self.blobs.list("updates/s/"))
+
+    def kept(self) -> list[int]:
+        return sorted(each["round"] for each in self.records.find(tables.MODELS, {"kept": True}))
+
+
+def test_a_model_goes_with_the_optimizer_state_of_its_round_and_its_record_stays() -> None:
+    stores = Stores()
+    stores.let_go()
+    assert (stores.kept(), stores.there()) == ([0, 2, 5, 6], [0, 1, 2, 3, 4, 5, 6])
+    stores.delete()
+    assert (stores.there(), stores.states()) == ([0, 2, 5, 6], [2, 5, 6])
+    gone = stores.records.get(tables.MODELS, _name(3))
+    assert gone is not None and gone["metrics"] == {"accuracy": {"mean": 0.5}}
+    with pytest.raises(Gone, match=r"'s-0003-abc' was let go.*keep_models.*fedmq models --session s"):
+        check_kept(gone)
+
+
+def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> None:
+    stores = Stores()
+    stores.let_go()
+    stores.blobs.delete(f"models/{_name(1)}")  # killed between two deletions
+    Sweeping(stores.blobs, stores.records).delete(Delete(stores.epoch))
+    stores.let_go()
+    stores.delete()
+    assert stores.there() == stores.kept() == [0, 2, 5, 6]
+
+
+@pytest.mark.parametrize("named", [_name(3), f"models/{_name(3)}"])
+def test_a_model_that_a_session_started_from_or_is_to_start_from_stays(named: str) -> None:
+    stores = Stores()
+    stores.records.put(tables.SESSIONS, "t", {"session": "t", "seed": named})
+    stores.let_go()
+    stores.delete()
+    assert stores.there() == stores.kept() == [0, 2, 3, 5, 6]
+
+
+def test_bytes_that_a_stalled_reducer_puts_back_go_at_the_sessions_end_and_nobody_elses() -> None:
+    stores = Stores()
+    stores.let_go()
+    stores.delete()
+    stores.blobs.put(f"models/{_name(1)}", b"abc")
+    stores.blobs.put("models/s-mine", b"abc")
+    stores.delete()
+    assert f"models/{_name(1)}" in {info.key for info in stores.blobs.list("models/")}
+    stores.delete("s")
+    left = {info.key for info in stores.blobs.list("models/")}
+    assert left == {f"models/{_name(number)}" for number in (0, 2, 5, 6)} | {"models/s-mine"}
+
+
+def test_who_has_lost_the_lease_lets_nothing_go() -> None:
+    stores = Stores()
+    stores.records.release(Lease("reducer", stores.epoch))
+    assert stores.records.acquire("another", 10.0) is not None
+    with pytest.raises(Fenced):
+        stores.let_go()
+    stores.delete()
+    assert stores.there() == stores.kept() == list(range(7))
