@@ -1,100 +1,23 @@
-"""A world in virtual time: processes that can be killed, paused and cut off, stores and a network that fail.
-
-The broker, the blobs and the records are the embedded adapters; the actors are the real ones. What a test adds is a
-list of `Ambush`es (a process meets its fate at its n-th step) and calls of `World` at chosen times. A step is any call
-of a port, counted before and after it: between two effects, and between an effect and the word that it is done, lies a
-step. Everything is deterministic: the same calls give the same run, to the last callback.
-"""
+"""Virtual time, and the processes in it with their links to one broker."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.memory import MemoryBlobs
 from fedmq.brokers.base import Connection, Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
 from fedmq.brokers.memory import MemoryBroker, MemoryConnection
 from fedmq.errors import FedMQError, Transient
-from fedmq.records.base import Document, Lease, Records
-from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import Callback, Done, Timer, VirtualScheduler, run_work
-from fedmq_schemas.messages import BlobRef
+from fedmq.testing.faults import Ambush, Crash, Network, Stall, Weather
+from fedmq.testing.stores import WorldBlobs, WorldRecords
 from fedmq_schemas.topology import Queue
 
 HEARTBEAT_SECONDS = 10.0
 """A process that says nothing for so long is cut off by the broker."""
-
-NO_FAULT = (0.0,)
-
-
-class Crash(BaseException):
-    """Ends the running process at once. Not an Exception: no code under test may catch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ambush:
-    """What happens to a process at its `step`-th step, counted over all its lives.
-
-    crash: it dies, and is started again `seconds` later. pause: it stands still for `seconds` (SIGSTOP). cut: its link
-    to the broker breaks for `seconds`.
-    """
-
-    process: str
-    step: int
-    kind: Literal["crash", "pause", "cut"]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """A process stands still for `seconds` just before its first store call whose name begins with `call` ("insert
-    rounds"); the call takes place when it goes on."""
-
-    process: str
-    call: str
-    seconds: float
-
-
-@dataclass(slots=True)
-class Network:
-    """The `Faults` of a `MemoryBroker`, from a seeded source: of each message `delays`, `duplicates` and `losses` are
-    the probabilities, until the time `until`; `longest` bounds how late a copy is."""
-
-    source: random.Random
-    now: Callable[[], float]
-    delays: float = 0.0
-    duplicates: float = 0.0
-    losses: float = 0.0
-    longest: float = 5.0
-    until: float = float("inf")
-
-    def on_publish(self, message: Outgoing) -> Sequence[float]:
-        if self.now() >= self.until:
-            return NO_FAULT
-        chance = self.source.random()
-        if chance < self.losses:
-            return ()
-        chance -= self.losses
-        if chance < self.duplicates:
-            return (0.0, self.source.random() * self.longest)
-        return (self.source.random() * min(self.longest, 2.0),) if chance - self.duplicates < self.delays else NO_FAULT
-
-
-@dataclass(slots=True)
-class Weather:
-    """When a store is away: in these spans of time each call is `Transient`, and elsewhere with probability `flakes`,
-    half of the time after the call has done its work."""
-
-    spans: tuple[tuple[float, float], ...] = ()
-    flakes: float = 0.0
-    until: float = float("inf")
-
-    def is_away(self, now: float) -> bool:
-        return any(start <= now < end for start, end in self.spans)
 
 
 class World:
@@ -116,8 +39,8 @@ class World:
         self.scheduler = VirtualScheduler()
         self.network = Network(random.Random(seed + 1), self.scheduler.now)
         self.broker = MemoryBroker(self.scheduler, self.network)
-        self.blobs = WorldBlobs(self, blobs_weather or Weather())
-        self.records = WorldRecords(self, records_weather or Weather())
+        self.blobs = WorldBlobs(self.call, self.scheduler.wall, blobs_weather or Weather())
+        self.records = WorldRecords(self.call, self.scheduler.wall, records_weather or Weather())
         self.work_seconds = work_seconds
         self.running: Process | None = None
         self.processes: list[Process] = []
@@ -200,11 +123,12 @@ class World:
                 raise Transient(f"{what}: the process stands still")
 
     @contextmanager
-    def call(self, what: str, weather: Weather) -> Iterator[None]:
-        """Surrounds a store's work with steps and with what the weather brings."""
+    def call(self, what: str, weather: Weather, patient: Collection[str] = ()) -> Iterator[None]:
+        """Surrounds a store's work with steps and with what the weather brings to all but the `patient`."""
         self.step()
         self._stand_still(what)
-        troubled = self.running is not None and self.scheduler.now() < weather.until
+        running = self.running
+        troubled = running is not None and running.name not in patient and self.scheduler.now() < weather.until
         if troubled and weather.is_away(self.scheduler.now()):
             raise Transient(f"{what}: the store is away")
         flake = troubled and weather.flakes > 0 and self.source.random() < weather.flakes
@@ -385,132 +309,3 @@ class Link(Connection):
 
     def kill(self) -> None:
         self.inner.kill()
-
-
-class WorldBlobs(MemoryBlobs):
-    """Blobs that fail as a server does. Reads by processes in `patient` never do: their transfers try again by
-    themselves until their time is up, which virtual time cannot show. `deleted`: what was there and is deleted, for those
-    who look at a run afterwards."""
-
-    def __init__(self, world: World, weather: Weather) -> None:
-        super().__init__(clock=lambda: world.scheduler.wall())
-        self._world = world
-        self.weather = weather
-        self.patient: frozenset[str] = frozenset()
-        self.deleted: dict[str, bytes] = {}
-        self._calm = Weather()
-
-    def put(self, key: str, source: Source) -> BlobRef:
-        with self._world.call(f"put {key}", self.weather):
-            return super().put(key, source)
-
-    def get(self, key: str) -> bytes:
-        running = self._world.running
-        is_patient = running is not None and running.name in self.patient
-        with self._world.call(f"get {key}", self._calm if is_patient else self.weather):
-            return super().get(key)
-
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        with self._world.call(f"read {key}", self.weather):
-            return super().read(key, offset, length)
-
-    def stat(self, key: str) -> BlobInfo:
-        with self._world.call(f"stat {key}", self.weather):
-            return super().stat(key)
-
-    def list(self, prefix: str) -> Iterator[BlobInfo]:
-        with self._world.call(f"list {prefix}", self.weather):
-            found = [*super().list(prefix)]
-        return iter(found)
-
-    def delete(self, key: str) -> None:
-        with self._world.call(f"delete {key}", self.weather):
-            if self.holds(key):
-                self.deleted[key] = super().get(key)
-            super().delete(key)
-
-    def holds(self, key: str) -> bool:
-        """Whether the blob is there now; never fails."""
-        return key in self._blobs
-
-    def ever(self, key: str) -> bytes:
-        """The blob as it is, or was before it was deleted; never fails for want of a server."""
-        return super().get(key) if self.holds(key) else self.deleted[key]
-
-
-class WorldRecords(Records):
-    """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is told every change of a
-    document by `insert`, `put` and `update`."""
-
-    def __init__(self, world: World, weather: Weather) -> None:
-        self.inner = SqliteRecords(":memory:", clock=lambda: world.scheduler.wall())
-        self._world = world
-        self.weather = weather
-        self.on_write: Callable[[str, str, Document | None, Mapping[str, Any]], None] = lambda *_: None
-
-    def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
-        with self._world.call(f"insert {table} {key}", self.weather):
-            existing = self.inner.insert(table, key, document, fence)
-            if existing is None:
-                self.on_write(table, key, None, document)
-        return existing
-
-    def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
-        with self._world.call(f"put {table} {key}", self.weather):
-            old = self.inner.get(table, key)
-            self.inner.put(table, key, document, fence)
-            self.on_write(table, key, old, document)
-
-    def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
-        with self._world.call(f"update {table} {key}", self.weather):
-            old = self.inner.get(table, key)
-            self.inner.update(table, key, fields, fence)
-            self.on_write(table, key, old, {**(old or {}), **fields})
-
-    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
-        items = list(items)
-        with self._world.call(f"put_many {table}", self.weather):
-            old = [self.inner.get(table, key) for key, _ in items]
-            self.inner.put_many(table, items, fence)
-            for (key, document), before in zip(items, old, strict=True):
-                self.on_write(table, key, before, document)
-
-    def get(self, table: str, key: str) -> Document | None:
-        with self._world.call(f"get {table} {key}", self.weather):
-            return self.inner.get(table, key)
-
-    def find(
-        self,
-        table: str,
-        where: Mapping[str, Any] | None = None,
-        *,
-        order: str | None = None,
-        descending: bool = False,
-        limit: int | None = None,
-        after: Any = None,
-    ) -> Sequence[Document]:
-        with self._world.call(f"find {table}", self.weather):
-            return self.inner.find(table, where, order=order, descending=descending, limit=limit, after=after)
-
-    def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
-        with self._world.call(f"count {table}", self.weather):
-            return self.inner.count(table, where)
-
-    def delete(self, table: str, where: Mapping[str, Any]) -> int:
-        with self._world.call(f"delete {table}", self.weather):
-            return self.inner.delete(table, where)
-
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
-        with self._world.call("acquire", self.weather):
-            return self.inner.acquire(holder, seconds)
-
-    def renew(self, lease: Lease, seconds: float) -> bool:
-        with self._world.call("renew", self.weather):
-            return self.inner.renew(lease, seconds)
-
-    def release(self, lease: Lease) -> None:
-        with self._world.call("release", self.weather):
-            self.inner.release(lease)
-
-    def close(self) -> None:
-        self.inner.close()
