@@ -114,6 +114,7 @@ def test_the_same_id_sent_twice_starts_once(api: httpx.Client) -> None:
         ({"strategy": {"name": "fedadm"}}, "fedadam"),
         ({"clients_required": 3, "clients_requested": 2}, "no round could reach its minimum"),
         ([], "the body must be a JSON object"),
+        ({"package": "x"}, "package: 'x' is no package's sha256: that is 64 hexadecimal digits"),
     ],
 )
 def test_a_wrong_policy_is_answered_with_what_to_change(api: httpx.Client, body: Any, complaint: str) -> None:

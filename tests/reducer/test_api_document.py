@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
 
+from fedmq import tensorblob
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.webapp import create_app
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import ENDED
+from reducer.drawn import near
 from servers.served import Served, served
 
 EXAMPLES = 30
+SEED = "seed-5d1e84adb228"
+"""What the package's trainer makes first."""
 
 
 def _document() -> dict[str, object]:
@@ -49,3 +61,48 @@ def test_no_request_is_answered_with_a_servers_fault(alliance: Served, case: sch
     assert response.status_code < 500, response.text
     # A policy has rules that JSON Schema can't say, and the router names one method of a path in `Allow`.
     case.validate_response(response, excluded_checks=[positive_data_acceptance, allow_header_conformance])
+
+
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
+def test_any_policy_is_taken_or_refused_and_the_alliance_outlives_it(tmp_path: Path) -> None:
+    statuses: Counter[int] = Counter()
+    started: list[str] = []
+    with served(tmp_path / "state", clients=1, combiners=1) as own, httpx.Client(base_url=own.url) as api:
+
+        @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(policy=near(Policy.model_json_schema()))
+        def start(policy: dict[str, Any]) -> None:
+            answer = api.post("/start", json=policy)
+            statuses[answer.status_code] += 1
+            assert answer.status_code in (202, 404, 422), answer.text
+            if answer.status_code == 202:
+                started.append(answer.json()["session"])
+
+        start()
+        assert statuses[202] >= 20
+        assert statuses[422] >= 20
+        last = api.post("/start", json={"rounds": 1, "seed": SEED}).json()["session"]
+        for session in started:
+            _wait_until(partial(_stopped, api, session))
+        _wait_until(lambda: api.get(f"/sessions/{last}").json().get("state") in ENDED)
+        assert api.get(f"/sessions/{last}").json()["state"] == "finished"
+
+
+@given(place=st.integers(0, 200), value=st.integers(0, 255))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_seed_with_any_byte_changed_is_taken_or_refused(alliance: Served, place: int, value: int) -> None:
+    blob = bytearray(tensorblob.encode({"a": np.ones(4), "b": np.ones((2, 2), np.float32)}))
+    blob[place % len(blob)] = value
+    answer = httpx.post(f"{alliance.url}/models", content=bytes(blob))
+    assert answer.status_code in (200, 201, 422), answer.text
+
+
+def _stopped(api: httpx.Client, session: str) -> bool:
+    """False as long as the reducer has not recorded the session."""
+    return api.post(f"/sessions/{session}/stop").status_code == 202
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """The test's own timeout is the bound."""
+    while not condition():
+        threading.Event().wait(0.01)

@@ -25,6 +25,7 @@ _FORMS = {
     MODEL: "model's id: that is up to 200 characters without `/` and `\\`, no dot first",
     SEED: "model's name: that is up to 100 letters, digits, `.`, `-` and `_`, a letter or digit first",
     CURSOR: "`next` of a page",
+    r"^[0-9a-f]{64}$": "package's sha256: that is 64 hexadecimal digits, which `fedmq check` prints",
 }
 
 SessionId = Annotated[str, Path(pattern=SESSION, description="a session's id", examples=["s1"])]
@@ -126,7 +127,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
             return f"the body is not JSON: {fault['ctx']['error']}, at character {where}"
         case "dict_type" | "model_type" | "model_attributes_type" if not where:
             return 'the body must be a JSON object, sent as application/json: {"rounds": 5}'
-        case "string_pattern_mismatch":
-            return f"{where}: {fault['input']!r} is no {_FORMS[fault['ctx']['pattern']]}"
+        case "string_pattern_mismatch" if form := _FORMS.get(fault["ctx"]["pattern"]):
+            return f"{where}: {fault['input']!r} is no {form}"
     words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return f"{where}: {words}" if where else words
