@@ -439,3 +439,9 @@ def test_a_model_that_was_let_go_is_410_and_its_record_is_not(alliance: Served, 
     assert api.get(f"/models/{gone}/ledger").status_code == 200
     assert api.post("/start", json={"rounds": 1, "seed": gone}).status_code == 410
     assert api.get("/models/best", params={"session": "sparing"}).json()["kept"] is True
+
+
+@pytest.mark.parametrize(("path", "key"), [("/events?name=No!", "name"), ("/events?client=%20", "client")])
+def test_a_text_of_another_form_is_422_at_its_key(api: httpx.Client, path: str, key: str) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.json()["error"].partition(":")[0]) == (422, key)
