@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,28 @@ def test_arrays_become_a_seed_and_the_same_arrays_the_same_seed(alliance: Allian
     assert alliance.start(seed=seed, rounds=1).wait(60)["seed"] == seed
 
 
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        ({}, "holds no arrays"),
+        ({"w": np.array([1, np.nan])}, "tensor 'w' holds NaN or infinity"),
+        ({"w": [1, "x"]}, "tensor 'w' is of dtype <U"),
+        ({"w": np.array([{}])}, "tensor 'w' is of dtype object"),
+    ],
+)
+def test_arrays_that_no_session_could_start_from_are_refused(
+    alliance: Alliance, seed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        alliance.upload(seed)
+
+
+def test_lists_are_arrays_and_numpys_numbers_are_numbers(alliance: Alliance) -> None:
+    seed = alliance.upload({"coefficients": [0.0] * 7, "intercept": [0.0]})
+    session = alliance.start(seed=seed, rounds=np.int64(1), train={"learning_rate": np.float32(0.5), "x": np.arange(2)})
+    assert session.wait(60)["policy"]["train"] == {"learning_rate": 0.5, "x": [0, 1]}
+
+
 def test_a_session_file_comes_back(trained: Session) -> None:
     assert "learning_rate = 0.5" in trained.toml()
 
@@ -120,6 +143,12 @@ def test_errors_are_of_the_kind_that_they_are(alliance: Alliance, running: Serve
         Alliance("http://127.0.0.1:9").health()
     with pytest.raises(NotFound):
         Alliance(f"{running.url}/elsewhere").health()
+    with pytest.raises(ConfigError, match="is a object: use numbers, texts, lists and dicts"):
+        alliance.start(train={"x": object()})
+    with pytest.raises(ConfigError, match="can't be sent as JSON: keys must be"):
+        alliance.start(train={(1, 2): 3})
+    with pytest.raises(ConfigError, match="has it a line end"):
+        Alliance(running.url, token="sesame\n")
 
 
 def test_a_lost_stream_is_taken_up_without_a_gap_or_a_repeat(

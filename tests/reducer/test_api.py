@@ -246,6 +246,8 @@ def test_a_name_is_one_models_name(api: httpx.Client) -> None:
         (b"", "nothing: it is empty"),
         (b"\x80\x04\x95", "a pickle, which may run code"),
         (b"PK\x03\x04rest", "a zip archive"),
+        (tensorblob.encode({}), "it holds no tensors"),
+        (tensorblob.encode({"a": np.ones(3), "b": np.full(300_000, np.inf)}), "tensor 'b' holds NaN or infinity"),
         (b"\x89HDF\r\n", "an HDF5 file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),

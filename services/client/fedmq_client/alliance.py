@@ -153,12 +153,11 @@ class Alliance:
         """What became of every task of the model's round."""
         return self._rest.json("GET", f"/models/{_quoted(self.model(model)['model'])}/ledger")
 
-    def upload(self, seed: Path | str | Weights, name: str | None = None) -> str:
+    def upload(self, seed: Path | str | Mapping[str, Any], name: str | None = None) -> str:
         """Stores a seed and returns its id: a file (`fedmq_client.formats` says which) or a dict of arrays. The same
         content again is the same seed."""
-        return self.upload_blob(
-            tensorblob.encode(seed) if isinstance(seed, dict) else formats.read(Path(seed)).blob(), name
-        )
+        found = formats.from_arrays(seed) if isinstance(seed, Mapping) else formats.read(Path(seed))
+        return self.upload_blob(found.blob(), name)
 
     def upload_blob(self, data: bytes, name: str | None = None) -> str:
         """As `upload`, of a model that is safetensors already; its metadata stays."""

@@ -68,6 +68,11 @@ def read(path: Path) -> ModelFile:
     return _checked(path, ModelFile(weights, meta))
 
 
+def from_arrays(arrays: Mapping[str, Any]) -> ModelFile:
+    """A model from arrays, or what numpy takes for such. Raises ConfigError as `read` does."""
+    return _checked("the model", ModelFile({name: np.asarray(array) for name, array in arrays.items()}))
+
+
 def place(path: Path, model: str, form: str) -> Path:
     """Where a model goes: into the file `path`, or into a folder as `MODEL` and the form's suffix. Raises ConfigError where
     there is no such folder."""
@@ -114,7 +119,10 @@ def _writer(
 
             state = {plain(name): torch.from_numpy(np.array(weights[name])) for name in in_order(weights)}
             if len(state) < len(weights):
-                raise ConfigError("this model's tensors have no names but their places: a state dict would mix them up")
+                raise ConfigError(
+                    "this model's tensors have no names but their places: a state dict would mix them up; safetensors and "
+                    "npz do not"
+                )
             return lambda path: torch.save(state, path)
         case "keras":
             model = _keras_model(weights, meta, network)
@@ -164,7 +172,7 @@ def _npz(path: Path) -> ModelFile:
     return ModelFile(arrays)
 
 
-def _checked(path: Path, file: ModelFile) -> ModelFile:
+def _checked(path: Path | str, file: ModelFile) -> ModelFile:
     """The file's model, widened; ConfigError for what no federation can start from."""
     if not file.weights:
         raise ConfigError(f"{path} holds no arrays")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
@@ -39,6 +40,10 @@ class Rest:
         self._timeout = timeout
         self._headers = {"Accept": "application/json"}
         if token is not None:
+            if not token.isascii() or not token.isprintable():
+                raise ConfigError(
+                    "the admin token (FEDN_ADMIN_TOKEN) may hold printable ASCII only: has it a line end?"
+                )
             self._headers["Authorization"] = f"Bearer {token}"
         if certificate is not None and url.startswith("https:"):
             self._pool = urllib3.PoolManager(
@@ -48,7 +53,7 @@ class Rest:
             self._pool = urllib3.PoolManager(retries=False, ssl_context=trust.context())
 
     def json(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Row:
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else _encoded(body)
         headers = {} if data is None else {"Content-Type": "application/json"}
         answer: Row = json.loads(self._data(method, path, query or {}, data, headers))
         return answer
@@ -193,6 +198,20 @@ def fingerprint(certificate: Path) -> str:
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0] if found else "")).hexdigest()
     except ValueError as error:
         raise ConfigError(f"FEDN_REDUCER_TLS_CERT={certificate} holds no certificate in PEM") from error
+
+
+def _encoded(body: Any) -> bytes:
+    """JSON, in which numpy's numbers and arrays are plain ones. Raises ConfigError for what JSON can't say."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic | np.ndarray):
+            return value.tolist()
+        raise ConfigError(f"{value!r:.60} is a {type(value).__name__}: use numbers, texts, lists and dicts")
+
+    try:
+        return json.dumps(body, default=plain).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"this can't be sent as JSON: {error}") from error
 
 
 def _refusal(status: int, body: bytes, url: str) -> FedMQError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fedmq import tensorblob
+import numpy as np
+
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.filetypes import found_instead
+from fedmq.tensorblob import Source
 from fedmq.tensors import spec_of
 from fedmq_schemas.messages import BlobRef
 
@@ -23,20 +25,20 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = stream.tell()
-
-        def read(offset: int, length: int) -> bytes:
-            stream.seek(offset)
-            return stream.read(length)
-
-        try:
-            spec_of(*tensorblob.read_header(read, size))
-        except InvalidUpdate as error:
-            stream.seek(0)
-            found = found_instead(stream.read(64)) or "bytes that are no known form of a model"
-            raise InvalidUpdate(
-                f"not a model: found {found}; safetensors is wanted, and `fedmq seed FILE` converts .npz, Keras and .pt "
-                f"({error.reason})"
-            ) from error
+        stream.seek(0)
+        head = stream.read(64)
+    try:
+        with Source(file) as source:
+            spec_of(source.tensors, source.meta)
+            fault = _fault(source)
+    except InvalidUpdate as error:
+        found = found_instead(head) or "bytes that are no known form of a model"
+        raise InvalidUpdate(
+            f"not a model: found {found}; safetensors is wanted, and `fedmq seed FILE` converts .npz, Keras and .pt "
+            f"({error.reason})"
+        ) from error
+    if fault:
+        raise InvalidUpdate(f"no session could start from this model: {fault}")
     key = f"models/{name or f'seed-{sha256[:12]}'}"
     reference = BlobRef(key=key, size=size, sha256=sha256)
     try:
@@ -46,6 +48,20 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
     if known != size or _sha256(blobs, key, size) != sha256:
         raise Refused(f"there is another model called {name!r}: choose another name, or none")
     return reference, False
+
+
+def _fault(source: Source) -> str:
+    """What no federation can start from, or nothing."""
+    if not source.tensors:
+        return "it holds no tensors"
+    buffer = np.empty(PIECE, np.uint8)
+    for name, tensor in source.tensors.items():
+        most = PIECE // tensor.dtype.itemsize
+        for first in range(0, tensor.count if tensor.dtype.kind == "f" else 0, most):
+            start, count = tensor.start + first * tensor.dtype.itemsize, min(most, tensor.count - first)
+            if not np.isfinite(source.view(tensor.dtype, start, count, buffer)).all():
+                return f"tensor {name!r} holds NaN or infinity"
+    return ""
 
 
 def _sha256(blobs: Blobs, key: str, size: int) -> str:
