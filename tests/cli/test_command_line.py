@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,22 @@ def test_an_error_is_a_document_too_where_json_is_wanted() -> None:
     reason = "'nowhere' is not a URL: write it as http://HOST:8090"
     assert (result.exit_code, json.loads(result.stdout)) == (2, {"error": reason})
     assert result.stderr == f"fedmq: {reason}\n"
+
+
+def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "file" / "mine")])
+    assert (result.exit_code, result.stderr) == (2, f"fedmq: {tmp_path / 'file' / 'mine'}: Not a directory\n")
+
+
+def test_an_error_of_the_system_that_names_no_file_is_a_bug_and_passes() -> None:
+    result = CliRunner().invoke(_failing(OSError(5, "Input/output error")), ["fail"])
+    assert isinstance(result.exception, OSError)
+
+
+def test_a_result_that_could_not_be_written_is_known_before_anything_is_trained(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["sandbox", "--package", str(tmp_path), "--json", str(tmp_path / "none" / "x")])
+    assert (result.exit_code, "for x: make it first" in result.stderr) == (2, True)
 
 
 def test_an_interrupted_verb_is_exit_code_130_and_says_so() -> None:

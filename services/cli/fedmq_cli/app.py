@@ -6,6 +6,7 @@ Only what `--help` shows is imported here; a verb imports its role when it runs.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Annotated, Any
 
@@ -46,14 +47,18 @@ EXTRAS = {
 
 
 class Verbs(TyperGroup):
-    """Ends our own errors as one clear line on stderr and exit code 2, with --json as a document on stdout too, and names
-    the extra that a verb misses."""
+    """Ends our own errors, and a file that can't be opened, as one clear line on stderr and exit code 2, with --json as a
+    document on stdout too; names the extra that a verb misses."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except FedMQError as error:
             _fail(ctx, error.reason)
+        except OSError as error:
+            if not isinstance(error.filename, str | os.PathLike):
+                raise
+            _fail(ctx, f"{os.fspath(error.filename)}: {error.strerror}")
         except KeyboardInterrupt:
             typer.echo("fedmq: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
