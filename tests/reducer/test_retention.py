@@ -7,16 +7,21 @@ from typing import Any
 import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
+from fedmq.effects import Moment
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.operations import Delete, LetGo
+from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.operations import Change, Delete, LetGo, Snapshot
+from fedmq_reducer.planning import Desk
 from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
 from fedmq_reducer.session import Session, State, Window
+from fedmq_reducer.sessions import Sessions
 from fedmq_reducer.sweeping import Sweeping
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, Retention, Select
+from fedmq_schemas.topology import Topology
 
 MEAN = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.7, 5: 0.6, 6: 0.2}
 """The accuracy of six models."""
@@ -134,6 +139,17 @@ def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> No
     stores.let_go()
     stores.delete()
     assert stores.there() == stores.kept() == [0, 2, 5, 6]
+
+
+def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_may_not_have_been_told() -> None:
+    """All that follows an end is lost with a kill, and no later commit would make up for it."""
+    policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
+    ended = {"session": "s", "policy": policy, "state": "finished", "reason": "", "round": 6, "model": _name(6)}
+    sessions = Sessions(Desk(Assignment(Topology("test"), presence=10.0), 9))
+    assert Delete(9) in sessions.restore(Snapshot(), Moment(0.0, 0.0))
+    effects = sessions.restore(Snapshot(unannounced=(ended,)), Moment(0.0, 0.0))
+    told = Change(tables.SESSIONS, "s", {"announced": True}, 9)
+    assert [each for each in effects if isinstance(each, Change | LetGo)] == [*after_end("s", policy, 6, 9)[:1], told]
 
 
 @pytest.mark.parametrize("named", [_name(3), f"models/{_name(3)}"])
