@@ -141,6 +141,8 @@ class Session:
     attempt: Attempt | None = None
     attempts: int = 0
     stop_after_round: bool = False
+    stopped: str = ""
+    """Why it ends with the round that is being committed."""
     waiting: str = ""
     waiting_until: float | None = None
     started_at: float | None = None

@@ -106,11 +106,14 @@ class Sessions:
             reason = f"there is no open session {body.session!r} to stop: it has ended, or never was"
             told = Emit("message.refused", data={"reason": reason})
             return [told, Settle(self._desk.epoch), Ack((event.tag,))]
-        if body.when == "after_round" and session.state in IN_ROUND:
+        reason = f"stopped by {event.envelope.sender}"
+        if session.state is State.COMMITTING or (body.when == "after_round" and session.state in IN_ROUND):
+            if body.when == "now":  # the round's record is on its way: the session ends with that round, not before it
+                session.stopped = reason
             session.stop_after_round = True
             change = Change(records.SESSIONS, session.name, {"stop_after_round": True}, self._desk.epoch)
             return [change, Ack((event.tag,))]
-        session.verdict = (State.STOPPED, f"stopped by {event.envelope.sender}")
+        session.verdict = (State.STOPPED, reason)
         return self._judged(session, [], moment) + [Ack((event.tag,))]
 
     def failed(self, name: str, error: FedMQError, moment: Moment) -> list[Effect]:
@@ -195,6 +198,9 @@ class Sessions:
 
     def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
         assert session.model is not None
+        if session.stopped:
+            session.verdict = (State.STOPPED, session.stopped)
+            return []
         if session.is_last:
             return self._open_window(session, moment)
         if session.stop_after_round:
