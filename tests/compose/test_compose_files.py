@@ -118,6 +118,17 @@ def test_a_client_is_given_no_credentials_of_stores_and_every_variable_means_som
             assert {name for name in service["environment"] if name.startswith("FEDN_")} <= known
 
 
+def test_every_role_sees_certificates_and_the_reducer_alone_its_key() -> None:
+    found = {name: service for path in FILES for name, service in services(path).items()}
+    for role in ("reducer", "combiner", "client", "dashboard"):
+        assert found[role]["environment"]["FEDN_CA_FILE"] == "${FEDN_CA_FILE:-}"
+        assert "./certs:/certs:ro" in found[role]["volumes"]
+    assert [name for name, each in found.items() if "keys" in str(each.get("volumes"))] == ["reducer"]
+    seed = services(FOLDER / "stack.yaml")["seed"]
+    assert seed["environment"]["FEDN_REDUCER_TLS_CERT"] == found["reducer"]["environment"]["FEDN_REDUCER_TLS_CERT"]
+    assert seed["volumes"] == ["./certs:/certs:ro"]
+
+
 def test_every_example_has_what_an_image_of_it_is_made_of() -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text()
     named = re.findall(r"\w+", re.search(r"# A folder of examples/: (.*)", (FOLDER / ".env.example").read_text())[1])  # type: ignore[index]
