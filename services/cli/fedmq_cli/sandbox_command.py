@@ -86,7 +86,7 @@ def sandbox(
     policy = checked_policy(with_settings(values, settings or ()))
     if serve and (set(values) - {"random_seed"} or settings or json_file):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
-    if json_file is not None and not json_file.parent.is_dir():
+    if json_file is not None and not json_file.parent.is_dir() and json_file.parent != state_dir:
         raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
     prepare(load(package), form, not no_env)
     folder = state_dir or _fresh_folder()

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmq.effects import Moment
 from fedmq_reducer.operations import Aggregate, Aggregated
-from fedmq_reducer.session import Session, model_id
+from fedmq_reducer.session import Session, State, model_id
 from fedmq_schemas.messages import BlobRef, Partial, Validation
 from fedmq_schemas.records import Ledger
 
@@ -30,6 +30,20 @@ def session_document(session: Session, moment: Moment) -> dict[str, Any]:
         "score": None,
         "created_at": moment.wall,
         "ended_at": None,
+    }
+
+
+def end_fields(state: State, reason: str, newest: int, model: str | None, moment: Moment) -> dict[str, Any]:
+    """What a session's record says from its end on. `newest`: its last round; `model`: that round's, or the seed."""
+    return {
+        "state": state.value,
+        "reason": reason,
+        "round": newest,
+        "model": model,
+        "announced": False,
+        "ended_at": moment.wall,
+        "waiting": "",
+        "waiting_until": None,
     }
 
 

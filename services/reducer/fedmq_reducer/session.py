@@ -122,9 +122,9 @@ class Window:
 @dataclass(slots=True)
 class Session:
     """`round` is the one being made, `model` the last committed one (None until the seed is open), `base` what of it
-    does not travel. `validated`: for each
-    model id, client → its validation's document. `windows`: by round, models whose validation has plans of its own.
-    `waiting_until` and `started_at`: UTC seconds since 1970, as recorded, so that they hold whoever is the reducer.
+    does not travel. `stopped`: why it ends with the round that is being committed. `validated`: for each model id, client →
+    its validation's document. `windows`: by round, models whose validation has plans of its own. `waiting_until` and
+    `started_at`: UTC seconds since 1970, as recorded, so that they hold whoever is the reducer.
     `score`: where it stands by its metric, if that decides whether it goes on. `early`: why it ends before all rounds are
     made. `verdict`: how it is to end, and why. `recorded`: what this reducer has last written of where it stands."""
 
@@ -142,7 +142,6 @@ class Session:
     attempts: int = 0
     stop_after_round: bool = False
     stopped: str = ""
-    """Why it ends with the round that is being committed."""
     waiting: str = ""
     waiting_until: float | None = None
     started_at: float | None = None
@@ -153,6 +152,22 @@ class Session:
     early: str = ""
     verdict: tuple[State, str] | None = None
     recorded: dict[str, Any] | None = None
+
+    @classmethod
+    def remembered(cls, document: Mapping[str, Any]) -> Session:
+        """What its record says. Raises ValidationError for a policy that this version does not read."""
+        base, score = document["base"], document["score"]
+        return cls(
+            document["session"],
+            Policy.model_validate(document["policy"]),
+            document["position"],
+            document["random_seed"],
+            base=BlobRef.model_validate(base) if base is not None else None,
+            stop_after_round=document["stop_after_round"],
+            waiting_until=document["waiting_until"],
+            started_at=document["started_at"],
+            score=Score(**score) if score is not None else None,
+        )
 
     def move(self, state: State) -> None:
         """Raises ProtocolError, and changes nothing, if the table has no such step."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from fedmq.codec import explain
 from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
 from fedmq.errors import FedMQError
 from fedmq_reducer import retention
-from fedmq_reducer.documents import session_document
+from fedmq_reducer.documents import end_fields, session_document
 from fedmq_reducer.operations import (
     Aggregate,
     Aggregated,
@@ -27,7 +30,7 @@ from fedmq_reducer.operations import (
 )
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.rounds import Rounds
-from fedmq_reducer.selection import Score, reason_to_stop
+from fedmq_reducer.selection import reason_to_stop
 from fedmq_reducer.session import Session, State, model_id, random_seed_of
 from fedmq_reducer.validations import Validations
 from fedmq_schemas import messages, records, topology
@@ -132,12 +135,11 @@ class Sessions:
         session.move(state)
         del self._sessions[session.name]
         model = model_id(session.model) if session.model else None
-        end = {"state": state.value, "reason": reason, "round": session.round - 1, "model": model, "announced": False}
-        fields = end | {"ended_at": moment.wall, "waiting": "", "waiting_until": None}
+        end = end_fields(state, reason, session.round - 1, model, moment)
         return [
             *effects,
             *self._validations.summarise_all(session),
-            Change(records.SESSIONS, session.name, fields, self._desk.epoch),
+            Change(records.SESSIONS, session.name, end, self._desk.epoch),
             *(session.attempt.settled() if session.attempt is not None else ()),
             *self._announce(session.name, session.policy.model_dump(mode="json"), end),
             *(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "score", "window")),
@@ -297,21 +299,30 @@ class Sessions:
         effects: list[Effect] = [Delete(self._desk.epoch)]
         for end in snapshot.unannounced:
             effects += self._announce(end["session"], end["policy"], end)
-        found = snapshot.sessions
-        for each in found:
-            document = each.session
-            policy = Policy.model_validate(document["policy"])
-            session = Session(document["session"], policy, document["position"], document["random_seed"])
-            session.stop_after_round = document["stop_after_round"]
-            session.started_at = document["started_at"]
-            session.base = BlobRef.model_validate(document["base"]) if document["base"] is not None else None
-            session.score = Score(**document["score"]) if document["score"] is not None else None
-            session.waiting_until = document["waiting_until"]
-            self._sessions[session.name] = session
+        found: list[SessionSnapshot] = []
+        for each in snapshot.sessions:
+            try:
+                session = Session.remembered(each.session)
+            except ValidationError as error:
+                effects += self._give_up(each, explain(error), moment)
+            else:
+                self._sessions[session.name] = session
+                found.append(each)
         if found and found[0].session["state"] != "queued":
             session = self._sessions[found[0].session["session"]]
             effects += self._judged(session, self._resume(session, found[0], moment), moment)
         return effects + self._begin_next()
+
+    def _give_up(self, found: SessionSnapshot, fault: str, moment: Moment) -> list[Effect]:
+        """Ends a session of a version whose policies this one does not read."""
+        name, newest = found.session["session"], found.rounds[-1] if found.rounds else None
+        model = found.session["seed"] if newest is None else model_id(BlobRef.model_validate(newest["model"]))
+        reason = f"this version does not read its policy ({fault}): start a session from its last model"
+        end = end_fields(State.FAILED, reason, newest["round"] if newest else 0, model, moment)
+        return [
+            Change(records.SESSIONS, name, end, self._desk.epoch),
+            *self._announce(name, Policy().model_dump(mode="json"), end),
+        ]
 
     def _resume(self, session: Session, found: SessionSnapshot, moment: Moment) -> list[Effect]:
         session.validated = {model: dict(clients) for model, clients in found.validations.items()}
