@@ -8,7 +8,7 @@ deadlines are short, clients lie, combiners vanish for good; what is committed m
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fedmq.testing import Ambush, Stall
@@ -111,7 +111,9 @@ def draw(seed: int) -> FaultPlan:
         offload=source.random() < 0.5,
         recorder=source.random() < 0.25,
         ambushes=tuple(_ambush(source, kind, names) for _ in range(source.choice([0, 1, 1, 2, 3, 5]))),
-        blows=tuple(_blow(source, kind, names, len(reducers)) for _ in range(source.choice([0, 1, 2, 4]))),
+        blows=_spare_one(
+            [_blow(source, kind, names, len(reducers)) for _ in range(source.choice([0, 1, 2, 4]))], reducers
+        ),
         stalls=_stalls(source, kind, reducers),
         blobs_away=_spans(source),
         records_away=_spans(source),
@@ -213,6 +215,20 @@ def _blow(source: random.Random, kind: Kind, names: list[str], reducers: int) ->
     if kind == "wild" and fate == "crash" and source.random() < 0.3 and not is_last_reducer:
         seconds = None
     return Blow(at, fate, name, seconds)  # type: ignore[arg-type]
+
+
+def _spare_one(blows: list[Blow], reducers: tuple[str, ...]) -> tuple[Blow, ...]:
+    """One reducer comes back: where none does, no session can end."""
+    gone: set[str] = set()
+    spared = []
+    for blow in blows:
+        for_good = blow.kind == "crash" and blow.seconds is None and blow.target in reducers
+        if for_good and gone | {blow.target} == set(reducers):
+            blow = replace(blow, seconds=45.0)
+        elif for_good:
+            gone.add(blow.target)
+        spared.append(blow)
+    return tuple(spared)
 
 
 def _spans(source: random.Random) -> tuple[tuple[float, float], ...]:
