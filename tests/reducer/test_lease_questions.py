@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Done, Failed, Fired, Moment, Started
+from fedmq.effects import Ack, Done, Failed, Fired, Moment, Publish, Received, Started
 from fedmq.errors import ConfigError
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.operations import Acquire
+from fedmq_reducer.operations import Acquire, Load, Settle, Snapshot
+from fedmq_schemas.messages import CombinerHello, Envelope, Welcome
 from fedmq_schemas.topology import Topology
 
 NOW = Moment(0.0, 0.0)
@@ -25,3 +26,17 @@ def test_no_second_question_is_asked_while_the_first_has_no_answer() -> None:
     assert questions(core, Fired("lease")) == 1
     core.handle(Failed(Acquire(), ConfigError("no such account")), NOW)
     assert questions(core, Fired("lease")) == 1
+
+
+def test_a_hello_is_answered_while_the_lease_is_held_and_not_after_it() -> None:
+    core = ReducerCore(Assignment(Topology("a"), presence=1.0), presence=1.0)
+    core.handle(Started(), NOW)
+    core.handle(Done(Acquire(), 7), NOW)
+    core.handle(Done(Load(), Snapshot((), (), (), (), 0)), NOW)
+    hello = CombinerHello()
+    envelope = Envelope(kind=hello.kind, id="m1", alliance="a", sender="k1", sent_at=0.0)
+
+    effects = list(core.handle(Received(hello, envelope, 1), NOW))
+
+    welcome = next(e for e in effects if isinstance(e, Publish) and isinstance(e.body, Welcome))
+    assert effects.index(Settle(7)) < effects.index(welcome) < effects.index(Ack((1,)))

@@ -33,7 +33,18 @@ from fedmq.effects import (
 from fedmq.errors import Fenced
 from fedmq_reducer import operations
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.operations import Acquire, Aggregate, Insert, Load, OpenSeed, Release, Renew, Snapshot, TellLedger
+from fedmq_reducer.operations import (
+    Acquire,
+    Aggregate,
+    Insert,
+    Load,
+    OpenSeed,
+    Release,
+    Renew,
+    Settle,
+    Snapshot,
+    TellLedger,
+)
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.sessions import Sessions
 from fedmq_schemas import messages, records, topology
@@ -230,7 +241,9 @@ class ReducerCore:
         return [*effects, *self.sessions.move_clients(moved, moment)]
 
     def _answer_hello(self, combiner: str, moment: Moment) -> list[Effect]:
-        return [*self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
+        """While the lease is still ours: a combiner that was welcomed does not ask again, and who lost the lease knows of no
+        plan made since."""
+        return [Settle(self.epoch), *self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
 
     def _welcome(self, combiner: str) -> Publish:
         body = messages.Welcome(epoch=self.epoch, presence=self._presence)
