@@ -64,7 +64,7 @@ def scaled(stack: Project) -> dict[str, Any]:
         attached(clients, combiners)
     until(lambda: planned()[-1]["clients"] == 3, "a round of three clients is planned", 200)
     grow(session, 1)
-    fetch(f"{API}/sessions/{session}/stop", body={"when": "after_round"})
+    fetch(f"{API}/sessions/{session}/stop?when=after_round", body={})
     until(lambda: get(f"/sessions/{session}")["ended_at"] is not None, f"session {session} has ended", 200)
     document: dict[str, Any] = get(f"/sessions/{session}")
     return document
