@@ -30,7 +30,7 @@ from fedmq.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.errors import Fenced
+from fedmq.errors import FedMQError, Fenced
 from fedmq_reducer import operations
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import (
@@ -95,8 +95,7 @@ class ReducerCore:
             case Failed(effect=effect, error=Fenced()):
                 return self._lose(effect)
             case Failed(effect=effect, error=error):
-                session = _session_of(effect)
-                return self.sessions.failed(session, error, moment) if session and self.role is Role.ACTIVE else ()
+                return self._failed(effect, error, moment)
             case Fired(key):
                 return self._fired(key, moment)
             case Started():
@@ -106,6 +105,16 @@ class ReducerCore:
             case Stopping():
                 return [*([Release(self.epoch)] if self.role is Role.ACTIVE else ()), Left()]
         return ()
+
+    def _failed(self, effect: Effect, error: FedMQError, moment: Moment) -> Sequence[Effect]:
+        """Ends the session that needs the effect. One of an earlier reign, tried again all the while, may fail for what has
+        happened since: nobody waits for it."""
+        session = _session_of(effect)
+        if session is None or self.role is not Role.ACTIVE:
+            return ()
+        if isinstance(effect, OpenSeed | Aggregate) and not self.sessions.waits_for(effect):
+            return ()
+        return self.sessions.failed(session, error, moment)
 
     # -- the lease --------------------------------------------------------------------------------------------------
 

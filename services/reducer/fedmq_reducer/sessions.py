@@ -119,6 +119,15 @@ class Sessions:
         session.verdict = (State.STOPPED, reason)
         return self._judged(session, [], moment) + [Ack((event.tag,))]
 
+    def waits_for(self, effect: OpenSeed | Aggregate) -> bool:
+        """Whether the effect's session can't go on without it."""
+        session = self._sessions.get(effect.session)
+        if session is None:
+            return False
+        if isinstance(effect, OpenSeed):
+            return session.state is State.OPENING
+        return session.state is State.COMMITTING and session.round == effect.round
+
     def failed(self, name: str, error: FedMQError, moment: Moment) -> list[Effect]:
         """An effect of the session was refused for good."""
         session = self._sessions.get(name)
