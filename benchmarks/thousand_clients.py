@@ -29,6 +29,7 @@ from deployed_round import use_sqlite
 from fedmq.brokers.rabbitmq import RabbitmqBroker
 from fedmq.scheduler import ThreadScheduler
 from fedmq_client.actor import client_actor
+from fedmq_client.fetching import Models
 from fedmq_client.inline import InlinePool
 from fedmq_client.store import MemoryStore
 from fedmq_client.trainer import Client
@@ -63,7 +64,7 @@ def load(url: str, alliance: str, package: Path, first: int, clients: int) -> No
         ids = iter(range(10**9))
         actor = client_actor(
             Client(name), Attach(), package, broker.connect(name), scheduler, topology, pool=pool,
-            store=MemoryStore(), scratch=None, new_id=lambda: f"{name}-{os.getpid()}-{next(ids)}",
+            store=MemoryStore(), models=Models(None), new_id=lambda: f"{name}-{os.getpid()}-{next(ids)}",
         )  # fmt: skip
         actor.start()
         if number < first + clients - 1:
