@@ -13,7 +13,6 @@ from fedmq_cli.output import AsJson, print_columns, print_json, print_next
 if TYPE_CHECKING:
     from fedmq.brokers.accounts import Accounts
     from fedmq.settings import ManagementSettings
-    from fedmq.trust import trust
 
 account = typer.Typer(
     no_args_is_help=True,
@@ -70,6 +69,7 @@ def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
     from fedmq.brokers.accounts import Accounts
     from fedmq.brokers.management import Management
     from fedmq.settings import ManagementSettings
+    from fedmq.trust import trust
     from fedmq_schemas.topology import Topology
 
     settings = ManagementSettings.load()
