@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -40,6 +41,21 @@ def survives(
 def restart(node: Node) -> None:
     node.kill()
     node.start()
+
+
+@contextmanager
+def redirected(nodes: Sequence[Node], **settings: str) -> Iterator[None]:
+    """Restarts nodes with other settings, and at the end with their own again."""
+    own = [node.environment for node in nodes]
+    try:
+        for node in nodes:
+            node.environment = node.environment | settings
+            restart(node)
+        yield
+    finally:
+        for node, environment in zip(nodes, own, strict=True):
+            node.environment = environment
+            restart(node)
 
 
 def outage(
@@ -78,10 +94,7 @@ def test_killed_and_restarted_clients_change_nothing(alliance: Deployment, undis
 def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_trained(alliance: Deployment) -> None:
     training, cut_off = 4.0, 1.5
     node, proxy = alliance.nodes["client-3"], Proxy(alliance.servers.rabbitmq.port)
-    direct = node.environment["FEDN_AMQP_URL"]
-    try:
-        node.environment["FEDN_AMQP_URL"] = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
-        restart(node)
+    with closing(proxy), redirected([node], FEDN_AMQP_URL=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
         alliance.await_state(node, "attached")
         alliance.start_session("cut-off", **FAULT_POLICY | {"rounds": 2, "train": {"seconds": training}})
         alliance.until(lambda: 'received_total{kind="task"' in node.metrics(), 30, "task of the client")
@@ -93,20 +106,13 @@ def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_tr
         [entry] = [entry for entry in first.entries if entry.client == node.name]
         assert entry.outcome == "accepted"
         assert training <= entry.seconds["total"] < training + cut_off, "it trained once"
-    finally:
-        proxy.close()
-        node.environment["FEDN_AMQP_URL"] = direct
-        restart(node)
 
 
 def test_a_slow_link_is_not_a_dead_link(alliance: Deployment) -> None:
     slow = Proxy(alliance.servers.s3.port, rate=80)
     combiners = [node for node in alliance.nodes.values() if node.role == "combiner"]
     vanished = alliance.records.count(tables.EVENTS, {"name": "client.vanished"})
-    try:
-        for node in combiners:
-            node.environment["FEDN_MINIO_PUBLIC_URL"] = f"http://127.0.0.1:{slow.port}"
-            restart(node)
+    with closing(slow), redirected(combiners, FEDN_MINIO_PUBLIC_URL=f"http://127.0.0.1:{slow.port}"):
         alliance.start_session("slow", **FAULT_POLICY | {"rounds": 1})
         assert alliance.await_end("slow")["state"] == "finished"
 
@@ -114,11 +120,6 @@ def test_a_slow_link_is_not_a_dead_link(alliance: Deployment) -> None:
         fetched = [entry.seconds["fetch"] for entry in ledger.entries]
         assert len(fetched) == 6 and min(fetched) > 3 * alliance.presence
         assert alliance.records.count(tables.EVENTS, {"name": "client.vanished"}) == vanished
-    finally:
-        slow.close()
-        for node in combiners:
-            del node.environment["FEDN_MINIO_PUBLIC_URL"]
-            restart(node)
 
 
 def test_a_rabbitmq_that_is_stopped_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
@@ -153,21 +154,12 @@ def test_a_link_to_the_record_store_that_breaks_at_a_commit_changes_nothing(
 ) -> None:
     name, proxy = f"commit-{delivered}", Proxy(alliance.servers.mongo.port)
     reducers = [node for node in alliance.nodes.values() if node.role == "reducer"]
-    direct = str(alliance.servers.mongo.port)
-    try:
-        for node in reducers:
-            node.environment["FEDN_MONGO_PORT"] = str(proxy.port)
-            restart(node)
+    with closing(proxy), redirected(reducers, FEDN_MONGO_PORT=str(proxy.port)):
         alliance.heal()
         insert_a_round = b"\x02insert\x00\x07\x00\x00\x00rounds\x00"
         survives(alliance, undisturbed, name, lambda: proxy.trap(insert_a_round, delivered=delivered))
         assert proxy.sprung.is_set()
         alliance.check_each_round_once(f"fault-{name}")
-    finally:
-        for node in reducers:
-            node.environment["FEDN_MONGO_PORT"] = direct
-            restart(node)
-        proxy.close()
 
 
 def test_a_blob_store_that_answers_every_tenth_request_with_a_fault_changes_nothing(
@@ -175,19 +167,10 @@ def test_a_blob_store_that_answers_every_tenth_request_with_a_fault_changes_noth
 ) -> None:
     store = UnreliableHttp(alliance.servers.s3.port, percent=10)
     servers = [node for node in alliance.nodes.values() if node.role != "client"]
-    direct = str(alliance.servers.s3.port)
-    try:
-        for node in servers:
-            node.environment["FEDN_MINIO_PORT"] = str(store.port)
-            restart(node)
+    with closing(store), redirected(servers, FEDN_MINIO_PORT=str(store.port)):
         alliance.heal()
         survives(alliance, undisturbed, "unreliable", lambda: None)
         assert min(store.failed.values()) > 0, store.failed
-    finally:
-        for node in servers:
-            node.environment["FEDN_MINIO_PORT"] = direct
-            restart(node)
-        store.close()
 
 
 def test_everything_killed_at_once_goes_on_where_it_was(alliance: Deployment, undisturbed: str) -> None:
