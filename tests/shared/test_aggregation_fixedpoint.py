@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmq.aggregation import Accumulator, exponents, initial_exponents
-from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, MAGIC, MAGIC_BITS, place
+from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, MAGIC, MAGIC_BITS, ceilings, place
+from fedmq.aggregation.places import Places
 from fedmq.tensorblob import Array, Source, encode
 from fedmq.tensors import spec_of
 
@@ -80,11 +81,13 @@ def test_subnormal_float32_is_summed() -> None:
     st.integers(-200, 200),
 )
 def test_a_maximum_fills_between_30_and_48_bits_of_its_lane(value: float, exponent: int) -> None:
-    lanes, units, maxima = place(np.array([value]), np.array([exponent]))
+    maxima, planned = np.array([value]), np.array([exponent])
+    lanes, units = place(ceilings(maxima), planned)
     assert units[0] == exponent + LANE_WIDTH * lanes[0]
     exact = Fraction(value) / Fraction(2) ** int(units[0])
     assert exact > 2 ** (LANE_TOP - LANE_WIDTH)
-    assert exact <= maxima[0] <= 2**LANE_TOP
+    in_units = Places(ceilings(maxima), planned, maxima > 0).in_units(maxima)
+    assert exact <= in_units[int(lanes[0])][0] <= 2**LANE_TOP
 
 
 @given(st.floats(-(2.0**51), 2.0**51, exclude_min=True, exclude_max=True))
@@ -95,9 +98,10 @@ def test_the_magic_number_rounds_half_to_even(value: float) -> None:
 
 def test_a_planned_exponent_leaves_eight_bits_above_the_second_largest() -> None:
     planned = exponents({"x": 1.0}, {"x": 3})["x"]
-    lanes, _, maxima = place(np.array([1.0, 256.0, 257.0]), np.array([planned] * 3))
-    assert lanes.tolist() == [0, 0, 1]
-    assert maxima.tolist()[:2] == [2**40, 2**48]
+    maxima, exponent = np.array([1.0, 256.0, 257.0, 0.0]), np.array([planned] * 4)
+    in_units = Places(ceilings(maxima), exponent, maxima > 0).in_units(maxima)
+    assert in_units[0].tolist() == [2**40, 2**48, 0, 0]
+    assert in_units[1].tolist() == [0, 0, math.ceil(257 * 2**40 / 2**LANE_WIDTH), 0]
 
 
 def test_a_tensor_that_did_not_change_keeps_its_exponent() -> None:

@@ -2,6 +2,7 @@
 
     fixedpoint     floats as integers: exponents, lanes, units
     lanes          the integers of a sum
+    places         into which lanes an update goes
     arrangement    where tensors lie in a sum, and how an update is read
     accumulator    verify, fold, merge, mean
     partial        what a partial blob says of itself

@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fedmq.aggregation.arrangement import BLOCK, Arrangement, Run
-from fedmq.aggregation.fixedpoint import LANE_WIDTH, Floats, Integers, place
+from fedmq.aggregation.arrangement import BLOCK, Arrangement
+from fedmq.aggregation.fixedpoint import LANE_WIDTH, Floats, Integers, ceilings
 from fedmq.aggregation.lanes import Lanes
 from fedmq.aggregation.partial import INTEGERS, Partial
+from fedmq.aggregation.places import Places
 from fedmq.errors import InvalidUpdate, ProtocolError
 from fedmq.tensorblob import Source, Tensor, header
 from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec, TensorSpec
@@ -63,6 +64,8 @@ class Accumulator:
         self._lanes = Lanes(self._order.elements, len(tensors))
         self._largest = np.zeros(len(tensors))
         self._second = np.zeros(len(tensors))
+        self._alike = (b"", b"")
+        self._places: Places
         self._torn = False
         block = min(BLOCK, self._order.elements)
         self._scratch = np.empty(block)
@@ -104,21 +107,18 @@ class Accumulator:
         Not idempotent. If reading the update fails half way the sum is lost: every later use raises
         RuntimeError.
         """
-        lanes, units, maxima = place(contribution.maxima, self._exponents)
-        used = set(lanes[maxima > 0].tolist())
-        inside = {lane: lanes == lane for lane in used}
-        after = self._lanes.reserve({lane: maxima * inside[lane] for lane in used})
-        scales = np.ldexp(float(weight), -units) * (maxima > 0)
-        scales_by_lane = {lane: scales * inside[lane] for lane in used}
         runs = self._order.runs(update.layout)
+        places = self._places_of(contribution.maxima)
+        after = self._lanes.reserve(places.in_units(contribution.maxima))
         with self._changing():
             self._lanes.open(after)
             for run in runs:
-                parts = list(self._parts(run, scales_by_lane))
-                if parts:
-                    for at, values in run.blocks(update, self._buffer):
-                        for lane, scale in parts:
-                            self._lanes.add(lane, at, values, scale, self._scratch)
+                parts = places.of(run)
+                for lane, _ in parts:
+                    self._lanes.count_magic(lane, run.first, run.last)
+                for at, values in run.blocks(update, self._buffer) if parts else ():
+                    for lane, factor in parts:
+                        self._lanes.add(lane, at, values, factor * weight, self._scratch)
             self._note_maxima(contribution.maxima)
             self.total_weight += weight
             self.count += 1
@@ -236,13 +236,13 @@ class Accumulator:
         second = np.where(self._second > 0, self._second, self._largest)
         return dict(zip(self._order.names, second.tolist(), strict=True))
 
-    def _parts(self, run: Run, scales: Mapping[int, Floats]) -> Iterator[tuple[int, Floats]]:
-        """By which scale (one, or one per element) a run goes into which lanes."""
-        for lane, scale in scales.items():
-            mine = scale[run.first : run.last]
-            if mine.any():
-                self._lanes.count_magic(lane, run.first, run.last)
-                yield lane, mine if mine.size == 1 else np.repeat(mine, run.counts)
+    def _places_of(self, maxima: Floats) -> Places:
+        """Where an update of these maxima goes. A round's updates are often alike, so the last answer is kept."""
+        powers, adds = ceilings(maxima), maxima > 0
+        alike = powers.tobytes(), adds.tobytes()
+        if alike != self._alike:
+            self._alike, self._places = alike, Places(powers, self._exponents, adds)
+        return self._places
 
     def _sums(self, lane: int, name: str) -> Iterator[tuple[int, Integers]]:
         index, at = self._order.index[name], self._order.at[name]

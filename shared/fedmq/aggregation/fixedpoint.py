@@ -20,7 +20,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,14 +74,16 @@ def _exponent(value: float) -> int:
     return power - (fraction == 0.5) + _HEADROOM - LANE_TOP
 
 
-def place(maxima: Floats, tensor_exponents: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], Integers]:
-    """For an update's largest |weight * delta| per tensor: the lane, the exponent of the lane's
-    unit, and the maximum in units, rounded up. All of shape (tensors,), int64.
-
-    A tensor of zeros gets a lane too; its maximum of 0 units says that it adds nothing.
-    """
+def ceilings(maxima: Floats) -> NDArray[np.int32]:
+    """The smallest power of two that is not below each of an update's largest |weight * delta| per tensor, as its
+    exponent. Shape (tensors,). Of 0 it is 0."""
     fraction, power = np.frexp(maxima)
-    ceiling = power - (fraction == 0.5)
-    lanes = -((tensor_exponents + LANE_TOP - ceiling) // LANE_WIDTH)
-    units = tensor_exponents + LANE_WIDTH * lanes
-    return lanes, units, np.ceil(np.ldexp(maxima, -units)).astype(np.int64)
+    power -= fraction == 0.5
+    return power
+
+
+def place(ceilings: NDArray[np.int32], tensor_exponents: Integers) -> tuple[Integers, Integers]:
+    """For the `ceilings` of an update: the lane of each tensor, and the exponent of that lane's unit. Both of shape
+    (tensors,), int64."""
+    lanes = -((tensor_exponents + LANE_TOP - ceilings) // LANE_WIDTH)
+    return lanes, tensor_exponents + LANE_WIDTH * lanes
