@@ -91,9 +91,13 @@ def canonical(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
+def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype in _CODES else dtype.newbyteorder("<")
+
+
 def supported(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The little-endian form of a dtype from the allow-list; `InvalidUpdate` for any other."""
-    little = dtype.newbyteorder("<")
+    little = _little(dtype)
     if little not in _CODES:
         known = ", ".join(str(known) for known in DTYPES.values())
         raise InvalidUpdate(f"tensor {name!r} is of dtype {dtype}; a blob can hold {known}")
@@ -145,12 +149,8 @@ def encode(weights: Mapping[str, Array], meta: Mapping[str, Any] | None = None) 
     allow-list.
     """
     head, order = header(weights, meta or {})
-    parts: list[Any] = [head]
-    for name in order:
-        array = weights[name]
-        contiguous = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-        parts.append(contiguous.reshape(-1).view(np.uint8).data)
-    return b"".join(parts)
+    parts: list[Any] = [np.asarray(weights[name], _little(weights[name].dtype), order="C") for name in order]
+    return b"".join([head, *parts])
 
 
 def decode(blob: bytes | bytearray | memoryview) -> tuple[Weights, Meta]:

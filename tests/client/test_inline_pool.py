@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from fedmq_client.pool import Job, Result, Validated
 
 MODEL: Weights = {f"t{i}": np.full(2, i, np.float32) for i in range(5)}
 BLOB = tensors.encode(MODEL, {"roles": {"t0": "statistic"}})
+DEEP: list[Any] = reduce(lambda inner, _: [inner], range(200), [])
 
 
 CODE = """
@@ -157,6 +159,7 @@ def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
         ((MODEL, 2**53, {}), "as examples"),
         ((MODEL, 1, [1]), "train returned a list as metrics: return a dict of numbers"),
         ((MODEL, 1, {"x": object()}), "metric 'x' is a object: use numbers, strings or lists"),
+        ((MODEL, 1, {"x": DEEP}), "metric 'x' is nested more than 100 deep"),
         ((MODEL, 1, {"x": 2**70}), "64 bits"),
     ],
 )

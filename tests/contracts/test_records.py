@@ -115,11 +115,12 @@ def test_a_document_comes_back_as_it_was_put(records: Records) -> None:
 
 
 def test_numbers_that_json_lacks_come_back_too(records: Records) -> None:
-    records.put("events", "e", {"id": "e", "data": {"loss": math.nan, "norms": [math.inf, -math.inf]}})
+    records.put("events", "e", {"id": "e", "data": {"loss": math.nan, "norms": [math.inf, -math.inf], "says": "NaN, -Infinity"}})
     found = records.get("events", "e")
     assert found is not None
     assert math.isnan(found["data"]["loss"])
     assert found["data"]["norms"] == [math.inf, -math.inf]
+    assert found["data"]["says"] == "NaN, -Infinity"
     assert ids(records.find("events", {"id": "e"})) == ["e"]
 
 

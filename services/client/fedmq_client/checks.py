@@ -10,6 +10,8 @@ from fedmq_client.trainer import Weights
 
 MOST_EXAMPLES = 2**53 - 1
 """What float64 counts exactly."""
+DEEPEST = 100
+"""Levels of a metric's lists and maps; a message takes 255."""
 
 
 class Rubbish(Exception):
@@ -36,6 +38,8 @@ def weights(found: Any, model: Weights) -> Weights:
     wrong = []
     for name, old in model.items():
         value = new[name]
+        if value.dtype == old.dtype and value.shape == old.shape:
+            continue
         if value.shape != old.shape:
             wrong.append(f"{name} has shape {value.shape} and not {old.shape}")
         elif not np.can_cast(value.dtype, old.dtype, casting="same_kind"):
@@ -77,7 +81,9 @@ def kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _plain(value: Any, what: str) -> Any:
+def _plain(value: Any, what: str, depth: int = 0) -> Any:
+    if depth > DEEPEST:
+        raise Rubbish(f"{what} is nested more than {DEEPEST} deep")
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -85,9 +91,9 @@ def _plain(value: Any, what: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, what) for name, item in value.items()}
+        return {str(name): _plain(item, what, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, what) for item in value]
+        return [_plain(item, what, depth + 1) for item in value]
     if hasattr(value, "__float__"):
         return float(value)
     raise Rubbish(f"{what} is {kind(value)}: use numbers, strings or lists")

@@ -302,12 +302,11 @@ class ClientCore:
 
     def _update(self, delivery: Deliver, blob: BlobRef) -> messages.Update:
         task, finished = delivery.task, delivery.finished
-        return messages.Update.model_construct(
+        return messages.Update(
             plan=task.plan,
             model=task.model.key,
             blob=blob,
             weight=weight_of(task.weighting, finished.examples),
-            encoding="delta/f32",
             metrics=finished.metrics,
             seconds=self._seconds(finished),
         )

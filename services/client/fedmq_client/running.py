@@ -53,7 +53,7 @@ class Trainers:
     def get(self, folder: Path, client: Client) -> Trainer:
         """The trainer of `client`, built anew if anything about the client changed."""
         known = self._trainers.get((folder, client.name))
-        if known is not None and known[0] == client:
+        if known is not None and (known[0] is client or known[0] == client):
             return known[1]
         if folder not in self._packages:
             self._packages[folder] = packages.load(folder)

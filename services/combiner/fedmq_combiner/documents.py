@@ -52,7 +52,7 @@ def ledger_entry(
     at: float,
 ) -> LedgerEntry:
     """`update`: None if the client declined. `at`: UTC seconds since 1970."""
-    return LedgerEntry.model_construct(
+    return LedgerEntry(
         client=client,
         outcome=outcome,
         reason=reason,

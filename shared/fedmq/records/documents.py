@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from fedmq.errors import ProtocolError
 from fedmq.records.base import Document
 
@@ -18,7 +20,7 @@ _TABLE = re.compile(r"[a-z][a-z_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
 # NaN and the infinities are not JSON, and metrics may be any of them.
 _MARK = "$float"
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_NOT_JSON = re.compile(rb"NaN|Infinity")
 
 
 def check_table(table: str) -> str:
@@ -52,12 +54,8 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 def to_text(document: Mapping[str, Any]) -> str:
     """The document as JSON, on one line. Raises `ProtocolError` if it holds what JSON has no form for, or `_id`."""
     check_document(document)
-    try:
-        return _strict(document)
-    except ValueError:
-        return _strict(_mark(document))
-    except TypeError as error:
-        raise ProtocolError(f"not a record: {error}") from error
+    text = _write(document)
+    return (_write(_mark(document)) if _NOT_JSON.search(text) else text).decode()
 
 
 def from_text(text: str) -> Document:
@@ -67,8 +65,11 @@ def from_text(text: str) -> Document:
     return document
 
 
-def _strict(document: Any) -> str:
-    return _JSON.encode(document)
+def _write(document: Any) -> bytes:
+    try:
+        return to_json(document, inf_nan_mode="constants")
+    except ValueError as error:
+        raise ProtocolError(f"not a record: {error}") from error
 
 
 def _mark(value: Any) -> Any:
