@@ -1,13 +1,16 @@
 """What a round costs beside training: a 10 kB model, training that adds a constant, everything in one process.
 
-    python benchmarks/sandbox_rounds.py [--rounds 10] [--clients 10 100 1000]
+    python benchmarks/sandbox_rounds.py [--rounds 10] [--clients 10 100 1000] [--flower /path/to/flower-venv/bin/python]
 
-Milliseconds a round, from the rounds' own records: from a round's plan to its commit. The first round is left out.
+Milliseconds a round, from the rounds' own records: from a round's plan to its commit. The first round is left out. With
+`--flower` the same work is done in Flower's simulation (`flower_rounds.py`) in turn, so that both meet the same machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -22,13 +25,13 @@ import numpy as np
 class Trainer:
     def __init__(self, client): ...
     def init(self):
-        return {"0": np.zeros((50, 40), np.float32), "1": np.zeros(500, np.float32)}
+        random = np.random.default_rng(0)
+        return {"0": random.standard_normal((50, 40), np.float32), "1": random.standard_normal(500, np.float32)}
     def train(self, weights, task):
-        return {name: value + np.float32(0.01) for name, value in weights.items()}, 10, {}
+        step = np.float32(0.01 + 1e-5 * (task.seed % 97))
+        return {name: value + step for name, value in weights.items()}, 10, {}
 """
-
-PEERS_MS = {10: 107.0, 100: 500.0, 1000: 8200.0}
-"""Flower 1.42 simulation, medians of the same work, measured on the same kind of machine."""
+FLOWER_ROUNDS = 4
 
 
 def rounds_ms(package: Path, clients: int, rounds: int) -> list[float]:
@@ -43,22 +46,36 @@ def rounds_ms(package: Path, clients: int, rounds: int) -> list[float]:
     return [1e3 * float(document["seconds"]) for document in committed[1:]]
 
 
+def flower_ms(python: Path, clients: int) -> list[float]:
+    """Milliseconds of each round but the first in Flower's simulation."""
+    script = Path(__file__).with_name("flower_rounds.py")
+    command = [str(python), str(script), str(clients), str(FLOWER_ROUNDS)]
+    ended = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+    return [1e3 * seconds for seconds in json.loads(ended.stdout.splitlines()[-1])[1:]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10, help="rounds of each session, at least 2")
-    parser.add_argument("--clients", type=int, nargs="+", default=list(PEERS_MS), help="numbers of clients")
+    parser.add_argument("--clients", type=int, nargs="+", default=[10, 100, 1000], help="numbers of clients")
+    parser.add_argument(
+        "--flower", type=Path, help="the Python of an environment with flwr[simulation], to compare with"
+    )
     options = parser.parse_args()
     print("ms a round, 10 kB model, training without cost, two combiners")
-    print(f"{'clients':>8} {'median':>8} {'least':>8} {'most':>8} {'Flower':>8}")
+    columns = ("clients", "median", "least", "most", *(("Flower", "ratio") if options.flower else ()))
+    print(" ".join(f"{column:>8}" for column in columns))
     with tempfile.TemporaryDirectory() as name:
         package = Path(name)
         (package / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
         (package / "trainer.py").write_text(TRAINER)
         for clients in options.clients:
             took = rounds_ms(package, clients, options.rounds)
-            peer = f"{PEERS_MS[clients]:8.0f}" if clients in PEERS_MS else f"{'-':>8}"
-            print(f"{clients:8} {median(took):8.1f} {min(took):8.1f} {max(took):8.1f} {peer}", flush=True)
-    print("Flower: flwr 1.42 simulation, measured on the same kind of machine, not in this run")
+            line = f"{clients:8} {median(took):8.1f} {min(took):8.1f} {max(took):8.1f}"
+            if options.flower:
+                peer = median(flower_ms(options.flower, clients))
+                line += f" {peer:8.0f} {peer / median(took):8.1f}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
