@@ -1,4 +1,4 @@
-"""What a round costs beside training: a 10 kB model, training that adds a constant, everything in one process.
+"""What a round costs beside training: ten tensors of 1 kB, training that adds a constant, everything in one process.
 
     python benchmarks/sandbox_rounds.py [--rounds 10] [--clients 10 100 1000] [--flower /path/to/flower-venv/bin/python]
 
@@ -26,7 +26,7 @@ class Trainer:
     def __init__(self, client): ...
     def init(self):
         random = np.random.default_rng(0)
-        return {"0": random.standard_normal((50, 40), np.float32), "1": random.standard_normal(500, np.float32)}
+        return {f"{number}": random.standard_normal(250, np.float32) for number in range(10)}
     def train(self, weights, task):
         step = np.float32(0.01 + 1e-5 * (task.seed % 97))
         return {name: value + step for name, value in weights.items()}, 10, {}
@@ -62,7 +62,7 @@ def main() -> None:
         "--flower", type=Path, help="the Python of an environment with flwr[simulation], to compare with"
     )
     options = parser.parse_args()
-    print("ms a round, 10 kB model, training without cost, two combiners")
+    print("ms a round, 10 tensors of 1 kB, training without cost, two combiners")
     columns = ("clients", "median", "least", "most", *(("Flower", "ratio") if options.flower else ()))
     print(" ".join(f"{column:>8}" for column in columns))
     with tempfile.TemporaryDirectory() as name:

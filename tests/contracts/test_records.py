@@ -115,7 +115,8 @@ def test_a_document_comes_back_as_it_was_put(records: Records) -> None:
 
 
 def test_numbers_that_json_lacks_come_back_too(records: Records) -> None:
-    records.put("events", "e", {"id": "e", "data": {"loss": math.nan, "norms": [math.inf, -math.inf], "says": "NaN, -Infinity"}})
+    data = {"loss": math.nan, "norms": [math.inf, -math.inf], "says": "NaN, -Infinity"}
+    records.put("events", "e", {"id": "e", "data": data})
     found = records.get("events", "e")
     assert found is not None
     assert math.isnan(found["data"]["loss"])

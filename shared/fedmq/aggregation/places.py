@@ -19,14 +19,15 @@ class Places:
     """
 
     def __init__(self, ceilings: NDArray[np.int32], exponents: Integers, adds: NDArray[np.bool_]) -> None:
-        lanes, self._units = place(ceilings, exponents)
+        lanes, units = place(ceilings, exponents)
+        self._scale = -units
         used = set(lanes[adds].tolist())
         self._inside = {lane: (lanes == lane) & adds for lane in used}
         self._factors: dict[tuple[int, int], list[tuple[int, Floats]]] = {}
 
     def in_units(self, maxima: Floats) -> dict[int, Integers]:
         """By lane: the maxima in its units, rounded up, and 0 where a tensor goes elsewhere."""
-        units = np.ceil(np.ldexp(maxima, -self._units)).astype(np.int64)
+        units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64)
         return {lane: units * inside for lane, inside in self._inside.items()}
 
     def of(self, run: Run) -> list[tuple[int, Floats]]:
@@ -34,7 +35,7 @@ class Places:
         factors = self._factors.get((run.first, run.last))
         if factors is None:
             factors = self._factors[run.first, run.last] = [
-                (lane, _spread(np.ldexp(1.0, -self._units[run.first : run.last]) * mine, run))
+                (lane, _spread(np.ldexp(1.0, self._scale[run.first : run.last]) * mine, run))
                 for lane, inside in self._inside.items()
                 if (mine := inside[run.first : run.last]).any()
             ]
