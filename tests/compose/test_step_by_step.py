@@ -107,9 +107,11 @@ def test_a_message_from_the_management_page_starts_a_session(roles: Project) -> 
     until(lambda: get("/sessions/by-message")["rounds_committed"] == 1, "the session has run")
 
 
-def test_rabbitmq_has_the_smaller_log(roles: Project) -> None:
+def test_rabbitmq_has_the_smaller_log_and_buffers(roles: Project) -> None:
     [broker] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=rabbitmq").split()
-    assert "{wal_max_size_bytes,67108864}" in run("docker", "exec", broker, "rabbitmqctl", "environment")
+    environment = run("docker", "exec", broker, "rabbitmqctl", "environment")
+    assert "{wal_max_size_bytes,16777216}" in environment
+    assert "{recbuf,32768}" in environment
 
 
 def test_clients_of_another_network_train_through_published_ports(roles: Project) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from servers.certificates import Pair
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "compose" / "rabbitmq.conf"
 OPEN_FILES = 65_536
 LOWEST_PORT = 12_000
 HIGHEST_PORT = 32_000
@@ -160,7 +161,7 @@ class RabbitmqServer:
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management_port}\n"
             "disk_free_limit.absolute = 100MB\n"
-            "raft.wal_max_size_bytes = 67108864\n"
+            f"{DEPLOYED.read_text()}"
             "log.console = false\n"
         )
 
