@@ -3,7 +3,7 @@
     python benchmarks/sandbox_rounds.py [--rounds 10] [--clients 10 100 1000] [--flower /path/to/flower-venv/bin/python]
 
 Milliseconds a round, from the rounds' own records: from a round's plan to its commit. The first round is left out. With
-`--flower` the same work is done in Flower's simulation (`flower_rounds.py`) in turn, so that both meet the same machine.
+`--flower` Flower's simulation does the same work in turn (`peers/flower_rounds.py`), so that both meet the same machine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rounds_ms(package: Path, clients: int, rounds: int) -> list[float]:
 
 def flower_ms(python: Path, clients: int) -> list[float]:
     """Milliseconds of each round but the first in Flower's simulation."""
-    script = Path(__file__).with_name("flower_rounds.py")
+    script = Path(__file__).parent / "peers" / "flower_rounds.py"
     command = [str(python), str(script), str(clients), str(FLOWER_ROUNDS)]
     ended = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
     return [1e3 * seconds for seconds in json.loads(ended.stdout.splitlines()[-1])[1:]]

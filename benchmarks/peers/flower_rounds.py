@@ -1,6 +1,6 @@
-"""The work of `sandbox_rounds.py` in Flower's simulation. Needs `flwr[simulation]`, in an environment of its own.
+"""The work of `../sandbox_rounds.py` in Flower's simulation. Needs `flwr[simulation]`, in an environment of its own.
 
-    /path/to/flower-venv/bin/python benchmarks/flower_rounds.py CLIENTS ROUNDS
+    /path/to/flower-venv/bin/python benchmarks/peers/flower_rounds.py CLIENTS ROUNDS
 
 Prints one JSON list: seconds of each round, from configuring it to its aggregated model. The first also starts workers.
 """
