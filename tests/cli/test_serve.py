@@ -85,7 +85,7 @@ def test_who_watches_may_stop_watching_and_the_session_goes_on(tmp_path: Path) -
                 [*FEDMQ, *words, "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as watching:
                 assert watching.stdout is not None
-                assert watching.stdout.readline()
+                assert watching.stdout.readline(), watching.communicate(timeout=30)[1]
                 watching.send_signal(signal.SIGINT)
                 _, complaint = watching.communicate(timeout=30)
                 assert (watching.returncode, said in complaint) == (130, True), complaint
