@@ -53,6 +53,13 @@ def test_every_reference_to_a_map_or_secret_is_made_by_a_generator() -> None:
     assert {each["name"] for each in KUSTOMIZATION["images"]} == {container(workload)["image"] for workload in OURS}
 
 
+def test_rabbitmq_is_set_as_in_compose() -> None:
+    [literal] = next(each["literals"] for each in KUSTOMIZATION["configMapGenerator"] if each["name"] == "rabbitmq")
+    composed = (FOLDER.parent / "compose" / "rabbitmq.conf").read_text().splitlines()
+    settings = [line for line in composed if line and not line.startswith("#")]
+    assert literal.splitlines() == ["50-fedmq.conf=", *settings]
+
+
 def test_every_role_has_probes_and_runs_without_root_or_capabilities() -> None:
     assert {each["metadata"]["name"] for each in OURS} == {"reducer", "combiner", "client", "dashboard"}
     for workload in OURS:

@@ -82,29 +82,23 @@ class Accumulator:
         if type(weight) is not int or not 1 <= weight < MAX_WEIGHT:
             raise InvalidUpdate(f"the weight is {weight!r} and not an integer from 1 to 2^53 - 1")
         runs = self._order.runs(update.layout)
-        sums, squares = self._squares, self._scratch
-        summed = 0
+        widest = max((min(run.count, BLOCK) for run in runs), default=0)
+        sums = self._squares[:widest]
+        sums.fill(0)
         largest = np.zeros(len(self._order.names))
         with np.errstate(all="ignore"):
             for run in runs:
                 known = largest[run.first : run.last]
                 for _, values in run.blocks(update, self._buffer):
-                    block = squares[: values.size]
-                    np.copyto(block, values)
-                    np.multiply(block, block, out=block)
-                    np.maximum(known, np.maximum.reduceat(block, run.offsets), out=known)
-                    if not summed:
-                        sums, squares, summed = squares, sums, values.size
-                        continue
-                    both = min(summed, values.size)
-                    np.add(sums[:both], block[:both], out=sums[:both])
-                    if values.size > summed:
-                        sums[summed : values.size] = block[summed:]
-                        summed = values.size
+                    squares = self._scratch[: values.size]
+                    np.copyto(squares, values)
+                    np.multiply(squares, squares, out=squares)
+                    np.add(sums[: values.size], squares, out=sums[: values.size])
+                    np.maximum(known, np.maximum.reduceat(squares, run.offsets), out=known)
         # The root of a rounded square is the very number that was squared.
         np.sqrt(largest, out=largest)
         self._refuse_faults(largest)
-        return Contribution(math.sqrt(_total(sums[:summed])), largest * weight)
+        return Contribution(math.sqrt(_total(sums)), largest * weight)
 
     def fold(self, update: Source, weight: int, contribution: Contribution) -> None:
         """Add `weight` times the update, which `verify` passed with this weight and contribution.

@@ -52,7 +52,8 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """The document as JSON, on one line. Raises `ProtocolError` if it holds what JSON has no form for, or `_id`."""
+    """The document as JSON, on one line; dates, bytes and sets become texts and lists. Raises `ProtocolError` if it holds
+    an object of any other kind, or `_id`."""
     check_document(document)
     text = _write(document)
     return (_write(_mark(document)) if _NOT_JSON.search(text) else text).decode()
