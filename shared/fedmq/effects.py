@@ -163,12 +163,15 @@ class Perform(Effect):
 
     `reports`: whether the core is told `Done`. `heavy`: whether it may take long and runs off the actor's thread.
     `independent`: later effects of its group neither wait for it nor fall with it. `lane`: effects of one lane are
-    performed one at a time, in the order in which the core returned them, across groups, tries again included.
+    performed one at a time, in the order in which the core returned them, across groups, tries again included. `batched`:
+    the performer takes a list of such effects, and gives for each its result, or the exception in its place; it has those
+    that have gathered when the actor's turn comes.
     """
 
     reports: ClassVar[bool] = False
     independent: ClassVar[bool] = False
     lane: ClassVar[str | None] = None
+    batched: ClassVar[bool] = False
 
     @property
     def heavy(self) -> bool:

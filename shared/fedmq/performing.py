@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from fedmq import effects
@@ -54,13 +54,12 @@ class Lane:
     """Effects that are performed in the order in which the core decided on them, one at a time or joined into one.
     `alone`: so many at its head are not joined, as one of them was refused."""
 
-    __slots__ = ("alone", "is_busy", "is_running", "slots")
+    __slots__ = ("alone", "is_busy", "slots")
 
     def __init__(self) -> None:
         self.slots: deque[Slot] = deque()
         self.alone = 0
         self.is_busy = False
-        self.is_running = False
 
     def head(self) -> tuple[effects.Perform, list[Group]]:
         """What is to be performed next, and the groups that it is for."""
@@ -78,14 +77,15 @@ class Lane:
 
 
 class Job:
-    """One call of a performer, for the groups that wait for it."""
+    """An effect to be performed, for the groups that wait for it; `wait`: seconds until it is tried again."""
 
-    __slots__ = ("effect", "groups", "lane")
+    __slots__ = ("effect", "groups", "lane", "wait")
 
     def __init__(self, effect: effects.Perform, groups: list[Group], lane: Lane | None = None) -> None:
         self.effect = effect
         self.groups = groups
         self.lane = lane
+        self.wait = FIRST_RETRY
 
 
 class Performing:
@@ -117,6 +117,7 @@ class Performing:
         self._bug = bug
         self._settled = settled
         self._lanes: dict[str, Lane] = {}
+        self._queued: list[Job] = []
         self._in_flight = 0
         self._closed = False
 
@@ -177,7 +178,8 @@ class Performing:
                     return
             elif isinstance(effect, effects.Perform):
                 own = Group(group.cause) if effect.independent else group
-                if not self._perform(Job(effect, [own]), FIRST_RETRY) and own is group:
+                self._perform(Job(effect, [own]))
+                if own is group:
                     return
             else:
                 try:
@@ -186,54 +188,75 @@ class Performing:
                     self._fail(effect, error, group)
 
     def _run_lane(self, lane: Lane) -> None:
-        """Performs what is asked for at the head of the lane, until something takes time."""
-        if lane.is_running:
-            return
-        lane.is_running = True
-        while lane.slots and not lane.is_busy and not self._closed:
-            if lane.slots[0].group.dropped:
-                lane.slots.popleft()
-            elif not lane.slots[0].is_asked:
-                break
-            else:
-                lane.is_busy = True
-                job = Job(*lane.head(), lane)
-                if self._perform(job, FIRST_RETRY):
-                    self._release(job)
-        lane.is_running = False
+        """Performs what is asked for at the head of the lane, if nothing of it is under way."""
+        while lane.slots and lane.slots[0].group.dropped and not lane.is_busy:
+            lane.slots.popleft()
+        if lane.slots and lane.slots[0].is_asked and not lane.is_busy and not self._closed:
+            lane.is_busy = True
+            self._perform(Job(*lane.head(), lane))
 
-    def _perform(self, job: Job, wait: float) -> bool:
-        """True if the effect is complete and its groups may go on at once."""
-        performer = self._performers[type(job.effect)]
-        if job.effect.heavy or self._offload:
-            for group in job.groups:
-                group.waiting = True
-            self._in_flight += 1
-
-            def done(result: Any, error: Exception | None) -> None:
-                self._in_flight -= 1
-                if not self._closed and self._ended(job, result, error, wait):
-                    self._release(job)
-                if job.lane is not None:
-                    self._run_lane(job.lane)
-                self._settled()
-
-            self._scheduler.submit(lambda: performer(job.effect), done)
-            return False
-        try:
-            result, error = performer(job.effect), None
-        except Exception as caught:
-            result, error = None, caught
-        return self._ended(job, result, error, wait)
-
-    def _release(self, job: Job) -> None:
+    def _perform(self, job: Job) -> None:
+        """Has the effect performed: off the thread, or on its next turn, when effects of one kind have gathered."""
         for group in job.groups:
-            group.waiting = False
-            self._advance(group)
+            group.waiting = True
+        self._in_flight += 1
+        effect = job.effect
+        if effect.heavy or self._offload:
+            performer = self._performers[type(effect)]
+            self._scheduler.submit(
+                (lambda: _only(performer([effect]))) if effect.batched else (lambda: performer(effect)),
+                lambda result, error: self._done(job, result, error),
+            )
+            return
+        self._queued.append(job)
+        if len(self._queued) == 1:
+            self._scheduler.post(self.work_off)
 
-    def _ended(self, job: Job, result: Any, error: Exception | None, wait: float) -> bool:
+    def work_off(self) -> bool:
+        """Performs what is queued for this turn; False if nothing was."""
+        jobs, self._queued = self._queued, []
+        at = 0
+        while at < len(jobs) and not self._closed:
+            alike = self._alike(jobs, at)
+            at += len(alike)
+            for job, outcome in zip(alike, self._outcomes(alike), strict=True):
+                if isinstance(outcome, Exception):
+                    self._done(job, None, outcome)
+                else:
+                    self._done(job, outcome, None)
+        return bool(jobs)
+
+    def _alike(self, jobs: list[Job], at: int) -> list[Job]:
+        """The job there, with those that follow it and may be performed in one call."""
+        first = jobs[at].effect
+        if not first.batched:
+            return [jobs[at]]
+        kind = type(first)
+        return [jobs[at], *takewhile(lambda job: type(job.effect) is kind, islice(jobs, at + 1, None))]
+
+    def _outcomes(self, jobs: list[Job]) -> Sequence[Any]:
+        """For each job what its performer gave, or the exception."""
+        first = jobs[0].effect
+        performer = self._performers[type(first)]
+        try:
+            return performer([job.effect for job in jobs]) if first.batched else [performer(first)]
+        except Exception as error:  # the actor is told, and decides
+            return [error] * len(jobs)
+
+    def _done(self, job: Job, result: Any, error: Exception | None) -> None:
+        self._in_flight -= 1
+        if not self._closed and self._ended(job, result, error):
+            for group in job.groups:
+                group.waiting = False
+                self._advance(group)
+        if job.lane is not None:
+            self._run_lane(job.lane)
+        self._settled()
+
+    def _ended(self, job: Job, result: Any, error: Exception | None) -> bool:
+        """Whether its groups may go on."""
         if isinstance(error, Transient):
-            self._retry_later(job, error, wait)
+            self._retry_later(job, error)
             return False
         if job.lane is not None:
             job.lane.is_busy = False
@@ -248,21 +271,16 @@ class Performing:
             self._tell(effects.Done(job.effect, result), job.groups[0].cause)
         return error is None
 
-    def _retry_later(self, job: Job, error: Transient, wait: float) -> None:
+    def _retry_later(self, job: Job, error: Transient) -> None:
         told = {"actor": self._name, "effect": type(job.effect).__name__, "reason": error.reason}
         log.warning("will try again", extra=told)
-        for group in job.groups:
-            group.waiting = True
 
         def again() -> None:
-            if self._closed:
-                return
-            if self._perform(job, min(wait * 2, LAST_RETRY)):
-                self._release(job)
-            if job.lane is not None:
-                self._run_lane(job.lane)
+            if not self._closed:
+                self._perform(job)
 
-        self._scheduler.later(wait, again)
+        self._scheduler.later(job.wait, again)
+        job.wait = min(job.wait * 2, LAST_RETRY)
 
     def _fail(self, effect: Effect, error: FedMQError, group: Group) -> None:
         if not group.dropped:
@@ -277,3 +295,11 @@ class Performing:
             return error
         self._bug(f"performing {type(effect).__name__}", error)
         return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
+
+
+def _only(outcomes: Sequence[Any]) -> Any:
+    """The one outcome of a batch of one; raises it if it is an exception."""
+    [outcome] = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
