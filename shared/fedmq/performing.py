@@ -212,8 +212,13 @@ class Performing:
         if len(self._queued) == 1:
             self._scheduler.post(self.work_off)
 
-    def work_off(self) -> bool:
-        """Performs what is queued for this turn; False if nothing was."""
+    @property
+    def is_queued(self) -> bool:
+        """Whether something waits for the next turn."""
+        return bool(self._queued)
+
+    def work_off(self) -> None:
+        """Performs what was queued for this turn."""
         jobs, self._queued = self._queued, []
         at = 0
         while at < len(jobs) and not self._closed:
@@ -224,7 +229,6 @@ class Performing:
                     self._done(job, None, outcome)
                 else:
                     self._done(job, outcome, None)
-        return bool(jobs)
 
     def _alike(self, jobs: list[Job], at: int) -> list[Job]:
         """The job there, with those that follow it and may be performed in one call."""

@@ -132,8 +132,8 @@ class Actor:
         """Says goodbye (`Stopping`), confirms what is published, and leaves; unsettled messages go back to the inbox."""
         if not self._closed:
             self.tell(effects.Stopping())
-            while self._performing.work_off():
-                pass
+            while self._performing.is_queued:
+                self._performing.work_off()
             self.leave(timeout)
 
     def drain(self, then: Callable[[], None]) -> None:

@@ -210,6 +210,11 @@ class Source:
         meta: Meta = json.loads(self.layout.meta)
         return meta
 
+    @property
+    def memory(self) -> memoryview | None:
+        """The whole blob, if it is in memory."""
+        return self._memory
+
     def view(self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]) -> Array:
         """`count` elements from byte `start` on: a view of the blob, or of `buffer` after reading
         the file into it.

@@ -5,32 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fedmq.aggregation import Accumulator
+from fedmq.aggregation import Accumulator, stacks
 from fedmq.blobs.base import Blobs
-from fedmq.errors import InvalidUpdate, NotFound, Refused
+from fedmq.errors import FedMQError, InvalidUpdate, NotFound, Refused
 from fedmq.tensorblob import Source, read_header
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
-from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
+from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
+from fedmq_combiner.sums import Sum, portions
 from fedmq_schemas.messages import BlobRef, Plan
 from fedmq_schemas.records import LedgerEntry
 
 MOST_HEADER = 16_000_000
-
-
-@dataclass(slots=True)
-class Sum:
-    """A plan's running sum. `most_bytes`: no valid update is larger."""
-
-    plan: Plan
-    accumulator: Accumulator
-    most_bytes: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Folding:
@@ -73,20 +64,40 @@ class Folding:
         self._sums[key, effect.incarnation] = Sum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
-    def fold(self, effect: Fold) -> operations.Folded:
-        summed = self._sum(effect.plan, effect.incarnation)
-        if effect.blob.size > summed.most_bytes:
-            raise InvalidUpdate(f"its blob of {effect.blob.size} bytes is larger than an update of this model can be")
+    def fold(self, folds: Sequence[Fold]) -> list[Folded | FedMQError]:
+        """Of each what became of it: one that is refused costs no other. Small updates of one plan are folded together."""
+        outcomes: list[Folded | FedMQError] = []
+        for portion in portions(folds):
+            try:
+                outcomes += self._fold_portion(self._sum(portion[0].plan, portion[0].incarnation), portion)
+            except Refused as error:
+                outcomes += [error] * len(portion)
+        return outcomes
+
+    def _fold_portion(self, summed: Sum, folds: Sequence[Fold]) -> list[Folded | FedMQError]:
+        outcomes: dict[int, Folded | FedMQError] = {}
+        sources: dict[int, Source] = {}
+        with ExitStack() as opened:
+            for at, fold in enumerate(folds):
+                try:
+                    sources[at] = opened.enter_context(self._update(summed, fold.blob))
+                except FedMQError as error:
+                    outcomes[at] = error
+            places = list(sources)
+            with summed.lock:
+                for part in stacks(list(sources.values())):
+                    updates = [sources[at] for at in places[part]]
+                    weights = [folds[at].weight for at in places[part]]
+                    outcomes.update(zip(places[part], summed.fold(updates, weights), strict=True))
+        return [outcomes[at] for at in range(len(folds))]
+
+    def _update(self, summed: Sum, blob: BlobRef) -> Source:
+        if blob.size > summed.most_bytes:
+            raise InvalidUpdate(f"its blob of {blob.size} bytes is larger than an update of this model can be")
         try:
-            with self._source(effect.blob) as source, summed.lock:
-                contribution = summed.accumulator.verify(source, effect.weight)
-                longest = summed.plan.max_norm
-                if longest is not None and contribution.norm > longest:
-                    raise InvalidUpdate(f"its norm is {contribution.norm:.6g}, and the policy allows {longest:g}")
-                summed.accumulator.fold(source, effect.weight, contribution)
-                return operations.Folded(contribution.norm)
+            return self._source(blob)
         except NotFound as error:
-            raise InvalidUpdate(f"its blob {effect.blob.key!r} is not in the store") from error
+            raise InvalidUpdate(f"its blob {blob.key!r} is not in the store") from error
 
     def save(self, effect: Save) -> None:
         summed = self._sum(effect.plan, effect.incarnation)

@@ -40,6 +40,7 @@ class Fold(Perform):
 
     reports = True
     independent = True
+    batched = True
 
     @property
     def heavy(self) -> bool:

@@ -4,6 +4,7 @@
     lanes          the integers of a sum
     places         into which lanes an update goes
     arrangement    where tensors lie in a sum, and how an update is read
+    stack          updates that are read side by side
     accumulator    verify, fold, merge, mean
     partial        what a partial blob says of itself
     optimizer      what a server optimizer is; fedavg, fedavgm, fedadagrad, fedadam, fedyogi
@@ -19,6 +20,7 @@ from fedmq.aggregation import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
 from fedmq.aggregation.accumulator import Accumulator, Contribution
 from fedmq.aggregation.fixedpoint import exponents, initial_exponents
 from fedmq.aggregation.optimizer import Parameters, ServerOptimizer, State, suggestion
+from fedmq.aggregation.stack import Stack, stacks
 from fedmq.aggregation.step import next_model, replay
 from fedmq.errors import ConfigError
 
@@ -28,12 +30,14 @@ __all__ = [
     "Contribution",
     "Parameters",
     "ServerOptimizer",
+    "Stack",
     "State",
     "exponents",
     "initial_exponents",
     "next_model",
     "replay",
     "server_optimizer",
+    "stacks",
 ]
 
 SERVER_OPTIMIZERS = {

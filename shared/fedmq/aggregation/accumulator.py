@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -18,10 +18,11 @@ from typing import BinaryIO
 import numpy as np
 
 from fedmq.aggregation.arrangement import BLOCK, Arrangement
-from fedmq.aggregation.fixedpoint import LANE_WIDTH, Floats, Integers, ceilings
+from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, Floats, Integers, ceilings, lane_zero
 from fedmq.aggregation.lanes import Lanes
 from fedmq.aggregation.partial import INTEGERS, Partial
 from fedmq.aggregation.places import Places
+from fedmq.aggregation.stack import Stack
 from fedmq.errors import InvalidUpdate, ProtocolError
 from fedmq.tensorblob import Source, Tensor, header
 from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec, TensorSpec
@@ -64,8 +65,8 @@ class Accumulator:
         self._lanes = Lanes(self._order.elements, len(tensors))
         self._largest = np.zeros(len(tensors))
         self._second = np.zeros(len(tensors))
-        self._alike = (b"", b"")
-        self._places: Places
+        self._lowest, self._highest = lane_zero(self._exponents)
+        self._expected = Places(self._exponents + LANE_TOP, self._exponents, np.ones(len(tensors), np.bool_))
         self._torn = False
         block = min(BLOCK, self._order.elements)
         self._scratch = np.empty(block)
@@ -79,26 +80,43 @@ class Accumulator:
         or a number beyond 10^145, for a changed constant, for an integer delta of 2^53 or more, and
         for a weight that is not an integer from 1 to 2^53 - 1. Numbers below 10^-154 count as zero.
         """
-        if type(weight) is not int or not 1 <= weight < MAX_WEIGHT:
-            raise InvalidUpdate(f"the weight is {weight!r} and not an integer from 1 to 2^53 - 1")
-        runs = self._order.runs(update.layout)
+        [found] = self.verify_all(Stack([update]), [weight])
+        if isinstance(found, InvalidUpdate):
+            raise found
+        return found
+
+    def verify_all(self, updates: Stack, weights: Sequence[int]) -> list[Contribution | InvalidUpdate]:
+        """What `verify` says, or raises, of each. Raises `InvalidUpdate` where their layout is not the spec's."""
+        runs = self._order.runs(updates.layout)
         widest = max((min(run.count, BLOCK) for run in runs), default=0)
-        sums = self._squares[:widest]
+        self._make_room(updates.count * widest)
+        sums = self._squares[: updates.count * widest].reshape(updates.count, widest)
         sums.fill(0)
-        largest = np.zeros(len(self._order.names))
+        largest = np.zeros((updates.count, len(self._order.names)))
         with np.errstate(all="ignore"):
             for run in runs:
-                known = largest[run.first : run.last]
-                for _, values in run.blocks(update, self._buffer):
-                    squares = self._scratch[: values.size]
+                known = largest[:, run.first : run.last]
+                for _, values in updates.blocks(run, self._buffer):
+                    squares = self._scratch[: values.size].reshape(values.shape)
                     np.copyto(squares, values)
                     np.multiply(squares, squares, out=squares)
-                    np.add(sums[: values.size], squares, out=sums[: values.size])
-                    np.maximum(known, np.maximum.reduceat(squares, run.offsets), out=known)
+                    part = sums[:, : values.shape[1]]
+                    np.add(part, squares, out=part)
+                    np.maximum(known, np.maximum.reduceat(squares, run.offsets, axis=1), out=known)
         # The root of a rounded square is the very number that was squared.
         np.sqrt(largest, out=largest)
-        self._refuse_faults(largest)
-        return Contribution(math.sqrt(_total(sums)), largest * weight)
+        # NaN fails every comparison.
+        fine = largest <= self._limits
+        are_fine = np.count_nonzero(fine) == fine.size
+        found: list[Contribution | InvalidUpdate] = []
+        for row, (total, weight) in enumerate(zip(_totals(sums), weights, strict=True)):
+            if type(weight) is not int or not 1 <= weight < MAX_WEIGHT:
+                found.append(InvalidUpdate(f"the weight is {weight!r} and not an integer from 1 to 2^53 - 1"))
+            elif are_fine or fine[row].all():
+                found.append(Contribution(math.sqrt(total), largest[row] * weight))
+            else:
+                found.append(self._fault(largest[row], int(np.argmin(fine[row]))))
+        return found
 
     def fold(self, update: Source, weight: int, contribution: Contribution) -> None:
         """Add `weight` times the update, which `verify` passed with this weight and contribution.
@@ -107,21 +125,34 @@ class Accumulator:
         Not idempotent. If reading the update fails half way the sum is lost: every later use raises
         RuntimeError.
         """
-        runs = self._order.runs(update.layout)
-        places = self._places_of(contribution.maxima)
-        after = self._lanes.reserve(places.in_units(contribution.maxima))
+        self.fold_all(Stack([update]), [weight], [contribution])
+
+    def fold_all(self, updates: Stack, weights: Sequence[int], contributions: Sequence[Contribution]) -> None:
+        """`fold` for each, and for all or none: `InvalidUpdate` also where they go into several lanes, and are to be
+        folded one by one."""
+        maxima = np.array([contribution.maxima for contribution in contributions])
+        if ((maxima <= self._highest) & ((maxima > self._lowest) | (maxima == 0))).all():
+            places = self._expected
+        elif updates.count == 1:
+            places = Places(ceilings(maxima[0]), self._exponents, maxima[0] > 0)
+        else:
+            raise InvalidUpdate("these updates go into several lanes of the sum")
+        runs = self._order.runs(updates.layout)
+        after = self._lanes.reserve(places.in_units(maxima))
+        factors = np.array(weights, np.float64)[:, np.newaxis]
+        self._make_room(updates.count * max((min(run.count, BLOCK) for run in runs), default=0))
         with self._changing():
             self._lanes.open(after)
             for run in runs:
                 parts = places.of(run)
                 for lane, _ in parts:
-                    self._lanes.count_magic(lane, run.first, run.last)
-                for at, values in run.blocks(update, self._buffer) if parts else ():
+                    self._lanes.count_magic(lane, run.first, run.last, updates.count)
+                for at, values in updates.blocks(run, self._buffer) if parts else ():
                     for lane, factor in parts:
-                        self._lanes.add(lane, at, values, factor * weight, self._scratch)
-            self._note_maxima(contribution.maxima)
-            self.total_weight += weight
-            self.count += 1
+                        self._lanes.add(lane, at, values, factor * factors, self._scratch)
+            self._note_maxima(maxima)
+            self.total_weight += sum(weights)
+            self.count += updates.count
 
     def add(self, update: Source, weight: int) -> Contribution:
         """`verify`, then `fold`."""
@@ -155,8 +186,7 @@ class Accumulator:
                 for at, values in self._integers(partial, name, tensor):
                     self._lanes.add_integers(lane, at, values)
             pairs = np.array([said.largest.get(name, [0.0, 0.0]) for name in self._order.names])
-            for each in pairs.reshape(-1, 2).T:
-                self._note_maxima(each)
+            self._note_maxima(pairs.reshape(-1, 2).T)
             self.total_weight += said.weight
             self.count += said.count
 
@@ -236,14 +266,6 @@ class Accumulator:
         second = np.where(self._second > 0, self._second, self._largest)
         return dict(zip(self._order.names, second.tolist(), strict=True))
 
-    def _places_of(self, maxima: Floats) -> Places:
-        """Where an update of these maxima goes. A round's updates are often alike, so the last answer is kept."""
-        powers, adds = ceilings(maxima), maxima > 0
-        alike = powers.tobytes(), adds.tobytes()
-        if alike != self._alike:
-            self._alike, self._places = alike, Places(powers, self._exponents, adds)
-        return self._places
-
     def _sums(self, lane: int, name: str) -> Iterator[tuple[int, Integers]]:
         index, at = self._order.index[name], self._order.at[name]
         return self._lanes.blocks(lane, index, at, self.spec[name].size)
@@ -256,23 +278,26 @@ class Accumulator:
             yield at + done, partial.view(INTEGERS, place_of, count, self._buffer)
 
     def _note_maxima(self, maxima: Floats) -> None:
-        np.maximum(self._second, np.minimum(self._largest, maxima), out=self._second)
-        np.maximum(self._largest, maxima, out=self._largest)
+        """`maxima`: a row for each update."""
+        if len(maxima) == 1:
+            np.maximum(self._second, np.minimum(self._largest, maxima[0]), out=self._second)
+            np.maximum(self._largest, maxima[0], out=self._largest)
+        else:
+            self._second, self._largest = np.sort([self._second, self._largest, *maxima], axis=0)[-2:]
 
-    def _refuse_faults(self, largest: Floats) -> None:
-        # NaN fails every comparison.
-        fine = largest <= self._limits
-        if np.count_nonzero(fine) == fine.size:
-            return
-        first = int(np.argmin(fine))
+    def _make_room(self, elements: int) -> None:
+        if self._scratch.size < elements:
+            self._scratch, self._squares = np.empty(elements), np.empty(elements)
+
+    def _fault(self, largest: Floats, first: int) -> InvalidUpdate:
         name, value, limit = self._order.names[first], largest[first], self._limits[first]
         if math.isnan(value):
-            raise InvalidUpdate(f"tensor {name!r} holds NaN")
+            return InvalidUpdate(f"tensor {name!r} holds NaN")
         if math.isinf(value):
-            raise InvalidUpdate(f"tensor {name!r} holds infinity")
+            return InvalidUpdate(f"tensor {name!r} holds infinity")
         if limit == 0:
-            raise InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
-        raise InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
+            return InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
+        return InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
 
     def _whole(self) -> None:
         if self._torn:
@@ -302,11 +327,12 @@ def _limit(tensor: TensorSpec) -> float:
     return MAX_COUNTER_DELTA - 1 if tensor.role is Role.COUNTER else LARGEST_FLOAT
 
 
-def _total(values: Floats) -> float:
-    """The sum, by halves and then one by one: numpy's own order of additions is not promised."""
-    while values.size > 1024:
-        half = (values.size + 1) // 2
-        rest = values.size - half
-        np.add(values[:rest], values[half:], out=values[:rest])
-        values = values[:half]
-    return float(np.add.accumulate(values)[-1]) if values.size else 0.0
+def _totals(values: Floats) -> list[float]:
+    """The sum of each row, by halves: numpy's own order of additions is not promised. Overwrites the values."""
+    while (width := values.shape[1]) > 1:
+        half = (width + 1) // 2
+        rest = values[:, : width - half]
+        np.add(rest, values[:, half:], out=rest)
+        values = values[:, :half]
+    totals: list[float] = values[:, 0].tolist() if values.size else [0.0] * len(values)
+    return totals

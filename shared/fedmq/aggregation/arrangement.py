@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.tensorblob import Array, Layout, Source, Tensor, in_order
+from fedmq.tensorblob import Layout, Tensor, in_order
 from fedmq.tensors import Spec, check
 
 BLOCK = 262_144
@@ -37,15 +37,6 @@ class Run:
     last: int
     offsets: NDArray[np.intp]
     counts: NDArray[np.intp]
-
-    def blocks(self, update: Source, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
-        """The elements, at most `BLOCK` at a time, each block with its place in the sum.
-
-        A block overwrites the one before if the update is a file."""
-        for done in range(0, self.count, BLOCK):
-            count = min(BLOCK, self.count - done)
-            start = self.start + done * self.dtype.itemsize
-            yield self.at + done, update.view(self.dtype, start, count, buffer)
 
 
 class Arrangement:

@@ -87,3 +87,8 @@ def place(ceilings: NDArray[np.int32], tensor_exponents: Integers) -> tuple[Inte
     (tensors,), int64."""
     lanes = -((tensor_exponents + LANE_TOP - ceilings) // LANE_WIDTH)
     return lanes, tensor_exponents + LANE_WIDTH * lanes
+
+
+def lane_zero(tensor_exponents: Integers) -> tuple[Floats, Floats]:
+    """What lane 0 takes, per tensor: a largest |weight * delta| above the first and up to the second."""
+    return np.ldexp(1.0, tensor_exponents + LANE_TOP - LANE_WIDTH), np.ldexp(1.0, tensor_exponents + LANE_TOP)

@@ -53,20 +53,21 @@ class Lanes:
                 self._magic[lane] = np.zeros(self._tensors, np.int64)
 
     def add(self, lane: int, at: int, values: Array, scale: Floats, scratch: Floats) -> None:
-        """Add `values * scale`, rounded half to even, from element `at` on.
+        """Add each row of `values * scale`, rounded half to even, from element `at` on.
 
-        The products must lie below 2^51. `scale` is one number or one per value. Each call leaves
-        `MAGIC_BITS` behind: say so with `count_magic` once for each tensor.
+        The products must lie below 2^51. `scale` has the rows of `values` and one column, or all of them. Each row
+        leaves `MAGIC_BITS` behind: say so with `count_magic` once for each tensor.
         """
-        rounded = scratch[: values.size]
+        rounded = scratch[: values.size].reshape(values.shape)
         np.multiply(values, scale, out=rounded, dtype=np.float64)
         np.add(rounded, MAGIC, out=rounded)
-        sums = self._integers[lane][at : at + values.size]
-        np.add(sums, rounded.view(np.int64), out=sums)
+        rows = rounded.view(np.int64)
+        sums = self._integers[lane][at : at + values.shape[1]]
+        np.add(sums, rows[0] if len(rows) == 1 else np.add.reduce(rows), out=sums)
 
-    def count_magic(self, lane: int, first: int, last: int) -> None:
-        """Note that the tensors `first` to `last` (exclusive) were added to by `add`."""
-        self._magic[lane][first:last] += 1
+    def count_magic(self, lane: int, first: int, last: int, updates: int) -> None:
+        """Note that so many rows were added to the tensors `first` to `last` (exclusive) by `add`."""
+        self._magic[lane][first:last] += updates
 
     def add_integers(self, lane: int, at: int, values: NDArray[Any]) -> None:
         """Add integers in the lane's units from element `at` on."""

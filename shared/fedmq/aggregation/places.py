@@ -18,7 +18,7 @@ class Places:
     Of a run of small tensors that need different factors one float64 an element is kept; of all others one number.
     """
 
-    def __init__(self, ceilings: NDArray[np.int32], exponents: Integers, adds: NDArray[np.bool_]) -> None:
+    def __init__(self, ceilings: NDArray[np.signedinteger], exponents: Integers, adds: NDArray[np.bool_]) -> None:
         lanes, units = place(ceilings, exponents)
         self._scale = -units
         used = set(lanes[adds].tolist())
@@ -26,8 +26,9 @@ class Places:
         self._factors: dict[tuple[int, int], list[tuple[int, Floats]]] = {}
 
     def in_units(self, maxima: Floats) -> dict[int, Integers]:
-        """By lane: the maxima in its units, rounded up, and 0 where a tensor goes elsewhere."""
-        units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64)
+        """By lane: the sum of the maxima in its units, rounded up, and 0 where a tensor goes elsewhere. `maxima`: shape
+        (updates, tensors)."""
+        units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64).sum(axis=0)
         return {lane: units * inside for lane, inside in self._inside.items()}
 
     def of(self, run: Run) -> list[tuple[int, Floats]]:
