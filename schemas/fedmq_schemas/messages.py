@@ -279,8 +279,9 @@ class Partial(Body):
 
 
 class Event(Body):
-    """All → event exchange: something happened. `name` is one of `fedmq_schemas.records.EVENTS`. Events that tell a
-    decision carry an envelope id derived from it, so telling twice is harmless."""
+    """All → event exchange: something happened. `name` is one of `fedmq_schemas.records.EVENT_NAMES`. Events that tell a
+    decision carry an id derived from it, their envelope's or, told with others, their own, so telling twice is
+    harmless."""
 
     kind = "event"
     name: str
@@ -291,11 +292,26 @@ class Event(Body):
     data: dict[str, Plain] = Field(default_factory=dict)
 
 
+class ToldEvent(Event):
+    """One of several events in a message: `id` and `cause` are its own, and not the envelope's."""
+
+    id: Annotated[str, Field(min_length=1)]
+    cause: str | None = None
+
+
+class Events(Body):
+    """All → event exchange: events of one name and one session that came at once are told together. Whoever hears `event`
+    messages hears these too."""
+
+    kind = "events"
+    events: Annotated[tuple[ToldEvent, ...], Field(min_length=1)]
+
+
 BODIES: dict[str, type[Body]] = {
     body.kind: body
     for body in (
         Start, Stop, Attach, Grant, Wait, ClientHello, ClientPresence, CombinerHello, Welcome, CombinerPresence,
-        Plan, VoidPlan, Task, Cancel, Update, Decline, Progress, Validation, Partial, Event,
+        Plan, VoidPlan, Task, Cancel, Update, Decline, Progress, Validation, Partial, Event, Events,
     )
 }  # fmt: skip
 

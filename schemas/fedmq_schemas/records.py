@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedmq_schemas.messages import BlobRef, Envelope, Event, Metrics, Model, PlanKey
+from fedmq_schemas.messages import BlobRef, Envelope, Event, Metrics, Model, PlanKey, ToldEvent
 
 SESSIONS = "sessions"
 ATTEMPTS = "attempts"
@@ -94,8 +94,9 @@ EVENT_NAMES: dict[str, str] = {
 
 def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
     """The record of an event."""
+    own = event if isinstance(event, ToldEvent) else envelope
     return {
-        "id": envelope.id,
+        "id": own.id,
         "name": event.name,
         "session": event.session,
         "round": event.round,
@@ -103,7 +104,7 @@ def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
         "combiner": event.combiner,
         "at": envelope.sent_at,
         "sender": envelope.sender,
-        "cause": envelope.cause,
+        "cause": own.cause,
         "data": event.data,
     }
 

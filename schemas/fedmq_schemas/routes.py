@@ -86,5 +86,5 @@ ROUTES: tuple[Route, ...] = (
     Route("decline", "client", "combiner", "update", _UPDATE),
     Route("partial", "combiner", "reducer", "update", _RESULT_OF_COMBINER),
     Route("validation", "client", "reducer", "update", _RESULT_OF_CLIENT),
-    *(Route("event", sender, "records", "event", _EVENT) for sender in _EMITTERS),
+    *(Route(kind, sender, "records", "event", _EVENT) for kind in ("event", "events") for sender in _EMITTERS),
 )

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import ProtocolError
-from fedmq_schemas.messages import Envelope, Event
+from fedmq_schemas.messages import Envelope, Event, Events
 from fedmq_schemas.topology import CLIENT_EVENTS, Queue, event_key
 
 
-def hear(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Event]:
-    """The event in a delivery. `user`: whom it must be from, None: anybody.
+def hear(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Sequence[Event]]:
+    """The events in a delivery. `user`: whom they must be from, None: anybody.
 
-    Raises ProtocolError as `codec.decode` does, and unless it is an event, what its address says and, if clients may tell
-    such, about its sender.
+    Raises ProtocolError as `codec.decode` does, and unless each is an event, what its address says and, if clients may
+    tell such, about its sender.
     """
     message = codec.decode(
         delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=alliance, user=user
     )
-    envelope, event = message.envelope, message.body
-    if not isinstance(event, Event):
-        raise ProtocolError(f"a {event.kind} message on the event exchange")
-    if delivery.routing_key != event_key(event.session, event.name):
-        raise ProtocolError(
-            f"an event {event.name} of session {event.session} was published to {delivery.routing_key!r}"
-        )
-    if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
-        raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")
-    return envelope, event
+    envelope, body = message.envelope, message.body
+    events: Sequence[Event]
+    match body:
+        case Event():
+            events = (body,)
+        case Events():
+            events = body.events
+        case _:
+            raise ProtocolError(f"a {body.kind} message on the event exchange")
+    for event in events:
+        if delivery.routing_key != event_key(event.session, event.name):
+            raise ProtocolError(
+                f"an event {event.name} of session {event.session} was published to {delivery.routing_key!r}"
+            )
+        if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
+            raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")
+    return envelope, events
 
 
 def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[[Envelope, Event], None]) -> None:
@@ -39,10 +46,11 @@ def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[
     def deliver(delivery: Delivery) -> None:
         connection.ack([delivery.tag])
         try:
-            envelope, event = hear(delivery, alliance)
+            envelope, events = hear(delivery, alliance)
         except ProtocolError:
             return
-        tell(envelope, event)
+        for event in events:
+            tell(envelope, event)
 
     connection.declare(queue)
     connection.consume(queue.name, 0, deliver)

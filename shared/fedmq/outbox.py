@@ -1,4 +1,4 @@
-"""What an actor says: messages in their envelopes, and events."""
+"""What an actor says: messages in their envelopes, and events, which are told together where they come at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from fedmq_schemas.messages import Body
 from fedmq_schemas.topology import Topology, event_key
 
 Prepare = Callable[[Any], Mapping[str, Any]]
+
+MOST_TOLD = 100
+"""Events in one message."""
 
 
 class Outbox:
@@ -35,6 +38,7 @@ class Outbox:
         self._new_id = new_id
         self._prepare = dict(prepare)
         self._event_exchange = topology.exchange("event")
+        self._untold: list[dict[str, Any]] = []
 
     def encoded(self, effect: effects.Publish, cause: str | None) -> Outgoing:
         """The message, ready to go. Raises ProtocolError if it is too large."""
@@ -45,23 +49,54 @@ class Outbox:
         return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
 
     def emit(self, effect: effects.Emit, cause: str | None) -> None:
-        """Sends an event, unconfirmed. What it tells has happened, so where it is too large it tells less."""
-        fields = {
+        """Takes an event, to be sent unconfirmed with those of its name and session that come at once: on the scheduler's
+        next turn, or by `tell`."""
+        event = {
             "name": effect.name,
             "session": effect.session,
             "round": effect.round,
             "client": effect.client,
             "combiner": effect.combiner,
             "data": dict(effect.data),
+            "id": effect.id or self._new_id(),
+            "cause": cause,
         }
-        key = event_key(effect.session, effect.name)
-        kind = messages.Event.kind
+        untold = self._untold
+        if untold and (
+            untold[0]["name"] != effect.name or untold[0]["session"] != effect.session or len(untold) == MOST_TOLD
+        ):
+            self.tell()
+        if not self._untold:
+            self._scheduler.post(self.tell)
+        self._untold.append(event)
+
+    def tell(self) -> None:
+        """Sends the events that were taken. To be called before anything that must not get ahead of them is sent."""
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, []
         try:
-            outgoing = self._outgoing(self._event_exchange, key, kind, fields, effect.id, cause, None)
+            self._tell(untold)
         except ProtocolError as error:
-            fields["data"] = {"reason": str(effect.data.get("reason", ""))[:1000], "left_out": error.reason}
-            outgoing = self._outgoing(self._event_exchange, key, kind, fields, effect.id, cause, None)
-        self._connection.publish(outgoing)
+            if len(untold) > 1:
+                for event in untold:
+                    self._untold = [event]
+                    self.tell()
+                return
+            # What it tells has happened, so it tells less.
+            [event] = untold
+            event["data"] = {"reason": str(event["data"].get("reason", ""))[:1000], "left_out": error.reason}
+            self._tell([event])
+
+    def _tell(self, events: list[dict[str, Any]]) -> None:
+        first = events[0]
+        key = event_key(first["session"], first["name"])
+        if len(events) == 1:
+            fields = {name: value for name, value in first.items() if name not in ("id", "cause")}
+            kind, message_id, cause = messages.Event.kind, first["id"], first["cause"]
+        else:
+            fields, kind, message_id, cause = {"events": events}, messages.Events.kind, None, None
+        self._connection.publish(self._outgoing(self._event_exchange, key, kind, fields, message_id, cause, None))
 
     def _outgoing(
         self,

@@ -148,6 +148,7 @@ class Actor:
         """Confirms what is published, for at most `timeout` seconds, and leaves; unsettled messages go back to the inbox."""
         if not self._closed:
             self._close()
+            self._outbox.tell()
             self._connection.close(timeout)
 
     def _settle(self) -> None:
@@ -209,17 +210,20 @@ class Actor:
             effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}),
             cause,
         )
+        self._outbox.tell()
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
 
     def _built_in(self, effect: Effect, group: Group) -> None:
         match effect:
             case effects.Publish():
+                self._outbox.tell()
                 outgoing = self._outbox.encoded(effect, group.cause)
                 self._connection.publish(outgoing, self._performing.awaited(effect, group) if effect.confirm else None)
             case effects.Emit():
                 self._outbox.emit(effect, group.cause)
             case effects.Ack(tags):
+                self._outbox.tell()
                 self._unsettled.difference_update(tags)
                 self._connection.ack(list(tags))
             case effects.Reject(tag, reason):

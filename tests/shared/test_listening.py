@@ -24,7 +24,7 @@ def encoded(body: Body, sender: str) -> bytes:
 def told(name: str, key: str, *, sender: str = "c1", client: str | None = None, session: str | None = None) -> Event:
     event = Event(name=name, session=session, round=None, client=client, combiner=None)
     delivery = Delivery(1, "q", ALLIANCE.exchange("event"), key, encoded(event, sender), "m1", MSGPACK, False)
-    envelope, heard = hear(delivery, "a")
+    envelope, [heard] = hear(delivery, "a")
     assert envelope.sender == sender
     return heard
 

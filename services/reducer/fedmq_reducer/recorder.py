@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedmq.brokers.base import Connection, Delivery
@@ -23,6 +24,14 @@ BATCH_SECONDS = 0.02
 SERVER_BATCH_SECONDS = 0.1
 """Each write to a server costs more, and delays others."""
 RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one life of the connection, and the documents of the events in them."""
+
+    tags: list[int]
+    documents: list[dict[str, Any]]
 
 
 class Recorder:
@@ -46,7 +55,7 @@ class Recorder:
         self._records = records
         self._offload = offload
         self._shared_account = shared_account
-        self._batch: list[tuple[int, str, dict[str, Any]]] = []
+        self._batch = Batch([], [])
         self._life = 0
         self._is_due = False
         self._is_writing = False
@@ -59,10 +68,10 @@ class Recorder:
 
     def stop(self) -> None:
         """Writes what is there and leaves."""
-        if self._batch and not self._is_writing:
-            batch, self._batch = self._batch, []
+        if self._batch.tags and not self._is_writing:
+            batch, self._batch = self._batch, Batch([], [])
             self._write(batch)
-            self._connection.ack([tag for tag, _, _ in batch])
+            self._connection.ack(batch.tags)
         self._connection.close()
 
     def drain(self, then: Callable[[], None]) -> None:
@@ -75,23 +84,23 @@ class Recorder:
 
     def _start_over(self) -> None:
         self._life += 1
-        self._batch.clear()
+        self._batch = Batch([], [])
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            envelope, body = self._heard(delivery)
+            envelope, events = self._heard(delivery)
         except ProtocolError as error:
             self._connection.reject(delivery.tag, error.reason)
             return
-        document = event_document(envelope, body)
-        self._batch.append((delivery.tag, envelope.id, document))
-        if len(self._batch) >= BATCH:
+        self._batch.tags.append(delivery.tag)
+        self._batch.documents.extend(event_document(envelope, event) for event in events)
+        if len(self._batch.documents) >= BATCH:
             self._flush()
         elif not self._is_due:
             self._is_due = True
             self._scheduler.later(SERVER_BATCH_SECONDS if self._offload else BATCH_SECONDS, self._due)
 
-    def _heard(self, delivery: Delivery) -> tuple[Envelope, Event]:
+    def _heard(self, delivery: Delivery) -> tuple[Envelope, Sequence[Event]]:
         user = delivery.user
         if user is None and self._shared_account is not None:
             raise ProtocolError("an event without user_id: nobody knows who told it")
@@ -102,26 +111,28 @@ class Recorder:
         self._flush()
 
     def _flush(self) -> None:
-        if self._is_writing or not self._batch:
+        if self._is_writing or not self._batch.tags:
             return
-        batch, self._batch = self._batch, []
+        batch, self._batch = self._batch, Batch([], [])
         life = self._life
         self._is_writing = True
 
         def written(_: Any, error: Exception | None) -> None:
             self._is_writing = False
-            tags = [tag for tag, _, _ in batch]
             if error is None:
                 if life == self._life:
-                    self._connection.ack(tags)
+                    self._connection.ack(batch.tags)
                 self._flush()
             elif isinstance(error, Transient):
-                self._batch = (batch if life == self._life else []) + self._batch
+                if life == self._life:
+                    later, self._batch = self._batch, batch
+                    self._batch.tags += later.tags
+                    self._batch.documents += later.documents
                 self._scheduler.later(RETRY_SECONDS, self._flush)
             else:
                 reason = error.reason if isinstance(error, FedMQError) else repr(error)
-                log.error("events can't be recorded", extra={"reason": reason, "events": len(batch)})
-                for tag in tags if life == self._life else []:
+                log.error("events can't be recorded", extra={"reason": reason, "events": len(batch.documents)})
+                for tag in batch.tags if life == self._life else []:
                     self._connection.reject(tag, reason)
 
         if self._offload:
@@ -134,5 +145,5 @@ class Recorder:
         else:
             written(None, None)
 
-    def _write(self, batch: list[tuple[int, str, dict[str, Any]]]) -> None:
-        self._records.put_many(tables.EVENTS, [(key, document) for _, key, document in batch])
+    def _write(self, batch: Batch) -> None:
+        self._records.put_many(tables.EVENTS, [(document["id"], document) for document in batch.documents])
