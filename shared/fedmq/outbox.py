@@ -44,7 +44,7 @@ class Outbox:
         """The message, ready to go. Raises ProtocolError if it is too large."""
         body = effect.body
         prepare = self._prepare.get(type(body))
-        fields = body.model_dump() if prepare is None else prepare(body)
+        fields = codec.fields_of(body) if prepare is None else prepare(body)
         exchange = self._topology.exchange(effect.exchange)
         return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
 

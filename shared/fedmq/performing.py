@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
@@ -117,6 +117,7 @@ class Performing:
         self._bug = bug
         self._settled = settled
         self._lanes: dict[str, Lane] = {}
+        self._has_lanes = any(getattr(kind, "lane", None) is not None for kind in performers)
         self._queued: list[Job] = []
         self._in_flight = 0
         self._closed = False
@@ -133,18 +134,20 @@ class Performing:
     def run(self, answer: Sequence[Effect], cause: str | None) -> None:
         """Starts a group; `cause` is the id of the message that led to it."""
         group = Group(cause)
-        for effect in answer:
-            name = effect.lane if isinstance(effect, effects.Perform) else None
-            if name is None:
-                group.effects.append(effect)
-                continue
-            assert isinstance(effect, effects.Perform)
-            lane = self._lanes.setdefault(name, Lane())
-            slot = Slot(effect, Group(cause) if effect.independent else group, lane)
-            lane.slots.append(slot)
-            group.effects.append(slot)
+        group.effects.extend(self._placed(answer, group) if self._has_lanes else answer)
         group.effects.reverse()
         self._advance(group)
+
+    def _placed(self, answer: Sequence[Effect], group: Group) -> Iterator[Effect | Slot]:
+        """The effects, those of a lane with their place in it."""
+        for effect in answer:
+            if not isinstance(effect, effects.Perform) or effect.lane is None:
+                yield effect
+                continue
+            lane = self._lanes.setdefault(effect.lane, Lane())
+            slot = Slot(effect, Group(group.cause) if effect.independent else group, lane)
+            lane.slots.append(slot)
+            yield slot
 
     def awaited(self, effect: Effect, group: Group) -> Callable[[FedMQError | None], None]:
         """For a publish that the group is to wait for: what to call when it is confirmed or refused."""
@@ -252,7 +255,8 @@ class Performing:
         if not self._closed and self._ended(job, result, error):
             for group in job.groups:
                 group.waiting = False
-                self._advance(group)
+                if group.effects:
+                    self._advance(group)
         if job.lane is not None:
             self._run_lane(job.lane)
         self._settled()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
@@ -76,6 +77,17 @@ class Actor:
             name, scheduler, performers or {}, offload=offload,
             built_in=self._built_in, tell=self.tell, bug=self._report_bug, settled=self._settle,
         )  # fmt: skip
+        self._handlers: dict[type[Effect], Callable[[Any, Group], None]] = {
+            effects.Publish: self._publish,
+            effects.Emit: lambda effect, group: self._outbox.emit(effect, group.cause),
+            effects.Ack: self._ack,
+            effects.Reject: lambda effect, group: self.refuse(effect.tag, effect.reason, cause=group.cause),
+            effects.Resubscribe: self._resubscribe,
+            effects.Declare: lambda effect, _: self._connection.declare(effect.queue),
+            effects.StartTimer: lambda effect, _: self._start_timer(effect.key, effect.seconds),
+            effects.CancelTimer: self._cancel_timer,
+            effects.Left: self._leave_taken,
+        }
         self._timers: dict[str, Timer] = {}
         self._closed = False
         self._left = False
@@ -215,38 +227,36 @@ class Actor:
         self._connection.reject(tag, reason)
 
     def _built_in(self, effect: Effect, group: Group) -> None:
-        match effect:
-            case effects.Publish():
-                self._outbox.tell()
-                outgoing = self._outbox.encoded(effect, group.cause)
-                self._connection.publish(outgoing, self._performing.awaited(effect, group) if effect.confirm else None)
-            case effects.Emit():
-                self._outbox.emit(effect, group.cause)
-            case effects.Ack(tags):
-                self._outbox.tell()
-                self._unsettled.difference_update(tags)
-                self._connection.ack(list(tags))
-            case effects.Reject(tag, reason):
-                self.refuse(tag, reason, cause=group.cause)
-            case effects.Resubscribe():
-                self._connection.cancel(self._inbox.name)
-                for tag in sorted(self._unsettled):
-                    self._connection.requeue(tag)
-                self._unsettled.clear()
-                self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
-            case effects.Declare(queue):
-                self._connection.declare(queue)
-            case effects.StartTimer(key, seconds):
-                self._start_timer(key, seconds)
-            case effects.CancelTimer(key):
-                timer = self._timers.pop(key, None)
-                if timer is not None:
-                    timer.cancel()
-            case effects.Left():
-                self._left = True
-                self._settle()
-            case _:
-                raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
+        handler = self._handlers.get(type(effect))
+        if handler is None:
+            raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
+        handler(effect, group)
+
+    def _publish(self, effect: effects.Publish, group: Group) -> None:
+        self._outbox.tell()
+        outgoing = self._outbox.encoded(effect, group.cause)
+        self._connection.publish(outgoing, self._performing.awaited(effect, group) if effect.confirm else None)
+
+    def _ack(self, effect: effects.Ack, _: Group) -> None:
+        self._outbox.tell()
+        self._unsettled.difference_update(effect.tags)
+        self._connection.ack(list(effect.tags))
+
+    def _resubscribe(self, _: effects.Resubscribe, __: Group) -> None:
+        self._connection.cancel(self._inbox.name)
+        for tag in sorted(self._unsettled):
+            self._connection.requeue(tag)
+        self._unsettled.clear()
+        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+
+    def _cancel_timer(self, effect: effects.CancelTimer, _: Group) -> None:
+        timer = self._timers.pop(effect.key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _leave_taken(self, _: effects.Left, __: Group) -> None:
+        self._left = True
+        self._settle()
 
     def _start_timer(self, key: str, seconds: float) -> None:
         old = self._timers.pop(key, None)

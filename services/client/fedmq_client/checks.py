@@ -28,26 +28,28 @@ def weights(found: Any, model: Weights) -> Weights:
         raise Rubbish(
             f"train returned {kind(found)} as weights: return a dict of arrays with the names that it received"
         )
-    missing = [name for name in model if name not in found]
-    unknown = [name for name in found if name not in model]
-    if missing or unknown:
+    if found.keys() != model.keys():
+        missing = [name for name in model if name not in found]
+        unknown = [name for name in found if name not in model]
         lacks = [f"lack {_some(missing)}"] if missing else []
         has = [f"have {_some(unknown)}, which the model has not"] if unknown else []
         raise Rubbish(f"the weights that train returned {' and '.join(lacks + has)}")
-    new = {name: np.asarray(found[name]) for name in model}
-    wrong = []
+    new, wrong = {}, []
     for name, old in model.items():
-        value = new[name]
-        if value.dtype == old.dtype and value.shape == old.shape:
-            continue
-        if value.shape != old.shape:
+        value = np.asarray(found[name])
+        if value.shape == old.shape and value.dtype == old.dtype:
+            pass
+        elif value.shape != old.shape:
             wrong.append(f"{name} has shape {value.shape} and not {old.shape}")
         elif not np.can_cast(value.dtype, old.dtype, casting="same_kind"):
             wrong.append(f"{name} is {value.dtype} and not {old.dtype}")
+        else:
+            with np.errstate(over="ignore"):
+                value = value.astype(old.dtype)
+        new[name] = value
     if wrong:
         raise Rubbish(f"the weights that train returned do not fit the model: {_some(wrong)}")
-    with np.errstate(over="ignore"):
-        return {name: value.astype(model[name].dtype, copy=False) for name, value in new.items()}
+    return new
 
 
 def state(found: Weights) -> Weights:

@@ -84,6 +84,7 @@ class ClientCore:
         self._asked_at: dict[TaskKey, float] = {}
         self._upload_began: dict[TaskKey, float] = {}
         self._uploading = 0
+        self._is_abandoning = False
 
     def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
         self._moment = moment
@@ -231,6 +232,7 @@ class ClientCore:
         if cancel.session_over:
             return self._session_over(cancel.plan.session)
         if self._task is not None and self._task.plan == cancel.plan:
+            self._is_abandoning = True
             return [StartTimer(f"abandon:{cancel.plan}", ABANDON_AFTER)]
         return []
 
@@ -278,7 +280,10 @@ class ClientCore:
         if self._task is None or task_key(self._task.plan) != finished.key:
             return []
         task, self._task = self._task, None
-        effects: list[Effect] = [CancelTimer(f"abandon:{task.plan}")]
+        effects: list[Effect] = []
+        if self._is_abandoning:
+            self._is_abandoning = False
+            effects.append(CancelTimer(f"abandon:{task.plan}"))
         if finished.key.action == "train":
             if finished.outcome == "done":
                 self._kept[finished.key] = finished

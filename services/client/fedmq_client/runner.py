@@ -58,7 +58,7 @@ class TaskRunner:
         if not task.model_url.startswith("http"):
             try:
                 model, base = self._models.fetch(task)
-                self._submit(task, job_id, model, base, began)
+                self._submit(task, key, job_id, model, base, began)
             except FedMQError as error:
                 self._failed(key, job_id, f"can't fetch the model: {error.reason}")
             return
@@ -68,15 +68,14 @@ class TaskRunner:
                 return
             if error is None:
                 model, base = found
-                self._submit(task, job_id, model, base, began)
+                self._submit(task, key, job_id, model, base, began)
             else:
                 reason = error.reason if isinstance(error, FedMQError) else repr(error)
                 self._failed(key, job_id, f"can't fetch the model: {reason}")
 
         self._scheduler.submit(lambda: self._models.fetch(task), fetched)
 
-    def _submit(self, task: Task, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
-        key = task_key(task.plan)
+    def _submit(self, task: Task, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
         seconds = {"fetch": time.monotonic() - began}
         job = Job(
             id=job_id,
@@ -100,14 +99,13 @@ class TaskRunner:
             job,
             lambda validated: self._validated(task, validated),
             lambda _, fraction, metrics: self.tell(operations.Progressed(key, fraction, metrics)),
-            lambda result: self._done(task, result, seconds),
+            lambda result: self._done(task, key, result, seconds),
         )
 
     def _validated(self, task: Task, validated: Validated) -> None:
         self.tell(operations.Validated(task.plan, task.model, validated.examples, validated.metrics))
 
-    def _done(self, task: Task, result: Result, seconds: dict[str, float]) -> None:
-        key = task_key(task.plan)
+    def _done(self, task: Task, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
         if self._jobs.get(key) != result.job:
             return
         del self._jobs[key]

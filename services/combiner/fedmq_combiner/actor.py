@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
+from fedmq.codec import fields_of
 from fedmq.runtime import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
@@ -49,11 +50,11 @@ def combiner_actor(
             if task.base is not None:
                 got["base_url"] = blobs.presign_get(task.base.key, seconds)
             signed = plan, model, got
-        urls = dict(signed[2])
+        fields = fields_of(task) | signed[2]
         if plan.action == "train":
             key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
-            urls |= {"upload_key": key, "upload_url": blobs.presign_put(key, seconds)}
-        return {**task.model_dump(), **urls}
+            fields["upload_key"], fields["upload_url"] = key, blobs.presign_put(key, seconds)
+        return fields
 
     return Actor(
         name,
