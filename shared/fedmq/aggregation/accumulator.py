@@ -328,11 +328,12 @@ def _limit(tensor: TensorSpec) -> float:
 
 
 def _totals(values: Floats) -> list[float]:
-    """The sum of each row, by halves: numpy's own order of additions is not promised. Overwrites the values."""
-    while (width := values.shape[1]) > 1:
+    """The sum of each row, by halves and at last one by one: numpy's own order of additions is not promised."""
+    while (width := values.shape[1]) > 1024:
         half = (width + 1) // 2
-        rest = values[:, : width - half]
-        np.add(rest, values[:, half:], out=rest)
-        values = values[:, :half]
-    totals: list[float] = values[:, 0].tolist() if values.size else [0.0] * len(values)
+        halves = np.empty((len(values), half))
+        np.add(values[:, : width - half], values[:, half:], out=halves[:, : width - half])
+        halves[:, width - half :] = values[:, width - half : half]
+        values = halves
+    totals: list[float] = np.add.accumulate(values, axis=1)[:, -1].tolist() if values.size else [0.0] * len(values)
     return totals
