@@ -100,7 +100,12 @@ def test_fetch_gives_a_file_with_the_content(blobs: Blobs, tmp_path: Path) -> No
     assert not (tmp_path / "model.partial").exists()
 
 
-@pytest.mark.parametrize(
+def test_load_gives_the_content(blobs: Blobs) -> None:
+    assert blobs.load(blobs.put("models/a", CONTENT)) == CONTENT
+    assert blobs.load(blobs.put("models/empty", b"")) == b""
+
+
+NOT_AS_ANNOUNCED = pytest.mark.parametrize(
     "ref",
     [
         BlobRef(key="models/a", size=len(CONTENT) - 1, sha256=SHA256),
@@ -109,6 +114,16 @@ def test_fetch_gives_a_file_with_the_content(blobs: Blobs, tmp_path: Path) -> No
     ],
     ids=["shorter", "longer", "other content"],
 )
+
+
+@NOT_AS_ANNOUNCED
+def test_load_refuses_what_is_not_as_announced(blobs: Blobs, ref: BlobRef) -> None:
+    blobs.put("models/a", CONTENT)
+    with pytest.raises(InvalidUpdate, match="models/a"):
+        blobs.load(ref)
+
+
+@NOT_AS_ANNOUNCED
 def test_fetch_refuses_what_is_not_as_announced_and_leaves_nothing(blobs: Blobs, ref: BlobRef, tmp_path: Path) -> None:
     blobs.put("models/a", CONTENT)
     folder = tmp_path / "scratch"
@@ -124,6 +139,7 @@ def test_an_absent_key_is_not_found(blobs: Blobs, tmp_path: Path) -> None:
         lambda: blobs.get("models/deep/er/none"),
         lambda: blobs.read("models/none", 0, 1),
         lambda: blobs.stat("models/none"),
+        lambda: blobs.load(BlobRef(key="models/none", size=0, sha256=SHA256)),
         lambda: blobs.fetch(BlobRef(key="models/none", size=0, sha256=SHA256), tmp_path / "x"),
     ):
         with pytest.raises(NotFound, match="models/"):

@@ -79,6 +79,13 @@ class FileBlobs:
             raise
         return BlobRef(key=key, size=size, sha256=sha256)
 
+    def load(self, ref: BlobRef) -> bytes:
+        with self._reading(ref.key) as (source, status):
+            check_size(ref, status.st_size)
+            content = _read_all(source, status.st_size)
+        check_sha256(ref, hashlib.sha256(content).hexdigest())
+        return content
+
     def get(self, key: str) -> bytes:
         with self._reading(key) as (source, status):
             return _read_all(source, status.st_size)

@@ -14,7 +14,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.keys import absent, check_key, check_size
+from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
 from fedmq.blobs.landing import Landing
 from fedmq.errors import NotFound, Refused
 from fedmq_schemas.messages import BlobRef
@@ -31,15 +31,23 @@ class MemoryBlobs:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._blobs: dict[str, tuple[bytes, float]] = {}
+        self._blobs: dict[str, tuple[bytes, str, float]] = {}
         self._name = str(next(_NUMBERS))
         _STORES[self._name] = self
 
     def put(self, key: str, source: Source) -> BlobRef:
         check_key(key)
         content = source if isinstance(source, bytes) else _read(source)
-        self._blobs[key] = (content, self._clock())
-        return BlobRef(key=key, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._blobs[key] = (content, sha256, self._clock())
+        return BlobRef(key=key, size=len(content), sha256=sha256)
+
+    def load(self, ref: BlobRef) -> bytes:
+        """Bytes in memory don't change, so their hash of when they were put is still theirs."""
+        content, sha256, _ = self._entry(ref.key)
+        check_size(ref, len(content))
+        check_sha256(ref, sha256)
+        return content
 
     def get(self, key: str) -> bytes:
         return self._entry(key)[0]
@@ -56,13 +64,13 @@ class MemoryBlobs:
         return into
 
     def stat(self, key: str) -> BlobInfo:
-        content, modified = self._entry(key)
+        content, _, modified = self._entry(key)
         return BlobInfo(key, len(content), modified)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         for key in sorted(key for key in tuple(self._blobs) if key.startswith(prefix)):
             if entry := self._blobs.get(key):
-                yield BlobInfo(key, len(entry[0]), entry[1])
+                yield BlobInfo(key, len(entry[0]), entry[2])
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -82,7 +90,7 @@ class MemoryBlobs:
         check_key(key)
         return f"memory://{self._name}/{method}/{key}?until={self._clock() + seconds!r}"
 
-    def _entry(self, key: str) -> tuple[bytes, float]:
+    def _entry(self, key: str) -> tuple[bytes, str, float]:
         check_key(key)
         entry = self._blobs.get(key)
         if entry is None:

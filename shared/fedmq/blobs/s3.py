@@ -20,7 +20,7 @@ from minio.error import MinioException, S3Error
 
 from fedmq import trust
 from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.keys import BUCKETS, absent, check_key, check_size
+from fedmq.blobs.keys import BUCKETS, absent, check_key, check_sha256, check_size
 from fedmq.blobs.landing import Landing
 from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
@@ -99,6 +99,14 @@ class S3Blobs:
             except NotFound:
                 raise Transient(f"somebody removed the bucket {bucket}; it is made again at the next put") from None
         return BlobRef(key=key, size=size, sha256=reader.digest.hexdigest())
+
+    def load(self, ref: BlobRef) -> bytes:
+        with self._response(ref.key, {}) as response:
+            check_size(ref, int(response.headers["Content-Length"]))
+            content: bytes = response.read(decode_content=False)
+        check_size(ref, len(content))
+        check_sha256(ref, hashlib.sha256(content).hexdigest())
+        return content
 
     def get(self, key: str) -> bytes:
         return self._read(key, {})

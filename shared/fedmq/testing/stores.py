@@ -36,6 +36,10 @@ class WorldBlobs(MemoryBlobs):
         with self._call(f"put {key}", self.weather):
             return super().put(key, source)
 
+    def load(self, ref: BlobRef) -> bytes:
+        with self._call(f"load {ref.key}", self.weather):
+            return super().load(ref)
+
     def get(self, key: str) -> bytes:
         with self._call(f"get {key}", self.weather, self.patient):
             return super().get(key)
