@@ -47,7 +47,8 @@ def stacks(updates: Sequence[Source]) -> Iterator[slice]:
     """Which updates that follow each other to stack."""
     start = 0
     for at, update in enumerate(updates):
-        is_alike = update.layout is updates[start].layout and update.memory is not None
+        first = updates[start]
+        is_alike = update.layout is first.layout and None not in (update.memory, first.memory)
         if at > start and (not is_alike or (at - start + 1) * update.layout.size > MOST_BYTES):
             yield slice(start, at)
             start = at
