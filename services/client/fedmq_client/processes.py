@@ -1,17 +1,22 @@
 """Trainers in warm worker processes: what breaks one costs its own job and nothing else.
 
-Each worker has a thread here, which gives it one job at a time, enforces its deadline and starts it
-again when it has ended. That thread outlives the worker, as the kernel ends a worker with the thread
-that started it. A client's jobs go to the worker that ran its last one, where its data and graph
-are warm, unless that one is busy and another is not. Results don't depend on which it is.
+Each worker has a thread here, which hands it jobs, enforces the deadline of the one that runs and
+starts it again when it has ended. That thread outlives the worker, as the kernel ends a worker with
+the thread that started it. A client's jobs go to the worker that ran its last one, where its data
+and graph are warm, unless that one is busy and another is not. Results don't depend on which it is.
+
+A worker runs one job at a time. Where jobs are so short that it would wait for the next one it is
+handed some ahead, for 20 ms of work. Those that it has not come to go back if it ends, or if the one
+before them takes long; should it have begun them just then, what it makes of them is left aside.
 """
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,11 @@ from fedmq_client.pool import Job, OnDone, OnProgress, OnValidation, Result
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
 SLOWEST_RESTART = 5.0
+AHEAD_SECONDS = 0.02
+TAKEN_BACK_AFTER = 0.25
+AHEAD_BYTES = 32 * 1024
+"""Fewer than any system's pipe holds, so that handing jobs to a busy worker does not have to wait."""
+NEVER = float("inf")
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +54,45 @@ class _Ticket:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
+    """`waiting`: jobs of its clients. `sent`: those that it was handed, the first of which it runs since `began`;
+    `sent_bytes` of them together. `pace`: seconds that a job takes, the slowest of late. `is_hungry`: its thread waits, and
+    would take a job. Of the job that runs: whether it was asked to end, because its time is up or not, and when its worker
+    is killed."""
+
     number: int
     environment: dict[str, str]
+    changed: threading.Condition
     child: Child | None = None
-    ticket: _Ticket | None = None
+    waiting: deque[_Ticket] = field(default_factory=deque)
+    sent: deque[_Ticket] = field(default_factory=deque)
+    sent_bytes: int = 0
+    pace: float = NEVER
+    began: float = 0.0
+    is_hungry: bool = False
+    asked: bool = False
+    timed_out: bool = False
+    kill_at: float = NEVER
     false_starts: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self.child is not None and self.child.ended is None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is to be handed another job."""
+        if not self.sent:
+            return True
+        is_quick = self.pace * len(self.sent) < AHEAD_SECONDS and time.monotonic() < self.began + AHEAD_SECONDS
+        return is_quick and self.sent_bytes < AHEAD_BYTES
+
+    def turn(self) -> None:
+        """The first of the jobs that it was handed runs now, if there is one."""
+        self.began = time.monotonic()
+        self.asked = self.timed_out = False
+        self.kill_at = NEVER
+        if not self.sent:
+            self.sent_bytes = 0
 
 
 class ProcessPool:
@@ -58,12 +102,15 @@ class ProcessPool:
         """Raises ConfigError if there is no worker or no such device."""
         if workers < 1:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
-        self._changed = threading.Condition()
-        self._waiting: list[_Ticket] = []
+        self._lock = threading.Lock()
+        self._unplaced: deque[_Ticket] = deque()
         self._homes: dict[tuple[Path, str], _Worker] = {}
+        self._next_end = NEVER
+        """No waiting job's time is up before."""
         self._closed = False
         self._workers = [
-            _Worker(number, environment(os.environ, device, number, workers, threads)) for number in range(workers)
+            _Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
+            for number in range(workers)
         ]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"fedmq-worker-{worker.number}", daemon=True)
@@ -73,33 +120,40 @@ class ProcessPool:
             thread.start()
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
-        ends = time.monotonic() + job.timeout
-        with self._changed:
+        ticket = _Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
+        with self._lock:
             if self._closed:
                 raise ConfigError("the pool is closed")
-            self._waiting.append(_Ticket(job, on_validation, on_progress, on_done, ends))
-            self._changed.notify_all()
+            home = self._homes.get(ticket.home)
+            (self._unplaced if home is None else home.waiting).append(ticket)
+            if ticket.ends < self._next_end:
+                self._next_end = ticket.ends
+                self._wake()
+            elif home is not None and home.is_hungry:
+                home.is_hungry = False
+                home.changed.notify_all()
+            elif home is None or home.sent or not home.is_alive:
+                self._wake_one()
 
     def cancel(self, job_id: str) -> None:
         """A running job that does not end within GRACE seconds is killed with its worker; for a
         waiting one `on_done` is called here and now."""
-        with self._changed:
-            waiting = [ticket for ticket in self._waiting if ticket.job.id == job_id]
-            for ticket in waiting:
-                self._waiting.remove(ticket)
+        with self._lock:
+            waiting = self._drop(lambda ticket: ticket.job.id == job_id)
             for worker in self._workers:
-                if worker.ticket is not None and worker.ticket.job.id == job_id:
-                    worker.ticket.cancelled = True
-            self._changed.notify_all()
+                for ticket in worker.sent:
+                    if ticket.job.id == job_id:
+                        ticket.cancelled = True
+                        worker.changed.notify_all()
         for ticket in waiting:
             _call(ticket.on_done, Result(job_id, "cancelled", reason="cancelled"))
 
     def close(self, timeout: float = 10.0) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._waiting.clear()
+            self._drop(lambda ticket: True)
             children = [worker.child for worker in self._workers if worker.child is not None]
-            self._changed.notify_all()
+            self._wake()
         ends = time.monotonic() + timeout
         for child in children:
             child.kill()
@@ -111,148 +165,225 @@ class ProcessPool:
 
     def worker_pids(self) -> list[int]:
         """Of the workers that run now."""
-        with self._changed:
-            return [
-                worker.child.pid for worker in self._workers if worker.child is not None and worker.child.ended is None
-            ]
+        with self._lock:
+            return [worker.child.pid for worker in self._workers if worker.child is not None and worker.is_alive]
+
+    # -- what waits, under the lock -----------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        for worker in self._workers:
+            worker.is_hungry = False
+            worker.changed.notify_all()
+
+    def _wake_one(self) -> None:
+        """Somebody who has nothing to do."""
+        for worker in self._workers:
+            if worker.is_hungry and not worker.sent:
+                worker.is_hungry = False
+                worker.changed.notify_all()
+                return
+        for worker in self._workers:
+            if worker.is_hungry:
+                worker.is_hungry = False
+                worker.changed.notify_all()
+                return
+
+    def _queues(self) -> Iterator[deque[_Ticket]]:
+        yield self._unplaced
+        for worker in self._workers:
+            yield worker.waiting
+
+    def _drop(self, which: Callable[[_Ticket], bool]) -> list[_Ticket]:
+        """Takes tickets out of the queues."""
+        dropped = []
+        for queue in self._queues():
+            found = [ticket for ticket in queue if which(ticket)]
+            for ticket in found:
+                queue.remove(ticket)
+            dropped += found
+        return dropped
+
+    def _take_late(self) -> list[_Ticket]:
+        """Those whose time ran out before a worker was free."""
+        now = time.monotonic()
+        if now < self._next_end:
+            return []
+        late = self._drop(lambda ticket: ticket.ends <= now)
+        self._next_end = min((ticket.ends for queue in self._queues() for ticket in queue), default=NEVER)
+        return late
+
+    def _queue_for(self, worker: _Worker) -> deque[_Ticket] | None:
+        """Where the worker's next job waits: with its own clients', new clients', or those of a worker that can't."""
+        if worker.waiting:
+            return worker.waiting
+        if self._unplaced:
+            return self._unplaced
+        if worker.sent:
+            return None
+        return next(
+            (other.waiting for other in self._workers if other.waiting and (other.sent or not other.is_alive)), None
+        )
+
+    def _next(self, worker: _Worker, child: Child) -> deque[_Ticket] | None:
+        """The queue to take from now; None if there is no room, or nothing that it may have."""
+        queue = self._queue_for(worker) if worker.has_room else None
+        if queue and (not worker.sent or child.jobs.is_light(queue[0].job)):
+            return queue
+        return None
+
+    # -- a worker's thread --------------------------------------------------------------------------------------------
 
     def _serve(self, worker: _Worker) -> None:
         while not self._closed:
-            if worker.child is None or worker.child.ended is not None:
+            if not worker.is_alive:
                 self._start(worker)
                 continue
-            ticket = self._take(worker)
-            if ticket is None:
-                continue
-            result = self._perform(worker, worker.child, ticket)
-            with self._changed:
-                worker.ticket = None
-                # Others may be waiting for this worker to be busy no more, or for its clients.
-                self._changed.notify_all()
-            if result is not None:
-                _call(ticket.on_done, result)
+            assert worker.child is not None
+            self._hand_over(worker, worker.child)
+            self._attend(worker, worker.child)
 
     def _start(self, worker: _Worker) -> None:
         if worker.child is not None:
             log.warning("worker %d %s; starting it again", worker.number, worker.child.ended)
             worker.false_starts = 0 if worker.child.ready else worker.false_starts + 1
         if worker.false_starts:
-            pause = min(0.1 * 2**worker.false_starts, SLOWEST_RESTART)
-            self._wait_until(time.monotonic() + pause, lambda: False)
+            self._pause(worker, min(0.1 * 2**worker.false_starts, SLOWEST_RESTART))
         try:
-            child = Child(worker.environment, self._changed)
+            child = Child(worker.environment, worker.changed)
         except OSError as error:
             log.error("worker %d can't be started: %s", worker.number, error)
             worker.child = None
             worker.false_starts += 1
             return
-        with self._changed:
-            worker.child = child
+        with self._lock:
+            worker.child, worker.pace = child, NEVER
             closed = self._closed
         if closed:
             child.kill()
 
-    def _take(self, worker: _Worker) -> _Ticket | None:
-        """The next job for an idle worker; None when it ended, or the pool is closed."""
-        child = worker.child
-        assert child is not None
-        found: list[_Ticket] = []
+    def _pause(self, worker: _Worker, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while not self._closed and (left := ends - time.monotonic()) > 0:
+            with self._lock:
+                worker.changed.wait(max(0.0, min(left, self._next_end - time.monotonic())))
+                late = self._take_late()
+            _tell_late(late)
 
-        def wanted() -> bool:
-            if child.ended is not None:
-                return True
-            ticket = self._choose(worker)
-            if ticket is None:
-                return False
-            self._waiting.remove(ticket)
-            self._homes[ticket.home] = worker
-            worker.ticket = ticket
-            found.append(ticket)
-            return True
+    def _hand_over(self, worker: _Worker, child: Child) -> None:
+        data = []
+        with self._lock:
+            while (queue := self._next(worker, child)) is not None:
+                ticket = queue.popleft()
+                self._homes[ticket.home] = worker
+                if not worker.sent:
+                    worker.turn()
+                data.append(child.jobs.encoded(ticket.job, max(0.0, ticket.ends - time.monotonic())))
+                worker.sent.append(ticket)
+                worker.sent_bytes += len(data[-1])
+            if worker.waiting:
+                self._wake_one()
+        if data:
+            child.send(b"".join(data))
 
-        self._wait_until(None, wanted)
-        return found[0] if found else None
+    def _attend(self, worker: _Worker, child: Child) -> None:
+        """Waits for something to happen, and deals with it."""
+        with self._lock:
+            late = self._wait(worker, child)
+            messages, child.messages = child.messages, []
+        _tell_late(late)
+        for message in messages:
+            self._hear(worker, child, message)
+        if messages or self._closed or not worker.sent:
+            return
+        job = worker.sent[0]
+        now = time.monotonic()
+        if child.ended is not None:
+            self._bury(worker, child)
+        elif len(worker.sent) > 1 and now >= worker.began + TAKEN_BACK_AFTER:
+            self._take_back(worker, child)
+        elif not worker.asked and (job.cancelled or now >= job.ends):
+            worker.asked, worker.timed_out, worker.kill_at = True, not job.cancelled, now + GRACE
+            child.send(wire.encoded({"cancel": job.job.id}))
+        elif worker.asked and now >= worker.kill_at:
+            child.kill()
+            worker.kill_at = NEVER
 
-    def _choose(self, worker: _Worker) -> _Ticket | None:
-        unplaced = stranded = None
-        for ticket in self._waiting:
-            home = self._homes.get(ticket.home)
-            if home is worker:
-                return ticket
-            if home is None:
-                unplaced = unplaced or ticket
-            elif home.ticket is not None or home.child is None or home.child.ended is not None:
-                stranded = stranded or ticket
-        return unplaced or stranded
+    def _wait(self, worker: _Worker, child: Child) -> list[_Ticket]:
+        """Returns, with the lock held, as soon as the worker's thread has something to do; those who are late."""
+        while not self._closed and not child.messages and child.ended is None:
+            late = self._take_late()
+            if late or self._next(worker, child) is not None:
+                return late
+            now, when = time.monotonic(), self._next_end
+            if worker.sent:
+                running = worker.sent[0]
+                limit = worker.kill_at if worker.asked else now if running.cancelled else running.ends
+                if len(worker.sent) > 1:
+                    limit = min(limit, worker.began + TAKEN_BACK_AFTER)
+                if now >= limit:
+                    return []
+                when = min(when, limit)
+            worker.is_hungry = worker.has_room
+            worker.changed.wait(min(max(0.0, when - now), 3600.0))
+            worker.is_hungry = False
+        return []
 
-    def _perform(self, worker: _Worker, child: Child, ticket: _Ticket) -> Result | None:
-        """Run one job to its end, whatever that is; None when the pool is closed."""
-        job = ticket.job
-        child.forget_output()
-        child.send({"job": replace(job, timeout=max(0.0, ticket.ends - time.monotonic()))})
-        asked = timed_out = False
-        kill_at = ticket.ends + GRACE
+    def _hear(self, worker: _Worker, child: Child, message: wire.Message) -> None:
+        child.results += "result" in message
+        if not worker.sent or message["job"] != worker.sent[0].job.id:
+            return  # of a job that was taken back
+        ticket = worker.sent[0]
+        if "validated" in message:
+            _call(ticket.on_validation, wire.validated(message["validated"]))
+        elif "progress" in message:
+            fraction, metrics = message["progress"]
+            _call(ticket.on_progress, ticket.job.id, fraction, metrics)
+        else:
+            result = wire.result(message["result"])
+            timed_out = worker.timed_out
+            with self._lock:
+                worker.sent.popleft()
+                worker.turn()
+                worker.pace = message["took"] if worker.pace == NEVER else max(message["took"], 0.9 * worker.pace)
+            _call(ticket.on_done, _finished(result, child, ticket, timed_out))
 
-        def stirred() -> bool:
-            return bool(child.messages or child.ended or (ticket.cancelled and not asked))
+    def _bury(self, worker: _Worker, child: Child) -> None:
+        """The worker is gone: its job has failed, and those that it had not come to wait again."""
+        timed_out = worker.timed_out
+        with self._lock:
+            ticket = worker.sent.popleft()
+            self._return(worker)
+            worker.turn()
+        _call(ticket.on_done, _broken(child, ticket, timed_out))
 
-        while not self._closed:
-            self._wait_until(kill_at if asked else ticket.ends, stirred)
-            if child.messages:
-                result = _hear(child.messages.popleft(), ticket)
-                if result is not None:
-                    return self._finished(result, child, ticket, timed_out)
-            elif child.ended is not None:
-                return _broken(child, ticket, timed_out)
-            elif not asked:
-                asked, timed_out = True, not ticket.cancelled
-                kill_at = time.monotonic() + GRACE
-                child.send({"cancel": job.id})
-            elif time.monotonic() >= kill_at:
-                child.kill()
-                kill_at = float("inf")
-        return None
+    def _take_back(self, worker: _Worker, child: Child) -> None:
+        with self._lock:
+            running = worker.sent.popleft()
+            data = b"".join(wire.encoded({"take_back": ticket.job.id}) for ticket in worker.sent)
+            self._return(worker)
+            worker.sent.append(running)
+            self._wake_one()
+        child.send(data)
 
-    def _finished(self, result: Result, child: Child, ticket: _Ticket, timed_out: bool) -> Result:
-        if result.outcome == "cancelled" and timed_out:
-            return replace(result, outcome="failed", reason=_too_long(ticket))
-        if result.outcome == "failed":
-            output = child.output(ticket.job.id)
-            return replace(result, traceback=_with_output(result.traceback, output))
-        return result
-
-    def _wait_until(self, when: float | None, ready: Callable[[], bool]) -> None:
-        """Wait for `ready` (asked with the lock held), for the time, or for the pool's closing.
-
-        Whoever waits also tells the jobs whose time ran out in the queue.
-        """
-        while True:
-            with self._changed:
-                now = time.monotonic()
-                late = [ticket for ticket in self._waiting if ticket.ends <= now]
-                for ticket in late:
-                    self._waiting.remove(ticket)
-                if not late:
-                    if self._closed or ready() or (when is not None and now >= when):
-                        return
-                    ends = [ticket.ends for ticket in self._waiting]
-                    next_time = min([*ends, *([] if when is None else [when])], default=None)
-                    timeout = None if next_time is None else min(next_time - now, 3600.0)
-                    self._changed.wait(timeout)
-            for ticket in late:
-                reason = f"no worker was free within {ticket.job.timeout:g} s"
-                _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
+    def _return(self, worker: _Worker) -> None:
+        """What the worker was handed waits again, before all others; under the lock."""
+        worker.waiting.extendleft(reversed(worker.sent))
+        self._next_end = min([self._next_end, *(ticket.ends for ticket in worker.sent)])
+        worker.sent.clear()
 
 
-def _hear(message: wire.Message, ticket: _Ticket) -> Result | None:
-    if "result" in message:
-        return wire.result(message["result"])
-    if "validated" in message:
-        _call(ticket.on_validation, wire.validated(message["validated"]))
-    else:
-        fraction, metrics = message["progress"]
-        _call(ticket.on_progress, ticket.job.id, fraction, metrics)
-    return None
+def _finished(result: Result, child: Child, ticket: _Ticket, timed_out: bool) -> Result:
+    if result.outcome == "cancelled" and timed_out:
+        return replace(result, outcome="failed", reason=_too_long(ticket))
+    if result.outcome == "failed":
+        return replace(result, traceback=_with_output(result.traceback, child.output()))
+    return result
+
+
+def _tell_late(late: list[_Ticket]) -> None:
+    for ticket in late:
+        reason = f"no worker was free within {ticket.job.timeout:g} s"
+        _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
 
 
 def _broken(child: Child, ticket: _Ticket, timed_out: bool) -> Result:
@@ -263,7 +394,7 @@ def _broken(child: Child, ticket: _Ticket, timed_out: bool) -> Result:
         ticket.job.id,
         "failed",
         reason=reason,
-        traceback=_with_output("", child.output(ticket.job.id)),
+        traceback=_with_output("", child.last_output()),
     )
 
 

@@ -13,51 +13,70 @@ import queue
 import signal
 import sys
 import threading
-from typing import IO, Any
+import time
+from typing import Any
 
 from fedmq_client import wire
-from fedmq_client.pool import Job, Validated
+from fedmq_client.pool import Job, Result, Validated
 from fedmq_client.running import Hooks, Trainers, run
 
-END_OF_OUTPUT = "\0"
-"""Begins the line that follows all output of a job; the job's id is the rest of it."""
+END_OF_OUTPUT = b"\0end of job\0"
+"""Ends the line that follows all output of a job."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 class _Worker:
-    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+    def __init__(self, incoming: int, outgoing: int) -> None:
         self.incoming = incoming
         self.outgoing = outgoing
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
+        self.taken_back: set[str] = set()
         self.trainers = Trainers()
+        self._saying = threading.Lock()
 
     def listen(self) -> None:
-        while (message := wire.receive(self.incoming)) is not None:
-            if "job" in message:
-                self.jobs.put(wire.job(message["job"]))
-            else:
-                self.cancelled.add(message["cancel"])
+        reader = wire.JobReader()
+        for messages in wire.receive(self.incoming):
+            for message in messages:
+                if "cancel" in message:
+                    self.cancelled.add(message["cancel"])
+                elif "take_back" in message:
+                    self.taken_back.add(message["take_back"])
+                elif (job := reader.read(message)) is not None:
+                    self.taken_back.discard(job.id)
+                    self.jobs.put(job)
         _end_with_children()
 
     def serve(self) -> None:
-        wire.send(self.outgoing, {"ready": True})
+        self._say({"ready": True})
         while True:
             job = self.jobs.get()
-            result = run(job, self.trainers, self._hooks(job))
+            if job.id in self.taken_back:
+                continue
+            began = time.monotonic()
+            if job.id in self.cancelled:
+                result = Result(job.id, "cancelled", reason="cancelled")
+            else:
+                result = run(job, self.trainers, self._hooks(job))
             self.cancelled.discard(job.id)
             sys.stdout.flush()
             sys.stderr.flush()
-            os.write(2, f"{END_OF_OUTPUT}{job.id}\n".encode())
-            wire.send(self.outgoing, {"result": result})
+            os.write(2, END_OF_OUTPUT + b"\n")
+            self._say({"job": job.id, "result": result, "took": time.monotonic() - began})
+
+    def _say(self, message: wire.Message) -> None:
+        data = wire.encoded(message)
+        with self._saying:  # a trainer's own threads report too
+            wire.send(self.outgoing, data)
 
     def _hooks(self, job: Job) -> Hooks:
         def validated(validated: Validated) -> None:
-            wire.send(self.outgoing, {"validated": validated})
+            self._say({"job": job.id, "validated": validated})
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
-            wire.send(self.outgoing, {"progress": [fraction, metrics]})
+            self._say({"job": job.id, "progress": [fraction, metrics]})
 
         return Hooks(validated, progress, lambda: job.id in self.cancelled)
 
@@ -71,8 +90,8 @@ def main() -> None:
     worker.serve()
 
 
-def _take_streams() -> tuple[IO[bytes], IO[bytes]]:
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+def _take_streams() -> tuple[int, int]:
+    incoming, outgoing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
