@@ -54,6 +54,8 @@ def weights(found: Any, model: Weights) -> Weights:
 
 def state(found: Weights) -> Weights:
     """`task.state` as arrays. Raises Rubbish for what is none."""
+    if not found:
+        return {}
     arrays = {name: np.asarray(value) for name, value in found.items()}
     wrong = [name for name, value in arrays.items() if value.dtype == object]
     if wrong:

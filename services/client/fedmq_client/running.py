@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedmq import tensors
+from fedmq.flat import FlatModel, flat
 from fedmq_client import checks
 from fedmq_client import package as packages
 from fedmq_client.building import build
@@ -49,6 +50,7 @@ class Trainers:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
         self._packages: dict[Path, packages.Package] = {}
         self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
+        self._flat: tuple[Weights, FlatModel | None] = ({}, None)
 
     def get(self, folder: Path, client: Client) -> Trainer:
         """The trainer of `client`, built anew if anything about the client changed."""
@@ -77,6 +79,12 @@ class Trainers:
             decoded = tensors.decode(_read(blob))
             self._models[part] = (key, decoded)
         return decoded
+
+    def flat(self, weights: Weights, meta: Meta) -> FlatModel | None:
+        """The model that `model` gave last, as one array; None if it can't be one."""
+        if self._flat[0] is not weights:
+            self._flat = weights, flat(weights, meta)
+        return self._flat[1]
 
 
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
@@ -189,14 +197,20 @@ class _Running:
         new = checks.weights(weights, given)
         examples = checks.examples("train", examples)
         metrics = checks.metrics("train", metrics)
-        delta = tensors.delta(model.shared_of(new), model.shared)
-        blob = tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
+        blob = self._update(model, model.shared_of(new))
         kept: Blob | None = None
         keep = checks.state(task.state) | model.local_of(new)
         if keep:
             kept = self._store(tensors.encode(keep, {}), ".state")
         update = self._store(blob, "")
         return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
+
+    def _update(self, model: Whole, new: Weights) -> bytes:
+        flat = self.trainers.flat(model.shared, model.meta) if self.job.clip_norm is None else None
+        if flat is not None:
+            return flat.update(new)
+        delta = tensors.delta(new, model.shared)
+        return tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
 
     def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
         job = self.job

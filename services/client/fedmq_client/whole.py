@@ -24,7 +24,7 @@ class Whole:
     this client's own, `kept` what it has made of them."""
 
     shared: Weights
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
     base: Weights = field(default_factory=dict)
     base_meta: Mapping[str, Any] = field(default_factory=dict)
     kept: Weights = field(default_factory=dict)
@@ -49,11 +49,15 @@ class Whole:
 
     def local_of(self, new: Weights) -> Weights:
         """The local tensors under the names that they are kept by."""
+        if not self.base:
+            return {}
         return {KEPT + name: new[name] for name in self.base_meta.get(LOCAL, ()) if name in self.base}
 
 
 def kept_and_state(kept: Weights) -> tuple[Weights, Weights]:
     """The local tensors of what was kept, by their own names, and `task.state`."""
+    if not kept:
+        return {}, {}
     local = {name.removeprefix(KEPT): value for name, value in kept.items() if name.startswith(KEPT)}
     return local, {name: value for name, value in kept.items() if not name.startswith(KEPT)}
 

@@ -78,10 +78,10 @@ class CombinerCore:
             case Received():
                 woken = [] if self._is_served else self._begin(moment)
                 return [*woken, *self._received(event, moment)]
-            case Done(effect=operations.Open() as opening, result=operations.Opened() as opened):
-                return self._opened(opening, opened, moment)
             case Done(effect=operations.Fold() as fold, result=operations.Folded() as folded):
                 return self._folded(fold, folded)
+            case Done(effect=operations.Open() as opening, result=operations.Opened() as opened):
+                return self._opened(opening, opened, moment)
             case Failed(effect=operations.Fold() as fold, error=error):
                 return self._not_folded(fold, error.reason)
             case Done(effect=operations.Save() as save):
