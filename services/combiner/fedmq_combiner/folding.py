@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmq.aggregation import Accumulator, stacks
 from fedmq.blobs.base import Blobs
-from fedmq.errors import FedMQError, InvalidUpdate, NotFound, Refused
+from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.tensorblob import Source, read_header
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
@@ -64,9 +64,10 @@ class Folding:
         self._sums[key, effect.incarnation] = Sum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
-    def fold(self, folds: Sequence[Fold]) -> list[Folded | FedMQError]:
-        """Of each what became of it: one that is refused costs no other. Small updates of one plan are folded together."""
-        outcomes: list[Folded | FedMQError] = []
+    def fold(self, folds: Sequence[Fold]) -> list[Folded | Exception]:
+        """Of each what became of it: one that is refused, or meets a bug, costs none that is folded. Small updates of one
+        plan are folded together."""
+        outcomes: list[Folded | Exception] = []
         for portion in portions(folds):
             try:
                 outcomes += self._fold_portion(self._sum(portion[0].plan, portion[0].incarnation), portion)
@@ -74,21 +75,24 @@ class Folding:
                 outcomes += [error] * len(portion)
         return outcomes
 
-    def _fold_portion(self, summed: Sum, folds: Sequence[Fold]) -> list[Folded | FedMQError]:
-        outcomes: dict[int, Folded | FedMQError] = {}
+    def _fold_portion(self, summed: Sum, folds: Sequence[Fold]) -> list[Folded | Exception]:
+        outcomes: dict[int, Folded | Exception] = {}
         sources: dict[int, Source] = {}
         with ExitStack() as opened:
             for at, fold in enumerate(folds):
                 try:
                     sources[at] = opened.enter_context(self._update(summed, fold.blob))
-                except FedMQError as error:
+                except Exception as error:
                     outcomes[at] = error
             places = list(sources)
             with summed.lock:
                 for part in stacks(list(sources.values())):
                     updates = [sources[at] for at in places[part]]
                     weights = [folds[at].weight for at in places[part]]
-                    outcomes.update(zip(places[part], summed.fold(updates, weights), strict=True))
+                    try:
+                        outcomes.update(zip(places[part], summed.fold(updates, weights), strict=True))
+                    except Exception as error:
+                        outcomes.update(dict.fromkeys(places[part], error))
         return [outcomes[at] for at in range(len(folds))]
 
     def _update(self, summed: Sum, blob: BlobRef) -> Source:
