@@ -6,10 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmq.effects import Ack, CoreEvent, Effect, Failed, Perform
-from fedmq.errors import FedMQError, Transient
-from fedmq.performing import MOST_JOINED, Group, Performing
+import pytest
+
+from fedmq.brokers.memory import MemoryBroker
+from fedmq.effects import Ack, CoreEvent, Done, Effect, Emit, Failed, Moment, Perform, Stopping
+from fedmq.errors import FedMQError, InvalidUpdate, Transient
+from fedmq.listening import observe
+from fedmq.performing import FIRST_RETRY, MOST_JOINED, Group, Performing
+from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
+from fedmq_schemas.messages import Event
+from fedmq_schemas.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +126,200 @@ def test_nothing_is_started_after_the_end() -> None:
     bench.scheduler.run()
     assert bench.calls == [("0",)]
     assert bench.acked == []
+
+
+# -- on the thread ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Perform):
+    number: int
+
+    reports = True
+    independent = True
+    batched = True
+
+
+@dataclass(frozen=True, slots=True)
+class Other(Perform):
+    """Something of another kind, one at a time."""
+
+    name: str
+
+
+Answer = Callable[[Add], Any]
+
+
+class Turn:
+    """Performers that run on the thread, in batches, and what the core was told. What `answer` gives, if it gives an
+    exception, stands in the place of its effect."""
+
+    def __init__(self, answer: Answer = lambda effect: effect.number * 10) -> None:
+        self.scheduler = VirtualScheduler()
+        self.calls: list[list[int] | str] = []
+        self.told: list[tuple[int, Any]] = []
+        self.acked: list[int] = []
+        self.bugs: list[Exception] = []
+        self._answer = answer
+        self.performing = Performing(
+            "turn",
+            self.scheduler,
+            {Add: self._add, Other: lambda effect: self.calls.append(effect.name)},
+            offload=False,
+            built_in=self._built_in,
+            tell=self._tell,
+            bug=lambda doing, error: self.bugs.append(error),
+            settled=lambda: None,
+        )
+
+    def _add(self, these: Sequence[Add]) -> list[Any]:
+        self.calls.append([effect.number for effect in these])
+        return [self._answer(effect) for effect in these]
+
+    def _built_in(self, effect: Effect, _: Group) -> None:
+        assert isinstance(effect, Ack)
+        self.acked += effect.tags
+
+    def _tell(self, event: CoreEvent, _: str | None) -> None:
+        assert isinstance(event, Done | Failed) and isinstance(event.effect, Add)
+        self.told.append((event.effect.number, event.error if isinstance(event, Failed) else event.result))
+
+    def start(self, *effects: Effect) -> None:
+        for effect in effects:
+            self.performing.run([effect], None)
+
+
+def test_what_is_performed_on_the_thread_waits_for_the_next_turn() -> None:
+    turn = Turn()
+    turn.performing.run([Other("first"), Ack((1,))], None)
+    assert (turn.calls, turn.acked) == ([], [])
+    assert turn.performing.is_queued and not turn.performing.idle
+    turn.scheduler.settle()
+    assert (turn.calls, turn.acked) == (["first"], [1])
+    assert turn.performing.idle and not turn.performing.is_queued
+
+
+def test_effects_that_have_gathered_are_performed_in_one_call_each_with_its_own_result() -> None:
+    turn = Turn()
+    turn.start(Add(1), Add(2), Add(3))
+    turn.scheduler.settle()
+    assert turn.calls == [[1, 2, 3]]
+    assert turn.told == [(1, 10), (2, 20), (3, 30)]
+    turn.start(Add(4))
+    turn.scheduler.settle()
+    assert turn.calls == [[1, 2, 3], [4]]
+
+
+def test_another_kind_between_them_keeps_its_place() -> None:
+    turn = Turn()
+    turn.start(Add(1), Add(2), Other("x"), Other("y"), Add(3))
+    turn.scheduler.settle()
+    assert turn.calls == [[1, 2], "x", "y", [3]]
+
+
+def test_effects_of_one_batch_are_off_the_thread_each_alone_where_performers_talk_to_servers() -> None:
+    scheduler, calls = VirtualScheduler(), list[list[int]]()
+    told: list[CoreEvent] = []
+    refusal = InvalidUpdate("no")
+
+    def add(these: Sequence[Add]) -> list[Any]:
+        calls.append([effect.number for effect in these])
+        return [refusal if effect.number == 2 else effect.number for effect in these]
+
+    performing = Performing(
+        "off", scheduler, {Add: add}, offload=True, built_in=lambda effect, group: None,
+        tell=lambda event, cause: told.append(event), bug=lambda doing, error: None, settled=lambda: None,
+    )  # fmt: skip
+    performing.run([Add(1), Add(2)], None)
+    scheduler.run()
+    assert calls == [[1], [2]]
+    assert told == [Done(Add(1), 1), Failed(Add(2), refusal)]
+
+
+def test_a_refused_one_fails_and_no_other_of_its_batch() -> None:
+    refusal = InvalidUpdate("holds NaN")
+    turn = Turn(lambda effect: refusal if effect.number == 2 else "in")
+    turn.start(Add(1), Add(2), Add(3))
+    turn.scheduler.run()
+    assert turn.calls == [[1, 2, 3]]
+    assert turn.told == [(1, "in"), (2, refusal), (3, "in")]
+    assert turn.bugs == []
+
+
+def test_one_that_meets_an_outage_is_tried_again_alone_and_later_each_time() -> None:
+    outages = iter([Transient("away"), Transient("away"), "in"])
+    at: list[float] = []
+
+    def answer(effect: Add) -> Any:
+        if effect.number != 2:
+            return "in"
+        at.append(turn.scheduler.now())
+        return next(outages)
+
+    turn = Turn(answer)
+    turn.start(Add(1), Add(2), Add(3))
+    turn.scheduler.run()
+    assert turn.calls == [[1, 2, 3], [2], [2]]
+    assert turn.told == [(1, "in"), (3, "in"), (2, "in")]
+    assert at == pytest.approx([0.0, FIRST_RETRY, 3 * FIRST_RETRY])
+    assert turn.performing.idle
+
+
+def test_a_bug_in_the_performer_fails_all_of_the_batch() -> None:
+    bug = ZeroDivisionError("oh")
+
+    def answer(effect: Add) -> Any:
+        raise bug
+
+    turn = Turn(answer)
+    turn.start(Add(1), Add(2))
+    turn.scheduler.run()
+    assert [(number, type(error)) for number, error in turn.told] == [(1, FedMQError), (2, FedMQError)]
+    assert all("internal error in Add" in error.reason for _, error in turn.told)
+    assert turn.bugs == [bug, bug]
+    assert turn.performing.idle
+
+
+def test_nothing_that_is_queued_is_performed_after_the_end() -> None:
+    turn = Turn()
+    turn.start(Add(1), Other("x"))
+    turn.performing.close()
+    turn.scheduler.run()
+    assert (turn.calls, turn.told) == ([], [])
+
+
+class Leaver:
+    """Performs one thing after another when it is told to stop, and then says so."""
+
+    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+        match event:
+            case Stopping():
+                return [Add(1)]
+            case Done(Add(number)) if number < 3:
+                return [Other(f"after {number}"), Add(number + 1)]
+            case Done():
+                return [Emit("actor.error", data={"reason": "goodbye"})]
+        return ()
+
+
+def test_an_actor_works_off_what_is_queued_and_tells_of_it_before_it_leaves() -> None:
+    scheduler, done = VirtualScheduler(), list[object]()
+    broker, alliance = MemoryBroker(scheduler), Topology("a")
+    heard: list[Event] = []
+    observe(broker.connect("page"), alliance.observer("page"), "a", lambda _, event: heard.append(event))
+
+    def add(these: Sequence[Add]) -> list[int]:
+        done.extend(effect.number for effect in these)
+        return [0] * len(these)
+
+    actor = Actor(
+        "k1", Leaver(), broker.connect("k1"), scheduler, alliance, inbox=alliance.combiner("k1"), new_id=lambda: "id",
+        performers={Add: add, Other: lambda effect: done.append(effect.name)},
+    )  # fmt: skip
+    actor.start()
+    scheduler.settle()
+    actor.stop()
+    assert done == [1, "after 1", 2, "after 2", 3]
+    scheduler.settle()
+    assert [event.data["reason"] for event in heard] == ["goodbye"]
+    assert len(done) == 5
