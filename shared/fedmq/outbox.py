@@ -85,7 +85,8 @@ class Outbox:
                 return
             # What it tells has happened, so it tells less.
             [event] = untold
-            event["data"] = {"reason": str(event["data"].get("reason", ""))[:1000], "left_out": error.reason}
+            reason = str(event["data"].get("reason", ""))[:1000].encode(errors="replace").decode()
+            event["data"] = {"reason": reason, "left_out": error.reason}
             self._tell([event])
 
     def _tell(self, events: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from fedmq.brokers.memory import MemoryBroker
 from fedmq.errors import ProtocolError
 from fedmq.listening import hear, observe
 from fedmq.scheduler import VirtualScheduler
-from fedmq_schemas.messages import Body, Cancel, Envelope, Event, PlanKey
+from fedmq_schemas.messages import Body, Cancel, Envelope, Event, Events, PlanKey, ToldEvent
 from fedmq_schemas.topology import Topology, event_key
 
 ALLIANCE = Topology("a")
@@ -42,6 +42,72 @@ def test_a_client_tells_faults_of_itself_only() -> None:
     with pytest.raises(ProtocolError, match="tells actor.error of somebody else"):
         told("actor.error", "event.-.actor.error", client="c2")
     told("client.joined", "event.-.client.joined", sender="k1", client="c2")
+
+
+def together(*events: ToldEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
+    """The ids of the events in a message."""
+    body = encoded(Events(events=events), sender)
+    _, heard = hear(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user)
+    return [event.id for event in heard if isinstance(event, ToldEvent)]
+
+
+def one_of(number: int, name: str = "actor.error", client: str | None = "c1", session: str | None = None) -> ToldEvent:
+    return ToldEvent(id=f"e{number}", name=name, session=session, client=client)
+
+
+def test_events_in_one_message_are_heard_each_in_its_order() -> None:
+    assert together(one_of(1), one_of(2), one_of(3), key="event.-.actor.error") == ["e1", "e2", "e3"]
+    key = event_key("s1", "update.accepted")
+    accepted = [one_of(number, "update.accepted", f"c{number}", "s1") for number in range(3)]
+    assert together(*accepted, key=key, sender="k1") == ["e0", "e1", "e2"]
+
+
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (one_of(9, "message.refused"), r"message\.refused of session None was published to 'event\.-\.actor\.error'"),
+        (one_of(9, session="s1"), r"of session s1 was published to 'event\.-\.actor\.error'"),
+        (one_of(9, client="c2"), "'c1' tells actor.error of somebody else"),
+    ],
+    ids=["another name", "another session", "of somebody else"],
+)
+def test_a_message_in_which_one_event_is_not_as_its_address_says_is_refused(
+    odd: ToldEvent, reason: str, at: int
+) -> None:
+    events = [one_of(1), one_of(2)]
+    events.insert(at, odd)
+    with pytest.raises(ProtocolError, match=reason):
+        together(*events, key="event.-.actor.error")
+
+
+def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
+    with pytest.raises(ProtocolError, match="the broker says 'c2'"):
+        together(one_of(1), key="event.-.actor.error", user="c2")
+    documents: tuple[dict[str, object], ...] = (
+        {"events": []},
+        {"events": [{"name": "actor.error", "client": "c1"}]},
+        {},
+    )
+    for document in documents:
+        body = codec.encode(
+            Envelope(kind="events", id="m", alliance="a", sender="c1", sent_at=0).model_dump(), document
+        )
+        with pytest.raises(ProtocolError, match="events message: events"):
+            hear(Delivery(1, "q", ALLIANCE.exchange("event"), "event.-.x.y", body, "m", MSGPACK, False), "a")
+
+
+def test_an_observer_is_told_each_event_of_a_message() -> None:
+    scheduler = VirtualScheduler()
+    broker = MemoryBroker(scheduler)
+    heard: list[str | None] = []
+    observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: heard.append(event.client))
+    scheduler.settle()
+    body = encoded(Events(events=[one_of(number, "client.joined", f"c{number}") for number in range(3)]), "k1")
+    key = event_key(None, "client.joined")
+    broker.connect("k1").publish(Outgoing(ALLIANCE.exchange("event"), key, body, "m1"))
+    scheduler.settle()
+    assert heard == ["c0", "c1", "c2"]
 
 
 def test_what_an_observer_can_not_hear_does_not_end_it() -> None:

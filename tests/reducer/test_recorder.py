@@ -1,0 +1,161 @@
+"""The recorder: each event becomes a record of its own, and its message is settled once, when all of them are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from fedmq import codec
+from fedmq.brokers.base import Delivery, Outgoing
+from fedmq.brokers.memory import MemoryBroker, MemoryConnection
+from fedmq.errors import Refused, Transient
+from fedmq.records.sqlite import SqliteRecords
+from fedmq.scheduler import VirtualScheduler
+from fedmq_reducer.recorder import BATCH, Recorder
+from fedmq_schemas.messages import Body, Envelope, Event, Events, ToldEvent
+from fedmq_schemas.records import EVENTS
+from fedmq_schemas.topology import Topology, event_key
+
+ALLIANCE = Topology("a")
+NAME = "update.accepted"
+
+
+class Store(SqliteRecords):
+    """Counts its writes, and meets the errors that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:", clock=lambda: 0.0)
+        self.writes: list[list[str]] = []
+        self.errors: list[Exception] = []
+
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        rows = list(items)
+        self.writes.append([key for key, _ in rows])
+        if self.errors:
+            raise self.errors.pop(0)
+        super().put_many(table, rows, fence)
+
+
+class World:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scheduler = VirtualScheduler()
+        self.broker = MemoryBroker(self.scheduler)
+        self.records = Store()
+        self.acked: list[int] = []
+        self.dead: list[Delivery] = []
+        self.connection = self.broker.connect("recorder")
+        ack = self.connection.ack
+
+        def noted(tags: list[int]) -> None:
+            self.acked += tags
+            ack(tags)
+
+        monkeypatch.setattr(self.connection, "ack", noted)
+        self.recorder = Recorder(self.connection, self.scheduler, ALLIANCE, self.records, offload=False)
+        self.recorder.start()
+        undertaker: MemoryConnection = self.broker.connect("undertaker")
+        undertaker.declare(ALLIANCE.dead())
+        undertaker.consume(ALLIANCE.dead().name, 0, self.dead.append)
+        self.scheduler.settle()
+
+    def tell(self, body: Body, message_id: str = "m1", cause: str | None = None) -> None:
+        envelope = Envelope(kind=body.kind, id=message_id, cause=cause, alliance="a", sender="k1", sent_at=7.0)
+        data = codec.encode(envelope.model_dump(), body.model_dump())
+        message = Outgoing(ALLIANCE.exchange("event"), event_key("s1", NAME), data, message_id)
+        self.broker.connect("k1").publish(message)
+
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        self.scheduler.run()
+        return {document["id"]: dict(document) for document in self.records.find(EVENTS, {})}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def event(number: int, name: str = NAME) -> ToldEvent:
+    return ToldEvent(
+        id=f"e{number}", cause=f"because-{number}", name=name, session="s1", round=2, client=f"c{number}",
+        combiner="k1", data={"weight": number},
+    )  # fmt: skip
+
+
+def events(*numbers: int) -> Events:
+    return Events(events=tuple(event(number) for number in numbers))
+
+
+def test_each_event_of_a_message_is_recorded_under_its_own_id_and_cause(world: World) -> None:
+    world.tell(events(1, 2, 3), "the message")
+    found = world.recorded()
+    assert found == {
+        f"e{number}": {
+            "id": f"e{number}", "cause": f"because-{number}", "name": NAME, "session": "s1", "round": 2,
+            "client": f"c{number}", "combiner": "k1", "at": 7.0, "sender": "k1", "data": {"weight": number},
+        }
+        for number in (1, 2, 3)
+    }  # fmt: skip
+    assert world.records.writes == [["e1", "e2", "e3"]]
+    assert world.acked == [1]
+
+
+def test_an_event_alone_is_recorded_under_its_messages_id_and_cause(world: World) -> None:
+    world.tell(Event(name=NAME, session="s1", client="c1"), "alone", "because")
+    assert {key: document["cause"] for key, document in world.recorded().items()} == {"alone": "because"}
+
+
+def test_what_is_told_again_alone_or_with_others_is_kept_once(world: World) -> None:
+    world.tell(events(1, 2), "first")
+    world.tell(events(2, 3), "second")
+    world.tell(Event(name=NAME, session="s1", client="c3"), "e3")
+    assert sorted(world.recorded()) == ["e1", "e2", "e3"]
+    assert sorted(world.acked) == [1, 2, 3]
+
+
+def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world: World) -> None:
+    world.records.errors = [Transient("away"), Transient("away")]
+    world.tell(events(1, 2))
+    world.scheduler.run(lambda: len(world.records.writes) == 1)
+    world.scheduler.settle()
+    assert world.acked == []
+    world.tell(events(3, 4))
+    assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
+    assert world.acked == [1, 2]
+    assert world.records.writes[-1] == ["e1", "e2", "e3", "e4"]
+
+
+def test_a_message_whose_events_can_not_be_recorded_is_one_dead_letter(world: World) -> None:
+    world.records.errors = [Refused("no room")]
+    world.tell(events(1, 2))
+    assert world.recorded() == {} and world.acked == []
+    assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["no room"]
+
+
+def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: World) -> None:
+    world.tell(Events(events=(event(1), event(2, "round.planned"))))
+    world.tell(events(3), "sound")
+    assert sorted(world.recorded()) == ["e3"]
+    [letter] = world.dead
+    assert "an event round.planned of session s1 was published to" in str(letter.headers["x-fedmq-reason"])
+
+
+def test_a_batch_is_full_by_its_events_and_not_by_its_messages(world: World) -> None:
+    half = BATCH // 2
+    world.tell(events(*range(half)), "first")
+    world.scheduler.settle()
+    assert world.records.writes == []
+    world.tell(events(*range(half, BATCH)), "second")
+    world.scheduler.settle()
+    assert [len(keys) for keys in world.records.writes] == [BATCH]
+    assert world.acked == [1, 2]
+
+
+def test_who_stops_writes_all_events_of_what_it_has_and_acks_it(world: World) -> None:
+    world.tell(events(1, 2))
+    world.scheduler.settle()
+    assert world.records.writes == []
+    world.recorder.stop()
+    assert world.records.writes == [["e1", "e2"]]
+    assert world.acked == [1]
