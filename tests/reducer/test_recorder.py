@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -23,23 +23,27 @@ NAME = "update.accepted"
 
 
 class Store(SqliteRecords):
-    """Counts its writes, and meets the errors that it is given."""
+    """Counts its writes, and meets the errors that it is given; `meanwhile` happens while it writes."""
 
     def __init__(self) -> None:
         super().__init__(":memory:", clock=lambda: 0.0)
         self.writes: list[list[str]] = []
         self.errors: list[Exception] = []
+        self.meanwhile: Callable[[], None] | None = None
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         rows = list(items)
         self.writes.append([key for key, _ in rows])
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            happens()
         if self.errors:
             raise self.errors.pop(0)
         super().put_many(table, rows, fence)
 
 
 class World:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, offload: bool = False) -> None:
         self.scheduler = VirtualScheduler()
         self.broker = MemoryBroker(self.scheduler)
         self.records = Store()
@@ -53,7 +57,7 @@ class World:
             ack(tags)
 
         monkeypatch.setattr(self.connection, "ack", noted)
-        self.recorder = Recorder(self.connection, self.scheduler, ALLIANCE, self.records, offload=False)
+        self.recorder = Recorder(self.connection, self.scheduler, ALLIANCE, self.records, offload=offload)
         self.recorder.start()
         undertaker: MemoryConnection = self.broker.connect("undertaker")
         undertaker.declare(ALLIANCE.dead())
@@ -124,6 +128,16 @@ def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world
     assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
     assert world.acked == [1, 2]
     assert world.records.writes[-1] == ["e1", "e2", "e3", "e4"]
+
+
+def test_what_came_while_a_server_was_away_is_written_with_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, offload=True)
+    world.records.errors = [Transient("away")]
+    world.records.meanwhile = lambda: world.tell(events(3, 4), "second")
+    world.tell(events(1, 2), "first")
+    assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
+    assert world.records.writes == [["e1", "e2"], ["e1", "e2", "e3", "e4"]]
+    assert world.acked == [1, 2]
 
 
 def test_a_message_whose_events_can_not_be_recorded_is_one_dead_letter(world: World) -> None:
