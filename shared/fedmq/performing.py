@@ -225,7 +225,7 @@ class Performing:
         jobs, self._queued = self._queued, []
         at = 0
         while at < len(jobs) and not self._closed:
-            alike = self._alike(jobs, at)
+            alike = jobs if len(jobs) == 1 else self._alike(jobs, at)
             at += len(alike)
             for job, outcome in zip(alike, self._outcomes(alike), strict=True):
                 if isinstance(outcome, Exception):

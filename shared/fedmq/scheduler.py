@@ -96,15 +96,16 @@ class ThreadScheduler:
         """Runs callbacks until `stop`. An exception of a callback ends the run and is raised here."""
         self._stopping = False
         self._thread = threading.get_ident()
+        ready = self._ready
         while not self._stopping:
             self._fire_due()
-            for _ in range(len(self._ready)):
+            for _ in range(len(ready)):
+                ready.popleft()()
                 if self._stopping:
                     return
-                self._ready.popleft()()
-            if not self._ready:
+            if not ready:
                 self._wake.clear()
-                if not self._ready and not self._stopping:
+                if not ready and not self._stopping:
                     self._wake.wait(self._until_next())
 
     def stop(self) -> None:

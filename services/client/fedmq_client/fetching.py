@@ -19,6 +19,8 @@ class Models:
 
     def fetch(self, task: Task) -> tuple[Blob, Blob | None]:
         """The model and its base. Raises as `transfer.get` does."""
+        if task.base is None and self._held.keys() == {task.model.sha256}:
+            return self._held[task.model.sha256], None
         wanted = {ref.sha256 for ref in (task.model, task.base) if ref is not None}
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)

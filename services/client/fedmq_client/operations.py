@@ -77,6 +77,8 @@ class Forget(Perform):
     session: str
     before_round: int | None = None
 
+    independent = True
+
 
 @dataclass(frozen=True, slots=True)
 class Place(Perform):
