@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fedmq_client import wire
 from fedmq_client.child import Child
 from fedmq_client.devices import environment
 from fedmq_client.pool import Job, OnDone, OnProgress, OnValidation, Result
+from fedmq_client.waiting import NEVER, Ticket, Waiting
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
@@ -33,38 +34,21 @@ AHEAD_SECONDS = 0.02
 TAKEN_BACK_AFTER = 0.25
 AHEAD_BYTES = 32 * 1024
 """Fewer than any system's pipe holds, so that handing jobs to a busy worker does not have to wait."""
-NEVER = float("inf")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class _Ticket:
-    job: Job
-    on_validation: OnValidation
-    on_progress: OnProgress
-    on_done: OnDone
-    ends: float
-    cancelled: bool = False
-
-    @property
-    def home(self) -> tuple[Path, str]:
-        return (self.job.package, self.job.client.name)
-
-
-@dataclass(slots=True, eq=False)
 class _Worker:
-    """`waiting`: jobs of its clients. `sent`: those that it was handed, the first of which it runs since `began`;
-    `sent_bytes` of them together. `pace`: seconds that a job takes, the slowest of late. `is_hungry`: its thread waits, and
-    would take a job. Of the job that runs: whether it was asked to end, because its time is up or not, and when its worker
-    is killed."""
+    """`sent`: the jobs that it was handed, the first of which it runs since `began`; `sent_bytes` of them together. `pace`:
+    seconds that a job takes, the slowest of late. `is_hungry`: its thread waits, and would take a job. Of the job that runs:
+    whether it was asked to end, because its time is up or not, and when its worker is killed."""
 
     number: int
     environment: dict[str, str]
     changed: threading.Condition
     child: Child | None = None
-    waiting: deque[_Ticket] = field(default_factory=deque)
-    sent: deque[_Ticket] = field(default_factory=deque)
+    sent: deque[Ticket] = field(default_factory=deque)
     sent_bytes: int = 0
     pace: float = NEVER
     began: float = 0.0
@@ -77,6 +61,11 @@ class _Worker:
     @property
     def is_alive(self) -> bool:
         return self.child is not None and self.child.ended is None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether another worker may take its clients' jobs."""
+        return bool(self.sent) or not self.is_alive
 
     @property
     def has_room(self) -> bool:
@@ -103,10 +92,8 @@ class ProcessPool:
         if workers < 1:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
         self._lock = threading.Lock()
-        self._unplaced: deque[_Ticket] = deque()
+        self._waiting = Waiting(workers)
         self._homes: dict[tuple[Path, str], _Worker] = {}
-        self._next_end = NEVER
-        """No waiting job's time is up before."""
         self._closed = False
         self._workers = [
             _Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
@@ -120,26 +107,26 @@ class ProcessPool:
             thread.start()
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
-        ticket = _Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
+        ticket = Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
         with self._lock:
             if self._closed:
                 raise ConfigError("the pool is closed")
             home = self._homes.get(ticket.home)
-            (self._unplaced if home is None else home.waiting).append(ticket)
-            if ticket.ends < self._next_end:
-                self._next_end = ticket.ends
+            is_soonest = ticket.ends < self._waiting.next_end
+            self._waiting.add(ticket, None if home is None else home.number)
+            if is_soonest:
                 self._wake()
             elif home is not None and home.is_hungry:
                 home.is_hungry = False
                 home.changed.notify_all()
-            elif home is None or home.sent or not home.is_alive:
+            elif home is None or home.is_stuck:
                 self._wake_one()
 
     def cancel(self, job_id: str) -> None:
         """A running job that does not end within GRACE seconds is killed with its worker; for a
         waiting one `on_done` is called here and now."""
         with self._lock:
-            waiting = self._drop(lambda ticket: ticket.job.id == job_id)
+            waiting = self._waiting.drop(lambda ticket: ticket.job.id == job_id)
             for worker in self._workers:
                 for ticket in worker.sent:
                     if ticket.job.id == job_id:
@@ -151,7 +138,7 @@ class ProcessPool:
     def close(self, timeout: float = 10.0) -> None:
         with self._lock:
             self._closed = True
-            self._drop(lambda ticket: True)
+            self._waiting.drop(lambda ticket: True)
             children = [worker.child for worker in self._workers if worker.child is not None]
             self._wake()
         ends = time.monotonic() + timeout
@@ -176,57 +163,19 @@ class ProcessPool:
             worker.changed.notify_all()
 
     def _wake_one(self) -> None:
-        """Somebody who has nothing to do."""
-        for worker in self._workers:
-            if worker.is_hungry and not worker.sent:
-                worker.is_hungry = False
-                worker.changed.notify_all()
-                return
-        for worker in self._workers:
+        """Somebody who would take a job, rather one who has nothing to do."""
+        for worker in sorted(self._workers, key=lambda worker: len(worker.sent)):
             if worker.is_hungry:
                 worker.is_hungry = False
                 worker.changed.notify_all()
                 return
 
-    def _queues(self) -> Iterator[deque[_Ticket]]:
-        yield self._unplaced
-        for worker in self._workers:
-            yield worker.waiting
-
-    def _drop(self, which: Callable[[_Ticket], bool]) -> list[_Ticket]:
-        """Takes tickets out of the queues."""
-        dropped = []
-        for queue in self._queues():
-            found = [ticket for ticket in queue if which(ticket)]
-            for ticket in found:
-                queue.remove(ticket)
-            dropped += found
-        return dropped
-
-    def _take_late(self) -> list[_Ticket]:
-        """Those whose time ran out before a worker was free."""
-        now = time.monotonic()
-        if now < self._next_end:
-            return []
-        late = self._drop(lambda ticket: ticket.ends <= now)
-        self._next_end = min((ticket.ends for queue in self._queues() for ticket in queue), default=NEVER)
-        return late
-
-    def _queue_for(self, worker: _Worker) -> deque[_Ticket] | None:
-        """Where the worker's next job waits: with its own clients', new clients', or those of a worker that can't."""
-        if worker.waiting:
-            return worker.waiting
-        if self._unplaced:
-            return self._unplaced
-        if worker.sent:
-            return None
-        return next(
-            (other.waiting for other in self._workers if other.waiting and (other.sent or not other.is_alive)), None
-        )
-
-    def _next(self, worker: _Worker, child: Child) -> deque[_Ticket] | None:
+    def _next(self, worker: _Worker, child: Child) -> deque[Ticket] | None:
         """The queue to take from now; None if there is no room, or nothing that it may have."""
-        queue = self._queue_for(worker) if worker.has_room else None
+        if not worker.has_room:
+            return None
+        stuck = () if worker.sent else (other.number for other in self._workers if other.is_stuck)
+        queue = self._waiting.queue_for(worker.number, stuck)
         if queue and (not worker.sent or child.jobs.is_light(queue[0].job)):
             return queue
         return None
@@ -265,8 +214,8 @@ class ProcessPool:
         ends = time.monotonic() + seconds
         while not self._closed and (left := ends - time.monotonic()) > 0:
             with self._lock:
-                worker.changed.wait(max(0.0, min(left, self._next_end - time.monotonic())))
-                late = self._take_late()
+                worker.changed.wait(max(0.0, min(left, self._waiting.next_end - time.monotonic())))
+                late = self._waiting.take_late(time.monotonic())
             _tell_late(late)
 
     def _hand_over(self, worker: _Worker, child: Child) -> None:
@@ -280,7 +229,7 @@ class ProcessPool:
                 data.append(child.jobs.encoded(ticket.job, max(0.0, ticket.ends - time.monotonic())))
                 worker.sent.append(ticket)
                 worker.sent_bytes += len(data[-1])
-            if worker.waiting:
+            if self._waiting.has_own(worker.number):
                 self._wake_one()
         if data:
             child.send(b"".join(data))
@@ -308,13 +257,13 @@ class ProcessPool:
             child.kill()
             worker.kill_at = NEVER
 
-    def _wait(self, worker: _Worker, child: Child) -> list[_Ticket]:
+    def _wait(self, worker: _Worker, child: Child) -> list[Ticket]:
         """Returns, with the lock held, as soon as the worker's thread has something to do; those who are late."""
         while not self._closed and not child.messages and child.ended is None:
-            late = self._take_late()
+            late = self._waiting.take_late(time.monotonic())
             if late or self._next(worker, child) is not None:
                 return late
-            now, when = time.monotonic(), self._next_end
+            now, when = time.monotonic(), self._waiting.next_end
             if worker.sent:
                 running = worker.sent[0]
                 limit = worker.kill_at if worker.asked else now if running.cancelled else running.ends
@@ -352,7 +301,8 @@ class ProcessPool:
         timed_out = worker.timed_out
         with self._lock:
             ticket = worker.sent.popleft()
-            self._return(worker)
+            self._waiting.put_back(worker.sent, worker.number)
+            worker.sent.clear()
             worker.turn()
         _call(ticket.on_done, _broken(child, ticket, timed_out))
 
@@ -360,19 +310,13 @@ class ProcessPool:
         with self._lock:
             running = worker.sent.popleft()
             data = b"".join(wire.encoded({"take_back": ticket.job.id}) for ticket in worker.sent)
-            self._return(worker)
-            worker.sent.append(running)
+            self._waiting.put_back(worker.sent, worker.number)
+            worker.sent = deque([running])
             self._wake_one()
         child.send(data)
 
-    def _return(self, worker: _Worker) -> None:
-        """What the worker was handed waits again, before all others; under the lock."""
-        worker.waiting.extendleft(reversed(worker.sent))
-        self._next_end = min([self._next_end, *(ticket.ends for ticket in worker.sent)])
-        worker.sent.clear()
 
-
-def _finished(result: Result, child: Child, ticket: _Ticket, timed_out: bool) -> Result:
+def _finished(result: Result, child: Child, ticket: Ticket, timed_out: bool) -> Result:
     if result.outcome == "cancelled" and timed_out:
         return replace(result, outcome="failed", reason=_too_long(ticket))
     if result.outcome == "failed":
@@ -380,13 +324,13 @@ def _finished(result: Result, child: Child, ticket: _Ticket, timed_out: bool) ->
     return result
 
 
-def _tell_late(late: list[_Ticket]) -> None:
+def _tell_late(late: list[Ticket]) -> None:
     for ticket in late:
         reason = f"no worker was free within {ticket.job.timeout:g} s"
         _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
 
 
-def _broken(child: Child, ticket: _Ticket, timed_out: bool) -> Result:
+def _broken(child: Child, ticket: Ticket, timed_out: bool) -> Result:
     if ticket.cancelled and not timed_out:
         return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
     reason = _too_long(ticket) if timed_out else f"the worker process {child.ended}"
@@ -398,7 +342,7 @@ def _broken(child: Child, ticket: _Ticket, timed_out: bool) -> Result:
     )
 
 
-def _too_long(ticket: _Ticket) -> str:
+def _too_long(ticket: Ticket) -> str:
     return f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
 
 
