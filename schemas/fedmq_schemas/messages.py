@@ -8,20 +8,40 @@ safetensors and never cross the broker.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fedmq_schemas.policy import Plain, Policy
 
 VERSION = 1
 MAX_BODY = 64 * 1024
 MAX_LISTED_CLIENTS = 500
+DEEPEST = 100
+"""Levels of a metric's lists and maps. A message takes 255 in all, and what tells of metrics nests them further."""
+
+
+def _shallow(metrics: dict[str, Any]) -> dict[str, Any]:
+    for name, value in metrics.items():
+        if isinstance(value, (list, dict)) and _depth(value) > DEEPEST:
+            raise ValueError(f"{name[:50]} is nested more than {DEEPEST} deep")
+    return metrics
+
+
+def _depth(value: list[Any] | dict[str, Any]) -> int:
+    """Levels of lists and maps."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inside = [item for holder in level for item in (holder.values() if isinstance(holder, dict) else holder)]
+        level = [item for item in inside if isinstance(item, (list, dict))]
+    return depth
+
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Weight = Annotated[int, Field(ge=1, lt=2**53)]
-Metrics = dict[str, Plain]
+Metrics = Annotated[dict[str, Plain], AfterValidator(_shallow)]
 TaskName = Literal["train", "validate"]
 
 
@@ -295,7 +315,7 @@ class Event(Body):
 class ToldEvent(Event):
     """One of several events in a message: `id` and `cause` are its own, and not the envelope's."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Annotated[str, Field(min_length=1, max_length=200)]
     cause: str | None = None
 
 

@@ -213,7 +213,7 @@ class Actor:
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
             session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
-            self._outbox.emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"), envelope.id)
+            self._outbox.emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id)
 
     def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
         """Dead-letters a message and records why; `cause` is the message's id."""

@@ -151,9 +151,10 @@ def test_metrics_that_json_can_not_say_are_refused_at_the_edge(tmp_path: Path, v
     assert len(alliance.dead) == 2 and all("update message: metrics.x" in reason for reason in alliance.dead)
 
 
-def test_metrics_nested_without_end_are_refused_at_the_edge_with_a_short_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("levels", [101, 400])
+def test_metrics_nested_too_deep_are_refused_at_the_edge_with_a_short_reason(tmp_path: Path, levels: int) -> None:
     deep: list[Any] = []
-    for _ in range(400):
+    for _ in range(levels - 1):
         deep = [deep]
     alliance = Alliance(tmp_path, on_task=only_train(lambda s, t: s.answer(t, delta(), metrics={"x": deep})))
     assert_unharmed(alliance, alliance.run())

@@ -190,6 +190,11 @@ def test_many_are_put_at_once_and_replace(records: Records) -> None:
     records.put_many("events", [])
     assert records.count("events") == 200
     assert records.get("events", "e1") == {"at": 1, "id": 1}
+    records.put_many("events", [("a\0b", {"id": "a\0b"}), ("a\0c", {"id": "\\u0000"})])
+    assert [document["id"] for key in ("a\0b", "a\0c") if (document := records.get("events", key))] == [
+        "a\0b",
+        "\\u0000",
+    ]
     records.put_many("events", [("same", {"id": 1}), ("same", {"id": 2})])
     assert records.get("events", "same") == {"id": 2}
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from fedmq_client.trainer import Weights
+from fedmq_schemas.messages import DEEPEST
 
 MOST_EXAMPLES = 2**53 - 1
 """What float64 counts exactly."""
-DEEPEST = 100
-"""Levels of a metric's lists and maps; a message takes 255."""
 
 
 class Rubbish(Exception):
@@ -86,14 +85,14 @@ def kind(value: Any) -> str:
 
 
 def _plain(value: Any, what: str, depth: int = 0) -> Any:
-    if depth > DEEPEST:
-        raise Rubbish(f"{what} is nested more than {DEEPEST} deep")
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Rubbish(f"{what} is an int that 64 bits can't hold")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (Mapping, list, tuple)) and depth == DEEPEST:
+        raise Rubbish(f"{what} is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
         return {str(name): _plain(item, what, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

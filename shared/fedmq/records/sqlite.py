@@ -21,6 +21,7 @@ from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_f
 from fedmq_schemas.records import INDEXES
 
 _BUSY_SECONDS = 5.0
+_NUL = "\\u0000"
 _ROWS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
 
 
@@ -74,7 +75,10 @@ class SqliteRecords:
         """In one statement, which takes two thirds of the time of one a row."""
         rows = json.dumps([(key, to_text(document)) for key, document in items])
         with self._writing(table, fence) as db:
-            db.execute(f"INSERT OR REPLACE INTO {table} {_ROWS}", (rows,))
+            if _NUL in rows:  # at which SQLite's JSON functions cut a text
+                db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", json.loads(rows))
+            else:
+                db.execute(f"INSERT OR REPLACE INTO {table} {_ROWS}", (rows,))
 
     def get(self, table: str, key: str) -> Document | None:
         with self._reading(table) as db:
