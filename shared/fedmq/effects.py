@@ -9,10 +9,11 @@ receives `Failed`. What a server's outage delays is tried again by the runtime u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fedmq.errors import FedMQError
+from fedmq.frozen import frozen
 from fedmq_schemas.messages import Body, Envelope
 from fedmq_schemas.topology import Queue
 
@@ -36,22 +37,22 @@ class Effect:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Started(CoreEvent):
     """The actor is up and consumes its inbox."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reconnected(CoreEvent):
     """The broker connection was lost and is back: unsettled deliveries are void and will come again."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stopping(CoreEvent):
     """The process was asked to end: say goodbye, start nothing new."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Received(CoreEvent):
     """A message of the inbox, decoded; `tag` is to be acked or rejected."""
 
@@ -60,14 +61,14 @@ class Received(CoreEvent):
     tag: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fired(CoreEvent):
     """The timer `key` ran out."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done(CoreEvent):
     """An effect that reports (`reports` is true) is complete, with its result."""
 
@@ -75,7 +76,7 @@ class Done(CoreEvent):
     result: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed(CoreEvent):
     """An effect was refused for good; the later ones of its group were not started."""
 
@@ -83,7 +84,7 @@ class Failed(CoreEvent):
     error: FedMQError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Publish(Effect):
     """Sends a message. `id` makes it recognisable when it is sent again; None: a fresh one. `confirm` False: sent once,
     nobody waits. `expiration`: seconds until an unread message is worthless."""
@@ -96,7 +97,7 @@ class Publish(Effect):
     expiration: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Emit(Effect):
     """Tells what happened, on the event exchange; the group does not wait for it. `id` derives from what is told where
     that is a decision, so that telling twice is harmless."""
@@ -110,14 +111,14 @@ class Emit(Effect):
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ack(Effect):
     """The messages are dealt with."""
 
     tags: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reject(Effect):
     """The message can't be handled: to the dead letters, with the reason."""
 
@@ -125,24 +126,24 @@ class Reject(Effect):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resubscribe(Effect):
     """Gives all unsettled messages back, with the place as active consumer of the inbox, and queues for it again."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Left(Effect):
     """The core has said goodbye, and nothing that it began is worth waiting for, but for effects under way."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Declare(Effect):
     """Makes a queue for somebody else (a client's mailbox)."""
 
     queue: Queue
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartTimer(Effect):
     """`Fired(key)` after so many seconds; a timer of the same key is replaced."""
 
@@ -150,14 +151,14 @@ class StartTimer(Effect):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelTimer(Effect):
     """The timer `key`, if it runs, does not fire."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Perform(Effect):
     """Base of effects that a role's own performers carry out (stores, folding, training).
 

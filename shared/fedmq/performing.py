@@ -77,13 +77,16 @@ class Lane:
 
 
 class Job:
-    """An effect to be performed, for the groups that wait for it; `wait`: seconds until it is tried again."""
+    """An effect to be performed, for the groups that wait for it, if any does; `wait`: seconds until it is tried again."""
 
-    __slots__ = ("effect", "groups", "lane", "wait")
+    __slots__ = ("cause", "effect", "groups", "lane", "wait")
 
-    def __init__(self, effect: effects.Perform, groups: list[Group], lane: Lane | None = None) -> None:
+    def __init__(
+        self, effect: effects.Perform, groups: Sequence[Group], cause: str | None, lane: Lane | None = None
+    ) -> None:
         self.effect = effect
         self.groups = groups
+        self.cause = cause
         self.lane = lane
         self.wait = FIRST_RETRY
 
@@ -180,10 +183,10 @@ class Performing:
                 if effect.group is group:
                     return
             elif isinstance(effect, effects.Perform):
-                own = Group(group.cause) if effect.independent else group
-                self._perform(Job(effect, [own]))
-                if own is group:
+                if not effect.independent:
+                    self._perform(Job(effect, (group,), group.cause))
                     return
+                self._perform(Job(effect, (), group.cause))
             else:
                 try:
                     self._built_in(effect, group)
@@ -196,7 +199,8 @@ class Performing:
             lane.slots.popleft()
         if lane.slots and lane.slots[0].is_asked and not lane.is_busy and not self._closed:
             lane.is_busy = True
-            self._perform(Job(*lane.head(), lane))
+            effect, groups = lane.head()
+            self._perform(Job(effect, groups, groups[0].cause, lane))
 
     def _perform(self, job: Job) -> None:
         """Has the effect performed: off the thread, or on its next turn, when effects of one kind have gathered."""
@@ -274,9 +278,13 @@ class Performing:
             for _ in job.groups:
                 job.lane.slots.popleft()
         if error is not None:
-            self._fail(job.effect, self._own(job.effect, error), job.groups[0])
+            failure = self._own(job.effect, error)
+            if job.groups:
+                self._fail(job.effect, failure, job.groups[0])
+            else:
+                self._tell(effects.Failed(job.effect, failure), job.cause)
         elif job.effect.reports:
-            self._tell(effects.Done(job.effect, result), job.groups[0].cause)
+            self._tell(effects.Done(job.effect, result), job.cause)
         return error is None
 
     def _retry_later(self, job: Job, error: Transient) -> None:

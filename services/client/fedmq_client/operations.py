@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fedmq.effects import CoreEvent, Perform
+from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, Task
 
 SMALL = 1_000_000
@@ -25,7 +26,7 @@ def task_key(plan: PlanKey) -> TaskKey:
     return TaskKey(plan.session, plan.round, plan.action)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finished:
     """The end of a task's work. `update`: the delta (train, done), kept until the round is over. `examples` is what the
     trainer said; `seconds` where the time went."""
@@ -40,7 +41,7 @@ class Finished:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Work(Perform):
     """Fetch the model, validate it (if the task says so), train. The app tells `Validated`, `Progressed`, and at the end
     `Worked`."""
@@ -48,14 +49,14 @@ class Work(Perform):
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abandon(Perform):
     """Stop the work on this task; nothing more is told of it."""
 
     key: TaskKey
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deliver(Perform):
     """Upload a finished update where the task says. Reports its BlobRef."""
 
@@ -70,7 +71,7 @@ class Deliver(Perform):
         return self.task.upload_url.startswith("http") or self.task.model.size > SMALL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forget(Perform):
     """Rounds of this session before `before_round` are over, all of them where that is None: drop what is kept."""
 
@@ -80,7 +81,7 @@ class Forget(Perform):
     independent = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place(Perform):
     """The client's part of a common data set."""
 
@@ -88,7 +89,7 @@ class Place(Perform):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Validated(CoreEvent):
     """The received model's metrics on the client's data."""
 
@@ -98,7 +99,7 @@ class Validated(CoreEvent):
     metrics: Metrics
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progressed(CoreEvent):
     """The trainer's own report."""
 
@@ -107,7 +108,7 @@ class Progressed(CoreEvent):
     metrics: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Worked(CoreEvent):
     """The work on a task has ended."""
 

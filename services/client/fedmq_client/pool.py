@@ -5,10 +5,11 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fedmq.frozen import frozen
 from fedmq_client.trainer import Client
 
 Kind = Literal["train", "validate", "init"]
@@ -16,7 +17,7 @@ Outcome = Literal["done", "abstained", "failed", "cancelled"]
 Blob = bytes | Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """One call of a trainer."""
 
@@ -49,7 +50,7 @@ class Job:
     `.state`; None: both come back as bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Validated:
     """The validation of the received model, told before training starts."""
 
@@ -59,7 +60,7 @@ class Validated:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """How a job ended.
 

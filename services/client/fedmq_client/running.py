@@ -9,7 +9,6 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from fedmq import tensors
 from fedmq.flat import FlatModel, flat
+from fedmq.frozen import frozen
 from fedmq_client import checks
 from fedmq_client import package as packages
 from fedmq_client.building import build
@@ -31,7 +31,7 @@ TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hooks:
     """What a running job tells, and asks, the outside."""
 

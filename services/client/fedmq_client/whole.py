@@ -4,11 +4,12 @@ session's base. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from fedmq.frozen import frozen
 from fedmq.splitting import LOCAL
 from fedmq.tensors import Role, spec_of
 from fedmq_client.checks import Rubbish
@@ -18,7 +19,7 @@ KEPT = "fedmq.local/"
 """Begins a local tensor's name in the state that is kept beside `task.state`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Whole:
     """`shared` is the session's model, `base` what does not travel with it, `local` the names of base tensors that are
     this client's own, `kept` what it has made of them."""

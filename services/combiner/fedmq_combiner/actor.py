@@ -37,20 +37,20 @@ def combiner_actor(
 ) -> Actor:
     """Builds the actor. `offload`: the blob store is a server. For `shared_account` see `Actor`."""
 
-    signed: tuple[PlanKey, BlobRef, dict[str, str]] | None = None
+    shared: tuple[tuple[PlanKey, BlobRef, float], dict[str, Any]] | None = None
 
     def with_urls(task: Task) -> dict[str, Any]:
-        """URLs are made when a task is sent, so no core, event or record ever holds one. The model's GET is signed once
-        for all clients of a plan; each PUT is for one fresh key."""
-        nonlocal signed
-        seconds = task.timeout + URL_SLACK
-        plan, model = task.plan, task.model
-        if signed is None or signed[0] is not plan or signed[1] is not model:
-            got = {"model_url": blobs.presign_get(model.key, seconds)}
+        """URLs are made when a task is sent, so no core, event or record ever holds one. What the tasks of a plan have in
+        common is written, and the model's GET signed, once for those that are sent together; each PUT is for one fresh
+        key."""
+        nonlocal shared
+        plan, model, seconds = task.plan, task.model, task.timeout + URL_SLACK
+        if shared is None or not (shared[0][0] is plan and shared[0][1] is model and shared[0][2] == seconds):
+            common = fields_of(task) | {"model_url": blobs.presign_get(model.key, seconds)}
             if task.base is not None:
-                got["base_url"] = blobs.presign_get(task.base.key, seconds)
-            signed = plan, model, got
-        fields = fields_of(task) | signed[2]
+                common["base_url"] = blobs.presign_get(task.base.key, seconds)
+            shared = (plan, model, seconds), common
+        fields = {**shared[1], "client": task.client, "seed": task.seed}
         if plan.action == "train":
             key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
             fields["upload_key"], fields["upload_url"] = key, blobs.presign_put(key, seconds)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fedmq.effects import Perform
+from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Plan
 from fedmq_schemas.records import Ledger, LedgerEntry
 
 SMALL = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Open(Perform):
     """Learn the model's tensors, the clients (where they go by reference), and a checkpoint if there is one.
     Reports `Opened`."""
@@ -22,13 +21,13 @@ class Open(Perform):
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opened:
     clients: tuple[str, ...]
     saved: tuple[LedgerEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fold(Perform):
     """Fetch, verify, then add an update. Reports `Folded`; `InvalidUpdate` changes nothing in the sum."""
 
@@ -47,12 +46,12 @@ class Fold(Perform):
         return self.blob.size > SMALL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Folded:
     norm: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Save(Perform):
     """Write a checkpoint: the sum so far and the outcomes in it. Reports."""
 
@@ -67,7 +66,7 @@ class Save(Perform):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close(Perform):
     """Write partial and ledger. Reports `Closed`."""
 
@@ -82,14 +81,14 @@ class Close(Perform):
         return self.plan.model.size > SMALL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Closed:
     sum: BlobRef | None
     ledger: BlobRef
     total_weight: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drop(Perform):
     """Forget the plan's sum."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from fedmq.effects import Perform
+from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Select, Strategy, Tensors
 
@@ -20,14 +21,14 @@ class Recorded(Perform):
     lane = "records"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Acquire(Perform):
     """Take the lease if it is free. Reports its epoch, or None."""
 
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Renew(Perform):
     """Keep the lease. Reports whether it still is ours."""
 
@@ -36,21 +37,21 @@ class Renew(Perform):
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release(Perform):
     """Give the lease up, at a clean stop."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load(Recorded):
     """Read what is decided. Reports a `Snapshot`."""
 
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionSnapshot:
     """A session that has not ended: its documents, rounds in order, the attempts of the round after the last committed
     one, the partials of the newest of them, and who has validated which model (model id → client → document). `let_go`:
@@ -64,7 +65,7 @@ class SessionSnapshot:
     let_go: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """`unannounced`: documents of sessions whose recorded end may not have been told."""
 
@@ -75,7 +76,7 @@ class Snapshot:
     next_position: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Insert(Recorded):
     """Insert a document under a unique key, on condition of the lease. Reports None, or the document already there."""
 
@@ -87,7 +88,7 @@ class Insert(Recorded):
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Put(Recorded):
     """Insert or replace a document, on condition of the lease."""
 
@@ -100,7 +101,7 @@ class Put(Recorded):
         return PutMany(self.table, ((self.key, self.document),), self.epoch).joined(later)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change(Recorded):
     """Set fields of a document, on condition of the lease."""
 
@@ -110,7 +111,7 @@ class Change(Recorded):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutMany(Recorded):
     """Insert or replace documents; on condition of the lease if they have an epoch."""
 
@@ -127,7 +128,7 @@ class PutMany(Recorded):
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settle(Recorded):
     """Nothing but a place in the order: what was decided before is recorded, and the lease is still ours. Comes before the
     ack of a message that needs no work because an earlier one does it."""
@@ -135,7 +136,7 @@ class Settle(Recorded):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutBlob(Perform):
     """Store a small blob."""
 
@@ -143,7 +144,7 @@ class PutBlob(Perform):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenSeed(Perform):
     """Find the session's first model, check and adopt it, and check the strategy. Reports `OpenedSeed`; refused where
     there is no such model or strategy."""
@@ -157,7 +158,7 @@ class OpenSeed(Perform):
     reports = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenedSeed:
     """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not."""
 
@@ -167,7 +168,7 @@ class OpenedSeed:
     base: BlobRef | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Aggregate(Perform):
     """Merge the partials, take the server optimizer's step, store model, optimizer state and ledger.
     Reports `Aggregated`."""
@@ -189,7 +190,7 @@ class Aggregate(Perform):
         return self.model.size > SMALL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Aggregated:
     """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent
     to clients (`down`) and of the updates that came back (`up`)."""
@@ -204,7 +205,7 @@ class Aggregated:
     bytes: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TellLedger(Recorded):
     """Record a round's ledger in columns, for readers that have no access to blobs."""
 
@@ -214,7 +215,7 @@ class TellLedger(Recorded):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sweep(Perform):
     """Delete the uploads of rounds that the session's retention no longer covers."""
 
@@ -228,7 +229,7 @@ class Sweep(Perform):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LetGo(Recorded):
     """Record that the bytes of a session's models go: of those up to `up_to_round` all but the best one by `select`, every
     `every`-th one (0: none), that of round `newest` and those of `open_rounds`, whose validation is under way."""
@@ -242,7 +243,7 @@ class LetGo(Recorded):
     open_rounds: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delete(Perform):
     """Delete the bytes of all models that were let go; with `session` look for any of its own that have come back."""
 
