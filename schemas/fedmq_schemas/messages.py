@@ -12,13 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from fedmq_schemas.limits import DEEPEST
 from fedmq_schemas.policy import Plain, Policy
 
 VERSION = 1
 MAX_BODY = 64 * 1024
 MAX_LISTED_CLIENTS = 500
-DEEPEST = 100
-"""Levels of a metric's lists and maps. A message takes 255 in all, and what tells of metrics nests them further."""
 
 
 def _shallow(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fedmq.brokers.memory import MemoryBroker
 from fedmq.effects import Ack, CoreEvent, Done, Effect, Emit, Failed, Moment, Perform, Stopping
 from fedmq.errors import FedMQError, InvalidUpdate, Transient
+from fedmq.frozen import frozen
 from fedmq.listening import observe
 from fedmq.performing import FIRST_RETRY, MOST_JOINED, Group, Performing
 from fedmq.runtime import Actor
@@ -19,7 +19,7 @@ from fedmq_schemas.messages import Event
 from fedmq_schemas.topology import Topology
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Write(Perform):
     names: tuple[str, ...]
 
@@ -29,7 +29,7 @@ class Write(Perform):
         return Write(self.names + later.names) if isinstance(later, Write) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decide(Perform):
     name: str
 
@@ -131,7 +131,7 @@ def test_nothing_is_started_after_the_end() -> None:
 # -- on the thread ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Add(Perform):
     number: int
 
@@ -140,7 +140,7 @@ class Add(Perform):
     batched = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Other(Perform):
     """Something of another kind, one at a time."""
 
