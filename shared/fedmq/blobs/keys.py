@@ -16,7 +16,7 @@ _KEY = re.compile(rf"(?:{'|'.join(BUCKETS)})(?:{_PART})+")
 _FOLDER = re.compile(rf"(?:{'|'.join(BUCKETS)})(?:{_PART})*")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)  # a round of a thousand clients: each key is used three times, far apart
 def check_key(key: str) -> None:
     """Raises `ProtocolError` unless `key` is `bucket/name` of at most 1,024 characters, where no
     part of the name is empty, begins with a dot, or holds a backslash or a control character."""

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from fedmq.errors import ConfigError, Fenced, NotFound, Transient
 from fedmq.records.base import Document, Lease
 from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_fields, check_table, from_text, to_text
@@ -73,7 +75,7 @@ class SqliteRecords:
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """In one statement, which takes two thirds of the time of one a row."""
-        rows = json.dumps([(key, to_text(document)) for key, document in items])
+        rows = to_json([(key, to_text(document)) for key, document in items]).decode()
         with self._writing(table, fence) as db:
             if _NUL in rows:  # at which SQLite's JSON functions cut a text
                 db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", json.loads(rows))
