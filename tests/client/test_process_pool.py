@@ -299,6 +299,66 @@ def test_a_waiting_job_can_be_cancelled(runner: Runner) -> None:
     assert busy().outcome == "cancelled"
 
 
+def quick(runner: Runner, number: int) -> list[Callable[[], Result]]:
+    """So many jobs at once, after some that have shown how short they are."""
+    for _ in range(3):
+        runner.works()
+    return [runner.start(runner.job(client=f"c{at % 7}")) for at in range(number)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_of_many_short_jobs_ends_once_with_its_own_result(package: Path, workers: int) -> None:
+    pool = ProcessPool(workers)
+    runner = Runner(pool, package)
+    try:
+        results = [wait() for wait in quick(runner, 300)]
+        assert [result.job for result in results] == [f"j{number}" for number in range(4, 304)]
+        assert {result.outcome for result in results} == {"done"}
+        assert len({result.update for result in results}) == 1
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("do", ["exit", "kill"])
+def test_a_worker_that_dies_costs_none_of_the_jobs_that_it_was_handed_ahead(runner: Runner, do: str) -> None:
+    before, deadly, after = quick(runner, 20), runner.start(runner.job(do)), quick(runner, 20)
+    assert deadly().outcome == "failed"
+    assert {wait().outcome for wait in before + after} == {"done"}
+
+
+def test_the_output_of_a_job_among_many_is_its_own(runner: Runner) -> None:
+    jobs = [runner.start(runner.job("raise" if number % 10 == 5 else None)) for number in range(60)]
+    failed = [result for wait in jobs if (result := wait()).outcome == "failed"]
+    assert len(failed) == 6
+    assert all(result.traceback.count("about to fail") == 1 for result in failed)
+
+
+def test_jobs_handed_ahead_do_not_wait_for_a_long_one(package: Path) -> None:
+    pool = ProcessPool(2)
+    runner = Runner(pool, package)
+    try:
+        for _ in range(3):
+            runner.works()
+        busy = runner.start(runner.job("wait"))
+        jobs = [runner.start(runner.job()) for _ in range(20)]
+        assert {wait().outcome for wait in jobs} == {"done"}
+        pool.cancel("j4")
+        assert busy().outcome == "cancelled"
+    finally:
+        pool.close()
+
+
+def test_a_job_handed_ahead_fails_in_time_if_no_worker_comes_to_it(runner: Runner) -> None:
+    for _ in range(3):
+        runner.works()
+    busy = runner.start(runner.job("wait"))
+    late = runner.start(runner.job(timeout=0.6))()
+    assert (late.outcome, late.reason) == ("failed", "no worker was free within 0.6 s")
+    runner.pool.cancel("j4")
+    assert busy().outcome == "cancelled"
+    runner.works()
+
+
 def test_wrong_names_are_listed_up_to_three(runner: Runner) -> None:
     result = runner.run("names")
     assert result.outcome == "failed"

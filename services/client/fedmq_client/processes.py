@@ -184,12 +184,14 @@ class ProcessPool:
 
     def _serve(self, worker: _Worker) -> None:
         while not self._closed:
-            if not worker.is_alive:
+            child = worker.child
+            if child is None or child.ended is not None:
+                if child is not None:
+                    self._bury(worker, child)
                 self._start(worker)
-                continue
-            assert worker.child is not None
-            self._hand_over(worker, worker.child)
-            self._attend(worker, worker.child)
+            else:
+                self._hand_over(worker, child)
+                self._attend(worker, child)
 
     def _start(self, worker: _Worker) -> None:
         if worker.child is not None:
@@ -242,13 +244,11 @@ class ProcessPool:
         _tell_late(late)
         for message in messages:
             self._hear(worker, child, message)
-        if messages or self._closed or not worker.sent:
+        if messages or self._closed or child.ended is not None or not worker.sent:
             return
         job = worker.sent[0]
         now = time.monotonic()
-        if child.ended is not None:
-            self._bury(worker, child)
-        elif len(worker.sent) > 1 and now >= worker.began + TAKEN_BACK_AFTER:
+        if len(worker.sent) > 1 and now >= worker.began + TAKEN_BACK_AFTER:
             self._take_back(worker, child)
         elif not worker.asked and (job.cancelled or now >= job.ends):
             worker.asked, worker.timed_out, worker.kill_at = True, not job.cancelled, now + GRACE
@@ -298,6 +298,12 @@ class ProcessPool:
 
     def _bury(self, worker: _Worker, child: Child) -> None:
         """The worker is gone: its job has failed, and those that it had not come to wait again."""
+        with self._lock:
+            messages, child.messages = child.messages, []
+        for message in messages:
+            self._hear(worker, child, message)
+        if not worker.sent:
+            return
         timed_out = worker.timed_out
         with self._lock:
             ticket = worker.sent.popleft()
