@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 from pymongo.collection import Collection
@@ -11,6 +10,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from fedmq.effects import Perform
 from fedmq.errors import ConfigError, Transient
+from fedmq.frozen import frozen
 from fedmq.performing import Performing
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
@@ -66,7 +66,7 @@ def test_an_account_that_may_not_write_many_is_told_so(records: MongoRecords, mo
         records.put_many("rounds", [("a", {})])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Insert(Perform):
     key: str
 

@@ -6,19 +6,21 @@ import random
 import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from typing import Any
 
 FAULTS = ("refused", "done, and told as failed", "cut in half")
 
 
 class UnreliableHttp:
-    """Listens on `port` and forwards to `target` on this machine. Of a hundred requests, drawn by `seed`, `percent` fail:
-    they are answered with 503 and not forwarded, or forwarded and then answered with 500, or half of their answer comes.
+    """Listens on `port` and forwards to `target` on this machine. Of a hundred requests, drawn by `seed`, `percent` fail,
+    in turn: they are answered with 503 and not forwarded, or forwarded and then answered with 500, or half of their answer
+    comes.
     `failed` counts each kind."""
 
     def __init__(self, target: int, percent: int, seed: int = 1) -> None:
         self.failed = dict.fromkeys(FAULTS, 0)
-        source, lock, failed = random.Random(seed), threading.Lock(), self.failed
+        source, lock, failed, faults = random.Random(seed), threading.Lock(), self.failed, cycle(FAULTS)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -27,7 +29,7 @@ class UnreliableHttp:
 
             def _any(self) -> None:
                 with lock:
-                    fault = source.choice(FAULTS) if source.random() * 100 < percent else None
+                    fault = next(faults) if source.random() * 100 < percent else None
                     if fault is not None:
                         failed[fault] += 1
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
