@@ -47,7 +47,7 @@ class S3Server:
         self.url = f"{'https' if tls else 'http'}://{self.endpoint}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> S3Server:
+    def start(self, is_again: bool = False) -> S3Server:
         """Returns when it answers, about 3 s later. Running already: nothing happens."""
         if self._process is None:
             (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,12 @@ class S3Server:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            self._await()
+            try:
+                self._await()
+            except RuntimeError:  # one of its eight ports may have been taken meanwhile, and is free again
+                if is_again:
+                    raise
+                return self.start(is_again=True)
         return self
 
     def kill(self) -> None:
