@@ -155,9 +155,6 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
     with np.errstate(invalid="ignore", over="ignore"):
         for name, before in old.items():
             after = np.asarray(new[name])
-            if after.dtype is _FLOAT32 and before.dtype is _FLOAT32 and after.shape == before.shape:
-                changed[name] = np.asarray(np.subtract(after, before))
-                continue
             if after.shape != before.shape or after.dtype != before.dtype:
                 raise InvalidUpdate(
                     f"tensor {name!r} came back as {after.dtype} {list(after.shape)} "
