@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from servers.rabbitmq import free_ports, listens
+from servers.ports import free_ports, listens
 
 START_SECONDS = 30.0
 

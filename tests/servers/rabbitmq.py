@@ -8,51 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
 import subprocess
 import time
 import urllib.request
 from base64 import b64encode
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from servers.certificates import Pair
+from servers.ports import free_ports, listens
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "compose" / "rabbitmq.conf"
 OPEN_FILES = 65_536
-LOWEST_PORT = 12_000
-HIGHEST_PORT = 32_000
 START_SECONDS = 60.0
 
 
 def missing() -> str | None:
     """Why RabbitMQ can't be started on this machine, or None if it can."""
     return None if SERVER.exists() else f"RabbitMQ is not installed ({SERVER}): apt-get install rabbitmq-server"
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody on this machine uses now, below those that the system gives to outgoing connections: one of
-    these may be taken before its server listens."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(LOWEST_PORT, HIGHEST_PORT)
-        with closing(socket.socket()) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
-
-
-def listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class RabbitmqServer:

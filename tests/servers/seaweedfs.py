@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from servers.certificates import Pair
-from servers.rabbitmq import free_ports
+from servers.ports import free_ports
 
 START_SECONDS = 60.0
 _SCRIPTS = Path(sys.executable).parent
@@ -47,7 +47,7 @@ class S3Server:
         self.url = f"{'https' if tls else 'http'}://{self.endpoint}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, is_again: bool = False) -> S3Server:
+    def start(self) -> S3Server:
         """Returns when it answers, about 3 s later. Running already: nothing happens."""
         if self._process is None:
             (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,7 @@ class S3Server:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            try:
-                self._await()
-            except RuntimeError:  # one of its eight ports may have been taken meanwhile, and is free again
-                if is_again:
-                    raise
-                return self.start(is_again=True)
+            self._await()
         return self
 
     def kill(self) -> None:

@@ -30,7 +30,8 @@ from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger
 from servers import choice
 from servers.mongo import MongoServer
-from servers.rabbitmq import RabbitmqServer, free_ports
+from servers.ports import free_ports
+from servers.rabbitmq import RabbitmqServer
 from servers.seaweedfs import S3Server
 
 PACKAGE = Path(__file__).parent / "package"

@@ -17,7 +17,7 @@ from fedmq.records.mongo import MongoRecords
 from fedmq.settings import ReducerSettings
 from fedmq_cli.examining import LEAST_HANDLES, Finding, examine
 from fedmq_schemas.topology import Topology
-from servers.rabbitmq import free_ports
+from servers.ports import free_ports
 from system.deployment import COMMAND, PACKAGE, Deployment, Servers
 
 pytestmark = pytest.mark.system
