@@ -20,7 +20,7 @@ _TABLE = re.compile(r"[a-z][a-z_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
 # NaN and the infinities are not JSON, and metrics may be any of them.
 _MARK = "$float"
-_NOT_JSON = re.compile(rb"NaN|Infinity")
+_NOT_JSON = (b"NaN", b"Infinity")
 
 
 def check_table(table: str) -> str:
@@ -55,8 +55,14 @@ def to_text(document: Mapping[str, Any]) -> str:
     """The document as JSON, on one line; dates, bytes and sets become texts and lists. Raises `ProtocolError` if it holds
     an object of any other kind, or `_id`."""
     check_document(document)
-    text = _write(document)
-    return (_write(_mark(document)) if _NOT_JSON.search(text) else text).decode()
+    return _text(document)
+
+
+def to_texts(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """One JSON map of documents by their keys, each of them as `to_text` writes it. Raises as that does."""
+    for document in documents.values():
+        check_document(document)
+    return _text(documents)
 
 
 def from_text(text: str) -> Document:
@@ -64,6 +70,11 @@ def from_text(text: str) -> Document:
     hook = _unmark if _MARK in text else None
     document: Document = json.loads(text, object_hook=hook)
     return document
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    text = _write(value)
+    return (_write(_mark(value)) if any(word in text for word in _NOT_JSON) else text).decode()
 
 
 def _write(document: Any) -> bytes:

@@ -6,7 +6,7 @@ field that readers ask for often.
 
 from __future__ import annotations
 
-import json
+import re
 import sqlite3
 import threading
 import time
@@ -15,16 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
-
 from fedmq.errors import ConfigError, Fenced, NotFound, Transient
 from fedmq.records.base import Document, Lease
-from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_field, check_fields, check_table, from_text, to_text
+from fedmq.records.documents import (
+    LEASE_KEY,
+    LEASE_TABLE,
+    check_field,
+    check_fields,
+    check_table,
+    from_text,
+    to_text,
+    to_texts,
+)
 from fedmq_schemas.records import INDEXES
 
 _BUSY_SECONDS = 5.0
-_NUL = "\\u0000"
-_ROWS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""What JSON escapes in a key, and SQLite gives back as it likes: cut at a NUL, for one."""
 
 
 class SqliteRecords:
@@ -74,13 +81,14 @@ class SqliteRecords:
             db.execute(f"UPDATE {table} SET document = ? WHERE key = ?", (text, key))
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
-        """In one statement, which takes two thirds of the time of one a row."""
-        rows = to_json([(key, to_text(document)) for key, document in items]).decode()
+        """In one statement, which takes three quarters of the time of one a row."""
+        documents = dict(items)
+        insert = f"INSERT OR REPLACE INTO {table}"
         with self._writing(table, fence) as db:
-            if _NUL in rows:  # at which SQLite's JSON functions cut a text
-                db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", json.loads(rows))
+            if _ESCAPED.search("".join(documents)):
+                db.executemany(f"{insert} VALUES (?, ?)", [(key, to_text(each)) for key, each in documents.items()])
             else:
-                db.execute(f"INSERT OR REPLACE INTO {table} {_ROWS}", (rows,))
+                db.execute(f"{insert} SELECT key, value FROM json_each(?)", (to_texts(documents),))
 
     def get(self, table: str, key: str) -> Document | None:
         with self._reading(table) as db:
