@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
@@ -229,30 +230,33 @@ class Performing:
         jobs, self._queued = self._queued, []
         at = 0
         while at < len(jobs) and not self._closed:
-            alike = jobs if len(jobs) == 1 else self._alike(jobs, at)
-            at += len(alike)
-            for job, outcome in zip(alike, self._outcomes(alike), strict=True):
-                if isinstance(outcome, Exception):
-                    self._done(job, None, outcome)
-                else:
-                    self._done(job, outcome, None)
+            kind = type(jobs[at].effect)
+            if kind.batched:
+                alike = list(takewhile(partial(_is_of, kind), islice(jobs, at, None)))
+                self._do_together(alike)
+                at += len(alike)
+            else:
+                self._do(jobs[at])
+                at += 1
 
-    def _alike(self, jobs: list[Job], at: int) -> list[Job]:
-        """The job there, with those that follow it and may be performed in one call."""
-        first = jobs[at].effect
-        if not first.batched:
-            return [jobs[at]]
-        kind = type(first)
-        return [jobs[at], *takewhile(lambda job: type(job.effect) is kind, islice(jobs, at + 1, None))]
-
-    def _outcomes(self, jobs: list[Job]) -> Sequence[Any]:
-        """For each job what its performer gave, or the exception."""
-        first = jobs[0].effect
-        performer = self._performers[type(first)]
+    def _do(self, job: Job) -> None:
         try:
-            return performer([job.effect for job in jobs]) if first.batched else [performer(first)]
+            result = self._performers[type(job.effect)](job.effect)
         except Exception as error:  # the actor is told, and decides
-            return [error] * len(jobs)
+            self._done(job, None, error)
+        else:
+            self._done(job, result, None)
+
+    def _do_together(self, jobs: list[Job]) -> None:
+        try:
+            outcomes = self._performers[type(jobs[0].effect)]([job.effect for job in jobs])
+        except Exception as error:  # as in `_do`, each of them
+            outcomes = [error] * len(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._done(job, None, outcome)
+            else:
+                self._done(job, outcome, None)
 
     def _done(self, job: Job, result: Any, error: Exception | None) -> None:
         self._in_flight -= 1
@@ -311,6 +315,10 @@ class Performing:
             return error
         self._bug(f"performing {type(effect).__name__}", error)
         return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
+
+
+def _is_of(kind: type[effects.Perform], job: Job) -> bool:
+    return type(job.effect) is kind
 
 
 def _only(outcomes: Sequence[Any]) -> Any:
