@@ -218,7 +218,7 @@ class ClientCore:
         for times in (self._asked_at, self._upload_began):
             for outdated in [k for k in times if k.session != key.session or k.round < key.round]:
                 del times[outdated]
-        effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old]
+        effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old if k.session != key.session]
         task = self._task
         if task is not None and task.plan.action == "train" and task_key(task.plan) != key:
             effects += self._abandon(start_next=False)

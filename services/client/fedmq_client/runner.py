@@ -93,7 +93,7 @@ class TaskRunner:
             clip_norm=task.clip_norm,
             validate=task.validate_model and "validate" in self.client.tasks,
             state=self._store.state(key),
-            output=self._store.output(key) if key.action == "train" else None,
+            output=self._store.begin(key) if key.action == "train" else None,
         )
         self._pool.submit(
             job,

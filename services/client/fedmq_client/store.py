@@ -11,15 +11,19 @@ from typing import Protocol
 from fedmq_client.operations import Finished, TaskKey
 from fedmq_client.pool import Blob
 
+_STATE = "update.state"
+
 
 class Store(Protocol):
-    """- `load()`: finished updates of an earlier life. `output(key)`: the file for a task's update, None: as bytes.
+    """- `load()`: finished updates of an earlier life.
+    - `begin(key)`: a training begins, so updates of its session's earlier rounds go. The file for its own, None: as bytes.
     - `keep(finished, state)`: durable on return. `state(key)`: the state after the newest finished training
       before this task: to train in a round, that of an earlier one; to validate the model of a round, also that one's.
-    - `forget(session, before_round)`: updates of earlier rounds go, all of the session's and its states where None."""
+    - `forget(session, before_round)`: updates of earlier rounds go, and all states but the newest; all of both where
+      None."""
 
     def load(self) -> list[Finished]: ...
-    def output(self, key: TaskKey) -> Path | None: ...
+    def begin(self, key: TaskKey) -> Path | None: ...
     def keep(self, finished: Finished, state: Blob | None) -> None: ...
     def state(self, key: TaskKey) -> Blob | None: ...
     def forget(self, session: str, before_round: int | None) -> None: ...
@@ -30,17 +34,18 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.finished: dict[TaskKey, Finished] = {}
-        self.states: dict[TaskKey, Blob] = {}
+        self.states: dict[TaskKey, Blob | None] = {}
 
     def load(self) -> list[Finished]:
         return list(self.finished.values())
 
-    def output(self, key: TaskKey) -> Path | None:
+    def begin(self, key: TaskKey) -> Path | None:
+        self.forget(key.session, key.round)
         return None
 
     def keep(self, finished: Finished, state: Blob | None) -> None:
         self.finished[finished.key] = finished
-        if state is not None:
+        if state is not None or self.state(finished.key) is not None:
             self.states[finished.key] = state
 
     def state(self, key: TaskKey) -> Blob | None:
@@ -56,7 +61,8 @@ class MemoryStore:
 
 
 class FolderStore:
-    """One folder a client. A task's update, its state and, written last, its outcome are `SESSION.ROUND.*` files."""
+    """One folder a client. A task's update, its state and, written last, its outcome are `SESSION.ROUND.*` files. An empty
+    file is the state of a training that left none after one that did."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -79,7 +85,8 @@ class FolderStore:
                 found.append(Finished(**fields | {"key": key, "update": update}))
         return found
 
-    def output(self, key: TaskKey) -> Path | None:
+    def begin(self, key: TaskKey) -> Path | None:
+        self.forget(key.session, key.round)
         if not self._rounds:
             self._root.mkdir(parents=True, exist_ok=True)
         self._rounds.add((key.session, key.round))
@@ -87,6 +94,8 @@ class FolderStore:
 
     def keep(self, finished: Finished, state: Blob | None) -> None:
         key = finished.key
+        if state is None and self.state(key) is not None:
+            Path(self._path(key.session, key.round, _STATE)).touch()
         document = asdict(finished) | {"update": None, "traceback": ""}
         path = self._path(key.session, key.round, "json")
         with open(f"{path}.new", "w") as file:
@@ -96,19 +105,20 @@ class FolderStore:
     def state(self, key: TaskKey) -> Blob | None:
         for session, number in sorted(self._rounds, key=lambda pair: -pair[1]):
             if session == key.session and number < _bound(key):
-                path = self._path(session, number, "update.state")
+                path = self._path(session, number, _STATE)
                 if os.path.exists(path):
-                    return Path(path)
+                    return Path(path) if os.path.getsize(path) else None
         return None
 
     def forget(self, session: str, before_round: int | None) -> None:
         over = sorted(pair for pair in self._rounds if _is_over(*pair, session, before_round))
-        for number, (name, round_number) in enumerate(over):
+        left = [] if before_round is None else [pair for pair in over if os.path.exists(self._path(*pair, _STATE))]
+        for pair in over:
             for suffix in ("json", "update"):
-                _remove(self._path(name, round_number, suffix))
-            if before_round is None or number < len(over) - 1:
-                _remove(self._path(name, round_number, "update.state"))
-                self._rounds.discard((name, round_number))
+                _remove(self._path(*pair, suffix))
+            if pair not in left[-1:]:
+                _remove(self._path(*pair, _STATE))
+                self._rounds.discard(pair)
 
 
 def _bound(key: TaskKey) -> int:

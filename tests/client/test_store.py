@@ -1,0 +1,122 @@
+"""What a client keeps, in memory and in files: until when, and what another life finds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedmq_client.operations import Finished, TaskKey
+from fedmq_client.store import FolderStore, MemoryStore, Store
+
+Open = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "folder"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens one and the same store, each time as a new life does."""
+    if request.param == "folder":
+        return lambda: FolderStore(tmp_path / "kept")
+    store = MemoryStore()
+    return lambda: store
+
+
+def train(number: int, session: str = "s") -> TaskKey:
+    return TaskKey(session, number, "train")
+
+
+def finish(store: Store, key: TaskKey, state: bytes | None = None) -> None:
+    """As the client's runner and a worker do."""
+    path = store.begin(key)
+    update: bytes | Path = b"update"
+    kept: bytes | Path | None = state
+    if path is not None:
+        path.write_bytes(b"update")
+        update = path
+        if state is not None:
+            kept = path.with_name(path.name + ".state")
+            kept.write_bytes(state)
+    store.keep(Finished(key, "done", 10, {"loss": 0.5}, update, seconds={"train": 1.5}), kept)
+
+
+def content(blob: bytes | Path | None) -> bytes | None:
+    return blob.read_bytes() if isinstance(blob, Path) else blob
+
+
+def keys(store: Store) -> list[TaskKey]:
+    return sorted(finished.key for finished in store.load())
+
+
+def test_another_life_finds_what_was_finished(opened: Open) -> None:
+    finish(opened(), train(1))
+    [found] = opened().load()
+    assert (found.key, found.outcome, found.examples) == (train(1), "done", 10)
+    assert (found.metrics, found.seconds) == ({"loss": 0.5}, {"train": 1.5})
+    assert content(found.update) == b"update"
+
+
+def test_an_update_stays_until_a_training_of_a_later_round_begins(opened: Open) -> None:
+    store = opened()
+    finish(store, train(1))
+    store.begin(train(1))
+    assert keys(opened()) == [train(1)]
+    store.begin(train(2))
+    assert keys(opened()) == []
+
+
+def test_a_training_leaves_other_sessions_alone(opened: Open) -> None:
+    store = opened()
+    finish(store, train(1, "other"), b"theirs")
+    finish(store, train(5))
+    assert keys(opened()) == [train(1, "other"), train(5)]
+    assert content(opened().state(train(2, "other"))) == b"theirs"
+
+
+def test_the_state_is_that_of_the_newest_training_before(opened: Open) -> None:
+    store = opened()
+    assert store.state(train(1)) is None
+    finish(store, train(1), b"one")
+    finish(store, train(2), b"two")
+    assert content(opened().state(train(2))) in (b"one", None), "earlier ones may be gone"
+    assert content(opened().state(train(3))) == b"two"
+    assert content(opened().state(TaskKey("s", 3, "validate"))) == b"two"
+
+
+def test_a_training_that_does_not_finish_leaves_the_state_before(opened: Open) -> None:
+    store = opened()
+    finish(store, train(1), b"one")
+    store.begin(train(2))
+    store.begin(train(3))
+    assert content(opened().state(train(3))) == b"one"
+
+
+def test_a_training_that_leaves_no_state_ends_the_one_before(opened: Open) -> None:
+    store = opened()
+    finish(store, train(1), b"one")
+    finish(store, train(2))
+    assert content(opened().state(train(2))) == b"one"
+    assert opened().state(train(3)) is None
+    finish(store, train(3), b"three")
+    assert content(opened().state(train(9))) == b"three"
+
+
+def test_a_session_that_is_over_leaves_nothing(opened: Open, tmp_path: Path) -> None:
+    store = opened()
+    finish(store, train(1), b"one")
+    finish(store, train(2), b"two")
+    finish(store, train(7, "other"))
+    store.forget("s", None)
+    assert keys(opened()) == [train(7, "other")]
+    assert opened().state(train(3)) is None
+    assert not list(tmp_path.glob("kept/s.*"))
+
+
+def test_what_was_cut_off_is_not_finished(tmp_path: Path) -> None:
+    """The outcome is written last: without it an update is not one."""
+    path = FolderStore(tmp_path).begin(train(1))
+    assert path is not None
+    path.write_bytes(b"half an upd")
+    assert FolderStore(tmp_path).load() == []
+    FolderStore(tmp_path).begin(train(2))
+    assert not path.exists()
