@@ -63,6 +63,9 @@ def run_work(work: Callable[[], Any], done: Done) -> Callback:
 class ThreadScheduler:
     """Real time. `run` occupies the calling thread until `stop`; `threads` bounds what `submit` runs side by side."""
 
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
     def __init__(self, threads: int = 4) -> None:
         self._ready: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -72,12 +75,6 @@ class ThreadScheduler:
         """The one that is in `run`."""
         self._stopping = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="effects")
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def wall(self) -> float:
-        return time.time()
 
     def post(self, callback: Callback) -> None:
         self._ready.append(callback)

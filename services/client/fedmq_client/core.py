@@ -82,7 +82,6 @@ class ClientCore:
         self._newest = Newest()
         self._moment = Moment(0.0, 0.0)
         self._asked_at: dict[TaskKey, float] = {}
-        self._upload_began: dict[TaskKey, float] = {}
         self._uploading = 0
         self._is_abandoning = False
 
@@ -215,9 +214,8 @@ class ClientCore:
             del self._queue[outdated]
         for outdated in old:
             del self._kept[outdated]
-        for times in (self._asked_at, self._upload_began):
-            for outdated in [k for k in times if k.session != key.session or k.round < key.round]:
-                del times[outdated]
+        for outdated in [k for k in self._asked_at if k.session != key.session or k.round < key.round]:
+            del self._asked_at[outdated]
         effects: list[Effect] = [Forget(k.session, k.round + 1) for k in old if k.session != key.session]
         task = self._task
         if task is not None and task.plan.action == "train" and task_key(task.plan) != key:
@@ -298,9 +296,8 @@ class ClientCore:
 
     def _answer(self, task: Task, finished: Finished) -> list[Effect]:
         if finished.outcome == "done":
-            self._upload_began[finished.key] = self._moment.seconds
             self._uploading += 1
-            return [Deliver(task, finished)]
+            return [Deliver(task, finished, self._moment.seconds)]
         reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
         body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)
         return [self._to(task.combiner, body)]
@@ -313,17 +310,14 @@ class ClientCore:
             blob=blob,
             weight=weight_of(task.weighting, finished.examples),
             metrics=finished.metrics,
-            seconds=self._seconds(finished),
+            seconds=self._seconds(delivery),
         )
 
-    def _seconds(self, finished: Finished) -> dict[str, float]:
+    def _seconds(self, delivery: Deliver) -> dict[str, float]:
         """Where the time went, with `total`: since the task was first received in this life."""
-        now, key = self._moment.seconds, finished.key
-        return {
-            **finished.seconds,
-            "upload": now - self._upload_began.get(key, now),
-            "total": now - self._asked_at.get(key, now),
-        }
+        now, finished = self._moment.seconds, delivery.finished
+        total = now - self._asked_at.get(finished.key, now)
+        return {**finished.seconds, "upload": now - delivery.since, "total": total}
 
     def _not_delivered(self, delivery: Deliver) -> list[Effect]:
         """A hello to who asked brings the task again, with fresh URLs, as long as it is wanted."""

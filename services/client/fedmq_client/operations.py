@@ -58,10 +58,12 @@ class Abandon(Perform):
 
 @frozen
 class Deliver(Perform):
-    """Upload a finished update where the task says. Reports its BlobRef."""
+    """Upload a finished update where the task says. Reports its BlobRef. `since`: when it was asked for, on the monotonic
+    clock."""
 
     task: Task
     finished: Finished
+    since: float
 
     reports = True
     independent = True
