@@ -77,17 +77,6 @@ class Actor:
             name, scheduler, performers or {}, offload=offload,
             built_in=self._built_in, tell=self.tell, bug=self._report_bug, settled=self._settle,
         )  # fmt: skip
-        self._handlers: dict[type[Effect], Callable[[Any, Group], None]] = {
-            effects.Publish: self._publish,
-            effects.Emit: lambda effect, group: self._outbox.emit(effect, group.cause),
-            effects.Ack: self._ack,
-            effects.Reject: lambda effect, group: self.refuse(effect.tag, effect.reason, cause=group.cause),
-            effects.Resubscribe: self._resubscribe,
-            effects.Declare: lambda effect, _: self._connection.declare(effect.queue),
-            effects.StartTimer: lambda effect, _: self._start_timer(effect.key, effect.seconds),
-            effects.CancelTimer: self._cancel_timer,
-            effects.Left: self._leave_taken,
-        }
         self._timers: dict[str, Timer] = {}
         self._closed = False
         self._left = False
@@ -227,10 +216,19 @@ class Actor:
         self._connection.reject(tag, reason)
 
     def _built_in(self, effect: Effect, group: Group) -> None:
-        handler = self._handlers.get(type(effect))
+        handler = _HANDLERS.get(type(effect))
         if handler is None:
             raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
-        handler(effect, group)
+        handler(self, effect, group)
+
+    def _emit(self, effect: effects.Emit, group: Group) -> None:
+        self._outbox.emit(effect, group.cause)
+
+    def _reject(self, effect: effects.Reject, group: Group) -> None:
+        self.refuse(effect.tag, effect.reason, cause=group.cause)
+
+    def _declare(self, effect: effects.Declare, _: Group) -> None:
+        self._connection.declare(effect.queue)
 
     def _publish(self, effect: effects.Publish, group: Group) -> None:
         self._outbox.tell()
@@ -258,7 +256,8 @@ class Actor:
         self._left = True
         self._settle()
 
-    def _start_timer(self, key: str, seconds: float) -> None:
+    def _start_timer(self, effect: effects.StartTimer, _: Group) -> None:
+        key = effect.key
         old = self._timers.pop(key, None)
         if old is not None:
             old.cancel()
@@ -268,7 +267,7 @@ class Actor:
                 del self._timers[key]
                 self.tell(effects.Fired(key))
 
-        timer = self._scheduler.later(seconds, fire)
+        timer = self._scheduler.later(effect.seconds, fire)
         self._timers[key] = timer
 
     def _report_bug(self, doing: str, error: Exception) -> None:
@@ -276,3 +275,16 @@ class Actor:
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
         data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
         self._outbox.emit(effects.Emit("actor.error", data=data), None)
+
+
+_HANDLERS: dict[type[Effect], Callable[[Actor, Any, Group], None]] = {
+    effects.Publish: Actor._publish,
+    effects.Emit: Actor._emit,
+    effects.Ack: Actor._ack,
+    effects.Reject: Actor._reject,
+    effects.Resubscribe: Actor._resubscribe,
+    effects.Declare: Actor._declare,
+    effects.StartTimer: Actor._start_timer,
+    effects.CancelTimer: Actor._cancel_timer,
+    effects.Left: Actor._leave_taken,
+}
