@@ -5,7 +5,7 @@ Times are UTC seconds since 1970. Only reducers write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -129,6 +129,14 @@ class LedgerEntry(Model):
     metrics: Metrics = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     at: float | None = None
+
+
+def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    """How many entries have each outcome; all outcomes are named."""
+    counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+    for entry in entries:
+        counts[entry.outcome] += 1
+    return {str(outcome): count for outcome, count in counts.items()}
 
 
 class Participation(Model):

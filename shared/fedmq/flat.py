@@ -30,7 +30,8 @@ class FlatModel:
 
     def _joined(self, weights: Mapping[str, Array]) -> Array:
         """By bytes, in a third of the time that `np.concatenate` takes for ten tensors of 1 kB."""
-        return np.frombuffer(b"".join([np.ascontiguousarray(weights[name]).data for name in self._order]), _FLOAT32)
+        parts: list[Any] = [np.ascontiguousarray(weights[name]) for name in self._order]
+        return np.frombuffer(b"".join(parts), _FLOAT32)
 
 
 def flat(weights: Mapping[str, Array], meta: Mapping[str, Any]) -> FlatModel | None:

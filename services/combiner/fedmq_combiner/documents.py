@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from fedmq_combiner.operations import Closed
-from fedmq_combiner.plans import count_outcomes
 from fedmq_schemas.messages import Partial, Plan, Task, Update
-from fedmq_schemas.records import Ledger, LedgerEntry, Outcome
+from fedmq_schemas.records import Ledger, LedgerEntry, Outcome, count_outcomes
 
 
 def task_seed(random_seed: int, round_number: int, client: str) -> int:

@@ -9,7 +9,7 @@ from enum import Enum
 from fedmq.effects import Received
 from fedmq.errors import ProtocolError
 from fedmq_schemas.messages import Decline, Partial, Plan, Update
-from fedmq_schemas.records import OUTCOMES, LedgerEntry, Outcome
+from fedmq_schemas.records import LedgerEntry
 
 
 class PlanState(Enum):
@@ -150,14 +150,6 @@ class OpenPlan:
         tags = tuple(self.held)
         self.held.clear()
         return tags
-
-
-def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:
-    """How many entries have each outcome; all outcomes are named."""
-    counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
-    for entry in entries:
-        counts[entry.outcome] += 1
-    return {str(outcome): count for outcome, count in counts.items()}
 
 
 def upload_prefix(session: str, round_number: int, client: str) -> str:

@@ -25,7 +25,7 @@ from fedmq_reducer.retention import check_kept
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
-from fedmq_schemas.records import OUTCOMES, Ledger, LedgerEntry, is_kept
+from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes, is_kept
 
 PIECE = 1 << 20
 SHOWN = 5
@@ -151,14 +151,13 @@ class Aggregating:
             f"{folder}/ledger.json", effect, entries, [key for led in ledgers for key in led.plans]
         )
         following = aggregation.exponents(total.second_largest(), exponents)
-        accepted = [(entry.weight, entry.metrics) for entry in entries if entry.outcome == "accepted"]
         return operations.Aggregated(
             model=model,
             optimizer=stored,
             ledger=ledger,
             total_weight=total.total_weight,
-            counts={str(name): sum(entry.outcome == name for entry in entries) for name in OUTCOMES},
-            metrics=summarize(accepted),
+            counts=count_outcomes(entries),
+            metrics=summarize((entry.weight, entry.metrics) for entry in entries if entry.outcome == "accepted"),
             exponents=tuple(following[name] for name in names),
             bytes={
                 "down": effect.model.size * len(entries),
