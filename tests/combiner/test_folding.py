@@ -127,9 +127,10 @@ def stacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     fold_all = Accumulator.fold_all
 
-    def counted(self: Accumulator, updates: Stack, weights: Sequence[int], seen: Sequence[Contribution]) -> None:
-        fold_all(self, updates, weights, seen)
-        counts.append(updates.count)
+    def counted(self: Accumulator, updates: Stack, weights: Sequence[int], seen: Sequence[Contribution]) -> bool:
+        is_folded = fold_all(self, updates, weights, seen)
+        counts.extend([updates.count] * is_folded)
+        return is_folded
 
     monkeypatch.setattr(Accumulator, "fold_all", counted)
     return counts

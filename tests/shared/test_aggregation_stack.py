@@ -110,7 +110,7 @@ def test_updates_in_stacks_of_any_division_give_the_same_bytes_as_one_by_one(
     for group in divided(these, cuts):
         stack, weights = Stack([blob for blob, _ in group]), [weight for _, weight in group]
         contributions = verified(total, stack, weights)
-        total.fold_all(stack, weights, contributions)
+        assert total.fold_all(stack, weights, contributions)
         found += contributions
     assert_same(*one_by_one(these), total, found)
 
@@ -127,9 +127,7 @@ def test_a_stack_that_goes_into_several_lanes_changes_nothing_and_its_updates_ar
         stack, weights = Stack([blob for blob, _ in group]), [weight for _, weight in group]
         contributions = verified(total, stack, weights)
         before = total.dump()
-        try:
-            total.fold_all(stack, weights, contributions)
-        except InvalidUpdate:
+        if not total.fold_all(stack, weights, contributions):
             assert len(group) > 1
             assert total.dump() == before
             for (blob, weight), contribution in zip(group, contributions, strict=True):
@@ -141,8 +139,7 @@ def test_a_stack_that_goes_into_several_lanes_changes_nothing_and_its_updates_ar
 def test_updates_of_several_lanes_are_not_folded_together() -> None:
     for far in (source(a=1e-20), source(a=1e20), source(n=1)):
         total, stack = accumulator(), Stack([source(a=1.0), far])
-        with pytest.raises(InvalidUpdate, match="several lanes"):
-            total.fold_all(stack, [1, 1], verified(total, stack, [1, 1]))
+        assert not total.fold_all(stack, [1, 1], verified(total, stack, [1, 1]))
         assert (total.dump(), total.count) == (accumulator().dump(), 0)
 
 

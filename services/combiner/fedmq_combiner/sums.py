@@ -32,8 +32,8 @@ class Sum:
         contributions = [seen for seen in found if isinstance(seen, Contribution)]
         if len(contributions) == len(updates):
             try:
-                self.accumulator.fold_all(stack, weights, contributions)
-                return [Folded(seen.norm) for seen in contributions]
+                if self.accumulator.fold_all(stack, weights, contributions):
+                    return [Folded(seen.norm) for seen in contributions]
             except InvalidUpdate as error:
                 if len(updates) == 1:
                     return [error]

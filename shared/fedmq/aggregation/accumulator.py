@@ -127,16 +127,16 @@ class Accumulator:
         """
         self.fold_all(Stack([update]), [weight], [contribution])
 
-    def fold_all(self, updates: Stack, weights: Sequence[int], contributions: Sequence[Contribution]) -> None:
-        """`fold` for each, and for all or none: `InvalidUpdate` also where they go into several lanes, and are to be
-        folded one by one."""
+    def fold_all(self, updates: Stack, weights: Sequence[int], contributions: Sequence[Contribution]) -> bool:
+        """`fold` for each, and for all or none. False where they go into several lanes: they are to be folded one by one.
+        A single one never does."""
         maxima = np.array([contribution.maxima for contribution in contributions])
         if ((maxima <= self._highest) & ((maxima > self._lowest) | (maxima == 0))).all():
             places = self._expected
         elif updates.count == 1:
             places = Places(ceilings(maxima[0]), self._exponents, maxima[0] > 0)
         else:
-            raise InvalidUpdate("these updates go into several lanes of the sum")
+            return False
         runs = self._order.runs(updates.layout)
         after = self._lanes.reserve(places.in_units(maxima))
         factors = np.array(weights, np.float64)[:, np.newaxis]
@@ -153,6 +153,7 @@ class Accumulator:
             self._note_maxima(maxima)
             self.total_weight += sum(weights)
             self.count += updates.count
+        return True
 
     def add(self, update: Source, weight: int) -> Contribution:
         """`verify`, then `fold`."""
