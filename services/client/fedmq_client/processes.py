@@ -6,7 +6,7 @@ the thread that started it. A client's jobs go to the worker that ran its last o
 and graph are warm, unless that one is busy and another is not. Results don't depend on which it is.
 
 A worker runs one job at a time. Where jobs are so short that it would wait for the next one it is
-handed some ahead, for 20 ms of work. Those that it has not come to go back if it ends, or if the one
+handed some ahead, for 20 ms of work (`handed`). Those that it has not come to go back if it ends, or if the one
 before them takes long; should it have begun them just then, what it makes of them is left aside.
 """
 
@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,64 +24,16 @@ from fedmq.errors import ConfigError
 from fedmq_client import wire
 from fedmq_client.child import Child
 from fedmq_client.devices import environment
+from fedmq_client.handed import Worker
 from fedmq_client.pool import Job, OnDone, OnProgress, OnValidation, Result
 from fedmq_client.waiting import NEVER, Ticket, Waiting
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
 SLOWEST_RESTART = 5.0
-AHEAD_SECONDS = 0.02
 TAKEN_BACK_AFTER = 0.25
-AHEAD_BYTES = 32 * 1024
-"""Fewer than any system's pipe holds, so that handing jobs to a busy worker does not have to wait."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """`sent`: the jobs that it was handed, the first of which it runs since `began`; `sent_bytes` of them together. `pace`:
-    seconds that a job takes, the slowest of late. `is_hungry`: its thread waits, and would take a job. Of the job that runs:
-    whether it was asked to end, because its time is up or not, and when its worker is killed."""
-
-    number: int
-    environment: dict[str, str]
-    changed: threading.Condition
-    child: Child | None = None
-    sent: deque[Ticket] = field(default_factory=deque)
-    sent_bytes: int = 0
-    pace: float = NEVER
-    began: float = 0.0
-    is_hungry: bool = False
-    asked: bool = False
-    timed_out: bool = False
-    kill_at: float = NEVER
-    false_starts: int = 0
-
-    @property
-    def is_alive(self) -> bool:
-        return self.child is not None and self.child.ended is None
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether another worker may take its clients' jobs."""
-        return bool(self.sent) or not self.is_alive
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it is to be handed another job."""
-        if not self.sent:
-            return True
-        is_quick = self.pace * len(self.sent) < AHEAD_SECONDS and time.monotonic() < self.began + AHEAD_SECONDS
-        return is_quick and self.sent_bytes < AHEAD_BYTES
-
-    def turn(self) -> None:
-        """The first of the jobs that it was handed runs now, if there is one."""
-        self.began = time.monotonic()
-        self.asked = self.timed_out = False
-        self.kill_at = NEVER
-        if not self.sent:
-            self.sent_bytes = 0
 
 
 class ProcessPool:
@@ -93,10 +45,10 @@ class ProcessPool:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
         self._lock = threading.Lock()
         self._waiting = Waiting(workers)
-        self._homes: dict[tuple[Path, str], _Worker] = {}
+        self._homes: dict[tuple[Path, str], Worker] = {}
         self._closed = False
         self._workers = [
-            _Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
+            Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
             for number in range(workers)
         ]
         self._threads = [
@@ -170,7 +122,7 @@ class ProcessPool:
                 worker.changed.notify_all()
                 return
 
-    def _next(self, worker: _Worker, child: Child) -> deque[Ticket] | None:
+    def _next(self, worker: Worker, child: Child) -> deque[Ticket] | None:
         """The queue to take from now; None if there is no room, or nothing that it may have."""
         if not worker.has_room:
             return None
@@ -182,7 +134,7 @@ class ProcessPool:
 
     # -- a worker's thread --------------------------------------------------------------------------------------------
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: Worker) -> None:
         while not self._closed:
             child = worker.child
             if child is None or child.ended is not None:
@@ -193,7 +145,7 @@ class ProcessPool:
                 self._hand_over(worker, child)
                 self._attend(worker, child)
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: Worker) -> None:
         if worker.child is not None:
             log.warning("worker %d %s; starting it again", worker.number, worker.child.ended)
             worker.false_starts = 0 if worker.child.ready else worker.false_starts + 1
@@ -212,7 +164,7 @@ class ProcessPool:
         if closed:
             child.kill()
 
-    def _pause(self, worker: _Worker, seconds: float) -> None:
+    def _pause(self, worker: Worker, seconds: float) -> None:
         ends = time.monotonic() + seconds
         while not self._closed and (left := ends - time.monotonic()) > 0:
             with self._lock:
@@ -220,7 +172,7 @@ class ProcessPool:
                 late = self._waiting.take_late(time.monotonic())
             _tell_late(late)
 
-    def _hand_over(self, worker: _Worker, child: Child) -> None:
+    def _hand_over(self, worker: Worker, child: Child) -> None:
         data = []
         with self._lock:
             while (queue := self._next(worker, child)) is not None:
@@ -236,7 +188,7 @@ class ProcessPool:
         if data:
             child.send(b"".join(data))
 
-    def _attend(self, worker: _Worker, child: Child) -> None:
+    def _attend(self, worker: Worker, child: Child) -> None:
         """Waits for something to happen, and deals with it."""
         with self._lock:
             late = self._wait(worker, child)
@@ -257,7 +209,7 @@ class ProcessPool:
             child.kill()
             worker.kill_at = NEVER
 
-    def _wait(self, worker: _Worker, child: Child) -> list[Ticket]:
+    def _wait(self, worker: Worker, child: Child) -> list[Ticket]:
         """Returns, with the lock held, as soon as the worker's thread has something to do; those who are late."""
         while not self._closed and not child.messages and child.ended is None:
             late = self._waiting.take_late(time.monotonic())
@@ -277,7 +229,7 @@ class ProcessPool:
             worker.is_hungry = False
         return []
 
-    def _hear(self, worker: _Worker, child: Child, message: wire.Message) -> None:
+    def _hear(self, worker: Worker, child: Child, message: wire.Message) -> None:
         child.results += "result" in message
         if not worker.sent or message["job"] != worker.sent[0].job.id:
             return  # of a job that was taken back
@@ -296,7 +248,7 @@ class ProcessPool:
                 worker.pace = message["took"] if worker.pace == NEVER else max(message["took"], 0.9 * worker.pace)
             _call(ticket.on_done, _finished(result, child, ticket, timed_out))
 
-    def _bury(self, worker: _Worker, child: Child) -> None:
+    def _bury(self, worker: Worker, child: Child) -> None:
         """The worker is gone: its job has failed, and those that it had not come to wait again."""
         with self._lock:
             messages, child.messages = child.messages, []
@@ -306,20 +258,17 @@ class ProcessPool:
             return
         timed_out = worker.timed_out
         with self._lock:
+            self._waiting.put_back(worker.give_back(), worker.number)
             ticket = worker.sent.popleft()
-            self._waiting.put_back(worker.sent, worker.number)
-            worker.sent.clear()
             worker.turn()
         _call(ticket.on_done, _broken(child, ticket, timed_out))
 
-    def _take_back(self, worker: _Worker, child: Child) -> None:
+    def _take_back(self, worker: Worker, child: Child) -> None:
         with self._lock:
-            running = worker.sent.popleft()
-            data = b"".join(wire.encoded({"take_back": ticket.job.id}) for ticket in worker.sent)
-            self._waiting.put_back(worker.sent, worker.number)
-            worker.sent = deque([running])
+            returned = worker.give_back()
+            self._waiting.put_back(returned, worker.number)
             self._wake_one()
-        child.send(data)
+        child.send(b"".join(wire.encoded({"take_back": ticket.job.id}) for ticket in returned))
 
 
 def _finished(result: Result, child: Child, ticket: Ticket, timed_out: bool) -> Result:
