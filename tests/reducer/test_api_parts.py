@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -85,9 +88,12 @@ def test_browsers_are_told_from_programs(headers: dict[str, str], expected: bool
 # -- the feed -------------------------------------------------------------------------------------------------------
 
 
+def _envelope(number: int) -> Envelope:
+    return Envelope(kind="event", id=f"e{number}", alliance="a", sender="s", sent_at=float(number))
+
+
 def _push(feed: Feed, number: int) -> None:
-    envelope = Envelope(kind="event", id=f"e{number}", alliance="a", sender="s", sent_at=float(number))
-    feed.push(envelope, Event(name="round.committed", data={"seconds": 2.0}))
+    feed.push(_envelope(number), Event(name="round.committed", data={"seconds": 2.0}))
 
 
 def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,13 +102,13 @@ def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: 
     async def read() -> tuple[list[str], bool]:
         feed = Feed()
         _push(feed, 0)
-        with feed.subscribe() as (subscription, newest):
+        with feed.subscribe() as subscription:
             for number in range(1, 6):
                 _push(feed, number)
             await asyncio.sleep(0)
             heard = [await subscription.next(1.0) for _ in range(3)]
             assert await subscription.next(0.001) is None
-            return [item["id"] for item in (*newest, *(one for one in heard if one))], subscription.lost
+            return [item["id"] for item in (*subscription.newest, *(one for one in heard if one))], subscription.lost
 
     assert asyncio.run(read()) == (["e0", "e1", "e2", "e3"], True)
 
@@ -183,3 +189,46 @@ def test_a_clients_part_is_told_in_a_sentence(
     client: dict[str, Any], attempt: dict[str, Any] | None, outcomes: dict[str, Any] | None, expected: str
 ) -> None:
     assert why({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
+
+
+class _Collecting:
+    """An event of which the name can't be read without a garbage collection."""
+
+    session = round = client = combiner = None
+    data: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        gc.collect()
+        return "round.planned"
+
+
+@pytest.mark.timeout(30)
+def test_a_reader_that_the_garbage_collector_ends_while_an_event_is_told_stops_nothing() -> None:
+    """As readers do that leave while the server is sending."""
+
+    async def read(feed: Feed) -> AsyncIterator[None]:
+        with feed.subscribe() as subscription:
+            while await subscription.next(10.0) is not None:
+                yield
+
+    async def leave() -> int:
+        feed = Feed()
+        reader: Any = read(feed)
+        asyncio.get_running_loop().call_soon(_push, feed, 1)
+        await anext(reader)
+        gc.disable()
+        cycle = [reader]
+        cycle.append(cycle)
+        del reader, cycle
+        telling = threading.Thread(target=feed.push, args=(_envelope(2), _Collecting()), daemon=True)
+        telling.start()
+        await asyncio.to_thread(telling.join, 10.0)
+        assert not telling.is_alive(), "it waits for itself"
+        await asyncio.sleep(0.1)
+        return sum(isinstance(found, feeds.Subscription) for found in gc.get_objects())
+
+    try:
+        assert asyncio.run(leave()) == 0
+    finally:
+        gc.enable()

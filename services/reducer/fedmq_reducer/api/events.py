@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -81,14 +82,14 @@ def _since(context: Context, last: str) -> float | None:
 
 async def _documents(
     context: Context, wanted: dict[str, str], since: float | None, from_start: bool
-) -> AsyncIterator[dict[str, Any] | None]:
+) -> AsyncGenerator[dict[str, Any] | None, None]:
     """Recorded events from `since`, then live ones, each once; None where it has been quiet."""
     told: dict[str, None] = {}
-    with context.feed.subscribe() as (subscription, newest):
+    with context.feed.subscribe() as subscription:
         past: Iterable[dict[str, Any]] = ()
         if from_start or since is not None:
             recorded = await run_in_threadpool(_recorded, context, wanted, None if from_start else since)
-            here = [document for document in newest if since is None or document["at"] >= since]
+            here = [document for document in subscription.newest if since is None or document["at"] >= since]
             past = sorted({document["id"]: document for document in (*recorded, *here)}.values(), key=_when)
         for document in past:
             if _fits(document, wanted):
@@ -117,15 +118,16 @@ def _fits(document: dict[str, Any], wanted: dict[str, str]) -> bool:
     return all(document[field] == value for field, value in wanted.items())
 
 
-async def _frames(documents: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[bytes]:
+async def _frames(documents: AsyncGenerator[dict[str, Any] | None, None]) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
     try:
-        async for document in documents:
-            if document is None:
-                yield b": still here\n\n"
-            else:
-                data = bytes(Json(document).body)
-                yield b"id: " + json.dumps(document["id"])[1:-1].encode() + b"\nevent: " + document["name"].encode()
-                yield b"\ndata: " + data + b"\n"
+        async with aclosing(documents):
+            async for document in documents:
+                if document is None:
+                    yield b": still here\n\n"
+                else:
+                    data = bytes(Json(document).body)
+                    yield b"id: " + json.dumps(document["id"])[1:-1].encode() + b"\nevent: " + document["name"].encode()
+                    yield b"\ndata: " + data + b"\n"
     except asyncio.CancelledError:
         return  # the server stops, or the reader has left

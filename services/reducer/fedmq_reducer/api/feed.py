@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from fedmq.brokers.base import Connection
 from fedmq.listening import observe
@@ -20,12 +19,23 @@ ROUND_BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 1
 
 
 class Subscription:
-    """One reader's queue. When it falls `KEPT` events behind it is `lost`: it must begin again from the records."""
+    """One reader's queue, until its `with` block ends. When it falls `KEPT` events behind it is `lost`: it must begin again
+    from the records. `newest`: the events of before it.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(KEPT)
+    No generator makes it, as the garbage collector may end one on any thread, also on one that is telling an event."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, end: Callable[[Subscription], None]) -> None:
+        self.newest: list[dict[str, Any]] = []
         self.lost = False
+        self._loop = loop
+        self._end = end
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(KEPT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end(self)
 
     async def next(self, timeout: float) -> dict[str, Any] | None:
         """The next event, or None if none came in time."""
@@ -73,15 +83,14 @@ class Feed:
         """Listens on a queue of its own; from the scheduler's thread."""
         observe(connection, topology.observer(name), topology.alliance, self.push)
 
-    @contextmanager
-    def subscribe(self) -> Iterator[tuple[Subscription, list[dict[str, Any]]]]:
-        """A subscription, and the newest events of before it; from the web server's loop."""
-        subscription = Subscription(asyncio.get_running_loop())
+    def subscribe(self) -> Subscription:
+        """From the web server's loop, in a `with` statement."""
+        subscription = Subscription(asyncio.get_running_loop(), self._unsubscribe)
         with self._lock:
-            newest = [event_document(envelope, event) for envelope, event in self._newest]
+            subscription.newest = [event_document(envelope, event) for envelope, event in self._newest]
             self._subscriptions.append(subscription)
-        try:
-            yield subscription, newest
-        finally:
-            with self._lock:
-                self._subscriptions.remove(subscription)
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.remove(subscription)

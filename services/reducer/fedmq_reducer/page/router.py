@@ -170,7 +170,7 @@ class ControlPage:
         last = ""
         wait = 0.0
         yield b"retry: 2000\n\n"
-        with self._context.feed.subscribe() as (subscription, _):
+        with self._context.feed.subscribe() as subscription:
             try:
                 while True:
                     html = await run_in_threadpool(lambda: self._render("status.html", status=self._status()))
