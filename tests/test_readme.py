@@ -91,7 +91,10 @@ def checkout(tmp_path: Path) -> Path:
 def _environment(url: str = "") -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     address = {"FEDN_REDUCER_PORT": url.rpartition(":")[2]} if url else {}
-    return {**os.environ, "PATH": path, **address}
+    ours = {
+        name: value for name, value in os.environ.items() if name != "ARGS"
+    }  # `make test` has some, `make demo` none
+    return {**ours, "PATH": path, **address}
 
 
 def _typed(command: str, folder: Path, url: str = "") -> str:

@@ -226,7 +226,7 @@ def test_a_reader_that_the_garbage_collector_ends_while_an_event_is_told_stops_n
         await asyncio.to_thread(telling.join, 10.0)
         assert not telling.is_alive(), "it waits for itself"
         await asyncio.sleep(0.1)
-        return sum(isinstance(found, feeds.Subscription) for found in gc.get_objects())
+        return sum(type(found) is feeds.Subscription for found in gc.get_objects())
 
     try:
         assert asyncio.run(leave()) == 0

@@ -129,8 +129,8 @@ class MemoryQueue:
         self._posted = False
         try:
             for _ in range(BATCH):
-                consumer = self._free()
-                if consumer is None or not self._drop_expired():
+                consumer = self._free() if self._drop_expired() else None
+                if consumer is None:
                     return
                 if len(self.consumers) > 1 and not self.queue.single_active_consumer:
                     self.consumers.remove(consumer)
