@@ -91,9 +91,8 @@ def checkout(tmp_path: Path) -> Path:
 def _environment(url: str = "") -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     address = {"FEDN_REDUCER_PORT": url.rpartition(":")[2]} if url else {}
-    ours = {
-        name: value for name, value in os.environ.items() if name != "ARGS"
-    }  # `make test` has some, `make demo` none
+    # `make test` may have some ARGS; the demo's command has none.
+    ours = {name: value for name, value in os.environ.items() if name != "ARGS"}
     return {**ours, "PATH": path, **address}
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice, takewhile
+from itertools import groupby, islice
 from typing import Any
 
 from fedmq import effects
@@ -228,18 +227,16 @@ class Performing:
     def work_off(self) -> None:
         """Performs what was queued for this turn."""
         jobs, self._queued = self._queued, []
-        at = 0
-        while at < len(jobs) and not self._closed:
-            kind = type(jobs[at].effect)
+        for kind, alike in groupby(jobs, _kind):
             if kind.batched:
-                alike = list(takewhile(partial(_is_of, kind), islice(jobs, at, None)))
-                self._do_together(alike)
-                at += len(alike)
+                self._do_together(list(alike))
             else:
-                self._do(jobs[at])
-                at += 1
+                for job in alike:
+                    self._do(job)
 
     def _do(self, job: Job) -> None:
+        if self._closed:
+            return
         try:
             result = self._performers[type(job.effect)](job.effect)
         except Exception as error:  # the actor is told, and decides
@@ -248,8 +245,10 @@ class Performing:
             self._done(job, result, None)
 
     def _do_together(self, jobs: list[Job]) -> None:
+        if self._closed:
+            return
         try:
-            outcomes = self._performers[type(jobs[0].effect)]([job.effect for job in jobs])
+            outcomes = self._performers[_kind(jobs[0])]([job.effect for job in jobs])
         except Exception as error:  # as in `_do`, each of them
             outcomes = [error] * len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -317,8 +316,8 @@ class Performing:
         return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
 
 
-def _is_of(kind: type[effects.Perform], job: Job) -> bool:
-    return type(job.effect) is kind
+def _kind(job: Job) -> type[effects.Perform]:
+    return type(job.effect)
 
 
 def _only(outcomes: Sequence[Any]) -> Any:

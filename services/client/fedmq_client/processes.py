@@ -6,8 +6,9 @@ the thread that started it. A client's jobs go to the worker that ran its last o
 and graph are warm, unless that one is busy and another is not. Results don't depend on which it is.
 
 A worker runs one job at a time. Where jobs are so short that it would wait for the next one it is
-handed some ahead, for 20 ms of work (`handed`). Those that it has not come to go back if it ends, or if the one
-before them takes long; should it have begun them just then, what it makes of them is left aside.
+handed some ahead, for 20 ms of work (`handed`). Those that it has not come to go back if it ends,
+or if the one before them takes long; should it have begun them just then, what it makes of them is
+left aside.
 """
 
 import logging

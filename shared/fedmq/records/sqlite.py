@@ -84,11 +84,14 @@ class SqliteRecords:
         """In one statement, which takes three quarters of the time of one a row."""
         documents = dict(items)
         insert = f"INSERT OR REPLACE INTO {table}"
-        with self._writing(table, fence) as db:
-            if _ESCAPED.search("".join(documents)):
-                db.executemany(f"{insert} VALUES (?, ?)", [(key, to_text(each)) for key, each in documents.items()])
-            else:
-                db.execute(f"{insert} SELECT key, value FROM json_each(?)", (to_texts(documents),))
+        if _ESCAPED.search("".join(documents)):
+            rows = [(key, to_text(document)) for key, document in documents.items()]
+            with self._writing(table, fence) as db:
+                db.executemany(f"{insert} VALUES (?, ?)", rows)
+        else:
+            text = to_texts(documents)
+            with self._writing(table, fence) as db:
+                db.execute(f"{insert} SELECT key, value FROM json_each(?)", (text,))
 
     def get(self, table: str, key: str) -> Document | None:
         with self._reading(table) as db:
