@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ class TaskRunner:
         key = task_key(task.plan)
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
         self._jobs[key] = job_id
-        began = time.monotonic()
+        began = self._scheduler.now()
         if not task.model_url.startswith("http"):
             try:
                 model, base = self._models.fetch(task)
@@ -76,7 +75,7 @@ class TaskRunner:
         self._scheduler.submit(lambda: self._models.fetch(task), fetched)
 
     def _submit(self, task: Task, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
-        seconds = {"fetch": time.monotonic() - began}
+        seconds = {"fetch": self._scheduler.now() - began}
         job = Job(
             id=job_id,
             client=self.client,
