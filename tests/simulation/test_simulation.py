@@ -10,19 +10,18 @@ from pathlib import Path
 import pytest
 
 from simulation.alliance import Simulation
+from simulation.bugs import planted
 from simulation.campaign import campaign, say, simulate
+from simulation.digest import digest
 from simulation.plans import draw
 from simulation.properties import deadline, violations
 
 PLANS = int(os.environ.get("PLANS", "2000"))
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-DIGEST = """
-import hashlib
-from simulation.campaign import simulate
-trace = []
-for seed in range(40):
-    simulate(seed, trace=trace)
-print(hashlib.sha256("\\n".join(trace).encode()).hexdigest())
+DIGESTS = """
+import sys
+from simulation.digest import digest
+print("\\n".join(digest(seed, is_frozen=sys.argv[1] == "frozen") for seed in range(40)))
 """
 
 
@@ -53,12 +52,21 @@ def test_an_undisturbed_alliance_comes_to_what_plain_arithmetic_comes_to(seed: i
         run.close()
 
 
-def test_a_plan_is_the_same_run_in_another_process_with_another_hash_seed() -> None:
+def test_a_plan_is_the_same_run_in_another_process_with_another_hash_seed_and_another_clock() -> None:
     digests = set()
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])}
+    for hash_seed, clock in (("1", "frozen"), ("2", "real")):
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path}
         output = subprocess.run(
-            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True, timeout=100
-        )
-        digests.add(output.stdout.strip())
+            [sys.executable, "-c", DIGESTS, clock],
+            env=environment, capture_output=True, text=True, check=True, timeout=100,
+        )  # fmt: skip
+        assert len(output.stdout.split()) == 40 * 5
+        digests.add(output.stdout)
     assert len(digests) == 1
+
+
+def test_a_digest_differs_where_what_leaves_a_process_differs() -> None:
+    before = [digest(seed).split()[1] for seed in range(10)]
+    with planted("ack_before_the_effect"):
+        assert [digest(seed).split()[1] for seed in range(10)] != before

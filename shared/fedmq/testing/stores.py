@@ -23,7 +23,7 @@ class Call(Protocol):
 class WorldBlobs(MemoryBlobs):
     """Blobs that fail as a server does. Reads by processes in `patient` never do: their transfers try again by
     themselves until their time is up, which virtual time cannot show. `deleted`: what was there and is deleted, for those
-    who look at a run afterwards."""
+    who look at a run afterwards. `on_put` is called with the reference of each blob that was stored."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: Weather) -> None:
         super().__init__(clock=wall)
@@ -31,10 +31,13 @@ class WorldBlobs(MemoryBlobs):
         self.weather = weather
         self.patient: frozenset[str] = frozenset()
         self.deleted: dict[str, bytes] = {}
+        self.on_put: Callable[[BlobRef], None] = lambda ref: None
 
     def put(self, key: str, source: Source) -> BlobRef:
         with self._call(f"put {key}", self.weather):
-            return super().put(key, source)
+            ref = super().put(key, source)
+            self.on_put(ref)
+            return ref
 
     def load(self, ref: BlobRef) -> bytes:
         with self._call(f"load {ref.key}", self.weather):

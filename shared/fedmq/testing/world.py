@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,8 @@ class World:
     """Virtual time, one broker, one blob store, one record store, and the processes on them.
 
     `work_seconds`: the longest that work off an actor's thread takes. `restart` is called when a process that crashed
-    is due again, `on_publish` with every message that a process sends.
+    is due again, `on_publish` with every message that a process sends, `on_settle` with the deliveries that a process
+    acknowledges, rejects or requeues.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class World:
         self.processes: list[Process] = []
         self.restart: Callable[[str], object] = lambda name: None
         self.on_publish: Callable[[Process, Outgoing], object] = lambda process, message: None
+        self.on_settle: Callable[[Process, str, Sequence[int]], object] = lambda process, how, tags: None
         self.due_again: set[str] = set()
         self.steps: dict[str, int] = {}
         self._ambushes: dict[tuple[str, int], Ambush] = {}
@@ -293,15 +295,18 @@ class Link(Connection):
 
     def ack(self, tags: list[int]) -> None:
         self.process.world.step()
+        self.process.world.on_settle(self.process, "ack", tags)
         self.inner.ack(tags)
         self.process.world.step()
 
     def reject(self, tag: int, reason: str) -> None:
         self.process.world.step()
+        self.process.world.on_settle(self.process, f"reject ({reason})", [tag])
         self.inner.reject(tag, reason)
 
     def requeue(self, tag: int) -> None:
         self.process.world.step()
+        self.process.world.on_settle(self.process, "requeue", [tag])
         self.inner.requeue(tag)
 
     def close(self, timeout: float = 5.0) -> None:
