@@ -18,8 +18,9 @@ from fedmq_schemas.messages import Body, Envelope
 from fedmq_schemas.topology import Queue
 
 
-class Moment(NamedTuple):
-    """When an event is handled: seconds on the process's monotonic clock, and UTC seconds since 1970 for records."""
+class Now(NamedTuple):
+    """The time at which an event is handled: `seconds` on the process's monotonic clock, `wall` in UTC seconds since 1970
+    for records."""
 
     seconds: float
     wall: float
@@ -98,9 +99,9 @@ class Publish(Effect):
 
 
 @frozen
-class Emit(Effect):
-    """Tells what happened, on the event exchange; the group does not wait for it. `id` derives from what is told where
-    that is a decision, so that telling twice is harmless."""
+class PublishEvent(Effect):
+    """Publishes an event on the event exchange; the group does not wait for it. Where the event reports a decision, `id`
+    derives from that decision, so that publishing it twice is harmless."""
 
     name: str
     session: str | None = None
@@ -132,8 +133,8 @@ class Resubscribe(Effect):
 
 
 @frozen
-class Left(Effect):
-    """The core has said goodbye, and nothing that it began is worth waiting for, but for effects under way."""
+class Drained(Effect):
+    """The core needs nothing more before the process ends, except the effects under way."""
 
 
 @frozen
@@ -187,4 +188,4 @@ class Perform(Effect):
 class Core(Protocol):
     """A role's decisions: no I/O, no clock, no threads, no unseeded randomness."""
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]: ...
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]: ...

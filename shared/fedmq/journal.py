@@ -6,7 +6,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
-from fedmq.effects import CoreEvent, Effect, Emit, Publish, Received
+from fedmq.effects import CoreEvent, Effect, Publish, PublishEvent, Received
 from fedmq.runtime import Actor
 
 log = logging.getLogger("fedmq.journal")
@@ -36,7 +36,7 @@ class Journal:
         for effect in answer:
             if isinstance(effect, Publish):
                 self.published[effect.body.kind] += 1
-            elif isinstance(effect, Emit):
+            elif isinstance(effect, PublishEvent):
                 self._tell(effect)
 
     def _note(self, event: Received) -> None:
@@ -49,7 +49,7 @@ class Journal:
             extra = {"kind": envelope.kind, "id": envelope.id, "cause": envelope.cause, "sender": envelope.sender}
             log.debug("received", extra=extra)
 
-    def _tell(self, emit: Emit) -> None:
+    def _tell(self, emit: PublishEvent) -> None:
         self.told[emit.name] += 1
         if not log.isEnabledFor(logging.INFO) or emit.name == "task.progress":
             return

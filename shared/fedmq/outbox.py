@@ -48,7 +48,7 @@ class Outbox:
         exchange = self._topology.exchange(effect.exchange)
         return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
 
-    def emit(self, effect: effects.Emit, cause: str | None) -> None:
+    def emit(self, effect: effects.PublishEvent, cause: str | None) -> None:
         """Takes an event, to be sent unconfirmed with those of its name and session that come at once: on the scheduler's
         next turn, or by `tell`."""
         event = {

@@ -21,7 +21,7 @@ MOST_JOINED = 200
 
 Performer = Callable[[Any], Any]
 
-_UNHINDERED = (effects.Publish, effects.Emit)
+_UNHINDERED = (effects.Publish, effects.PublishEvent)
 """They start while earlier publishes of their group are not confirmed."""
 
 

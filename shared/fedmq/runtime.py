@@ -14,7 +14,7 @@ from typing import Any
 
 from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
-from fedmq.effects import Core, CoreEvent, Effect, Moment
+from fedmq.effects import Core, CoreEvent, Effect, Now
 from fedmq.errors import ProtocolError
 from fedmq.origin import Origin
 from fedmq.outbox import Outbox, Prepare
@@ -101,7 +101,7 @@ class Actor:
         """Hands an event to the core and carries out what it answers; from the scheduler's thread only."""
         if self._closed:
             return
-        moment = Moment(self._scheduler.now(), self._scheduler.wall())
+        moment = Now(self._scheduler.now(), self._scheduler.wall())
         self.cause = cause
         try:
             answer = self.core.handle(event, moment)
@@ -138,7 +138,7 @@ class Actor:
             self.leave(timeout)
 
     def drain(self, then: Callable[[], None]) -> None:
-        """Takes no more messages, says goodbye (`Stopping`), and calls `then` once the core has `Left` and no effect is
+        """Takes no more messages, says goodbye (`Stopping`), and calls `then` once the core has `Drained` and no effect is
         under way. `leave` is still to be called."""
         self._drained = then
         self._connection.cancel(self._inbox.name)
@@ -202,13 +202,17 @@ class Actor:
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
             session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
-            self._outbox.emit(effects.Emit(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id)
+            self._outbox.emit(
+                effects.PublishEvent(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id
+            )
 
     def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
         """Dead-letters a message and records why; `cause` is the message's id."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
         self._outbox.emit(
-            effects.Emit("message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}),
+            effects.PublishEvent(
+                "message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}
+            ),
             cause,
         )
         self._outbox.tell()
@@ -221,7 +225,7 @@ class Actor:
             raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
         handler(self, effect, group)
 
-    def _emit(self, effect: effects.Emit, group: Group) -> None:
+    def _emit(self, effect: effects.PublishEvent, group: Group) -> None:
         self._outbox.emit(effect, group.cause)
 
     def _reject(self, effect: effects.Reject, group: Group) -> None:
@@ -252,7 +256,7 @@ class Actor:
         if timer is not None:
             timer.cancel()
 
-    def _leave_taken(self, _: effects.Left, __: Group) -> None:
+    def _core_is_drained(self, _: effects.Drained, __: Group) -> None:
         self._left = True
         self._settle()
 
@@ -274,17 +278,17 @@ class Actor:
         text = "".join(traceback.format_exception(error))
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
         data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
-        self._outbox.emit(effects.Emit("actor.error", data=data), None)
+        self._outbox.emit(effects.PublishEvent("actor.error", data=data), None)
 
 
 _HANDLERS: dict[type[Effect], Callable[[Actor, Any, Group], None]] = {
     effects.Publish: Actor._publish,
-    effects.Emit: Actor._emit,
+    effects.PublishEvent: Actor._emit,
     effects.Ack: Actor._ack,
     effects.Reject: Actor._reject,
     effects.Resubscribe: Actor._resubscribe,
     effects.Declare: Actor._declare,
     effects.StartTimer: Actor._start_timer,
     effects.CancelTimer: Actor._cancel_timer,
-    effects.Left: Actor._leave_taken,
+    effects.Drained: Actor._core_is_drained,
 }

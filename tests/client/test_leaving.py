@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedmq.effects import Done, Effect, Failed, Left, Moment, Publish, Received, Started, Stopping
+from fedmq.effects import Done, Drained, Effect, Failed, Now, Publish, Received, Started, Stopping
 from fedmq.errors import Refused
 from fedmq_client.core import ClientCore, State
 from fedmq_client.operations import Deliver, Finished, Work, Worked, task_key
 from fedmq_schemas.messages import Attach, BlobRef, Body, ClientPresence, Envelope, Grant, PlanKey, Task, Update
 
-NOW = Moment(0.0, 0.0)
+NOW = Now(0.0, 0.0)
 MODEL = BlobRef(key="models/m", size=10, sha256="0" * 64)
 PLAN = PlanKey(session="s1", round=1)
 
@@ -45,7 +45,7 @@ def bodies(effects: Sequence[Effect]) -> list[Any]:
 
 
 def has_left(effects: Sequence[Effect]) -> bool:
-    return any(isinstance(effect, Left) for effect in effects)
+    return any(isinstance(effect, Drained) for effect in effects)
 
 
 def test_an_idle_client_says_goodbye_at_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Moment
+from fedmq.effects import Now
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.documents import attempt_document
 from fedmq_reducer.planning import Desk
@@ -25,7 +25,7 @@ def _running() -> Session:
 
 def test_voiding_a_plan_keeps_the_time_of_the_draw() -> None:
     session, rounds = _running(), Rounds(Desk(Assignment(Topology("a"), presence=10.0)))
-    effects = rounds.overdue(session, Moment(50.0, DRAWN + 500.0))
+    effects = rounds.overdue(session, Now(50.0, DRAWN + 500.0))
     document = next(effect.document for effect in effects if hasattr(effect, "document"))
     assert document["created_at"] == DRAWN and document["plans"][0]["voided"]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Ack, Done, Failed, Fired, Moment, Publish, Received, Started
+from fedmq.effects import Ack, Done, Failed, Fired, Now, Publish, Received, Started
 from fedmq.errors import ConfigError
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.operations import Acquire, Load, Settle, Snapshot
+from fedmq_reducer.operations import Acquire, CheckLease, Load, Snapshot
 from fedmq_schemas.messages import CombinerHello, Envelope, Welcome
 from fedmq_schemas.topology import Topology
 
-NOW = Moment(0.0, 0.0)
+NOW = Now(0.0, 0.0)
 
 
 def questions(core: ReducerCore, event: Started | Fired | Done | Failed) -> int:
@@ -39,4 +39,4 @@ def test_a_hello_is_answered_while_the_lease_is_held_and_not_after_it() -> None:
     effects = list(core.handle(Received(hello, envelope, 1), NOW))
 
     welcome = next(e for e in effects if isinstance(e, Publish) and isinstance(e.body, Welcome))
-    assert effects.index(Settle(7)) < effects.index(welcome) < effects.index(Ack((1,)))
+    assert effects.index(CheckLease(7)) < effects.index(welcome) < effects.index(Ack((1,)))

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.effects import Moment
+from fedmq.effects import Now
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.operations import Change, Delete, LetGo, Snapshot
+from fedmq_reducer.operations import Change, Delete, ExpireModels, Snapshot
 from fedmq_reducer.planning import Desk
 from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
 from fedmq_reducer.session import Session, State, Window
@@ -44,8 +44,8 @@ def _rounds(names: list[str]) -> list[int]:
     return [int(name.split("-")[1]) for name in names]
 
 
-def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozenset[int] = frozenset()) -> LetGo:
-    return LetGo("s", newest, up_to, every, Select(), 1, open_rounds)
+def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozenset[int] = frozenset()) -> ExpireModels:
+    return ExpireModels("s", newest, up_to, every, Select(), 1, open_rounds)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,9 @@ def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozense
         (_rule(up_to=0), []),
     ],
 )
-def test_all_go_but_the_best_the_newest_those_under_way_and_every_so_many_th(rule: LetGo, expected: list[int]) -> None:
+def test_all_go_but_the_best_the_newest_those_under_way_and_every_so_many_th(
+    rule: ExpireModels, expected: list[int]
+) -> None:
     assert _rounds(superfluous([_record(number) for number in range(7)], rule)) == expected
 
 
@@ -73,7 +75,7 @@ def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None
     model = BlobRef(key="models/m", size=1, sha256="0" * 64)
     policy = Policy(retention=Retention(keep_models=5))
     session = Session("s", policy, 0, 1, State.DRAWING, round=7, model=model, windows={3: Window(model, 1.0)})
-    assert after_commit(session, 9) == [LetGo("s", 6, 4, 5, policy.select, 9, frozenset({3})), Delete(9)]
+    assert after_commit(session, 9) == [ExpireModels("s", 6, 4, 5, policy.select, 9, frozenset({3})), Delete(9)]
     session.round = 3
     assert after_commit(session, 9) == []
     session.policy, session.round = Policy(), 7
@@ -82,7 +84,7 @@ def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None
 
 def test_after_the_end_all_are_judged_and_what_has_come_back_is_looked_for() -> None:
     recorded = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
-    assert after_end("s", recorded, 6, 9) == [LetGo("s", 6, 6, 0, Select(), 9), Delete(9, "s")]
+    assert after_end("s", recorded, 6, 9) == [ExpireModels("s", 6, 6, 0, Select(), 9), Delete(9, "s")]
     assert after_end("s", recorded, 1, 9) == []
     assert after_end("s", Policy().model_dump(mode="json"), 6, 9) == []
 
@@ -104,7 +106,7 @@ class Stores:
         self.sweeping = Sweeping(self.blobs, self.records)
 
     def let_go(self) -> None:
-        self.sweeping.let_go(LetGo("s", 6, 4, 0, Select(), self.epoch))
+        self.sweeping.expire_models(ExpireModels("s", 6, 4, 0, Select(), self.epoch))
 
     def delete(self, session: str | None = None) -> None:
         self.sweeping.delete(Delete(self.epoch, session))
@@ -146,10 +148,13 @@ def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_ma
     policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
     ended = {"session": "s", "policy": policy, "state": "finished", "reason": "", "round": 6, "model": _name(6)}
     sessions = Sessions(Desk(Assignment(Topology("test"), presence=10.0), 9))
-    assert Delete(9) in sessions.restore(Snapshot(), Moment(0.0, 0.0))
-    effects = sessions.restore(Snapshot(unannounced=(ended,)), Moment(0.0, 0.0))
+    assert Delete(9) in sessions.restore(Snapshot(), Now(0.0, 0.0))
+    effects = sessions.restore(Snapshot(unannounced=(ended,)), Now(0.0, 0.0))
     told = Change(tables.SESSIONS, "s", {"announced": True}, 9)
-    assert [each for each in effects if isinstance(each, Change | LetGo)] == [*after_end("s", policy, 6, 9)[:1], told]
+    assert [each for each in effects if isinstance(each, Change | ExpireModels)] == [
+        *after_end("s", policy, 6, 9)[:1],
+        told,
+    ]
 
 
 @pytest.mark.parametrize("named", [_name(3), f"models/{_name(3)}"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Done, Emit, Failed, Moment, Started
+from fedmq.effects import Done, Failed, Now, PublishEvent, Started
 from fedmq.errors import NotFound
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
@@ -13,7 +13,7 @@ from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, Strategy
 from fedmq_schemas.topology import Topology
 
-NOW = Moment(10.0, 1000.0)
+NOW = Now(10.0, 1000.0)
 MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
 GONE = NotFound("there is no blob updates/s/000001/ledger")
 
@@ -40,5 +40,5 @@ def test_an_old_aggregation_ends_no_session_that_is_elsewhere() -> None:
 def test_a_seed_that_is_waited_for_ends_the_session_with_the_reason() -> None:
     opening = OpenSeed("s", None, Strategy(), (), Policy().tensors)
     effects = _core("queued").handle(Failed(opening, GONE), NOW)
-    [told] = [effect for effect in effects if isinstance(effect, Emit)]
+    [told] = [effect for effect in effects if isinstance(effect, PublishEvent)]
     assert (told.name, told.data["reason"]) == ("session.failed", GONE.reason)

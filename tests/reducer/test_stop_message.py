@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import pytest
 
-from fedmq.effects import Ack, Effect, Moment, Received
+from fedmq.effects import Ack, Effect, Now, Received
 from fedmq_reducer.assignment import Assignment, Client
 from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, OpenedSeed, OpenSeed
 from fedmq_reducer.planning import Desk
@@ -18,7 +18,7 @@ from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import Topology
 
 E = TypeVar("E", bound=Effect)
-NOW = Moment(10.0, 1000.0)
+NOW = Now(10.0, 1000.0)
 
 
 def _blob(name: str) -> BlobRef:

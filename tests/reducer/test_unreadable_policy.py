@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq.effects import Emit, Moment
+from fedmq.effects import Now, PublishEvent
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.documents import session_document
 from fedmq_reducer.operations import Change, OpenSeed, SessionSnapshot, Snapshot
@@ -14,7 +14,7 @@ from fedmq_reducer.sessions import Sessions
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import Topology
 
-NOW = Moment(10.0, 1000.0)
+NOW = Now(10.0, 1000.0)
 
 
 def _snapshot(name: str, position: int, state: str, policy: dict[str, Any], rounds: int = 0) -> SessionSnapshot:
@@ -36,5 +36,5 @@ def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:
     [end] = [effect.fields for effect in effects if isinstance(effect, Change) and "ended_at" in effect.fields]
     assert (end["state"], end["round"], end["model"]) == ("failed", 2, "old-0002")
     assert "does not read its policy (unknown key 'from_the_future'" in end["reason"]
-    assert [effect.name for effect in effects if isinstance(effect, Emit)] == ["session.failed"]
+    assert [effect.name for effect in effects if isinstance(effect, PublishEvent)] == ["session.failed"]
     assert [effect.session for effect in effects if isinstance(effect, OpenSeed)] == ["sound"]

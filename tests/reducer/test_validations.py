@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedmq.effects import Effect, Moment, Publish, Received
+from fedmq.effects import Effect, Now, Publish, Received
 from fedmq_reducer.assignment import Assignment, Client
 from fedmq_reducer.operations import Change
 from fedmq_reducer.planning import Desk
@@ -43,14 +43,14 @@ class Table:
         self.session = Session("s", Policy.model_validate(asked), 0, 1, State.RUNNING, made + 1, _model(made))
 
     def ask(self, at: float = 0.0) -> list[Plan]:
-        return _plans(self.validations.ask(self.session, Moment(at, at)))
+        return _plans(self.validations.ask(self.session, Now(at, at)))
 
     def commit(self, at: float) -> list[Effect]:
         parent = self.session.model
         assert parent is not None
         self.session.model = _model(self.session.round)
         self.session.round += 1
-        return self.validations.settle_older(self.session, parent, Moment(at, at))
+        return self.validations.settle_older(self.session, parent, Now(at, at))
 
     def answer(self, client: str, number: int) -> None:
         body = Validation(
@@ -58,7 +58,7 @@ class Table:
             scope="test" if client in EVALUATOR else "client", weight=1, metrics={"loss": 1.0},
         )  # fmt: skip
         envelope = Envelope(kind=body.kind, id="i", alliance="test", sender=client, sent_at=0.0)
-        self.validations.received(Received(body, envelope, 1), body, self.session, Moment(0.0, 0.0))
+        self.validations.received(Received(body, envelope, 1), body, self.session, Now(0.0, 0.0))
 
 
 def _plans(effects: Sequence[Effect]) -> list[Plan]:
@@ -100,24 +100,24 @@ def test_nobody_is_asked_twice_and_who_comes_late_is_asked_for_the_newest_model_
     table.commit(1.0)
     table.clients["client3"] = _client("client3")
     assert _clients(table.ask(1.0)) == EVERYBODY | {"client3"}
-    resent = _plans(table.validations.send_open(table.session, "combiner1", Moment(2.0, 2.0)))
+    resent = _plans(table.validations.send_open(table.session, "combiner1", Now(2.0, 2.0)))
     assert {plan.plan.round: _clients([plan]) for plan in resent} == {3: EVERYBODY, 4: EVERYBODY | {"client3"}}
 
 
 def test_a_combiner_that_says_hello_gets_the_plans_that_it_had_with_the_time_that_is_left() -> None:
     table = Table(validation="separate")
     first = table.ask()
-    again = _plans(table.validations.send_open(table.session, "combiner1", Moment(10.0, 10.0)))
+    again = _plans(table.validations.send_open(table.session, "combiner1", Now(10.0, 10.0)))
     assert [plan.plan for plan in again] == [plan.plan for plan in first]
     assert {plan.timeout for plan in again} == {TIMEOUT - 10.0}
-    assert table.validations.send_open(table.session, "combiner1", Moment(TIMEOUT, TIMEOUT)) == []
+    assert table.validations.send_open(table.session, "combiner1", Now(TIMEOUT, TIMEOUT)) == []
 
 
 def test_a_client_that_has_moved_is_asked_by_its_new_combiner() -> None:
     table = Table(validation="separate")
     first = table.ask()
     table.clients["client2"].combiner = "combiner2"
-    moved = _plans(table.validations.send_open(table.session, "combiner2", Moment(1.0, 1.0)))
+    moved = _plans(table.validations.send_open(table.session, "combiner2", Now(1.0, 1.0)))
     assert _clients(moved) == {"client2"}
     assert not {plan.plan for plan in moved} & {plan.plan for plan in first}
 
@@ -143,7 +143,7 @@ def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open(
     table.session.model = _model(3)
     table.validations.reopen(table.session, 3, TIMEOUT)
     table.session.validated["s-0003"] = {"client1": {}}
-    again = _plans(table.validations.ask_again(table.session, Moment(TIMEOUT, TIMEOUT)))
+    again = _plans(table.validations.ask_again(table.session, Now(TIMEOUT, TIMEOUT)))
     assert {plan.plan.round for plan in again} == {3}
     assert _clients(again) == EVERYBODY - {"client1"}
     assert not {plan.plan for plan in again} & {plan.plan for plan in first}
@@ -156,7 +156,7 @@ def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_wi
         update={"select": table.session.policy.select.model_copy(update={"metric": "loss"})}
     )
     table.session.state = State.COMMITTING
-    asked = _plans(table.validations.open_scoring(table.session, Moment(0.0, 0.0)))
+    asked = _plans(table.validations.open_scoring(table.session, Now(0.0, 0.0)))
     assert _clients(asked) == EVERYBODY
     table.answer("client1", 3)
     assert table.validations.score_if_complete(table.session) == []

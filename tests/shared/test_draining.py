@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import CoreEvent, Effect, Left, Moment, Publish, Received, Stopping
+from fedmq.effects import CoreEvent, Drained, Effect, Now, Publish, Received, Stopping
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas import messages, topology
@@ -23,12 +23,12 @@ class Keeper:
         self.received = 0
         self._leaves = leaves
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         if isinstance(event, Received):
             self.received += 1
         if isinstance(event, Stopping):
             goodbye = Publish("update", topology.update_key("keeper", "keeper"), messages.ClientPresence(leaving=True))
-            return [goodbye, *([Left()] if self._leaves else [])]
+            return [goodbye, *([Drained()] if self._leaves else [])]
         return ()
 
 

@@ -12,7 +12,7 @@ import pytest
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import Ack, CoreEvent, Effect, Emit, Moment, Publish, Received
+from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received
 from fedmq.journal import Journal
 from fedmq.logs import JsonLine, configure_service_logs
 from fedmq.runtime import Actor
@@ -29,10 +29,10 @@ class Echo:
     def __init__(self, key: str) -> None:
         self._key = key
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         if not isinstance(event, Received):
             return ()
-        told = Emit("update.accepted", "s1", 2, "c1", data={"reason": "because"})
+        told = PublishEvent("update.accepted", "s1", 2, "c1", data={"reason": "because"})
         return [Ack((event.tag,)), told, Publish("update", self._key, messages.ClientHello())]
 
 

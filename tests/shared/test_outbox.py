@@ -11,7 +11,7 @@ import pytest
 
 from fedmq.brokers.base import Delivery
 from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import Ack, CoreEvent, Effect, Emit, Moment, Publish, Received, Reject, Started
+from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
 from fedmq.listening import hear
 from fedmq.outbox import MOST_TOLD, Outbox
 from fedmq.runtime import Actor
@@ -40,7 +40,7 @@ class World:
     def new_id(self) -> str:
         return f"m{next(self.numbers)}"
 
-    def emit(self, *events: Emit, cause: str | None = None) -> None:
+    def emit(self, *events: PublishEvent, cause: str | None = None) -> None:
         for event in events:
             self.outbox.emit(event, cause)
 
@@ -56,8 +56,8 @@ def world() -> World:
     return World()
 
 
-def accepted(client: str, session: str | None = "s1", **data: Any) -> Emit:
-    return Emit("update.accepted", session, 1, client, "k1", data)
+def accepted(client: str, session: str | None = "s1", **data: Any) -> PublishEvent:
+    return PublishEvent("update.accepted", session, 1, client, "k1", data)
 
 
 def clients(told: Sequence[Sequence[Event]]) -> list[list[str | None]]:
@@ -65,7 +65,7 @@ def clients(told: Sequence[Sequence[Event]]) -> list[list[str | None]]:
 
 
 def test_one_event_is_a_message_of_its_own_with_its_id_and_cause(world: World) -> None:
-    world.emit(Emit("round.committed", "s1", 1, data={"x": 1}, id="round-1"), cause="m0")
+    world.emit(PublishEvent("round.committed", "s1", 1, data={"x": 1}, id="round-1"), cause="m0")
     [[event]] = world.told
     envelope, _ = hear(world.messages[0], "a")
     assert type(event) is Event and event.data == {"x": 1}
@@ -76,7 +76,7 @@ def test_events_of_one_name_and_session_that_come_at_once_are_one_message_with_i
     world: World,
 ) -> None:
     world.emit(accepted("c1"), cause="because-1")
-    world.emit(Emit("update.accepted", "s1", 1, "c2", "k1", {"x": 2}, id="derived"), cause="because-2")
+    world.emit(PublishEvent("update.accepted", "s1", 1, "c2", "k1", {"x": 2}, id="derived"), cause="because-2")
     world.emit(accepted("c3"))
     [events] = world.told
     assert all(isinstance(event, ToldEvent) for event in events)
@@ -100,7 +100,7 @@ def test_events_of_later_turns_are_messages_of_their_own(world: World) -> None:
 
 def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: World) -> None:
     world.emit(
-        accepted("c1"), accepted("c2"), Emit("round.summed", "s1", 1, "c3"), accepted("c4"), accepted("c5", "s2"),
+        accepted("c1"), accepted("c2"), PublishEvent("round.summed", "s1", 1, "c3"), accepted("c4"), accepted("c5", "s2"),
         accepted("c6", "s2"), accepted("c7", None), accepted("c8"),
     )  # fmt: skip
     assert clients(world.told) == [["c1", "c2"], ["c3"], ["c4"], ["c5", "c6"], ["c7"], ["c8"]]
@@ -148,7 +148,7 @@ class Script:
         self._at_start = at_start
         self._on_message = on_message
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         if isinstance(event, Started):
             return self._at_start
         return self._on_message(event.tag) if isinstance(event, Received) else ()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import Ack, CoreEvent, Done, Effect, Emit, Failed, Moment, Perform, Stopping
+from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
 from fedmq.errors import FedMQError, InvalidUpdate, Transient
 from fedmq.frozen import frozen
 from fedmq.listening import observe
@@ -291,14 +291,14 @@ def test_nothing_that_is_queued_is_performed_after_the_end() -> None:
 class Leaver:
     """Performs one thing after another when it is told to stop, and then says so."""
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         match event:
             case Stopping():
                 return [Add(1)]
             case Done(Add(number)) if number < 3:
                 return [Other(f"after {number}"), Add(number + 1)]
             case Done():
-                return [Emit("actor.error", data={"reason": "goodbye"})]
+                return [PublishEvent("actor.error", data={"reason": "goodbye"})]
         return ()
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from fedmq.effects import Ack, CoreEvent, Effect, Moment, Received
+from fedmq.effects import Ack, CoreEvent, Effect, Now, Received
 from fedmq_combiner import core as combiner
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.deciding import Deciding
 from fedmq_reducer.operations import Insert
+from fedmq_reducer.record_performer import RecordPerformer
 from fedmq_reducer.rounds import Rounds
 from fedmq_schemas import messages, records
 from fedmq_schemas.messages import Update
@@ -25,7 +25,7 @@ def ack_before_the_effect() -> Iterator[None]:
     """A message is acknowledged before what it asks for is durable."""
     right = ReducerCore.handle
 
-    def handle(self: ReducerCore, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self: ReducerCore, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         return sorted(right(self, event, moment), key=lambda effect: not isinstance(effect, Ack))
 
     with patch.object(ReducerCore, "handle", handle):
@@ -72,9 +72,9 @@ def no_stale_check() -> Iterator[None]:
 @contextmanager
 def commit_without_the_unique_key() -> Iterator[None]:
     """A round's record is written whether or not there is one, and whoever holds the lease."""
-    right = Deciding.performers
+    right = RecordPerformer.performers
 
-    def performers(self: Deciding) -> dict[type[Any], Callable[[Any], Any]]:
+    def performers(self: RecordPerformer) -> dict[type[Any], Callable[[Any], Any]]:
         found = right(self)
         insert = found[Insert]
 
@@ -87,7 +87,7 @@ def commit_without_the_unique_key() -> Iterator[None]:
 
         return {**found, Insert: write}
 
-    with patch.object(Deciding, "performers", performers):
+    with patch.object(RecordPerformer, "performers", performers):
         yield
 
 
@@ -96,7 +96,7 @@ def a_hello_not_answered() -> Iterator[None]:
     """A client that says hello does not get its open tasks."""
     right = CombinerCore._received
 
-    def received(self: CombinerCore, event: Received, moment: Moment) -> Sequence[Effect]:
+    def received(self: CombinerCore, event: Received, moment: Now) -> Sequence[Effect]:
         if isinstance(event.body, messages.ClientHello):
             return [*self._presence.greet(event.envelope.sender, moment), Ack((event.tag,))]
         return right(self, event, moment)
@@ -110,7 +110,7 @@ def a_voided_plan_accepted() -> Iterator[None]:
     """A partial counts although its plan was voided and its clients were given to others."""
     right = Rounds.partial
 
-    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial, moment: Moment) -> list[Effect]:
+    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial, moment: Now) -> list[Effect]:
         part = session.attempt.part(body.plan) if session is not None and session.attempt is not None else None
         if part is not None and part.partial is None:
             part.voided = False
@@ -125,7 +125,7 @@ def an_old_epoch_obeyed() -> Iterator[None]:
     """A combiner does what a reducer says whose lease another has taken."""
     right = CombinerCore._received
 
-    def received(self: CombinerCore, event: Received, moment: Moment) -> Sequence[Effect]:
+    def received(self: CombinerCore, event: Received, moment: Now) -> Sequence[Effect]:
         self._epoch = 0
         return right(self, event, moment)
 

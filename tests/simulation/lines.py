@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedmq.effects import CoreEvent, Effect, Emit
+from fedmq.effects import CoreEvent, Effect, PublishEvent
 
 
 def line(event: CoreEvent, answer: Sequence[Effect]) -> str:
@@ -24,8 +24,8 @@ def _event(event: Any) -> str:
 
 
 def _effect(effect: Any) -> str:
-    if isinstance(effect, Emit):
-        return f"Emit {effect.name} {effect.data.get('reason', '')}".strip()
+    if isinstance(effect, PublishEvent):
+        return f"PublishEvent {effect.name} {effect.data.get('reason', '')}".strip()
     if hasattr(effect, "body"):
         return f"Publish({effect.body.kind} {getattr(effect.body, 'plan', '')} {effect.routing_key})"
     known = [getattr(effect, name, "") for name in ("table", "key", "seconds")]

@@ -14,11 +14,11 @@ from fedmq.effects import (
     CancelTimer,
     CoreEvent,
     Done,
+    Drained,
     Effect,
     Failed,
     Fired,
-    Left,
-    Moment,
+    Now,
     Publish,
     Received,
     Reconnected,
@@ -80,12 +80,12 @@ class ClientCore:
         self._queue: dict[TaskKey, Task] = {}
         self._task: Task | None = None
         self._newest = Newest()
-        self._moment = Moment(0.0, 0.0)
+        self._moment = Now(0.0, 0.0)
         self._asked_at: dict[TaskKey, float] = {}
         self._uploading = 0
         self._is_abandoning = False
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         self._moment = moment
         if self.state not in (State.LEAVING, State.LEFT):
             return self._handle(event)
@@ -155,8 +155,8 @@ class ClientCore:
             return []
         self.state = State.LEFT
         if self.combiner is None:
-            return [Left()]
-        return [self._to_combiner(messages.ClientPresence(leaving=True)), Left()]
+            return [Drained()]
+        return [self._to_combiner(messages.ClientPresence(leaving=True)), Drained()]
 
     def _fired(self, key: str) -> Sequence[Effect]:
         if key == "attach":

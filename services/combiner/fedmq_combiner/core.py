@@ -18,13 +18,13 @@ from fedmq.effects import (
     CancelTimer,
     CoreEvent,
     Done,
+    Drained,
     Effect,
-    Emit,
     Failed,
     Fired,
-    Left,
-    Moment,
+    Now,
     Publish,
+    PublishEvent,
     Received,
     Reconnected,
     Reject,
@@ -60,7 +60,7 @@ class CombinerCore:
         self._incarnation = 0
         self._is_served = False
         self._welcomed = False
-        self._moment = Moment(0.0, 0.0)
+        self._moment = Now(0.0, 0.0)
         self._presence = Presence(combiner, Membership(presence))
 
     @property
@@ -72,7 +72,7 @@ class CombinerCore:
     def open_plans(self) -> int:
         return sum(plan.state not in (PlanState.CLOSED, PlanState.VOID) for plan in list(self._plans.values()))
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         self._moment = moment
         match event:
             case Received():
@@ -97,12 +97,12 @@ class CombinerCore:
             case Started() | Reconnected():
                 return self._say_hello(moment)
             case Stopping():
-                return [*self._presence.leave(), Left()]
+                return [*self._presence.leave(), Drained()]
         return ()
 
     # -- being there ------------------------------------------------------------------------------------------------
 
-    def _say_hello(self, moment: Moment) -> list[Effect]:
+    def _say_hello(self, moment: Now) -> list[Effect]:
         """A new life: unsettled messages will come again, so whatever is not answered starts over."""
         effects: list[Effect] = []
         for key, plan in list(self._plans.items()):
@@ -118,13 +118,13 @@ class CombinerCore:
     def _hello(self) -> Publish:
         return Publish("assignment", topology.assignment_request_key(self.combiner), messages.CombinerHello())
 
-    def _begin(self, moment: Moment) -> list[Effect]:
+    def _begin(self, moment: Now) -> list[Effect]:
         """The first message of this life: the broker serves this process, and no other of the same name. If one before it
         was served until now, that one got the answer to our hello."""
         self._is_served = True
         return [*self._presence.listen(moment), StartTimer("hello", HELLO_AGAIN)]
 
-    def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
+    def _fired(self, key: str, moment: Now) -> Sequence[Effect]:
         kind, _, plan_key = key.partition(":")
         if kind == "presence":
             return self._presence.fired(key, moment)
@@ -140,7 +140,7 @@ class CombinerCore:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _received(self, event: Received, moment: Moment) -> Sequence[Effect]:
+    def _received(self, event: Received, moment: Now) -> Sequence[Effect]:
         body, sender = event.body, event.envelope.sender
         match body:
             case Update() | Decline():
@@ -155,7 +155,7 @@ class CombinerCore:
                 return [*self._presence.greet(sender, moment), *tasks, Ack((event.tag,))]
             case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics):
                 data = {"fraction": fraction, "metrics": metrics}
-                told = Emit("task.progress", plan_key.session, plan_key.round, sender, self.combiner, data)
+                told = PublishEvent("task.progress", plan_key.session, plan_key.round, sender, self.combiner, data)
                 return [Ack((event.tag,)), *self._presence.hear(sender, moment), told]
             case messages.VoidPlan():
                 return self._void(event, body)
@@ -163,7 +163,7 @@ class CombinerCore:
                 return self._welcome(event, body, moment)
         return [Reject(event.tag, f"a combiner does not receive {body.kind} messages")]
 
-    def _welcome(self, event: Received, welcome: messages.Welcome, moment: Moment) -> list[Effect]:
+    def _welcome(self, event: Received, welcome: messages.Welcome, moment: Now) -> list[Effect]:
         self._epoch = max(self._epoch, welcome.epoch)
         self._welcomed = True
         early, self._early = self._early, []
@@ -174,7 +174,7 @@ class CombinerCore:
 
     # -- plans ------------------------------------------------------------------------------------------------------
 
-    def _planned(self, event: Received, body: Plan, moment: Moment) -> list[Effect]:
+    def _planned(self, event: Received, body: Plan, moment: Now) -> list[Effect]:
         key = str(body.plan)
         if body.epoch < self._epoch:
             return [Ack((event.tag,)), self._discarded(body, f"epoch {body.epoch} is over, {self._epoch} decides now")]
@@ -193,9 +193,9 @@ class CombinerCore:
             return [self._answer(known, known.partial), Ack((event.tag,))]
         return [Ack((event.tag,))]
 
-    def _discarded(self, body: Plan, reason: str) -> Emit:
+    def _discarded(self, body: Plan, reason: str) -> PublishEvent:
         data = {"reason": reason, "plan": str(body.plan)}
-        return Emit("plan.voided", body.plan.session, body.plan.round, None, self.combiner, data)
+        return PublishEvent("plan.voided", body.plan.session, body.plan.round, None, self.combiner, data)
 
     def _not_opened(self, opening: operations.Open, reason: str) -> Sequence[Effect]:
         """The model can't be read: the answer is an empty partial, and the reason is told."""
@@ -209,7 +209,7 @@ class CombinerCore:
             )
         return [self._discarded(opening.plan, reason), *self._close_if_ready(plan)]
 
-    def _opened(self, opening: operations.Open, opened: operations.Opened, moment: Moment) -> Sequence[Effect]:
+    def _opened(self, opening: operations.Open, opened: operations.Opened, moment: Now) -> Sequence[Effect]:
         plan = self._current(str(opening.plan.plan), opening.incarnation)
         if plan is None or plan.state is not PlanState.OPENING:
             return ()
@@ -218,7 +218,7 @@ class CombinerCore:
         effects += self._take_early(plan)
         return effects + list(self._close_if_ready(plan))
 
-    def _tasks(self, plan: OpenPlan, clients: list[str], moment: Moment) -> list[Effect]:
+    def _tasks(self, plan: OpenPlan, clients: list[str], moment: Now) -> list[Effect]:
         """The tasks that are still open for these clients."""
         if plan.state not in (PlanState.OPEN, PlanState.SAVING):
             return []
@@ -314,7 +314,7 @@ class CombinerCore:
         body = event.body
         assert isinstance(body, Update | Decline)
         plan = body.plan
-        told = Emit(
+        told = PublishEvent(
             "update.discarded", plan.session, plan.round, event.envelope.sender, self.combiner, {"reason": reason}
         )
         return [told, Ack((event.tag,))]
@@ -371,7 +371,7 @@ class CombinerCore:
         data: dict[str, Any] = {"reason": reason, "traceback": traceback} if reason else {}
         if update is not None:
             data |= {"weight": update.weight, "norm": norm, "metrics": update.metrics, "seconds": entry.seconds}
-        effects.append(Emit(f"update.{outcome}", key.session, key.round, client, self.combiner, data))
+        effects.append(PublishEvent(f"update.{outcome}", key.session, key.round, client, self.combiner, data))
         effects += self._close_if_ready(plan)
         if len(plan.held) >= self._hold_at_most:
             effects += self._save_if_ready(plan)
@@ -420,7 +420,7 @@ class CombinerCore:
         absent = [entry.client for entry in entries if entry.outcome == "absent"]
         effects: list[Effect] = [CancelTimer(f"deadline:{key}"), CancelTimer(f"save:{key}")]
         for client in absent:
-            effects.append(Emit("update.absent", body.plan.session, body.plan.round, client, self.combiner))
+            effects.append(PublishEvent("update.absent", body.plan.session, body.plan.round, client, self.combiner))
             cancel = messages.Cancel(plan=body.plan)
             effects.append(Publish("task", topology.task_key(client), cancel, confirm=False))
         return [*effects, operations.Close(body, plan.incarnation, ledger_of(body, entries))]

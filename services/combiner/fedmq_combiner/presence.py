@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Effect, Emit, Moment, Publish, StartTimer
+from fedmq.effects import Effect, Now, Publish, PublishEvent, StartTimer
 from fedmq.membership import Membership
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
@@ -35,21 +35,24 @@ class Presence:
         self._is_listening = False
         return [StartTimer("presence:beat", self._clients.period)]
 
-    def listen(self, moment: Moment) -> list[Effect]:
+    def listen(self, moment: Now) -> list[Effect]:
         """Messages come in."""
         self._is_listening = True
         self._clients.start(moment.seconds)
         self._full_from = moment.seconds + 2 * self._clients.period
         return [StartTimer("presence:tell", TELL_AFTER)] if self._joined or self._gone else []
 
-    def hear(self, client: str, moment: Moment) -> list[Effect]:
+    def hear(self, client: str, moment: Now) -> list[Effect]:
         if not self._clients.hear(client, moment.seconds):
             return []
         self._gone.discard(client)
         self._joined.add(client)
-        return [StartTimer("presence:tell", TELL_AFTER), Emit("client.joined", client=client, combiner=self._combiner)]
+        return [
+            StartTimer("presence:tell", TELL_AFTER),
+            PublishEvent("client.joined", client=client, combiner=self._combiner),
+        ]
 
-    def greet(self, client: str, moment: Moment) -> list[Effect]:
+    def greet(self, client: str, moment: Now) -> list[Effect]:
         """A client said hello: the reducer is told each time, as it may have moved the client meanwhile."""
         told = self.hear(client, moment)
         self._joined.add(client)
@@ -59,7 +62,7 @@ class Presence:
         """The client said goodbye."""
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
-    def fired(self, key: str, moment: Moment) -> list[Effect]:
+    def fired(self, key: str, moment: Now) -> list[Effect]:
         beat = StartTimer("presence:beat", self._clients.period)
         if not self._is_listening:
             return [beat] if key == "presence:beat" else []
@@ -70,7 +73,7 @@ class Presence:
         lost = self._lost(self._clients.expire(moment.seconds), "it was not heard for three presence periods")
         return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
-    def full(self, moment: Moment) -> list[Effect]:
+    def full(self, moment: Now) -> list[Effect]:
         """All clients, for a reducer that has just become active or that we have just said hello to."""
         if moment.seconds < self._full_from:
             return [StartTimer("presence:full", self._full_from - moment.seconds)]
@@ -100,7 +103,7 @@ class Presence:
         self._joined.difference_update(clients)
         self._gone.update(clients)
         told = [
-            Emit("client.vanished", client=client, combiner=self._combiner, data={"reason": reason})
+            PublishEvent("client.vanished", client=client, combiner=self._combiner, data={"reason": reason})
             for client in clients
         ]
         return [StartTimer("presence:tell", TELL_AFTER), *told]

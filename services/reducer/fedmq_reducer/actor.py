@@ -13,7 +13,7 @@ from fedmq.scheduler import Scheduler
 from fedmq_reducer.aggregating import Aggregating
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.deciding import Deciding
+from fedmq_reducer.record_performer import RecordPerformer
 from fedmq_reducer.sweeping import Sweeping
 from fedmq_schemas.topology import REDUCER, Topology
 
@@ -46,7 +46,7 @@ def reducer_actor(
         topology,
         inbox=topology.reducer(),
         new_id=new_id,
-        performers=Deciding(holder, records).performers()
+        performers=RecordPerformer(holder, records).performers()
         | aggregating.performers()
         | Sweeping(blobs, records).performers(),
         prefetch=2000,

@@ -15,7 +15,7 @@ from fedmq.identity import claim, process_name
 from fedmq.service import Service
 from fedmq.settings import ReducerSettings
 from fedmq_reducer.actor import reducer_actor
-from fedmq_reducer.core import ReducerCore, Role
+from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.serve import serve_api
 from fedmq_reducer.vitals import Vitals
@@ -65,7 +65,7 @@ def main(settings: ReducerSettings) -> None:
     def gauges() -> Mapping[str, float]:
         return {
             "broker_connected": connection.connected,
-            "reducer_active": core.role is Role.ACTIVE,
+            "reducer_active": core.role is LeaseState.ACTIVE,
             "reducer_epoch": core.epoch,
             "clients": sum(client.present for client in list(core.assignment.clients.values())),
             "combiners": len(core.assignment.combiners),
@@ -97,6 +97,6 @@ def main(settings: ReducerSettings) -> None:
         blobs,
         lambda: management.depths(settings.alliance),
         folder=identity.folder,
-        is_active=lambda: core.role is Role.ACTIVE,
+        is_active=lambda: core.role is LeaseState.ACTIVE,
     )
     service.run([actor, recorder, vitals])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedmq.effects import Ack, Declare, Effect, Emit, Moment, Publish, Received
+from fedmq.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
 from fedmq.membership import Membership
 from fedmq_reducer.operations import Put, PutMany
 from fedmq_schemas import records, topology
@@ -139,7 +139,7 @@ class Assignment:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    def attach(self, event: Received, epoch: int, moment: Moment) -> list[Effect]:
+    def attach(self, event: Received, epoch: int, moment: Now) -> list[Effect]:
         body, name = event.body, event.envelope.sender
         assert isinstance(body, Attach)
         if name == topology.REDUCER or not topology.is_name(name):
@@ -164,7 +164,7 @@ class Assignment:
             return known.combiner
         return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
 
-    def _grant(self, name: str, body: Attach, combiner: str, epoch: int, moment: Moment) -> list[Effect]:
+    def _grant(self, name: str, body: Attach, combiner: str, epoch: int, moment: Now) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
         client = Client(
@@ -178,7 +178,7 @@ class Assignment:
             Put(records.CLIENTS, name, client.document(), epoch),
             Declare(self._topology.client(name)),
             self._tell(client),
-            Emit(
+            PublishEvent(
                 "client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}
             ),
         ]
@@ -201,15 +201,15 @@ class Assignment:
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
-    def combiner_said(self, name: str, moment: Moment) -> list[Effect]:
+    def combiner_said(self, name: str, moment: Now) -> list[Effect]:
         """A sign of life. If it is new, waiting clients and those of vanished combiners get a place."""
         if not self.combiners.hear(name, moment.seconds):
             return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         document = {"combiner": name, "state": "present", "last_seen": moment.wall, "clients": self._load[name]}
-        return [Emit("combiner.joined", combiner=name), PutMany(records.COMBINERS, ((name, document),))]
+        return [PublishEvent("combiner.joined", combiner=name), PutMany(records.COMBINERS, ((name, document),))]
 
-    def serve_waiting(self, epoch: int, moment: Moment) -> list[Effect]:
+    def serve_waiting(self, epoch: int, moment: Now) -> list[Effect]:
         asking, self._asking = self._asking, {}
         effects: list[Effect] = []
         for name, event in asking.items():
@@ -218,7 +218,7 @@ class Assignment:
             effects += self._grant(name, event.body, combiner, epoch, moment)
         return effects
 
-    def presence(self, combiner: str, body: CombinerPresence, moment: Moment) -> list[Effect]:
+    def presence(self, combiner: str, body: CombinerPresence, moment: Now) -> list[Effect]:
         """A combiner's word on its clients; changes are recorded. Who is heard at the wrong place is told the right one."""
         changed: list[Client] = []
         misplaced: list[Effect] = []
@@ -262,19 +262,19 @@ class Assignment:
         self._ordinals.free(client.ordinal, client.name)
         return client
 
-    def combiner_left(self, name: str, moment: Moment) -> list[Effect]:
+    def combiner_left(self, name: str, moment: Now) -> list[Effect]:
         self.combiners.remove(name)
         return self._lost([name], "it left", moment)
 
-    def expire(self, moment: Moment) -> list[Effect]:
+    def expire(self, moment: Now) -> list[Effect]:
         return self._lost(self.combiners.expire(moment.seconds), "it was not heard for three presence periods", moment)
 
-    def _lost(self, names: list[str], reason: str, moment: Moment) -> list[Effect]:
+    def _lost(self, names: list[str], reason: str, moment: Now) -> list[Effect]:
         effects: list[Effect] = []
         for name in names:
             self._load.pop(name, None)
             document = {"combiner": name, "state": "away", "last_seen": moment.wall, "clients": 0}
-            effects.append(Emit("combiner.vanished", combiner=name, data={"reason": reason}))
+            effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
             effects.append(PutMany(records.COMBINERS, ((name, document),)))
         return effects
 

@@ -15,13 +15,13 @@ from fedmq.effects import (
     Ack,
     CoreEvent,
     Done,
+    Drained,
     Effect,
-    Emit,
     Failed,
     Fired,
-    Left,
-    Moment,
+    Now,
     Publish,
+    PublishEvent,
     Received,
     Reconnected,
     Reject,
@@ -36,12 +36,12 @@ from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,
+    CheckLease,
     Insert,
     Load,
     OpenSeed,
     Release,
     Renew,
-    Settle,
     Snapshot,
     TellLedger,
 )
@@ -53,16 +53,16 @@ LEASE_PERIOD = 3.0
 LEASE_HINT_PERIOD = 0.5
 
 
-class Role(Enum):
+class LeaseState(Enum):
     STANDBY = "standby"
     LOADING = "loading"
     ACTIVE = "active"
 
 
-TRANSITIONS: dict[Role, frozenset[Role]] = {
-    Role.STANDBY: frozenset({Role.LOADING}),
-    Role.LOADING: frozenset({Role.ACTIVE, Role.STANDBY}),
-    Role.ACTIVE: frozenset({Role.STANDBY}),
+TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
+    LeaseState.STANDBY: frozenset({LeaseState.LOADING}),
+    LeaseState.LOADING: frozenset({LeaseState.ACTIVE, LeaseState.STANDBY}),
+    LeaseState.ACTIVE: frozenset({LeaseState.STANDBY}),
 }
 
 
@@ -70,7 +70,7 @@ class ReducerCore:
     """`assignment` knows clients and combiners, `presence` is its period in seconds."""
 
     def __init__(self, assignment: Assignment, *, presence: float) -> None:
-        self.role = Role.STANDBY
+        self.role = LeaseState.STANDBY
         self.epoch = 0
         self.assignment = assignment
         self._desk = Desk(assignment)
@@ -80,15 +80,15 @@ class ReducerCore:
         self._insisted = False
         self._is_asking = False
 
-    def handle(self, event: CoreEvent, moment: Moment) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         if isinstance(event, Done | Failed) and isinstance(event.effect, Acquire | Renew):
             self._is_asking = False
         match event:
             case Received():
-                if self.role is Role.ACTIVE:
+                if self.role is LeaseState.ACTIVE:
                     return self._received(event, moment)
                 self._stash.append(event)
-                is_hint = len(self._stash) == 1 and self.role is Role.STANDBY
+                is_hint = len(self._stash) == 1 and self.role is LeaseState.STANDBY
                 return self._ask(Acquire()) if is_hint else ()
             case Done(effect=effect, result=result):
                 return self._done(effect, result, moment)
@@ -103,14 +103,14 @@ class ReducerCore:
             case Reconnected():
                 self._stash.clear()
             case Stopping():
-                return [*([Release(self.epoch)] if self.role is Role.ACTIVE else ()), Left()]
+                return [*([Release(self.epoch)] if self.role is LeaseState.ACTIVE else ()), Drained()]
         return ()
 
-    def _failed(self, effect: Effect, error: FedMQError, moment: Moment) -> Sequence[Effect]:
+    def _failed(self, effect: Effect, error: FedMQError, moment: Now) -> Sequence[Effect]:
         """Ends the session that needs the effect. One of an earlier reign, tried again all the while, may fail for what has
         happened since: nobody waits for it."""
         session = _session_of(effect)
-        if session is None or self.role is not Role.ACTIVE:
+        if session is None or self.role is not LeaseState.ACTIVE:
             return ()
         if isinstance(effect, OpenSeed | Aggregate) and not self.sessions.waits_for(effect):
             return ()
@@ -125,7 +125,7 @@ class ReducerCore:
         self._is_asking = True
         return [effect]
 
-    def _done(self, effect: Effect, result: object, moment: Moment) -> Sequence[Effect]:
+    def _done(self, effect: Effect, result: object, moment: Now) -> Sequence[Effect]:
         match effect:
             case Acquire():
                 return self._acquired(result)
@@ -134,7 +134,7 @@ class ReducerCore:
                 return self._loaded(result, moment)
             case Renew(epoch):
                 return self._lose(effect) if not result and epoch == self.epoch else ()
-        if self.role is not Role.ACTIVE:
+        if self.role is not LeaseState.ACTIVE:
             return ()
         match effect, result:
             case OpenSeed(), operations.OpenedSeed():
@@ -150,12 +150,12 @@ class ReducerCore:
         return ()
 
     def _acquired(self, epoch: object) -> Sequence[Effect]:
-        if self.role is not Role.STANDBY:
+        if self.role is not LeaseState.STANDBY:
             return ()
         if not isinstance(epoch, int):
             return self._not_acquired()
         self._insisted = False
-        self._move(Role.LOADING)
+        self._move(LeaseState.LOADING)
         self.epoch = self._desk.epoch = epoch
         return [Load()]
 
@@ -170,13 +170,13 @@ class ReducerCore:
         self._stash.clear()
         return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
 
-    def _loaded(self, snapshot: Snapshot, moment: Moment) -> Sequence[Effect]:
-        if self.role is not Role.LOADING:
+    def _loaded(self, snapshot: Snapshot, moment: Now) -> Sequence[Effect]:
+        if self.role is not LeaseState.LOADING:
             return ()
-        self._move(Role.ACTIVE)
+        self._move(LeaseState.ACTIVE)
         self.assignment.restore(snapshot.clients, snapshot.combiners, moment.seconds)
         effects: list[Effect] = [
-            Emit("reducer.active", data={"epoch": self.epoch}),
+            PublishEvent("reducer.active", data={"epoch": self.epoch}),
             StartTimer("presence", self._presence),
             StartTimer("lease", LEASE_PERIOD),
         ]
@@ -189,22 +189,22 @@ class ReducerCore:
 
     def _lose(self, effect: Effect) -> Sequence[Effect]:
         """Somebody else decides now; what this reducer holds goes back to the inbox."""
-        if self.role is Role.STANDBY or getattr(effect, "epoch", self.epoch) != self.epoch:
+        if self.role is LeaseState.STANDBY or getattr(effect, "epoch", self.epoch) != self.epoch:
             return ()
-        self._move(Role.STANDBY)
+        self._move(LeaseState.STANDBY)
         self._stash.clear()
         return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
 
-    def _move(self, role: Role) -> None:
+    def _move(self, role: LeaseState) -> None:
         if role not in TRANSITIONS[self.role]:
             raise ValueError(f"a reducer can't go from {self.role.value} to {role.value}")
         self.role = role
 
-    def _fired(self, key: str, moment: Moment) -> Sequence[Effect]:
+    def _fired(self, key: str, moment: Now) -> Sequence[Effect]:
         if key == "lease":
-            wanted = Acquire() if self.role is Role.STANDBY else Renew(self.epoch)
+            wanted = Acquire() if self.role is LeaseState.STANDBY else Renew(self.epoch)
             return [StartTimer("lease", LEASE_PERIOD), *self._ask(wanted)]
-        if self.role is not Role.ACTIVE:
+        if self.role is not LeaseState.ACTIVE:
             return ()
         if key == "presence":
             lost = self.assignment.expire(moment)
@@ -214,7 +214,7 @@ class ReducerCore:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _received(self, event: Received, moment: Moment) -> list[Effect]:
+    def _received(self, event: Received, moment: Now) -> list[Effect]:
         body, sender = event.body, event.envelope.sender
         match body:
             case messages.Partial():
@@ -239,20 +239,20 @@ class ReducerCore:
                 return self.sessions.stop(event, body, moment)
         return [Reject(event.tag, f"a reducer does not receive {body.kind} messages")]
 
-    def _combiner_said(self, combiner: str, moment: Moment) -> list[Effect]:
+    def _combiner_said(self, combiner: str, moment: Now) -> list[Effect]:
         effects = self.assignment.combiner_said(combiner, moment)
         if not effects:
             return []
         return [*effects, *self.assignment.serve_waiting(self.epoch, moment), *self._rehome(moment)]
 
-    def _rehome(self, moment: Moment) -> list[Effect]:
+    def _rehome(self, moment: Now) -> list[Effect]:
         moved, effects = self.assignment.rehome(self.epoch)
         return [*effects, *self.sessions.move_clients(moved, moment)]
 
-    def _answer_hello(self, combiner: str, moment: Moment) -> list[Effect]:
+    def _answer_hello(self, combiner: str, moment: Now) -> list[Effect]:
         """While the lease is still ours: a combiner that was welcomed does not ask again, and who lost the lease knows of no
         plan made since."""
-        return [Settle(self.epoch), *self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
+        return [CheckLease(self.epoch), *self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
 
     def _welcome(self, combiner: str) -> Publish:
         body = messages.Welcome(epoch=self.epoch, presence=self._presence)

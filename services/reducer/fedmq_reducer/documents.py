@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.effects import Moment
+from fedmq.effects import Now
 from fedmq_reducer.operations import Aggregate, Aggregated
 from fedmq_reducer.session import Session, State, model_id
 from fedmq_schemas.messages import BlobRef, Partial, Validation
 from fedmq_schemas.records import Ledger
 
 
-def session_document(session: Session, moment: Moment) -> dict[str, Any]:
+def session_document(session: Session, moment: Now) -> dict[str, Any]:
     return {
         "session": session.name,
         "name": session.policy.name,
@@ -33,7 +33,7 @@ def session_document(session: Session, moment: Moment) -> dict[str, Any]:
     }
 
 
-def end_fields(state: State, reason: str, newest: int, model: str | None, moment: Moment) -> dict[str, Any]:
+def end_fields(state: State, reason: str, newest: int, model: str | None, moment: Now) -> dict[str, Any]:
     """What a session's record says from its end on. `newest`: its last round; `model`: that round's, or the seed."""
     return {
         "state": state.value,
@@ -80,9 +80,7 @@ def round_key(session: Session) -> str:
     return f"{session.name}/{session.round:06d}"
 
 
-def round_document(
-    session: Session, request: Aggregate, result: Aggregated, epoch: int, moment: Moment
-) -> dict[str, Any]:
+def round_document(session: Session, request: Aggregate, result: Aggregated, epoch: int, moment: Now) -> dict[str, Any]:
     """The commit point."""
     return {
         "session": session.name,
@@ -142,7 +140,7 @@ def model_document(committed: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def validation_document(body: Validation, client: str, moment: Moment) -> dict[str, Any]:
+def validation_document(body: Validation, client: str, moment: Now) -> dict[str, Any]:
     """A train plan of round r carries the validation of the model of round r - 1."""
     return {
         "session": body.plan.session,

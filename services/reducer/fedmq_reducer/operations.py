@@ -54,15 +54,15 @@ class Load(Recorded):
 @frozen
 class SessionSnapshot:
     """A session that has not ended: its documents, rounds in order, the attempts of the round after the last committed
-    one, the partials of the newest of them, and who has validated which model (model id → client → document). `let_go`:
-    rounds whose models are no longer kept."""
+    one, the partials of the newest of them, and who has validated which model (model id → client → document).
+    `expired_rounds`: rounds whose models are no longer kept."""
 
     session: Mapping[str, Any]
     rounds: tuple[Mapping[str, Any], ...] = ()
     attempts: tuple[Mapping[str, Any], ...] = ()
     partials: tuple[Mapping[str, Any], ...] = ()
     validations: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    let_go: frozenset[int] = frozenset()
+    expired_rounds: frozenset[int] = frozenset()
 
 
 @frozen
@@ -129,9 +129,9 @@ class PutMany(Recorded):
 
 
 @frozen
-class Settle(Recorded):
-    """Nothing but a place in the order: what was decided before is recorded, and the lease is still ours. Comes before the
-    ack of a message that needs no work because an earlier one does it."""
+class CheckLease(Recorded):
+    """Verifies the lease once all earlier records are durable. Raises `Fenced` if another reducer holds it. Precedes the
+    acknowledgement of a message that needs no work of its own."""
 
     epoch: int
 
@@ -230,9 +230,9 @@ class Sweep(Perform):
 
 
 @frozen
-class LetGo(Recorded):
-    """Record that the bytes of a session's models go: of those up to `up_to_round` all but the best one by `select`, every
-    `every`-th one (0: none), that of round `newest` and those of `open_rounds`, whose validation is under way."""
+class ExpireModels(Recorded):
+    """Marks models of `session` up to round `up_to_round` for deletion. Keeps: the best model by `select`; every
+    `every`-th model (0 keeps none); that of round `newest`; those of `open_rounds`, which are still being validated."""
 
     session: str
     newest: int

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from fedmq.effects import Effect, Emit, Publish
+from fedmq.effects import Effect, Publish, PublishEvent
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import PutBlob
 from fedmq_reducer.session import PlannedPart, Session
@@ -69,5 +69,5 @@ def void_part(desk: Desk, part: PlannedPart, reason: str) -> list[Effect]:
     data = {"reason": reason, "plan": str(part.key)}
     return [
         Publish("task", topology.plan_key(part.combiner), void),
-        Emit("plan.voided", part.key.session, part.key.round, None, part.combiner, data),
+        PublishEvent("plan.voided", part.key.session, part.key.round, None, part.combiner, data),
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmq.effects import Effect
 from fedmq.errors import Gone, NotFound
-from fedmq_reducer.operations import Delete, LetGo, Sweep
+from fedmq_reducer.operations import Delete, ExpireModels, Sweep
 from fedmq_reducer.selection import best_model
 from fedmq_reducer.session import Session
 from fedmq_schemas.policy import Retention, Select
@@ -29,7 +29,7 @@ def after_commit(session: Session, epoch: int) -> list[Effect]:
         is_open = frozenset(session.windows)
         select = session.policy.select
         effects += [
-            LetGo(session.name, newest, newest - 2, retention.keep_models, select, epoch, is_open),
+            ExpireModels(session.name, newest, newest - 2, retention.keep_models, select, epoch, is_open),
             Delete(epoch),
         ]
     return effects
@@ -41,7 +41,7 @@ def after_end(session: str, policy: Mapping[str, Any], newest: int, epoch: int) 
     if not isinstance(retention.keep_models, int) or newest < 2:
         return []
     select = Select.model_validate(policy["select"])
-    return [LetGo(session, newest, newest, retention.keep_models, select, epoch), Delete(epoch, session)]
+    return [ExpireModels(session, newest, newest, retention.keep_models, select, epoch), Delete(epoch, session)]
 
 
 def check_kept(model: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def check_kept(model: Mapping[str, Any]) -> None:
         )
 
 
-def superfluous(models: Iterable[Mapping[str, Any]], rule: LetGo) -> list[str]:
+def superfluous(models: Iterable[Mapping[str, Any]], rule: ExpireModels) -> list[str]:
     """The ids of a session's models that its retention lets go, of the records of those that it still has."""
     judged = [
         model for model in models if 1 <= model["round"] <= rule.up_to_round and model["round"] not in rule.open_rounds

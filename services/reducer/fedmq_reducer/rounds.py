@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Received, StartTimer
+from fedmq.effects import Ack, CancelTimer, Effect, Now, PublishEvent, Received, StartTimer
 from fedmq_reducer.documents import (
     attempt_document,
     attempt_key,
@@ -20,7 +20,7 @@ from fedmq_reducer.documents import (
     round_document,
     round_key,
 )
-from fedmq_reducer.operations import Aggregate, Aggregated, Change, Insert, Put, Settle, TellLedger
+from fedmq_reducer.operations import Aggregate, Aggregated, Change, CheckLease, Insert, Put, TellLedger
 from fedmq_reducer.planning import Desk, send_plan, void_part
 from fedmq_reducer.session import Attempt, PlannedPart, Session, State, group_by_combiner
 from fedmq_schemas import records
@@ -37,7 +37,7 @@ class Rounds:
 
     # -- draw and plans ---------------------------------------------------------------------------------------------
 
-    def plan(self, session: Session, moment: Moment) -> list[Effect]:
+    def plan(self, session: Session, moment: Now) -> list[Effect]:
         """Draws the next attempt's clients, or waits for them."""
         there = self._desk.assignment.eligible("train")
         eligible = session.chosen(there)
@@ -61,7 +61,7 @@ class Rounds:
     def _key(self, session: Session, part: int) -> PlanKey:
         return PlanKey(session=session.name, round=session.round, attempt=session.attempts, part=part)
 
-    def _wait(self, session: Session, found: int, there: int, moment: Moment) -> list[Effect]:
+    def _wait(self, session: Session, found: int, there: int, moment: Now) -> list[Effect]:
         """Waits until `policy.wait` seconds after the wait began, however often the number of clients changes."""
         waiting = f"waiting for clients, {found} of {session.policy.clients_required}"
         if there > found:
@@ -78,7 +78,7 @@ class Rounds:
             left = min(left, max(0.0, session.waiting_until - moment.wall))
         data = {"reason": waiting, "waiting_until": session.waiting_until}
         effects: list[Effect] = [
-            Emit("session.waiting", session.name, session.round, data=data),
+            PublishEvent("session.waiting", session.name, session.round, data=data),
             *self.recorded(session),
         ]
         return [*effects, StartTimer(f"wait:{session.name}", left)] if is_new else effects
@@ -93,7 +93,7 @@ class Rounds:
         session.recorded = fields
         return [Change(records.SESSIONS, session.name, fields, self._desk.epoch)]
 
-    def attempt_recorded(self, session: Session, existing: Mapping[str, Any] | None, moment: Moment) -> list[Effect]:
+    def attempt_recorded(self, session: Session, existing: Mapping[str, Any] | None, moment: Now) -> list[Effect]:
         if session.state is not State.DRAWING or session.attempt is None:
             return []
         if existing is not None:
@@ -106,7 +106,9 @@ class Rounds:
             "combiners": len(attempt.parts),
             "timeout": session.policy.timeout,
         }
-        told = Emit("round.planned", session.name, session.round, data=data, id=f"planned-{attempt.parts[0].key}")
+        told = PublishEvent(
+            "round.planned", session.name, session.round, data=data, id=f"planned-{attempt.parts[0].key}"
+        )
         return [told, *self.recorded(session), *self.send_all(session, moment)]
 
     def adopt_attempt(self, session: Session, document: Mapping[str, Any]) -> None:
@@ -121,7 +123,7 @@ class Rounds:
         session.model = BlobRef.model_validate(document["model"])
         session.optimizer = BlobRef.model_validate(document["optimizer"]) if document["optimizer"] else None
 
-    def send_all(self, session: Session, moment: Moment) -> list[Effect]:
+    def send_all(self, session: Session, moment: Now) -> list[Effect]:
         """The open plans, and a deadline of our own a little after the combiners'."""
         assert session.attempt is not None
         timeout = session.policy.timeout
@@ -132,19 +134,19 @@ class Rounds:
                 effects += self.send(session, part, moment)
         return effects
 
-    def send(self, session: Session, part: PlannedPart, moment: Moment) -> list[Effect]:
+    def send(self, session: Session, part: PlannedPart, moment: Now) -> list[Effect]:
         assert session.attempt is not None and session.model is not None
         left = max(0.0, session.attempt.due_at - moment.seconds)
         return send_plan(self._desk, session, part.key, part.combiner, part.clients, session.model, left)
 
-    def send_open(self, session: Session, combiner: str, moment: Moment) -> list[Effect]:
+    def send_open(self, session: Session, combiner: str, moment: Now) -> list[Effect]:
         """What is still open for a combiner that has said hello."""
         if session.state is not State.RUNNING or session.attempt is None:
             return []
         mine = [part for part in session.attempt.parts if part.is_open and part.combiner == combiner]
         return [effect for part in mine for effect in self.send(session, part, moment)]
 
-    def move_clients(self, session: Session, moved: Mapping[str, str], moment: Moment) -> list[Effect]:
+    def move_clients(self, session: Session, moved: Mapping[str, str], moment: Now) -> list[Effect]:
         """Clients of a vanished combiner work elsewhere now: its open plans are voided and planned again."""
         if session.state is not State.RUNNING or session.attempt is None:
             return []
@@ -168,7 +170,7 @@ class Rounds:
         document = attempt_document(session, self._desk.epoch)
         return Put(records.ATTEMPTS, attempt_key(session), document, self._desk.epoch)
 
-    def overdue(self, session: Session, moment: Moment) -> list[Effect]:
+    def overdue(self, session: Session, moment: Now) -> list[Effect]:
         """Combiners that have not answered by now are not waited for."""
         if session.state is not State.RUNNING or session.attempt is None:
             return []
@@ -180,14 +182,14 @@ class Rounds:
 
     # -- partials and the commit ------------------------------------------------------------------------------------
 
-    def partial(self, session: Session | None, event: Received, body: Partial, moment: Moment) -> list[Effect]:
+    def partial(self, session: Session | None, event: Received, body: Partial, moment: Now) -> list[Effect]:
         """Recorded, then acknowledged; but the one that completes the round is acknowledged when the round is recorded."""
         attempt = session.attempt if session is not None else None
         part = attempt.part(body.plan) if attempt is not None else None
-        settled = [Settle(self._desk.epoch), Ack((event.tag,))]
+        settled = [CheckLease(self._desk.epoch), Ack((event.tag,))]
         if session is None or attempt is None or part is None or not part.takes(body, event.envelope.sender):
             data = {"reason": "a partial of a plan that is not open", "plan": str(body.plan), "counts": body.counts}
-            told = Emit("plan.voided", body.plan.session, body.plan.round, None, event.envelope.sender, data)
+            told = PublishEvent("plan.voided", body.plan.session, body.plan.round, None, event.envelope.sender, data)
             return [told, *settled]
         if part.partial is not None:
             if not attempt.completed_by:
@@ -208,7 +210,7 @@ class Rounds:
         if part is not None and part.is_open:
             part.partial = partial
 
-    def commit_if_answered(self, session: Session, moment: Moment) -> list[Effect]:
+    def commit_if_answered(self, session: Session, moment: Now) -> list[Effect]:
         attempt = session.attempt
         if session.state is not State.RUNNING or attempt is None or not attempt.is_answered:
             return []
@@ -223,19 +225,19 @@ class Rounds:
         )  # fmt: skip
         return [CancelTimer(f"round:{session.name}"), aggregate]
 
-    def _retry(self, session: Session, accepted: int, moment: Moment) -> list[Effect]:
+    def _retry(self, session: Session, accepted: int, moment: Now) -> list[Effect]:
         reason = f"round {session.round} got {accepted} updates of {session.policy.clients_required}"
         if session.attempts > session.policy.retries:
             times = f"{session.attempts} attempts" if session.attempts > 1 else "1 attempt"
             session.verdict = (State.FAILED, f"{reason} in {times}")
             return []
-        told = Emit(
+        told = PublishEvent(
             "round.retried", session.name, session.round, data={"reason": reason, "attempt": session.attempts},
             id=f"retried-{session.name}-{session.round}-{session.attempts}",
         )  # fmt: skip
         return [told, *self.plan(session, moment)]
 
-    def aggregated(self, session: Session, request: Aggregate, result: Aggregated, moment: Moment) -> list[Effect]:
+    def aggregated(self, session: Session, request: Aggregate, result: Aggregated, moment: Now) -> list[Effect]:
         if session.state is not State.COMMITTING or session.round != request.round:
             return []
         document = round_document(session, request, result, self._desk.epoch, moment)
@@ -257,7 +259,7 @@ class Rounds:
         event_id = f"committed-{session.name}-{committed['round']}"
         return [
             Put(records.MODELS, document["model"], document, self._desk.epoch),
-            Emit("round.committed", session.name, committed["round"], data=data, id=event_id),
+            PublishEvent("round.committed", session.name, committed["round"], data=data, id=event_id),
         ]
 
     def tell_ledger(self, committed: Mapping[str, Any]) -> TellLedger:

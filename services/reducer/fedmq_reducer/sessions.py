@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedmq.codec import explain
-from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Publish, Received
+from fedmq.effects import Ack, CancelTimer, Effect, Now, Publish, PublishEvent, Received
 from fedmq.errors import FedMQError
 from fedmq_reducer import retention
 from fedmq_reducer.documents import end_fields, session_document
@@ -20,12 +20,12 @@ from fedmq_reducer.operations import (
     Aggregate,
     Aggregated,
     Change,
+    CheckLease,
     Delete,
     Insert,
     OpenedSeed,
     OpenSeed,
     SessionSnapshot,
-    Settle,
     Snapshot,
 )
 from fedmq_reducer.planning import Desk
@@ -57,23 +57,23 @@ class Sessions:
 
     # -- beginning --------------------------------------------------------------------------------------------------
 
-    def start(self, event: Received, name: str, policy: Policy, moment: Moment) -> list[Effect]:
+    def start(self, event: Received, name: str, policy: Policy, moment: Now) -> list[Effect]:
         if name in self._sessions or name in self._starting:
-            return [Settle(self._desk.epoch), Ack((event.tag,))]
+            return [CheckLease(self._desk.epoch), Ack((event.tag,))]
         session = Session(name, policy, self._next_position, random_seed_of(policy, name))
         self._next_position += 1
         self._starting[name] = session
         document = session_document(session, moment)
         return [Insert(records.SESSIONS, name, document, self._desk.epoch), Ack((event.tag,))]
 
-    def started(self, name: str, existing: Mapping[str, Any] | None, moment: Moment) -> list[Effect]:
+    def started(self, name: str, existing: Mapping[str, Any] | None, moment: Now) -> list[Effect]:
         """An existing document is of a start that was told again after the session's end, or our own insert tried again."""
         session = self._starting.pop(name, None)
         if session is None or (existing is not None and existing["state"] in records.ENDED):
             return []
         self._sessions[name] = session
         data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
-        queued = Emit("session.queued", name, data=data, id=f"queued-{name}")
+        queued = PublishEvent("session.queued", name, data=data, id=f"queued-{name}")
         return self._judged(session, [queued], moment) if session.verdict else [queued, *self._begin_next()]
 
     def _begin_next(self) -> list[Effect]:
@@ -86,7 +86,7 @@ class Sessions:
         opening = OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors)
         return [*self._rounds.recorded(session), opening]
 
-    def seed_opened(self, opening: OpenSeed, opened: OpenedSeed, moment: Moment) -> list[Effect]:
+    def seed_opened(self, opening: OpenSeed, opened: OpenedSeed, moment: Now) -> list[Effect]:
         session = self._sessions.get(opening.session)
         if session is None or session.state is not State.OPENING:
             return []
@@ -96,19 +96,19 @@ class Sessions:
         fields = {"seed": opened.seed, "base": _dumped(opened.base), "started_at": moment.wall}
         effects = [
             Change(records.SESSIONS, session.name, fields, self._desk.epoch),
-            Emit("session.started", session.name, data=data, id=f"started-{session.name}"),
+            PublishEvent("session.started", session.name, data=data, id=f"started-{session.name}"),
             *self._plan(session, moment),
         ]
         return self._judged(session, effects, moment)
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def stop(self, event: Received, body: messages.Stop, moment: Moment) -> list[Effect]:
+    def stop(self, event: Received, body: messages.Stop, moment: Now) -> list[Effect]:
         session = self._sessions.get(body.session) or self._starting.get(body.session)
         if session is None:
             reason = f"there is no open session {body.session!r} to stop: it has ended, or never was"
-            told = Emit("message.refused", data={"reason": reason})
-            return [told, Settle(self._desk.epoch), Ack((event.tag,))]
+            told = PublishEvent("message.refused", data={"reason": reason})
+            return [told, CheckLease(self._desk.epoch), Ack((event.tag,))]
         reason = f"stopped by {event.envelope.sender}"
         if session.state is State.COMMITTING or (body.when == "after_round" and session.state in IN_ROUND):
             if body.when == "now":  # the round's record is on its way: the session ends with that round, not before it
@@ -128,7 +128,7 @@ class Sessions:
             return session.state is State.OPENING
         return session.state is State.COMMITTING and session.round == effect.round
 
-    def failed(self, name: str, error: FedMQError, moment: Moment) -> list[Effect]:
+    def failed(self, name: str, error: FedMQError, moment: Now) -> list[Effect]:
         """An effect of the session was refused for good."""
         session = self._sessions.get(name)
         if session is None:
@@ -136,7 +136,7 @@ class Sessions:
         session.verdict = (State.FAILED, error.reason)
         return self._judged(session, [], moment)
 
-    def _judged(self, session: Session, effects: list[Effect], moment: Moment) -> list[Effect]:
+    def _judged(self, session: Session, effects: list[Effect], moment: Now) -> list[Effect]:
         """The effects, and the session's end if it has a verdict."""
         if session.verdict is None or session.name not in self._sessions:
             return effects
@@ -161,7 +161,7 @@ class Sessions:
         data = {"reason": end["reason"], "model": end["model"]}
         void = messages.VoidPlan(epoch=self._desk.epoch, session=name)
         return [
-            Emit(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
+            PublishEvent(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
             *(Publish("task", topology.plan_key(combiner), void) for combiner in self._desk.assignment.combiners),
             *retention.after_end(name, policy, end["round"], self._desk.epoch),
             Change(records.SESSIONS, name, {"announced": True}, self._desk.epoch),
@@ -170,7 +170,7 @@ class Sessions:
     # -- what happens in between ------------------------------------------------------------------------------------
 
     def attempt_recorded(
-        self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Moment
+        self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Now
     ) -> list[Effect]:
         session = self._sessions.get(document["session"])
         if session is None:
@@ -178,17 +178,17 @@ class Sessions:
         effects = self._rounds.attempt_recorded(session, existing, moment)
         return [*effects, *self._validations.ask(session, moment)] if effects else []
 
-    def partial(self, event: Received, body: Partial, moment: Moment) -> list[Effect]:
+    def partial(self, event: Received, body: Partial, moment: Now) -> list[Effect]:
         session = self._sessions.get(body.plan.session)
         effects = self._rounds.partial(session, event, body, moment)
         return self._judged(session, effects, moment) if session is not None else effects
 
-    def aggregated(self, request: Aggregate, result: Aggregated, moment: Moment) -> list[Effect]:
+    def aggregated(self, request: Aggregate, result: Aggregated, moment: Now) -> list[Effect]:
         session = self._sessions.get(request.session)
         return self._rounds.aggregated(session, request, result, moment) if session is not None else []
 
     def round_recorded(
-        self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Moment
+        self, document: Mapping[str, Any], existing: Mapping[str, Any] | None, moment: Now
     ) -> list[Effect]:
         """A round is committed, by this reducer or by one before it: tell, then go on."""
         session = self._sessions.get(document["session"])
@@ -207,7 +207,7 @@ class Sessions:
         told = [ledger, *superfluous]
         return [*effects, *following, *told] if session.is_drawing else [*effects, *told, *following]
 
-    def _after_round(self, session: Session, moment: Moment) -> list[Effect]:
+    def _after_round(self, session: Session, moment: Now) -> list[Effect]:
         assert session.model is not None
         if session.stopped:
             session.verdict = (State.STOPPED, session.stopped)
@@ -222,11 +222,11 @@ class Sessions:
             return [*asked, *self._scored(session, self._validations.score_if_complete(session), moment)]
         return self._begin_round(session, moment)
 
-    def _scored(self, session: Session, effects: list[Effect], moment: Moment) -> list[Effect]:
+    def _scored(self, session: Session, effects: list[Effect], moment: Now) -> list[Effect]:
         """Goes on if the effects are those that record the score."""
         return [*effects, *self._begin_round(session, moment)] if effects else []
 
-    def _begin_round(self, session: Session, moment: Moment) -> list[Effect]:
+    def _begin_round(self, session: Session, moment: Now) -> list[Effect]:
         """The next round, or the end if the policy's conditions for one are met. What is recorded decides, so a reducer that
         takes over here decides the same."""
         assert session.model is not None
@@ -239,17 +239,17 @@ class Sessions:
             return self._open_window(session, moment)
         return self._plan(session, moment)
 
-    def _plan(self, session: Session, moment: Moment) -> list[Effect]:
+    def _plan(self, session: Session, moment: Now) -> list[Effect]:
         """The next draw. Validations of the model are asked for when the tasks to train on it are out; if the round waits
         for clients, at once."""
         effects = self._rounds.plan(session, moment)
         return effects if session.is_drawing else [*effects, *self._validations.ask(session, moment)]
 
-    def _open_window(self, session: Session, moment: Moment) -> list[Effect]:
+    def _open_window(self, session: Session, moment: Now) -> list[Effect]:
         effects = self._validations.open_window(session, moment)
         return [*effects, *self._rounds.recorded(session)]
 
-    def validation(self, event: Received, body: messages.Validation, moment: Moment) -> list[Effect]:
+    def validation(self, event: Received, body: messages.Validation, moment: Now) -> list[Effect]:
         session = self._sessions.get(body.plan.session)
         effects = self._validations.received(event, body, session, moment)
         if session is None:
@@ -258,7 +258,7 @@ class Sessions:
             effects += self._scored(session, self._validations.score_if_complete(session), moment)
         return self._judged(session, effects, moment)
 
-    def fired(self, kind: str, name: str, moment: Moment) -> list[Effect]:
+    def fired(self, kind: str, name: str, moment: Now) -> list[Effect]:
         session = self._sessions.get(name)
         if session is None:
             return []
@@ -273,7 +273,7 @@ class Sessions:
             effects = self._rounds.overdue(session, moment)
         return self._judged(session, effects, moment)
 
-    def open_plans(self, combiner: str, moment: Moment) -> list[Effect]:
+    def open_plans(self, combiner: str, moment: Now) -> list[Effect]:
         """Everything that is still open for a combiner that has said hello."""
         session = self.current
         if session is None:
@@ -283,7 +283,7 @@ class Sessions:
             *self._validations.send_open(session, combiner, moment),
         ]
 
-    def members_changed(self, moment: Moment) -> list[Effect]:
+    def members_changed(self, moment: Now) -> list[Effect]:
         session = self.current
         if session is None:
             return []
@@ -294,13 +294,13 @@ class Sessions:
             self._judged(session, self._rounds.plan(session, moment), moment) if session.state is State.WAITING else []
         )
 
-    def move_clients(self, moved: Mapping[str, str], moment: Moment) -> list[Effect]:
+    def move_clients(self, moved: Mapping[str, str], moment: Now) -> list[Effect]:
         session = self.current
         return self._rounds.move_clients(session, moved, moment) if moved and session is not None else []
 
     # -- recovery ---------------------------------------------------------------------------------------------------
 
-    def restore(self, snapshot: Snapshot, moment: Moment) -> list[Effect]:
+    def restore(self, snapshot: Snapshot, moment: Now) -> list[Effect]:
         """Goes on where the records say that the last reducer was."""
         self._sessions.clear()
         self._starting.clear()
@@ -322,7 +322,7 @@ class Sessions:
             effects += self._judged(session, self._resume(session, found[0], moment), moment)
         return effects + self._begin_next()
 
-    def _give_up(self, found: SessionSnapshot, fault: str, moment: Moment) -> list[Effect]:
+    def _give_up(self, found: SessionSnapshot, fault: str, moment: Now) -> list[Effect]:
         """Ends a session of a version whose policies this one does not read."""
         name, newest = found.session["session"], found.rounds[-1] if found.rounds else None
         model = found.session["seed"] if newest is None else model_id(BlobRef.model_validate(newest["model"]))
@@ -333,14 +333,14 @@ class Sessions:
             *self._announce(name, Policy().model_dump(mode="json"), end),
         ]
 
-    def _resume(self, session: Session, found: SessionSnapshot, moment: Moment) -> list[Effect]:
+    def _resume(self, session: Session, found: SessionSnapshot, moment: Now) -> list[Effect]:
         session.validated = {model: dict(clients) for model, clients in found.validations.items()}
         session.began_at = moment.seconds
         effects: list[Effect] = []
         for committed in found.rounds:
             self._rounds.adopt_round(session, committed)
             assert session.model is not None
-            if committed["round"] not in found.let_go:
+            if committed["round"] not in found.expired_rounds:
                 self._validations.reopen(session, committed["round"], committed["committed_at"])
         if found.rounds:
             effects += [

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.records.base import Records
-from fedmq_reducer.operations import Delete, LetGo, Sweep
+from fedmq_reducer.operations import Delete, ExpireModels, Sweep
 from fedmq_reducer.retention import superfluous
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import is_kept
@@ -24,7 +24,7 @@ class Sweeping:
         self._records = records
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
-        return {Sweep: self.sweep, LetGo: self.let_go, Delete: self.delete}
+        return {Sweep: self.sweep, ExpireModels: self.expire_models, Delete: self.delete}
 
     def sweep(self, effect: Sweep) -> None:
         """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
@@ -33,7 +33,7 @@ class Sweeping:
             if match is not None and int(match[1]) <= effect.up_to_round:
                 self._blobs.delete(info.key)
 
-    def let_go(self, effect: LetGo) -> None:
+    def expire_models(self, effect: ExpireModels) -> None:
         """Records which models go; but none that another session started from, or is to start from."""
         going = superfluous(self._records.find(tables.MODELS, {"session": effect.session, "kept": True}), effect)
         if not going:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq.effects import Ack, CancelTimer, Effect, Emit, Moment, Received, StartTimer
+from fedmq.effects import Ack, CancelTimer, Effect, Now, PublishEvent, Received, StartTimer
 from fedmq.metrics import summarize
 from fedmq_reducer.documents import validation_document
 from fedmq_reducer.operations import Change, Put
@@ -26,14 +26,14 @@ class Validations:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def ask(self, session: Session, moment: Moment) -> list[Effect]:
+    def ask(self, session: Session, moment: Now) -> list[Effect]:
         """Plans for those who are to validate the newest model, have not, and have no plan for it at their combiner."""
         assert session.model is not None
         number = session.round - 1
         window = session.windows.get(number) or Window(session.model, 0.0)
         return self._send(session, number, window, self._wanted(session, number), moment)
 
-    def _send(self, session: Session, number: int, window: Window, clients: set[str], moment: Moment) -> list[Effect]:
+    def _send(self, session: Session, number: int, window: Window, clients: set[str], moment: Now) -> list[Effect]:
         combiner_of = {
             name: self._desk.assignment.clients[name].combiner for name in clients - self._done(session, window)
         }
@@ -52,11 +52,11 @@ class Validations:
         sent = [self._plan(session, window, part, moment) for part in window.parts[first:]]
         return [effect for effects in sent for effect in effects]
 
-    def _plan(self, session: Session, window: Window, part: PlannedPart, moment: Moment) -> list[Effect]:
+    def _plan(self, session: Session, window: Window, part: PlannedPart, moment: Now) -> list[Effect]:
         left = max(0.0, window.closes_at - moment.wall)
         return send_plan(self._desk, session, part.key, part.combiner, part.clients, window.model, left)
 
-    def send_open(self, session: Session, combiner: str, moment: Moment) -> list[Effect]:
+    def send_open(self, session: Session, combiner: str, moment: Now) -> list[Effect]:
         """What is still open for a combiner that has said hello; and clients that have come to it are asked there."""
         effects: list[Effect] = []
         for number, window in list(session.windows.items()):
@@ -74,7 +74,7 @@ class Validations:
         assert session.model is not None
         session.windows[number] = Window(session.model, since + session.policy.validation_timeout)
 
-    def ask_again(self, session: Session, moment: Moment) -> list[Effect]:
+    def ask_again(self, session: Session, moment: Now) -> list[Effect]:
         """All whose answer may still be on its way; for the newest model only if its round has begun, as nobody was asked
         before."""
         effects: list[Effect] = []
@@ -104,7 +104,7 @@ class Validations:
         evaluators = {client.name for client in everybody if "train" not in client.tasks}
         return {client.name for client in everybody} - evaluators, evaluators
 
-    def open_window(self, session: Session, moment: Moment) -> list[Effect]:
+    def open_window(self, session: Session, moment: Now) -> list[Effect]:
         """All rounds are committed: ask for the last model's validations, and wait for them."""
         session.move(State.VALIDATING)
         effects = self.ask(session, moment)
@@ -132,7 +132,7 @@ class Validations:
 
     # -- whether a round follows ------------------------------------------------------------------------------------
 
-    def open_scoring(self, session: Session, moment: Moment) -> list[Effect]:
+    def open_scoring(self, session: Session, moment: Now) -> list[Effect]:
         """Whether a round follows depends on the newest model's score: ask for what it takes."""
         session.move(State.SCORING)
         asked = self.ask(session, moment)
@@ -155,7 +155,7 @@ class Validations:
         ]
 
     def received(
-        self, event: Received, body: messages.Validation, session: Session | None, moment: Moment
+        self, event: Received, body: messages.Validation, session: Session | None, moment: Now
     ) -> list[Effect]:
         """Recorded whether or not the session is still open; counted if it is."""
         client = event.envelope.sender
@@ -168,7 +168,7 @@ class Validations:
         data = {name: document[name] for name in ("model", "scope", "weight", "metrics", "reason")}
         return [
             Put(records.VALIDATIONS, f"{model}/{client}", document, self._desk.epoch),
-            Emit(
+            PublishEvent(
                 "model.validated", body.plan.session, document["round"], client, data=data,
                 id=f"validated-{model}-{client}",
             ),
@@ -188,7 +188,7 @@ class Validations:
             summary |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
         return summary
 
-    def settle_older(self, session: Session, parent: BlobRef, moment: Moment) -> list[Effect]:
+    def settle_older(self, session: Session, parent: BlobRef, moment: Now) -> list[Effect]:
         """A round is committed: what its parent scored is recorded, and the windows of older models that nobody still has
         to score, or whose time is over, are closed."""
         assert session.model is not None

@@ -11,6 +11,7 @@ from fedmq_reducer import operations
 from fedmq_reducer.operations import (
     Acquire,
     Change,
+    CheckLease,
     Insert,
     Load,
     Put,
@@ -18,13 +19,12 @@ from fedmq_reducer.operations import (
     Release,
     Renew,
     SessionSnapshot,
-    Settle,
     Snapshot,
 )
 from fedmq_schemas import records as tables
 
 
-class Deciding:
+class RecordPerformer:
     """The performers of one reducer. `holder` names its process: two processes never share it."""
 
     def __init__(self, holder: str, records: Records, lease_seconds: float = operations.LEASE_SECONDS) -> None:
@@ -42,7 +42,7 @@ class Deciding:
             Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.epoch),
             Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.epoch),
             PutMany: lambda effect: self._records.put_many(effect.table, effect.items, effect.epoch),
-            Settle: self.settle,
+            CheckLease: self.check_lease,
         }
 
     def acquire(self, effect: Acquire) -> int | None:
@@ -52,7 +52,7 @@ class Deciding:
     def renew(self, effect: Renew) -> bool:
         return self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds)
 
-    def settle(self, effect: Settle) -> None:
+    def check_lease(self, effect: CheckLease) -> None:
         if not self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds):
             raise Fenced(f"another reducer holds the lease; epoch {effect.epoch} is over")
 
@@ -86,5 +86,5 @@ class Deciding:
         for validation in self._records.find(tables.VALIDATIONS, {"session": name}):
             validations.setdefault(validation["model"], {})[validation["client"]] = validation
         gone = self._records.find(tables.MODELS, {"session": name, "kept": False})
-        let_go = frozenset(model["round"] for model in gone)
-        return SessionSnapshot(document, rounds, attempts, tuple(partials), validations, let_go)
+        expired = frozenset(model["round"] for model in gone)
+        return SessionSnapshot(document, rounds, attempts, tuple(partials), validations, expired)
