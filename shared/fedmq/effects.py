@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from fedmq.errors import FedMQError
 from fedmq.frozen import frozen
 from fedmq_schemas.messages import Body, Envelope
 from fedmq_schemas.topology import Queue
+
+Answer = TypeVar("Answer")
 
 
 class Now(NamedTuple):
@@ -183,6 +185,13 @@ class Perform(Effect):
         """One effect that does what this and a later one of the lane do; None if there is none. Neither may report. If it
         is refused, the two are performed one after the other."""
         return None
+
+
+class Question(Perform, Generic[Answer]):
+    """Base of effects that are answered: the core receives `Done` with an `Answer`, or `Failed`."""
+
+    __slots__ = ()
+    reports: ClassVar[bool] = True
 
 
 class Core(Protocol):
