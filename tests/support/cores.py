@@ -1,0 +1,153 @@
+"""A core under test: events in, effects out, and the invariants of every core.
+
+    driver = Driver(CombinerCore("k1"))
+    effects = driver.receive(plan, sender="reducer")
+    opening = one(effects, Open)
+    effects = driver.done(opening, Opened(("c1",), ()))
+
+`check` holds for each core whatever happened: each delivery is settled at most once, and what is not settled waits for an
+answer or a timer, so that nothing waits for ever. The fixtures of the cores call it at teardown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from fedmq.effects import (
+    Ack,
+    CancelTimer,
+    Core,
+    CoreEvent,
+    Done,
+    Effect,
+    Failed,
+    Fired,
+    Now,
+    Perform,
+    Publish,
+    PublishEvent,
+    Received,
+    Reconnected,
+    Reject,
+    Resubscribe,
+    Started,
+    StartTimer,
+)
+from fedmq.errors import FedMQError
+from fedmq_schemas.messages import BlobRef, Body, Envelope
+
+E = TypeVar("E", bound=Effect)
+B = TypeVar("B", bound=Body)
+
+
+def one(effects: Sequence[Effect], kind: type[E]) -> E:
+    """Returns the only effect of this kind; fails if there are none or several."""
+    found = all_of(effects, kind)
+    assert len(found) == 1, f"{len(found)} effects of {kind.__name__} in {effects}"
+    return found[0]
+
+
+def all_of(effects: Sequence[Effect], kind: type[E]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def bodies(effects: Sequence[Effect], kind: type[B]) -> list[B]:
+    """Returns the bodies of this kind that are published, in order."""
+    return [effect.body for effect in effects if isinstance(effect, Publish) and isinstance(effect.body, kind)]
+
+
+def events(effects: Sequence[Effect], name: str) -> list[PublishEvent]:
+    """Returns the published events of this name, in order."""
+    return [effect for effect in effects if isinstance(effect, PublishEvent) and effect.name == name]
+
+
+def blob(key: str, size: int = 1) -> BlobRef:
+    return BlobRef(key=key, size=size, sha256="0" * 64)
+
+
+class Driver:
+    """Hands events to a core at a time that the test sets (`at`, in seconds), and keeps account of deliveries, timers and
+    unanswered effects. `tag` is that of the newest delivery."""
+
+    def __init__(self, core: Core, *, wall: float = 1_000.0) -> None:
+        self.core = core
+        self.at = 0.0
+        self.tag = 0
+        self.timers: dict[str, float] = {}
+        self.unanswered: list[Perform] = []
+        self._wall = wall
+        self._unsettled: dict[int, Body] = {}
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: CoreEvent) -> list[Effect]:
+        effects = list(self.core.handle(event, Now(self.at, self._wall + self.at)))
+        for effect in effects:
+            self._note(effect)
+        return effects
+
+    def start(self) -> list[Effect]:
+        return self.handle(Started())
+
+    def reconnect(self) -> list[Effect]:
+        """The link was lost and is back: unsettled deliveries are void."""
+        self._unsettled.clear()
+        return self.handle(Reconnected())
+
+    def receive(self, body: Body, sender: str, *, message_id: str = "", sent_at: float = 0.0) -> list[Effect]:
+        """Delivers a message under a new tag. A message that is delivered again is another delivery."""
+        self.tag += 1
+        self._unsettled[self.tag] = body
+        envelope = Envelope(
+            kind=body.kind, id=message_id or f"m{self.tag}", alliance="a", sender=sender, sent_at=sent_at
+        )
+        return self.handle(Received(body, envelope, self.tag))
+
+    def done(self, effect: Effect, result: Any = None) -> list[Effect]:
+        self._answered(effect)
+        return self.handle(Done(effect, result))
+
+    def failed(self, effect: Effect, error: FedMQError) -> list[Effect]:
+        self._answered(effect)
+        return self.handle(Failed(effect, error))
+
+    def fire(self, key: str) -> list[Effect]:
+        """Lets the timer `key` run out, at its time; it must be running."""
+        self.at = max(self.at, self.timers.pop(key))
+        return self.handle(Fired(key))
+
+    # -- invariants -------------------------------------------------------------------------------------------------
+
+    @property
+    def unsettled(self) -> list[Body]:
+        """Bodies of the messages that are neither acknowledged nor rejected."""
+        return list(self._unsettled.values())
+
+    def check(self) -> None:
+        """Fails if something waits without an answer that is to come or a deadline."""
+        if self._unsettled:
+            assert self.unanswered or self.timers, f"{self.unsettled} wait for nothing"
+
+    def _answered(self, effect: Effect) -> None:
+        self.unanswered = [each for each in self.unanswered if each is not effect]
+
+    def _note(self, effect: Effect) -> None:
+        match effect:
+            case Ack(tags):
+                for tag in tags:
+                    self._settle(tag)
+            case Reject(tag):
+                self._settle(tag)
+            case Resubscribe():
+                self._unsettled.clear()
+            case StartTimer(key, seconds):
+                self.timers[key] = self.at + seconds
+            case CancelTimer(key):
+                self.timers.pop(key, None)
+            case Perform(reports=True):
+                self.unanswered.append(effect)
+
+    def _settle(self, tag: int) -> None:
+        assert tag in self._unsettled, f"delivery {tag} is settled, and was before or is void"
+        del self._unsettled[tag]
