@@ -1,0 +1,130 @@
+"""A reducer that holds the lease, with one session: what happens to it, in the words of the protocol."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fedmq.effects import Effect
+from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.operations import Acquire, Aggregate, Aggregated, Load, OpenedSeed, OpenSeed, Snapshot
+from fedmq_schemas import records
+from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.topology import Topology
+from support.cores import Driver, blob, bodies, one
+
+from .records import asked
+
+TERM = 7
+SEED = OpenedSeed("seed", blob("models/seed"), (0,))
+
+
+def partial(part: int = 0, number: int = 1, attempt: int = 1, accepted: int = 1) -> Partial:
+    """A combiner's answer to a plan of session `s`."""
+    key = PlanKey(session="s", round=number, attempt=attempt, part=part)
+    counts = {"accepted": accepted}
+    return Partial(
+        plan=key, epoch=TERM, sum=blob("sum"), ledger=blob(f"ledger-{part}"), total_weight=accepted, counts=counts
+    )
+
+
+def aggregated(number: int) -> Aggregated:
+    """The model of round `number`, as the aggregation reports it."""
+    model = blob(f"models/s-{number:04d}")
+    return Aggregated(model, None, blob("ledger"), 2, {"accepted": 2}, {}, (0,), {"down": 1, "up": 1})
+
+
+def client_document(name: str, combiner: str, tasks: tuple[str, ...] = ("train", "validate")) -> dict[str, Any]:
+    return {
+        "client": name, "labels": {}, "tasks": list(tasks), "weight": 1, "package": None, "software": "",
+        "combiner": combiner, "ordinal": None, "state": "present", "last_seen": 0.0,
+    }  # fmt: skip
+
+
+class SessionDriver(Driver):
+    """`clients`: combiner → its clients, all present; a client called `evaluator` only validates. The policy has the
+    defaults of a test: no validation, and a random seed."""
+
+    def __init__(self, clients: dict[str, list[str]], snapshot: Snapshot | None = None, **policy: Any) -> None:
+        self.reducer = ReducerCore(Assignment(Topology("a"), presence=10.0), presence=10.0)
+        super().__init__(self.reducer)
+        self.policy = Policy.model_validate({"validation": "none", "random_seed": 1, **policy})
+        self.start()
+        found = snapshot or Snapshot()
+        known = Snapshot(
+            found.sessions, found.unannounced,
+            clients=tuple(
+                client_document(name, combiner, ("validate",) if name == "evaluator" else ("train", "validate"))
+                for combiner, names in clients.items() for name in names
+            ),
+            combiners=tuple(
+                {"combiner": combiner, "state": "present", "last_seen": 0.0, "clients": len(names)}
+                for combiner, names in clients.items()
+            ),
+            next_position=found.next_position,
+        )  # fmt: skip
+        self.loaded = self.done(self._last(Acquire), TERM)
+        self.loaded = self.done(self._last(Load), known)
+
+    def _last(self, kind: type[Effect]) -> Any:
+        return [effect for effect in self.unanswered if isinstance(effect, kind)][-1]
+
+    # -- the steps of a session ---------------------------------------------------------------------------------------
+
+    def queue(self, name: str = "s") -> list[Effect]:
+        """Somebody starts the session; returns the effects once it is recorded."""
+        effects = self.receive(Start(policy=self.policy), "operator", message_id=name)
+        return self.done(asked(effects, records.SESSIONS))
+
+    def open(self) -> list[Effect]:
+        """The session is queued and its seed is opened; returns the effects that follow."""
+        return self.done(one(self.queue(), OpenSeed), SEED)
+
+    def plan(self) -> list[Plan]:
+        """The first round is drawn; returns its plans."""
+        return bodies(self.done(asked(self.open(), records.ATTEMPTS)), Plan)
+
+    def answer(self, number: int = 1) -> Aggregate:
+        """Each plan of the open attempt is answered; returns the request for the round's model."""
+        current = self.reducer.sessions.current
+        assert current is not None and current.attempt is not None
+        effects: list[Effect] = []
+        for part in [part for part in current.attempt.parts if part.is_open]:
+            effects = self.receive(partial(part.key.part, number, part.key.attempt), part.combiner)
+        return one(effects, Aggregate)
+
+    def commit(self, number: int = 1) -> list[Effect]:
+        """Each plan is answered and the round is recorded; returns the effects that follow."""
+        return self.done(asked(self.done(self.answer(number), aggregated(number)), records.ROUNDS))
+
+    def next_plans(self, effects: list[Effect]) -> list[Plan]:
+        """The next draw is among `effects`; returns its plans."""
+        return bodies(self.done(asked(effects, records.ATTEMPTS)), Plan)
+
+    # -- what may come between ----------------------------------------------------------------------------------------
+
+    def stop(self, when: Literal["now", "after_round"] = "now") -> list[Effect]:
+        return self.receive(Stop(session="s", when=when), "operator")
+
+    def hello(self, combiner: str) -> list[Effect]:
+        return self.receive(CombinerHello(), combiner)
+
+    def leave(self, combiner: str) -> list[Effect]:
+        """A combiner says goodbye."""
+        return self.receive(CombinerPresence(clients=0, leaving=True), combiner)
+
+    def validate(
+        self,
+        client: str,
+        model: str,
+        number: int,
+        metrics: dict[str, Any],
+        action: Literal["train", "validate"] = "validate",
+    ) -> list[Effect]:
+        """A client reports the metrics of a model, the one of round `number`."""
+        plan = PlanKey(session="s", round=number if action == "validate" else number + 1, action=action)
+        scope: Literal["test", "client"] = "test" if client == "evaluator" else "client"
+        return self.receive(
+            Validation(plan=plan, model=f"models/{model}", scope=scope, weight=1, metrics=metrics), client
+        )

@@ -1,0 +1,230 @@
+"""A synchronous session, from the start message to its end, and what may come between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fedmq.effects import Ack, Effect, Publish
+from fedmq.errors import NotFound
+from fedmq_reducer.operations import Aggregate, OpenSeed
+from fedmq_schemas import records
+from fedmq_schemas.messages import Plan, VoidPlan
+from support.cores import all_of, bodies, events, one
+
+from .driver import SEED, TERM, SessionDriver, aggregated, partial
+from .records import asked, written
+
+
+@pytest.fixture
+def session() -> Iterator[SessionDriver]:
+    """Two rounds with two clients at two combiners; both updates are required."""
+    driver = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=2, clients_required=2)
+    yield driver
+    driver.check()
+
+
+def ends(effects: list[Effect]) -> list[tuple[str, str]]:
+    """State and reason of sessions that are recorded as ended."""
+    return [
+        (each["state"], each["reason"])
+        for each in written(effects, records.SESSIONS)
+        if "ended_at" in each and each["ended_at"]
+    ]
+
+
+def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(session: SessionDriver) -> None:
+    from fedmq_schemas.messages import Start
+
+    effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
+    recorded = asked(effects, records.SESSIONS)
+    assert effects == [recorded, Ack((session.tag,))]
+    effects = session.done(recorded)
+    assert [event.id for event in events(effects, "session.queued")] == ["queued-s"]
+    assert one(effects, OpenSeed).session == "s"
+
+
+def test_the_same_start_message_again_starts_nothing(session: SessionDriver) -> None:
+    from fedmq_schemas.messages import Start
+
+    session.queue()
+    effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
+    assert not written(effects, records.SESSIONS)
+    assert effects[-1] == Ack((session.tag,))
+
+
+def test_an_opened_seed_is_recorded_and_the_first_draw_follows(session: SessionDriver) -> None:
+    effects = session.done(one(session.queue(), OpenSeed), SEED)
+    assert written(effects, records.SESSIONS)[0]["seed"] == "seed"
+    assert [event.data["seed"] for event in events(effects, "session.started")] == ["seed"]
+    [attempt] = written(effects, records.ATTEMPTS)
+    assert [(plan["combiner"], plan["clients"]) for plan in attempt["plans"]] == [("k1", ["c1"]), ("k2", ["c2"])]
+    assert not bodies(effects, Plan), "no plan leaves before its draw is recorded"
+
+
+def test_plans_go_out_once_the_draw_is_recorded(session: SessionDriver) -> None:
+    plans = session.plan()
+    assert [(plan.plan.part, plan.clients, plan.epoch, plan.model.key) for plan in plans] == [
+        (0, ("c1",), TERM, "models/seed"), (1, ("c2",), TERM, "models/seed"),
+    ]  # fmt: skip
+
+
+def test_from_the_last_partial_in_to_the_next_task_out(session: SessionDriver) -> None:
+    session.plan()
+    first = session.receive(partial(0), "k1")
+    assert len(written(first, records.PARTIALS)) == 1 and first[-1] == Ack((session.tag,))
+    last = session.receive(partial(1), "k2")
+    completing = session.tag
+    aggregate = one(last, Aggregate)
+    assert aggregate.partials == (partial(0), partial(1))
+    assert not all_of(last, Ack), "the round's record acknowledges the partial that completes the round"
+
+    recording = session.done(aggregate, aggregated(1))
+    assert [(each["round"], each["model"]["key"]) for each in written(recording, records.ROUNDS)] == [
+        (1, "models/s-0001")
+    ]
+    drawn = session.done(asked(recording, records.ROUNDS))
+
+    assert drawn[0] == Ack((completing,))
+    assert [event.id for event in events(drawn, "round.committed")] == ["committed-s-1"]
+    assert [(plan.plan.round, plan.plan.part, plan.model.key) for plan in session.next_plans(drawn)] == [
+        (2, 0, "models/s-0001"), (2, 1, "models/s-0001"),
+    ]  # fmt: skip
+
+
+def test_the_last_round_finishes_the_session_and_combiners_forget_it(session: SessionDriver) -> None:
+    session.plan()
+    session.next_plans(session.commit(1))
+    effects = session.commit(2)
+    assert ends(effects) == [("finished", "")]
+    [event] = events(effects, "session.finished")
+    assert (event.id, event.round, event.data["model"]) == ("ended-s", 2, "s-0002")
+    assert [void.session for void in bodies(effects, VoidPlan)] == ["s", "s"]
+    assert written(effects, records.SESSIONS)[-1] == {"announced": True}
+
+
+def test_a_round_that_somebody_recorded_before_counts(session: SessionDriver) -> None:
+    session.plan()
+    recording = session.done(session.answer(), aggregated(1))
+    [mine] = written(recording, records.ROUNDS)
+    theirs = {**mine, "model": {**mine["model"], "key": "models/s-0001-other"}}
+    drawn = session.done(asked(recording, records.ROUNDS), theirs)
+    assert {plan.model.key for plan in session.next_plans(drawn)} == {"models/s-0001-other"}
+
+
+def test_a_partial_that_is_delivered_again_is_acknowledged_and_not_recorded_again(session: SessionDriver) -> None:
+    session.plan()
+    session.receive(partial(0), "k1")
+    again = session.receive(partial(0), "k1")
+    assert not written(again, records.PARTIALS) and again[-1] == Ack((session.tag,))
+
+
+def test_the_completing_partial_delivered_again_waits_for_the_rounds_record_too(session: SessionDriver) -> None:
+    session.plan()
+    aggregate = session.answer()
+    completing = session.tag
+    assert session.receive(partial(1), "k2") == []
+    drawn = session.done(asked(session.done(aggregate, aggregated(1)), records.ROUNDS))
+    assert drawn[0] == Ack((completing, session.tag))
+
+
+def test_a_partial_of_a_plan_that_is_not_open_is_acknowledged_and_reported(session: SessionDriver) -> None:
+    session.plan()
+    effects = session.receive(partial(0, number=9), "k1")
+    assert [event.data["plan"] for event in events(effects, "plan.voided")] == ["s/9/train/1/0"]
+    assert effects[-1] == Ack((session.tag,))
+
+
+def test_a_combiner_that_says_hello_gets_its_open_plan_again_and_no_answered_one(session: SessionDriver) -> None:
+    session.plan()
+    session.receive(partial(0), "k1")
+    assert bodies(session.hello("k1"), Plan) == []
+    assert [plan.plan.part for plan in bodies(session.hello("k2"), Plan)] == [1]
+
+
+def test_clients_of_a_vanished_combiner_are_planned_elsewhere_in_the_same_attempt(session: SessionDriver) -> None:
+    session.plan()
+    effects = session.leave("k2")
+    assert [plan["voided"] for plan in written(effects, records.ATTEMPTS)[0]["plans"]] == [False, True, False]
+    assert [(plan.plan.part, plan.clients) for plan in bodies(effects, Plan)] == [(2, ("c2",))]
+    session.receive(partial(0), "k1")
+    assert one(session.receive(partial(2), "k1"), Aggregate).partials == (partial(0), partial(2))
+
+
+def test_a_deadline_voids_the_open_plans_and_the_round_is_attempted_again(session: SessionDriver) -> None:
+    session.plan()
+    session.receive(partial(0), "k1")
+    effects = session.fire("round:s")
+    assert [void.plans[0].part for void in bodies(effects, VoidPlan)] == [1]
+    assert [event.data["reason"] for event in events(effects, "round.retried")] == ["round 1 got 1 updates of 2"]
+    assert {plan.plan.attempt for plan in session.next_plans(effects)} == {2}
+
+
+def test_a_deadline_with_enough_updates_commits_the_round() -> None:
+    session = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=1, clients_required=1)
+    session.plan()
+    session.receive(partial(0), "k1")
+    assert one(session.fire("round:s"), Aggregate).partials == (partial(0),)
+
+
+def test_a_deadline_with_too_few_updates_ends_a_session_without_retries() -> None:
+    session = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=2, clients_required=2, retries=0)
+    session.plan()
+    session.receive(partial(0), "k1")
+    assert ends(session.fire("round:s")) == [("failed", "round 1 got 1 updates of 2 in 1 attempt")]
+
+
+@pytest.mark.parametrize("when", ["now", "after_round"])
+def test_a_stop_while_the_round_is_recorded_ends_the_session_with_that_round(session: SessionDriver, when: str) -> None:
+    session.plan()
+    aggregate = session.answer()
+    stopping = session.stop(when)  # type: ignore[arg-type]
+    assert written(stopping, records.SESSIONS) == [{"stop_after_round": True}] and stopping[-1] == Ack((session.tag,))
+    committed = session.done(asked(session.done(aggregate, aggregated(1)), records.ROUNDS))
+    reason = {"now": "stopped by operator", "after_round": "stopped after the round"}[when]
+    assert ends(committed) == [("stopped", reason)]
+    assert [event.round for event in events(committed, "session.stopped")] == [1]
+
+
+def test_a_stop_after_the_round_lets_the_open_round_end(session: SessionDriver) -> None:
+    session.plan()
+    assert ends(session.stop("after_round")) == []
+    assert ends(session.commit(1)) == [("stopped", "stopped after the round")]
+
+
+def test_a_stop_now_ends_an_open_round_at_once(session: SessionDriver) -> None:
+    session.plan()
+    effects = session.stop()
+    assert ends(effects) == [("stopped", "stopped by operator")] and effects[-1] == Ack((session.tag,))
+
+
+def test_a_stop_of_a_session_that_is_not_open_is_refused_with_the_reason(session: SessionDriver) -> None:
+    effects = session.stop()
+    assert "there is no open session 's' to stop" in events(effects, "message.refused")[0].data["reason"]
+    assert effects[-1] == Ack((session.tag,))
+
+
+def test_a_model_that_cannot_be_made_ends_the_session_with_the_reason(session: SessionDriver) -> None:
+    session.plan()
+    effects = session.failed(session.answer(), NotFound("there is no blob sum"))
+    assert ends(effects) == [("failed", "there is no blob sum")]
+    assert all_of(effects, Ack), "the partial that completed the round is settled"
+
+
+def test_a_seed_that_is_not_there_ends_the_session_with_the_reason(session: SessionDriver) -> None:
+    effects = session.failed(one(session.queue(), OpenSeed), NotFound("there is no model 'x'"))
+    assert ends(effects) == [("failed", "there is no model 'x'")]
+
+
+def test_the_next_session_of_the_queue_starts_when_the_one_before_it_ends(session: SessionDriver) -> None:
+    session.plan()
+    waiting = session.queue("t")
+    assert not all_of(waiting, OpenSeed)
+    assert one(session.stop(), OpenSeed).session == "t"
+
+
+def test_plans_are_published_in_the_order_of_their_parts(session: SessionDriver) -> None:
+    effects = session.done(asked(session.open(), records.ATTEMPTS))
+    keys = [effect.routing_key for effect in all_of(effects, Publish)]
+    assert keys == sorted(keys)
