@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -10,7 +11,7 @@ from fedmq.effects import Ack, Effect, Publish
 from fedmq.errors import NotFound
 from fedmq_reducer.operations import Aggregate, OpenSeed
 from fedmq_schemas import records
-from fedmq_schemas.messages import Plan, VoidPlan
+from fedmq_schemas.messages import Plan, Start, VoidPlan
 from support.cores import all_of, bodies, events, one
 
 from .driver import SEED, TERM, SessionDriver, aggregated, partial
@@ -27,16 +28,11 @@ def session() -> Iterator[SessionDriver]:
 
 def ends(effects: list[Effect]) -> list[tuple[str, str]]:
     """State and reason of sessions that are recorded as ended."""
-    return [
-        (each["state"], each["reason"])
-        for each in written(effects, records.SESSIONS)
-        if "ended_at" in each and each["ended_at"]
-    ]
+    changes = [each for each in written(effects, records.SESSIONS) if each.get("ended_at")]
+    return [(each["state"], each["reason"]) for each in changes]
 
 
 def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(session: SessionDriver) -> None:
-    from fedmq_schemas.messages import Start
-
     effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
     recorded = asked(effects, records.SESSIONS)
     assert effects == [recorded, Ack((session.tag,))]
@@ -46,8 +42,6 @@ def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(s
 
 
 def test_the_same_start_message_again_starts_nothing(session: SessionDriver) -> None:
-    from fedmq_schemas.messages import Start
-
     session.queue()
     effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
     assert not written(effects, records.SESSIONS)
@@ -176,10 +170,12 @@ def test_a_deadline_with_too_few_updates_ends_a_session_without_retries() -> Non
 
 
 @pytest.mark.parametrize("when", ["now", "after_round"])
-def test_a_stop_while_the_round_is_recorded_ends_the_session_with_that_round(session: SessionDriver, when: str) -> None:
+def test_a_stop_while_the_round_is_recorded_ends_the_session_with_that_round(
+    session: SessionDriver, when: Literal["now", "after_round"]
+) -> None:
     session.plan()
     aggregate = session.answer()
-    stopping = session.stop(when)  # type: ignore[arg-type]
+    stopping = session.stop(when)
     assert written(stopping, records.SESSIONS) == [{"stop_after_round": True}] and stopping[-1] == Ack((session.tag,))
     committed = session.done(asked(session.done(aggregate, aggregated(1)), records.ROUNDS))
     reason = {"now": "stopped by operator", "after_round": "stopped after the round"}[when]
