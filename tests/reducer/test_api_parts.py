@@ -18,8 +18,8 @@ from fedmq_reducer.api import feed as feeds
 from fedmq_reducer.api.answers import Json, page
 from fedmq_reducer.api.browsers import is_browser
 from fedmq_reducer.api.feed import Feed
+from fedmq_reducer.eligibility import explain
 from fedmq_reducer.selection import best_model
-from fedmq_reducer.why import why
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 
@@ -188,7 +188,7 @@ ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided":
 def test_a_clients_part_is_told_in_a_sentence(
     client: dict[str, Any], attempt: dict[str, Any] | None, outcomes: dict[str, Any] | None, expected: str
 ) -> None:
-    assert why({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
+    assert explain({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
 
 
 class _Collecting:

@@ -6,7 +6,7 @@ from fedmq.effects import Ack, Done, Failed, Fired, Now, Publish, Received, Star
 from fedmq.errors import ConfigError
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.operations import Acquire, CheckLease, Load, Snapshot
+from fedmq_reducer.operations import Acquire, CheckLease, Snapshot
 from fedmq_schemas.messages import CombinerHello, Envelope, Welcome
 from fedmq_schemas.topology import Topology
 
@@ -31,8 +31,8 @@ def test_no_second_question_is_asked_while_the_first_has_no_answer() -> None:
 def test_a_hello_is_answered_while_the_lease_is_held_and_not_after_it() -> None:
     core = ReducerCore(Assignment(Topology("a"), presence=1.0), presence=1.0)
     core.handle(Started(), NOW)
-    core.handle(Done(Acquire(), 7), NOW)
-    core.handle(Done(Load(), Snapshot((), (), (), (), 0)), NOW)
+    [load] = core.handle(Done(Acquire(), 7), NOW)
+    core.handle(Done(load, Snapshot((), (), (), (), 0)), NOW)
     hello = CombinerHello()
     envelope = Envelope(kind=hello.kind, id="m1", alliance="a", sender="k1", sent_at=0.0)
 

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.effects import Now
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import Change, Delete, ExpireModels, Snapshot
-from fedmq_reducer.planning import Desk
 from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
-from fedmq_reducer.session import Session, State, Window
-from fedmq_reducer.sessions import Sessions
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.queue import Sessions
+from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
 from fedmq_reducer.sweeping import Sweeping
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
@@ -74,7 +73,7 @@ def test_the_policys_metric_says_which_one_is_best_and_without_any_none_is() -> 
 def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None:
     model = BlobRef(key="models/m", size=1, sha256="0" * 64)
     policy = Policy(retention=Retention(keep_models=5))
-    session = Session("s", policy, 0, 1, State.DRAWING, round=7, model=model, windows={3: Window(model, 1.0)})
+    session = Session("s", policy, 0, 1, Stage.DRAWING, round=7, validations=Validations({3: Window(model, 1.0)}))
     assert after_commit(session, 9) == [ExpireModels("s", 6, 4, 5, policy.select, 9, frozenset({3})), Delete(9)]
     session.round = 3
     assert after_commit(session, 9) == []
@@ -147,9 +146,12 @@ def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_ma
     """All that follows an end is lost with a kill, and no later commit would make up for it."""
     policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
     ended = {"session": "s", "policy": policy, "state": "finished", "reason": "", "round": 6, "model": _name(6)}
-    sessions = Sessions(Desk(Assignment(Topology("test"), presence=10.0), 9))
-    assert Delete(9) in sessions.restore(Snapshot(), Now(0.0, 0.0))
-    effects = sessions.restore(Snapshot(unannounced=(ended,)), Now(0.0, 0.0))
+    context = ReducerContext(Assignment(Topology("test"), presence=10.0), 9)
+    sessions = Sessions(context)
+    sessions.restore(Snapshot())
+    assert Delete(9) in context.take_effects()
+    sessions.restore(Snapshot(unannounced=(ended,)))
+    effects = context.take_effects()
     told = Change(tables.SESSIONS, "s", {"announced": True}, 9)
     assert [each for each in effects if isinstance(each, Change | ExpireModels)] == [
         *after_end("s", policy, 6, 9)[:1],

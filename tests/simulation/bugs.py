@@ -15,7 +15,7 @@ from fedmq_combiner.plans import OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.operations import Insert
 from fedmq_reducer.record_performer import RecordPerformer
-from fedmq_reducer.rounds import Rounds
+from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_schemas import messages, records
 from fedmq_schemas.messages import Update
 
@@ -108,15 +108,14 @@ def a_hello_not_answered() -> Iterator[None]:
 @contextmanager
 def a_voided_plan_accepted() -> Iterator[None]:
     """A partial counts although its plan was voided and its clients were given to others."""
-    right = Rounds.partial
+    right = PlannedPart.is_answered_by
 
-    def partial(self: Rounds, session: Any, event: Received, body: messages.Partial, moment: Now) -> list[Effect]:
-        part = session.attempt.part(body.plan) if session is not None and session.attempt is not None else None
-        if part is not None and part.partial is None:
-            part.voided = False
-        return right(self, session, event, body, moment)
+    def is_answered_by(self: PlannedPart, partial: messages.Partial, sender: str) -> bool:
+        if self.partial is None:
+            self.voided = False
+        return right(self, partial, sender)
 
-    with patch.object(Rounds, "partial", partial):
+    with patch.object(PlannedPart, "is_answered_by", is_answered_by):
         yield
 
 

@@ -19,9 +19,9 @@ from fedmq.splitting import join, split
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
-from fedmq_reducer.documents import participation_document
 from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, TellLedger
 from fedmq_reducer.retention import check_kept
+from fedmq_reducer.sessions.documents import participation_document
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
@@ -224,7 +224,7 @@ class Aggregating:
             ledger = newest[1]
         else:
             ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
-        self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.epoch)
+        self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.term)
 
 
 def _short(data: bytes) -> str:

@@ -56,19 +56,19 @@ def main(settings: ReducerSettings) -> None:
     def details() -> Mapping[str, Any]:
         return {
             "broker": "connected" if connection.connected else "away",
-            "state": core.role.value,
-            "epoch": core.epoch,
-            "clients": len(core.assignment.clients),
-            "combiners": len(core.assignment.combiners),
+            "state": core.lease.value,
+            "epoch": core.term,
+            "clients": len(core.members.clients),
+            "combiners": len(core.members.combiners),
         }
 
     def gauges() -> Mapping[str, float]:
         return {
             "broker_connected": connection.connected,
-            "reducer_active": core.role is LeaseState.ACTIVE,
-            "reducer_epoch": core.epoch,
-            "clients": sum(client.present for client in list(core.assignment.clients.values())),
-            "combiners": len(core.assignment.combiners),
+            "reducer_active": core.lease is LeaseState.ACTIVE,
+            "reducer_epoch": core.term,
+            "clients": sum(client.present for client in list(core.members.clients.values())),
+            "combiners": len(core.members.combiners),
             "unsettled_messages": actor.unsettled,
         }
 
@@ -97,6 +97,6 @@ def main(settings: ReducerSettings) -> None:
         blobs,
         lambda: management.depths(settings.alliance),
         folder=identity.folder,
-        is_active=lambda: core.role is LeaseState.ACTIVE,
+        is_active=lambda: core.lease is LeaseState.ACTIVE,
     )
     service.run([actor, recorder, vitals])

@@ -1,8 +1,8 @@
 """The reducer's decisions. Pure.
 
 One reducer decides at a time: the one that holds the lease. The others stand by and keep what they receive unsettled. A
-reducer that finds that its lease was taken gives its messages back and stands by. Whoever takes the lease reads the
-records first, then says `welcome` to every combiner, which answers with all that it knows.
+reducer that finds that its lease was taken gives its messages back and stands by. A reducer that takes the lease reads the
+records first, then publishes `welcome` to every combiner, which answers with all that it knows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from fedmq.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.errors import FedMQError, Fenced
-from fedmq_reducer import operations
+from fedmq.errors import Fenced
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import (
     Acquire,
@@ -45,9 +44,9 @@ from fedmq_reducer.operations import (
     Snapshot,
     TellLedger,
 )
-from fedmq_reducer.planning import Desk
-from fedmq_reducer.sessions import Sessions
-from fedmq_schemas import messages, records, topology
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.queue import Sessions
+from fedmq_schemas import messages, topology
 
 LEASE_PERIOD = 3.0
 LEASE_HINT_PERIOD = 0.5
@@ -59,213 +58,244 @@ class LeaseState(Enum):
     ACTIVE = "active"
 
 
-TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
-    LeaseState.STANDBY: frozenset({LeaseState.LOADING}),
-    LeaseState.LOADING: frozenset({LeaseState.ACTIVE, LeaseState.STANDBY}),
-    LeaseState.ACTIVE: frozenset({LeaseState.STANDBY}),
-}
-
-
 class ReducerCore:
-    """`assignment` knows clients and combiners, `presence` is its period in seconds."""
+    """`members` knows clients and combiners, `presence` is their period in seconds."""
 
-    def __init__(self, assignment: Assignment, *, presence: float) -> None:
-        self.role = LeaseState.STANDBY
-        self.epoch = 0
-        self.assignment = assignment
-        self._desk = Desk(assignment)
-        self.sessions = Sessions(self._desk)
+    def __init__(self, members: Assignment, *, presence: float) -> None:
+        self.lease = LeaseState.STANDBY
+        self.members = members
+        self._context = ReducerContext(members)
+        self.sessions = Sessions(self._context)
         self._presence = presence
         self._stash: list[Received] = []
         self._insisted = False
         self._is_asking = False
+        self._loading: Load | None = None
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
-        if isinstance(event, Done | Failed) and isinstance(event.effect, Acquire | Renew):
-            self._is_asking = False
+    @property
+    def term(self) -> int:
+        """The number of the newest lease that this reducer has held; 0 before the first one."""
+        return self._context.term
+
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        """Returns the effects that answer an event. An exception, which is a bug, leaves none."""
+        self._context.now = now
+        try:
+            self._handle(event)
+        except Exception:
+            self._context.take_effects()
+            raise
+        return self._context.take_effects()
+
+    def _handle(self, event: CoreEvent) -> None:
         match event:
+            case Received() if self.lease is LeaseState.ACTIVE:
+                self._received(event)
             case Received():
-                if self.role is LeaseState.ACTIVE:
-                    return self._received(event, moment)
-                self._stash.append(event)
-                is_hint = len(self._stash) == 1 and self.role is LeaseState.STANDBY
-                return self._ask(Acquire()) if is_hint else ()
-            case Done(effect=effect, result=result):
-                return self._done(effect, result, moment)
+                self._keep(event)
             case Failed(effect=effect, error=Fenced()):
-                return self._lose(effect)
-            case Failed(effect=effect, error=error):
-                return self._failed(effect, error, moment)
-            case Fired(key):
-                return self._fired(key, moment)
+                self._answered(effect)
+                self._lose(effect)
+            case Done(effect=Acquire() as effect, result=term):
+                self._answered(effect)
+                self._acquired(term)
+            case Done(effect=Load() as effect, result=Snapshot() as snapshot):
+                self._loaded(effect, snapshot)
+            case Done(effect=Renew() as effect, result=is_ours):
+                self._answered(effect)
+                if not is_ours:
+                    self._lose(effect)
+            case Done():
+                self._context.answer(event)
+            case Failed():
+                self._answered(event.effect)
+                self._failed(event)
+            case Fired():
+                self._fired(event)
             case Started():
-                return [StartTimer("lease", LEASE_PERIOD), *self._ask(Acquire())]
+                self._context.emit(StartTimer("lease", LEASE_PERIOD))
+                self._ask(Acquire())
             case Reconnected():
                 self._stash.clear()
             case Stopping():
-                return [*([Release(self.epoch)] if self.role is LeaseState.ACTIVE else ()), Drained()]
-        return ()
+                released = [Release(self.term)] if self.lease is LeaseState.ACTIVE else []
+                self._context.emit(*released, Drained())
 
-    def _failed(self, effect: Effect, error: FedMQError, moment: Now) -> Sequence[Effect]:
-        """Ends the session that needs the effect. One of an earlier reign, tried again all the while, may fail for what has
-        happened since: nobody waits for it."""
-        session = _session_of(effect)
-        if session is None or self.role is not LeaseState.ACTIVE:
-            return ()
-        if isinstance(effect, OpenSeed | Aggregate) and not self.sessions.waits_for(effect):
-            return ()
-        return self.sessions.failed(session, error, moment)
+    def waits(self) -> dict[str, str]:
+        """Returns for each session under way where its course stands and what it waits for."""
+        return self.sessions.waits()
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
-    def _ask(self, effect: Acquire | Renew) -> list[Effect]:
-        """One question at a time: while the records are away it is tried again by itself."""
-        if self._is_asking:
-            return []
-        self._is_asking = True
-        return [effect]
+    def _keep(self, event: Received) -> None:
+        """Keeps a message until this reducer decides, or gives it back. The first one is a hint that nobody else does."""
+        self._stash.append(event)
+        if len(self._stash) == 1 and self.lease is LeaseState.STANDBY:
+            self._ask(Acquire())
 
-    def _done(self, effect: Effect, result: object, moment: Now) -> Sequence[Effect]:
-        match effect:
-            case Acquire():
-                return self._acquired(result)
-            case Load():
-                assert isinstance(result, Snapshot)
-                return self._loaded(result, moment)
-            case Renew(epoch):
-                return self._lose(effect) if not result and epoch == self.epoch else ()
-        if self.role is not LeaseState.ACTIVE:
-            return ()
-        match effect, result:
-            case OpenSeed(), operations.OpenedSeed():
-                return self.sessions.seed_opened(effect, result, moment)
-            case Aggregate(), operations.Aggregated():
-                return self.sessions.aggregated(effect, result, moment)
-            case Insert(records.SESSIONS, key), _:
-                return self.sessions.started(key, result, moment)  # type: ignore[arg-type]
-            case Insert(records.ATTEMPTS, _, document), _:
-                return self.sessions.attempt_recorded(document, result, moment)  # type: ignore[arg-type]
-            case Insert(records.ROUNDS, _, document), _:
-                return self.sessions.round_recorded(document, result, moment)  # type: ignore[arg-type]
-        return ()
+    def _ask(self, effect: Acquire | Renew) -> None:
+        """Asks for the lease, one question at a time: while the record store is away the runtime tries it again."""
+        if not self._is_asking:
+            self._is_asking = True
+            self._context.emit(effect)
 
-    def _acquired(self, epoch: object) -> Sequence[Effect]:
-        if self.role is not LeaseState.STANDBY:
-            return ()
-        if not isinstance(epoch, int):
-            return self._not_acquired()
+    def _answered(self, effect: Effect) -> None:
+        if isinstance(effect, Acquire | Renew):
+            self._is_asking = False
+
+    def _acquired(self, term: int | None) -> None:
+        if self.lease is not LeaseState.STANDBY:
+            return
+        if term is None:
+            self._not_acquired()
+            return
         self._insisted = False
-        self._move(LeaseState.LOADING)
-        self.epoch = self._desk.epoch = epoch
-        return [Load()]
+        self._context.term = term
+        self._load()
 
-    def _not_acquired(self) -> Sequence[Effect]:
-        """Somebody else decides. If the broker sends its messages here all the same, they go back, and this reducer to the
-        end of the line; a moment later, as the holder may just have died."""
+    def _not_acquired(self) -> None:
+        """Another reducer decides. If the broker delivers its messages here all the same, they go back, and this reducer
+        queues for the inbox anew; half a second later, as the holder may just have died."""
         if not self._stash:
-            return ()
+            return
         self._insisted = not self._insisted
         if self._insisted:
-            return [StartTimer("lease", LEASE_HINT_PERIOD)]
-        self._stash.clear()
-        return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
+            self._context.emit(StartTimer("lease", LEASE_HINT_PERIOD))
+            return
+        self._stand_by()
 
-    def _loaded(self, snapshot: Snapshot, moment: Now) -> Sequence[Effect]:
-        if self.role is not LeaseState.LOADING:
-            return ()
-        self._move(LeaseState.ACTIVE)
-        self.assignment.restore(snapshot.clients, snapshot.combiners, moment.seconds)
-        effects: list[Effect] = [
-            PublishEvent("reducer.active", data={"epoch": self.epoch}),
+    def _load(self) -> None:
+        """Reads the records, from which this reducer then decides."""
+        self.lease = LeaseState.LOADING
+        self._loading = Load()
+        self._context.emit(self._loading)
+
+    def _loaded(self, effect: Load, snapshot: Snapshot) -> None:
+        if self.lease is not LeaseState.LOADING or effect is not self._loading:
+            return  # read under an earlier lease
+        context = self._context
+        self.lease = LeaseState.ACTIVE
+        self.members.restore(snapshot.clients, snapshot.combiners, context.now.seconds)
+        context.emit(
+            PublishEvent("reducer.active", data={"epoch": self.term}),
             StartTimer("presence", self._presence),
             StartTimer("lease", LEASE_PERIOD),
-        ]
-        effects += self.sessions.restore(snapshot, moment)
-        effects += [self._welcome(combiner) for combiner in self.assignment.combiners]
+        )
+        self.sessions.restore(snapshot)
+        for combiner in self.members.combiners:
+            self._welcome(combiner)
         stash, self._stash = self._stash, []
         for event in stash:
-            effects += self._received(event, moment)
-        return effects
+            self._received(event)
 
-    def _lose(self, effect: Effect) -> Sequence[Effect]:
-        """Somebody else decides now; what this reducer holds goes back to the inbox."""
-        if self.role is LeaseState.STANDBY or getattr(effect, "epoch", self.epoch) != self.epoch:
-            return ()
-        self._move(LeaseState.STANDBY)
+    def _lose(self, effect: Effect) -> None:
+        """Stands by because another reducer decides now, unless the effect that shows it is of an earlier lease."""
+        if self.lease is not LeaseState.STANDBY and getattr(effect, "term", self.term) == self.term:
+            self._stand_by()
+
+    def _stand_by(self) -> None:
+        """Gives back the messages that this reducer holds."""
+        self.lease = LeaseState.STANDBY
+        self.sessions.close()
         self._stash.clear()
-        return [Resubscribe(), StartTimer("lease", LEASE_PERIOD)]
+        self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
 
-    def _move(self, role: LeaseState) -> None:
-        if role not in TRANSITIONS[self.role]:
-            raise ValueError(f"a reducer can't go from {self.role.value} to {role.value}")
-        self.role = role
+    def _failed(self, event: Failed) -> None:
+        """Raises the error in the routine that waits for the effect, or ends the session that needs it. An effect of an
+        earlier lease, tried again all the while, may be refused for what has happened since: nobody needs it."""
+        if self.lease is not LeaseState.ACTIVE or self._context.answer(event):
+            return
+        effect = event.effect
+        if isinstance(effect, OpenSeed | Aggregate) or getattr(effect, "term", self.term) != self.term:
+            return
+        session = _session_of(effect)
+        if session is not None:
+            self.sessions.fail(session, event.error)
 
-    def _fired(self, key: str, moment: Now) -> Sequence[Effect]:
-        if key == "lease":
-            wanted = Acquire() if self.role is LeaseState.STANDBY else Renew(self.epoch)
-            return [StartTimer("lease", LEASE_PERIOD), *self._ask(wanted)]
-        if self.role is not LeaseState.ACTIVE:
-            return ()
-        if key == "presence":
-            lost = self.assignment.expire(moment)
-            return [*lost, *self._rehome(moment), StartTimer("presence", self._presence)]
-        kind, _, session = key.partition(":")
-        return self.sessions.fired(kind, session, moment)
+    def _fired(self, event: Fired) -> None:
+        if event.key == "lease":
+            self._renew()
+        elif self.lease is not LeaseState.ACTIVE:
+            return
+        elif event.key == "presence":
+            self._context.emit(*self.members.expire(self._context.now))
+            self._rehome()
+            self._context.emit(StartTimer("presence", self._presence))
+        else:
+            self.sessions.fired(event)
+
+    def _renew(self) -> None:
+        """Asks for the lease, or to keep it. Reads the records again if a routine has ended by a bug: not at once, because
+        the bug may come again."""
+        self._context.emit(StartTimer("lease", LEASE_PERIOD))
+        self._ask(Acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
+        if self.lease is LeaseState.ACTIVE and self.sessions.is_broken:
+            self._load()
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _received(self, event: Received, moment: Now) -> list[Effect]:
-        body, sender = event.body, event.envelope.sender
+    def _received(self, event: Received) -> None:
+        context, body, sender = self._context, event.body, event.envelope.sender
         match body:
             case messages.Partial():
-                return self.sessions.partial(event, body, moment)
+                self.sessions.partial(event, body)
             case messages.Validation():
-                return self.sessions.validation(event, body, moment)
+                self.sessions.validation(event, body)
             case messages.Attach():
-                return self.assignment.attach(event, self.epoch, moment)
+                context.emit(*self.members.attach(event, self.term, context.now))
             case messages.CombinerPresence(leaving=True):
-                left = self.assignment.combiner_left(sender, moment)
-                return [*left, *self._rehome(moment), Ack((event.tag,))]
+                context.emit(*self.members.combiner_left(sender, context.now))
+                self._rehome()
+                context.emit(Ack((event.tag,)))
             case messages.CombinerPresence():
-                effects = self._combiner_said(sender, moment) + self.assignment.presence(sender, body, moment)
-                if self.assignment.disagrees(sender, body):
-                    effects += self._answer_hello(sender, moment)
-                return [*effects, *self.sessions.members_changed(moment), Ack((event.tag,))]
+                self._heard(sender)
+                context.emit(*self.members.presence(sender, body, context.now))
+                if self.members.disagrees(sender, body):
+                    self._answer_hello(sender)
+                self.sessions.members_changed()
+                context.emit(Ack((event.tag,)))
             case messages.CombinerHello():
-                return [*self._combiner_said(sender, moment), *self._answer_hello(sender, moment), Ack((event.tag,))]
+                self._heard(sender)
+                self._answer_hello(sender)
+                context.emit(Ack((event.tag,)))
             case messages.Start(policy=policy):
-                return self.sessions.start(event, name_from_id(event.envelope.id), policy, moment)
+                self.sessions.start(event, name_from_id(event.envelope.id), policy)
             case messages.Stop():
-                return self.sessions.stop(event, body, moment)
-        return [Reject(event.tag, f"a reducer does not receive {body.kind} messages")]
+                self.sessions.stop(event, body)
+            case _:
+                context.emit(Reject(event.tag, f"a reducer does not receive {body.kind} messages"))
 
-    def _combiner_said(self, combiner: str, moment: Now) -> list[Effect]:
-        effects = self.assignment.combiner_said(combiner, moment)
-        if not effects:
-            return []
-        return [*effects, *self.assignment.serve_waiting(self.epoch, moment), *self._rehome(moment)]
+    def _heard(self, combiner: str) -> None:
+        """Notes a sign of life. If the combiner is new, waiting clients get a place, and those of vanished ones move."""
+        context = self._context
+        if effects := self.members.combiner_said(combiner, context.now):
+            context.emit(*effects, *self.members.serve_waiting(self.term, context.now))
+            self._rehome()
 
-    def _rehome(self, moment: Now) -> list[Effect]:
-        moved, effects = self.assignment.rehome(self.epoch)
-        return [*effects, *self.sessions.move_clients(moved, moment)]
+    def _rehome(self) -> None:
+        moved, effects = self.members.rehome(self.term)
+        self._context.emit(*effects)
+        self.sessions.move_clients(moved)
 
-    def _answer_hello(self, combiner: str, moment: Now) -> list[Effect]:
-        """While the lease is still ours: a combiner that was welcomed does not ask again, and who lost the lease knows of no
-        plan made since."""
-        return [CheckLease(self.epoch), *self.sessions.open_plans(combiner, moment), self._welcome(combiner)]
+    def _answer_hello(self, combiner: str) -> None:
+        """Publishes a combiner's open plans and the welcome that ends them, while the lease is held: a combiner that was
+        welcomed does not ask again, and a reducer that lost the lease knows of no plan made since."""
+        self._context.emit(CheckLease(self.term))
+        self.sessions.publish_open_plans(combiner)
+        self._welcome(combiner)
 
-    def _welcome(self, combiner: str) -> Publish:
-        body = messages.Welcome(epoch=self.epoch, presence=self._presence)
-        return Publish("task", topology.plan_key(combiner), body)
+    def _welcome(self, combiner: str) -> None:
+        body = messages.Welcome(epoch=self.term, presence=self._presence)
+        self._context.emit(Publish("task", topology.plan_key(combiner), body))
 
 
 def _session_of(effect: Effect) -> str | None:
-    """The session that an effect was asked for."""
+    """Returns the session that cannot go on without this effect."""
     match effect:
         case Publish(body=messages.Plan(plan=plan)):
             return plan.session
         case Insert(document=document):
             return document.get("session")
-        case OpenSeed(session=session) | Aggregate(session=session) | TellLedger(session=session):
+        case TellLedger(session=session):
             return session
     return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from fedmq.effects import Perform
+from fedmq.effects import Perform, Question
 from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Select, Strategy, Tensors
@@ -22,33 +22,29 @@ class Recorded(Perform):
 
 
 @frozen
-class Acquire(Perform):
-    """Take the lease if it is free. Reports its epoch, or None."""
-
-    reports = True
+class Acquire(Question[int | None]):
+    """Take the lease if it is free. Reports its term, or None."""
 
 
 @frozen
-class Renew(Perform):
+class Renew(Question[bool]):
     """Keep the lease. Reports whether it still is ours."""
 
-    epoch: int
-
-    reports = True
+    term: int
 
 
 @frozen
 class Release(Perform):
     """Give the lease up, at a clean stop."""
 
-    epoch: int
+    term: int
 
 
 @frozen
-class Load(Recorded):
+class Load(Question["Snapshot"]):
     """Read what is decided. Reports a `Snapshot`."""
 
-    reports = True
+    lane = "records"
 
 
 @frozen
@@ -77,15 +73,15 @@ class Snapshot:
 
 
 @frozen
-class Insert(Recorded):
+class Insert(Question[Mapping[str, Any] | None]):
     """Insert a document under a unique key, on condition of the lease. Reports None, or the document already there."""
 
     table: str
     key: str
     document: Mapping[str, Any]
-    epoch: int
+    term: int
 
-    reports = True
+    lane = "records"
 
 
 @frozen
@@ -95,10 +91,10 @@ class Put(Recorded):
     table: str
     key: str
     document: Mapping[str, Any]
-    epoch: int
+    term: int
 
     def joined(self, later: Perform) -> Perform | None:
-        return PutMany(self.table, ((self.key, self.document),), self.epoch).joined(later)
+        return PutMany(self.table, ((self.key, self.document),), self.term).joined(later)
 
 
 @frozen
@@ -108,23 +104,23 @@ class Change(Recorded):
     table: str
     key: str
     fields: Mapping[str, Any]
-    epoch: int
+    term: int
 
 
 @frozen
 class PutMany(Recorded):
-    """Insert or replace documents; on condition of the lease if they have an epoch."""
+    """Insert or replace documents; on condition of the lease if they have a term."""
 
     table: str
     items: tuple[tuple[str, Mapping[str, Any]], ...]
-    epoch: int | None = None
+    term: int | None = None
 
     def joined(self, later: Perform) -> Perform | None:
         match later:
-            case Put(self.table, key, document, self.epoch):
-                return PutMany(self.table, (*self.items, (key, document)), self.epoch)
-            case PutMany(self.table, items, self.epoch):
-                return PutMany(self.table, self.items + items, self.epoch)
+            case Put(self.table, key, document, self.term):
+                return PutMany(self.table, (*self.items, (key, document)), self.term)
+            case PutMany(self.table, items, self.term):
+                return PutMany(self.table, self.items + items, self.term)
         return None
 
 
@@ -133,7 +129,7 @@ class CheckLease(Recorded):
     """Verifies the lease once all earlier records are durable. Raises `Fenced` if another reducer holds it. Precedes the
     acknowledgement of a message that needs no work of its own."""
 
-    epoch: int
+    term: int
 
 
 @frozen
@@ -145,7 +141,7 @@ class PutBlob(Perform):
 
 
 @frozen
-class OpenSeed(Perform):
+class OpenSeed(Question["OpenedSeed"]):
     """Find the session's first model, check and adopt it, and check the strategy. Reports `OpenedSeed`; refused where
     there is no such model or strategy."""
 
@@ -154,8 +150,6 @@ class OpenSeed(Perform):
     strategy: Strategy
     weights: tuple[int, ...]
     tensors: Tensors = field(default_factory=Tensors)
-
-    reports = True
 
 
 @frozen
@@ -169,7 +163,7 @@ class OpenedSeed:
 
 
 @frozen
-class Aggregate(Perform):
+class Aggregate(Question["Aggregated"]):
     """Merge the partials, take the server optimizer's step, store model, optimizer state and ledger.
     Reports `Aggregated`."""
 
@@ -182,7 +176,6 @@ class Aggregate(Perform):
     strategy: Strategy
     partials: tuple[Partial, ...]
 
-    reports = True
     independent = True
 
     @property
@@ -212,7 +205,7 @@ class TellLedger(Recorded):
     session: str
     ledger: BlobRef
     key: str
-    epoch: int
+    term: int
 
 
 @frozen
@@ -239,7 +232,7 @@ class ExpireModels(Recorded):
     up_to_round: int
     every: int
     select: Select
-    epoch: int
+    term: int
     open_rounds: frozenset[int] = frozenset()
 
 
@@ -247,7 +240,7 @@ class ExpireModels(Recorded):
 class Delete(Perform):
     """Delete the bytes of all models that were let go; with `session` look for any of its own that have come back."""
 
-    epoch: int
+    term: int
     session: str | None = None
 
     independent = True

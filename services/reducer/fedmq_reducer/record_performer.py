@@ -38,10 +38,10 @@ class RecordPerformer:
             Renew: self.renew,
             Release: self.release,
             Load: self.load,
-            Insert: lambda effect: self._records.insert(effect.table, effect.key, effect.document, effect.epoch),
-            Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.epoch),
-            Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.epoch),
-            PutMany: lambda effect: self._records.put_many(effect.table, effect.items, effect.epoch),
+            Insert: lambda effect: self._records.insert(effect.table, effect.key, effect.document, effect.term),
+            Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.term),
+            Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.term),
+            PutMany: lambda effect: self._records.put_many(effect.table, effect.items, effect.term),
             CheckLease: self.check_lease,
         }
 
@@ -50,14 +50,14 @@ class RecordPerformer:
         return lease.epoch if lease is not None else None
 
     def renew(self, effect: Renew) -> bool:
-        return self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds)
+        return self._records.renew(Lease(self._holder, effect.term), self._lease_seconds)
 
     def check_lease(self, effect: CheckLease) -> None:
-        if not self._records.renew(Lease(self._holder, effect.epoch), self._lease_seconds):
-            raise Fenced(f"another reducer holds the lease; epoch {effect.epoch} is over")
+        if not self._records.renew(Lease(self._holder, effect.term), self._lease_seconds):
+            raise Fenced(f"another reducer holds the lease; term {effect.term} is over")
 
     def release(self, effect: Release) -> None:
-        self._records.release(Lease(self._holder, effect.epoch))
+        self._records.release(Lease(self._holder, effect.term))
 
     def load(self, effect: Load) -> Snapshot:
         open_states = ["queued", "waiting", "running", "validating"]

@@ -43,7 +43,7 @@ class Sweeping:
         for model in going:
             if model not in seeds:
                 fields = {"kept": False, "deleted": False}
-                self._records.update(tables.MODELS, model, fields, effect.epoch)
+                self._records.update(tables.MODELS, model, fields, effect.term)
 
     def delete(self, effect: Delete) -> None:
         """Deletes what is recorded as let go and not as deleted. With `session` also what is back: a reducer that had lost
@@ -51,7 +51,7 @@ class Sweeping:
         for model in self._records.find(tables.MODELS, {"deleted": False}):
             for key in self._blobs_of(model):
                 self._blobs.delete(key)
-            self._records.update(tables.MODELS, model["model"], {"deleted": True}, effect.epoch)
+            self._records.update(tables.MODELS, model["model"], {"deleted": True}, effect.term)
         if effect.session is not None:
             for info in list(self._blobs.list(f"models/{effect.session}-")):
                 found = self._records.get(tables.MODELS, info.key.partition("/")[2])

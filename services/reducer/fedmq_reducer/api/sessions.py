@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from fedmq.policies import to_toml
 from fedmq_reducer.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.api.context import Context
-from fedmq_reducer.why import why
+from fedmq_reducer.eligibility import explain
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import SessionState
@@ -86,6 +86,6 @@ def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
             key = f"{session}/{newest['round']:06d}/{newest['attempt']:04d}"
             outcomes = records.get(tables.PARTICIPATION, key)
         found = records.find(tables.CLIENTS)
-        return Json({"items": [why(client, document, newest, outcomes) for client in found], "next": None})
+        return Json({"items": [explain(client, document, newest, outcomes) for client in found], "next": None})
 
     return router

@@ -7,16 +7,17 @@ from typing import Any
 
 from fedmq.effects import Now
 from fedmq_reducer.operations import Aggregate, Aggregated
-from fedmq_reducer.session import Session, State, model_id
+from fedmq_reducer.sessions.attempt import Attempt
+from fedmq_reducer.sessions.session import Session, Stage, model_id
 from fedmq_schemas.messages import BlobRef, Partial, Validation
 from fedmq_schemas.records import Ledger
 
 
-def session_document(session: Session, moment: Now) -> dict[str, Any]:
+def session_document(session: Session, now: Now) -> dict[str, Any]:
     return {
         "session": session.name,
         "name": session.policy.name,
-        "state": session.recorded_state,
+        "state": session.stage.recorded,
         "waiting": "",
         "waiting_until": None,
         "reason": "",
@@ -28,20 +29,20 @@ def session_document(session: Session, moment: Now) -> dict[str, Any]:
         "base": None,
         "started_at": None,
         "score": None,
-        "created_at": moment.wall,
+        "created_at": now.wall,
         "ended_at": None,
     }
 
 
-def end_fields(state: State, reason: str, newest: int, model: str | None, moment: Now) -> dict[str, Any]:
+def end_fields(stage: Stage, reason: str, newest: int, model: str | None, now: Now) -> dict[str, Any]:
     """What a session's record says from its end on. `newest`: its last round; `model`: that round's, or the seed."""
     return {
-        "state": state.value,
+        "state": stage.value,
         "reason": reason,
         "round": newest,
         "model": model,
         "announced": False,
-        "ended_at": moment.wall,
+        "ended_at": now.wall,
         "waiting": "",
         "waiting_until": None,
     }
@@ -51,19 +52,19 @@ def attempt_key(session: Session) -> str:
     return f"{session.name}/{session.round:06d}/{session.attempts:04d}"
 
 
-def attempt_document(session: Session, epoch: int) -> dict[str, Any]:
+def attempt_document(session: Session, attempt: Attempt, term: int) -> dict[str, Any]:
     """The draw: all that a reducer needs to send the attempt's plans again."""
-    assert session.attempt is not None and session.model is not None
+    lineage = session.lineage
     return {
         "session": session.name,
         "round": session.round,
-        "attempt": session.attempts,
+        "attempt": attempt.number,
         "model": session.model.model_dump(),
-        "optimizer": session.optimizer.model_dump() if session.optimizer else None,
-        "exponents": list(session.exponents),
-        "plans": [part.document() for part in session.attempt.parts],
-        "epoch": epoch,
-        "created_at": session.attempt.created_at,
+        "optimizer": lineage.optimizer.model_dump() if lineage.optimizer else None,
+        "exponents": list(lineage.exponents),
+        "plans": [part.document() for part in attempt.parts],
+        "epoch": term,
+        "created_at": attempt.created_at,
     }
 
 
@@ -80,7 +81,7 @@ def round_key(session: Session) -> str:
     return f"{session.name}/{session.round:06d}"
 
 
-def round_document(session: Session, request: Aggregate, result: Aggregated, epoch: int, moment: Now) -> dict[str, Any]:
+def round_document(session: Session, request: Aggregate, result: Aggregated, term: int, now: Now) -> dict[str, Any]:
     """The commit point."""
     return {
         "session": session.name,
@@ -88,7 +89,7 @@ def round_document(session: Session, request: Aggregate, result: Aggregated, epo
         "attempt": request.attempt,
         "model": result.model.model_dump(),
         "parent": request.model.model_dump(),
-        "base": session.base.model_dump() if session.base else None,
+        "base": session.lineage.base.model_dump() if session.lineage.base else None,
         "optimizer": result.optimizer.model_dump() if result.optimizer else None,
         "ledger": result.ledger.model_dump(),
         "total_weight": result.total_weight,
@@ -96,9 +97,9 @@ def round_document(session: Session, request: Aggregate, result: Aggregated, epo
         "metrics": dict(result.metrics),
         "exponents": list(result.exponents),
         "bytes": dict(result.bytes),
-        "seconds": moment.seconds - session.began_at,
-        "epoch": epoch,
-        "committed_at": moment.wall,
+        "seconds": now.seconds - session.began_at,
+        "epoch": term,
+        "committed_at": now.wall,
     }
 
 
@@ -140,7 +141,7 @@ def model_document(committed: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def validation_document(body: Validation, client: str, moment: Now) -> dict[str, Any]:
+def validation_document(body: Validation, client: str, now: Now) -> dict[str, Any]:
     """A train plan of round r carries the validation of the model of round r - 1."""
     return {
         "session": body.plan.session,
@@ -151,5 +152,5 @@ def validation_document(body: Validation, client: str, moment: Now) -> dict[str,
         "weight": body.weight,
         "metrics": body.metrics,
         "reason": body.reason,
-        "at": moment.wall,
+        "at": now.wall,
     }

@@ -1,4 +1,4 @@
-"""Why a client has a part in a session's newest round, or none. Pure."""
+"""Why a client takes part in a session's newest round, or none. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def reason_against(policy: Policy, name: str, labels: Mapping[str, str], package
     return ""
 
 
-def why(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
-    """`client`, `drawn` and one sentence, `why`. `attempt` is the session's newest, `outcomes` its participation."""
+def explain(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
+    """Returns `client`, `drawn` and one sentence, `why`. `attempt` is the session's newest, `outcomes` its participation."""
     name = client["client"]
     drawn = attempt is not None and any(name in plan["clients"] for plan in attempt["plans"] if not plan["voided"])
     return {"client": name, "drawn": drawn, "why": _why(client, session, attempt, outcomes, drawn)}

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedmq.effects import Effect, Now, Publish, Received
+from fedmq.effects import Effect, Fired, Now, Received
+from fedmq.routines import Routine
 from fedmq_reducer.assignment import Assignment, Client
-from fedmq_reducer.operations import Change
-from fedmq_reducer.planning import Desk
-from fedmq_reducer.session import Session, State
-from fedmq_reducer.validations import Validations
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.concluding import conclude
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.events import Validated
+from fedmq_reducer.sessions.session import Lineage, Session, Stage
+from fedmq_schemas import records
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
-from fedmq_schemas.policy import Policy, Stop
+from fedmq_schemas.policy import Policy, Select, Stop
 from fedmq_schemas.topology import Topology
+from support.cores import blob, bodies
+
+from .records import written
 
 TRAINERS, EVALUATOR = {"client1", "client2"}, {"evaluator"}
 EVERYBODY = TRAINERS | EVALUATOR
@@ -22,7 +28,7 @@ TIMEOUT = 30.0
 
 
 def _model(number: int) -> BlobRef:
-    return BlobRef(key=f"models/s-{number:04d}", size=1, sha256="0" * 64)
+    return blob(f"models/s-{number:04d}")
 
 
 def _client(name: str, combiner: str = "combiner1") -> Client:
@@ -33,24 +39,38 @@ def _client(name: str, combiner: str = "combiner1") -> Client:
 class Table:
     """A session of ten rounds whose model of round `made` is the newest, and those who are there."""
 
-    def __init__(self, made: int = 3, epoch: int = 1, stop: Stop | None = None, **policy: str) -> None:
-        assignment = Assignment(Topology("test"), presence=10.0)
-        self.clients = assignment.clients
+    def __init__(self, made: int = 3, term: int = 1, stop: Stop | None = None, **policy: object) -> None:
+        self.context = ReducerContext(Assignment(Topology("test"), presence=10.0), term)
+        self.clients = self.context.members.clients
         for name in EVERYBODY:
             self.clients[name] = _client(name)
-        self.validations = Validations(Desk(assignment, epoch))
-        asked = {"rounds": 10, "validation_timeout": TIMEOUT, "stop": stop or Stop(), **policy}
-        self.session = Session("s", Policy.model_validate(asked), 0, 1, State.RUNNING, made + 1, _model(made))
+        wanted = Policy.model_validate({"rounds": 10, "validation_timeout": TIMEOUT, "stop": stop or Stop(), **policy})
+        self.session = Session("s", wanted, 0, 1, Stage.RUNNING, made + 1, lineage=Lineage(_model(made)))
+
+    def at(self, seconds: float) -> None:
+        self.context.now = Now(seconds, seconds)
+
+    def plans(self) -> list[Plan]:
+        """The plans published since the last look."""
+        return bodies(self.context.take_effects(), Plan)
 
     def ask(self, at: float = 0.0) -> list[Plan]:
-        return _plans(self.validations.ask(self.session, Now(at, at)))
+        self.at(at)
+        windows.ask(self.context, self.session)
+        return self.plans()
+
+    def hello(self, combiner: str, at: float) -> list[Plan]:
+        self.at(at)
+        windows.publish_open_plans(self.context, self.session, combiner)
+        return self.plans()
 
     def commit(self, at: float) -> list[Effect]:
+        self.at(at)
         parent = self.session.model
-        assert parent is not None
-        self.session.model = _model(self.session.round)
+        self.session.lineage.model = _model(self.session.round)
         self.session.round += 1
-        return self.validations.settle_older(self.session, parent, Now(at, at))
+        windows.settle_older(self.context, self.session, parent)
+        return self.context.take_effects()
 
     def answer(self, client: str, number: int) -> None:
         body = Validation(
@@ -58,11 +78,7 @@ class Table:
             scope="test" if client in EVALUATOR else "client", weight=1, metrics={"loss": 1.0},
         )  # fmt: skip
         envelope = Envelope(kind=body.kind, id="i", alliance="test", sender=client, sent_at=0.0)
-        self.validations.received(Received(body, envelope, 1), body, self.session, Now(0.0, 0.0))
-
-
-def _plans(effects: Sequence[Effect]) -> list[Plan]:
-    return [effect.body for effect in effects if isinstance(effect, Publish) and isinstance(effect.body, Plan)]
+        windows.receive(self.context, self.session, Received(body, envelope, 1), body)
 
 
 def _clients(plans: Sequence[Plan]) -> set[str]:
@@ -100,24 +116,24 @@ def test_nobody_is_asked_twice_and_who_comes_late_is_asked_for_the_newest_model_
     table.commit(1.0)
     table.clients["client3"] = _client("client3")
     assert _clients(table.ask(1.0)) == EVERYBODY | {"client3"}
-    resent = _plans(table.validations.send_open(table.session, "combiner1", Now(2.0, 2.0)))
+    resent = table.hello("combiner1", 2.0)
     assert {plan.plan.round: _clients([plan]) for plan in resent} == {3: EVERYBODY, 4: EVERYBODY | {"client3"}}
 
 
 def test_a_combiner_that_says_hello_gets_the_plans_that_it_had_with_the_time_that_is_left() -> None:
     table = Table(validation="separate")
     first = table.ask()
-    again = _plans(table.validations.send_open(table.session, "combiner1", Now(10.0, 10.0)))
+    again = table.hello("combiner1", 10.0)
     assert [plan.plan for plan in again] == [plan.plan for plan in first]
     assert {plan.timeout for plan in again} == {TIMEOUT - 10.0}
-    assert table.validations.send_open(table.session, "combiner1", Now(TIMEOUT, TIMEOUT)) == []
+    assert table.hello("combiner1", TIMEOUT) == []
 
 
 def test_a_client_that_has_moved_is_asked_by_its_new_combiner() -> None:
     table = Table(validation="separate")
     first = table.ask()
     table.clients["client2"].combiner = "combiner2"
-    moved = _plans(table.validations.send_open(table.session, "combiner2", Now(1.0, 1.0)))
+    moved = table.hello("combiner2", 1.0)
     assert _clients(moved) == {"client2"}
     assert not {plan.plan for plan in moved} & {plan.plan for plan in first}
 
@@ -130,35 +146,44 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
             table.answer(client, 3)
         table.commit(1.0)
         effects = table.commit(at)
-        assert (3 in table.session.windows) == is_open, (answered, at)
-        recorded = [effect.key for effect in effects if isinstance(effect, Change)]
-        assert ("s-0003" in recorded) != is_open
+        assert (3 in table.session.validations.windows) == is_open, (answered, at)
+        metrics = [each["metrics"] for each in written(effects, records.MODELS)]
+        assert bool(metrics) != is_open
 
 
 def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open() -> None:
     first = Table(validation="separate").ask()
-    table = Table(made=4, epoch=2, validation="separate")
-    table.session.model = _model(2)
-    table.validations.reopen(table.session, 2, 0.0)
-    table.session.model = _model(3)
-    table.validations.reopen(table.session, 3, TIMEOUT)
-    table.session.validated["s-0003"] = {"client1": {}}
-    again = _plans(table.validations.ask_again(table.session, Now(TIMEOUT, TIMEOUT)))
+    table = Table(made=4, term=2, validation="separate")
+    table.session.lineage.model = _model(2)
+    windows.reopen(table.session, 2, 0.0)
+    table.session.lineage.model = _model(3)
+    windows.reopen(table.session, 3, TIMEOUT)
+    table.session.validations.results["s-0003"] = {"client1": {}}
+    table.at(TIMEOUT)
+    windows.ask_again(table.context, table.session)
+    again = table.plans()
     assert {plan.plan.round for plan in again} == {3}
     assert _clients(again) == EVERYBODY - {"client1"}
     assert not {plan.plan for plan in again} & {plan.plan for plan in first}
 
 
 def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_with_them() -> None:
-    stop = Stop(patience=2)
-    table = Table(validation="with_training", stop=stop)
-    table.session.policy = table.session.policy.model_copy(
-        update={"select": table.session.policy.select.model_copy(update={"metric": "loss"})}
-    )
-    table.session.state = State.COMMITTING
-    asked = _plans(table.validations.open_scoring(table.session, Now(0.0, 0.0)))
-    assert _clients(asked) == EVERYBODY
+    table = Table(validation="with_training", stop=Stop(patience=2), select=Select(metric="loss"))
+    scoring = Routine(table.context, conclude(table.context, table.session))
+    scoring.start()
+    assert _clients(table.plans()) == EVERYBODY
     table.answer("client1", 3)
-    assert table.validations.score_if_complete(table.session) == []
+    assert scoring.offer(Validated()) and not scoring.is_over
     table.answer("client2", 3)
-    assert table.validations.score_if_complete(table.session) != []
+    assert scoring.offer(Validated()) and scoring.is_over
+    [score] = [each["score"] for each in written(table.context.take_effects(), records.SESSIONS)]
+    assert (score["round"], score["value"]) == (3, 1.0)
+
+
+def test_a_score_is_recorded_from_those_who_have_answered_when_its_time_is_over() -> None:
+    table = Table(validation="with_training", stop=Stop(patience=2), select=Select(metric="loss"))
+    scoring = Routine(table.context, conclude(table.context, table.session))
+    scoring.start()
+    assert scoring.offer(Fired("score:s")) and scoring.is_over
+    [score] = [each["score"] for each in written(table.context.take_effects(), records.SESSIONS)]
+    assert (score["round"], score["value"]) == (3, None)

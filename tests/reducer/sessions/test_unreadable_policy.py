@@ -6,11 +6,11 @@ from typing import Any
 
 from fedmq.effects import Now, PublishEvent
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.documents import session_document
 from fedmq_reducer.operations import Change, OpenSeed, SessionSnapshot, Snapshot
-from fedmq_reducer.planning import Desk
-from fedmq_reducer.session import Session
-from fedmq_reducer.sessions import Sessions
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.documents import session_document
+from fedmq_reducer.sessions.queue import Sessions
+from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import Topology
 
@@ -29,9 +29,11 @@ def _snapshot(name: str, position: int, state: str, policy: dict[str, Any], roun
 def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:
     old = _snapshot("old", 0, "running", {"rounds": 9, "from_the_future": True}, rounds=2)
     sound = _snapshot("sound", 1, "queued", Policy(rounds=1).model_dump(mode="json"))
-    sessions = Sessions(Desk(Assignment(Topology("a"), presence=10.0), 3))
+    context = ReducerContext(Assignment(Topology("a"), presence=10.0), 3)
 
-    effects = sessions.restore(Snapshot((old, sound), (), (), (), 2), NOW)
+    Sessions(context).restore(Snapshot((old, sound), (), (), (), 2))
+
+    effects = context.take_effects()
 
     [end] = [effect.fields for effect in effects if isinstance(effect, Change) and "ended_at" in effect.fields]
     assert (end["state"], end["round"], end["model"]) == ("failed", 2, "old-0002")

@@ -1,0 +1,4 @@
+"""Sessions: a queue, and one routine that takes the session at its head from its first model to its last.
+
+Read `synchronous` first: it is the order of a session, and each of its steps is one file.
+"""

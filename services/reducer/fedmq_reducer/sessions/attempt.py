@@ -1,0 +1,80 @@
+"""An attempt at a round: its parts, one plan each, and the partials that answer them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmq.effects import Ack
+from fedmq_schemas.messages import Partial, PlanKey
+
+
+@dataclass(slots=True)
+class PlannedPart:
+    """One combiner's part of an attempt, or of a validation."""
+
+    key: PlanKey
+    combiner: str
+    clients: tuple[str, ...]
+    voided: bool = False
+    partial: Partial | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return not self.voided and self.partial is None
+
+    def is_answered_by(self, partial: Partial, sender: str) -> bool:
+        """Returns whether `partial` answers this plan. A redelivered partial counts as the same answer."""
+        return not self.voided and self.combiner == sender and self.partial in (None, partial)
+
+    def document(self) -> dict[str, Any]:
+        return {"part": self.key.part, "combiner": self.combiner, "clients": list(self.clients), "voided": self.voided}
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A recorded draw. `created_at`: when it was drawn, UTC seconds since 1970. `due_at`: when the combiners' deadline
+    passes, on the monotonic clock. `completed_by`: deliveries of the partial that completed the attempt; they are
+    acknowledged once the round is recorded."""
+
+    number: int
+    parts: list[PlannedPart]
+    created_at: float
+    due_at: float = 0.0
+    completed_by: tuple[int, ...] = ()
+
+    def part(self, key: PlanKey) -> PlannedPart | None:
+        return next((part for part in self.parts if part.key == key), None)
+
+    def take_completed_by(self) -> list[Ack]:
+        """Returns the acknowledgement of the completing partial, at most once."""
+        tags, self.completed_by = self.completed_by, ()
+        return [Ack(tags)] if tags else []
+
+    @property
+    def open_parts(self) -> list[PlannedPart]:
+        return [part for part in self.parts if part.is_open]
+
+    def adopt_partials(self, partials: Iterable[Partial]) -> None:
+        """Takes over the answers that a reducer before this one has recorded."""
+        for partial in partials:
+            part = self.part(partial.plan)
+            if part is not None and part.is_open:
+                part.partial = partial
+
+    def partials(self) -> tuple[Partial, ...]:
+        """Returns the answers that count, in the order of their parts."""
+        return tuple(part.partial for part in self.parts if part.partial is not None and not part.voided)
+
+    def accepted(self) -> int:
+        """Returns how many updates the partials hold."""
+        return sum(partial.counts.get("accepted", 0) for partial in self.partials())
+
+
+def group_by_combiner(names: Sequence[str], combiner_of: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Returns the combiners in sorted order, each with its sorted clients."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(combiner_of[name], []).append(name)
+    return {combiner: tuple(groups[combiner]) for combiner in sorted(groups)}

@@ -1,0 +1,45 @@
+"""The events that a session's routine can wait for, beside answers and timers. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedmq.frozen import frozen
+from fedmq_reducer.sessions.attempt import PlannedPart
+from fedmq_reducer.sessions.session import Stage
+from fedmq_schemas.messages import Partial
+
+
+@frozen
+class Answered:
+    """A new partial has arrived for an open part; `tag` is its delivery, to be acknowledged."""
+
+    part: PlannedPart
+    partial: Partial
+    tag: int
+
+
+@frozen
+class Moved:
+    """Clients of a vanished combiner have another one: client → combiner."""
+
+    clients: Mapping[str, str]
+
+
+@frozen
+class MembersChanged:
+    """A combiner has reported that clients came or went."""
+
+
+@frozen
+class Validated:
+    """A validation of one of the session's models has arrived and is counted."""
+
+
+class Ended(Exception):
+    """Raised in a routine where its session ends: `stage` is FAILED or STOPPED."""
+
+    def __init__(self, stage: Stage, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason

@@ -1,0 +1,31 @@
+"""A session's first model: found, checked and adopted. Pure."""
+
+from __future__ import annotations
+
+from fedmq.effects import PublishEvent
+from fedmq_reducer.operations import Change, OpenSeed
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.session import Session, Stage
+from fedmq_reducer.sessions.standing import record_standing
+from fedmq_schemas import records
+
+
+async def open_seed(context: ReducerContext, session: Session) -> None:
+    """Opens the model that the policy names, and records it. The weights that clients announce scale the first round's
+    sums. Raises FedMQError if there is no such model, or no such strategy."""
+    session.stage = Stage.OPENING
+    record_standing(context, session)
+    policy, lineage = session.policy, session.lineage
+    weights = tuple(client.weight for client in session.chosen(context.members.eligible("train")))
+
+    opened = await context.ask(OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors))
+
+    lineage.model, lineage.base, lineage.exponents = opened.model, opened.base, opened.exponents
+    session.ending.started_at = context.now.wall
+    base = opened.base.model_dump() if opened.base is not None else None
+    fields = {"seed": opened.seed, "base": base, "started_at": context.now.wall}
+    data = {"seed": opened.seed, "rounds": policy.rounds}
+    context.emit(
+        Change(records.SESSIONS, session.name, fields, context.term),
+        PublishEvent("session.started", session.name, data=data, id=f"started-{session.name}"),
+    )

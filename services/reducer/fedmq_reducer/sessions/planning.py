@@ -1,0 +1,57 @@
+"""Plans as messages: what a combiner receives for its part of an attempt, or of a validation. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from fedmq.effects import Publish, PublishEvent
+from fedmq_reducer.operations import PutBlob
+from fedmq_reducer.sessions.attempt import PlannedPart
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.session import Session
+from fedmq_schemas import messages, topology
+from fedmq_schemas.messages import MAX_LISTED_CLIENTS, BlobRef
+
+
+def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, model: BlobRef, timeout: float) -> None:
+    """Publishes a part's plan, to be answered within `timeout` seconds. A list of more than 500 clients is stored as a
+    blob first."""
+    key, clients = part.key, part.clients
+    listed, reference = clients, None
+    if len(clients) > MAX_LISTED_CLIENTS:
+        data = json.dumps(clients).encode()
+        blob = f"updates/{key.session}/{key.round:06d}/clients-{key.action}-{key.attempt}-{key.part}.json"
+        reference = BlobRef(key=blob, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        context.emit(PutBlob(blob, data))
+        listed = ()
+    plan = messages.Plan(
+        plan=key,
+        epoch=context.term,
+        reply_to=topology.REDUCER,
+        clients=listed,
+        clients_ref=reference,
+        model=model,
+        base=session.lineage.base,
+        exponents=session.lineage.exponents if key.action == "train" else (),
+        timeout=timeout,
+        rounds=session.policy.rounds,
+        random_seed=session.random_seed,
+        config=session.policy.config(max(1, key.round)),
+        weighting=session.policy.weighting,
+        validate_model=session.policy.validation == "with_training" and not session.was_scored_by_clients,
+        clip_norm=session.policy.update.clip_norm,
+        max_norm=session.policy.update.max_norm,
+    )
+    message_id = f"plan-{key}-{part.combiner}-{context.term}"
+    context.emit(Publish("task", topology.plan_key(part.combiner), plan, id=message_id))
+
+
+def publish_void(context: ReducerContext, part: PlannedPart, reason: str) -> None:
+    """Reports to its combiner that a part is voided. The record of the attempt, which says so, must precede this."""
+    void = messages.VoidPlan(epoch=context.term, plans=(part.key,))
+    data = {"reason": reason, "plan": str(part.key)}
+    context.emit(
+        Publish("task", topology.plan_key(part.combiner), void),
+        PublishEvent("plan.voided", part.key.session, part.key.round, None, part.combiner, data),
+    )

@@ -1,0 +1,243 @@
+"""The queue of sessions: how they begin and end, and which session an event reaches. Pure.
+
+The session at the head of the queue has a routine that takes its course. What must be answered wherever that course stands,
+as a stop, a partial that is delivered again or a combiner's hello, is answered here, from data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedmq.codec import explain
+from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received
+from fedmq.errors import FedMQError
+from fedmq.routines import Course, Routine
+from fedmq_reducer import retention
+from fedmq_reducer.operations import Change, CheckLease, Delete, Insert, SessionSnapshot, Snapshot
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.collecting import new_answer, publish_open_plans
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.documents import end_fields, session_document
+from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, Validated
+from fedmq_reducer.sessions.resuming import resume
+from fedmq_reducer.sessions.schedules import schedule_for
+from fedmq_reducer.sessions.session import Session, Stage, model_id, random_seed_of
+from fedmq_schemas import messages, records, topology
+from fedmq_schemas.messages import BlobRef, Partial
+from fedmq_schemas.policy import Policy
+
+IN_ROUND = (Stage.DRAWING, Stage.RUNNING, Stage.COMMITTING)
+
+
+class Sessions:
+    """All sessions that have not ended, in their order; the first one runs. `is_broken`: a routine has ended by a bug, so
+    the sessions are to be restored from their records."""
+
+    def __init__(self, context: ReducerContext) -> None:
+        self._context = context
+        self._sessions: dict[str, Session] = {}
+        self._starting: dict[str, Session] = {}
+        self._routines: dict[str, Routine] = {}
+        self._next_position = 0
+        self.is_broken = False
+
+    @property
+    def current(self) -> Session | None:
+        return next(iter(self._sessions.values()), None)
+
+    def waits(self) -> dict[str, str]:
+        """Returns for each session under way where its course stands and what it waits for."""
+        return {name: routine.where() for name, routine in self._routines.items()}
+
+    # -- beginning --------------------------------------------------------------------------------------------------
+
+    def start(self, event: Received, name: str, policy: Policy) -> None:
+        """Queues the session of a start message, which may be delivered again."""
+        if name in self._sessions or name in self._starting:
+            self._context.emit(CheckLease(self._context.term), Ack((event.tag,)))
+            return
+        session = Session(name, policy, self._next_position, random_seed_of(policy, name))
+        self._next_position += 1
+        self._starting[name] = session
+        self._begin(name, self._queue(session, event))
+
+    async def _queue(self, session: Session, event: Received) -> None:
+        """Records the session and appends it to the queue. A record that is there already is our own insert tried again, or
+        that of a session which has ended since the message was first delivered."""
+        context, name = self._context, session.name
+        document = session_document(session, context.now)
+        recording = Insert(records.SESSIONS, name, document, context.term)
+        existing = await context.ask(recording, Ack((event.tag,)))
+        del self._starting[name], self._routines[name]
+        if existing is not None and existing["state"] in records.ENDED:
+            return
+        self._sessions[name] = session
+        data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
+        context.emit(PublishEvent("session.queued", name, data=data, id=f"queued-{name}"))
+        if session.ending.stopped:
+            self._end(session, Stage.STOPPED, session.ending.stopped)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        session = self.current
+        if session is not None and session.name not in self._routines:
+            self._begin(session.name, self._run(session))
+
+    def _begin(self, name: str, course: Course) -> None:
+        self._routines[name] = routine = Routine(self._context, course)
+        routine.start()
+
+    async def _run(self, session: Session) -> None:
+        course = schedule_for(session.policy)
+        try:
+            self._end(session, Stage.FINISHED, await course(self._context, session))
+        except Ended as ended:
+            self._end(session, ended.stage, ended.reason)
+        except FedMQError as error:
+            self._end(session, Stage.FAILED, error.reason)
+        except Exception:  # a bug: the session goes on from its records
+            self.is_broken = True
+            raise
+        self._begin_next()
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def stop(self, event: Received, body: messages.Stop) -> None:
+        """Ends a session now or after its round. A round whose record is on its way is not given up: the session ends with
+        that round."""
+        context, name = self._context, body.session
+        session = self._sessions.get(name) or self._starting.get(name)
+        reason = f"stopped by {event.envelope.sender}"
+        if session is None:
+            refused = f"there is no open session {name!r} to stop: it has ended, or never was"
+            context.emit(PublishEvent("message.refused", data={"reason": refused}), CheckLease(context.term))
+        elif session.stage is Stage.COMMITTING or (body.when == "after_round" and session.stage in IN_ROUND):
+            if body.when == "now":
+                session.ending.stopped = reason
+            session.ending.after_round = True
+            context.emit(Change(records.SESSIONS, name, {"stop_after_round": True}, context.term))
+        elif name in self._starting:
+            session.ending.stopped = reason
+        else:
+            self._break_off(session, Ended(Stage.STOPPED, reason))
+        context.emit(Ack((event.tag,)))
+
+    def fail(self, name: str, error: FedMQError) -> None:
+        """Ends a session for which an effect was refused for good that its routine does not wait for."""
+        if session := self._sessions.get(name):
+            self._break_off(session, Ended(Stage.FAILED, error.reason))
+
+    def _break_off(self, session: Session, ended: Ended) -> None:
+        """Ends a session wherever its course stands, or before it has begun."""
+        if routine := self._routines.get(session.name):
+            routine.interrupt(ended)
+        else:
+            self._end(session, ended.stage, ended.reason)
+
+    def _end(self, session: Session, stage: Stage, reason: str) -> None:
+        context, name = self._context, session.name
+        del self._sessions[name]
+        self._routines.pop(name, None)
+        session.stage = stage
+        model = model_id(session.lineage.model) if session.lineage.model else None
+        end = end_fields(stage, reason, session.round - 1, model, context.now)
+        context.emit(*session.take_deferred())
+        windows.record_summaries(context, session)
+        context.emit(Change(records.SESSIONS, name, end, context.term))
+        if session.attempt is not None:
+            context.emit(*session.attempt.take_completed_by())
+        self._announce(name, session.policy.model_dump(mode="json"), end)
+        context.emit(*(CancelTimer(f"{kind}:{name}") for kind in ("round", "wait", "score", "window")))
+
+    def _announce(self, name: str, policy: Mapping[str, Any], end: Mapping[str, Any]) -> None:
+        """Reports a recorded end, also to combiners, which then forget the session, and expires what it does not keep. May
+        be done again."""
+        context = self._context
+        data = {"reason": end["reason"], "model": end["model"]}
+        void = messages.VoidPlan(epoch=context.term, session=name)
+        context.emit(
+            PublishEvent(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
+            *(Publish("task", topology.plan_key(combiner), void) for combiner in context.members.combiners),
+            *retention.after_end(name, policy, end["round"], context.term),
+            Change(records.SESSIONS, name, {"announced": True}, context.term),
+        )
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def partial(self, event: Received, body: Partial) -> None:
+        """Hands a new answer to the session's routine. Raises RuntimeError if that does not wait for it: an open part whose
+        answer nobody collects is a bug."""
+        session = self._sessions.get(body.plan.session)
+        answer = new_answer(self._context, session, event, body)
+        if answer is not None and not self._offer(session, answer):
+            raise RuntimeError(f"nobody waits for the partial of {body.plan}, which is open")
+
+    def validation(self, event: Received, body: messages.Validation) -> None:
+        session = self._sessions.get(body.plan.session)
+        windows.receive(self._context, session, event, body)
+        self._offer(session, Validated())
+
+    def fired(self, event: Fired) -> None:
+        """Hands a timer, whose key is KIND:SESSION, to the session's routine."""
+        self._offer(self._sessions.get(event.key.partition(":")[2]), event)
+
+    def members_changed(self) -> None:
+        self._offer(self.current, MembersChanged())
+
+    def move_clients(self, moved: Mapping[str, str]) -> None:
+        if moved:
+            self._offer(self.current, Moved(moved))
+
+    def _offer(self, session: Session | None, event: object) -> bool:
+        """Returns whether the session's routine has waited for the event."""
+        routine = self._routines.get(session.name) if session is not None else None
+        return routine is not None and routine.offer(event)
+
+    def publish_open_plans(self, combiner: str) -> None:
+        """Publishes everything that is still open for a combiner that has said hello."""
+        if session := self.current:
+            publish_open_plans(self._context, session, combiner)
+            windows.publish_open_plans(self._context, session, combiner)
+
+    # -- recovery ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends all routines where they wait and forgets their sessions. The lease is lost, or the records are read again."""
+        for routine in self._routines.values():
+            routine.close()
+        self._routines.clear()
+        self._sessions.clear()
+        self._starting.clear()
+        self.is_broken = False
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on where the records end."""
+        self.close()
+        self._next_position = snapshot.next_position
+        self._context.emit(Delete(self._context.term))
+        for end in snapshot.unannounced:
+            self._announce(end["session"], end["policy"], end)
+        found: list[SessionSnapshot] = []
+        for each in snapshot.sessions:
+            try:
+                session = Session.restored(each.session)
+            except ValidationError as error:
+                self._give_up(each, explain(error))
+            else:
+                self._sessions[session.name] = session
+                found.append(each)
+        if found and found[0].session["state"] != "queued":
+            resume(self._context, self._sessions[found[0].session["session"]], found[0])
+        self._begin_next()
+
+    def _give_up(self, found: SessionSnapshot, fault: str) -> None:
+        """Ends a session of a version whose policies this one does not read."""
+        name, newest = found.session["session"], found.rounds[-1] if found.rounds else None
+        model = found.session["seed"] if newest is None else model_id(BlobRef.model_validate(newest["model"]))
+        reason = f"this version does not read its policy ({fault}): start a session from its last model"
+        end = end_fields(Stage.FAILED, reason, newest["round"] if newest else 0, model, self._context.now)
+        self._context.emit(Change(records.SESSIONS, name, end, self._context.term))
+        self._announce(name, Policy().model_dump(mode="json"), end)

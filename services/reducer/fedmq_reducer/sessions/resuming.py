@@ -1,0 +1,31 @@
+"""A session as its records say, for a reducer that takes over. Pure."""
+
+from __future__ import annotations
+
+from fedmq_reducer.operations import SessionSnapshot
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.committing import record_participation, report_round
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.session import Session
+from fedmq_schemas.messages import Partial
+
+
+def resume(context: ReducerContext, session: Session, found: SessionSnapshot) -> None:
+    """Brings a session that had begun to where its records end, and reports again what may not have been reported."""
+    session.validations.results = {model: dict(clients) for model, clients in found.validations.items()}
+    session.began_at = context.now.seconds
+    for committed in found.rounds:
+        session.adopt_round(committed)
+        if committed["round"] not in found.expired_rounds:
+            windows.reopen(session, committed["round"], committed["committed_at"])
+    if found.rounds:
+        report_round(context, found.rounds[-1])
+        context.emit(record_participation(context, found.rounds[-1]))
+    if found.attempts:
+        attempt = session.adopt_attempt(found.attempts[-1])
+        attempt.adopt_partials(Partial.model_validate(each["partial"]) for each in found.partials)
+    if session.lineage.model is None:
+        return
+    if session.round == 1:
+        windows.reopen(session, 0, session.ending.started_at or context.now.wall)
+    windows.ask_again(context, session)

@@ -1,0 +1,56 @@
+"""The course of a synchronous session: rounds, one after the other, from its first model to its last. Pure.
+
+Every decision is recorded before anybody hears of it: the draw of an attempt before its plans, a partial before its
+acknowledgement, the round before its events. So a reducer that takes over finds each decision in the records: `resuming`
+makes the session from them, and this course goes on where they end.
+"""
+
+from __future__ import annotations
+
+from fedmq.effects import CancelTimer, PublishEvent
+from fedmq_reducer.sessions.attempt import Attempt
+from fedmq_reducer.sessions.collecting import collect
+from fedmq_reducer.sessions.committing import commit
+from fedmq_reducer.sessions.concluding import conclude, last_window
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.drawing import draw
+from fedmq_reducer.sessions.events import Ended
+from fedmq_reducer.sessions.opening import open_seed
+from fedmq_reducer.sessions.session import Session, Stage
+
+
+async def synchronous(context: ReducerContext, session: Session) -> str:
+    """Returns why the session is finished before all its rounds are made; empty if they are. Raises Ended if it is stopped
+    or fails, and FedMQError if an effect that it needs is refused."""
+    if session.lineage.model is None:
+        await open_seed(context, session)
+    elif session.attempt is None:  # a reducer takes over between two rounds
+        await conclude(context, session)
+    while not session.is_last:
+        await commit(context, session, await train(context, session))
+        await conclude(context, session)
+    await last_window(context, session)
+    return session.ending.early
+
+
+async def train(context: ReducerContext, session: Session) -> Attempt:
+    """Returns the first attempt at the round that has brought enough updates. Raises Ended when no retry is left."""
+    attempt = session.attempt or await draw(context, session)  # or: a reducer takes over while plans are out
+    await collect(context, session, attempt)
+    while attempt.accepted() < session.policy.clients_required:
+        _retry(context, session, attempt)
+        attempt = await draw(context, session)
+        await collect(context, session, attempt)
+    context.emit(CancelTimer(f"round:{session.name}"))
+    return attempt
+
+
+def _retry(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    required, retries = session.policy.clients_required, session.policy.retries
+    reason = f"round {session.round} got {attempt.accepted()} updates of {required}"
+    if attempt.number > retries:
+        times = f"{attempt.number} attempts" if attempt.number > 1 else "1 attempt"
+        raise Ended(Stage.FAILED, f"{reason} in {times}")
+    event_id = f"retried-{session.name}-{session.round}-{attempt.number}"
+    data = {"reason": reason, "attempt": attempt.number}
+    context.emit(PublishEvent("round.retried", session.name, session.round, data=data, id=event_id))
