@@ -135,6 +135,11 @@ def optimizer_blob(session: str, number: int, sha256: str) -> str:
     return _in_round(session, number, f"optimizer-{short(sha256)}")
 
 
+def doctor_blob(token: str) -> str:
+    """Returns the key of a blob that `fedmq doctor` writes, reads and deletes: `updates/doctor/TOKEN`."""
+    return f"{UPDATES}/doctor/{token}"
+
+
 def expiring_round(blob: str) -> int | None:
     """Returns the round of a blob that only its round needs: an upload, a list of clients, a checkpoint, a partial or its
     ledger. Returns None for all other blobs: models, bases, the ledgers of rounds, and optimizer states."""
