@@ -25,6 +25,7 @@ LASTING = {
     keys.round_ledger_blob("s1", 3): f"{IN_ROUND}/ledger.json",
     keys.optimizer_blob("s1", 3, HASH): f"{IN_ROUND}/optimizer-0a1b2c3d4e5f",
     keys.base_blob("seed-1", HASH): "updates/seed-1/base-0a1b2c3d4e5f",
+    keys.doctor_blob("5f4e"): "updates/doctor/5f4e",
     keys.model_blob("s1-0003-0a1b2c3d4e5f"): "models/s1-0003-0a1b2c3d4e5f",
 }
 
