@@ -23,6 +23,7 @@ from typing import Any
 from fedmq.metrics import summarize
 from fedmq.records.base import Document, Records
 from fedmq.records.sqlite import SqliteRecords
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import OUTCOMES
@@ -184,20 +185,25 @@ class Generator:
         events: list[Document],
     ) -> tuple[str, float]:  # fmt: skip
         ended = max(answer.at for answer in answers)
-        key = f"{session}/{number:06d}"
-        model = f"{session}-{number:04d}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        key = keys.round_record(session, number)
+        model = keys.committed_model(session, number, hashlib.sha256(key.encode()).hexdigest())
         counts: dict[str, int] = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
-        records.put(tables.ATTEMPTS, f"{key}/0001", self._attempt(session, number, began, parent))
+        records.put(
+            tables.ATTEMPTS, keys.attempt_record(session, number, 1), self._attempt(session, number, began, parent)
+        )
         document = {
-            "session": session, "round": number, "attempt": 1, "model": _ref(model), "parent": _ref(parent),
-            "optimizer": None, "ledger": _ref(f"{session}/{number:06d}/ledger.json", "updates"),
+            "session": session, "round": number, "attempt": 1,
+            "model": _ref(keys.model_blob(model)), "parent": _ref(keys.model_blob(parent)),
+            "optimizer": None, "ledger": _ref(keys.round_ledger_blob(session, number)),
             "total_weight": sum(answer.site.weight for answer in answers if answer.outcome == "accepted"),
             "counts": counts, "metrics": summarize([(1, {"loss": answer.score["loss"]}) for answer in answers]),
             "exponents": [-30, -30], "seconds": ended - began, "epoch": 1, "committed_at": ended,
             "bytes": {"down": MODEL_BYTES * len(answers), "up": MODEL_BYTES * counts["accepted"]},
         }  # fmt: skip
         records.put(tables.ROUNDS, key, document)
-        records.put(tables.PARTICIPATION, f"{key}/0001", _participation(session, number, answers))
+        records.put(
+            tables.PARTICIPATION, keys.attempt_record(session, number, 1), _participation(session, number, answers)
+        )
         scores = [(answer.site.weight, answer.score) for answer in answers]
         test = {"accuracy": sum(answer.score["accuracy"] for answer in answers) / len(answers)}
         metrics = summarize(scores) | {f"test/{name}": value for name, value in summarize([(1, test)]).items()}
@@ -218,7 +224,7 @@ class Generator:
             for part, combiner in enumerate(self._combiners)
         ]
         return {
-            "session": session, "round": number, "attempt": 1, "model": _ref(parent), "optimizer": None,
+            "session": session, "round": number, "attempt": 1, "model": _ref(keys.model_blob(parent)), "optimizer": None,
             "exponents": [-30, -30], "plans": plans, "epoch": 1, "created_at": began,
         }  # fmt: skip
 
@@ -303,14 +309,14 @@ def _flush(records: Records, events: list[Document]) -> None:
     events.clear()
 
 
-def _ref(name: str, bucket: str = "models") -> Document:
-    return {"key": f"{bucket}/{name}", "size": MODEL_BYTES, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+def _ref(key: str) -> Document:
+    return {"key": key, "size": MODEL_BYTES, "sha256": hashlib.sha256(key.encode()).hexdigest()}
 
 
 def _model(name: str, parent: str | None, session: str | None, number: int, at: float) -> Document:
     return {
-        "model": name, "ref": _ref(name), "parent": parent, "session": session, "round": number,
-        "ledger": _ref(f"{session}/{number:06d}/ledger.json", "updates") if session else None, "metrics": {},
+        "model": name, "ref": _ref(keys.model_blob(name)), "parent": parent, "session": session, "round": number,
+        "ledger": _ref(keys.round_ledger_blob(session, number)) if session else None, "metrics": {},
         "created_at": at,
     }  # fmt: skip
 
@@ -340,7 +346,7 @@ def _validations(
         for a in answers
     ]
     rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
-    return [(f"{model}/{row['client']}", row) for row in rows]
+    return [(keys.validation_record(model, str(row["client"])), row) for row in rows]
 
 
 def generate(

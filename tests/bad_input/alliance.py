@@ -29,7 +29,7 @@ from fedmq_client.trainer import Client
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
-from fedmq_schemas import messages, topology
+from fedmq_schemas import keys, messages, topology
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, BlobRef, Body, Task, Update
 from fedmq_schemas.policy import Policy
@@ -69,7 +69,7 @@ class Alliance:
         self.broker = MemoryBroker(self.scheduler)
         self.blobs = MemoryBlobs(clock=lambda: self.scheduler.wall())
         self.records = SqliteRecords(":memory:", clock=lambda: self.scheduler.wall())
-        self.blobs.put(f"models/{SEED}", tensors.encode(MODEL, {}))
+        self.blobs.put(keys.model_blob(SEED), tensors.encode(MODEL, {}))
         self._numbers = itertools.count()
         self._folder = folder
         self._pool = InlinePool()
@@ -169,7 +169,7 @@ class Alliance:
 
     def outcomes(self, number: int = 1) -> dict[str, tuple[str, str]]:
         """From the ledger of a committed round: client → outcome and reason."""
-        document = self.records.get(tables.ROUNDS, f"{SESSION}/{number:06d}")
+        document = self.records.get(tables.ROUNDS, keys.round_record(SESSION, number))
         assert document is not None
         ledger = Ledger.model_validate_json(self.blobs.get(document["ledger"]["key"]))
         return {entry.client: (entry.outcome, entry.reason) for entry in ledger.entries}

@@ -23,6 +23,7 @@ from bad_input.alliance import (
     only_train,
 )
 from fedmq import tensors
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Decline, PlanKey, Task, Update
 
@@ -236,8 +237,8 @@ def test_an_update_by_a_client_that_was_not_asked_is_discarded(tmp_path: Path) -
     alliance.settle(1.0)
     plan = PlanKey(session=SESSION, round=1)
     assert alliance.records.find(tables.ATTEMPTS)[0]["plans"][0]["clients"] == [GOOD[0]]
-    ref = alliance.blobs.put(f"updates/{SESSION}/000001/{STRANGER}-x", delta(w=100 * W))
-    stranger.send(Update(plan=plan, model=f"models/{SEED}", blob=ref, weight=10))
+    ref = alliance.blobs.put(keys.upload_blob(SESSION, 1, STRANGER, "x"), delta(w=100 * W))
+    stranger.send(Update(plan=plan, model=keys.model_blob(SEED), blob=ref, weight=10))
     alliance.settle(1.0)
     assert alliance.reasons("update.discarded", client=STRANGER) == ["the client has no task in this plan"]
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from fedmq_cli.app import app
+from fedmq_schemas import keys
 from servers.served import PACKAGE, Served, served
 
 Verb = Callable[..., Result]
@@ -269,7 +270,7 @@ def test_a_model_that_was_let_go_says_so_whatever_is_asked_of_it(fedmq: Verb) ->
 
 
 def test_a_changed_update_is_found_out(fedmq: Verb, alliance: Served, trained: dict[str, Any]) -> None:
-    ledger = alliance.box.blobs.get(f"updates/{trained['session']}/000003/ledger.json")
+    ledger = alliance.box.blobs.get(keys.round_ledger_blob(trained["session"], 3))
     key = json.loads(ledger)["entries"][0]["blob"]["key"]
     data = alliance.box.blobs.get(key)
     alliance.box.blobs.put(key, data[:-1] + bytes([data[-1] ^ 1]))

@@ -8,6 +8,7 @@ from typing import Any
 from fedmq.records.base import Document
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_dashboard.history import KEPT_SESSIONS, History
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 
@@ -29,7 +30,7 @@ def put_session(records: SqliteRecords, name: str, state: str, at: float) -> Non
 
 
 def put_round(records: SqliteRecords, session: str, number: int) -> None:
-    records.put(tables.ROUNDS, f"{session}/{number:06d}", {"session": session, "round": number})
+    records.put(tables.ROUNDS, keys.round_record(session, number), {"session": session, "round": number})
 
 
 def test_the_running_session_is_shown_before_newer_ones() -> None:

@@ -17,6 +17,7 @@ from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
 from fedmq_reducer.sweeping import Sweeping
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, Retention, Select
@@ -31,7 +32,7 @@ def _name(number: int) -> str:
 
 
 def _record(number: int, **fields: Any) -> dict[str, Any]:
-    ref = {"key": f"models/{_name(number)}", "size": 3, "sha256": "0" * 64}
+    ref = {"key": keys.model_blob(_name(number)), "size": 3, "sha256": "0" * 64}
     metrics = {"accuracy": {"mean": MEAN[number]}} if number else {}
     session = "s" if number else None
     return {
@@ -98,10 +99,10 @@ class Stores:
         self.epoch = lease.epoch
         for number in range(7):
             self.records.put(tables.MODELS, _name(number), _record(number))
-            self.blobs.put(f"models/{_name(number)}", b"abc")
+            self.blobs.put(keys.model_blob(_name(number)), b"abc")
             if number:
-                state = self.blobs.put(f"updates/s/{number:06d}/optimizer-1", b"abc")
-                self.records.put(tables.ROUNDS, f"s/{number:06d}", {"optimizer": state.model_dump()})
+                state = self.blobs.put(keys.optimizer_blob("s", number, "1"), b"abc")
+                self.records.put(tables.ROUNDS, keys.round_record("s", number), {"optimizer": state.model_dump()})
         self.sweeping = Sweeping(self.blobs, self.records)
 
     def let_go(self) -> None:
@@ -111,10 +112,10 @@ class Stores:
         self.sweeping.delete(Delete(self.epoch, session))
 
     def there(self) -> list[int]:
-        return sorted(_rounds([info.key.partition("/")[2] for info in self.blobs.list("models/")]))
+        return sorted(_rounds([keys.model_id(info.key) for info in self.blobs.list(keys.ALL_MODELS)]))
 
     def states(self) -> list[int]:
-        return sorted(int(info.key.split("/")[2]) for info in self.blobs.list("updates/s/"))
+        return sorted(int(info.key.split("/")[2]) for info in self.blobs.list(keys.session_blobs("s")))
 
     def kept(self) -> list[int]:
         return sorted(each["round"] for each in self.records.find(tables.MODELS, {"kept": True}))
@@ -135,7 +136,7 @@ def test_a_model_goes_with_the_optimizer_state_of_its_round_and_its_record_stays
 def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> None:
     stores = Stores()
     stores.let_go()
-    stores.blobs.delete(f"models/{_name(1)}")  # killed between two deletions
+    stores.blobs.delete(keys.model_blob(_name(1)))  # killed between two deletions
     Sweeping(stores.blobs, stores.records).delete(Delete(stores.epoch))
     stores.let_go()
     stores.delete()
@@ -159,7 +160,7 @@ def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_ma
     ]
 
 
-@pytest.mark.parametrize("named", [_name(3), f"models/{_name(3)}"])
+@pytest.mark.parametrize("named", [_name(3), keys.model_blob(_name(3))])
 def test_a_model_that_a_session_started_from_or_is_to_start_from_stays(named: str) -> None:
     stores = Stores()
     stores.records.put(tables.SESSIONS, "t", {"session": "t", "seed": named})
@@ -172,13 +173,13 @@ def test_bytes_that_a_stalled_reducer_puts_back_go_at_the_sessions_end_and_nobod
     stores = Stores()
     stores.let_go()
     stores.delete()
-    stores.blobs.put(f"models/{_name(1)}", b"abc")
-    stores.blobs.put("models/s-mine", b"abc")
+    stores.blobs.put(keys.model_blob(_name(1)), b"abc")
+    stores.blobs.put(keys.model_blob("s-mine"), b"abc")
     stores.delete()
-    assert f"models/{_name(1)}" in {info.key for info in stores.blobs.list("models/")}
+    assert keys.model_blob(_name(1)) in {info.key for info in stores.blobs.list(keys.ALL_MODELS)}
     stores.delete("s")
-    left = {info.key for info in stores.blobs.list("models/")}
-    assert left == {f"models/{_name(number)}" for number in (0, 2, 5, 6)} | {"models/s-mine"}
+    left = {info.key for info in stores.blobs.list(keys.ALL_MODELS)}
+    assert left == {keys.model_blob(_name(number)) for number in (0, 2, 5, 6)} | {keys.model_blob("s-mine")}
 
 
 def test_who_has_lost_the_lease_lets_nothing_go() -> None:

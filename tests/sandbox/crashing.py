@@ -8,6 +8,7 @@ from typing import Any
 from fedmq.blobs import files
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import main
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 
@@ -66,7 +67,7 @@ def main_that_dies(place: str, number: int) -> None:
         delete = files.FileBlobs.delete
 
         def deletion(self: files.FileBlobs, key: str) -> None:
-            is_model = key.startswith("models/") and is_it()
+            is_model = key.startswith(keys.ALL_MODELS) and is_it()
             if is_model and place == "before a model is deleted":
                 die()
             delete(self, key)

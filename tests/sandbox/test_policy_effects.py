@@ -18,6 +18,7 @@ from fedmq import tensorblob
 from fedmq.policies import checked_policy
 from fedmq_cli.sandbox import Sandbox, SandboxOptions
 from fedmq_client.package import load
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
@@ -238,9 +239,9 @@ def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path) -> None:
         seed = _model(box, 1)["model"]
         again = Sandbox(options, checked_policy({"rounds": 1, "seed": seed, "random_seed": 1}))
         with again as other:
-            for info in box.blobs.list("models/"):
+            for info in box.blobs.list(keys.ALL_MODELS):
                 other.blobs.put(info.key, box.blobs.get(info.key))
-            for info in box.blobs.list("updates/"):
+            for info in box.blobs.list(f"{keys.UPDATES}/"):
                 other.blobs.put(info.key, box.blobs.get(info.key))
             for document in box.records.find(tables.MODELS):
                 other.records.put(tables.MODELS, document["model"], document)

@@ -22,6 +22,7 @@ from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.operations import Drop, Open
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key, plan_key
@@ -90,7 +91,7 @@ class Simulation:
         logger.propagate = False
         logger.setLevel(logging.WARNING)
         try:
-            self.world.blobs.put(f"models/{SEED}", seed_model())
+            self.world.blobs.put(keys.model_blob(SEED), seed_model())
             for name, begins in self._beginnings().items():
                 self.world.scheduler.later(begins, lambda name=name: self.start(name))  # type: ignore[misc]
             for number, policy in enumerate(self.plan.sessions):

@@ -15,8 +15,9 @@ from fedmq.errors import NotFound
 from fedmq.tensorblob import Source
 from fedmq_combiner.documents import task_seed
 from fedmq_reducer.selection import best_model
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.policy import Policy, weight_of
 from fedmq_schemas.records import Ledger, is_kept
 from simulation.alliance import Simulation
@@ -134,11 +135,12 @@ def _plain_mean(name: str, weights: Mapping[str, Any], model: bytes, pairs: list
 
 
 def _plans_of(run: Simulation, session: str, committed: Mapping[str, Any]) -> set[str]:
-    key = f"{session}/{committed['round']:06d}/{committed['attempt']:04d}"
+    key = keys.attempt_record(session, committed["round"], committed["attempt"])
     attempt = run.world.records.inner.get(tables.ATTEMPTS, key)
     assert attempt is not None
-    prefix = f"{session}/{committed['round']}/train/{committed['attempt']}"
-    return {f"{prefix}/{plan['part']}" for plan in attempt["plans"] if not plan["voided"]}
+    number, tried = committed["round"], committed["attempt"]
+    parts = [plan["part"] for plan in attempt["plans"] if not plan["voided"]]
+    return {str(PlanKey(session=session, round=number, attempt=tried, part=part)) for part in parts}
 
 
 def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: Any) -> Iterator[str]:
@@ -153,7 +155,7 @@ def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: 
     if missing := sorted(set(models) - told):
         yield f"{session}: rounds {missing} are committed and nobody was told"
     for committed in rounds:
-        name = committed["model"]["key"].partition("/")[2]
+        name = keys.model_id(committed["model"]["key"])
         if run.world.records.inner.get(tables.MODELS, name) is None:
             yield f"{session}: model {name} is not recorded"
     endings = {e.name for e in run.told.events if e.session == session} & {f"session.{s}" for s in tables.ENDED}

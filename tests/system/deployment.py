@@ -25,6 +25,7 @@ from fedmq.errors import Transient
 from fedmq.records.base import Records
 from fedmq.records.mongo import MongoRecords
 from fedmq.tensorblob import Source
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger
@@ -289,7 +290,7 @@ class Deployment:
         """Puts an untrained model, the package's unless one is given, into bucket `models` and returns its id."""
         zeros = {"coefficients": np.zeros(40, np.float32), "intercept": np.zeros(1, np.float32)}
         name = "seed-system"
-        self.blobs.put(f"models/{name}", tensorblob.encode(weights or zeros))
+        self.blobs.put(keys.model_blob(name), tensorblob.encode(weights or zeros))
         return name
 
     def publish(self, body: dict[str, Any], exchange: str = "control", key: str = "control.start") -> None:

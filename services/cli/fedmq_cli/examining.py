@@ -26,6 +26,7 @@ from fedmq.settings import (
     RecordSettings,
     ReducerSettings,
 )
+from fedmq_schemas import keys
 from fedmq_schemas.topology import Topology
 
 OLDEST_RABBITMQ = (3, 10)
@@ -151,7 +152,7 @@ def _file_handles(settings: ReducerSettings) -> str:
 
 def _blobs(settings: BlobSettings) -> str:
     blobs = open_blobs(settings)
-    key, data = f"updates/doctor/{secrets.token_hex(8)}", b"fedmq doctor"
+    key, data = keys.doctor_blob(secrets.token_hex(8)), b"fedmq doctor"
     ref = blobs.put(key, data)
     try:
         try:

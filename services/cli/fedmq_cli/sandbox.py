@@ -46,6 +46,7 @@ from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.vitals import Vitals
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
 from fedmq_schemas.policy import Policy
@@ -189,7 +190,7 @@ class Sandbox:
     def serve(self, ready: Callable[[], None]) -> None:
         """Runs the alliance, whatever sessions it is told to start, until `interrupt`; `ready` is called once, when the
         services are up. A seed is made if there is no model to start from. Raises `Interrupted` if it is not done."""
-        if next(self.blobs.list("models/"), None) is None:
+        if next(self.blobs.list(keys.ALL_MODELS), None) is None:
             self._seed()
         self._start_services()
         self.scheduler.post(ready)
@@ -216,8 +217,8 @@ class Sandbox:
         if result.outcome != "done" or result.update is None:
             raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
         data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
-        name = f"seed-{hashlib.sha256(data).hexdigest()[:12]}"
-        self.blobs.put(f"models/{name}", data)
+        name = keys.seed_model(hashlib.sha256(data).hexdigest())
+        self.blobs.put(keys.model_blob(name), data)
         return name
 
     def _wait_for(self, results: queue.SimpleQueue[Result]) -> Result:

@@ -12,6 +12,7 @@ from fedmq import aggregation, tensorblob
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, spec_of
+from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 
@@ -43,7 +44,7 @@ def verdict_on(trail: Trail, model_id: str) -> dict[str, Any]:
                 sentence = f"{what} was let go (retention.keep_models): the ledger agrees, the sum was not recomputed"
                 return {**verdict, "outcome": "partly", "verdict": sentence}
         parent = trail.blob(ledger.parent)
-        checked.append(f"parent: {ledger.parent.key.partition('/')[2]}, as the ledger says")
+        checked.append(f"parent: {keys.model_id(ledger.parent.key)}, as the ledger says")
     except InvalidUpdate as error:
         return {**verdict, "outcome": "different", "verdict": error.reason}
     accepted = [entry for entry in ledger.entries if entry.outcome == "accepted"]
@@ -62,7 +63,7 @@ def verdict_on(trail: Trail, model_id: str) -> dict[str, Any]:
 
 def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) -> None:
     named = (document["session"], document["round"], document["parent"])
-    if (ledger.session, ledger.round, ledger.parent.key.partition("/")[2]) != named:
+    if (ledger.session, ledger.round, keys.model_id(ledger.parent.key)) != named:
         raise InvalidUpdate("the ledger is of another round or parent than the model's record")
     clients = [entry.client for entry in ledger.entries]
     if len(set(clients)) != len(clients):

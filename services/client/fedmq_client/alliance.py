@@ -29,6 +29,7 @@ from fedmq.trust import trust
 from fedmq_client import formats
 from fedmq_client.rest import Rest
 from fedmq_client.trainer import Weights
+from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import ENDED
 
@@ -254,7 +255,7 @@ class Session:
     def rounds(self) -> list[Row]:
         """The committed rounds, each outcome's count a column."""
         found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/rounds", {}, None)
-        return [{**row, **row["counts"], "model": row["model"]["key"].partition("/")[2]} for row in found]
+        return [{**row, **row["counts"], "model": keys.model_id(row["model"]["key"])} for row in found]
 
     def metrics(self) -> list[Row]:
         """One row a model, the seed's first: its round and each metric's mean (`test/…`: an evaluator's), with the

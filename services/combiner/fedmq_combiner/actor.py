@@ -13,7 +13,7 @@ from fedmq.runtime import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.folding import Folding
-from fedmq_combiner.plans import upload_prefix
+from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, PlanKey, Task
 from fedmq_schemas.topology import Topology
 
@@ -52,7 +52,7 @@ def combiner_actor(
             shared = (plan, model, seconds), common
         fields = {**shared[1], "client": task.client, "seed": task.seed}
         if plan.action == "train":
-            key = f"{upload_prefix(plan.session, plan.round, task.client)}{new_id()}"
+            key = keys.upload_blob(plan.session, plan.round, task.client, new_id())
             fields["upload_key"], fields["upload_url"] = key, blobs.presign_put(key, seconds)
         return fields
 

@@ -36,9 +36,10 @@ from fedmq.membership import Membership
 from fedmq.newest import Newest
 from fedmq_combiner import operations
 from fedmq_combiner.documents import ledger_entry, ledger_of, partial_of, task_messages
-from fedmq_combiner.plans import OpenPlan, PlanState, upload_prefix
+from fedmq_combiner.plans import OpenPlan, PlanState
 from fedmq_combiner.presence import Presence
 from fedmq_schemas import messages, topology
+from fedmq_schemas.keys import upload_prefix
 from fedmq_schemas.messages import Body, Decline, Plan, PlanKey, Update
 from fedmq_schemas.records import LedgerEntry, Outcome
 

@@ -18,7 +18,8 @@ from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
 from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
 from fedmq_combiner.sums import Sum, portions
-from fedmq_schemas.messages import BlobRef, Plan
+from fedmq_schemas import keys
+from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.records import LedgerEntry
 
 MOST_HEADER = 16_000_000
@@ -50,7 +51,7 @@ class Folding:
         names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
         accumulator = Accumulator(spec, dict(zip(names, plan.exponents, strict=True)))
         try:
-            checkpoint = json.loads(self._blobs.get(self._key(plan, "checkpoint") + ".json"))
+            checkpoint = json.loads(self._blobs.get(keys.checkpoint_blob(plan.plan, self._combiner)))
         except NotFound:
             checkpoint = None
         if checkpoint is not None:
@@ -106,12 +107,12 @@ class Folding:
     def save(self, effect: Save) -> None:
         summed = self._sum(effect.plan, effect.incarnation)
         with summed.lock:
-            ref = self._write(summed, "checkpoint") if summed.accumulator.count else None
+            ref = self._write(summed, keys.checkpoint_sum_blob) if summed.accumulator.count else None
         document = {
             "sum": ref.model_dump() if ref else None,
             "entries": [entry.model_dump(mode="json") for entry in effect.entries],
         }
-        self._blobs.put(self._key(summed.plan, "checkpoint") + ".json", json.dumps(document).encode())
+        self._blobs.put(keys.checkpoint_blob(summed.plan.plan, self._combiner), json.dumps(document).encode())
 
     def _sum(self, plan: str, incarnation: int) -> Sum:
         try:
@@ -125,34 +126,31 @@ class Folding:
         ref, total_weight = None, 0
         if summed is not None and summed.accumulator.count:
             with summed.lock:
-                ref, total_weight = self._write(summed, "partial"), summed.accumulator.total_weight
+                ref, total_weight = self._write(summed, keys.partial_sum_blob), summed.accumulator.total_weight
         data = effect.ledger.model_dump_json().encode()
-        name = hashlib.sha256(data).hexdigest()[:12]
-        ledger = self._blobs.put(f"{self._key(effect.plan, 'ledger')}-{name}.json", data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        ledger = self._blobs.put(keys.partial_ledger_blob(effect.plan.plan, self._combiner, sha256), data)
         self.drop(Drop(key, effect.incarnation))
         return operations.Closed(ref, ledger, total_weight)
 
     def drop(self, effect: Drop) -> None:
         self._sums.pop((effect.plan, effect.incarnation), None)
 
-    def _key(self, plan: Plan, what: str) -> str:
-        key = plan.plan
-        return f"updates/{key.session}/{key.round:06d}/{what}-{key.attempt}-{key.part}-{self._combiner}"
-
-    def _write(self, summed: Sum, what: str) -> BlobRef:
-        """The sum's blob under a key that its content names, so that a reader never sees half of a newer one."""
+    def _write(self, summed: Sum, key: Callable[[PlanKey, str, str], str]) -> BlobRef:
+        """Stores a sum under a key that holds its hash, so that a reader never gets half of a newer one. `key`: makes the
+        blob's key of plan, combiner and SHA-256."""
+        plan = summed.plan.plan
         if summed.plan.model.size <= operations.SMALL:
             data = summed.accumulator.dump()
-            name = hashlib.sha256(data).hexdigest()[:12]
-            return self._blobs.put(f"{self._key(summed.plan, what)}-{name}", data)
+            return self._blobs.put(key(plan, self._combiner, hashlib.sha256(data).hexdigest()), data)
         self._scratch.mkdir(parents=True, exist_ok=True)
-        path = self._scratch / f"{what}-{threading.get_ident()}"
+        path = self._scratch / f"sum-{threading.get_ident()}"
         try:
             with path.open("wb") as file:
                 summed.accumulator.write(file)
             with path.open("rb") as file:
-                name = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-            return self._blobs.put(f"{self._key(summed.plan, what)}-{name}", path)
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._blobs.put(key(plan, self._combiner, sha256), path)
         finally:
             path.unlink(missing_ok=True)
 

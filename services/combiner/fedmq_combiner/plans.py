@@ -150,8 +150,3 @@ class OpenPlan:
         tags = tuple(self.held)
         self.held.clear()
         return tags
-
-
-def upload_prefix(session: str, round_number: int, client: str) -> str:
-    """Where a client's uploads for a task lie; each upload's key adds a fresh suffix."""
-    return f"updates/{session}/{round_number:06d}/{client}-"

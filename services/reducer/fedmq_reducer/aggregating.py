@@ -22,6 +22,7 @@ from fedmq_reducer import operations
 from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, TellLedger
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.sessions.documents import participation_document
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
@@ -72,12 +73,12 @@ class Aggregating:
             weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed["base"]["key"])))
         shared, shared_meta, rest, rest_meta = split(weights, meta, tensors)
         data = tensorblob.encode(shared, shared_meta)
-        model = f"{seed['model']}-shared-{_short(data)}"
-        ref = self._blobs.put(f"models/{model}", data)
+        model = keys.shared_model(seed["model"], _sha256(data))
+        ref = self._blobs.put(keys.model_blob(model), data)
         base = None
         if rest:
             data = tensorblob.encode(rest, rest_meta)
-            base = self._blobs.put(f"updates/{seed['model']}/base-{_short(data)}", data)
+            base = self._blobs.put(keys.base_blob(seed["model"], _sha256(data)), data)
         document = {
             "model": model, "ref": ref.model_dump(), "base": base.model_dump() if base else None,
             "parent": seed["model"], "session": None, "round": 0, "ledger": None, "metrics": {},
@@ -91,11 +92,11 @@ class Aggregating:
             for newest in self._records.find(tables.MODELS, order="created_at", descending=True, limit=100):
                 if is_kept(newest):
                     return newest
-            unknown = list(self._blobs.list("models/"))
+            unknown = list(self._blobs.list(keys.ALL_MODELS))
             if len(unknown) != 1:
-                raise NotFound(_which([info.key.partition("/")[2] for info in unknown]))
-            return self._adopt(unknown[0].key.partition("/")[2])
-        name = seed.removeprefix("models/")
+                raise NotFound(_which([keys.model_id(info.key) for info in unknown]))
+            return self._adopt(keys.model_id(unknown[0].key))
+        name = keys.named_model(seed)
         found = self._records.get(tables.MODELS, name)
         if found is None:
             return self._adopt(name)
@@ -104,7 +105,7 @@ class Aggregating:
 
     def _adopt(self, name: str) -> Mapping[str, Any]:
         """A blob that somebody put into bucket `models` becomes a seed: hashed, checked, recorded."""
-        key = f"models/{name}"
+        key = keys.model_blob(name)
         try:
             size = self._blobs.stat(key).size
         except NotFound:
@@ -144,12 +145,11 @@ class Aggregating:
         state = tensorblob.decode(self._blobs.get(effect.optimizer.key))[0] if effect.optimizer else None
         new, after = aggregation.next_model(weights, spec, total.mean(), optimizer, parameters, state)
         model = self._put_model(effect, tensorblob.encode(new, meta))
-        folder = f"updates/{effect.session}/{effect.round:06d}"
         kept = tensorblob.encode(after) if after else None
-        stored = self._blobs.put(f"{folder}/optimizer-{_short(kept)}", kept) if kept else None
-        ledger = self._put_ledger(
-            f"{folder}/ledger.json", effect, entries, [key for led in ledgers for key in led.plans]
-        )
+        stored = None
+        if kept is not None:
+            stored = self._blobs.put(keys.optimizer_blob(effect.session, effect.round, _sha256(kept)), kept)
+        ledger = self._put_ledger(effect, entries, [key for led in ledgers for key in led.plans])
         following = aggregation.exponents(total.second_largest(), exponents)
         return operations.Aggregated(
             model=model,
@@ -197,11 +197,10 @@ class Aggregating:
         return source
 
     def _put_model(self, effect: Aggregate, data: bytes) -> BlobRef:
-        return self._blobs.put(f"models/{effect.session}-{effect.round:04d}-{_short(data)}", data)
+        model = keys.committed_model(effect.session, effect.round, _sha256(data))
+        return self._blobs.put(keys.model_blob(model), data)
 
-    def _put_ledger(
-        self, key: str, effect: Aggregate, entries: tuple[LedgerEntry, ...], plans: list[PlanKey]
-    ) -> BlobRef:
+    def _put_ledger(self, effect: Aggregate, entries: tuple[LedgerEntry, ...], plans: list[PlanKey]) -> BlobRef:
         ledger = Ledger(
             session=effect.session,
             round=effect.round,
@@ -214,6 +213,7 @@ class Aggregating:
             strategy=effect.strategy.model_dump(),
             optimizer=effect.optimizer,
         )
+        key = keys.round_ledger_blob(effect.session, effect.round)
         ref = self._blobs.put(key, ledger.model_dump_json().encode())
         self._newest = ref, ledger
         return ref
@@ -227,8 +227,8 @@ class Aggregating:
         self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.term)
 
 
-def _short(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _which(models: Sequence[str]) -> str:

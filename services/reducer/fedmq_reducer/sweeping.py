@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +9,9 @@ from fedmq.blobs.base import Blobs
 from fedmq.records.base import Records
 from fedmq_reducer.operations import Delete, ExpireModels, Sweep
 from fedmq_reducer.retention import superfluous
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import is_kept
-
-_UPLOAD = re.compile(r"updates/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
 
 class Sweeping:
@@ -28,9 +26,9 @@ class Sweeping:
 
     def sweep(self, effect: Sweep) -> None:
         """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
-        for info in self._blobs.list(f"updates/{effect.session}/"):
-            match = _UPLOAD.match(info.key)
-            if match is not None and int(match[1]) <= effect.up_to_round:
+        for info in self._blobs.list(keys.session_blobs(effect.session)):
+            number = keys.expiring_round(info.key)
+            if number is not None and number <= effect.up_to_round:
                 self._blobs.delete(info.key)
 
     def expire_models(self, effect: ExpireModels) -> None:
@@ -38,8 +36,8 @@ class Sweeping:
         going = superfluous(self._records.find(tables.MODELS, {"session": effect.session, "kept": True}), effect)
         if not going:
             return
-        named = [name for model in going for name in (model, f"models/{model}")]
-        seeds = {each["seed"].removeprefix("models/") for each in self._records.find(tables.SESSIONS, {"seed": named})}
+        named = [name for model in going for name in (model, keys.model_blob(model))]
+        seeds = {keys.named_model(each["seed"]) for each in self._records.find(tables.SESSIONS, {"seed": named})}
         for model in going:
             if model not in seeds:
                 fields = {"kept": False, "deleted": False}
@@ -53,13 +51,13 @@ class Sweeping:
                 self._blobs.delete(key)
             self._records.update(tables.MODELS, model["model"], {"deleted": True}, effect.term)
         if effect.session is not None:
-            for info in list(self._blobs.list(f"models/{effect.session}-")):
-                found = self._records.get(tables.MODELS, info.key.partition("/")[2])
+            for info in list(self._blobs.list(keys.models_of_session(effect.session))):
+                found = self._records.get(tables.MODELS, keys.model_id(info.key))
                 if found is not None and not is_kept(found):
                     self._blobs.delete(info.key)
 
     def _blobs_of(self, model: Mapping[str, Any]) -> list[str]:
         """The model, and the server optimizer's state with which a round could start from it."""
-        committed = self._records.get(tables.ROUNDS, f"{model['session']}/{model['round']:06d}")
+        committed = self._records.get(tables.ROUNDS, keys.round_record(model["session"], model["round"]))
         optimizer = committed["optimizer"] if committed is not None else None
         return [model["ref"]["key"], *([optimizer["key"]] if optimizer is not None else [])]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.blobs.base import Blobs
-from fedmq.blobs.keys import BUCKETS
 from fedmq.brokers.depths import Depth
 from fedmq.errors import FedMQError
-from fedmq.records.base import Document, Records
+from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler, Timer
-from fedmq_schemas import records as tables
+from fedmq_schemas.keys import BUCKETS
+from fedmq_schemas.records import SystemRecord
 
 FIRST_SECONDS = 2.0
 QUEUE_SECONDS = 10.0
@@ -80,30 +80,33 @@ class Vitals:
 
     def look(self, at: float, with_stores: bool) -> None:
         """Records what there is to see. Raises what `Records` raises."""
-        self._records.put(tables.SYSTEM, "queues", {"what": "queues", "at": at, **self._queues()})
+        self._record(self._queues(at))
         if with_stores:
-            self._records.put(tables.SYSTEM, "stores", {"what": "stores", "at": at, **self._stores()})
+            self._record(self._stores(at))
 
-    def _queues(self) -> Document:
+    def _record(self, seen: SystemRecord) -> None:
+        self._records.put(seen.table, seen.key, seen.document())
+
+    def _queues(self, at: float) -> SystemRecord:
         try:
-            return {"reason": "", "queues": [asdict(depth) for depth in self._depths()]}
+            return SystemRecord(what="queues", at=at, queues=tuple(asdict(depth) for depth in self._depths()))
         except FedMQError as error:
-            return {"reason": error.reason, "queues": []}
+            return SystemRecord(what="queues", at=at, reason=error.reason, queues=())
 
-    def _stores(self) -> Document:
+    def _stores(self, at: float) -> SystemRecord:
         try:
-            stores = [self._store(bucket) for bucket in BUCKETS]
-            return {"reason": "", "stores": stores, "disk": self._disk()}
+            stores = tuple(self._store(bucket) for bucket in BUCKETS)
+            return SystemRecord(what="stores", at=at, stores=stores, disk=self._disk())
         except FedMQError as error:
-            return {"reason": error.reason, "stores": [], "disk": self._disk()}
+            return SystemRecord(what="stores", at=at, reason=error.reason, stores=(), disk=self._disk())
 
-    def _store(self, bucket: str) -> Document:
+    def _store(self, bucket: str) -> dict[str, Any]:
         """A bucket's blobs; only the first of many are counted, and `is_more` says so."""
         sizes = [info.size for info in islice(self._blobs.list(f"{bucket}/"), MOST_BLOBS + 1)]
         counted = sizes[:MOST_BLOBS]
         return {"name": bucket, "blobs": len(counted), "bytes": sum(counted), "is_more": len(sizes) > MOST_BLOBS}
 
-    def _disk(self) -> Document | None:
+    def _disk(self) -> dict[str, int] | None:
         if self._folder is None:
             return None
         usage = shutil.disk_usage(self._folder)

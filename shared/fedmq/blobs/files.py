@@ -22,8 +22,9 @@ from urllib.parse import quote, unquote
 from weakref import WeakValueDictionary
 
 from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.keys import BUCKETS, absent, check_key, check_sha256, check_size, is_folder
+from fedmq.blobs.keys import absent, check_key, check_sha256, check_size, is_folder
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
+from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.messages import BlobRef
 
 PIECE = 1 << 20

@@ -6,9 +6,8 @@ import re
 from functools import lru_cache
 
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError
+from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.messages import BlobRef
-
-BUCKETS = ("models", "updates")
 
 # No part begins with a dot: `..` would leave the store, and what does begin with one is ours.
 _PART = r"/(?!\.)[^/\\\x00-\x1f\x7f]+"

@@ -20,10 +20,11 @@ from minio.error import MinioException, S3Error
 
 from fedmq import trust
 from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.keys import BUCKETS, absent, check_key, check_sha256, check_size
+from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
 from fedmq.blobs.landing import Landing
 from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
+from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.messages import BlobRef
 
 ONE_PART = 64 << 20

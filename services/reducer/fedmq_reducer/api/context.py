@@ -13,6 +13,7 @@ from fedmq.records.base import Document, Records
 from fedmq_reducer.aggregating import check_strategy
 from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.retention import check_kept
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Body, Start, Stop
 from fedmq_schemas.policy import Policy
@@ -67,7 +68,7 @@ class Context:
         if document is not None:
             return document
         try:
-            info = self.blobs.stat(f"models/{model}")
+            info = self.blobs.stat(keys.model_blob(model))
         except (NotFound, ProtocolError):
             raise NotFound(f"there is no model {model!r}: `fedmq models` lists them") from None
         return unused_model(model, info.size, info.modified)
@@ -75,7 +76,7 @@ class Context:
 
 def unused_model(model: str, size: int, modified: float) -> Document:
     """A blob of bucket `models` in the shape of a record; its hash is not known before a session adopts it."""
-    ref = {"key": f"models/{model}", "size": size, "sha256": None}
+    ref = {"key": keys.model_blob(model), "size": size, "sha256": None}
     return {
         "model": model, "ref": ref, "base": None, "parent": None, "session": None, "round": 0, "ledger": None, "metrics": {},
         "kept": True, "created_at": modified,

@@ -19,6 +19,7 @@ from fedmq_reducer.api.context import Context, unused_model
 from fedmq_reducer.api.seeds import store_seed
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.selection import best_model
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 
@@ -47,8 +48,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
     def unused() -> Response:
         """Blobs in bucket `models` that no session has started from; the first 1,000 by name."""
         found: list[dict[str, Any]] = []
-        for info in blobs.list("models/"):
-            model = info.key.partition("/")[2]
+        for info in blobs.list(keys.ALL_MODELS):
+            model = keys.model_id(info.key)
             if records.get(tables.MODELS, model) is None:
                 found.append(unused_model(model, info.size, info.modified))
             if len(found) == MOST:
@@ -149,7 +150,7 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
                 await run_in_threadpool(file.write, piece)
             await run_in_threadpool(file.flush)
             reference, is_new = await run_in_threadpool(store_seed, blobs, Path(file.name), name)
-        document = {**unused_model(reference.key.partition("/")[2], reference.size, 0.0), "ref": reference.model_dump()}
+        document = {**unused_model(keys.model_id(reference.key), reference.size, 0.0), "ref": reference.model_dump()}
         del document["created_at"]
         return Json(document, 201 if is_new else 200)
 

@@ -12,6 +12,7 @@ from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.filetypes import found_instead
 from fedmq.tensorblob import Source
 from fedmq.tensors import spec_of
+from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 
 PIECE = 1 << 20
@@ -39,7 +40,7 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
         ) from error
     if fault:
         raise InvalidUpdate(f"no session could start from this model: {fault}")
-    key = f"models/{name or f'seed-{sha256[:12]}'}"
+    key = keys.model_blob(name or keys.seed_model(sha256))
     reference = BlobRef(key=key, size=size, sha256=sha256)
     try:
         known = blobs.stat(key).size

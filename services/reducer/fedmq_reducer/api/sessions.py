@@ -13,6 +13,7 @@ from fedmq.policies import to_toml
 from fedmq_reducer.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.eligibility import explain
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import SessionState
@@ -29,7 +30,7 @@ def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         """Beside the record: how many rounds are committed, and the newest model."""
         newest = records.find(tables.ROUNDS, {"session": document["session"]}, order="round", descending=True, limit=1)
         committed = newest[0] if newest else None
-        model = committed["model"]["key"].partition("/")[2] if committed else document["seed"]
+        model = keys.model_id(committed["model"]["key"]) if committed else document["seed"]
         return {**document, "rounds_committed": committed["round"] if committed else 0, "model": model}
 
     @router.get("")
@@ -69,7 +70,7 @@ def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
     @router.get("/{session}/rounds/{number}")
     def one_round(session: SessionId, number: Number) -> Response:
         """A committed round with its attempts, and what became of each client's task."""
-        document = context.found(tables.ROUNDS, f"{session}/{number:06d}", "committed round")
+        document = context.found(tables.ROUNDS, keys.round_record(session, number), "committed round")
         where = {"session": session, "round": number}
         attempts = list(records.find(tables.ATTEMPTS, where))
         participation = list(records.find(tables.PARTICIPATION, where))
@@ -83,7 +84,7 @@ def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         newest = max(attempts, key=lambda each: (each["round"], each["attempt"]), default=None)
         outcomes = None
         if newest is not None:
-            key = f"{session}/{newest['round']:06d}/{newest['attempt']:04d}"
+            key = keys.attempt_record(session, newest["round"], newest["attempt"])
             outcomes = records.get(tables.PARTICIPATION, key)
         found = records.find(tables.CLIENTS)
         return Json({"items": [explain(client, document, newest, outcomes) for client in found], "next": None})

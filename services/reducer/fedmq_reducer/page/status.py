@@ -9,6 +9,7 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.records.base import Document, Records
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 MOST_SESSIONS = 20
@@ -73,7 +74,7 @@ def _current(records: Records, session: Document) -> Current:
     name = session["session"]
     rounds = records.find(tables.ROUNDS, {"session": name}, order="round", descending=True, limit=1)
     done = rounds[0]["round"] if rounds else 0
-    model = rounds[0]["model"]["key"].partition("/")[2] if rounds else session["seed"]
+    model = keys.model_id(rounds[0]["model"]["key"]) if rounds else session["seed"]
     attempts = records.find(tables.ATTEMPTS, {"session": name}, order="created_at", descending=True, limit=1)
     running = session["state"] == "running" and attempts and attempts[0]["round"] > done
     return Current(session, done, model, _open(records, session, attempts[0]) if running else None)
@@ -98,7 +99,7 @@ def newest_models(records: Records) -> list[Document]:
 def unused_seeds(blobs: Blobs, records: Records, models: Sequence[Document]) -> list[str]:
     """Blobs of bucket `models` that no session has started from, as far as one look goes. `models`: known records."""
     known = {model["model"] for model in models}
-    names = (info.key.partition("/")[2] for info in islice(blobs.list("models/"), MOST_MODELS))
+    names = (keys.model_id(info.key) for info in islice(blobs.list(keys.ALL_MODELS), MOST_MODELS))
     unknown = islice((name for name in names if name not in known), MOST_SEEDS)
     return [name for name in unknown if records.get(tables.MODELS, name) is None]
 

@@ -1,0 +1,171 @@
+"""The keys of blobs and records: every key of the project is made and parsed here. Pure.
+
+Readers may rely on these forms. Bucket `models` holds models, bucket `updates` holds all other blobs. Round and attempt
+numbers are padded with zeros, so that keys sort by number. `HASH` is the first twelve hex digits of the content's SHA-256:
+a key with a hash never gets other content.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fedmq_schemas.messages import PlanKey
+
+MODELS = "models"
+UPDATES = "updates"
+BUCKETS = (MODELS, UPDATES)
+
+ALL_MODELS = f"{MODELS}/"
+"""The prefix of all models' blobs."""
+
+_EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
+
+
+def short(sha256: str) -> str:
+    """Returns the part of a SHA-256 (hex) that stands in keys: its first twelve digits."""
+    return sha256[:12]
+
+
+# -- models: their ids and their blobs ----------------------------------------------------------------------------------
+
+
+def model_blob(model: str) -> str:
+    """Returns the blob key of a model: `models/MODEL`, as in `models/s1-0003-0a1b2c3d4e5f`."""
+    return f"{MODELS}/{model}"
+
+
+def model_id(blob: str) -> str:
+    """Returns the model's id in a blob key: `s1-0003-0a1b2c3d4e5f` for `models/s1-0003-0a1b2c3d4e5f`."""
+    return blob.partition("/")[2]
+
+
+def named_model(name: str) -> str:
+    """Returns the id of a model that a person has named by its id or by its blob key."""
+    return name.removeprefix(ALL_MODELS)
+
+
+def committed_model(session: str, number: int, sha256: str) -> str:
+    """Returns the id of the model of round `number`: `SESSION-ROUND-HASH`, as in `s1-0003-0a1b2c3d4e5f`."""
+    return f"{session}-{number:04d}-{short(sha256)}"
+
+
+def seed_model(sha256: str) -> str:
+    """Returns the id of a seed that was uploaded without a name: `seed-HASH`, as in `seed-0a1b2c3d4e5f`."""
+    return f"seed-{short(sha256)}"
+
+
+def shared_model(seed: str, sha256: str) -> str:
+    """Returns the id of what a session trains of a seed: `SEED-shared-HASH`, as in
+    `seed-0a1b2c3d4e5f-shared-5f4e3d2c1b0a`."""
+    return f"{seed}-shared-{short(sha256)}"
+
+
+def models_of_session(session: str) -> str:
+    """Returns the prefix of the blobs of a session's models: `models/SESSION-`."""
+    return f"{MODELS}/{session}-"
+
+
+# -- blobs of bucket `updates` ------------------------------------------------------------------------------------------
+
+
+def base_blob(seed: str, sha256: str) -> str:
+    """Returns the key of the tensors of a seed that don't travel: `updates/SEED/base-HASH`."""
+    return f"{UPDATES}/{seed}/base-{short(sha256)}"
+
+
+def session_blobs(session: str) -> str:
+    """Returns the prefix of all blobs of a session but its models: `updates/SESSION/`."""
+    return f"{UPDATES}/{session}/"
+
+
+def _in_round(session: str, number: int, name: str) -> str:
+    return f"{UPDATES}/{session}/{number:06d}/{name}"
+
+
+def upload_prefix(session: str, number: int, client: str) -> str:
+    """Returns the prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`, as in
+    `updates/s1/000003/client1-`. A combiner accepts no update of this client under another key."""
+    return _in_round(session, number, f"{client}-")
+
+
+def upload_blob(session: str, number: int, client: str, suffix: str) -> str:
+    """Returns the key of one upload: the prefix and a suffix that is fresh for every task that is sent."""
+    return f"{upload_prefix(session, number, client)}{suffix}"
+
+
+def clients_blob(plan: PlanKey) -> str:
+    """Returns the key of a plan's list of clients: `updates/SESSION/ROUND/clients-ACTION-ATTEMPT-PART.json`, as in
+    `updates/s1/000003/clients-train-1-0.json`."""
+    return _in_round(plan.session, plan.round, f"clients-{plan.action}-{plan.attempt}-{plan.part}.json")
+
+
+def checkpoint_blob(plan: PlanKey, combiner: str) -> str:
+    """Returns the key of a combiner's newest checkpoint of a plan:
+    `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER.json`, as in
+    `updates/s1/000003/checkpoint-1-0-combiner1.json`. It is the one key of an attempt whose content changes."""
+    return f"{_of_plan(plan, 'checkpoint', combiner)}.json"
+
+
+def checkpoint_sum_blob(plan: PlanKey, combiner: str, sha256: str) -> str:
+    """Returns the key of a checkpoint's sum: `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER-HASH`."""
+    return f"{_of_plan(plan, 'checkpoint', combiner)}-{short(sha256)}"
+
+
+def partial_sum_blob(plan: PlanKey, combiner: str, sha256: str) -> str:
+    """Returns the key of a partial's sum: `updates/SESSION/ROUND/partial-ATTEMPT-PART-COMBINER-HASH`."""
+    return f"{_of_plan(plan, 'partial', combiner)}-{short(sha256)}"
+
+
+def partial_ledger_blob(plan: PlanKey, combiner: str, sha256: str) -> str:
+    """Returns the key of a partial's ledger: `updates/SESSION/ROUND/ledger-ATTEMPT-PART-COMBINER-HASH.json`."""
+    return f"{_of_plan(plan, 'ledger', combiner)}-{short(sha256)}.json"
+
+
+def _of_plan(plan: PlanKey, what: str, combiner: str) -> str:
+    return _in_round(plan.session, plan.round, f"{what}-{plan.attempt}-{plan.part}-{combiner}")
+
+
+def round_ledger_blob(session: str, number: int) -> str:
+    """Returns the key of a round's ledger: `updates/SESSION/ROUND/ledger.json`, as in `updates/s1/000003/ledger.json`."""
+    return _in_round(session, number, "ledger.json")
+
+
+def optimizer_blob(session: str, number: int, sha256: str) -> str:
+    """Returns the key of the server optimizer's state after a round: `updates/SESSION/ROUND/optimizer-HASH`."""
+    return _in_round(session, number, f"optimizer-{short(sha256)}")
+
+
+def doctor_blob(token: str) -> str:
+    """Returns the key of a blob that `fedmq doctor` writes, reads and deletes: `updates/doctor/TOKEN`."""
+    return f"{UPDATES}/doctor/{token}"
+
+
+def expiring_round(blob: str) -> int | None:
+    """Returns the round of a blob that only its round needs: an upload, a list of clients, a checkpoint, a partial or its
+    ledger. Returns None for all other blobs: models, bases, the ledgers of rounds, and optimizer states."""
+    match = _EXPIRING.match(blob)
+    return int(match[1]) if match is not None else None
+
+
+# -- records ------------------------------------------------------------------------------------------------------------
+# Records of sessions, models, clients, combiners and events have the name or id as their key.
+
+
+def round_record(session: str, number: int) -> str:
+    """Returns the key of a committed round: `SESSION/ROUND`, as in `s1/000003`."""
+    return f"{session}/{number:06d}"
+
+
+def attempt_record(session: str, number: int, attempt: int) -> str:
+    """Returns the key of an attempt, and of its participation: `SESSION/ROUND/ATTEMPT`, as in `s1/000003/0001`."""
+    return f"{session}/{number:06d}/{attempt:04d}"
+
+
+def partial_record(plan: PlanKey) -> str:
+    """Returns the key of a plan's partial: `SESSION/ROUND/ACTION/ATTEMPT/PART`, as in `s1/3/train/1/0`."""
+    return str(plan)
+
+
+def validation_record(model: str, client: str) -> str:
+    """Returns the key of a validation: `MODEL/CLIENT`, as in `s1-0003-0a1b2c3d4e5f/client1`."""
+    return f"{model}/{client}"

@@ -1,0 +1,269 @@
+"""Records: what a document holds, that records load as they were written, and that older documents load."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fedmq_schemas import records
+from fedmq_schemas.messages import BlobRef, Envelope, Event, Partial, PlanKey, ToldEvent, Validation
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import (
+    AttemptRecord,
+    ClientRecord,
+    CombinerRecord,
+    EventRecord,
+    Ledger,
+    LedgerEntry,
+    ModelChange,
+    ModelRecord,
+    PartialRecord,
+    Participation,
+    PlannedPartRecord,
+    Record,
+    RoundRecord,
+    Score,
+    SessionChange,
+    SessionEnd,
+    SessionRecord,
+    SystemRecord,
+    ValidationRecord,
+)
+
+SHA256 = "0a1b2c3d4e5f" + "6" * 52
+POLICY = Policy(name="north").model_dump(mode="json")
+PLAN = PlanKey(session="s1", round=1)
+
+
+def ref(key: str) -> BlobRef:
+    return BlobRef(key=key, size=9, sha256=SHA256)
+
+
+def plain(key: str) -> dict[str, Any]:
+    return {"key": key, "size": 9, "sha256": SHA256}
+
+
+MODEL, LEDGER = ref("models/s1-0001-0a1b2c3d4e5f"), ref("updates/s1/000001/ledger.json")
+PARTIAL = Partial(plan=PLAN, epoch=1, sum=None, ledger=LEDGER, total_weight=0, counts={"absent": 2})
+COMMITTED = RoundRecord(
+    session="s1", round=1, attempt=2, model=MODEL, parent=ref("models/seed-1"), base=None, optimizer=None, ledger=LEDGER,
+    total_weight=7, counts={"accepted": 2}, metrics={"loss": {"mean": 0.5}}, exponents=(-30, -20),
+    bytes={"down": 18, "up": 18}, seconds=1.5, epoch=1, committed_at=20.0,
+)  # fmt: skip
+ENTRIES = (
+    LedgerEntry(client="a", outcome="accepted", weight=7, norm=1.5, seconds={"train": 2.0}, at=4.0),
+    LedgerEntry(client="b", outcome="absent", reason="no answer by the deadline"),
+)
+ENVELOPE = Envelope(kind="event", id="e1", cause="m1", alliance="north", sender="reducer", sent_at=3.0)
+
+SESSION = SessionRecord(
+    session="s1", name="north", state="queued", waiting="", waiting_until=None, reason="", policy=POLICY, seed=None,
+    random_seed=5, position=0, stop_after_round=False, base=None, started_at=None, score=None, created_at=1.0,
+    ended_at=None,
+)  # fmt: skip
+
+WRITTEN: list[tuple[Record, str, dict[str, Any]]] = [
+    (
+        SESSION,
+        "s1",
+        {
+            "session": "s1", "name": "north", "state": "queued", "waiting": "", "waiting_until": None, "reason": "",
+            "policy": POLICY, "seed": None, "random_seed": 5, "position": 0, "stop_after_round": False, "base": None,
+            "started_at": None, "score": None, "created_at": 1.0, "ended_at": None,
+        },
+    ),
+    (
+        AttemptRecord(
+            session="s1", round=1, attempt=2, model=ref("models/seed-1"), optimizer=None, exponents=(-30, -20),
+            plans=(PlannedPartRecord(part=0, combiner="c1", clients=("a", "b"), voided=True),), epoch=1, created_at=2.0,
+        ),
+        "s1/000001/0002",
+        {
+            "session": "s1", "round": 1, "attempt": 2, "model": plain("models/seed-1"), "optimizer": None,
+            "exponents": [-30, -20],
+            "plans": [{"part": 0, "combiner": "c1", "clients": ["a", "b"], "voided": True}],
+            "epoch": 1, "created_at": 2.0,
+        },
+    ),
+    (
+        PartialRecord.of(PARTIAL, "c1"),
+        "s1/1/train/1/0",
+        {"session": "s1", "plan": "s1/1/train/1/0", "combiner": "c1", "partial": PARTIAL.model_dump(mode="json")},
+    ),
+    (
+        COMMITTED,
+        "s1/000001",
+        {
+            "session": "s1", "round": 1, "attempt": 2, "model": plain(MODEL.key), "parent": plain("models/seed-1"),
+            "base": None, "optimizer": None, "ledger": plain(LEDGER.key), "total_weight": 7, "counts": {"accepted": 2},
+            "metrics": {"loss": {"mean": 0.5}}, "exponents": [-30, -20], "bytes": {"down": 18, "up": 18},
+            "seconds": 1.5, "epoch": 1, "committed_at": 20.0,
+        },
+    ),
+    (
+        Participation.of(
+            Ledger(
+                session="s1", round=1, attempt=2, parent=MODEL, exponents=(), total_weight=7, entries=ENTRIES, plans=(PLAN,)
+            )
+        ),
+        "s1/000001/0002",
+        {
+            "session": "s1", "round": 1, "attempt": 2, "clients": ["a", "b"], "outcomes": ["accepted", "absent"],
+            "weights": [7, 0], "norms": [1.5, None], "at": [4.0, None], "seconds": {"train": [2.0, None]},
+            "reasons": {"b": "no answer by the deadline"},
+        },
+    ),
+    (
+        ModelRecord.of(COMMITTED),
+        "s1-0001-0a1b2c3d4e5f",
+        {
+            "model": "s1-0001-0a1b2c3d4e5f", "ref": plain(MODEL.key), "base": None, "parent": "seed-1", "session": "s1",
+            "round": 1, "ledger": plain(LEDGER.key), "metrics": {}, "kept": True, "created_at": 20.0,
+        },
+    ),
+    (
+        ClientRecord(
+            client="a", labels={"site": "north"}, tasks=("train", "validate"), weight=7, package=None, software="fedmq 1",
+            combiner="c1", ordinal=0, state="away", last_seen=4.0,
+        ),
+        "a",
+        {
+            "client": "a", "labels": {"site": "north"}, "tasks": ["train", "validate"], "weight": 7, "package": None,
+            "software": "fedmq 1", "combiner": "c1", "ordinal": 0, "state": "away", "last_seen": 4.0,
+        },
+    ),
+    (
+        CombinerRecord(combiner="c1", state="present", last_seen=4.0, clients=2),
+        "c1",
+        {"combiner": "c1", "state": "present", "last_seen": 4.0, "clients": 2},
+    ),
+    (
+        SystemRecord(what="queues", at=5.0, reason="", queues=({"name": "q", "ready": 1},)),
+        "queues",
+        {"what": "queues", "at": 5.0, "reason": "", "queues": [{"name": "q", "ready": 1}]},
+    ),
+    (
+        SystemRecord(what="stores", at=5.0, reason="", stores=(), disk=None),
+        "stores",
+        {"what": "stores", "at": 5.0, "reason": "", "stores": [], "disk": None},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record, key, document", WRITTEN)
+def test_a_record_is_written_as_plain_data_under_its_key(record: Record, key: str, document: dict[str, Any]) -> None:
+    assert record.key == key
+    assert record.document() == document
+    assert json.loads(json.dumps(record.document())) == document
+    assert record.table in records.TABLES
+
+
+@pytest.mark.parametrize("record, key, document", WRITTEN)
+def test_a_record_loads_as_it_was_written(record: Record, key: str, document: dict[str, Any]) -> None:
+    loaded = type(record).model_validate({**document, "of a later version": 1})
+    assert loaded == record
+    assert loaded.document() == document
+
+
+@pytest.mark.parametrize("action, number", [("train", 0), ("validate", 1)])
+def test_a_validation_in_a_train_task_is_of_the_model_before_the_round(action: Any, number: int) -> None:
+    plan = PlanKey(session="s1", round=1, action=action)
+    body = Validation(plan=plan, model="models/m", scope="test", weight=None, metrics={"loss": [0.5, None]}, reason="x")
+    record = ValidationRecord.of(body, "a", 4.0)
+    assert record.key == "m/a"
+    assert record.document() == {
+        "session": "s1", "round": number, "model": "m", "client": "a", "scope": "test", "weight": None,
+        "metrics": {"loss": [0.5, None]}, "reason": "x", "at": 4.0,
+    }  # fmt: skip
+    assert ValidationRecord.model_validate(record.document()) == record
+
+
+def test_an_event_is_written_as_plain_data_under_its_id() -> None:
+    told = Event(name="update.accepted", session="s1", round=1, client="a", data={"weight": 7})
+    document = {
+        "id": "e1", "name": "update.accepted", "session": "s1", "round": 1, "client": "a", "combiner": None, "at": 3.0,
+        "sender": "reducer", "cause": "m1", "data": {"weight": 7},
+    }  # fmt: skip
+    assert records.event_document(ENVELOPE, told) == document
+    record = EventRecord.model_validate(document)
+    assert (record.key, record.document()) == ("e1", document)
+
+
+def test_an_event_that_came_with_others_has_an_id_and_a_cause_of_its_own() -> None:
+    document = records.event_document(ENVELOPE, ToldEvent(name="update.absent", id="e2", cause="m2"))
+    assert (document["id"], document["cause"], document["at"]) == ("e2", "m2", 3.0)
+
+
+def test_a_change_of_a_session_holds_the_fields_that_are_set_and_no_others() -> None:
+    assert SessionChange(stop_after_round=True).fields() == {"stop_after_round": True}
+    assert SessionChange(announced=True).fields() == {"announced": True}
+    standing = SessionChange(state="running", waiting="", waiting_until=None)
+    assert standing.fields() == {"state": "running", "waiting": "", "waiting_until": None}
+    started = SessionChange(seed="seed-1", base=ref("updates/seed-1/base-1"), started_at=2.0)
+    assert started.fields() == {"seed": "seed-1", "base": plain("updates/seed-1/base-1"), "started_at": 2.0}
+    score = SessionChange(score=Score(round=1, value=None, metric="loss", mode="min"))
+    expected = {"round": 1, "value": None, "metric": "loss", "mode": "min", "best": None, "best_round": 0}
+    assert score.fields() == {"score": expected}
+
+
+def test_a_session_that_has_ended_loads_with_its_end() -> None:
+    end = SessionEnd(
+        state="failed", reason="no clients", round=0, model=None, announced=False, ended_at=9.0, waiting="",
+        waiting_until=None,
+    )  # fmt: skip
+    assert end.fields() == {
+        "state": "failed", "reason": "no clients", "round": 0, "model": None, "announced": False, "ended_at": 9.0,
+        "waiting": "", "waiting_until": None,
+    }  # fmt: skip
+    ended = SessionRecord.model_validate(SESSION.document() | end.fields())
+    assert (ended.state, ended.round, ended.model, ended.announced) == ("failed", 0, None, False)
+    assert ended.document() == SESSION.document() | end.fields()
+
+
+def test_a_model_that_is_not_kept_says_whether_its_bytes_are_deleted() -> None:
+    change = ModelChange(kept=False, deleted=False)
+    assert change.fields() == {"kept": False, "deleted": False}
+    assert ModelChange(metrics={"loss": {"mean": 0.5}}).fields() == {"metrics": {"loss": {"mean": 0.5}}}
+    document = ModelRecord.of(COMMITTED).document() | change.fields()
+    assert ModelRecord.model_validate(document).deleted is False
+    assert not records.is_kept(document)
+
+
+@pytest.mark.parametrize(
+    "record, added",
+    [
+        (SESSION, ("waiting_until", "base", "started_at", "score")),
+        (COMMITTED, ("base", "bytes")),
+        (ModelRecord.of(COMMITTED), ("base", "kept")),
+    ],
+)
+def test_a_document_of_an_older_version_loads_without_the_fields_that_were_added(
+    record: Record, added: tuple[str, ...]
+) -> None:
+    document = record.document()
+    for name in added:
+        del document[name]
+    loaded = type(record).model_validate(document)
+    assert {name: getattr(loaded, name) for name in added} == {
+        name: type(record).model_fields[name].get_default(call_default_factory=True) for name in added
+    }
+
+
+def test_a_session_loads_whose_policy_this_version_can_not_read() -> None:
+    document = SESSION.document() | {"policy": {"of another version": [1, 2]}}
+    assert SessionRecord.model_validate(document).policy == {"of another version": [1, 2]}
+
+
+def test_metrics_are_written_as_they_are() -> None:
+    metrics = {
+        "loss": {"mean": 0.5, "n": 3},
+        "large": 2**60,
+        "text": "x",
+        "none": None,
+        "deep": [[1, 2.0], {"a": True}],
+    }
+    record = COMMITTED.model_copy(update={"metrics": metrics})
+    assert json.dumps(record.document()["metrics"]) == json.dumps(metrics)
+    assert json.dumps(ModelChange(metrics=metrics).fields()["metrics"]) == json.dumps(metrics)
