@@ -17,6 +17,7 @@ from fedmq.membership import Membership
 from fedmq_reducer.operations import Put, PutMany
 from fedmq_schemas import records, topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
+from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
 
 ASK_AGAIN = 5.0
@@ -38,19 +39,35 @@ class Client:
     present: bool = False
     last_seen: float = 0.0
 
-    def document(self) -> dict[str, Any]:
-        return {
-            "client": self.name,
-            "labels": dict(self.labels),
-            "tasks": list(self.tasks),
-            "weight": self.weight,
-            "package": self.package,
-            "software": self.software,
-            "combiner": self.combiner,
-            "ordinal": self.ordinal,
-            "state": "present" if self.present else "away",
-            "last_seen": self.last_seen,
-        }
+    @classmethod
+    def of(cls, record: ClientRecord) -> Client:
+        """Returns what a client's record says of it."""
+        return cls(
+            name=record.client,
+            labels=record.labels,
+            tasks=record.tasks,
+            weight=record.weight,
+            package=record.package,
+            software=record.software,
+            combiner=record.combiner,
+            ordinal=record.ordinal,
+            present=record.state == "present",
+            last_seen=record.last_seen,
+        )
+
+    def record(self) -> ClientRecord:
+        return ClientRecord(
+            client=self.name,
+            labels=dict(self.labels),
+            tasks=self.tasks,
+            weight=self.weight,
+            package=self.package,
+            software=self.software,
+            combiner=self.combiner,
+            ordinal=self.ordinal,
+            state="present" if self.present else "away",
+            last_seen=self.last_seen,
+        )
 
 
 @dataclass(slots=True)
@@ -111,18 +128,7 @@ class Assignment:
                 self.combiners.hear(document["combiner"], now)
                 self._load[document["combiner"]] = 0
         for document in clients:
-            client = Client(
-                name=document["client"],
-                labels=document["labels"],
-                tasks=tuple(document["tasks"]),
-                weight=document["weight"],
-                package=document["package"],
-                software=document["software"],
-                combiner=document["combiner"],
-                ordinal=document["ordinal"],
-                present=document["state"] == "present",
-                last_seen=document["last_seen"],
-            )
+            client = Client.of(ClientRecord.model_validate(document))
             self.clients[client.name] = client
             if client.present:
                 self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
@@ -175,7 +181,7 @@ class Assignment:
         if known is None or known.combiner != combiner:
             self._load[combiner] = self._load.get(combiner, 0) + 1
         return [
-            Put(records.CLIENTS, name, client.document(), epoch),
+            Put(records.CLIENTS, name, client.record().document(), epoch),
             Declare(self._topology.client(name)),
             self._tell(client),
             PublishEvent(
@@ -206,8 +212,8 @@ class Assignment:
         if not self.combiners.hear(name, moment.seconds):
             return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
-        document = {"combiner": name, "state": "present", "last_seen": moment.wall, "clients": self._load[name]}
-        return [PublishEvent("combiner.joined", combiner=name), PutMany(records.COMBINERS, ((name, document),))]
+        record = CombinerRecord(combiner=name, state="present", last_seen=moment.wall, clients=self._load[name])
+        return [PublishEvent("combiner.joined", combiner=name), _recorded(record)]
 
     def serve_waiting(self, epoch: int, moment: Now) -> list[Effect]:
         asking, self._asking = self._asking, {}
@@ -244,10 +250,12 @@ class Assignment:
                 changed.append(self._away(client))
         for client in changed:
             client.last_seen = moment.wall
-        document = {"combiner": combiner, "state": "present", "last_seen": moment.wall, "clients": body.clients}
-        effects: list[Effect] = [PutMany(records.COMBINERS, ((combiner, document),))]
+        record = CombinerRecord(combiner=combiner, state="present", last_seen=moment.wall, clients=body.clients)
+        effects: list[Effect] = [_recorded(record)]
         if changed:
-            effects.append(PutMany(records.CLIENTS, tuple((client.name, client.document()) for client in changed)))
+            effects.append(
+                PutMany(records.CLIENTS, tuple((client.name, client.record().document()) for client in changed))
+            )
         return effects + misplaced
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
@@ -273,9 +281,9 @@ class Assignment:
         effects: list[Effect] = []
         for name in names:
             self._load.pop(name, None)
-            document = {"combiner": name, "state": "away", "last_seen": moment.wall, "clients": 0}
+            record = CombinerRecord(combiner=name, state="away", last_seen=moment.wall, clients=0)
             effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
-            effects.append(PutMany(records.COMBINERS, ((name, document),)))
+            effects.append(_recorded(record))
         return effects
 
     def rehome(self, epoch: int) -> tuple[dict[str, str], list[Effect]]:
@@ -293,5 +301,9 @@ class Assignment:
             client.combiner, client.present = combiner, False
             self._load[combiner] = self._load.get(combiner, 0) + 1
             moved[name] = combiner
-            effects += [Put(records.CLIENTS, name, client.document(), epoch), self._tell(client, confirm=True)]
+            effects += [Put(records.CLIENTS, name, client.record().document(), epoch), self._tell(client, confirm=True)]
         return moved, effects
+
+
+def _recorded(record: CombinerRecord) -> PutMany:
+    return PutMany(records.COMBINERS, ((record.key, record.document()),))
