@@ -11,7 +11,7 @@ from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.operations import Change, Delete, ExpireModels, Snapshot
+from fedmq_reducer.operations import ChangeSession, Delete, ExpireModels, Snapshot
 from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
@@ -21,6 +21,7 @@ from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, Retention, Select
+from fedmq_schemas.records import SessionChange, SessionRecord
 from fedmq_schemas.topology import Topology
 
 MEAN = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.7, 5: 0.6, 6: 0.2}
@@ -146,17 +147,18 @@ def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> No
 def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_may_not_have_been_told() -> None:
     """All that follows an end is lost with a kill, and no later commit would make up for it."""
     policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
-    ended = {"session": "s", "policy": policy, "state": "finished", "reason": "", "round": 6, "model": _name(6)}
+    ended = SessionRecord(
+        session="s", policy=policy, state="finished", round=6, model=_name(6), random_seed=1, position=0, created_at=0.0,
+        ended_at=1.0, announced=False,
+    )  # fmt: skip
     context = ReducerContext(Assignment(Topology("test"), presence=10.0), 9)
     sessions = Sessions(context)
     sessions.restore(Snapshot())
     assert Delete(9) in context.take_effects()
     sessions.restore(Snapshot(unannounced=(ended,)))
-    effects = context.take_effects()
-    told = Change(tables.SESSIONS, "s", {"announced": True}, 9)
-    assert [each for each in effects if isinstance(each, Change | ExpireModels)] == [
+    assert [each for each in context.take_effects() if isinstance(each, ChangeSession | ExpireModels)] == [
         *after_end("s", policy, 6, 9)[:1],
-        told,
+        ChangeSession("s", SessionChange(announced=True), 9),
     ]
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fedmq_reducer.selection import Score, next_score, reason_to_stop
+from fedmq_reducer.selection import next_score, reason_to_stop
 from fedmq_schemas.policy import Select, Stop
+from fedmq_schemas.records import Score
 
 
 def _scores(values: list[float | None], metric: str = "test/accuracy", min_delta: float = 0.0) -> list[Score]:
@@ -52,11 +53,6 @@ def test_the_metric_stays_what_it_was_when_it_was_first_seen() -> None:
     first = next_score(None, 1, {"loss": {"mean": 1.0}}, Select(), 0.0)
     second = next_score(first, 2, {"loss": {"mean": 0.5}, "test/accuracy": {"mean": 0.1}}, Select(), 0.0)
     assert (second.metric, second.mode, second.best, second.best_round) == ("loss", "min", 0.5, 2)
-
-
-def test_a_score_comes_back_from_its_record() -> None:
-    score = _scores([0.1, None, 0.3])[-1]
-    assert Score(**score.document()) == score
 
 
 def test_reasons_name_metric_value_and_round() -> None:

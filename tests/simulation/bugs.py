@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,11 +13,11 @@ from fedmq_combiner import core as combiner
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.operations import Insert
 from fedmq_reducer.record_performer import RecordPerformer
 from fedmq_reducer.sessions.attempt import PlannedPart
-from fedmq_schemas import messages, records
+from fedmq_schemas import messages
 from fedmq_schemas.messages import Update
+from fedmq_schemas.records import RoundRecord
 
 
 @contextmanager
@@ -72,22 +72,16 @@ def no_stale_check() -> Iterator[None]:
 @contextmanager
 def commit_without_the_unique_key() -> Iterator[None]:
     """A round's record is written whether or not there is one, and whoever holds the lease."""
-    right = RecordPerformer.performers
+    right = RecordPerformer.insert
 
-    def performers(self: RecordPerformer) -> dict[type[Any], Callable[[Any], Any]]:
-        found = right(self)
-        insert = found[Insert]
+    def insert(self: RecordPerformer, record: Any, term: int) -> Any:
+        if not isinstance(record, RoundRecord):
+            return right(self, record, term)
+        if self._records.insert(record.table, record.key, record.document()) is not None:
+            self._records.put(record.table, record.key, record.document())
+        return None
 
-        def write(effect: Insert) -> Any:
-            if effect.table != records.ROUNDS:
-                return insert(effect)
-            if self._records.insert(effect.table, effect.key, effect.document) is not None:
-                self._records.put(effect.table, effect.key, effect.document)
-            return None
-
-        return {**found, Insert: write}
-
-    with patch.object(RecordPerformer, "performers", performers):
+    with patch.object(RecordPerformer, "insert", insert):
         yield
 
 

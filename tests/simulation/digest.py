@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import multiprocessing
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from fedmq.blobs import memory
 from fedmq.brokers.base import Outgoing
 from fedmq.effects import CoreEvent, Effect
 from fedmq.testing import Process
@@ -73,6 +75,11 @@ def _frozen_clock() -> Iterator[None]:
         yield
 
 
+def _only_store() -> Any:
+    """The blob stores of a process are numbered, and URLs hold the number: it must not depend on the seeds before."""
+    return patch.object(memory, "_NUMBERS", itertools.count(1))
+
+
 def _step(event: CoreEvent, answer: Sequence[Effect]) -> str:
     return f"{event!r} -> {list(answer)!r}"
 
@@ -82,7 +89,7 @@ def outputs_and_steps(seed: int, *, is_frozen: bool = True) -> tuple[list[str], 
     `is_frozen`: the real clock stands still meanwhile."""
     plan = draw(seed)
     steps: list[str] = []
-    with _frozen_clock() if is_frozen else nullcontext(), patch("simulation.alliance.line", _step):
+    with _frozen_clock() if is_frozen else nullcontext(), _only_store(), patch("simulation.alliance.line", _step):
         run = Simulation(plan, trace=steps)
         recorder = OutputRecorder(run)
         try:

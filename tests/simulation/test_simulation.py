@@ -66,6 +66,12 @@ def test_a_plan_is_the_same_run_in_another_process_with_another_hash_seed_and_an
     assert len(digests) == 1
 
 
+def test_a_digest_does_not_depend_on_the_seeds_before_it() -> None:
+    first = digest(7)
+    digest(8)
+    assert digest(7) == first
+
+
 def test_a_digest_differs_where_what_leaves_a_process_differs() -> None:
     before = [digest(seed).split()[1] for seed in range(10)]
     with planted("ack_before_the_effect"):

@@ -79,3 +79,8 @@ class SessionEnd(Change):
     ended_at: float
     waiting: str
     waiting_until: float | None
+
+    @classmethod
+    def of(cls, record: SessionRecord) -> SessionEnd:
+        """Returns the end that a session's record tells, not announced yet."""
+        return cls.model_validate({**record.model_dump(), "announced": False})

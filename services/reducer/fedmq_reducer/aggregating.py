@@ -19,14 +19,13 @@ from fedmq.splitting import join, split
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_reducer import operations
-from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, TellLedger
+from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, RecordParticipation
 from fedmq_reducer.retention import check_kept
-from fedmq_reducer.sessions.documents import participation_document
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
-from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes, is_kept
+from fedmq_schemas.records import Ledger, LedgerEntry, Participation, count_outcomes, is_kept
 
 PIECE = 1 << 20
 SHOWN = 5
@@ -48,7 +47,7 @@ class Aggregating:
             OpenSeed: self.open_seed,
             Aggregate: self.aggregate,
             PutBlob: lambda effect: self._blobs.put(effect.key, effect.data),
-            TellLedger: self.tell_ledger,
+            RecordParticipation: self.record_participation,
         }
 
     # -- seeds ------------------------------------------------------------------------------------------------------
@@ -218,13 +217,14 @@ class Aggregating:
         self._newest = ref, ledger
         return ref
 
-    def tell_ledger(self, effect: TellLedger) -> None:
+    def record_participation(self, effect: RecordParticipation) -> None:
         newest = self._newest
         if newest is not None and newest[0] == effect.ledger:
             ledger = newest[1]
         else:
             ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
-        self._records.put(tables.PARTICIPATION, effect.key, participation_document(ledger), effect.term)
+        record = Participation.of(ledger)
+        self._records.put(record.table, record.key, record.document(), effect.term)
 
 
 def _sha256(data: bytes) -> str:

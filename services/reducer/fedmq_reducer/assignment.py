@@ -10,12 +10,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fedmq.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
 from fedmq.membership import Membership
-from fedmq_reducer.operations import Put, PutMany
-from fedmq_schemas import records, topology
+from fedmq_reducer.operations import RecordClients, RecordCombiners
+from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
@@ -115,7 +114,7 @@ class Assignment:
         self._asking: dict[str, Received] = {}
         self._listed: dict[str, set[str]] = {}
 
-    def restore(self, clients: Iterable[Mapping[str, Any]], combiners: Iterable[Mapping[str, Any]], now: float) -> None:
+    def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
         """Takes over what a reducer before this one knew; everybody it knew counts as present until proved otherwise."""
         self.clients.clear()
         self._load.clear()
@@ -123,12 +122,12 @@ class Assignment:
         self._ordinals = Ordinals()
         self.combiners = Membership(self._presence)
         self.combiners.start(now)
-        for document in combiners:
-            if document["state"] == "present":
-                self.combiners.hear(document["combiner"], now)
-                self._load[document["combiner"]] = 0
-        for document in clients:
-            client = Client.of(ClientRecord.model_validate(document))
+        for combiner in combiners:
+            if combiner.state == "present":
+                self.combiners.hear(combiner.combiner, now)
+                self._load[combiner.combiner] = 0
+        for record in clients:
+            client = Client.of(record)
             self.clients[client.name] = client
             if client.present:
                 self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
@@ -145,7 +144,7 @@ class Assignment:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    def attach(self, event: Received, epoch: int, moment: Now) -> list[Effect]:
+    def attach(self, event: Received, term: int, moment: Now) -> list[Effect]:
         body, name = event.body, event.envelope.sender
         assert isinstance(body, Attach)
         if name == topology.REDUCER or not topology.is_name(name):
@@ -162,7 +161,7 @@ class Assignment:
                 Ack((event.tag,)),
             ]
         self._asking.pop(name, None)
-        return [*self._grant(name, body, combiner, epoch, moment), Ack((event.tag,))]
+        return [*self._grant(name, body, combiner, term, moment), Ack((event.tag,))]
 
     def _choose(self, name: str) -> str | None:
         known = self.clients.get(name)
@@ -170,7 +169,7 @@ class Assignment:
             return known.combiner
         return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
 
-    def _grant(self, name: str, body: Attach, combiner: str, epoch: int, moment: Now) -> list[Effect]:
+    def _grant(self, name: str, body: Attach, combiner: str, term: int, moment: Now) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
         client = Client(
@@ -181,7 +180,7 @@ class Assignment:
         if known is None or known.combiner != combiner:
             self._load[combiner] = self._load.get(combiner, 0) + 1
         return [
-            Put(records.CLIENTS, name, client.record().document(), epoch),
+            RecordClients((client.record(),), term),
             Declare(self._topology.client(name)),
             self._tell(client),
             PublishEvent(
@@ -213,15 +212,15 @@ class Assignment:
             return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         record = CombinerRecord(combiner=name, state="present", last_seen=moment.wall, clients=self._load[name])
-        return [PublishEvent("combiner.joined", combiner=name), _recorded(record)]
+        return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
 
-    def serve_waiting(self, epoch: int, moment: Now) -> list[Effect]:
+    def serve_waiting(self, term: int, moment: Now) -> list[Effect]:
         asking, self._asking = self._asking, {}
         effects: list[Effect] = []
         for name, event in asking.items():
             combiner = self._choose(name)
             assert combiner is not None and isinstance(event.body, Attach)
-            effects += self._grant(name, event.body, combiner, epoch, moment)
+            effects += self._grant(name, event.body, combiner, term, moment)
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, moment: Now) -> list[Effect]:
@@ -251,11 +250,9 @@ class Assignment:
         for client in changed:
             client.last_seen = moment.wall
         record = CombinerRecord(combiner=combiner, state="present", last_seen=moment.wall, clients=body.clients)
-        effects: list[Effect] = [_recorded(record)]
+        effects: list[Effect] = [RecordCombiners((record,))]
         if changed:
-            effects.append(
-                PutMany(records.CLIENTS, tuple((client.name, client.record().document()) for client in changed))
-            )
+            effects.append(RecordClients(tuple(client.record() for client in changed), None))
         return effects + misplaced
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
@@ -283,10 +280,10 @@ class Assignment:
             self._load.pop(name, None)
             record = CombinerRecord(combiner=name, state="away", last_seen=moment.wall, clients=0)
             effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
-            effects.append(_recorded(record))
+            effects.append(RecordCombiners((record,)))
         return effects
 
-    def rehome(self, epoch: int) -> tuple[dict[str, str], list[Effect]]:
+    def rehome(self, term: int) -> tuple[dict[str, str], list[Effect]]:
         """Moves the clients of combiners that are not there to those that are: client → new combiner."""
         if not len(self.combiners):
             return {}, []
@@ -301,9 +298,5 @@ class Assignment:
             client.combiner, client.present = combiner, False
             self._load[combiner] = self._load.get(combiner, 0) + 1
             moved[name] = combiner
-            effects += [Put(records.CLIENTS, name, client.record().document(), epoch), self._tell(client, confirm=True)]
+            effects += [RecordClients((client.record(),), term), self._tell(client, confirm=True)]
         return moved, effects
-
-
-def _recorded(record: CombinerRecord) -> PutMany:
-    return PutMany(records.COMBINERS, ((record.key, record.document()),))

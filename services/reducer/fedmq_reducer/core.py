@@ -34,15 +34,13 @@ from fedmq.errors import Fenced
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import (
     Acquire,
-    Aggregate,
     CheckLease,
-    Insert,
     Load,
-    OpenSeed,
+    RecordPartial,
+    RecordParticipation,
     Release,
     Renew,
     Snapshot,
-    TellLedger,
 )
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
@@ -205,10 +203,7 @@ class ReducerCore:
         earlier lease, tried again all the while, may be refused for what has happened since: nobody needs it."""
         if self.lease is not LeaseState.ACTIVE or self._context.answer(event):
             return
-        effect = event.effect
-        if isinstance(effect, OpenSeed | Aggregate) or getattr(effect, "term", self.term) != self.term:
-            return
-        session = _session_of(effect)
+        session = _session_of(event.effect) if getattr(event.effect, "term", self.term) == self.term else None
         if session is not None:
             self.sessions.fail(session, event.error)
 
@@ -294,8 +289,8 @@ def _session_of(effect: Effect) -> str | None:
     match effect:
         case Publish(body=messages.Plan(plan=plan)):
             return plan.session
-        case Insert(document=document):
-            return document.get("session")
-        case TellLedger(session=session):
+        case RecordPartial(record=record):
+            return record.session
+        case RecordParticipation(session=session):
             return session
     return None

@@ -1,4 +1,8 @@
-"""What a reducer asks its app to do with records, blobs and the lease. Pure data."""
+"""The effects of a reducer on records, blobs and the lease, and their answers. Pure data.
+
+Effects on records take place one at a time, in the order in which they were emitted, and only while the lease of their
+`term` is held; else they are refused with `Fenced`. Writing the same record again changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,118 +14,50 @@ from fedmq.effects import Perform, Question
 from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Select, Strategy, Tensors
+from fedmq_schemas.records import (
+    AttemptRecord,
+    ClientRecord,
+    CombinerRecord,
+    ModelChange,
+    ModelRecord,
+    PartialRecord,
+    RoundRecord,
+    SessionChange,
+    SessionEnd,
+    SessionRecord,
+    ValidationRecord,
+)
 
 LEASE_SECONDS = 10.0
 SMALL = 1_000_000
 
 
 class Recorded(Perform):
-    """Base of what reads or writes the record store: one at a time, in order."""
+    """Base of effects that read or write the record store."""
 
     lane = "records"
 
 
+# -- the lease ----------------------------------------------------------------------------------------------------------
+
+
 @frozen
 class Acquire(Question[int | None]):
-    """Take the lease if it is free. Reports its term, or None."""
+    """Takes the lease if it is free. The answer is its term, or None."""
 
 
 @frozen
 class Renew(Question[bool]):
-    """Keep the lease. Reports whether it still is ours."""
+    """Keeps the lease. The answer is whether this reducer still holds it."""
 
     term: int
 
 
 @frozen
 class Release(Perform):
-    """Give the lease up, at a clean stop."""
+    """Gives the lease up, at a clean stop."""
 
     term: int
-
-
-@frozen
-class Load(Question["Snapshot"]):
-    """Read what is decided. Reports a `Snapshot`."""
-
-    lane = "records"
-
-
-@frozen
-class SessionSnapshot:
-    """A session that has not ended: its documents, rounds in order, the attempts of the round after the last committed
-    one, the partials of the newest of them, and who has validated which model (model id → client → document).
-    `expired_rounds`: rounds whose models are no longer kept."""
-
-    session: Mapping[str, Any]
-    rounds: tuple[Mapping[str, Any], ...] = ()
-    attempts: tuple[Mapping[str, Any], ...] = ()
-    partials: tuple[Mapping[str, Any], ...] = ()
-    validations: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    expired_rounds: frozenset[int] = frozenset()
-
-
-@frozen
-class Snapshot:
-    """`unannounced`: documents of sessions whose recorded end may not have been told."""
-
-    sessions: tuple[SessionSnapshot, ...] = ()
-    unannounced: tuple[Mapping[str, Any], ...] = ()
-    clients: tuple[Mapping[str, Any], ...] = ()
-    combiners: tuple[Mapping[str, Any], ...] = ()
-    next_position: int = 0
-
-
-@frozen
-class Insert(Question[Mapping[str, Any] | None]):
-    """Insert a document under a unique key, on condition of the lease. Reports None, or the document already there."""
-
-    table: str
-    key: str
-    document: Mapping[str, Any]
-    term: int
-
-    lane = "records"
-
-
-@frozen
-class Put(Recorded):
-    """Insert or replace a document, on condition of the lease."""
-
-    table: str
-    key: str
-    document: Mapping[str, Any]
-    term: int
-
-    def joined(self, later: Perform) -> Perform | None:
-        return PutMany(self.table, ((self.key, self.document),), self.term).joined(later)
-
-
-@frozen
-class Change(Recorded):
-    """Set fields of a document, on condition of the lease."""
-
-    table: str
-    key: str
-    fields: Mapping[str, Any]
-    term: int
-
-
-@frozen
-class PutMany(Recorded):
-    """Insert or replace documents; on condition of the lease if they have a term."""
-
-    table: str
-    items: tuple[tuple[str, Mapping[str, Any]], ...]
-    term: int | None = None
-
-    def joined(self, later: Perform) -> Perform | None:
-        match later:
-            case Put(self.table, key, document, self.term):
-                return PutMany(self.table, (*self.items, (key, document)), self.term)
-            case PutMany(self.table, items, self.term):
-                return PutMany(self.table, self.items + items, self.term)
-        return None
 
 
 @frozen
@@ -132,9 +68,174 @@ class CheckLease(Recorded):
     term: int
 
 
+# -- what a reducer that takes over reads -------------------------------------------------------------------------------
+
+
+@frozen
+class Load(Question["Snapshot"]):
+    """Reads what is decided."""
+
+    lane = "records"
+
+
+@frozen
+class SessionSnapshot:
+    """A session that has not ended: its record, its rounds in order, the attempts of the round after the last committed
+    one, the partials of the newest of them, and its validations (model id → client → record). `expired_rounds`: rounds
+    whose models are no longer kept."""
+
+    session: SessionRecord
+    rounds: tuple[RoundRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
+    partials: tuple[PartialRecord, ...] = ()
+    validations: Mapping[str, Mapping[str, ValidationRecord]] = field(default_factory=dict)
+    expired_rounds: frozenset[int] = frozenset()
+
+
+@frozen
+class Snapshot:
+    """`unannounced`: sessions whose recorded end may not have been published. `next_position`: that of the next session in
+    the queue."""
+
+    sessions: tuple[SessionSnapshot, ...] = ()
+    unannounced: tuple[SessionRecord, ...] = ()
+    clients: tuple[ClientRecord, ...] = ()
+    combiners: tuple[CombinerRecord, ...] = ()
+    next_position: int = 0
+
+
+# -- decisions: the first record of a key counts ------------------------------------------------------------------------
+
+
+@frozen
+class RecordSession(Question[SessionRecord | None]):
+    """Records a session. The answer is None, or the record that is there already."""
+
+    record: SessionRecord
+    term: int
+
+    lane = "records"
+
+
+@frozen
+class RecordAttempt(Question[AttemptRecord | None]):
+    """Records the draw of an attempt. The answer is None, or the record that is there already."""
+
+    record: AttemptRecord
+    term: int
+
+    lane = "records"
+
+
+@frozen
+class RecordRound(Question[RoundRecord | None]):
+    """Records a round: the commit point. The answer is None, or the record that is there already."""
+
+    record: RoundRecord
+    term: int
+
+    lane = "records"
+
+
+@frozen
+class RecordPartial(Recorded):
+    """Records a combiner's answer to a plan, unless one is recorded."""
+
+    record: PartialRecord
+    term: int
+
+
+# -- records that replace an earlier one --------------------------------------------------------------------------------
+
+
+@frozen
+class ReplaceAttempt(Recorded):
+    """Records an attempt again, with voided and new plans."""
+
+    record: AttemptRecord
+    term: int
+
+
+@frozen
+class RecordModel(Recorded):
+    """Records a committed round's model."""
+
+    record: ModelRecord
+    term: int
+
+
+@frozen
+class RecordValidations(Recorded):
+    """Records validations."""
+
+    records: tuple[ValidationRecord, ...]
+    term: int
+
+    def joined(self, later: Perform) -> Perform | None:
+        if isinstance(later, RecordValidations) and later.term == self.term:
+            return RecordValidations(self.records + later.records, self.term)
+        return None
+
+
+@frozen
+class RecordClients(Recorded):
+    """Records clients. `term` None: whoever holds the lease."""
+
+    records: tuple[ClientRecord, ...]
+    term: int | None
+
+    def joined(self, later: Perform) -> Perform | None:
+        if isinstance(later, RecordClients) and later.term == self.term:
+            return RecordClients(self.records + later.records, self.term)
+        return None
+
+
+@frozen
+class RecordCombiners(Recorded):
+    """Records combiners, whoever holds the lease."""
+
+    records: tuple[CombinerRecord, ...]
+
+    def joined(self, later: Perform) -> Perform | None:
+        return RecordCombiners(self.records + later.records) if isinstance(later, RecordCombiners) else None
+
+
+@frozen
+class RecordParticipation(Recorded):
+    """Records a round's ledger in columns, for readers that have no access to blobs."""
+
+    session: str
+    ledger: BlobRef
+    term: int
+
+
+# -- changes of a record ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ChangeSession(Recorded):
+    """Sets fields of a session's record."""
+
+    session: str
+    change: SessionChange | SessionEnd
+    term: int
+
+
+@frozen
+class ChangeModel(Recorded):
+    """Sets fields of a model's record."""
+
+    model: str
+    change: ModelChange
+    term: int
+
+
+# -- models and other blobs ---------------------------------------------------------------------------------------------
+
+
 @frozen
 class PutBlob(Perform):
-    """Store a small blob."""
+    """Stores a small blob."""
 
     key: str
     data: bytes
@@ -142,8 +243,8 @@ class PutBlob(Perform):
 
 @frozen
 class OpenSeed(Question["OpenedSeed"]):
-    """Find the session's first model, check and adopt it, and check the strategy. Reports `OpenedSeed`; refused where
-    there is no such model or strategy."""
+    """Finds the session's first model, checks and adopts it, and checks the strategy. `weights`: those that clients
+    announce. Refused if there is no such model or strategy."""
 
     session: str
     seed: str | None
@@ -154,7 +255,8 @@ class OpenSeed(Question["OpenedSeed"]):
 
 @frozen
 class OpenedSeed:
-    """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not."""
+    """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not.
+    `exponents`: the scales of the first round's sums, in the sorted order of the tensors' names."""
 
     seed: str
     model: BlobRef
@@ -164,8 +266,8 @@ class OpenedSeed:
 
 @frozen
 class Aggregate(Question["Aggregated"]):
-    """Merge the partials, take the server optimizer's step, store model, optimizer state and ledger.
-    Reports `Aggregated`."""
+    """Merges the partials, takes the server optimizer's step, and stores model, optimizer state and ledger. The same
+    request gives the same blobs."""
 
     session: str
     round: int
@@ -185,8 +287,8 @@ class Aggregate(Question["Aggregated"]):
 
 @frozen
 class Aggregated:
-    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent
-    to clients (`down`) and of the updates that came back (`up`)."""
+    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent to
+    clients (`down`) and of the updates that came back (`up`)."""
 
     model: BlobRef
     optimizer: BlobRef | None
@@ -198,19 +300,12 @@ class Aggregated:
     bytes: Mapping[str, int]
 
 
-@frozen
-class TellLedger(Recorded):
-    """Record a round's ledger in columns, for readers that have no access to blobs."""
-
-    session: str
-    ledger: BlobRef
-    key: str
-    term: int
+# -- retention ----------------------------------------------------------------------------------------------------------
 
 
 @frozen
 class Sweep(Perform):
-    """Delete the uploads of rounds that the session's retention no longer covers."""
+    """Deletes the uploads of the session's rounds up to `up_to_round`."""
 
     session: str
     up_to_round: int
@@ -238,7 +333,8 @@ class ExpireModels(Recorded):
 
 @frozen
 class Delete(Perform):
-    """Delete the bytes of all models that were let go; with `session` look for any of its own that have come back."""
+    """Deletes the bytes of all models that are marked. With `session`, also those of its marked models that a reducer has
+    stored again after it had lost its lease."""
 
     term: int
     session: str | None = None

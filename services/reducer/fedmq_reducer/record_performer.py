@@ -1,27 +1,47 @@
-"""Carries out a reducer's work on records: the lease, documents, and what a new reducer must know."""
+"""Performs a reducer's effects on records: the lease, what it records, and what a reducer that takes over must know."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from fedmq.errors import Fenced
 from fedmq.records.base import Lease, Records
 from fedmq_reducer import operations
 from fedmq_reducer.operations import (
     Acquire,
-    Change,
+    ChangeModel,
+    ChangeSession,
     CheckLease,
-    Insert,
     Load,
-    Put,
-    PutMany,
+    RecordAttempt,
+    RecordClients,
+    RecordCombiners,
+    RecordModel,
+    RecordPartial,
+    RecordRound,
+    RecordSession,
+    RecordValidations,
     Release,
     Renew,
+    ReplaceAttempt,
     SessionSnapshot,
     Snapshot,
 )
 from fedmq_schemas import records as tables
+from fedmq_schemas.records import (
+    AttemptRecord,
+    ClientRecord,
+    CombinerRecord,
+    ModelRecord,
+    PartialRecord,
+    Record,
+    RoundRecord,
+    SessionRecord,
+    ValidationRecord,
+)
+
+R = TypeVar("R", bound=Record)
 
 
 class RecordPerformer:
@@ -37,13 +57,22 @@ class RecordPerformer:
             Acquire: self.acquire,
             Renew: self.renew,
             Release: self.release,
-            Load: self.load,
-            Insert: lambda effect: self._records.insert(effect.table, effect.key, effect.document, effect.term),
-            Put: lambda effect: self._records.put(effect.table, effect.key, effect.document, effect.term),
-            Change: lambda effect: self._records.update(effect.table, effect.key, effect.fields, effect.term),
-            PutMany: lambda effect: self._records.put_many(effect.table, effect.items, effect.term),
             CheckLease: self.check_lease,
+            Load: self.load,
+            RecordSession: lambda effect: self.insert(effect.record, effect.term),
+            RecordAttempt: lambda effect: self.insert(effect.record, effect.term),
+            RecordRound: lambda effect: self.insert(effect.record, effect.term),
+            RecordPartial: lambda effect: self.insert(effect.record, effect.term),
+            ReplaceAttempt: lambda effect: self.replace([effect.record], effect.term),
+            RecordModel: lambda effect: self.replace([effect.record], effect.term),
+            RecordValidations: lambda effect: self.replace(effect.records, effect.term),
+            RecordClients: lambda effect: self.replace(effect.records, effect.term),
+            RecordCombiners: lambda effect: self.replace(effect.records, None),
+            ChangeSession: self.change_session,
+            ChangeModel: self.change_model,
         }
+
+    # -- the lease --------------------------------------------------------------------------------------------------
 
     def acquire(self, effect: Acquire) -> int | None:
         lease = self._records.acquire(self._holder, self._lease_seconds)
@@ -59,32 +88,53 @@ class RecordPerformer:
     def release(self, effect: Release) -> None:
         self._records.release(Lease(self._holder, effect.term))
 
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def insert(self, record: R, term: int) -> R | None:
+        """Writes a record unless its key has one. Returns that one."""
+        existing = self._records.insert(record.table, record.key, record.document(), term)
+        return type(record).model_validate(existing) if existing is not None else None
+
+    def replace(self, records: Sequence[Record], term: int | None) -> None:
+        """Writes records of one table."""
+        items = [(record.key, record.document()) for record in records]
+        self._records.put_many(records[0].table, items, term)
+
+    def change_session(self, effect: ChangeSession) -> None:
+        self._records.update(tables.SESSIONS, effect.session, effect.change.fields(), effect.term)
+
+    def change_model(self, effect: ChangeModel) -> None:
+        self._records.update(tables.MODELS, effect.model, effect.change.fields(), effect.term)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
     def load(self, effect: Load) -> Snapshot:
         open_states = ["queued", "waiting", "running", "validating"]
-        found = self._records.find(tables.SESSIONS, {"state": open_states}, order="position")
+        found = self._find(SessionRecord, {"state": open_states}, order="position")
         newest = self._records.find(tables.SESSIONS, order="position", descending=True, limit=1)
         return Snapshot(
-            sessions=tuple(self._session(document) for document in found),
-            unannounced=tuple(self._records.find(tables.SESSIONS, {"announced": False}, order="position")),
-            clients=tuple(self._records.find(tables.CLIENTS)),
-            combiners=tuple(self._records.find(tables.COMBINERS)),
+            sessions=tuple(self._session(record) for record in found),
+            unannounced=self._find(SessionRecord, {"announced": False}, order="position"),
+            clients=self._find(ClientRecord),
+            combiners=self._find(CombinerRecord),
             next_position=newest[0]["position"] + 1 if newest else 0,
         )
 
-    def _session(self, document: dict[str, Any]) -> SessionSnapshot:
-        name = document["session"]
-        rounds = tuple(self._records.find(tables.ROUNDS, {"session": name}, order="round"))
-        following = rounds[-1]["round"] + 1 if rounds else 1
-        attempts = tuple(self._records.find(tables.ATTEMPTS, {"session": name, "round": following}, order="attempt"))
-        prefix = f"{name}/{following}/train/{attempts[-1]['attempt']}/" if attempts else ""
+    def _session(self, record: SessionRecord) -> SessionSnapshot:
+        name = {"session": record.session}
+        rounds = self._find(RoundRecord, name, order="round")
+        following = rounds[-1].round + 1 if rounds else 1
+        attempts = self._find(AttemptRecord, {**name, "round": following}, order="attempt")
         partials = [
-            partial
-            for partial in self._records.find(tables.PARTIALS, {"session": name})
-            if attempts and partial["plan"].startswith(prefix)
+            found
+            for found in self._find(PartialRecord, name)
+            if attempts and (found.partial.plan.round, found.partial.plan.attempt) == (following, attempts[-1].attempt)
         ]
-        validations: dict[str, dict[str, Any]] = {}
-        for validation in self._records.find(tables.VALIDATIONS, {"session": name}):
-            validations.setdefault(validation["model"], {})[validation["client"]] = validation
-        gone = self._records.find(tables.MODELS, {"session": name, "kept": False})
-        expired = frozenset(model["round"] for model in gone)
-        return SessionSnapshot(document, rounds, attempts, tuple(partials), validations, expired)
+        validations: dict[str, dict[str, ValidationRecord]] = {}
+        for validation in self._find(ValidationRecord, name):
+            validations.setdefault(validation.model, {})[validation.client] = validation
+        expired = frozenset(model.round for model in self._find(ModelRecord, {**name, "kept": False}))
+        return SessionSnapshot(record, rounds, attempts, tuple(partials), validations, expired)
+
+    def _find(self, kind: type[R], where: dict[str, Any] | None = None, *, order: str | None = None) -> tuple[R, ...]:
+        return tuple(kind.model_validate(found) for found in self._records.find(kind.table, where, order=order))

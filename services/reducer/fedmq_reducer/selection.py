@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedmq.errors import NotFound
 from fedmq_schemas.policy import Select, Stop
-from fedmq_schemas.records import is_kept
+from fedmq_schemas.records import Score, is_kept
 
 PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
 GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
@@ -42,22 +41,6 @@ def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: st
     return {**model, "best": {"metric": metric, "mode": mode, "value": value}}
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Where a session stands by its metric after `round`, whose model has `value` (None: nobody gave one). `best` and
-    `best_round`: the value that patience counts from. A session's decision to stop follows from its recorded score."""
-
-    round: int
-    value: float | None
-    metric: str
-    mode: str
-    best: float | None = None
-    best_round: int = 0
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def next_score(
     score: Score | None, number: int, summary: Mapping[str, Mapping[str, float]], select: Select, min_delta: float
 ) -> Score:
@@ -69,7 +52,7 @@ def next_score(
     best, best_round = (score.best, score.best_round) if score is not None else (None, 0)
     if value is not None and (best is None or _gain(value, best, mode) > min_delta):
         best, best_round = value, number
-    return Score(number, value, metric, mode, best, best_round)
+    return Score(round=number, value=value, metric=metric, mode=mode, best=best, best_round=best_round)
 
 
 def reason_to_stop(score: Score, stop: Stop) -> str:

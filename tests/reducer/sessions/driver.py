@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from fedmq.effects import Effect
+from fedmq.effects import Effect, Perform
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.operations import Acquire, Aggregate, Aggregated, Load, OpenedSeed, OpenSeed, Snapshot
-from fedmq_schemas import records
+from fedmq_reducer.operations import (
+    Acquire,
+    Aggregate,
+    Aggregated,
+    Load,
+    OpenedSeed,
+    OpenSeed,
+    RecordAttempt,
+    RecordRound,
+    RecordSession,
+    Snapshot,
+)
 from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
 from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
 from support.cores import Driver, blob, bodies, one
 
-from .records import asked
+P = TypeVar("P", bound=Perform)
 
 TERM = 7
 SEED = OpenedSeed("seed", blob("models/seed"), (0,))
@@ -35,11 +46,12 @@ def aggregated(number: int) -> Aggregated:
     return Aggregated(model, None, blob("ledger"), 2, {"accepted": 2}, {}, (0,), {"down": 1, "up": 1})
 
 
-def client_document(name: str, combiner: str, tasks: tuple[str, ...] = ("train", "validate")) -> dict[str, Any]:
-    return {
-        "client": name, "labels": {}, "tasks": list(tasks), "weight": 1, "package": None, "software": "",
-        "combiner": combiner, "ordinal": None, "state": "present", "last_seen": 0.0,
-    }  # fmt: skip
+def client_record(name: str, combiner: str) -> ClientRecord:
+    """A client that is present; one called `evaluator` only validates."""
+    tasks = ("validate",) if name == "evaluator" else ("train", "validate")
+    return ClientRecord(
+        client=name, labels={}, tasks=tasks, weight=1, combiner=combiner, state="present", last_seen=0.0
+    )
 
 
 class SessionDriver(Driver):
@@ -52,22 +64,18 @@ class SessionDriver(Driver):
         self.policy = Policy.model_validate({"validation": "none", "random_seed": 1, **policy})
         self.start()
         found = snapshot or Snapshot()
-        known = Snapshot(
+        homes = [(combiner, name) for combiner, names in clients.items() for name in names]
+        self.snapshot = Snapshot(
             found.sessions, found.unannounced,
-            clients=tuple(
-                client_document(name, combiner, ("validate",) if name == "evaluator" else ("train", "validate"))
-                for combiner, names in clients.items() for name in names
-            ),
-            combiners=tuple(
-                {"combiner": combiner, "state": "present", "last_seen": 0.0, "clients": len(names)}
-                for combiner, names in clients.items()
-            ),
+            clients=tuple(client_record(name, combiner) for combiner, name in homes),
+            combiners=tuple(CombinerRecord(combiner=each, state="present", last_seen=0.0) for each in clients),
             next_position=found.next_position,
         )  # fmt: skip
-        self.loaded = self.done(self._last(Acquire), TERM)
-        self.loaded = self.done(self._last(Load), known)
+        self.done(self.last(Acquire), TERM)
+        self.loaded = self.done(self.last(Load), self.snapshot)
 
-    def _last(self, kind: type[Effect]) -> Any:
+    def last(self, kind: type[P]) -> P:
+        """Returns the newest unanswered effect of this kind."""
         return [effect for effect in self.unanswered if isinstance(effect, kind)][-1]
 
     # -- the steps of a session ---------------------------------------------------------------------------------------
@@ -75,7 +83,7 @@ class SessionDriver(Driver):
     def queue(self, name: str = "s") -> list[Effect]:
         """Somebody starts the session; returns the effects once it is recorded."""
         effects = self.receive(Start(policy=self.policy), "operator", message_id=name)
-        return self.done(asked(effects, records.SESSIONS))
+        return self.done(one(effects, RecordSession))
 
     def open(self) -> list[Effect]:
         """The session is queued and its seed is opened; returns the effects that follow."""
@@ -83,7 +91,7 @@ class SessionDriver(Driver):
 
     def plan(self) -> list[Plan]:
         """The first round is drawn; returns its plans."""
-        return bodies(self.done(asked(self.open(), records.ATTEMPTS)), Plan)
+        return bodies(self.done(one(self.open(), RecordAttempt)), Plan)
 
     def answer(self, number: int = 1) -> Aggregate:
         """Each plan of the open attempt is answered; returns the request for the round's model."""
@@ -96,11 +104,11 @@ class SessionDriver(Driver):
 
     def commit(self, number: int = 1) -> list[Effect]:
         """Each plan is answered and the round is recorded; returns the effects that follow."""
-        return self.done(asked(self.done(self.answer(number), aggregated(number)), records.ROUNDS))
+        return self.done(one(self.done(self.answer(number), aggregated(number)), RecordRound))
 
     def next_plans(self, effects: list[Effect]) -> list[Plan]:
         """The next draw is among `effects`; returns its plans."""
-        return bodies(self.done(asked(effects, records.ATTEMPTS)), Plan)
+        return bodies(self.done(one(effects, RecordAttempt)), Plan)
 
     # -- what may come between ----------------------------------------------------------------------------------------
 

@@ -1,27 +1,50 @@
-"""What effects record, whatever the effects are called."""
+"""What the effects of a session record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
-from fedmq.effects import Effect, Perform
-from fedmq_reducer.operations import Change, Insert, Put, PutMany
+from fedmq.effects import Effect
+from fedmq_reducer.operations import (
+    ChangeModel,
+    ChangeSession,
+    RecordAttempt,
+    RecordModel,
+    RecordPartial,
+    RecordRound,
+    RecordSession,
+    RecordValidations,
+    ReplaceAttempt,
+)
+from fedmq_schemas.records import ModelChange, Record, SessionChange, SessionEnd
+
+R = TypeVar("R", bound=Record)
 
 
-def written(effects: Sequence[Effect], table: str) -> list[dict[str, Any]]:
-    """Returns what is written to documents of a table, in order: whole documents, or the fields that change."""
-    found: list[dict[str, Any]] = []
+def recorded(effects: Sequence[Effect], kind: type[R]) -> list[R]:
+    """Returns the records of a kind that are written, in order."""
+    found: list[Record] = []
     for effect in effects:
         match effect:
-            case Insert(to, _, document) | Put(to, _, document) | Change(to, _, document) if to == table:
-                found.append(dict(document))
-            case PutMany(to, items) if to == table:
-                found += [dict(document) for _, document in items]
-    return found
+            case (
+                RecordSession(record=record) | RecordAttempt(record=record) | RecordRound(record=record)
+                | RecordPartial(record=record) | ReplaceAttempt(record=record) | RecordModel(record=record)
+            ):  # fmt: skip
+                found.append(record)
+            case RecordValidations(records=records):
+                found += records
+    return [record for record in found if isinstance(record, kind)]
 
 
-def asked(effects: Sequence[Effect], table: str) -> Perform:
-    """Returns the one effect that records a document of a table and reports which one is there."""
-    [question] = [effect for effect in effects if isinstance(effect, Insert) and effect.table == table]
-    return question
+def session_changes(effects: Sequence[Effect]) -> list[SessionChange | SessionEnd]:
+    return [effect.change for effect in effects if isinstance(effect, ChangeSession)]
+
+
+def ends(effects: Sequence[Effect]) -> list[tuple[str, str]]:
+    """Returns state and reason of the sessions that are recorded as ended."""
+    return [(change.state, change.reason) for change in session_changes(effects) if isinstance(change, SessionEnd)]
+
+
+def model_changes(effects: Sequence[Effect]) -> list[ModelChange]:
+    return [effect.change for effect in effects if isinstance(effect, ChangeModel)]

@@ -7,15 +7,15 @@ from typing import Literal
 
 import pytest
 
-from fedmq.effects import Ack, Effect, Publish
+from fedmq.effects import Ack, Publish
 from fedmq.errors import NotFound
-from fedmq_reducer.operations import Aggregate, OpenSeed
-from fedmq_schemas import records
+from fedmq_reducer.operations import Aggregate, OpenSeed, RecordAttempt, RecordRound, RecordSession
 from fedmq_schemas.messages import Plan, Start, VoidPlan
-from support.cores import all_of, bodies, events, one
+from fedmq_schemas.records import AttemptRecord, PartialRecord, RoundRecord, SessionChange, SessionRecord
+from support.cores import all_of, blob, bodies, events, one
 
 from .driver import SEED, TERM, SessionDriver, aggregated, partial
-from .records import asked, written
+from .records import ends, recorded, session_changes
 
 
 @pytest.fixture
@@ -26,15 +26,9 @@ def session() -> Iterator[SessionDriver]:
     driver.check()
 
 
-def ends(effects: list[Effect]) -> list[tuple[str, str]]:
-    """State and reason of sessions that are recorded as ended."""
-    changes = [each for each in written(effects, records.SESSIONS) if each.get("ended_at")]
-    return [(each["state"], each["reason"]) for each in changes]
-
-
 def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(session: SessionDriver) -> None:
     effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
-    recorded = asked(effects, records.SESSIONS)
+    recorded = one(effects, RecordSession)
     assert effects == [recorded, Ack((session.tag,))]
     effects = session.done(recorded)
     assert [event.id for event in events(effects, "session.queued")] == ["queued-s"]
@@ -44,16 +38,16 @@ def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(s
 def test_the_same_start_message_again_starts_nothing(session: SessionDriver) -> None:
     session.queue()
     effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
-    assert not written(effects, records.SESSIONS)
+    assert not recorded(effects, SessionRecord)
     assert effects[-1] == Ack((session.tag,))
 
 
 def test_an_opened_seed_is_recorded_and_the_first_draw_follows(session: SessionDriver) -> None:
     effects = session.done(one(session.queue(), OpenSeed), SEED)
-    assert written(effects, records.SESSIONS)[0]["seed"] == "seed"
+    assert session_changes(effects)[0] == SessionChange(seed="seed", base=None, started_at=1_000.0)
     assert [event.data["seed"] for event in events(effects, "session.started")] == ["seed"]
-    [attempt] = written(effects, records.ATTEMPTS)
-    assert [(plan["combiner"], plan["clients"]) for plan in attempt["plans"]] == [("k1", ["c1"]), ("k2", ["c2"])]
+    [attempt] = recorded(effects, AttemptRecord)
+    assert [(plan.combiner, plan.clients) for plan in attempt.plans] == [("k1", ("c1",)), ("k2", ("c2",))]
     assert not bodies(effects, Plan), "no plan leaves before its draw is recorded"
 
 
@@ -67,7 +61,7 @@ def test_plans_go_out_once_the_draw_is_recorded(session: SessionDriver) -> None:
 def test_from_the_last_partial_in_to_the_next_task_out(session: SessionDriver) -> None:
     session.plan()
     first = session.receive(partial(0), "k1")
-    assert len(written(first, records.PARTIALS)) == 1 and first[-1] == Ack((session.tag,))
+    assert len(recorded(first, PartialRecord)) == 1 and first[-1] == Ack((session.tag,))
     last = session.receive(partial(1), "k2")
     completing = session.tag
     aggregate = one(last, Aggregate)
@@ -75,10 +69,8 @@ def test_from_the_last_partial_in_to_the_next_task_out(session: SessionDriver) -
     assert not all_of(last, Ack), "the round's record acknowledges the partial that completes the round"
 
     recording = session.done(aggregate, aggregated(1))
-    assert [(each["round"], each["model"]["key"]) for each in written(recording, records.ROUNDS)] == [
-        (1, "models/s-0001")
-    ]
-    drawn = session.done(asked(recording, records.ROUNDS))
+    assert [(each.round, each.model.key) for each in recorded(recording, RoundRecord)] == [(1, "models/s-0001")]
+    drawn = session.done(one(recording, RecordRound))
 
     assert drawn[0] == Ack((completing,))
     assert [event.id for event in events(drawn, "round.committed")] == ["committed-s-1"]
@@ -95,15 +87,15 @@ def test_the_last_round_finishes_the_session_and_combiners_forget_it(session: Se
     [event] = events(effects, "session.finished")
     assert (event.id, event.round, event.data["model"]) == ("ended-s", 2, "s-0002")
     assert [void.session for void in bodies(effects, VoidPlan)] == ["s", "s"]
-    assert written(effects, records.SESSIONS)[-1] == {"announced": True}
+    assert session_changes(effects)[-1] == SessionChange(announced=True)
 
 
 def test_a_round_that_somebody_recorded_before_counts(session: SessionDriver) -> None:
     session.plan()
     recording = session.done(session.answer(), aggregated(1))
-    [mine] = written(recording, records.ROUNDS)
-    theirs = {**mine, "model": {**mine["model"], "key": "models/s-0001-other"}}
-    drawn = session.done(asked(recording, records.ROUNDS), theirs)
+    [mine] = recorded(recording, RoundRecord)
+    theirs = mine.model_copy(update={"model": blob("models/s-0001-other")})
+    drawn = session.done(one(recording, RecordRound), theirs)
     assert {plan.model.key for plan in session.next_plans(drawn)} == {"models/s-0001-other"}
 
 
@@ -111,7 +103,7 @@ def test_a_partial_that_is_delivered_again_is_acknowledged_and_not_recorded_agai
     session.plan()
     session.receive(partial(0), "k1")
     again = session.receive(partial(0), "k1")
-    assert not written(again, records.PARTIALS) and again[-1] == Ack((session.tag,))
+    assert not recorded(again, PartialRecord) and again[-1] == Ack((session.tag,))
 
 
 def test_the_completing_partial_delivered_again_waits_for_the_rounds_record_too(session: SessionDriver) -> None:
@@ -119,7 +111,7 @@ def test_the_completing_partial_delivered_again_waits_for_the_rounds_record_too(
     aggregate = session.answer()
     completing = session.tag
     assert session.receive(partial(1), "k2") == []
-    drawn = session.done(asked(session.done(aggregate, aggregated(1)), records.ROUNDS))
+    drawn = session.done(one(session.done(aggregate, aggregated(1)), RecordRound))
     assert drawn[0] == Ack((completing, session.tag))
 
 
@@ -140,7 +132,7 @@ def test_a_combiner_that_says_hello_gets_its_open_plan_again_and_no_answered_one
 def test_clients_of_a_vanished_combiner_are_planned_elsewhere_in_the_same_attempt(session: SessionDriver) -> None:
     session.plan()
     effects = session.leave("k2")
-    assert [plan["voided"] for plan in written(effects, records.ATTEMPTS)[0]["plans"]] == [False, True, False]
+    assert [plan.voided for plan in recorded(effects, AttemptRecord)[0].plans] == [False, True, False]
     assert [(plan.plan.part, plan.clients) for plan in bodies(effects, Plan)] == [(2, ("c2",))]
     session.receive(partial(0), "k1")
     assert one(session.receive(partial(2), "k1"), Aggregate).partials == (partial(0), partial(2))
@@ -176,8 +168,8 @@ def test_a_stop_while_the_round_is_recorded_ends_the_session_with_that_round(
     session.plan()
     aggregate = session.answer()
     stopping = session.stop(when)
-    assert written(stopping, records.SESSIONS) == [{"stop_after_round": True}] and stopping[-1] == Ack((session.tag,))
-    committed = session.done(asked(session.done(aggregate, aggregated(1)), records.ROUNDS))
+    assert session_changes(stopping) == [SessionChange(stop_after_round=True)] and stopping[-1] == Ack((session.tag,))
+    committed = session.done(one(session.done(aggregate, aggregated(1)), RecordRound))
     reason = {"now": "stopped by operator", "after_round": "stopped after the round"}[when]
     assert ends(committed) == [("stopped", reason)]
     assert [event.round for event in events(committed, "session.stopped")] == [1]
@@ -221,6 +213,6 @@ def test_the_next_session_of_the_queue_starts_when_the_one_before_it_ends(sessio
 
 
 def test_plans_are_published_in_the_order_of_their_parts(session: SessionDriver) -> None:
-    effects = session.done(asked(session.open(), records.ATTEMPTS))
+    effects = session.done(one(session.open(), RecordAttempt))
     keys = [effect.routing_key for effect in all_of(effects, Publish)]
     assert keys == sorted(keys)

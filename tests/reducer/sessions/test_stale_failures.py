@@ -9,7 +9,7 @@ from fedmq.errors import NotFound
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.operations import Acquire, Aggregate, OpenSeed, SessionSnapshot, Snapshot
-from fedmq_reducer.sessions.documents import session_document
+from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Policy, Strategy
@@ -26,12 +26,12 @@ def _aggregate(round_number: int) -> Aggregate:
 
 def _core(state: str) -> tuple[ReducerCore, Sequence[Effect]]:
     """At the head of one session, `state` by its record: nothing of it is made, and no client is there."""
-    document = session_document(Session("s", Policy(), 0, 1), NOW) | {"state": state}
+    record = session_record(Session("s", Policy(), 0, 1), NOW).model_copy(update={"state": state})
     core = ReducerCore(Assignment(Topology("a"), presence=1.0), presence=1.0)
     core.handle(Started(), NOW)
     [load] = core.handle(Done(Acquire(), 7), NOW)
-    found = SessionSnapshot(document, (), (), (), {}, frozenset())
-    return core, core.handle(Done(load, Snapshot((found,), (), (), (), 1)), NOW)
+    found = SessionSnapshot(record)
+    return core, core.handle(Done(load, Snapshot((found,), next_position=1)), NOW)
 
 
 def test_an_old_aggregation_ends_no_session_that_is_elsewhere() -> None:

@@ -6,24 +6,32 @@ from typing import Any
 
 from fedmq.effects import Now, PublishEvent
 from fedmq_reducer.assignment import Assignment
-from fedmq_reducer.operations import Change, OpenSeed, SessionSnapshot, Snapshot
+from fedmq_reducer.operations import OpenSeed, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import session_document
 from fedmq_reducer.sessions.queue import Sessions
+from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import RoundRecord, SessionEnd
 from fedmq_schemas.topology import Topology
+from support.cores import blob
+
+from .records import session_changes
 
 NOW = Now(10.0, 1000.0)
 
 
 def _snapshot(name: str, position: int, state: str, policy: dict[str, Any], rounds: int = 0) -> SessionSnapshot:
-    document = session_document(Session(name, Policy(), position, 1), NOW)
+    record = session_record(Session(name, Policy(), position, 1), NOW)
     committed = tuple(
-        {"round": number, "model": {"key": f"models/{name}-{number:04d}", "size": 1, "sha256": "0" * 64}}
+        RoundRecord(
+            session=name, round=number, attempt=1, model=blob(f"models/{name}-{number:04d}"), parent=blob("models/seed"),
+            ledger=blob("ledger"), total_weight=1, counts={}, metrics={}, exponents=(), seconds=1.0, epoch=1,
+            committed_at=0.0,
+        )
         for number in range(1, rounds + 1)
-    )
-    return SessionSnapshot(document | {"state": state, "policy": policy}, committed, (), (), {}, frozenset())
+    )  # fmt: skip
+    return SessionSnapshot(record.model_copy(update={"state": state, "policy": policy}), committed)
 
 
 def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:
@@ -31,12 +39,12 @@ def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:
     sound = _snapshot("sound", 1, "queued", Policy(rounds=1).model_dump(mode="json"))
     context = ReducerContext(Assignment(Topology("a"), presence=10.0), 3)
 
-    Sessions(context).restore(Snapshot((old, sound), (), (), (), 2))
+    Sessions(context).restore(Snapshot((old, sound), next_position=2))
 
     effects = context.take_effects()
 
-    [end] = [effect.fields for effect in effects if isinstance(effect, Change) and "ended_at" in effect.fields]
-    assert (end["state"], end["round"], end["model"]) == ("failed", 2, "old-0002")
-    assert "does not read its policy (unknown key 'from_the_future'" in end["reason"]
+    [end] = [change for change in session_changes(effects) if isinstance(change, SessionEnd)]
+    assert (end.state, end.round, end.model) == ("failed", 2, "old-0002")
+    assert "does not read its policy (unknown key 'from_the_future'" in end.reason
     assert [effect.name for effect in effects if isinstance(effect, PublishEvent)] == ["session.failed"]
     assert [effect.session for effect in effects if isinstance(effect, OpenSeed)] == ["sound"]

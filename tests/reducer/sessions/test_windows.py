@@ -14,13 +14,13 @@ from fedmq_reducer.sessions.concluding import conclude
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import Validated
 from fedmq_reducer.sessions.session import Lineage, Session, Stage
-from fedmq_schemas import records
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import Policy, Select, Stop
+from fedmq_schemas.records import SessionChange, ValidationRecord
 from fedmq_schemas.topology import Topology
 from support.cores import blob, bodies
 
-from .records import written
+from .records import model_changes, session_changes
 
 TRAINERS, EVALUATOR = {"client1", "client2"}, {"evaluator"}
 EVERYBODY = TRAINERS | EVALUATOR
@@ -147,8 +147,7 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
         table.commit(1.0)
         effects = table.commit(at)
         assert (3 in table.session.validations.windows) == is_open, (answered, at)
-        metrics = [each["metrics"] for each in written(effects, records.MODELS)]
-        assert bool(metrics) != is_open
+        assert bool(model_changes(effects)) != is_open
 
 
 def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open() -> None:
@@ -158,7 +157,10 @@ def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open(
     windows.reopen(table.session, 2, 0.0)
     table.session.lineage.model = _model(3)
     windows.reopen(table.session, 3, TIMEOUT)
-    table.session.validations.results["s-0003"] = {"client1": {}}
+    answered = ValidationRecord(
+        session="s", round=3, model="s-0003", client="client1", scope="client", weight=1, metrics={}, at=0.0
+    )
+    table.session.validations.results["s-0003"] = {"client1": answered}
     table.at(TIMEOUT)
     windows.ask_again(table.context, table.session)
     again = table.plans()
@@ -176,8 +178,8 @@ def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_wi
     assert scoring.offer(Validated()) and not scoring.is_over
     table.answer("client2", 3)
     assert scoring.offer(Validated()) and scoring.is_over
-    [score] = [each["score"] for each in written(table.context.take_effects(), records.SESSIONS)]
-    assert (score["round"], score["value"]) == (3, 1.0)
+    [score] = [each.score for each in session_changes(table.context.take_effects()) if isinstance(each, SessionChange)]
+    assert score is not None and (score.round, score.value) == (3, 1.0)
 
 
 def test_a_score_is_recorded_from_those_who_have_answered_when_its_time_is_over() -> None:
@@ -185,5 +187,5 @@ def test_a_score_is_recorded_from_those_who_have_answered_when_its_time_is_over(
     scoring = Routine(table.context, conclude(table.context, table.session))
     scoring.start()
     assert scoring.offer(Fired("score:s")) and scoring.is_over
-    [score] = [each["score"] for each in written(table.context.take_effects(), records.SESSIONS)]
-    assert (score["round"], score["value"]) == (3, None)
+    [score] = [each.score for each in session_changes(table.context.take_effects()) if isinstance(each, SessionChange)]
+    assert score is not None and (score.round, score.value) == (3, None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fedmq.effects import Ack
 from fedmq_schemas.messages import Partial, PlanKey
+from fedmq_schemas.records import PlannedPartRecord
 
 
 @dataclass(slots=True)
@@ -28,8 +28,8 @@ class PlannedPart:
         """Returns whether `partial` answers this plan. A redelivered partial counts as the same answer."""
         return not self.voided and self.combiner == sender and self.partial in (None, partial)
 
-    def document(self) -> dict[str, Any]:
-        return {"part": self.key.part, "combiner": self.combiner, "clients": list(self.clients), "voided": self.voided}
+    def record(self) -> PlannedPartRecord:
+        return PlannedPartRecord(part=self.key.part, combiner=self.combiner, clients=self.clients, voided=self.voided)
 
 
 @dataclass(slots=True)

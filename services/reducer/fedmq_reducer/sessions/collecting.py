@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fedmq.effects import Ack, Fired, PublishEvent, Received, StartTimer
-from fedmq_reducer.operations import CheckLease, Insert, Put
+from fedmq_reducer.operations import CheckLease, RecordPartial, ReplaceAttempt
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import attempt_document, attempt_key, partial_document
 from fedmq_reducer.sessions.events import Answered, Moved
 from fedmq_reducer.sessions.planning import publish_plan, publish_void
+from fedmq_reducer.sessions.recording import attempt_record
 from fedmq_reducer.sessions.session import Session
-from fedmq_schemas import records
 from fedmq_schemas.messages import Partial
+from fedmq_schemas.records import PartialRecord
 
 LEAST_GRACE = 5.0
 
@@ -45,8 +45,8 @@ def _record_partial(context: ReducerContext, session: Session, attempt: Attempt,
     if not attempt.open_parts and attempt.accepted() >= session.policy.clients_required:
         attempt.completed_by = (tag,)
     else:
-        document = partial_document(part.partial, part.combiner)
-        context.emit(Insert(records.PARTIALS, str(part.key), document, context.term), Ack((tag,)))
+        record = PartialRecord.of(part.partial, part.combiner)
+        context.emit(RecordPartial(record, context.term), Ack((tag,)))
 
 
 def _plan_again(context: ReducerContext, session: Session, attempt: Attempt, moved: Mapping[str, str]) -> None:
@@ -66,8 +66,7 @@ def _void(context: ReducerContext, session: Session, attempt: Attempt, parts: Se
     """Records that parts are voided, and new ones if there are any, then reports it to their combiners."""
     for part in parts:
         part.voided = True
-    document = attempt_document(session, attempt, context.term)
-    context.emit(Put(records.ATTEMPTS, attempt_key(session), document, context.term))
+    context.emit(ReplaceAttempt(attempt_record(session, attempt, context.term), context.term))
     for part in parts:
         publish_void(context, part, f"combiner {part.combiner} {what}")
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fedmq.effects import PublishEvent
 from fedmq_reducer import retention
-from fedmq_reducer.operations import Aggregate, Insert, Put, TellLedger
+from fedmq_reducer.operations import Aggregate, RecordModel, RecordParticipation, RecordRound
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import model_document, participation_key, round_document, round_key
+from fedmq_reducer.sessions.recording import round_record
 from fedmq_reducer.sessions.session import Session, Stage
-from fedmq_schemas import records
-from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.records import ModelRecord, RoundRecord
 
 
 async def commit(context: ReducerContext, session: Session, attempt: Attempt) -> None:
@@ -28,32 +24,36 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
     )  # fmt: skip
     aggregated = await context.ask(aggregate)
 
-    document = round_document(session, aggregate, aggregated, context.term, context.now)
-    recording = Insert(records.ROUNDS, round_key(session), document, context.term)
-    committed = await context.ask(recording) or document
+    record = round_record(session, aggregate, aggregated, context.term, context.now)
+    committed = await context.ask(RecordRound(record, context.term)) or record
 
     context.emit(*attempt.take_completed_by())
     report_round(context, committed)
     session.adopt_round(committed)
     windows.settle_older(context, session, parent)
-    session.deferred = [record_participation(context, committed), *retention.after_commit(session, context.term)]
+    session.deferred = [record_participation(committed, context.term), *retention.after_commit(session, context.term)]
 
 
-def report_round(context: ReducerContext, committed: Mapping[str, Any]) -> None:
+def report_round(context: ReducerContext, committed: RoundRecord) -> None:
     """Records the new model and publishes the event of a recorded round. May be done again: the model's key and the event's
     id derive from the round."""
-    document = model_document(committed)
-    names = ("attempt", "seconds", "counts", "metrics", "total_weight")
-    data = {"model": document["model"], "sha256": committed["model"]["sha256"]}
-    data |= {name: committed[name] for name in names}
-    session, number = committed["session"], committed["round"]
+    model = ModelRecord.of(committed)
+    data = {
+        "model": model.model,
+        "sha256": committed.model.sha256,
+        "attempt": committed.attempt,
+        "seconds": committed.seconds,
+        "counts": committed.counts,
+        "metrics": committed.metrics,
+        "total_weight": committed.total_weight,
+    }
+    event_id = f"committed-{committed.session}-{committed.round}"
     context.emit(
-        Put(records.MODELS, document["model"], document, context.term),
-        PublishEvent("round.committed", session, number, data=data, id=f"committed-{session}-{number}"),
+        RecordModel(model, context.term),
+        PublishEvent("round.committed", committed.session, committed.round, data=data, id=event_id),
     )
 
 
-def record_participation(context: ReducerContext, committed: Mapping[str, Any]) -> TellLedger:
+def record_participation(committed: RoundRecord, term: int) -> RecordParticipation:
     """Returns the effect that records a round's ledger in columns. May be done again."""
-    ledger = BlobRef.model_validate(committed["ledger"])
-    return TellLedger(committed["session"], ledger, participation_key(committed), context.term)
+    return RecordParticipation(committed.session, committed.ledger, term)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fedmq.effects import CancelTimer, Fired, StartTimer
-from fedmq_reducer.operations import Change
+from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.selection import next_score, reason_to_stop
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import Ended, MembersChanged, Validated
+from fedmq_reducer.sessions.recording import record_standing
 from fedmq_reducer.sessions.session import Session, Stage
-from fedmq_reducer.sessions.standing import record_standing
-from fedmq_schemas import records
+from fedmq_schemas.records import SessionChange
 
 
 async def conclude(context: ReducerContext, session: Session) -> None:
@@ -45,9 +45,7 @@ async def _score(context: ReducerContext, session: Session) -> None:
     policy, summary = session.policy, windows.summary(session, session.model)
     score = next_score(session.ending.score, session.round - 1, summary, policy.select, policy.stop.min_delta)
     session.ending.score = score
-    context.emit(
-        CancelTimer(overdue), Change(records.SESSIONS, session.name, {"score": score.document()}, context.term)
-    )
+    context.emit(CancelTimer(overdue), ChangeSession(session.name, SessionChange(score=score), context.term))
 
 
 async def last_window(context: ReducerContext, session: Session) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from fedmq.effects import CancelTimer, Fired, PublishEvent, StartTimer
 from fedmq_reducer.assignment import Client
-from fedmq_reducer.operations import Insert
+from fedmq_reducer.operations import RecordAttempt
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import attempt_document, attempt_key
 from fedmq_reducer.sessions.events import Ended, MembersChanged
+from fedmq_reducer.sessions.recording import attempt_record, record_standing
 from fedmq_reducer.sessions.session import Session, Stage
-from fedmq_reducer.sessions.standing import record_standing
-from fedmq_schemas import records
 
 
 async def draw(context: ReducerContext, session: Session) -> Attempt:
@@ -27,14 +25,13 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
         session.began_at = context.now.seconds
     groups = group_by_combiner(session.draw(eligible), {client.name: client.combiner for client in eligible})
     drawn = Attempt(session.attempts, session.new_parts(groups), context.now.wall)
-    document = attempt_document(session, drawn, context.term)
+    record = attempt_record(session, drawn, context.term)
     context.emit(CancelTimer(f"wait:{session.name}"))
 
     # The deferred effects come second, so that the draw does not wait for what only readers need.
-    recording = Insert(records.ATTEMPTS, attempt_key(session), document, context.term)
-    existing = await context.ask(recording, *session.take_deferred())
+    existing = await context.ask(RecordAttempt(record, context.term), *session.take_deferred())
 
-    attempt = session.adopt_attempt(existing or document)
+    attempt = session.adopt_attempt(existing or record)
     session.stage = Stage.RUNNING
     data = {
         "attempt": attempt.number,

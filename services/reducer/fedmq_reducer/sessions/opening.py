@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fedmq.effects import PublishEvent
-from fedmq_reducer.operations import Change, OpenSeed
+from fedmq_reducer.operations import ChangeSession, OpenSeed
 from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.recording import record_standing
 from fedmq_reducer.sessions.session import Session, Stage
-from fedmq_reducer.sessions.standing import record_standing
-from fedmq_schemas import records
+from fedmq_schemas.records import SessionChange
 
 
 async def open_seed(context: ReducerContext, session: Session) -> None:
@@ -22,10 +22,9 @@ async def open_seed(context: ReducerContext, session: Session) -> None:
 
     lineage.model, lineage.base, lineage.exponents = opened.model, opened.base, opened.exponents
     session.ending.started_at = context.now.wall
-    base = opened.base.model_dump() if opened.base is not None else None
-    fields = {"seed": opened.seed, "base": base, "started_at": context.now.wall}
+    change = SessionChange(seed=opened.seed, base=opened.base, started_at=context.now.wall)
     data = {"seed": opened.seed, "rounds": policy.rounds}
     context.emit(
-        Change(records.SESSIONS, session.name, fields, context.term),
+        ChangeSession(session.name, change, context.term),
         PublishEvent("session.started", session.name, data=data, id=f"started-{session.name}"),
     )

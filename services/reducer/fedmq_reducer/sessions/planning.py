@@ -10,7 +10,7 @@ from fedmq_reducer.operations import PutBlob
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session
-from fedmq_schemas import messages, topology
+from fedmq_schemas import keys, messages, topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, BlobRef
 
 
@@ -21,7 +21,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
     listed, reference = clients, None
     if len(clients) > MAX_LISTED_CLIENTS:
         data = json.dumps(clients).encode()
-        blob = f"updates/{key.session}/{key.round:06d}/clients-{key.action}-{key.attempt}-{key.part}.json"
+        blob = keys.clients_blob(key)
         reference = BlobRef(key=blob, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         context.emit(PutBlob(blob, data))
         listed = ()

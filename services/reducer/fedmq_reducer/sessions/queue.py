@@ -16,18 +16,20 @@ from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Receiv
 from fedmq.errors import FedMQError
 from fedmq.routines import Course, Routine
 from fedmq_reducer import retention
-from fedmq_reducer.operations import Change, CheckLease, Delete, Insert, SessionSnapshot, Snapshot
+from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSession, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.collecting import new_answer, publish_open_plans
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import end_fields, session_document
 from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, Validated
+from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.resuming import resume
 from fedmq_reducer.sessions.schedules import schedule_for
-from fedmq_reducer.sessions.session import Session, Stage, model_id, random_seed_of
-from fedmq_schemas import messages, records, topology
-from fedmq_schemas.messages import BlobRef, Partial
+from fedmq_reducer.sessions.session import Session, Stage, random_seed_of
+from fedmq_schemas import messages, topology
+from fedmq_schemas.keys import model_id
+from fedmq_schemas.messages import Partial
 from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import ENDED, SessionChange, SessionEnd
 
 IN_ROUND = (Stage.DRAWING, Stage.RUNNING, Stage.COMMITTING)
 
@@ -68,11 +70,10 @@ class Sessions:
         """Records the session and appends it to the queue. A record that is there already is our own insert tried again, or
         that of a session which has ended since the message was first delivered."""
         context, name = self._context, session.name
-        document = session_document(session, context.now)
-        recording = Insert(records.SESSIONS, name, document, context.term)
+        recording = RecordSession(session_record(session, context.now), context.term)
         existing = await context.ask(recording, Ack((event.tag,)))
         del self._starting[name], self._routines[name]
-        if existing is not None and existing["state"] in records.ENDED:
+        if existing is not None and existing.state in ENDED:
             return
         self._sessions[name] = session
         data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
@@ -118,7 +119,7 @@ class Sessions:
             if body.when == "now":
                 session.ending.stopped = reason
             session.ending.after_round = True
-            context.emit(Change(records.SESSIONS, name, {"stop_after_round": True}, context.term))
+            context.emit(ChangeSession(name, SessionChange(stop_after_round=True), context.term))
         elif name in self._starting:
             session.ending.stopped = reason
         else:
@@ -142,27 +143,37 @@ class Sessions:
         del self._sessions[name]
         self._routines.pop(name, None)
         session.stage = stage
-        model = model_id(session.lineage.model) if session.lineage.model else None
-        end = end_fields(stage, reason, session.round - 1, model, context.now)
+        model = model_id(session.lineage.model.key) if session.lineage.model else None
+        end = self._ending(stage, reason, session.round - 1, model)
         context.emit(*session.take_deferred())
         windows.record_summaries(context, session)
-        context.emit(Change(records.SESSIONS, name, end, context.term))
+        context.emit(ChangeSession(name, end, context.term))
         if session.attempt is not None:
             context.emit(*session.attempt.take_completed_by())
         self._announce(name, session.policy.model_dump(mode="json"), end)
         context.emit(*(CancelTimer(f"{kind}:{name}") for kind in ("round", "wait", "score", "window")))
 
-    def _announce(self, name: str, policy: Mapping[str, Any], end: Mapping[str, Any]) -> None:
+    def _ending(self, stage: Stage, reason: str, number: int, model: str | None) -> SessionEnd:
+        """Returns what the record of a session says from its end on. `number`: its last committed round; `model`: that
+        round's, or the seed."""
+        state = stage.recorded
+        assert state in ENDED
+        return SessionEnd(
+            state=state, reason=reason, round=number, model=model, announced=False, ended_at=self._context.now.wall,
+            waiting="", waiting_until=None,
+        )  # fmt: skip
+
+    def _announce(self, name: str, policy: Mapping[str, Any], end: SessionEnd) -> None:
         """Reports a recorded end, also to combiners, which then forget the session, and expires what it does not keep. May
         be done again."""
         context = self._context
-        data = {"reason": end["reason"], "model": end["model"]}
+        data = {"reason": end.reason, "model": end.model}
         void = messages.VoidPlan(epoch=context.term, session=name)
         context.emit(
-            PublishEvent(f"session.{end['state']}", name, end["round"], data=data, id=f"ended-{name}"),
+            PublishEvent(f"session.{end.state}", name, end.round, data=data, id=f"ended-{name}"),
             *(Publish("task", topology.plan_key(combiner), void) for combiner in context.members.combiners),
-            *retention.after_end(name, policy, end["round"], context.term),
-            Change(records.SESSIONS, name, {"announced": True}, context.term),
+            *retention.after_end(name, policy, end.round, context.term),
+            ChangeSession(name, SessionChange(announced=True), context.term),
         )
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -218,8 +229,8 @@ class Sessions:
         self.close()
         self._next_position = snapshot.next_position
         self._context.emit(Delete(self._context.term))
-        for end in snapshot.unannounced:
-            self._announce(end["session"], end["policy"], end)
+        for ended in snapshot.unannounced:
+            self._announce(ended.session, ended.policy, SessionEnd.of(ended))
         found: list[SessionSnapshot] = []
         for each in snapshot.sessions:
             try:
@@ -229,15 +240,15 @@ class Sessions:
             else:
                 self._sessions[session.name] = session
                 found.append(each)
-        if found and found[0].session["state"] != "queued":
-            resume(self._context, self._sessions[found[0].session["session"]], found[0])
+        if found and found[0].session.state != "queued":
+            resume(self._context, self._sessions[found[0].session.session], found[0])
         self._begin_next()
 
     def _give_up(self, found: SessionSnapshot, fault: str) -> None:
         """Ends a session of a version whose policies this one does not read."""
-        name, newest = found.session["session"], found.rounds[-1] if found.rounds else None
-        model = found.session["seed"] if newest is None else model_id(BlobRef.model_validate(newest["model"]))
+        record, newest = found.session, found.rounds[-1] if found.rounds else None
+        model = record.seed if newest is None else model_id(newest.model.key)
         reason = f"this version does not read its policy ({fault}): start a session from its last model"
-        end = end_fields(Stage.FAILED, reason, newest["round"] if newest else 0, model, self._context.now)
-        self._context.emit(Change(records.SESSIONS, name, end, self._context.term))
-        self._announce(name, Policy().model_dump(mode="json"), end)
+        end = self._ending(Stage.FAILED, reason, newest.round if newest else 0, model)
+        self._context.emit(ChangeSession(record.session, end, self._context.term))
+        self._announce(record.session, Policy().model_dump(mode="json"), end)

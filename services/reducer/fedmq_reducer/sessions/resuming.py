@@ -7,7 +7,6 @@ from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.committing import record_participation, report_round
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session
-from fedmq_schemas.messages import Partial
 
 
 def resume(context: ReducerContext, session: Session, found: SessionSnapshot) -> None:
@@ -16,14 +15,14 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
     session.began_at = context.now.seconds
     for committed in found.rounds:
         session.adopt_round(committed)
-        if committed["round"] not in found.expired_rounds:
-            windows.reopen(session, committed["round"], committed["committed_at"])
+        if committed.round not in found.expired_rounds:
+            windows.reopen(session, committed.round, committed.committed_at)
     if found.rounds:
         report_round(context, found.rounds[-1])
-        context.emit(record_participation(context, found.rounds[-1]))
+        context.emit(record_participation(found.rounds[-1], context.term))
     if found.attempts:
         attempt = session.adopt_attempt(found.attempts[-1])
-        attempt.adopt_partials(Partial.model_validate(each["partial"]) for each in found.partials)
+        attempt.adopt_partials(each.partial for each in found.partials)
     if session.lineage.model is None:
         return
     if session.round == 1:

@@ -8,15 +8,23 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from fedmq.effects import Effect
 from fedmq_reducer.assignment import Client
 from fedmq_reducer.eligibility import reason_against
-from fedmq_reducer.selection import Score
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
+from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import (
+    AttemptRecord,
+    RoundRecord,
+    Score,
+    SessionChange,
+    SessionRecord,
+    SessionState,
+    ValidationRecord,
+)
 
 
 class Stage(Enum):
@@ -35,9 +43,24 @@ class Stage(Enum):
     STOPPED = "stopped"
 
     @property
-    def recorded(self) -> str:
+    def recorded(self) -> SessionState:
         """The state that the session's record names."""
-        return "running" if self in (Stage.OPENING, Stage.DRAWING, Stage.COMMITTING, Stage.SCORING) else self.value
+        return _RECORDED[self]
+
+
+_RECORDED: dict[Stage, SessionState] = {
+    Stage.QUEUED: "queued",
+    Stage.OPENING: "running",
+    Stage.WAITING: "waiting",
+    Stage.DRAWING: "running",
+    Stage.RUNNING: "running",
+    Stage.COMMITTING: "running",
+    Stage.SCORING: "running",
+    Stage.VALIDATING: "validating",
+    Stage.FINISHED: "finished",
+    Stage.FAILED: "failed",
+    Stage.STOPPED: "stopped",
+}
 
 
 @dataclass(slots=True)
@@ -68,11 +91,11 @@ class Ending:
 @dataclass(slots=True)
 class Standing:
     """What the session's record says of where it stands. `waiting`: for what. `waiting_until`: UTC seconds since 1970, so
-    that the deadline holds whoever is the reducer. `recorded`: the fields that this reducer has last recorded."""
+    that the deadline holds whoever is the reducer. `recorded`: the change that this reducer has last recorded."""
 
     waiting: str = ""
     waiting_until: float | None = None
-    recorded: Mapping[str, Any] | None = None
+    recorded: SessionChange | None = None
 
 
 @dataclass(slots=True)
@@ -95,13 +118,13 @@ class Window:
 @dataclass(slots=True)
 class Validations:
     """`windows`: by round, the models whose validation has plans of its own. `results`: model id → client → its
-    validation's document."""
+    validation."""
 
     windows: dict[int, Window] = field(default_factory=dict)
-    results: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    results: dict[str, dict[str, ValidationRecord]] = field(default_factory=dict)
 
-    def of(self, model: BlobRef) -> Mapping[str, Mapping[str, Any]]:
-        return self.results.get(model_id(model), {})
+    def of(self, model: BlobRef) -> Mapping[str, ValidationRecord]:
+        return self.results.get(model_id(model.key), {})
 
 
 @dataclass(slots=True)
@@ -126,21 +149,16 @@ class Session:
     deferred: list[Effect] = field(default_factory=list)
 
     @classmethod
-    def restored(cls, document: Mapping[str, Any]) -> Session:
+    def restored(cls, record: SessionRecord) -> Session:
         """Returns the session of a record. Raises ValidationError for a policy that this version does not read."""
-        base, score = document["base"], document["score"]
         return cls(
-            document["session"],
-            Policy.model_validate(document["policy"]),
-            document["position"],
-            document["random_seed"],
-            lineage=Lineage(base=BlobRef.model_validate(base) if base is not None else None),
-            ending=Ending(
-                document["started_at"],
-                Score(**score) if score is not None else None,
-                after_round=document["stop_after_round"],
-            ),
-            standing=Standing(waiting_until=document["waiting_until"]),
+            record.session,
+            Policy.model_validate(record.policy),
+            record.position,
+            record.random_seed,
+            lineage=Lineage(base=record.base),
+            ending=Ending(record.started_at, record.score, after_round=record.stop_after_round),
+            standing=Standing(waiting_until=record.waiting_until),
         )
 
     @property
@@ -150,25 +168,22 @@ class Session:
             raise RuntimeError(f"session {self.name} has no model yet")
         return self.lineage.model
 
-    def adopt_attempt(self, document: Mapping[str, Any]) -> Attempt:
-        """Opens the attempt of a record, whoever has drawn it."""
-        self.attempts = document["attempt"]
+    def adopt_attempt(self, record: AttemptRecord) -> Attempt:
+        """Opens a recorded attempt, whoever has drawn it."""
+        self.attempts = record.attempt
         parts = [
-            PlannedPart(self.plan_key(plan["part"]), plan["combiner"], tuple(plan["clients"]), plan["voided"])
-            for plan in document["plans"]
+            PlannedPart(self.plan_key(plan.part), plan.combiner, plan.clients, plan.voided) for plan in record.plans
         ]
-        self.attempt = Attempt(self.attempts, parts, document["created_at"])
-        self.lineage.exponents = tuple(document["exponents"])
-        self.lineage.model = BlobRef.model_validate(document["model"])
-        self.lineage.optimizer = BlobRef.model_validate(document["optimizer"]) if document["optimizer"] else None
+        self.attempt = Attempt(record.attempt, parts, record.created_at)
+        lineage = self.lineage
+        lineage.model, lineage.optimizer, lineage.exponents = record.model, record.optimizer, record.exponents
         return self.attempt
 
-    def adopt_round(self, committed: Mapping[str, Any]) -> None:
+    def adopt_round(self, record: RoundRecord) -> None:
         """Goes on to the round after a recorded one."""
-        self.lineage.model = BlobRef.model_validate(committed["model"])
-        self.lineage.optimizer = BlobRef.model_validate(committed["optimizer"]) if committed["optimizer"] else None
-        self.lineage.exponents = tuple(committed["exponents"])
-        self.round = committed["round"] + 1
+        lineage = self.lineage
+        lineage.model, lineage.optimizer, lineage.exponents = record.model, record.optimizer, record.exponents
+        self.round = record.round + 1
         self.attempt, self.attempts = None, 0
 
     def new_parts(self, groups: Mapping[str, tuple[str, ...]], first: int = 0) -> list[PlannedPart]:
@@ -230,7 +245,3 @@ def random_seed_of(policy: Policy, session: str) -> int:
     if policy.random_seed is not None:
         return policy.random_seed
     return int.from_bytes(hashlib.sha256(session.encode()).digest()[:6], "big")
-
-
-def model_id(model: BlobRef) -> str:
-    return model.key.partition("/")[2]

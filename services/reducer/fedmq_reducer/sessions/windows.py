@@ -11,14 +11,15 @@ from typing import Any
 
 from fedmq.effects import Ack, PublishEvent, Received
 from fedmq.metrics import summarize
-from fedmq_reducer.operations import Change, Put
+from fedmq_reducer.operations import ChangeModel, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.documents import validation_document
 from fedmq_reducer.sessions.planning import publish_plan
-from fedmq_reducer.sessions.session import Session, Stage, Window, model_id
-from fedmq_schemas import messages, records
+from fedmq_reducer.sessions.session import Session, Stage, Window
+from fedmq_schemas import messages
+from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import BlobRef, PlanKey
+from fedmq_schemas.records import ModelChange, ValidationRecord
 
 
 def ask(context: ReducerContext, session: Session) -> None:
@@ -123,16 +124,21 @@ def _answered(session: Session, window: Window) -> set[str]:
 
 def receive(context: ReducerContext, session: Session | None, event: Received, body: messages.Validation) -> None:
     """Records a validation, whether or not its session is still open; counts it if it is."""
-    client = event.envelope.sender
-    document = validation_document(body, client, context.now)
-    model = document["model"]
+    record = ValidationRecord.of(body, event.envelope.sender, context.now.wall)
+    model, client = record.model, record.client
     if session is not None:
-        session.validations.results.setdefault(model, {})[client] = document
-    data = {name: document[name] for name in ("model", "scope", "weight", "metrics", "reason")}
+        session.validations.results.setdefault(model, {})[client] = record
+    data = {
+        "model": model,
+        "scope": record.scope,
+        "weight": record.weight,
+        "metrics": record.metrics,
+        "reason": record.reason,
+    }
     event_id = f"validated-{model}-{client}"
     context.emit(
-        Put(records.VALIDATIONS, f"{model}/{client}", document, context.term),
-        PublishEvent("model.validated", body.plan.session, document["round"], client, data=data, id=event_id),
+        RecordValidations((record,), context.term),
+        PublishEvent("model.validated", record.session, record.round, client, data=data, id=event_id),
         Ack((event.tag,)),
     )
 
@@ -142,14 +148,14 @@ def summary(session: Session, model: BlobRef) -> dict[str, Any]:
     results = session.validations.of(model).values()
     found: dict[str, Any] = {}
     for scope, prefix in (("client", ""), ("test", "test/")):
-        pairs = [(each["weight"], each["metrics"]) for each in results if each["scope"] == scope]
+        pairs = [(each.weight, each.metrics) for each in results if each.scope == scope]
         found |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
     return found
 
 
 def _record_summary(context: ReducerContext, session: Session, model: BlobRef) -> None:
     if metrics := summary(session, model):
-        context.emit(Change(records.MODELS, model_id(model), {"metrics": metrics}, context.term))
+        context.emit(ChangeModel(model_id(model.key), ModelChange(metrics=metrics), context.term))
 
 
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:
@@ -162,7 +168,7 @@ def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> 
         if number < session.round - 2 and is_over:
             _record_summary(context, session, window.model)
             del windows[number]
-    kept = {model_id(model) for model in (parent, session.model, *(window.model for window in windows.values()))}
+    kept = {model_id(model.key) for model in (parent, session.model, *(window.model for window in windows.values()))}
     for forgotten in session.validations.results.keys() - kept:
         del session.validations.results[forgotten]
 
