@@ -24,6 +24,7 @@ from fedmq.journal import Journal
 from fedmq.logs import configure_service_logs
 from fedmq.scheduler import ThreadScheduler
 from fedmq.settings import AllianceSettings
+from fedmq.signals import on_first_signal
 from fedmq.trust import trust
 
 log = logging.getLogger("fedmq.service")
@@ -79,21 +80,15 @@ class Service:
             self._serve_health()
             for member in self.members:
                 self.scheduler.post(member.start)
-            before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             log.info("started", extra={"version": __version__, "pid": os.getpid()})
             try:
-                self.scheduler.run()
+                with on_first_signal([signal.SIGINT, signal.SIGTERM], lambda: self.scheduler.post(self.drain)):
+                    self.scheduler.run()
             finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
                 for member in reversed(self.members):
                     member.leave(CLOSE_SECONDS / len(self.members))
                 self.scheduler.close()
         log.info("ended")
-
-    def _on_signal(self, number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        self.scheduler.post(self.drain)
 
     def drain(self) -> None:
         """Ends the service in order; on the scheduler's thread."""

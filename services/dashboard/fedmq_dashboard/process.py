@@ -12,6 +12,7 @@ from fedmq.identity import process_name
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.service import Service
 from fedmq.settings import DashboardSettings
+from fedmq.signals import on_first_signal
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Observer
 from fedmq_dashboard.serve import DashboardServer
@@ -50,12 +51,11 @@ def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -
     tail = Tail(records, live)
     server = DashboardServer(records, live, host, port, state_dir.resolve().name)
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    tail.start()
-    server.start()
-    print(f"The dashboard of {state_dir} is at {server.url} (Ctrl-C ends it)", flush=True)
-    ended.wait()
-    server.stop()
-    tail.stop()
-    records.close()
+    with on_first_signal([signal.SIGINT, signal.SIGTERM], ended.set):
+        tail.start()
+        server.start()
+        print(f"The dashboard of {state_dir} is at {server.url} (Ctrl-C ends it)", flush=True)
+        ended.wait()
+        server.stop()
+        tail.stop()
+        records.close()
