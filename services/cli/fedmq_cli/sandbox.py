@@ -103,7 +103,7 @@ class Sandbox:
     blobs: Blobs = field(init=False)
     records: Records = field(init=False)
     broker: MemoryBroker = field(init=False)
-    scheduler: ThreadScheduler = field(init=False)
+    scheduler: ThreadScheduler = field(init=False, default_factory=ThreadScheduler)
     topology: Topology = field(init=False)
     session: str = field(init=False, default="")
     _actors: list[Actor] = field(init=False, default_factory=list)
@@ -130,7 +130,6 @@ class Sandbox:
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(*GC_THRESHOLD)
         self.topology = Topology(options.alliance)
-        self.scheduler = ThreadScheduler()
         stack.callback(self.scheduler.close)
         self.broker = MemoryBroker(self.scheduler)
         if options.state_dir is None:
@@ -198,7 +197,7 @@ class Sandbox:
         self._stop_services()
 
     def interrupt(self) -> None:
-        """Makes `train` or `serve` end soon; safe from signal handlers and other threads."""
+        """Makes `train` or `serve` end soon, also one that has yet to begin; safe from other threads."""
         self._interrupted.set()
         self.scheduler.post(self.scheduler.stop)
 

@@ -106,7 +106,7 @@ def sandbox(
         progress.feed(event)
         view.event(event)
 
-    with Sandbox(options, policy, on_event) as box, _signals(box):
+    with _opened(Sandbox(options, policy, on_event)) as box:
         configure_logs("warning", folder / "sandbox.log")
         print(f"training {package} with {_alliance(options)}; all of it is kept in {folder}", file=out, flush=True)
         try:
@@ -139,7 +139,7 @@ def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
     from fedmq_cli.serving import api_of
 
     assert options.state_dir is not None
-    with Sandbox(options, policy) as box, _signals(box), api_of(box, port) as server:
+    with _opened(Sandbox(options, policy)) as box, api_of(box, port) as server:
         configure_logs("warning", options.state_dir / "sandbox.log")
 
         def ready() -> None:
@@ -264,16 +264,9 @@ def _short(path: str) -> str:
 
 
 @contextmanager
-def _signals(box: Sandbox) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the training cleanly; a second one ends the process at once."""
+def _opened(box: Sandbox) -> Iterator[Sandbox]:
+    """Opens and closes `box`. Ctrl-C and SIGTERM end the training cleanly; a second one ends the process at once."""
+    from fedmq.signals import on_first_signal
 
-    def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        box.interrupt()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with on_first_signal([signal.SIGINT, signal.SIGTERM], box.interrupt), box:
+        yield box
