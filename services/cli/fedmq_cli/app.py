@@ -23,6 +23,7 @@ from fedmq_cli import (
     session_commands,
 )
 from fedmq_cli.doctor import doctor
+from fedmq_cli.interruption import end_by_interrupt, interruptible
 from fedmq_cli.output import INTERRUPTED, JSON_WANTED
 from fedmq_cli.run import run
 
@@ -100,8 +101,8 @@ def fedmq(
     """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
 
 
+app.command(epilog=EXIT_CODES)(sandbox_command.sandbox)  # handles signals itself, as what `run` runs does
 for verb in (
-    sandbox_command.sandbox,
     package_commands.init,
     package_commands.check,
     session_commands.start,
@@ -114,7 +115,7 @@ for verb in (
     member_commands.events,
     doctor,
 ):
-    app.command(epilog=EXIT_CODES)(verb)
+    app.command(epilog=EXIT_CODES)(interruptible(verb))
 for group, verbs in (
     ("session", session_commands.session),
     ("model", model_commands.model),
@@ -123,11 +124,14 @@ for group, verbs in (
 ):
     for each in verbs.registered_commands:
         each.epilog = EXIT_CODES
+        if verbs is not run and each.callback is not None:
+            each.callback = interruptible(each.callback)
     app.add_typer(verbs, name=group, epilog=EXIT_CODES)
 
 
 def main() -> None:
     """The entry point of the installed command."""
+    end_by_interrupt()
     sys.exit(app())
 
 

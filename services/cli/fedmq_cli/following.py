@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fedmq_cli.interruption import calling
 from fedmq_cli.progress import Progress
 from fedmq_cli.views import view_for
 from fedmq_schemas.messages import Event
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def watch(session: Session, stream: TextIO) -> dict[str, Any]:
-    """Shows the session until it has ended; returns its record. Raises KeyboardInterrupt, which leaves it running."""
+    """Shows the session until it has ended; returns its record. Ctrl-C ends the view and leaves the session running."""
     progress = Progress(session.refresh()["policy"]["rounds"], session.id)
     view = view_for(progress, stream)
-    with view:
+    with calling(view.__exit__), view:
         for row in session.follow():
             event = Event.model_validate(row)
             progress.feed(event)

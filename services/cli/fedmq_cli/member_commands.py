@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from fedmq_cli.finding import session_at
-from fedmq_cli.output import INTERRUPTED, AsJson, Url, duration, local_time, print_columns, print_json, print_next
+from fedmq_cli.interruption import saying
+from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
 
 
 def clients(
@@ -63,11 +64,8 @@ def events(
         if not as_json:
             print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "))
         return
-    try:
+    with saying("\nno longer followed; what runs goes on. next: fedmq status"):
         _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
-    except KeyboardInterrupt:
-        typer.echo("\nno longer followed; what runs goes on. next: fedmq status", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     if found is not None and not as_json:
         print_next(f"fedmq session show {found.id}")
 

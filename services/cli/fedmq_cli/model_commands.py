@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from fedmq_cli.finding import session_at
+from fedmq_cli.interruption import calling
 from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
 
 model = typer.Typer(no_args_is_help=True, help="One model: get it, verify how it came to be.")
@@ -106,12 +113,14 @@ def get(
     session = None if session is None else session_at(url, session).id
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
     path = formats.place(out or Path(), document["model"], form)
-    if form == "safetensors":
-        alliance.download(document["model"], path)
-    else:
-        found = alliance.read(document["model"])
-        network = None if package is None else lambda: keras_model(load(package))
-        formats.write(found.weights, path, form, meta=found.meta, network=network)
+    with _beside(path) as scratch:
+        if form == "safetensors":
+            alliance.download(document["model"], scratch)
+        else:
+            found = alliance.read(document["model"])
+            network = None if package is None else lambda: keras_model(load(package))
+            formats.write(found.weights, scratch, form, meta=found.meta, network=network)
+        os.replace(scratch, path)
     if as_json:
         print_json({**document, "path": str(path)})
         return
@@ -119,6 +128,16 @@ def get(
     what = f" ({best['metric']} {best['value']:.6g}, {best['mode']} of its session)" if best else ""
     typer.echo(f"model {document['model']}{what}\n  {path}")
     print_next(f"fedmq model verify {document['model']}", f"fedmq start --seed {document['model']} --follow")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path of the same name in a scratch folder beside `path`. The folder is deleted at the end, also by Ctrl-C."""
+    with (
+        TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+        calling(partial(shutil.rmtree, folder, ignore_errors=True)),
+    ):
+        yield Path(folder) / path.name
 
 
 @model.command()

@@ -7,7 +7,7 @@ import queue
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.settings import ClientSettings
 from fedmq.tensorblob import Source
 from fedmq.tensors import Role, spec_of
+from fedmq_cli.interruption import calling
 from fedmq_client.package import load
 from fedmq_client.pool import Job, Result, Validated
 from fedmq_client.processes import ProcessPool
@@ -138,10 +139,8 @@ def _worker() -> Iterator[Run]:
         pool.submit(job, validations.append, lambda *_: None, results.put)
         return results.get(), validations[0] if validations else None
 
-    try:
+    with closing(pool), calling(pool.close):
         yield run
-    finally:
-        pool.close()
 
 
 def _bytes(blob: bytes | Path) -> bytes:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from fedmq_cli.finding import session_at
+from fedmq_cli.interruption import saying
 from fedmq_cli.output import (
-    INTERRUPTED,
     AsJson,
     Url,
     duration,
@@ -69,15 +69,12 @@ def start(
 
 
 def _follow(started: Any, as_json: bool) -> None:
-    try:
+    with saying(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}"):
         from fedmq_cli.following import watch
 
         if not as_json:
             typer.echo(f"session {started.id} is started")
         document = watch(started, sys.stderr if as_json else sys.stdout)
-    except KeyboardInterrupt:
-        typer.echo(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(document)
     if document["state"] != "finished":
