@@ -78,13 +78,13 @@ class Driver:
         self.unanswered: list[Perform] = []
         self._wall = wall
         self._unsettled: dict[int, Body] = {}
+        self._following: dict[int, Sequence[Effect]] = {}
 
     # -- events -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: CoreEvent) -> list[Effect]:
         effects = list(self.core.handle(event, Now(self.at, self._wall + self.at)))
-        for effect in effects:
-            self._note(effect)
+        self._note(effects)
         return effects
 
     def start(self) -> list[Effect]:
@@ -105,10 +105,12 @@ class Driver:
         return self.handle(Received(body, envelope, self.tag))
 
     def done(self, effect: Effect, result: Any = None) -> list[Effect]:
-        self._answered(effect)
+        """An effect is done; the later ones of its group take place too."""
+        self._note(self._answered(effect))
         return self.handle(Done(effect, result))
 
     def failed(self, effect: Effect, error: FedMQError) -> list[Effect]:
+        """An effect is refused for good; the later ones of its group are dropped."""
         self._answered(effect)
         return self.handle(Failed(effect, error))
 
@@ -129,24 +131,31 @@ class Driver:
         if self._unsettled:
             assert self.unanswered or self.timers, f"{self.unsettled} wait for nothing"
 
-    def _answered(self, effect: Effect) -> None:
+    def _answered(self, effect: Effect) -> Sequence[Effect]:
+        """Returns the effects that follow in the group."""
         self.unanswered = [each for each in self.unanswered if each is not effect]
+        return self._following.pop(id(effect), ())
 
-    def _note(self, effect: Effect) -> None:
-        match effect:
-            case Ack(tags):
-                for tag in tags:
+    def _note(self, effects: Sequence[Effect]) -> None:
+        """Keeps account of a group up to the first effect whose answer the later ones wait for."""
+        for number, effect in enumerate(effects, 1):
+            match effect:
+                case Ack(tags):
+                    for tag in tags:
+                        self._settle(tag)
+                case Reject(tag):
                     self._settle(tag)
-            case Reject(tag):
-                self._settle(tag)
-            case Resubscribe():
-                self._unsettled.clear()
-            case StartTimer(key, seconds):
-                self.timers[key] = self.at + seconds
-            case CancelTimer(key):
-                self.timers.pop(key, None)
-            case Perform(reports=True):
-                self.unanswered.append(effect)
+                case Resubscribe():
+                    self._unsettled.clear()
+                case StartTimer(key, seconds):
+                    self.timers[key] = self.at + seconds
+                case CancelTimer(key):
+                    self.timers.pop(key, None)
+                case Perform(reports=True):
+                    self.unanswered.append(effect)
+                    if not effect.independent:
+                        self._following[id(effect)] = effects[number:]
+                        return
 
     def _settle(self, tag: int) -> None:
         assert tag in self._unsettled, f"delivery {tag} is settled, and was before or is void"

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
-from fedmq.effects import Ack, Publish
-from fedmq.errors import NotFound
+from fedmq.effects import Ack, Publish, Reject
+from fedmq.errors import NotFound, Refused
 from fedmq_reducer.operations import Aggregate, OpenSeed, RecordAttempt, RecordRound, RecordSession
 from fedmq_schemas.messages import Plan, Start, VoidPlan
 from fedmq_schemas.records import AttemptRecord, PartialRecord, RoundRecord, SessionChange, SessionRecord
 from support.cores import all_of, blob, bodies, events, one
 
+from .conftest import StartSession
 from .driver import SEED, TERM, SessionDriver, aggregated, partial
 from .records import ends, recorded, session_changes
-
-
-@pytest.fixture
-def session() -> Iterator[SessionDriver]:
-    """Two rounds with two clients at two combiners; both updates are required."""
-    driver = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=2, clients_required=2)
-    yield driver
-    driver.check()
 
 
 def test_a_start_message_is_recorded_then_acknowledged_then_the_seed_is_opened(session: SessionDriver) -> None:
@@ -40,6 +32,14 @@ def test_the_same_start_message_again_starts_nothing(session: SessionDriver) -> 
     effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
     assert not recorded(effects, SessionRecord)
     assert effects[-1] == Ack((session.tag,))
+
+
+def test_a_start_message_whose_record_is_refused_is_rejected_and_may_be_sent_again(session: SessionDriver) -> None:
+    effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
+    refused = session.failed(one(effects, RecordSession), Refused("the document is too large"))
+    assert one(refused, Reject) == Reject(session.tag, "the document is too large")
+    assert [event.data["reason"] for event in events(refused, "session.refused")] == ["the document is too large"]
+    assert one(session.queue(), OpenSeed).session == "s"
 
 
 def test_an_opened_seed_is_recorded_and_the_first_draw_follows(session: SessionDriver) -> None:
@@ -115,6 +115,27 @@ def test_the_completing_partial_delivered_again_waits_for_the_rounds_record_too(
     assert drawn[0] == Ack((completing, session.tag))
 
 
+def test_a_partial_that_arrives_while_its_attempt_is_being_recorded_counts(session: SessionDriver) -> None:
+    """A reducer before this one has drawn the same attempt, and its plans are out."""
+    drawing = one(session.open(), RecordAttempt)
+    assert session.receive(partial(0), "k1") == []
+    early = session.tag
+    running = session.done(drawing, drawing.record)
+    assert [record.partial for record in recorded(running, PartialRecord)] == [partial(0)]
+    assert Ack((early,)) in running
+    assert [plan.plan.part for plan in bodies(running, Plan)] == [1], "the answered plan is not sent again"
+    assert one(session.receive(partial(1), "k2"), Aggregate).partials == (partial(0), partial(1))
+
+
+def test_a_partial_that_arrives_while_its_attempt_is_being_recorded_is_settled_if_the_session_ends(
+    session: SessionDriver,
+) -> None:
+    session.open()
+    session.receive(partial(0), "k1")
+    early = session.tag
+    assert Ack((early,)) in session.stop()
+
+
 def test_a_partial_of_a_plan_that_is_not_open_is_acknowledged_and_reported(session: SessionDriver) -> None:
     session.plan()
     effects = session.receive(partial(0, number=9), "k1")
@@ -147,15 +168,15 @@ def test_a_deadline_voids_the_open_plans_and_the_round_is_attempted_again(sessio
     assert {plan.plan.attempt for plan in session.next_plans(effects)} == {2}
 
 
-def test_a_deadline_with_enough_updates_commits_the_round() -> None:
-    session = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=1, clients_required=1)
+def test_a_deadline_with_enough_updates_commits_the_round(start: StartSession) -> None:
+    session = start(rounds=1, clients_required=1)
     session.plan()
     session.receive(partial(0), "k1")
     assert one(session.fire("round:s"), Aggregate).partials == (partial(0),)
 
 
-def test_a_deadline_with_too_few_updates_ends_a_session_without_retries() -> None:
-    session = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=2, clients_required=2, retries=0)
+def test_a_deadline_with_too_few_updates_ends_a_session_without_retries(start: StartSession) -> None:
+    session = start(rounds=2, clients_required=2, retries=0)
     session.plan()
     session.receive(partial(0), "k1")
     assert ends(session.fire("round:s")) == [("failed", "round 1 got 1 updates of 2 in 1 attempt")]

@@ -25,28 +25,30 @@ async def collect(context: ReducerContext, session: Session, attempt: Attempt) -
     timeout, overdue = session.policy.timeout, f"round:{session.name}"
     attempt.due_at = context.now.seconds + timeout
     context.emit(StartTimer(overdue, timeout + max(LEAST_GRACE, timeout / 10)))
+    for partial, event in session.take_early():
+        if answer := new_answer(context, session, event, partial):
+            _accept(context, session, attempt, answer)
     _publish_plans(context, session, attempt, attempt.open_parts)
     windows.ask(context, session)
     while attempt.open_parts:
         match await context.first(Answered, Moved, until=overdue):
-            case Answered(part, partial, tag):
-                part.partial = partial
-                _record_partial(context, session, attempt, part, tag)
+            case Answered() as answer:
+                _accept(context, session, attempt, answer)
             case Moved(clients):
                 _plan_again(context, session, attempt, clients)
             case Fired():
                 _void(context, session, attempt, attempt.open_parts, "did not answer in time")
 
 
-def _record_partial(context: ReducerContext, session: Session, attempt: Attempt, part: PlannedPart, tag: int) -> None:
+def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer: Answered) -> None:
     """Records a partial, then acknowledges it. The one that completes the round needs no record: the round's record holds
     it, and acknowledges it."""
-    assert part.partial is not None
+    answer.part.partial = answer.partial
     if not attempt.open_parts and attempt.accepted() >= session.policy.clients_required:
-        attempt.completed_by = (tag,)
+        attempt.completed_by = (answer.tag,)
     else:
-        record = PartialRecord.of(part.partial, part.combiner)
-        context.emit(RecordPartial(record, context.term), Ack((tag,)))
+        record = PartialRecord.of(answer.partial, answer.part.combiner)
+        context.emit(RecordPartial(record, context.term), Ack((answer.tag,)))
 
 
 def _plan_again(context: ReducerContext, session: Session, attempt: Attempt, moved: Mapping[str, str]) -> None:
@@ -89,10 +91,13 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
 
 def new_answer(context: ReducerContext, session: Session | None, event: Received, body: Partial) -> Answered | None:
     """Returns the partial if it is the answer to an open part. Any other one is settled here: it was delivered before, or
-    its plan is not open."""
+    its plan is not open. One whose attempt is being recorded waits until that record is read: a reducer before this one may
+    have drawn the attempt and sent its plans."""
     attempt = session.attempt if session is not None else None
     part = attempt.part(body.plan) if attempt is not None else None
-    if attempt is None or part is None or not part.is_answered_by(body, event.envelope.sender):
+    if session is not None and session.is_recording_attempt_of(body.plan):
+        session.early.append((body, event))
+    elif attempt is None or part is None or not part.is_answered_by(body, event.envelope.sender):
         data = {"reason": "a partial of a plan that is not open", "plan": str(body.plan), "counts": body.counts}
         context.emit(
             PublishEvent("plan.voided", body.plan.session, body.plan.round, None, event.envelope.sender, data),

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedmq.codec import explain
-from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received
+from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received, Reject
 from fedmq.errors import FedMQError
 from fedmq.routines import Course, Routine
 from fedmq_reducer import retention
@@ -71,8 +71,14 @@ class Sessions:
         that of a session which has ended since the message was first delivered."""
         context, name = self._context, session.name
         recording = RecordSession(session_record(session, context.now), context.term)
-        existing = await context.ask(recording, Ack((event.tag,)))
-        del self._starting[name], self._routines[name]
+        try:
+            existing = await context.ask(recording, Ack((event.tag,)))
+        except FedMQError as error:
+            refused = {"reason": error.reason, "sender": event.envelope.sender}
+            context.emit(PublishEvent("session.refused", name, data=refused), Reject(event.tag, error.reason))
+            return
+        finally:
+            del self._starting[name], self._routines[name]
         if existing is not None and existing.state in ENDED:
             return
         self._sessions[name] = session
@@ -150,6 +156,7 @@ class Sessions:
         context.emit(ChangeSession(name, end, context.term))
         if session.attempt is not None:
             context.emit(*session.attempt.take_completed_by())
+        context.emit(*(Ack((event.tag,)) for _, event in session.take_early()))
         self._announce(name, session.policy.model_dump(mode="json"), end)
         context.emit(*(CancelTimer(f"{kind}:{name}") for kind in ("round", "wait", "score", "window")))
 
@@ -217,7 +224,7 @@ class Sessions:
 
     def close(self) -> None:
         """Ends all routines where they wait and forgets their sessions. The lease is lost, or the records are read again."""
-        for routine in self._routines.values():
+        for routine in list(self._routines.values()):
             routine.close()
         self._routines.clear()
         self._sessions.clear()

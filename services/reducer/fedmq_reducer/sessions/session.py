@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fedmq.effects import Effect
+from fedmq.effects import Effect, Received
 from fedmq_reducer.assignment import Client
 from fedmq_reducer.eligibility import reason_against
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
 from fedmq_schemas.keys import model_id
-from fedmq_schemas.messages import BlobRef, PlanKey
+from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import (
     AttemptRecord,
@@ -130,6 +130,7 @@ class Validations:
 @dataclass(slots=True)
 class Session:
     """`round` is the one being made. `attempts` counts its attempts, `attempt` is the open one, once it is recorded.
+    `early`: partials of the attempt that is being recorded, and their deliveries.
     `began_at`: when the round's first attempt was drawn, on the monotonic clock. `deferred`: effects that only readers
     need; they follow the next draw, or precede whatever else comes."""
 
@@ -141,6 +142,7 @@ class Session:
     round: int = 1
     attempts: int = 0
     attempt: Attempt | None = None
+    early: list[tuple[Partial, Received]] = field(default_factory=list)
     began_at: float = 0.0
     lineage: Lineage = field(default_factory=Lineage)
     ending: Ending = field(default_factory=Ending)
@@ -195,6 +197,15 @@ class Session:
 
     def plan_key(self, part: int) -> PlanKey:
         return PlanKey(session=self.name, round=self.round, attempt=self.attempts, part=part)
+
+    def is_recording_attempt_of(self, plan: PlanKey) -> bool:
+        """Whether the draw of this plan's attempt is being recorded."""
+        of_attempt = (plan.round, plan.attempt, plan.action)
+        return self.stage is Stage.DRAWING and of_attempt == (self.round, self.attempts, "train")
+
+    def take_early(self) -> list[tuple[Partial, Received]]:
+        taken, self.early = self.early, []
+        return taken
 
     def take_deferred(self) -> list[Effect]:
         taken, self.deferred = self.deferred, []
