@@ -119,6 +119,10 @@ class Driver:
         self.at = max(self.at, self.timers.pop(key))
         return self.handle(Fired(key))
 
+    def refused(self) -> None:
+        """The runtime rejects the newest delivery, which the core could not handle for a bug."""
+        self._settle(self.tag)
+
     # -- invariants -------------------------------------------------------------------------------------------------
 
     @property

@@ -16,13 +16,13 @@ StartSession = Callable[..., SessionDriver]
 
 @pytest.fixture
 def start() -> Iterator[StartSession]:
-    """Makes drivers: `start(clients, snapshot, **policy)`. Without `clients` there are two, at two combiners."""
+    """Makes drivers: `start(homes, snapshot, **policy)`. Without `homes` there are two clients, at two combiners."""
     drivers: list[SessionDriver] = []
 
     def start(
-        clients: dict[str, list[str]] | None = None, snapshot: Snapshot | None = None, **policy: Any
+        homes: dict[str, list[str]] | None = None, snapshot: Snapshot | None = None, **policy: Any
     ) -> SessionDriver:
-        drivers.append(SessionDriver(clients or {"k1": ["c1"], "k2": ["c2"]}, snapshot, **policy))
+        drivers.append(SessionDriver(homes or {"k1": ["c1"], "k2": ["c2"]}, snapshot, **policy))
         return drivers[-1]
 
     yield start

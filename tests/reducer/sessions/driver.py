@@ -55,20 +55,20 @@ def client_record(name: str, combiner: str) -> ClientRecord:
 
 
 class SessionDriver(Driver):
-    """`clients`: combiner → its clients, all present; a client called `evaluator` only validates. The policy has the
+    """`homes`: combiner → its clients, all present; a client called `evaluator` only validates. The policy has the
     defaults of a test: no validation, and a random seed."""
 
-    def __init__(self, clients: dict[str, list[str]], snapshot: Snapshot | None = None, **policy: Any) -> None:
+    def __init__(self, homes: dict[str, list[str]], snapshot: Snapshot | None = None, **policy: Any) -> None:
         self.reducer = ReducerCore(Assignment(Topology("a"), presence=10.0), presence=10.0)
         super().__init__(self.reducer)
         self.policy = Policy.model_validate({"validation": "none", "random_seed": 1, **policy})
         self.start()
         found = snapshot or Snapshot()
-        homes = [(combiner, name) for combiner, names in clients.items() for name in names]
+        pairs = [(combiner, name) for combiner, names in homes.items() for name in names]
         self.snapshot = Snapshot(
             found.sessions, found.unannounced,
-            clients=tuple(client_record(name, combiner) for combiner, name in homes),
-            combiners=tuple(CombinerRecord(combiner=each, state="present", last_seen=0.0) for each in clients),
+            clients=tuple(client_record(name, combiner) for combiner, name in pairs),
+            combiners=tuple(CombinerRecord(combiner=each, state="present", last_seen=0.0) for each in homes),
             next_position=found.next_position,
         )  # fmt: skip
         self.done(self.last(Acquire), TERM)

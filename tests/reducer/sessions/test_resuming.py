@@ -1,0 +1,165 @@
+"""A reducer that takes over goes on where the records end, and reports again what may not have been reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from fedmq.effects import Ack
+from fedmq_reducer.operations import (
+    Aggregate,
+    Delete,
+    OpenSeed,
+    RecordAttempt,
+    RecordParticipation,
+    RecordRound,
+    SessionSnapshot,
+    Snapshot,
+)
+from fedmq_schemas.messages import Plan, VoidPlan, Welcome
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import (
+    AttemptRecord,
+    ModelRecord,
+    PartialRecord,
+    PlannedPartRecord,
+    RoundRecord,
+    SessionChange,
+    SessionRecord,
+)
+from support.cores import all_of, blob, bodies, events, one
+
+from .conftest import StartSession
+from .driver import TERM, aggregated, partial
+from .records import ends, recorded, session_changes
+
+BEFORE = TERM - 1
+"""The term of the reducer before this one."""
+
+
+def session_record(state: str = "running", **fields: Any) -> SessionRecord:
+    policy = Policy(rounds=2, clients_required=2, validation="none", random_seed=1)
+    known = {"session": "s", "state": state, "policy": policy.model_dump(mode="json"), "random_seed": 1, "position": 0}
+    return SessionRecord.model_validate({**known, "created_at": 0.0, "seed": "seed", "started_at": 10.0, **fields})
+
+
+def attempt_record(number: int = 1, attempt: int = 1) -> AttemptRecord:
+    """The draw of two clients at two combiners."""
+    plans = tuple(PlannedPartRecord(part=part, combiner=f"k{part + 1}", clients=(f"c{part + 1}",)) for part in (0, 1))
+    return AttemptRecord(
+        session="s", round=number, attempt=attempt, model=blob(f"models/parent-of-{number}"), exponents=(3,), plans=plans,
+        epoch=BEFORE, created_at=500.0,
+    )  # fmt: skip
+
+
+def round_record(number: int = 1) -> RoundRecord:
+    return RoundRecord(
+        session="s", round=number, attempt=1, model=blob(f"models/s-{number:04d}"), parent=blob("models/seed"),
+        ledger=blob(f"ledger-of-{number}"), total_weight=2, counts={"accepted": 2}, metrics={}, exponents=(4,),
+        seconds=5.0, epoch=BEFORE, committed_at=600.0,
+    )  # fmt: skip
+
+
+def snapshot(*sessions: SessionSnapshot) -> Snapshot:
+    return Snapshot(sessions, next_position=len(sessions))
+
+
+def test_a_queued_session_starts_from_its_beginning(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record("queued", started_at=None))))
+    assert one(session.loaded, OpenSeed).session == "s"
+
+
+def test_a_session_whose_seed_was_not_open_opens_it_again(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(started_at=None))))
+    assert one(session.loaded, OpenSeed).session == "s"
+
+
+def test_recorded_plans_that_are_not_answered_are_sent_again_under_the_new_term(start: StartSession) -> None:
+    answered = PartialRecord.of(partial(0), "k1")
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),), (answered,))))
+    [plan] = bodies(session.loaded, Plan)
+    assert (plan.plan.part, plan.epoch, plan.model.key, plan.exponents) == (1, TERM, "models/parent-of-1", (3,))
+    assert not all_of(session.loaded, RecordAttempt), "the draw is as it was recorded"
+    assert one(session.receive(partial(1), "k2"), Aggregate).partials == (partial(0), partial(1))
+
+
+def test_an_attempt_whose_plans_are_all_answered_is_aggregated_at_once(start: StartSession) -> None:
+    answers = tuple(PartialRecord.of(partial(part), f"k{part + 1}") for part in (0, 1))
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),), answers)))
+    aggregate = one(session.loaded, Aggregate)
+    assert (aggregate.partials, aggregate.exponents) == ((partial(0), partial(1)), (3,))
+
+
+def test_a_recorded_round_is_reported_again_and_the_next_one_is_drawn(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (round_record(1),))))
+    assert [event.id for event in events(session.loaded, "round.committed")] == ["committed-s-1"]
+    assert [record.model for record in recorded(session.loaded, ModelRecord)] == ["s-0001"]
+    assert one(session.loaded, RecordParticipation).ledger == blob("ledger-of-1")
+    draw = one(session.loaded, RecordAttempt).record
+    assert (draw.round, draw.model.key, draw.exponents) == (2, "models/s-0001", (4,))
+
+
+def test_a_session_whose_rounds_are_all_recorded_ends(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (round_record(1), round_record(2)))))
+    assert ends(session.loaded) == [("finished", "")]
+
+
+def test_a_stop_after_the_round_holds_for_the_reducer_that_takes_over(start: StartSession) -> None:
+    record = session_record(stop_after_round=True)
+    session = start(snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))
+    assert ends(session.loaded) == [("stopped", "stopped after the round")]
+
+
+def test_a_wait_ends_when_it_would_have_ended_without_the_change_of_reducer(start: StartSession) -> None:
+    record = session_record("waiting", waiting="waiting for clients, 1 of 2", waiting_until=1_040.0)
+    session = start({"k1": ["c1"]}, snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))
+    assert session.timers["wait:s"] == 40.0
+
+
+def test_only_the_first_session_of_the_queue_goes_on(start: StartSession) -> None:
+    later = session_record("queued", session="t", position=1, started_at=None)
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (round_record(1),)), SessionSnapshot(later)))
+    assert not all_of(session.loaded, OpenSeed)
+    assert one(session.stop(), OpenSeed).session == "t"
+
+
+def test_an_end_that_may_not_have_been_reported_is_reported(start: StartSession) -> None:
+    ended = session_record("finished", round=2, model="s-0002", reason="", ended_at=700.0, announced=False)
+    session = start(snapshot=Snapshot(unannounced=(ended,)))
+    [event] = events(session.loaded, "session.finished")
+    assert (event.id, event.round, event.data) == ("ended-s", 2, {"reason": "", "model": "s-0002"})
+    assert [void.session for void in bodies(session.loaded, VoidPlan)] == ["s", "s"]
+    assert session_changes(session.loaded) == [SessionChange(announced=True)]
+
+
+def test_every_combiner_is_welcomed_after_its_open_plans(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
+    published = [effect.body for effect in session.loaded if hasattr(effect, "body")]
+    kinds = [type(body) for body in published]
+    assert kinds.count(Welcome) == 2
+    assert max(i for i, kind in enumerate(kinds) if kind is Plan) < kinds.index(Welcome)
+
+
+def test_deletions_that_a_reducer_before_this_one_has_begun_are_finished(start: StartSession) -> None:
+    assert Delete(TERM) in start().loaded
+
+
+def test_a_bug_in_a_course_costs_the_time_until_the_records_are_read_again(
+    start: StartSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start(rounds=2, clients_required=2)
+    session.plan()
+    with monkeypatch.context() as patch:
+        patch.setattr("fedmq_reducer.sessions.collecting.PartialRecord", None)
+        with pytest.raises(AttributeError):
+            session.receive(partial(0), "k1")
+    session.refused()
+    load = session.fire("lease")[-1]
+    assert session.receive(partial(1), "k2") == [], "what arrives is kept until the records are read"
+    answered = PartialRecord.of(partial(0), "k1")
+    found = SessionSnapshot(session_record(), (), (attempt_record(),), (answered,))
+    effects = session.done(load, dataclasses.replace(session.snapshot, sessions=(found,)))
+    committed = session.done(one(session.done(one(effects, Aggregate), aggregated(1)), RecordRound))
+    assert committed[0] == Ack((session.tag,))

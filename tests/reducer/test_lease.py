@@ -1,0 +1,215 @@
+"""The lease: one reducer decides at a time, and what an earlier lease has asked for reaches nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fedmq.effects import Ack, Drained, Reject, Resubscribe, Stopping
+from fedmq.errors import ConfigError, Fenced, NotFound
+from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.core import LeaseState, ReducerCore
+from fedmq_reducer.operations import (
+    Acquire,
+    Aggregate,
+    CheckLease,
+    Load,
+    OpenSeed,
+    RecordAttempt,
+    RecordPartial,
+    RecordRound,
+    RecordSession,
+    Release,
+    Renew,
+    Snapshot,
+)
+from fedmq_schemas.messages import ClientHello, CombinerHello, Plan, Start, Welcome
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.topology import Topology
+from support.cores import Driver, all_of, bodies, events, one
+
+from .sessions.driver import SEED, SessionDriver, aggregated, partial
+from .sessions.records import ends
+
+
+class Standby(Driver):
+    """A reducer that has just started and asks for the lease."""
+
+    def __init__(self) -> None:
+        self.reducer = ReducerCore(Assignment(Topology("a"), presence=10.0), presence=10.0)
+        super().__init__(self.reducer)
+        self.acquire = one(self.start(), Acquire)
+
+    def activate(self, term: int = 7) -> Load:
+        """The lease is free; returns the request for the records."""
+        return one(self.done(self.acquire, term), Load)
+
+
+@pytest.fixture
+def standby() -> Iterator[Standby]:
+    driver = Standby()
+    yield driver
+    driver.check()
+
+
+@pytest.fixture
+def session() -> Iterator[SessionDriver]:
+    driver = SessionDriver({"k1": ["c1"], "k2": ["c2"]}, rounds=2, clients_required=2)
+    yield driver
+    driver.check()
+
+
+def lease(driver: Standby | SessionDriver) -> LeaseState:
+    return driver.reducer.lease
+
+
+def test_a_reducer_that_takes_the_lease_reads_the_records_then_decides(standby: Standby) -> None:
+    load = standby.activate(term=7)
+    assert lease(standby) is LeaseState.LOADING
+    effects = standby.done(load, Snapshot())
+    assert lease(standby) is LeaseState.ACTIVE
+    assert [event.data for event in events(effects, "reducer.active")] == [{"epoch": 7}]
+
+
+def test_what_arrives_before_the_records_are_read_is_handled_afterwards(standby: Standby) -> None:
+    load = standby.activate()
+    assert standby.receive(CombinerHello(), "k1") == []
+    effects = standby.done(load, Snapshot())
+    assert [welcome.epoch for welcome in bodies(effects, Welcome)] == [7]
+    assert effects[-1] == Ack((standby.tag,))
+
+
+def test_one_question_is_asked_at_a_time_however_long_the_records_are_away(standby: Standby) -> None:
+    assert [len(all_of(standby.fire("lease"), Acquire)) for _ in range(30)] == [0] * 30
+    standby.done(standby.acquire, None)
+    again = one(standby.fire("lease"), Acquire)
+    standby.failed(again, ConfigError("no such account"))
+    assert all_of(standby.fire("lease"), Acquire)
+
+
+def test_a_standby_that_receives_messages_gives_them_back_after_a_moment(standby: Standby) -> None:
+    standby.done(standby.acquire, None)
+    hinted = one(standby.receive(CombinerHello(), "k1"), Acquire)
+    assert not all_of(standby.done(hinted, None), Resubscribe), "the holder may just have died"
+    asked = one(standby.fire("lease"), Acquire)
+    assert all_of(standby.done(asked, None), Resubscribe)
+    assert standby.unsettled == []
+
+
+def test_the_holder_keeps_its_lease_as_long_as_it_is_told_that_it_is_its_own(session: SessionDriver) -> None:
+    renewal = one(session.fire("lease"), Renew)
+    assert session.done(renewal, True) == []
+    assert lease(session) is LeaseState.ACTIVE
+
+
+@pytest.mark.parametrize("how", ["renewal", "fenced"])
+def test_a_reducer_that_has_lost_the_lease_gives_everything_back(session: SessionDriver, how: str) -> None:
+    session.plan()
+    recording = one(session.receive(partial(0), "k1"), RecordPartial)
+    if how == "renewal":
+        effects = session.done(one(session.fire("lease"), Renew), False)
+    else:
+        effects = session.failed(recording, Fenced("term 7 is over"))
+    assert all_of(effects, Resubscribe) and lease(session) is LeaseState.STANDBY
+    assert session.reducer.sessions.current is None
+    assert session.unsettled == []
+
+
+def test_a_renewal_of_an_earlier_lease_that_fails_costs_nothing(session: SessionDriver) -> None:
+    renewal = one(session.fire("lease"), Renew)
+    session.failed(renewal, Fenced("term 7 is over"))
+    session.done(one(session.fire("lease"), Acquire), 9)
+    session.done(session.last(Load), Snapshot())
+    assert session.done(renewal, False) == []
+    assert lease(session) is LeaseState.ACTIVE
+
+
+def test_records_that_were_read_under_an_earlier_lease_are_not_decided_on(standby: Standby) -> None:
+    old = standby.activate(term=7)
+    standby.failed(one(standby.fire("lease"), Renew), Fenced("term 7 is over"))
+    new = one(standby.done(one(standby.fire("lease"), Acquire), 9), Load)
+    assert standby.done(old, Snapshot()) == []
+    assert lease(standby) is LeaseState.LOADING
+    standby.done(new, Snapshot())
+    assert (lease(standby), standby.reducer.term) == (LeaseState.ACTIVE, 9)
+
+
+@pytest.mark.parametrize("question", [OpenSeed, RecordAttempt, Aggregate, RecordRound])
+def test_an_answer_to_a_question_of_an_earlier_lease_reaches_nobody(session: SessionDriver, question: type) -> None:
+    """The session goes on under the new lease, with a question of its own that is equal."""
+    opening = one(session.queue(), OpenSeed)
+    asked: dict[type, tuple[OpenSeed | RecordAttempt | Aggregate | RecordRound, object]] = {OpenSeed: (opening, SEED)}
+    if question is not OpenSeed:
+        drawing = one(session.done(opening, SEED), RecordAttempt)
+        asked[RecordAttempt] = drawing, None
+        if question is not RecordAttempt:
+            session.done(drawing)
+            aggregate = session.answer()
+            asked[Aggregate] = aggregate, aggregated(1)
+            if question is RecordRound:
+                asked[RecordRound] = one(session.done(aggregate, aggregated(1)), RecordRound), None
+    session.failed(one(session.fire("lease"), Renew), Fenced("term 7 is over"))
+    effect, answer = asked[question]
+    assert session.done(effect, answer) == [] and lease(session) is LeaseState.STANDBY
+    session.done(one(session.fire("lease"), Acquire), 9)
+    session.done(session.last(Load), Snapshot())
+    assert session.failed(effect, NotFound("there is no blob")) == []
+
+
+def test_an_effect_of_an_earlier_lease_that_is_refused_late_ends_no_session(session: SessionDriver) -> None:
+    session.plan()
+    old = one(session.receive(partial(0), "k1"), RecordPartial)
+    session.failed(one(session.fire("lease"), Renew), Fenced("term 7 is over"))
+    session.done(one(session.fire("lease"), Acquire), 9)
+    session.done(session.last(Load), session.snapshot)
+    session.plan()
+    assert ends(session.failed(old, NotFound("no such table"))) == []
+
+
+def test_an_effect_that_a_session_needs_and_that_is_refused_ends_it(session: SessionDriver) -> None:
+    session.plan()
+    recording = one(session.receive(partial(0), "k1"), RecordPartial)
+    assert ends(session.failed(recording, NotFound("no such table"))) == [("failed", "no such table")]
+
+
+def test_a_hello_is_answered_while_the_lease_is_held_and_not_after_it(session: SessionDriver) -> None:
+    session.plan()
+    effects = session.hello("k1")
+    kinds = [type(effect.body) for effect in effects if hasattr(effect, "body")]
+    assert effects[0] == CheckLease(7) and effects[-1] == Ack((session.tag,))
+    assert kinds == [Plan, Welcome]
+
+
+def test_a_clean_stop_gives_the_lease_up(session: SessionDriver) -> None:
+    assert session.handle(Stopping()) == [Release(7), Drained()]
+
+
+def test_a_standby_stops_without_a_lease_to_give_up(standby: Standby) -> None:
+    assert standby.handle(Stopping()) == [Drained()]
+
+
+def test_after_a_reconnect_nothing_that_was_kept_is_handled_twice(standby: Standby) -> None:
+    load = standby.activate()
+    standby.receive(CombinerHello(), "k1")
+    standby.reconnect()
+    assert bodies(standby.done(load, Snapshot()), Welcome) == []
+
+
+def test_a_message_that_a_reducer_does_not_receive_is_rejected(session: SessionDriver) -> None:
+    effects = session.receive(ClientHello(), "c1")
+    assert effects == [Reject(session.tag, "a reducer does not receive client_hello messages")]
+
+
+def test_sessions_report_where_they_wait(session: SessionDriver) -> None:
+    session.plan()
+    where = session.reducer.waits()["s"]
+    calls, _, wait = where.partition(" waits for ")
+    assert [call.partition(":")[0] for call in calls.split(" > ")] == ["_run", "synchronous", "train", "collect"]
+    assert wait == "Answered or Moved or the timer 'round:s'"
+
+
+def test_a_start_under_way_reports_where_it_waits(session: SessionDriver) -> None:
+    session.receive(Start(policy=Policy()), "operator", message_id="t")
+    assert session.reducer.waits()["t"].endswith("waits for the answer to RecordSession")
+    session.done(session.last(RecordSession))
