@@ -25,7 +25,7 @@ from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
 from fedmq_schemas.policy import Tensors
-from fedmq_schemas.records import Ledger, LedgerEntry, Participation, count_outcomes, is_kept
+from fedmq_schemas.records import Ledger, LedgerEntry, ModelRecord, Participation, count_outcomes, is_kept
 
 PIECE = 1 << 20
 SHOWN = 5
@@ -56,41 +56,37 @@ class Aggregating:
         """Raises ConfigError for an unknown strategy or parameter, NotFound where there is no such model, InvalidUpdate
         where the blob is not a model."""
         check_strategy(effect.strategy.name, effect.strategy.parameters)
-        document = self._find_model(effect.seed)
-        model, base = BlobRef.model_validate(document["ref"]), None
-        if document.get("base") is not None or effect.tensors != Tensors():
-            model, base = self._split(document, effect.tensors)
+        seed = self._find_model(effect.seed)
+        model, base = seed.ref, None
+        if seed.base is not None or effect.tensors != Tensors():
+            model, base = self._split(seed, effect.tensors)
         exponents = aggregation.initial_exponents(self._spec(model.key, model.size), effect.weights)
         in_order = tuple(exponents[name] for name in sorted(exponents))
-        return operations.OpenedSeed(document["model"], model, in_order, base)
+        return operations.OpenedSeed(seed.model, model, in_order, base)
 
-    def _split(self, seed: Mapping[str, Any], tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
+    def _split(self, seed: ModelRecord, tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
         """What of a seed is trained together, recorded as a model of its own, and its base. Raises ConfigError where the
         policy does not fit the model."""
-        weights, meta = tensorblob.decode(self._blobs.get(seed["ref"]["key"]))
-        if seed.get("base") is not None:
-            weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed["base"]["key"])))
+        weights, meta = tensorblob.decode(self._blobs.get(seed.ref.key))
+        if seed.base is not None:
+            weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed.base.key)))
         shared, shared_meta, rest, rest_meta = split(weights, meta, tensors)
         data = tensorblob.encode(shared, shared_meta)
-        model = keys.shared_model(seed["model"], _sha256(data))
+        model = keys.shared_model(seed.model, _sha256(data))
         ref = self._blobs.put(keys.model_blob(model), data)
         base = None
         if rest:
             data = tensorblob.encode(rest, rest_meta)
-            base = self._blobs.put(keys.base_blob(seed["model"], _sha256(data)), data)
-        document = {
-            "model": model, "ref": ref.model_dump(), "base": base.model_dump() if base else None,
-            "parent": seed["model"], "session": None, "round": 0, "ledger": None, "metrics": {},
-            "kept": True, "created_at": self._wall(),
-        }  # fmt: skip
-        self._records.insert(tables.MODELS, model, document)
+            base = self._blobs.put(keys.base_blob(seed.model, _sha256(data)), data)
+        record = ModelRecord(model=model, ref=ref, base=base, parent=seed.model, round=0, created_at=self._wall())
+        self._records.insert(record.table, record.key, record.document())
         return ref, base
 
-    def _find_model(self, seed: str | None) -> Mapping[str, Any]:
+    def _find_model(self, seed: str | None) -> ModelRecord:
         if seed is None:
             for newest in self._records.find(tables.MODELS, order="created_at", descending=True, limit=100):
                 if is_kept(newest):
-                    return newest
+                    return ModelRecord.model_validate(newest)
             unknown = list(self._blobs.list(keys.ALL_MODELS))
             if len(unknown) != 1:
                 raise NotFound(_which([keys.model_id(info.key) for info in unknown]))
@@ -100,9 +96,9 @@ class Aggregating:
         if found is None:
             return self._adopt(name)
         check_kept(found)
-        return found
+        return ModelRecord.model_validate(found)
 
-    def _adopt(self, name: str) -> Mapping[str, Any]:
+    def _adopt(self, name: str) -> ModelRecord:
         """A blob that somebody put into bucket `models` becomes a seed: hashed, checked, recorded."""
         key = keys.model_blob(name)
         try:
@@ -117,11 +113,9 @@ class Aggregating:
         except InvalidUpdate as error:
             raise InvalidUpdate(f"{name!r} in bucket models is no model (safetensors): {error.reason}") from error
         ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
-        document = {
-            "model": name, "ref": ref.model_dump(), "base": None, "parent": None, "session": None, "round": 0,
-            "ledger": None, "metrics": {}, "kept": True, "created_at": self._wall(),
-        }  # fmt: skip
-        return self._records.insert(tables.MODELS, name, document) or document
+        record = ModelRecord(model=name, ref=ref, round=0, created_at=self._wall())
+        existing = self._records.insert(record.table, record.key, record.document())
+        return record if existing is None else ModelRecord.model_validate(existing)
 
     def _spec(self, key: str, size: int) -> Spec:
         return spec_of(*tensorblob.read_header(lambda at, length: self._blobs.read(key, at, length), size))

@@ -11,7 +11,7 @@ from fedmq_reducer.operations import Delete, ExpireModels, Sweep
 from fedmq_reducer.retention import superfluous
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.records import is_kept
+from fedmq_schemas.records import ModelChange, is_kept
 
 
 class Sweeping:
@@ -40,8 +40,8 @@ class Sweeping:
         seeds = {keys.named_model(each["seed"]) for each in self._records.find(tables.SESSIONS, {"seed": named})}
         for model in going:
             if model not in seeds:
-                fields = {"kept": False, "deleted": False}
-                self._records.update(tables.MODELS, model, fields, effect.term)
+                change = ModelChange(kept=False, deleted=False)
+                self._records.update(tables.MODELS, model, change.fields(), effect.term)
 
     def delete(self, effect: Delete) -> None:
         """Deletes what is recorded as let go and not as deleted. With `session` also what is back: a reducer that had lost
@@ -49,7 +49,7 @@ class Sweeping:
         for model in self._records.find(tables.MODELS, {"deleted": False}):
             for key in self._blobs_of(model):
                 self._blobs.delete(key)
-            self._records.update(tables.MODELS, model["model"], {"deleted": True}, effect.term)
+            self._records.update(tables.MODELS, model["model"], ModelChange(deleted=True).fields(), effect.term)
         if effect.session is not None:
             for info in list(self._blobs.list(keys.models_of_session(effect.session))):
                 found = self._records.get(tables.MODELS, keys.model_id(info.key))
