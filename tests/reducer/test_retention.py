@@ -12,8 +12,9 @@ from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.operations import ChangeSession, Delete, ExpireModels, Snapshot
-from fedmq_reducer.retention import after_commit, after_end, check_kept, superfluous
+from fedmq_reducer.retention import check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.expiring import after_commit, after_end
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
 from fedmq_reducer.sweeping import Sweeping

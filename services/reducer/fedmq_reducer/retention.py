@@ -10,38 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedmq.effects import Effect
 from fedmq.errors import Gone, NotFound
-from fedmq_reducer.operations import Delete, ExpireModels, Sweep
+from fedmq_reducer.operations import ExpireModels
 from fedmq_reducer.selection import best_model
-from fedmq_reducer.sessions.session import Session
-from fedmq_schemas.policy import Retention, Select
 from fedmq_schemas.records import is_kept
-
-
-def after_commit(session: Session, term: int) -> list[Effect]:
-    """What the newest committed round makes superfluous."""
-    retention, newest = session.policy.retention, session.round - 1
-    effects: list[Effect] = []
-    if isinstance(retention.keep_updates, int) and newest - retention.keep_updates >= 1:
-        effects.append(Sweep(session.name, newest - retention.keep_updates))
-    if isinstance(retention.keep_models, int) and newest > 2:
-        is_open = frozenset(session.validations.windows)
-        select = session.policy.select
-        effects += [
-            ExpireModels(session.name, newest, newest - 2, retention.keep_models, select, term, is_open),
-            Delete(term),
-        ]
-    return effects
-
-
-def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -> list[Effect]:
-    """No task is open any more, and what is the best model is known. `policy`: as it is recorded."""
-    retention = Retention.model_validate(policy["retention"])
-    if not isinstance(retention.keep_models, int) or newest < 2:
-        return []
-    select = Select.model_validate(policy["select"])
-    return [ExpireModels(session, newest, newest, retention.keep_models, select, term), Delete(term, session)]
 
 
 def check_kept(model: Mapping[str, Any]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fedmq.effects import PublishEvent
-from fedmq_reducer import retention
 from fedmq_reducer.operations import Aggregate, RecordModel, RecordParticipation, RecordRound
-from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions import expiring, windows
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.recording import round_record
@@ -31,7 +30,7 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
     report_round(context, committed)
     session.adopt_round(committed)
     windows.settle_older(context, session, parent)
-    session.deferred = [record_participation(committed, context.term), *retention.after_commit(session, context.term)]
+    session.deferred = [record_participation(committed, context.term), *expiring.after_commit(session, context.term)]
 
 
 def report_round(context: ReducerContext, committed: RoundRecord) -> None:

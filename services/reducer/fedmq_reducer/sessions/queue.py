@@ -15,9 +15,8 @@ from fedmq.codec import explain
 from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received, Reject
 from fedmq.errors import FedMQError
 from fedmq.routines import Course, Routine
-from fedmq_reducer import retention
 from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSession, SessionSnapshot, Snapshot
-from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions import expiring, windows
 from fedmq_reducer.sessions.collecting import new_answer, publish_open_plans
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, Validated
@@ -179,7 +178,7 @@ class Sessions:
         context.emit(
             PublishEvent(f"session.{end.state}", name, end.round, data=data, id=f"ended-{name}"),
             *(Publish("task", topology.plan_key(combiner), void) for combiner in context.members.combiners),
-            *retention.after_end(name, policy, end.round, context.term),
+            *expiring.after_end(name, policy, end.round, context.term),
             ChangeSession(name, SessionChange(announced=True), context.term),
         )
 

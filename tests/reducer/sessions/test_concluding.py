@@ -1,0 +1,141 @@
+"""What follows a round: the next one, the end, or the validations that decide between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedmq.effects import Ack, Effect
+from fedmq_reducer.operations import RecordAttempt
+from fedmq_schemas.messages import CombinerPresence, Plan
+from fedmq_schemas.records import SessionChange, ValidationRecord
+from support.cores import all_of, bodies, events
+
+from .conftest import StartSession
+from .driver import SessionDriver
+from .records import ends, model_changes, recorded, session_changes
+
+HOMES = {"k1": ["c1", "evaluator"]}
+
+
+def scores(effects: Sequence[Effect]) -> list[tuple[int, float | None]]:
+    """Round and value of the scores that are recorded."""
+    changes = [change for change in session_changes(effects) if isinstance(change, SessionChange)]
+    return [(change.score.round, change.score.value) for change in changes if change.score is not None]
+
+
+def round_one(session: SessionDriver) -> list[Effect]:
+    """The evaluator has validated the seed and round 1 is committed; returns the effects that follow."""
+    session.plan()
+    session.validate("evaluator", "seed", 0, {"accuracy": 0.1, "loss": 9.0})
+    return session.commit(1)
+
+
+def test_a_session_that_stops_by_a_metric_waits_for_it_before_the_next_round(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9})
+    effects = round_one(session)
+    assert not all_of(effects, RecordAttempt)
+    assert [plan.clients for plan in bodies(effects, Plan)] == [("evaluator",)]
+    effects = session.validate("evaluator", "s-0001", 1, {"accuracy": 0.5})
+    assert scores(effects) == [(1, 0.5)]
+    assert all_of(effects, RecordAttempt)
+
+
+def test_a_target_that_is_reached_ends_the_session_early(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9})
+    round_one(session)
+    effects = session.validate("evaluator", "s-0001", 1, {"accuracy": 0.95})
+    assert ends(effects) == [("finished", "test/accuracy has reached 0.9: 0.95 in round 1")]
+
+
+def test_a_round_follows_without_a_score_when_its_time_is_over(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9}, validation_timeout=30)
+    round_one(session)
+    assert session.timers["score:s"] == 30
+    effects = session.fire("score:s")
+    assert scores(effects) == [(1, None)]
+    assert all_of(effects, RecordAttempt)
+
+
+def test_nobody_is_waited_for_who_has_left(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=3, stop={"target": 0.9})
+    round_one(session)
+    effects = session.receive(CombinerPresence(clients=0, gone=("evaluator",)), "k2")
+    assert scores(effects) == [(1, None)]
+    assert all_of(effects, RecordAttempt)
+
+
+def test_no_round_begins_after_the_policys_time(start: StartSession) -> None:
+    session = start(rounds=3, clients_required=2, stop={"max_time": 60})
+    session.plan()
+    session.at = 61.0
+    assert ends(session.commit(1)) == [("finished", "60 s are over")]
+
+
+def test_older_models_validations_are_waited_for_too(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="none")
+    session.plan()
+    session.commit(1)
+    assert ends(session.validate("evaluator", "s-0001", 1, {"loss": 2.0})) == []
+    assert ends(session.validate("evaluator", "seed", 0, {"loss": 9.0})) == [("finished", "")]
+
+
+def test_the_last_models_validations_are_waited_for(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="with_training")
+    effects = round_one(session)
+    assert sorted(client for plan in bodies(effects, Plan) for client in plan.clients) == ["c1", "evaluator"]
+    assert [change.state for change in session_changes(effects) if isinstance(change, SessionChange)][
+        -1
+    ] == "validating"
+    assert ends(session.validate("c1", "s-0001", 1, {"loss": 1.0})) == []
+    assert ends(session.validate("evaluator", "s-0001", 1, {"loss": 2.0})) == [("finished", "")]
+
+
+def test_the_last_models_validations_are_waited_for_until_their_time_is_over(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="with_training", validation_timeout=30)
+    round_one(session)
+    session.validate("c1", "s-0001", 1, {"loss": 1.0})
+    effects = session.fire("window:s")
+    assert ends(effects) == [("finished", "")]
+    assert model_changes(effects)[-1].metrics["loss"]["mean"] == 1.0
+
+
+def test_a_validation_is_recorded_and_reported_then_acknowledged(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="with_training")
+    round_one(session)
+    effects = session.validate("evaluator", "s-0001", 1, {"loss": 2.0})
+    [record] = recorded(effects, ValidationRecord)
+    assert (record.session, record.round, record.client, record.scope) == ("s", 1, "evaluator", "test")
+    [event] = events(effects, "model.validated")
+    assert (event.client, event.round, event.data["metrics"]) == ("evaluator", 1, {"loss": 2.0})
+    assert Ack((session.tag,)) in effects
+
+
+def test_a_clients_validation_with_its_training_is_of_the_model_before(start: StartSession) -> None:
+    session = start({"k1": ["c1"]}, rounds=2, validation="with_training")
+    [plan] = session.plan()
+    assert plan.validate_model
+    [record] = recorded(session.validate("c1", "seed", 0, {"loss": 2.0}, "train"), ValidationRecord)
+    assert (record.round, record.model) == (0, "seed")
+    assert [change.metrics["loss"]["mean"] for change in model_changes(session.commit(1))] == [2.0]
+
+
+def test_the_metrics_of_evaluators_are_prefixed(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="with_training")
+    round_one(session)
+    session.validate("c1", "s-0001", 1, {"loss": 1.0})
+    effects = session.validate("evaluator", "s-0001", 1, {"loss": 2.0})
+    metrics = model_changes(effects)[-1].metrics
+    assert (metrics["loss"]["mean"], metrics["test/loss"]["mean"]) == (1.0, 2.0)
+
+
+def test_a_stop_ends_a_session_that_waits_for_validations(start: StartSession) -> None:
+    session = start(HOMES, rounds=1, validation="with_training")
+    round_one(session)
+    assert ends(session.stop("after_round")) == [("stopped", "stopped by operator")]
+
+
+def test_a_long_list_of_clients_goes_ahead_of_its_plan_as_a_blob(start: StartSession) -> None:
+    session = start({"k1": [f"c{number}" for number in range(501)]}, rounds=1)
+    [plan] = session.plan()
+    assert plan.clients == () and plan.clients_ref is not None
+    assert plan.clients_ref.key == "updates/s/000001/clients-train-1-0.json"
