@@ -26,9 +26,11 @@ class World:
     def __init__(self, depths: Callable[[], Sequence[Depth]] = lambda: SEEN, folder: Path | None = None) -> None:
         self.scheduler, self.records, self.blobs = VirtualScheduler(), SqliteRecords(":memory:"), MemoryBlobs()
         self.is_active = True
+        self.waits: dict[str, str] = {}
         self.vitals = Vitals(
-            self.scheduler, self.records, self.blobs, depths, folder=folder, is_active=lambda: self.is_active
-        )
+            self.scheduler, self.records, self.blobs, depths, folder=folder, is_active=lambda: self.is_active,
+            waits=lambda: self.waits,
+        )  # fmt: skip
 
     def run(self, seconds: float) -> None:
         self.scheduler.run(limit=self.scheduler.now() + seconds)
@@ -49,7 +51,7 @@ def test_a_broker_that_can_not_be_seen_is_told_with_the_reason() -> None:
         raise Transient("the management API does not answer")
 
     world = World(away)
-    world.vitals.look(1.0, with_stores=False)
+    world.vitals.look(1.0, {}, with_stores=False)
     found = world.records.get(tables.SYSTEM, "queues")
     assert found is not None and (found["reason"], found["queues"]) == ("the management API does not answer", [])
 
@@ -60,7 +62,7 @@ def test_stores_are_counted_with_the_disk_that_they_lie_on(tmp_path: Path, monke
     world.blobs.put("models/a", b"12345")
     for name in ("x", "y", "z"):
         world.blobs.put(f"updates/s/1/{name}", b"123")
-    world.vitals.look(1.0, with_stores=True)
+    world.vitals.look(1.0, {}, with_stores=True)
     found = world.records.get(tables.SYSTEM, "stores")
     assert found is not None
     assert found["stores"] == [
@@ -79,6 +81,20 @@ def test_a_standby_records_nothing_until_it_is_active() -> None:
     world.is_active = True
     world.run(QUEUE_SECONDS)
     assert world.records.get(tables.SYSTEM, "stores") is not None
+
+
+def test_where_sessions_wait_is_recorded_and_logged_once_it_is_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.waits = {"s": "synchronous:31 > train:42 waits for Answered"}
+    caplog.set_level("DEBUG", logger="fedmq.reducer")
+    world.vitals.start()
+    world.run(FIRST_SECONDS)
+    found = world.records.get(tables.SYSTEM, "sessions")
+    assert found is not None and found["waits"] == world.waits
+    assert "still waits" not in caplog.messages
+    world.run(QUEUE_SECONDS)
+    [record] = [record for record in caplog.records if record.getMessage() == "still waits"]
+    assert (record.__dict__["session"], record.__dict__["where"]) == ("s", world.waits["s"])
 
 
 def test_after_a_stop_it_looks_no_more() -> None:

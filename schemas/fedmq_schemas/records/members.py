@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import CLIENTS, COMBINERS, SYSTEM
 
@@ -45,18 +47,20 @@ class CombinerRecord(Record):
 
 
 class SystemRecord(Record):
-    """What a reducer saw of the queues or of the stores (`what`) when it last looked. `reason`: why it saw nothing. `disk`:
-    the disk of the stores, None where they lie elsewhere."""
+    """What the reducer saw of the queues, of the stores or of its sessions (`what`) when it last looked. `reason`: why it
+    saw nothing. `disk`: the disk of the stores, None where they lie elsewhere. `waits`: for each session under way, where
+    its course stands in the code and what it waits for."""
 
     table = SYSTEM
-    later = frozenset({"queues", "stores", "disk"})
+    later = frozenset({"queues", "stores", "disk", "waits"})
 
-    what: Literal["queues", "stores"]
+    what: Literal["queues", "stores", "sessions"]
     at: float
     reason: str = ""
     queues: tuple[dict[str, Any], ...] = ()
     stores: tuple[dict[str, Any], ...] = ()
     disk: dict[str, int] | None = None
+    waits: dict[str, str] = Field(default_factory=dict)
 
     @property
     def key(self) -> str:

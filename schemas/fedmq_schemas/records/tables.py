@@ -29,7 +29,8 @@ TABLES: dict[str, str] = {
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
-    SYSTEM: "key: what, queues or stores. What a reducer saw when it last looked, at `at`; reason: why it could not",
+    SYSTEM: "key: what, queues, stores or sessions. What a reducer saw when it last looked, at `at`; reason: why it could "
+    "not; waits: where the course of each session under way stands",
 }
 
 # The fields of each index, in their order: a query that fixes the first and sorts by the last needs no sort.

@@ -44,6 +44,7 @@ from fedmq_client.store import FolderStore, MemoryStore, Store
 from fedmq_client.trainer import Client, Form
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.vitals import Vitals
 from fedmq_schemas import keys
@@ -250,9 +251,12 @@ class Sandbox:
         )  # fmt: skip
         self._run_actor(reducer)
         if root is not None:
+            core = reducer.core
+            assert isinstance(core, ReducerCore)
             self._vitals = Vitals(
-                self.scheduler, self.records, self.blobs, self.broker.depths, folder=root, is_active=lambda: True
-            )
+                self.scheduler, self.records, self.blobs, self.broker.depths, folder=root, is_active=lambda: True,
+                waits=core.waits,
+            )  # fmt: skip
             self._vitals.start()
         for number in range(1, options.combiners + 1):
             name = f"combiner{number}"
@@ -279,7 +283,7 @@ class Sandbox:
         self._recorder.stop()
         if self._vitals is not None:
             self._vitals.stop()
-            self._vitals.look(self.scheduler.wall(), with_stores=True)
+            self._vitals.look(self.scheduler.wall(), {}, with_stores=True)
 
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], number: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir

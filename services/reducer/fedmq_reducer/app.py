@@ -98,5 +98,6 @@ def main(settings: ReducerSettings) -> None:
         lambda: management.depths(settings.alliance),
         folder=identity.folder,
         is_active=lambda: core.lease is LeaseState.ACTIVE,
+        waits=core.waits,
     )
     service.run([actor, recorder, vitals])

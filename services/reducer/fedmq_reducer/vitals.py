@@ -1,9 +1,10 @@
-"""What a reducer sees of queues and stores, recorded now and then for people to look at. It decides nothing."""
+"""What a reducer sees of queues, stores and its own sessions, recorded now and then for people. It decides nothing."""
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,8 @@ from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.records import SystemRecord
 
+log = logging.getLogger("fedmq.reducer")
+
 FIRST_SECONDS = 2.0
 QUEUE_SECONDS = 10.0
 STORES_EVERY = 6
@@ -24,9 +27,10 @@ MOST_BLOBS = 20_000
 
 
 class Vitals:
-    """Looks every ten seconds at the queues, every minute at the stores; off the scheduler's thread. A member of a
-    `Service`. `depths` may be called from any thread. `folder`: whose disk is told, None where blobs lie elsewhere.
-    `is_active`: whether this is the reducer that records."""
+    """Looks every ten seconds at the queues and sessions, every minute at the stores, and records it off the scheduler's
+    thread. A member of a `Service`. `depths` may be called from any thread; `waits` is called on the scheduler's thread.
+    `folder`: whose disk is reported, None where blobs lie elsewhere. `is_active`: whether this is the reducer that
+    decides. A session that waits at the same place in two looks is logged at level debug."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Vitals:
         *,
         folder: Path | None,
         is_active: Callable[[], bool],
+        waits: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._scheduler = scheduler
         self._records = records
@@ -44,6 +49,8 @@ class Vitals:
         self._depths = depths
         self._folder = folder
         self._is_active = is_active
+        self._waits = waits
+        self._waited: Mapping[str, str] = {}
         self._looks = 0
         self._timer: Timer | None = None
         self._stopped = False
@@ -68,8 +75,9 @@ class Vitals:
         with_stores = self._looks % STORES_EVERY == 0
         if self._is_active():
             self._looks += 1
-            at = self._scheduler.wall()
-            self._scheduler.submit(lambda: self.look(at, with_stores), self._looked)
+            at, waits = self._scheduler.wall(), dict(self._waits())
+            self._log_unchanged(waits)
+            self._scheduler.submit(lambda: self.look(at, waits, with_stores), self._looked)
         else:
             self._looked(None, None)
 
@@ -78,8 +86,15 @@ class Vitals:
         if not self._stopped:
             self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
 
-    def look(self, at: float, with_stores: bool) -> None:
+    def _log_unchanged(self, waits: Mapping[str, str]) -> None:
+        for session, where in waits.items():
+            if self._waited.get(session) == where:
+                log.debug("still waits", extra={"session": session, "where": where})
+        self._waited = waits
+
+    def look(self, at: float, waits: Mapping[str, str], with_stores: bool) -> None:
         """Records what there is to see. Raises what `Records` raises."""
+        self._record(SystemRecord(what="sessions", at=at, waits=dict(waits)))
         self._record(self._queues(at))
         if with_stores:
             self._record(self._stores(at))

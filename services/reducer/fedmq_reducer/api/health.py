@@ -26,10 +26,20 @@ def health(context: Context) -> APIRouter:
 
     @router.get("/health")
     def is_well() -> Response:
-        """200 if this server can read the records; 503 says what is away."""
+        """200 if this server can read the records; 503 says what is away. `waits`: where the courses of sessions stood in
+        the code, and what they waited for, when the reducer that decides last looked, at `waits_at`."""
         running = context.records.count(tables.SESSIONS, {"state": ["running", "waiting", "validating"]})
-        answer = {"status": "ok", "alliance": context.alliance, "version": fedmq.__version__, "sessions": running}
-        return Json(answer)
+        seen = context.records.get(tables.SYSTEM, "sessions") or {"waits": {}, "at": None}
+        return Json(
+            {
+                "status": "ok",
+                "alliance": context.alliance,
+                "version": fedmq.__version__,
+                "sessions": running,
+                "waits": seen["waits"],
+                "waits_at": seen["at"],
+            }
+        )
 
     @router.get("/metrics", response_class=PlainTextResponse)
     def numbers() -> Response:
