@@ -1,0 +1,99 @@
+"""A cancelled task is removed before it begins; afterwards it has five seconds to end. A session that is over is
+forgotten."""
+
+from __future__ import annotations
+
+from client.core_driver import ClientDriver, abandoned, begun, plan, task
+from fedmq.effects import Ack
+from fedmq_client.operations import Deliver, Forget, task_key
+from support.cores import all_of, one
+
+VALIDATE = plan(1, "validate")
+
+
+# -- one plan -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_task_that_waits_is_not_begun(client: ClientDriver) -> None:
+    client.request(task(VALIDATE))
+    client.request(task(plan(1)))
+    assert client.cancel(plan(1)) == [Ack((client.tag,))]
+    assert begun(client.finish(VALIDATE)) == []
+
+
+def test_cancelled_work_is_stopped_after_five_seconds_and_the_next_task_begins(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.request(task(VALIDATE))
+    assert abandoned(client.cancel(plan(1))) == []
+    effects = client.fire(f"abandon:{plan(1)}")
+    assert client.at == 5.0
+    assert abandoned(effects) == [task_key(plan(1))]
+    assert begun(effects) == [VALIDATE]
+    assert client.finish(plan(1)) == []
+
+
+def test_cancelled_work_that_ends_in_time_is_kept_and_answered(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.cancel(plan(1))
+    effects = client.finish(plan(1))
+    assert len(all_of(effects, Deliver)) == 1
+    assert f"abandon:{plan(1)}" not in client.timers
+
+
+def test_work_that_was_stopped_is_begun_again_when_it_is_requested_again(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.cancel(plan(1))
+    client.fire(f"abandon:{plan(1)}")
+    assert begun(client.request(task(plan(1, attempt=2)))) == [plan(1, attempt=2)]
+
+
+def test_cancelled_work_that_a_newer_attempt_requests_goes_on(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.cancel(plan(1))
+    client.request(task(plan(1, attempt=2)))
+    assert client.fire(f"abandon:{plan(1)}") == []
+    assert len(all_of(client.finish(plan(1)), Deliver)) == 1
+
+
+def test_a_cancel_of_another_attempt_does_not_touch_the_work_under_way(client: ClientDriver) -> None:
+    client.request(task(plan(1, attempt=2)))
+    assert client.cancel(plan(1)) == [Ack((client.tag,))]
+    assert set(client.timers) == {"presence"}
+
+
+def test_a_cancel_of_an_unknown_plan_does_nothing(client: ClientDriver) -> None:
+    assert client.cancel(plan(1)) == [Ack((client.tag,))]
+
+
+# -- a whole session ------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_session_stops_its_work_at_once_and_the_next_task_begins(client: ClientDriver) -> None:
+    other = plan(1, "validate", session="s2")
+    client.request(task(plan(1)))
+    client.request(task(VALIDATE))
+    client.request(task(other))
+    effects = client.cancel(plan(0), session_over=True)
+    assert abandoned(effects) == [task_key(plan(1))]
+    assert begun(effects) == [other]
+
+
+def test_the_end_of_a_session_deletes_all_that_is_kept_for_it(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.uploaded(one(client.finish(plan(1)), Deliver))
+    assert all_of(client.cancel(plan(0), session_over=True), Forget) == [Forget("s1")]
+
+
+def test_a_task_of_a_session_that_is_over_is_discarded(client: ClientDriver) -> None:
+    client.cancel(plan(0), session_over=True)
+    for late in (plan(9), plan(9, "validate")):
+        assert client.request(task(late)) == [Ack((client.tag,))]
+
+
+def test_the_end_of_a_session_does_not_touch_another_one(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.request(task(VALIDATE))
+    assert abandoned(client.cancel(plan(0, session="s2"), session_over=True)) == []
+    effects = client.finish(plan(1))
+    assert len(all_of(effects, Deliver)) == 1
+    assert begun(effects) == [VALIDATE]

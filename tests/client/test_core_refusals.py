@@ -1,0 +1,58 @@
+"""What a server refuses is requested again or reported; nobody waits for an answer that does not come."""
+
+from __future__ import annotations
+
+from client.core_driver import ClientDriver, plan, task
+from fedmq.effects import Publish
+from fedmq.errors import ProtocolError, Refused
+from fedmq_client.operations import Deliver
+from fedmq_schemas.messages import ClientHello, ClientPresence, Decline, Update, Validation
+from support.cores import all_of, bodies, one
+
+VALIDATE = plan(1, "validate")
+
+
+def test_a_refused_upload_is_followed_by_a_hello_to_the_combiner_that_requested_the_update(
+    client: ClientDriver,
+) -> None:
+    """The combiner answers a hello with the tasks that are still open, and these with fresh URLs."""
+    client.request(task(plan(1), combiner="k2"))
+    upload = one(client.finish(plan(1)), Deliver)
+    assert client.failed(upload, Refused("the URL has expired")) != []
+    hello = one(client.fire("hello:k2"), Publish)
+    assert client.at == 1.0
+    assert (hello.routing_key, hello.body) == ("update.k2.c1", ClientHello())
+
+
+def test_after_a_refused_upload_the_task_that_comes_again_is_uploaded_again(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.failed(one(client.finish(plan(1)), Deliver), Refused("the URL has expired"))
+    client.fire("hello:k1")
+    upload = one(client.request(task(plan(1))), Deliver)
+    assert len(bodies(client.uploaded(upload), Update)) == 1
+
+
+def test_an_update_with_metrics_that_no_message_can_hold_is_declined_with_the_reason(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    published = one(client.uploaded(one(client.finish(plan(1), metrics={"x": 0.1}), Deliver)), Publish)
+    answer = one(client.failed(published, ProtocolError("metrics are too large")), Publish)
+    assert (answer.exchange, answer.routing_key) == (published.exchange, published.routing_key)
+    assert answer.body == Decline(plan=plan(1), outcome="failed", reason="metrics are too large")
+
+
+def test_a_validation_with_metrics_that_no_message_can_hold_is_published_without_them(client: ClientDriver) -> None:
+    client.request(task(VALIDATE))
+    published = one(client.score(VALIDATE, accuracy=0.9), Publish)
+    [validation] = bodies(client.failed(published, ProtocolError("metrics are too large")), Validation)
+    assert (validation.plan, validation.metrics, validation.reason) == (VALIDATE, {}, "metrics are too large")
+
+
+def test_a_validation_that_is_refused_without_metrics_is_not_published_for_ever(client: ClientDriver) -> None:
+    client.request(task(VALIDATE))
+    published = one(client.score(VALIDATE), Publish)
+    assert client.failed(published, ProtocolError("no")) == []
+
+
+def test_a_refused_message_that_nobody_waits_for_is_dropped(client: ClientDriver) -> None:
+    presence = Publish("update", "update.k1.c1", ClientPresence())
+    assert all_of(client.failed(presence, Refused("no queue")), Publish) == []
