@@ -61,6 +61,15 @@ def test_a_cancel_of_another_attempt_does_not_touch_the_work_under_way(client: C
     assert set(client.timers) == {"presence"}
 
 
+def test_a_cancel_of_another_attempt_does_not_remove_the_newer_one_that_waits(client: ClientDriver) -> None:
+    """Two combiners may send the cancel of one attempt and the task of the next; they arrive in any order."""
+    client.request(task(VALIDATE))
+    client.request(task(plan(1), combiner="k1"))
+    client.request(task(plan(1, attempt=2), combiner="k2"))
+    client.cancel(plan(1))
+    assert begun(client.finish(VALIDATE)) == [plan(1, attempt=2)]
+
+
 def test_a_cancel_of_an_unknown_plan_does_nothing(client: ClientDriver) -> None:
     assert client.cancel(plan(1)) == [Ack((client.tag,))]
 

@@ -119,6 +119,15 @@ def test_a_task_requested_again_while_under_way_is_answered_once_to_the_latest_r
     assert isinstance(published.body, Update) and published.body.plan == again
 
 
+def test_a_task_requested_again_while_it_waits_runs_once_for_the_latest_request(client: ClientDriver) -> None:
+    client.request(task(plan(1, "validate")))
+    client.request(task(plan(1), combiner="k1"))
+    client.request(task(plan(1, attempt=2), combiner="k2"))
+    effects = client.finish(plan(1, "validate"))
+    assert begun(effects) == [plan(1, attempt=2)]
+    assert begun(client.finish(plan(1))) == []
+
+
 def test_a_finished_task_requested_again_is_uploaded_again_and_not_trained_again(client: ClientDriver) -> None:
     client.request(task(plan(1)))
     client.uploaded(one(client.finish(plan(1)), Deliver))

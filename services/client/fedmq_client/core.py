@@ -196,7 +196,8 @@ class ClientCore:
         if self._task is not None and task_key(self._task.plan) == key:
             self._task = task
             return effects
-        self._queue = {key: task, **self._queue} if key.action == "train" else {**self._queue, key: task}
+        first = {key: task} if key.action == "train" else {}
+        self._queue = first | self._queue | {key: task}
         return effects + self._next()
 
     def _is_superseded(self, plan: PlanKey) -> bool:
@@ -226,7 +227,8 @@ class ClientCore:
 
     def _cancelled(self, cancel: messages.Cancel) -> list[Effect]:
         key = task_key(cancel.plan)
-        self._queue.pop(key, None)
+        if key in self._queue and self._queue[key].plan == cancel.plan:
+            del self._queue[key]
         if cancel.session_over:
             return self._session_over(cancel.plan.session)
         if self._task is not None and self._task.plan == cancel.plan:
