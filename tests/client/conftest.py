@@ -8,7 +8,7 @@ import pytest
 
 from client.core_driver import ClientDriver, NewClient
 from fedmq_client.core import ClientCore
-from fedmq_client.operations import Finished
+from fedmq_client.operations import TaskResult
 from fedmq_schemas.messages import Attach
 
 
@@ -16,7 +16,7 @@ from fedmq_schemas.messages import Attach
 def new_client() -> Iterator[NewClient]:
     clients: list[ClientDriver] = []
 
-    def make(attach: Attach | None = None, *kept: Finished) -> ClientDriver:
+    def make(attach: Attach | None = None, *kept: TaskResult) -> ClientDriver:
         client = ClientDriver(ClientCore("c1", attach or Attach(), kept))
         clients.append(client)
         client.start()

@@ -4,7 +4,7 @@
     client.start()
     client.attach("k1")
     effects = client.request(task(plan(1)))
-    upload = one(client.finish(plan(1)), Deliver)
+    upload = one(client.finish(plan(1)), Upload)
     effects = client.done(upload, blob("updates/c1"))
 
 Beside the account of every core (see `support.cores`), it counts requests and outcomes of each task and follows the work
@@ -21,13 +21,13 @@ from fedmq.effects import CoreEvent, Effect, Failed, Publish, Received, Stopping
 from fedmq_client.core import ClientCore, State
 from fedmq_client.operations import (
     Abandon,
-    Deliver,
-    Finished,
-    Progressed,
+    ModelValidated,
+    ProgressReported,
+    RunTask,
+    TaskFinished,
     TaskKey,
-    Validated,
-    Work,
-    Worked,
+    TaskResult,
+    Upload,
     task_key,
 )
 from fedmq_schemas.messages import Cancel, Decline, Grant, PlanKey, Task, TaskName, Update, Validation
@@ -53,7 +53,7 @@ def task(of: PlanKey, *, combiner: str = "k1", weighting: str = "examples") -> T
 
 def begun(effects: Sequence[Effect]) -> list[PlanKey]:
     """Returns the plans on which work begins."""
-    return [work.task.plan for work in all_of(effects, Work)]
+    return [work.task.plan for work in all_of(effects, RunTask)]
 
 
 def abandoned(effects: Sequence[Effect]) -> list[TaskKey]:
@@ -70,9 +70,9 @@ def finished(
     reason: str = "",
     traceback: str = "",
     seconds: Mapping[str, float] | None = None,
-) -> Finished:
+) -> TaskResult:
     """Returns the end of the work on a task. Metrics and times are those of a trainer that reports none by default."""
-    return Finished(task_key(of), outcome, examples, dict(metrics or {}), b"delta", reason, traceback, seconds or {})
+    return TaskResult(task_key(of), outcome, examples, dict(metrics or {}), b"delta", reason, traceback, seconds or {})
 
 
 class ClientDriver(Driver):
@@ -99,16 +99,18 @@ class ClientDriver(Driver):
         return self.receive(Cancel(plan=of, session_over=session_over), sender="k1")
 
     def finish(self, of: PlanKey, outcome: Outcome = "done", **told: Any) -> list[Effect]:
-        return self.handle(Worked(finished(of, outcome, **told)))
+        return self.handle(TaskFinished(finished(of, outcome, **told)))
 
-    def score(self, of: PlanKey, examples: int | None = 5, **metrics: Any) -> list[Effect]:
+    def score(
+        self, of: PlanKey, examples: int | None = 5, *, weighting: str = "examples", **metrics: Any
+    ) -> list[Effect]:
         """The received model was validated on the client's data."""
-        return self.handle(Validated(of, MODEL, examples, metrics))
+        return self.handle(ModelValidated(task(of, weighting=weighting), examples, metrics))
 
     def progress(self, of: PlanKey, fraction: float, **metrics: Any) -> list[Effect]:
-        return self.handle(Progressed(task_key(of), fraction, metrics))
+        return self.handle(ProgressReported(task_key(of), fraction, metrics))
 
-    def uploaded(self, upload: Deliver) -> list[Effect]:
+    def uploaded(self, upload: Upload) -> list[Effect]:
         return self.done(upload, SENT)
 
     def stop(self) -> list[Effect]:
@@ -122,7 +124,7 @@ class ClientDriver(Driver):
                 self._requests[task_key(requested)] += 1
             case Received(body=Cancel(plan=cancelled)) if cancelled == self.working:
                 self._is_cancelled = True
-            case Worked(result) if self.working is not None and result.key == task_key(self.working):
+            case TaskFinished(result) if self.working is not None and result.key == task_key(self.working):
                 self.working, self._is_cancelled = None, False
             case Failed(effect=Publish(body=body)):
                 self._count(body, -1)
@@ -144,7 +146,7 @@ class ClientDriver(Driver):
 
     def _follow(self, effect: Effect) -> None:
         match effect:
-            case Work(started):
+            case RunTask(started):
                 assert self.working is None, f"{started.plan} begins while {self.working} is under way"
                 self.working = started.plan
             case Abandon(key):

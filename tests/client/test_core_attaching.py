@@ -7,7 +7,7 @@ from client.core_driver import ClientDriver, NewClient, plan, task
 from fedmq.effects import Ack, Effect, Fired, Publish, Reject
 from fedmq.errors import Refused
 from fedmq_client.core import State
-from fedmq_client.operations import Place
+from fedmq_client.operations import AssignPart
 from fedmq_schemas.messages import Attach, ClientHello, ClientPresence, Grant, Wait, Welcome
 from support.cores import all_of, one
 
@@ -45,7 +45,7 @@ def test_a_request_that_no_queue_takes_is_repeated_after_a_second(new_client: Ne
 def test_a_granted_client_registers_with_its_combiner_and_knows_its_part_of_the_data(new_client: NewClient) -> None:
     client = new_client(ATTACH)
     effects = client.attach("k1", ordinal=3, count=8, presence=4.0)
-    part = one(effects, Place)
+    part = one(effects, AssignPart)
     assert (part.ordinal, part.count) == (3, 8)
     assert publishes(effects) == [HELLO]
     assert client.timers == {"presence": 4.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from client.core_driver import ClientDriver, abandoned, begun, plan, task
 from fedmq.effects import Ack
-from fedmq_client.operations import Deliver, Forget, task_key
+from fedmq_client.operations import Forget, Upload, task_key
 from support.cores import all_of, one
 
 VALIDATE = plan(1, "validate")
@@ -36,7 +36,7 @@ def test_cancelled_work_that_ends_in_time_is_kept_and_answered(client: ClientDri
     client.request(task(plan(1)))
     client.cancel(plan(1))
     effects = client.finish(plan(1))
-    assert len(all_of(effects, Deliver)) == 1
+    assert len(all_of(effects, Upload)) == 1
     assert f"abandon:{plan(1)}" not in client.timers
 
 
@@ -52,7 +52,7 @@ def test_cancelled_work_that_a_newer_attempt_requests_goes_on(client: ClientDriv
     client.cancel(plan(1))
     client.request(task(plan(1, attempt=2)))
     assert client.fire(f"abandon:{plan(1)}") == []
-    assert len(all_of(client.finish(plan(1)), Deliver)) == 1
+    assert len(all_of(client.finish(plan(1)), Upload)) == 1
 
 
 def test_a_cancel_of_another_attempt_does_not_touch_the_work_under_way(client: ClientDriver) -> None:
@@ -89,7 +89,7 @@ def test_the_end_of_a_session_stops_its_work_at_once_and_the_next_task_begins(cl
 
 def test_the_end_of_a_session_deletes_all_that_is_kept_for_it(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    client.uploaded(one(client.finish(plan(1)), Deliver))
+    client.uploaded(one(client.finish(plan(1)), Upload))
     assert all_of(client.cancel(plan(0), session_over=True), Forget) == [Forget("s1")]
 
 
@@ -104,5 +104,5 @@ def test_the_end_of_a_session_does_not_touch_another_one(client: ClientDriver) -
     client.request(task(VALIDATE))
     assert abandoned(client.cancel(plan(0, session="s2"), session_over=True)) == []
     effects = client.finish(plan(1))
-    assert len(all_of(effects, Deliver)) == 1
+    assert len(all_of(effects, Upload)) == 1
     assert begun(effects) == [VALIDATE]

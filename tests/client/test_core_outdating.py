@@ -6,7 +6,7 @@ import pytest
 
 from client.core_driver import ClientDriver, NewClient, abandoned, begun, finished, plan, task
 from fedmq.effects import Ack
-from fedmq_client.operations import Deliver, Forget, task_key
+from fedmq_client.operations import Forget, Upload, task_key
 from fedmq_schemas.messages import Attach, PlanKey
 from support.cores import all_of, one
 
@@ -44,7 +44,7 @@ def test_a_newer_round_does_not_touch_validations(client: ClientDriver) -> None:
 def test_a_validation_ends_no_training(client: ClientDriver) -> None:
     client.request(task(plan(1)))
     assert abandoned(client.request(task(plan(5, "validate")))) == []
-    assert len(all_of(client.finish(plan(1)), Deliver)) == 1
+    assert len(all_of(client.finish(plan(1)), Upload)) == 1
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_train_task_that_comes_late_is_acknowledged_and_discarded(client: Clie
 
 def test_updates_of_earlier_rounds_stay_in_the_store_until_the_newer_round_is_trained(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    client.uploaded(one(client.finish(plan(1)), Deliver))
+    client.uploaded(one(client.finish(plan(1)), Upload))
     assert all_of(client.request(task(plan(2))), Forget) == []
 
 
@@ -82,7 +82,7 @@ def test_training_of_another_session_that_waits_keeps_its_place(client: ClientDr
 
 def test_what_is_kept_for_another_session_is_deleted(client: ClientDriver) -> None:
     client.request(task(plan(4)))
-    client.uploaded(one(client.finish(plan(4)), Deliver))
+    client.uploaded(one(client.finish(plan(4)), Upload))
     assert all_of(client.request(task(OTHER)), Forget) == [Forget("s1", 5)]
     assert begun(client.request(task(plan(4)))) == [plan(4)]
 
@@ -92,13 +92,13 @@ def test_what_an_earlier_life_kept_for_another_session_is_deleted(new_client: Ne
     client.attach("k1")
     effects = client.request(task(OTHER))
     assert all_of(effects, Forget) == [Forget("s1", 5)]
-    assert len(all_of(effects, Deliver)) == 1
+    assert len(all_of(effects, Upload)) == 1
 
 
 def test_a_kept_update_is_uploaded_beside_a_validation_under_way(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    client.uploaded(one(client.finish(plan(1)), Deliver))
+    client.uploaded(one(client.finish(plan(1)), Upload))
     client.request(task(plan(1, "validate")))
     effects = client.request(task(plan(1)))
     assert abandoned(effects) == []
-    assert len(all_of(effects, Deliver)) == 1
+    assert len(all_of(effects, Upload)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from client.core_driver import ClientDriver, plan, task
 from fedmq.effects import Publish
 from fedmq.errors import ProtocolError, Refused
-from fedmq_client.operations import Deliver
+from fedmq_client.operations import Upload
 from fedmq_schemas.messages import ClientHello, ClientPresence, Decline, Update, Validation
 from support.cores import all_of, bodies, one
 
@@ -17,7 +17,7 @@ def test_a_refused_upload_is_followed_by_a_hello_to_the_combiner_that_requested_
 ) -> None:
     """The combiner answers a hello with the tasks that are still open, and these with fresh URLs."""
     client.request(task(plan(1), combiner="k2"))
-    upload = one(client.finish(plan(1)), Deliver)
+    upload = one(client.finish(plan(1)), Upload)
     assert client.failed(upload, Refused("the URL has expired")) != []
     hello = one(client.fire("hello:k2"), Publish)
     assert client.at == 1.0
@@ -26,15 +26,15 @@ def test_a_refused_upload_is_followed_by_a_hello_to_the_combiner_that_requested_
 
 def test_after_a_refused_upload_the_task_that_comes_again_is_uploaded_again(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    client.failed(one(client.finish(plan(1)), Deliver), Refused("the URL has expired"))
+    client.failed(one(client.finish(plan(1)), Upload), Refused("the URL has expired"))
     client.fire("hello:k1")
-    upload = one(client.request(task(plan(1))), Deliver)
+    upload = one(client.request(task(plan(1))), Upload)
     assert len(bodies(client.uploaded(upload), Update)) == 1
 
 
 def test_an_update_with_metrics_that_no_message_can_hold_is_declined_with_the_reason(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    published = one(client.uploaded(one(client.finish(plan(1), metrics={"x": 0.1}), Deliver)), Publish)
+    published = one(client.uploaded(one(client.finish(plan(1), metrics={"x": 0.1}), Upload)), Publish)
     answer = one(client.failed(published, ProtocolError("metrics are too large")), Publish)
     assert (answer.exchange, answer.routing_key) == (published.exchange, published.routing_key)
     assert answer.body == Decline(plan=plan(1), outcome="failed", reason="metrics are too large")

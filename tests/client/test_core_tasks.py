@@ -6,7 +6,7 @@ import pytest
 
 from client.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.effects import Ack, Effect, Publish
-from fedmq_client.operations import Deliver
+from fedmq_client.operations import Upload
 from fedmq_schemas.messages import Attach, Decline, Progress, Update
 from support.cores import all_of, bodies, one
 
@@ -26,7 +26,7 @@ def test_a_task_is_acknowledged_and_begun_at_once(client: ClientDriver) -> None:
 
 def test_a_trained_update_is_uploaded_and_then_published_to_the_combiner(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    upload = one(client.finish(plan(1), examples=5, metrics={"loss": 0.5}), Deliver)
+    upload = one(client.finish(plan(1), examples=5, metrics={"loss": 0.5}), Upload)
     assert upload.task == task(plan(1))
     published = answered(client.uploaded(upload))
     assert (published.exchange, published.routing_key, published.confirm) == ("update", "update.k1.c1", True)
@@ -39,7 +39,7 @@ def test_a_trained_update_is_uploaded_and_then_published_to_the_combiner(client:
 @pytest.mark.parametrize(("weighting", "weight"), [("examples", 50), ("equal", 1), ("capped:20", 20)])
 def test_the_weight_of_an_update_follows_the_policy(client: ClientDriver, weighting: str, weight: int) -> None:
     client.request(task(plan(1), weighting=weighting))
-    upload = one(client.finish(plan(1), examples=50), Deliver)
+    upload = one(client.finish(plan(1), examples=50), Upload)
     [update] = bodies(client.uploaded(upload), Update)
     assert update.weight == weight
 
@@ -50,7 +50,7 @@ def test_an_update_reports_seconds_of_each_step_and_in_total_since_the_first_req
     client.at = 103.0
     client.request(task(plan(1)))
     client.at = 107.0
-    upload = one(client.finish(plan(1), seconds={"train": 6.5}), Deliver)
+    upload = one(client.finish(plan(1), seconds={"train": 6.5}), Upload)
     client.at = 109.0
     [update] = bodies(client.uploaded(upload), Update)
     assert update.seconds == {"train": 6.5, "upload": 2.0, "total": 9.0}
@@ -103,7 +103,7 @@ def test_the_next_task_begins_while_an_update_is_uploaded(client: ClientDriver) 
     client.request(task(plan(1)))
     client.request(task(plan(1, "validate")))
     effects = client.finish(plan(1))
-    assert len(all_of(effects, Deliver)) == 1
+    assert len(all_of(effects, Upload)) == 1
     assert begun(effects) == [plan(1, "validate")]
 
 
@@ -114,7 +114,7 @@ def test_a_task_requested_again_while_under_way_is_answered_once_to_the_latest_r
     client.request(task(plan(1), combiner="k1"))
     again = plan(1, attempt=2)
     assert begun(client.request(task(again, combiner="k2"))) == []
-    published = answered(client.uploaded(one(client.finish(plan(1)), Deliver)))
+    published = answered(client.uploaded(one(client.finish(plan(1)), Upload)))
     assert published.routing_key == "update.k2.c1"
     assert isinstance(published.body, Update) and published.body.plan == again
 
@@ -130,10 +130,10 @@ def test_a_task_requested_again_while_it_waits_runs_once_for_the_latest_request(
 
 def test_a_finished_task_requested_again_is_uploaded_again_and_not_trained_again(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    client.uploaded(one(client.finish(plan(1)), Deliver))
+    client.uploaded(one(client.finish(plan(1)), Upload))
     effects = client.request(task(plan(1, attempt=2), combiner="k2"))
     assert begun(effects) == []
-    published = answered(client.uploaded(one(effects, Deliver)))
+    published = answered(client.uploaded(one(effects, Upload)))
     assert published.routing_key == "update.k2.c1"
     assert isinstance(published.body, Update) and published.body.plan == plan(1, attempt=2)
 
@@ -143,7 +143,7 @@ def test_an_update_of_an_earlier_life_is_uploaded_and_not_trained_again(new_clie
     client.attach("k1")
     effects = client.request(task(plan(1)))
     assert begun(effects) == []
-    [update] = bodies(client.uploaded(one(effects, Deliver)), Update)
+    [update] = bodies(client.uploaded(one(effects, Upload)), Update)
     assert update.weight == 9
 
 

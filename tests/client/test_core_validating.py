@@ -6,7 +6,7 @@ import pytest
 
 from client.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.effects import Publish
-from fedmq_client.operations import Deliver
+from fedmq_client.operations import Upload
 from fedmq_schemas.messages import Attach, Validation
 from support.cores import all_of, bodies, one
 
@@ -20,14 +20,14 @@ def test_metrics_of_a_validate_task_are_published_to_the_reducer(client: ClientD
     assert published.body == Validation(
         plan=VALIDATE, model="models/m", scope="client", weight=5, metrics={"accuracy": 0.9}
     )
-    assert client.finish(VALIDATE) == []
+    assert all_of(client.finish(VALIDATE), Publish) == []
 
 
 def test_metrics_of_the_received_model_are_published_before_its_training_has_ended(client: ClientDriver) -> None:
     client.request(task(plan(1)))
     [validation] = bodies(client.score(plan(1), 5, accuracy=0.9), Validation)
     assert (validation.plan, validation.metrics) == (plan(1), {"accuracy": 0.9})
-    assert len(all_of(client.finish(plan(1)), Deliver)) == 1
+    assert len(all_of(client.finish(plan(1)), Upload)) == 1
 
 
 def test_metrics_of_a_client_that_does_not_train_are_those_of_a_test_set(new_client: NewClient) -> None:
@@ -46,7 +46,7 @@ def test_the_weight_of_metrics_follows_the_policy_and_is_unknown_without_a_count
     client: ClientDriver, weighting: str, examples: int | None, weight: int | None
 ) -> None:
     client.request(task(VALIDATE, weighting=weighting))
-    [validation] = bodies(client.score(VALIDATE, examples), Validation)
+    [validation] = bodies(client.score(VALIDATE, examples, weighting=weighting), Validation)
     assert validation.weight == weight
 
 

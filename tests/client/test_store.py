@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmq_client.operations import Finished, TaskKey
+from fedmq_client.operations import TaskKey, TaskResult
 from fedmq_client.store import FolderStore, MemoryStore, Store
 
 Open = Callable[[], Store]
@@ -37,7 +37,7 @@ def finish(store: Store, key: TaskKey, state: bytes | None = None) -> None:
         if state is not None:
             kept = path.with_name(path.name + ".state")
             kept.write_bytes(state)
-    store.keep(Finished(key, "done", 10, {"loss": 0.5}, update, seconds={"train": 1.5}), kept)
+    store.keep(TaskResult(key, "done", 10, {"loss": 0.5}, update, seconds={"train": 1.5}), kept)
 
 
 def content(blob: bytes | Path | None) -> bytes | None:

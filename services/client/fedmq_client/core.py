@@ -30,15 +30,15 @@ from fedmq.effects import (
 from fedmq.newest import Newest
 from fedmq_client.operations import (
     Abandon,
-    Deliver,
-    Finished,
+    AssignPart,
     Forget,
-    Place,
-    Progressed,
+    ModelValidated,
+    ProgressReported,
+    RunTask,
+    TaskFinished,
     TaskKey,
-    Validated,
-    Work,
-    Worked,
+    TaskResult,
+    Upload,
     task_key,
 )
 from fedmq_schemas import messages, topology
@@ -69,13 +69,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class ClientCore:
     """`attach` is what the client says of itself; `kept` the finished work of a life before this one."""
 
-    def __init__(self, name: str, attach: Attach, kept: Sequence[Finished] = ()) -> None:
+    def __init__(self, name: str, attach: Attach, kept: Sequence[TaskResult] = ()) -> None:
         self.name = name
         self.state = State.ATTACHING
         self.combiner: str | None = None
         self._attach = attach
         self._presence = 10.0
-        self._kept = {finished.key: finished for finished in kept}
+        self._kept = {result.key: result for result in kept}
         self._validations: dict[TaskKey, messages.Validation] = {}
         self._queue: dict[TaskKey, Task] = {}
         self._task: Task | None = None
@@ -97,21 +97,21 @@ class ClientCore:
         match event:
             case Received():
                 return self._received(event)
-            case Worked(finished):
-                return self._worked(finished)
-            case Validated():
+            case TaskFinished(result):
+                return self._worked(result)
+            case ModelValidated():
                 return self._validated(event)
-            case Progressed(key, fraction, metrics):
+            case ProgressReported(key, fraction, metrics):
                 if self._task is None or task_key(self._task.plan) != key:
                     return ()
                 body = messages.Progress(plan=self._task.plan, fraction=fraction, metrics=dict(metrics))
                 return [self._to(self._task.combiner, body, confirm=False)]
-            case Done(effect=Deliver() as delivery, result=BlobRef() as blob):
+            case Done(effect=Upload() as upload, result=BlobRef() as blob):
                 self._uploading -= 1
-                return [self._to(delivery.task.combiner, self._update(delivery, blob))]
-            case Failed(effect=Deliver() as delivery):
+                return [self._to(upload.task.combiner, self._update(upload, blob))]
+            case Failed(effect=Upload() as upload):
                 self._uploading -= 1
-                return self._not_delivered(delivery)
+                return self._not_uploaded(upload)
             case Failed(effect=Publish(body=Attach())):
                 return [StartTimer("attach", ATTACH_SOON)]
             case Failed(effect=Publish() as publish, error=error):
@@ -142,7 +142,7 @@ class ClientCore:
     def _granted(self, grant: messages.Grant) -> list[Effect]:
         """Every grant is followed by a hello: where nothing is new, the reducer may have missed that the client is there."""
         self.state, self.combiner, self._presence = State.ATTACHED, grant.combiner, grant.presence
-        return [CancelTimer("attach"), Place(grant.ordinal, grant.count), *self._hello()]
+        return [CancelTimer("attach"), AssignPart(grant.ordinal, grant.count), *self._hello()]
 
     def _leave(self) -> list[Effect]:
         """Begins nothing new. What is under way goes on, and its update is sent, as long as the process lets it."""
@@ -255,75 +255,74 @@ class ClientCore:
         if self._task is not None or not self._queue:
             return []
         self._task = self._queue.pop(next(iter(self._queue)))
-        return [Work(self._task)]
+        return [RunTask(self._task)]
 
     def _abandon(self, start_next: bool = True) -> list[Effect]:
         assert self._task is not None
         key, self._task = task_key(self._task.plan), None
         return [Abandon(key), *(self._next() if start_next else [])]
 
-    def _validated(self, event: Validated) -> list[Effect]:
+    def _validated(self, event: ModelValidated) -> list[Effect]:
         is_test = "train" not in self._attach.tasks
-        weighting = self._task.weighting if self._task is not None else "equal"
         body = messages.Validation(
-            plan=event.plan,
-            model=event.model.key,
+            plan=event.task.plan,
+            model=event.task.model.key,
             scope="test" if is_test else "client",
-            weight=None if event.examples is None else weight_of(weighting, event.examples),
+            weight=None if event.examples is None else weight_of(event.task.weighting, event.examples),
             metrics=event.metrics,
         )
-        if event.plan.action == "validate":
-            self._validations = {task_key(event.plan): body}
+        if event.task.plan.action == "validate":
+            self._validations = {task_key(event.task.plan): body}
         return [self._to_reducer(body)]
 
-    def _worked(self, finished: Finished) -> list[Effect]:
-        if self._task is None or task_key(self._task.plan) != finished.key:
+    def _worked(self, result: TaskResult) -> list[Effect]:
+        if self._task is None or task_key(self._task.plan) != result.key:
             return []
         task, self._task = self._task, None
         effects: list[Effect] = []
         if self._is_abandoning:
             self._is_abandoning = False
             effects.append(CancelTimer(f"abandon:{task.plan}"))
-        if finished.key.action == "train":
-            if finished.outcome == "done":
-                self._kept[finished.key] = finished
-            effects += self._answer(task, finished)
-        elif finished.outcome != "done":
+        if result.key.action == "train":
+            if result.outcome == "done":
+                self._kept[result.key] = result
+            effects += self._answer(task, result)
+        elif result.outcome != "done":
             body = messages.Validation(
                 plan=task.plan, model=task.model.key, scope="test" if "train" not in self._attach.tasks else "client",
-                weight=None, metrics={}, reason=finished.reason,
+                weight=None, metrics={}, reason=result.reason,
             )  # fmt: skip
             effects.append(self._to_reducer(body))
         return effects + self._next()
 
-    def _answer(self, task: Task, finished: Finished) -> list[Effect]:
-        if finished.outcome == "done":
+    def _answer(self, task: Task, result: TaskResult) -> list[Effect]:
+        if result.outcome == "done":
             self._uploading += 1
-            return [Deliver(task, finished, self._moment.seconds)]
-        reason, traceback = finished.reason[:2000], finished.traceback[-8000:]
-        body = messages.Decline(plan=task.plan, outcome=finished.outcome, reason=reason, traceback=traceback)
+            return [Upload(task, result, self._moment.seconds)]
+        reason, traceback = result.reason[:2000], result.traceback[-8000:]
+        body = messages.Decline(plan=task.plan, outcome=result.outcome, reason=reason, traceback=traceback)
         return [self._to(task.combiner, body)]
 
-    def _update(self, delivery: Deliver, blob: BlobRef) -> messages.Update:
-        task, finished = delivery.task, delivery.finished
+    def _update(self, upload: Upload, blob: BlobRef) -> messages.Update:
+        task, result = upload.task, upload.result
         return messages.Update(
             plan=task.plan,
             model=task.model.key,
             blob=blob,
-            weight=weight_of(task.weighting, finished.examples),
-            metrics=finished.metrics,
-            seconds=self._seconds(delivery),
+            weight=weight_of(task.weighting, result.examples),
+            metrics=result.metrics,
+            seconds=self._seconds(upload),
         )
 
-    def _seconds(self, delivery: Deliver) -> dict[str, float]:
+    def _seconds(self, upload: Upload) -> dict[str, float]:
         """Where the time went, with `total`: since the task was first received in this life."""
-        now, finished = self._moment.seconds, delivery.finished
-        total = now - self._asked_at.get(finished.key, now)
-        return {**finished.seconds, "upload": now - delivery.since, "total": total}
+        now, result = self._moment.seconds, upload.result
+        total = now - self._asked_at.get(result.key, now)
+        return {**result.seconds, "upload": now - upload.since, "total": total}
 
-    def _not_delivered(self, delivery: Deliver) -> list[Effect]:
+    def _not_uploaded(self, upload: Upload) -> list[Effect]:
         """A hello to who asked brings the task again, with fresh URLs, as long as it is wanted."""
-        return [StartTimer(f"hello:{delivery.task.combiner}", ASK_URL_AGAIN)]
+        return [StartTimer(f"hello:{upload.task.combiner}", ASK_URL_AGAIN)]
 
     def _not_published(self, publish: Publish, reason: str) -> list[Effect]:
         """Metrics that no message can hold: whoever waits is told so instead."""

@@ -1,4 +1,4 @@
-"""What a client's core asks its app to do, and what the app tells it. Pure data."""
+"""Effects that a client's core asks its runner for, and events that the runner reports to the core. Pure data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fedmq.effects import CoreEvent, Perform
+from fedmq.effects import CoreEvent, Perform, Question
 from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, Task
 
@@ -15,7 +15,8 @@ SMALL = 1_000_000
 
 
 class TaskKey(NamedTuple):
-    """What a client does once, however often it is asked: (session, round, action)."""
+    """Names what a client runs once, however often it is requested: the plans of all attempts and parts of a round have
+    one key."""
 
     session: str
     round: int
@@ -27,9 +28,9 @@ def task_key(plan: PlanKey) -> TaskKey:
 
 
 @frozen
-class Finished:
-    """The end of a task's work. `update`: the delta (train, done), kept until the round is over. `examples` is what the
-    trainer said; `seconds` where the time went."""
+class TaskResult:
+    """How the work on a task ended. `update`: the delta of a training that is done; `examples`: as the trainer counted;
+    `seconds`: duration of each step by its name."""
 
     key: TaskKey
     outcome: Literal["done", "abstained", "failed"]
@@ -41,31 +42,33 @@ class Finished:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
 @frozen
-class Work(Perform):
-    """Fetch the model, validate it (if the task says so), train. The app tells `Validated`, `Progressed`, and at the end
-    `Worked`."""
+class RunTask(Perform):
+    """Fetches the model, validates it if the task requires that, and trains. The runner reports `ModelValidated`,
+    `ProgressReported`, and at the end `TaskFinished`."""
 
     task: Task
 
 
 @frozen
 class Abandon(Perform):
-    """Stop the work on this task; nothing more is told of it."""
+    """Stops the work on this task. The runner reports nothing more about it."""
 
     key: TaskKey
 
 
 @frozen
-class Deliver(Perform):
-    """Upload a finished update where the task says. Reports its BlobRef. `since`: when it was asked for, on the monotonic
-    clock."""
+class Upload(Question[BlobRef]):
+    """Stores a finished update where the task says. Answered by its BlobRef. `since`: when the upload was decided, in
+    seconds on the monotonic clock."""
 
     task: Task
-    finished: Finished
+    result: TaskResult
     since: float
 
-    reports = True
     independent = True
 
     @property
@@ -75,7 +78,8 @@ class Deliver(Perform):
 
 @frozen
 class Forget(Perform):
-    """Rounds of this session before `before_round` are over, all of them where that is None: drop what is kept."""
+    """Deletes the kept updates and states of the rounds of `session` before `before_round`, which are over; None: of all
+    its rounds."""
 
     session: str
     before_round: int | None = None
@@ -84,26 +88,28 @@ class Forget(Perform):
 
 
 @frozen
-class Place(Perform):
-    """The client's part of a common data set."""
+class AssignPart(Perform):
+    """Makes part `ordinal` of `count` of a common data set the client's own."""
 
     ordinal: int
     count: int
 
 
-@frozen
-class Validated(CoreEvent):
-    """The received model's metrics on the client's data."""
+# -- events ---------------------------------------------------------------------------------------------------------
 
-    plan: PlanKey
-    model: BlobRef
+
+@frozen
+class ModelValidated(CoreEvent):
+    """The model that a task names has these metrics on the client's data. `examples` None: not known."""
+
+    task: Task
     examples: int | None
     metrics: Metrics
 
 
 @frozen
-class Progressed(CoreEvent):
-    """The trainer's own report."""
+class ProgressReported(CoreEvent):
+    """The trainer reported the fraction of a task that is done, with metrics of its own."""
 
     key: TaskKey
     fraction: float
@@ -111,7 +117,7 @@ class Progressed(CoreEvent):
 
 
 @frozen
-class Worked(CoreEvent):
+class TaskFinished(CoreEvent):
     """The work on a task has ended."""
 
-    finished: Finished
+    result: TaskResult

@@ -15,7 +15,7 @@ from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.scheduler import Scheduler
 from fedmq_client import operations
 from fedmq_client.fetching import Models
-from fedmq_client.operations import Abandon, Deliver, Finished, Forget, Place, TaskKey, Work, task_key
+from fedmq_client.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
 from fedmq_client.pool import Blob, Job, Pool, Result, Validated
 from fedmq_client.store import Store
 from fedmq_client.trainer import Client
@@ -42,13 +42,19 @@ class TaskRunner:
         self.tell: Callable[[CoreEvent], None] = lambda event: None
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
-        return {Work: self.work, Abandon: self.abandon, Deliver: self.deliver, Forget: self.forget, Place: self.place}
+        return {
+            RunTask: self.run,
+            Abandon: self.abandon,
+            Upload: self.upload,
+            Forget: self.forget,
+            AssignPart: self.assign_part,
+        }
 
-    def place(self, effect: Place) -> None:
+    def assign_part(self, effect: AssignPart) -> None:
         if (effect.ordinal, effect.count) != (self.client.ordinal, self.client.count):
             self.client = dataclasses.replace(self.client, ordinal=effect.ordinal, count=effect.count)
 
-    def work(self, effect: Work) -> None:
+    def run(self, effect: RunTask) -> None:
         task = effect.task
         key = task_key(task.plan)
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
@@ -97,12 +103,12 @@ class TaskRunner:
         self._pool.submit(
             job,
             lambda validated: self._validated(task, validated),
-            lambda _, fraction, metrics: self.tell(operations.Progressed(key, fraction, metrics)),
+            lambda _, fraction, metrics: self.tell(operations.ProgressReported(key, fraction, metrics)),
             lambda result: self._done(task, key, result, seconds),
         )
 
     def _validated(self, task: Task, validated: Validated) -> None:
-        self.tell(operations.Validated(task.plan, task.model, validated.examples, validated.metrics))
+        self.tell(operations.ModelValidated(task, validated.examples, validated.metrics))
 
     def _done(self, task: Task, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
         if self._jobs.get(key) != result.job:
@@ -110,34 +116,34 @@ class TaskRunner:
         del self._jobs[key]
         if result.outcome == "cancelled":  # and not by `abandon`: the trainer gave up by itself
             reason = "the trainer raised Cancelled without being told to"
-            self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
+            self.tell(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
         outcome = result.outcome
-        finished = Finished(
+        finished = TaskResult(
             key, outcome, result.examples or 0, result.metrics, result.update, result.reason, result.traceback,
             {**seconds, **result.seconds},
         )  # fmt: skip
         if key.action == "train" and outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and outcome == "done":
-            self.tell(operations.Validated(task.plan, task.model, result.examples, result.metrics))
-        self.tell(operations.Worked(finished))
+            self.tell(operations.ModelValidated(task, result.examples, result.metrics))
+        self.tell(operations.TaskFinished(finished))
 
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
             told = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
             log.warning("task failed", extra=told)
-            self.tell(operations.Worked(Finished(key, "failed", reason=reason)))
+            self.tell(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
 
     def abandon(self, effect: Abandon) -> None:
         job_id = self._jobs.pop(effect.key, None)
         if job_id is not None:
             self._pool.cancel(job_id)
 
-    def deliver(self, effect: Deliver) -> BlobRef:
+    def upload(self, effect: Upload) -> BlobRef:
         """Uploads; raises Refused where the time is up, so that the client asks again."""
-        task, update = effect.task, effect.finished.update
+        task, update = effect.task, effect.result.update
         assert update is not None
         try:
             return transfer.put(task.upload_key, task.upload_url, update, timeout=max(1.0, task.timeout))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from fedmq_client.operations import Finished, TaskKey
+from fedmq_client.operations import TaskKey, TaskResult
 from fedmq_client.pool import Blob
 
 _STATE = "update.state"
@@ -22,9 +22,9 @@ class Store(Protocol):
     - `forget(session, before_round)`: updates of earlier rounds go, and all states but the newest; all of both where
       None."""
 
-    def load(self) -> list[Finished]: ...
+    def load(self) -> list[TaskResult]: ...
     def begin(self, key: TaskKey) -> Path | None: ...
-    def keep(self, finished: Finished, state: Blob | None) -> None: ...
+    def keep(self, finished: TaskResult, state: Blob | None) -> None: ...
     def state(self, key: TaskKey) -> Blob | None: ...
     def forget(self, session: str, before_round: int | None) -> None: ...
 
@@ -33,17 +33,17 @@ class MemoryStore:
     """For tests and simulation: nothing survives, except where a test keeps the store itself."""
 
     def __init__(self) -> None:
-        self.finished: dict[TaskKey, Finished] = {}
+        self.finished: dict[TaskKey, TaskResult] = {}
         self.states: dict[TaskKey, Blob | None] = {}
 
-    def load(self) -> list[Finished]:
+    def load(self) -> list[TaskResult]:
         return list(self.finished.values())
 
     def begin(self, key: TaskKey) -> Path | None:
         self.forget(key.session, key.round)
         return None
 
-    def keep(self, finished: Finished, state: Blob | None) -> None:
+    def keep(self, finished: TaskResult, state: Blob | None) -> None:
         self.finished[finished.key] = finished
         if state is not None or self.state(finished.key) is not None:
             self.states[finished.key] = state
@@ -75,14 +75,14 @@ class FolderStore:
     def _path(self, session: str, number: int, suffix: str) -> str:
         return f"{self._root}/{session}.{number:06d}.{suffix}"
 
-    def load(self) -> list[Finished]:
+    def load(self) -> list[TaskResult]:
         found = []
         for session, number in sorted(self._rounds):
             path, update = Path(self._path(session, number, "json")), Path(self._path(session, number, "update"))
             if path.exists() and update.exists():
                 fields = json.loads(path.read_text())
                 key = TaskKey(*fields.pop("key"))
-                found.append(Finished(**fields | {"key": key, "update": update}))
+                found.append(TaskResult(**fields | {"key": key, "update": update}))
         return found
 
     def begin(self, key: TaskKey) -> Path | None:
@@ -92,7 +92,7 @@ class FolderStore:
         self._rounds.add((key.session, key.round))
         return Path(self._path(key.session, key.round, "update"))
 
-    def keep(self, finished: Finished, state: Blob | None) -> None:
+    def keep(self, finished: TaskResult, state: Blob | None) -> None:
         key = finished.key
         if state is None and self.state(key) is not None:
             Path(self._path(key.session, key.round, _STATE)).touch()
