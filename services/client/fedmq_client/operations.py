@@ -22,6 +22,10 @@ class TaskKey(NamedTuple):
     round: int
     action: str
 
+    def ends(self, other: TaskKey) -> bool:
+        """Returns whether a request for the training `self` shows that `other` is of an earlier round of its session."""
+        return other.session == self.session and other.round < self.round
+
 
 def task_key(plan: PlanKey) -> TaskKey:
     return TaskKey(plan.session, plan.round, plan.action)
