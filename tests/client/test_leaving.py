@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from client.core_driver import ClientDriver, NewClient, begun, plan, task
 from fedmq.effects import Drained, Effect, Publish, Stopping
-from fedmq.errors import Refused
+from fedmq.errors import ProtocolError, Refused
 from fedmq_client.core import State
 from fedmq_client.operations import Upload
 from fedmq_schemas.messages import ClientPresence, Decline, Update
@@ -53,6 +53,21 @@ def test_a_refused_upload_does_not_hold_the_client_back(client: ClientDriver) ->
 
     assert client.stop() == []
     assert has_left(client.failed(upload, Refused("gone")))
+
+
+def test_a_last_answer_that_is_refused_is_reported_and_the_goodbye_behind_it_repeated(client: ClientDriver) -> None:
+    """The refusal drops the rest of the group, in which the goodbye was."""
+    client.request(task(plan(1)))
+    client.stop()
+    update, *_ = client.uploaded(one(client.finish(plan(1)), Upload))
+    decline, *goodbye = client.failed(update, ProtocolError("metrics are too large"))
+    assert isinstance(decline, Publish) and isinstance(decline.body, Decline)
+    assert goodbye == GOODBYE
+
+
+def test_a_goodbye_that_is_refused_does_not_hold_the_client_back(client: ClientDriver) -> None:
+    presence, _ = client.stop()
+    assert client.failed(presence, Refused("no queue")) == [Drained()]
 
 
 def test_progress_is_published_while_the_client_is_leaving(client: ClientDriver) -> None:

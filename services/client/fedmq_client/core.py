@@ -39,7 +39,7 @@ from fedmq_client.operations import (
     task_key,
 )
 from fedmq_client.tasks import Tasks, abandon_timer
-from fedmq_schemas.messages import Attach, BlobRef, Cancel, Grant, Progress, Task, Wait
+from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Grant, Progress, Task, Wait
 
 
 class State(Enum):
@@ -72,11 +72,14 @@ class ClientCore:
         return State.ATTACHING if self.combiner is None else State.ATTACHED
 
     def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
-        if not self._is_leaving:
-            return [*self._handle(event, moment.seconds), *self._tasks.run_next()]
-        if self._has_left or isinstance(event, Received | Fired | Started | Reconnected | Stopping):
-            return []
-        return [*self._handle(event, moment.seconds), *self._leave_if_ready()]
+        match self.state:
+            case State.LEFT:
+                return self._refused_after_goodbye(event)
+            case State.LEAVING if isinstance(event, Received | Fired | Started | Reconnected | Stopping):
+                return []
+            case State.LEAVING:
+                return [*self._handle(event, moment.seconds), *self._leave_if_ready()]
+        return [*self._handle(event, moment.seconds), *self._tasks.run_next()]
 
     def _handle(self, event: CoreEvent, now: float) -> list[Effect]:
         match event:
@@ -171,4 +174,16 @@ class ClientCore:
         if self._tasks.under_way is not None or self._answers.uploads:
             return []
         self._has_left = True
+        return self._goodbye()
+
+    def _goodbye(self) -> list[Effect]:
         return [*self._attachment.leave(), Drained()]
+
+    def _refused_after_goodbye(self, event: CoreEvent) -> list[Effect]:
+        """A refused message takes the rest of its group along, so the goodbye behind it is repeated."""
+        match event:
+            case Failed(effect=Publish(body=ClientPresence())):
+                return [Drained()]
+            case Failed(effect=Publish() as publish, error=error):
+                return [*self._answers.refused(publish, error.reason), *self._goodbye()]
+        return []
