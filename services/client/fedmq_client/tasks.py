@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.effects import Effect, StartTimer
-from fedmq.newest import Newest
+from fedmq.watermarks import Watermarks
 from fedmq_client.operations import Abandon, RunTask, TaskKey, task_key
 from fedmq_schemas.messages import PlanKey, Task
 
@@ -21,13 +21,13 @@ class Tasks:
     def __init__(self) -> None:
         self.under_way: Task | None = None
         self._waiting: dict[TaskKey, Task] = {}
-        self._newest = Newest()
+        self._watermarks = Watermarks()
 
     def is_late(self, plan: PlanKey) -> bool:
         """Returns whether the session is over, or a later train plan was requested before. Of a client's train plans in an
         attempt only the last one is open."""
         position = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
-        return self._newest.is_superseded(plan.session, position)
+        return self._watermarks.is_superseded(plan.session, position)
 
     def add(self, task: Task) -> None:
         """Queues a task, a training before all others. A task that is under way already only takes the new request in place
@@ -80,7 +80,7 @@ class Tasks:
 
     def end_session(self, session: str) -> list[Effect]:
         """Removes all tasks of a session that is over, and stops the work on one."""
-        self._newest.end(session)
+        self._watermarks.end(session)
         self._waiting = {key: task for key, task in self._waiting.items() if key.session != session}
         is_over = self.under_way is not None and self.under_way.plan.session == session
         return self._stop() if is_over else []

@@ -33,7 +33,7 @@ from fedmq.effects import (
     Stopping,
 )
 from fedmq.membership import Membership
-from fedmq.newest import Newest
+from fedmq.watermarks import Watermarks
 from fedmq_combiner import operations
 from fedmq_combiner.documents import ledger_entry, ledger_of, partial_of, task_messages
 from fedmq_combiner.plans import OpenPlan, PlanState
@@ -56,7 +56,7 @@ class CombinerCore:
         self._plans: dict[str, OpenPlan] = {}
         self._early: list[Received] = []
         self._served: dict[str, set[str]] = {}
-        self._newest = Newest()
+        self._newest = Watermarks()
         self._epoch = 0
         self._incarnation = 0
         self._is_served = False
