@@ -1,0 +1,65 @@
+"""Membership: who is present, from signs of life at the times that the caller gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedmq.membership import MISSED_PERIODS, Membership
+
+PERIOD = 10.0
+
+
+@pytest.fixture
+def members() -> Membership:
+    return Membership(PERIOD)
+
+
+def test_the_first_sign_of_life_makes_a_member(members: Membership) -> None:
+    assert members.hear("a", 0.0)
+    assert not members.hear("a", 1.0)
+    assert "a" in members and "b" not in members
+
+
+def test_members_are_counted_and_listed_by_name(members: Membership) -> None:
+    for name in ("c", "a", "b"):
+        members.hear(name, 0.0)
+    assert len(members) == 3
+    assert list(members) == ["a", "b", "c"]
+
+
+def test_a_member_expires_when_three_periods_have_passed_without_a_sign_of_life(members: Membership) -> None:
+    members.hear("a", 0.0)
+    assert members.expire(MISSED_PERIODS * PERIOD) == []
+    assert members.expire(MISSED_PERIODS * PERIOD + 0.1) == ["a"]
+    assert "a" not in members
+    assert members.expire(1_000.0) == []
+
+
+def test_each_sign_of_life_counts_anew(members: Membership) -> None:
+    members.hear("a", 0.0)
+    members.hear("a", 25.0)
+    assert members.expire(50.0) == []
+
+
+def test_members_that_expire_together_are_returned_by_name(members: Membership) -> None:
+    for name in ("c", "a", "b"):
+        members.hear(name, 0.0)
+    members.hear("b", 30.0)
+    assert members.expire(40.0) == ["a", "c"]
+    assert list(members) == ["b"]
+
+
+def test_nobody_expires_within_two_periods_of_a_start_as_signs_of_life_were_not_received_before(
+    members: Membership,
+) -> None:
+    members.hear("a", 0.0)
+    members.start(100.0)
+    assert members.expire(100.0 + 2 * PERIOD - 0.1) == []
+    assert members.expire(100.0 + 2 * PERIOD) == ["a"]
+
+
+def test_a_member_that_is_removed_is_none_and_may_come_again(members: Membership) -> None:
+    members.hear("a", 0.0)
+    assert members.remove("a")
+    assert not members.remove("a")
+    assert members.hear("a", 1.0)

@@ -1,0 +1,57 @@
+"""Summaries of the metrics of many clients."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fedmq.metrics import is_scalar, summarize
+
+Result = tuple[int | None, Mapping[str, Any]]
+
+
+def test_a_summary_holds_the_weighted_mean_and_the_spread_of_all_values() -> None:
+    results: list[Result] = [(1, {"loss": 4.0}), (3, {"loss": 0.0}), (1, {"loss": 1.0})]
+    assert summarize(results) == {
+        "loss": {"mean": 1.0, "min": 0.0, "q1": 0.5, "median": 1.0, "q3": 2.5, "max": 4.0, "n": 3.0}
+    }
+
+
+def test_a_single_value_is_all_of_its_summary() -> None:
+    assert summarize([(7, {"loss": 2})]) == {
+        "loss": {"mean": 2.0, "min": 2.0, "q1": 2.0, "median": 2.0, "q3": 2.0, "max": 2.0, "n": 1.0}
+    }
+
+
+def test_where_one_weight_is_unknown_all_values_of_that_metric_weigh_the_same() -> None:
+    results: list[Result] = [(1_000, {"loss": 1.0, "accuracy": 0.5}), (None, {"loss": 3.0})]
+    summary = summarize(results)
+    assert (summary["loss"]["mean"], summary["loss"]["unweighted"]) == (2.0, 1.0)
+    assert "unweighted" not in summary["accuracy"]
+
+
+def test_metrics_are_sorted_by_name_and_each_counts_who_reported_it() -> None:
+    summary = summarize([(1, {"b": 1.0, "a": 1.0}), (1, {"a": 2.0})])
+    assert list(summary) == ["a", "b"]
+    assert (summary["a"]["n"], summary["b"]["n"]) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "0.5", [0.5], None])
+def test_a_value_that_is_no_finite_number_is_left_out(value: object) -> None:
+    assert not is_scalar(value)
+    assert summarize([(1, {"loss": value})]) == {}
+    assert summarize([(1, {"loss": value}), (1, {"loss": 2.0})])["loss"]["n"] == 1.0
+
+
+def test_a_summary_does_not_depend_on_the_order_of_the_clients() -> None:
+    results: list[Result] = [(1, {"loss": 1e16}), (2, {"loss": 1.0}), (3, {"loss": -1e16}), (None, {"accuracy": 0.1})]
+    [summary] = {repr(summarize(order)) for order in itertools.permutations(results)}
+    assert "loss" in summary
+
+
+def test_without_results_there_is_no_summary() -> None:
+    assert summarize([]) == {}
