@@ -1,0 +1,101 @@
+"""Which clients a combiner receives messages from, and what the reducer learns of it."""
+
+from __future__ import annotations
+
+from combiner.protocol import REDUCER, Combiner, welcome
+from fedmq.effects import Drained, StartTimer, Stopping
+from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence
+from support.cores import all_of, bodies, events, one
+
+BEAT, CHANGES, FULL = "presence:beat", "presence:tell", "presence:full"
+
+
+def test_new_clients_are_reported_together_after_a_moment(combiner: Combiner) -> None:
+    first = combiner.receive(ClientPresence(), "c2")
+    assert [event.client for event in events(first, "client.joined")] == ["c2"]
+    assert StartTimer(CHANGES, 0.02) in first
+    combiner.receive(ClientPresence(), "c1")
+    assert not events(combiner.receive(ClientPresence(), "c1"), "client.joined")
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=2, present=("c1", "c2"))]
+    assert combiner.decisions.clients == 2
+
+
+def test_a_client_that_leaves_is_reported(combiner: Combiner) -> None:
+    combiner.receive(ClientPresence(), "c1")
+    left = combiner.receive(ClientPresence(leaving=True), "c1")
+    assert [event.data["reason"] for event in events(left, "client.vanished")] == ["it left"]
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=0, gone=("c1",))]
+    assert not events(combiner.receive(ClientPresence(leaving=True), "c1"), "client.vanished")
+
+
+def test_a_client_that_leaves_and_returns_at_once_is_present(combiner: Combiner) -> None:
+    combiner.receive(ClientPresence(), "c1")
+    combiner.receive(ClientPresence(leaving=True), "c1")
+    combiner.receive(ClientPresence(), "c1")
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=1, present=("c1",))]
+
+
+def test_a_client_that_is_silent_for_three_periods_has_vanished(combiner: Combiner) -> None:
+    combiner.receive(ClientPresence(), "c1")
+    for _ in range(3):
+        assert not events(combiner.fire(BEAT), "client.vanished")
+    combiner.at += 0.1
+    lost = combiner.fire(BEAT)
+    assert [event.client for event in events(lost, "client.vanished")] == ["c1"]
+    assert bodies(lost, CombinerPresence) == [CombinerPresence(clients=0)]
+
+
+def test_a_hello_is_reported_each_time_as_the_reducer_may_have_moved_the_client(combiner: Combiner) -> None:
+    for _ in range(2):
+        assert all_of(combiner.receive(ClientHello(), "c1"), StartTimer) == [StartTimer(CHANGES, 0.02)]
+        assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=1, present=("c1",))]
+
+
+def test_each_period_the_number_of_clients_is_reported(combiner: Combiner) -> None:
+    beat = combiner.fire(BEAT)
+    assert bodies(beat, CombinerPresence) == [CombinerPresence(clients=0)]
+    assert StartTimer(BEAT, 10.0) in beat
+
+
+def test_the_full_list_is_held_back_until_all_clients_have_had_time_to_report(combiner: Combiner) -> None:
+    combiner.receive(ClientPresence(), "c1")
+    assert combiner.timers[FULL] == 20.0
+    assert bodies(combiner.fire(FULL), CombinerPresence) == [CombinerPresence(clients=1, present=("c1",), full=True)]
+    assert CHANGES in combiner.timers
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == []
+
+
+def test_a_reducer_that_becomes_active_later_gets_the_full_list_at_once(combiner: Combiner) -> None:
+    combiner.at = 30.0
+    full = bodies(combiner.receive(welcome(epoch=2), REDUCER), CombinerPresence)
+    assert full == [CombinerPresence(clients=0, full=True)]
+
+
+def test_long_lists_come_in_parts_of_five_hundred(combiner: Combiner) -> None:
+    for number in range(1_001):
+        combiner.receive(ClientPresence(), f"c{number:04}")
+    changes = bodies(combiner.fire(CHANGES), CombinerPresence)
+    assert [len(part.present) for part in changes] == [500, 500, 1]
+    full = bodies(combiner.fire(FULL), CombinerPresence)
+    assert [(len(part.present), part.more) for part in full] == [(500, True), (500, True), (1, False)]
+    assert all(part.full for part in full)
+
+
+def test_a_combiner_that_the_broker_does_not_serve_reports_no_clients() -> None:
+    standby = Combiner()
+    standby.start()
+    assert standby.fire(BEAT) == [StartTimer(BEAT, 10.0)]
+
+
+def test_after_a_lost_connection_changes_are_reported_once_the_broker_serves_the_combiner(combiner: Combiner) -> None:
+    combiner.receive(ClientPresence(), "c1")
+    combiner.reconnect()
+    assert combiner.fire(CHANGES) == []
+    assert StartTimer(CHANGES, 0.02) in combiner.receive(welcome(), REDUCER)
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=1, present=("c1",))]
+
+
+def test_a_combiner_that_stops_leaves(combiner: Combiner) -> None:
+    stopping = combiner.handle(Stopping())
+    assert bodies(stopping, CombinerPresence) == [CombinerPresence(clients=0, leaving=True)]
+    assert one(stopping, Drained) == stopping[-1]
