@@ -15,7 +15,7 @@ from fedmq.effects import CoreEvent, Effect, PublishEvent, Reconnected, Resubscr
 from fedmq.errors import FedMQError
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.operations import Close, Closed, Fold, Folded, Open, Opened
-from fedmq_combiner.plans import upload_prefix
+from fedmq_schemas.keys import upload_prefix
 from fedmq_schemas.messages import BlobRef, Decline, Plan, PlanKey, TaskName, Update, VoidPlan, Welcome
 from fedmq_schemas.records import LedgerEntry
 from support.cores import Driver, blob, one

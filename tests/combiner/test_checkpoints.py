@@ -8,6 +8,7 @@ import pytest
 
 from combiner.protocol import REDUCER, Combiner, decline, discarded, key, outcomes, plan, update, void
 from fedmq.effects import Ack, StartTimer
+from fedmq.errors import InvalidUpdate
 from fedmq_combiner.operations import Close, Fold, Save
 from fedmq_schemas.messages import ClientHello, Task
 from support.cores import all_of, bodies, one
@@ -63,8 +64,7 @@ def test_a_checkpoint_that_is_due_waits_until_nothing_is_being_folded(combiner: 
     combiner.accept("c1")
     slow = one(combiner.receive(update("c2"), "c2"), Fold)
     assert not all_of(combiner.fire(SAVE), Save)
-    combiner.folded(slow)
-    save = one(combiner.fire(SAVE), Save)
+    save = one(combiner.folded(slow), Save)
     assert [entry.client for entry in save.entries] == ["c1", "c2"]
 
 
@@ -76,6 +76,18 @@ def test_answers_wait_while_a_checkpoint_is_written(small: Combiner) -> None:
     saved = small.done(save)
     assert one(saved, Fold).client == "c3"
     assert outcomes(saved) == [("abstained", "c4")]
+
+
+def test_an_answer_behind_one_that_causes_a_checkpoint_waits_for_it(small: Combiner) -> None:
+    fold = one(small.receive(update("c1", "a"), "c1"), Fold)
+    small.receive(decline(), "c1")
+    small.receive(update("c1", "b"), "c1")
+    small.receive(decline(), "c2")
+    refused = small.failed(fold, InvalidUpdate("'w' holds NaN"))
+    assert outcomes(refused) == [("abstained", "c1")]
+    assert not all_of(refused, Fold)
+    saved = small.done(one(refused, Save))
+    assert outcomes(small.folded(one(saved, Fold))) == [("accepted", "c1")]
 
 
 def test_the_plan_closes_after_the_checkpoint_if_the_deadline_passes_meanwhile(small: Combiner) -> None:

@@ -168,16 +168,30 @@ def test_a_plan_without_clients_is_answered_at_once(combiner: Combiner) -> None:
 
 def test_a_model_that_cannot_be_read_ends_in_a_partial_without_a_sum(combiner: Combiner) -> None:
     asked = one(combiner.receive(plan(), REDUCER), Open)
-    failed = combiner.not_opened(asked, NotFound("there is no blob models/m0"))
-    [voided] = events(failed, "plan.voided")
+    closing = combiner.not_opened(asked, NotFound("there is no blob models/m0"))
+    [voided] = events(closing, "plan.voided")
     assert voided.data == {"reason": "there is no blob models/m0", "plan": str(key())}
-    assert not bodies(failed, Task)
-    closing = combiner.fire(f"deadline:{key()}")
+    assert not bodies(closing, Task)
     entries = one(closing, Close).ledger.entries
     assert {(entry.outcome, entry.reason) for entry in entries} == {
         ("failed", "the combiner can't open the plan: there is no blob models/m0")
     }
     assert len(bodies(combiner.closed(one(closing, Close)), Partial)) == 1
+
+
+def test_an_answer_to_a_plan_that_cannot_be_opened_is_late(combiner: Combiner) -> None:
+    asked = one(combiner.receive(plan(), REDUCER), Open)
+    combiner.receive(update("c1"), "c1")
+    closing = combiner.not_opened(asked, NotFound("there is no blob models/m0"))
+    assert discarded(closing) == [("c1", "late: the plan is closed")]
+
+
+def test_a_validation_plan_that_cannot_be_opened_ends(combiner: Combiner) -> None:
+    validation = key(1, action="validate")
+    asked = one(combiner.receive(plan(validation), REDUCER), Open)
+    ended = combiner.not_opened(asked, NotFound("there is no blob models/m0"))
+    assert one(ended, Drop).plan == str(validation)
+    assert combiner.decisions.open_plans == 0
 
 
 def test_the_same_plan_again_is_acknowledged_and_changes_nothing(combiner: Combiner) -> None:
@@ -219,6 +233,14 @@ def test_a_validation_plan_sends_tasks_and_ends_at_its_deadline_without_a_partia
     assert not all_of(ended, Close)
     assert combiner.decisions.open_plans == 0
     assert combiner.receive(plan(validation), REDUCER) == [Ack((combiner.tag,))]
+
+
+def test_a_validation_plan_accepts_no_answers(combiner: Combiner) -> None:
+    validation = key(1, action="validate")
+    combiner.open(plan(validation))
+    for answer in (update("c1", which=validation), decline("abstained", validation)):
+        reason = "misplaced: the reducer receives the answers to a validation"
+        assert discarded(combiner.receive(answer, "c1")) == [("c1", reason)]
 
 
 def test_two_plans_do_not_disturb_each_other(combiner: Combiner) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from unittest.mock import patch
 
 from fedmq.effects import Ack, CoreEvent, Effect, Now, Received
-from fedmq_combiner import core as combiner
+from fedmq_combiner import answers
 from fedmq_combiner.core import CombinerCore
-from fedmq_combiner.plans import OpenPlan, PlanState
+from fedmq_combiner.plans import Answer, OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.record_performer import RecordPerformer
 from fedmq_reducer.sessions.attempt import PlannedPart
@@ -37,11 +37,11 @@ def no_duplicate_check() -> Iterator[None]:
     """An update of a task that has been accepted is folded again."""
     right = OpenPlan.objection
 
-    def objection(self: OpenPlan, client: str, update: Any) -> str | None:
-        task = self.tasks.get(client)
+    def objection(self: OpenPlan, answer: Answer) -> str | None:
+        task = self.tasks.get(answer.client)
         if task is not None and self.state is PlanState.OPEN:
             task.entry = None
-        return right(self, client, update)
+        return right(self, answer)
 
     with patch.object(OpenPlan, "objection", objection):
         yield
@@ -52,19 +52,19 @@ def no_stale_check() -> Iterator[None]:
     """An update of another round or attempt is folded into the plan of its session that is open."""
     right = CombinerCore._answered
 
-    def answered(self: CombinerCore, event: Received) -> list[Effect]:
-        body = event.body
+    def answered(self: CombinerCore, answer: Answer) -> None:
+        body = answer.body
         if isinstance(body, Update):
             for plan in self._plans.values():
-                is_wrong = plan.plan.plan != body.plan and plan.plan.plan.session == body.plan.session
+                is_wrong = plan.key != body.plan and plan.key.session == body.plan.session
                 if is_wrong and plan.is_training and plan.state is PlanState.OPEN:
-                    taken = body.model_copy(update={"plan": plan.plan.plan, "model": plan.plan.model.key})
-                    return right(self, replace(event, body=taken))
-        return right(self, event)
+                    taken = body.model_copy(update={"plan": plan.key, "model": plan.message.model.key})
+                    return right(self, replace(answer, body=taken))
+        return right(self, answer)
 
     with (
         patch.object(CombinerCore, "_answered", answered),
-        patch.object(combiner, "upload_prefix", lambda *_: "updates/"),
+        patch.object(answers, "upload_prefix", lambda *_: "updates/"),
     ):
         yield
 
@@ -90,10 +90,12 @@ def a_hello_not_answered() -> Iterator[None]:
     """A client that says hello does not get its open tasks."""
     right = CombinerCore._received
 
-    def received(self: CombinerCore, event: Received, moment: Now) -> Sequence[Effect]:
+    def received(self: CombinerCore, event: Received) -> None:
         if isinstance(event.body, messages.ClientHello):
-            return [*self._presence.greet(event.envelope.sender, moment), Ack((event.tag,))]
-        return right(self, event, moment)
+            heard = self._presence.greet(event.envelope.sender, self._context.now)
+            self._context.emit(*heard, Ack((event.tag,)))
+        else:
+            right(self, event)
 
     with patch.object(CombinerCore, "_received", received):
         yield
@@ -118,9 +120,9 @@ def an_old_epoch_obeyed() -> Iterator[None]:
     """A combiner does what a reducer says whose lease another has taken."""
     right = CombinerCore._received
 
-    def received(self: CombinerCore, event: Received, moment: Now) -> Sequence[Effect]:
+    def received(self: CombinerCore, event: Received) -> None:
         self._epoch = 0
-        return right(self, event, moment)
+        right(self, event)
 
     with patch.object(CombinerCore, "_received", received):
         yield

@@ -1,4 +1,4 @@
-"""What a combiner writes: tasks, ledgers and partials, from a plan and what became of it. Pure."""
+"""What a combiner writes: tasks, ledgers and partials, from a plan and the outcomes of its tasks. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from fedmq_combiner.operations import Closed
+from fedmq_combiner.plans import Answer, Verdict
 from fedmq_schemas.messages import Partial, Plan, Task, Update
-from fedmq_schemas.records import Ledger, LedgerEntry, Outcome, count_outcomes
+from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes
 
 
 def task_seed(random_seed: int, round_number: int, client: str) -> int:
-    """The seed of a task, 31 bits: from session, round and client, never from combiner, attempt or clock."""
+    """Returns the random seed of a task, 31 bits. It depends on session, round and client, never on combiner, attempt or
+    clock."""
     digest = hashlib.sha256(f"{random_seed}/{round_number}/{client}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float) -> Iterator[Task]:
-    """The clients' tasks, with `left` seconds to answer; their URLs are made when they are sent."""
+    """Yields the clients' tasks, with `left` seconds to answer. Their URLs are made when they are sent."""
     common = Task.model_construct(
         plan=plan.plan,
         client="",
@@ -41,23 +43,16 @@ def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float
         yield common.model_copy(update={"client": client, "seed": seed})
 
 
-def ledger_entry(
-    client: str,
-    update: Update | None,
-    outcome: Outcome,
-    reason: str,
-    norm: float | None,
-    seconds: dict[str, float],
-    at: float,
-) -> LedgerEntry:
-    """`update`: None if the client declined. `at`: UTC seconds since 1970."""
+def ledger_entry(answer: Answer, verdict: Verdict, seconds: dict[str, float], at: float) -> LedgerEntry:
+    """Returns the outcome of a client's task. `at`: UTC seconds since 1970."""
+    update = answer.body if isinstance(answer.body, Update) else None
     return LedgerEntry(
-        client=client,
-        outcome=outcome,
-        reason=reason,
+        client=answer.client,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
         weight=update.weight if update else 0,
         blob=update.blob if update else None,
-        norm=norm,
+        norm=verdict.norm,
         metrics=update.metrics if update else {},
         seconds=seconds,
         at=at,
@@ -65,6 +60,7 @@ def ledger_entry(
 
 
 def ledger_of(plan: Plan, entries: tuple[LedgerEntry, ...]) -> Ledger:
+    """Returns the ledger of a plan. `entries`: one for each client, sorted by client."""
     return Ledger.model_construct(
         session=plan.plan.session,
         round=plan.plan.round,
@@ -80,6 +76,7 @@ def ledger_of(plan: Plan, entries: tuple[LedgerEntry, ...]) -> Ledger:
 
 
 def partial_of(plan: Plan, ledger: Ledger, closed: Closed) -> Partial:
+    """Returns the answer to a plan whose partial and ledger are stored."""
     return Partial(
         plan=plan.plan,
         epoch=plan.epoch,

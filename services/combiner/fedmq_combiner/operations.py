@@ -1,8 +1,12 @@
-"""What a combiner asks its app to do with tensors and blobs. Pure data."""
+"""What a combiner's core asks its performers to do with tensors and blobs. Pure data.
+
+`incarnation` numbers the times that the combiner has started over. A plan that comes again after a lost connection has
+another sum; work that was asked for before must not touch it.
+"""
 
 from __future__ import annotations
 
-from fedmq.effects import Perform
+from fedmq.effects import Perform, Question
 from fedmq.frozen import frozen
 from fedmq_schemas.messages import BlobRef, Plan
 from fedmq_schemas.records import Ledger, LedgerEntry
@@ -11,25 +15,26 @@ SMALL = 1_000_000
 
 
 @frozen
-class Open(Perform):
-    """Learn the model's tensors, the clients (where they go by reference), and a checkpoint if there is one.
-    Reports `Opened`."""
+class Open(Question["Opened"]):
+    """Reads the layout of the model, the clients (where the plan refers to a list), and the checkpoint if there is one.
+    Begins the plan's sum."""
 
     plan: Plan
     incarnation: int
 
-    reports = True
-
 
 @frozen
 class Opened:
+    """`saved`: the outcomes in the checkpoint; the sum contains their updates."""
+
     clients: tuple[str, ...]
     saved: tuple[LedgerEntry, ...]
 
 
 @frozen
-class Fold(Perform):
-    """Fetch, verify, then add an update. Reports `Folded`; `InvalidUpdate` changes nothing in the sum."""
+class Fold(Question["Folded"]):
+    """Fetches and verifies an update, then adds it to the sum. Refused with `InvalidUpdate`, which leaves the sum as it
+    was."""
 
     plan: str
     incarnation: int
@@ -37,7 +42,6 @@ class Fold(Perform):
     blob: BlobRef
     weight: int
 
-    reports = True
     independent = True
     batched = True
 
@@ -48,18 +52,18 @@ class Fold(Perform):
 
 @frozen
 class Folded:
+    """`norm`: L2 norm of the delta, before weighting."""
+
     norm: float
 
 
 @frozen
-class Save(Perform):
-    """Write a checkpoint: the sum so far and the outcomes in it. Reports."""
+class Save(Question[None]):
+    """Writes a checkpoint: the sum so far and the outcomes in it."""
 
     plan: str
     incarnation: int
     entries: tuple[LedgerEntry, ...]
-
-    reports = True
 
     @property
     def heavy(self) -> bool:
@@ -67,14 +71,12 @@ class Save(Perform):
 
 
 @frozen
-class Close(Perform):
-    """Write partial and ledger. Reports `Closed`."""
+class Close(Question["Closed"]):
+    """Writes the partial and the ledger, and forgets the sum."""
 
     plan: Plan
     incarnation: int
     ledger: Ledger
-
-    reports = True
 
     @property
     def heavy(self) -> bool:
@@ -83,6 +85,8 @@ class Close(Perform):
 
 @frozen
 class Closed:
+    """`sum`: the partial's blob; None if no update was accepted."""
+
     sum: BlobRef | None
     ledger: BlobRef
     total_weight: int
@@ -90,7 +94,7 @@ class Closed:
 
 @frozen
 class Drop(Perform):
-    """Forget the plan's sum."""
+    """Forgets the plan's sum."""
 
     plan: str
     incarnation: int

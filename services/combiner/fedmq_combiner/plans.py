@@ -1,4 +1,8 @@
-"""One plan at a combiner: its states, its tasks, and the messages it holds. Pure."""
+"""One plan at a combiner: its state, its tasks, and the messages that it holds. Pure.
+
+This is what a hello, a duplicate or a void plan has to look at. The plan's course (`course.py`) and the routines that
+judge its clients' answers (`answers.py`) keep it up to date.
+"""
 
 from __future__ import annotations
 
@@ -6,119 +10,143 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fedmq.effects import Received
-from fedmq.errors import ProtocolError
-from fedmq_schemas.messages import Decline, Partial, Plan, Update
-from fedmq_schemas.records import LedgerEntry
+from fedmq.effects import CancelTimer
+from fedmq.frozen import frozen
+from fedmq.routines import Routine
+from fedmq_schemas.messages import Decline, Partial, Plan, PlanKey, Update
+from fedmq_schemas.records import LedgerEntry, Outcome
 
 
 class PlanState(Enum):
-    OPENING = "opening"  # its model's shape, its clients and a checkpoint are being fetched
+    OPENING = "opening"  # its model's shape, its clients and a checkpoint are being read; answers wait
     OPEN = "open"  # tasks are out, updates are folded as they come
-    SAVING = "saving"  # a checkpoint is being written; what arrives waits
-    CLOSING = "closing"  # the partial is being written
-    CLOSED = "closed"  # answered; what arrives is late
+    SAVING = "saving"  # a checkpoint is being written; answers wait
+    CLOSING = "closing"  # the partial is being written; answers are late
+    CLOSED = "closed"  # the partial is published; answers are late
     VOID = "void"  # superseded
 
 
-TRANSITIONS: dict[PlanState, frozenset[PlanState]] = {
-    PlanState.OPENING: frozenset({PlanState.OPEN, PlanState.VOID}),
-    PlanState.OPEN: frozenset({PlanState.SAVING, PlanState.CLOSING, PlanState.VOID}),
-    PlanState.SAVING: frozenset({PlanState.OPEN, PlanState.VOID}),
-    PlanState.CLOSING: frozenset({PlanState.CLOSED, PlanState.VOID}),
-    PlanState.CLOSED: frozenset({PlanState.VOID}),
-    PlanState.VOID: frozenset(),
-}
+class Ready:
+    """The course of an open plan receives this when the plan is complete or a checkpoint is due."""
+
+
+@frozen
+class Answer:
+    """A client's answer to its task. `tag`: its delivery. `sent_at`: UTC seconds since 1970 on the client's clock."""
+
+    client: str
+    body: Update | Decline
+    tag: int
+    sent_at: float
+
+
+@frozen
+class Verdict:
+    """What becomes of a task by an answer. `norm` is None where nothing was folded."""
+
+    outcome: Outcome
+    reason: str = ""
+    norm: float | None = None
+    traceback: str = ""
 
 
 @dataclass(slots=True)
 class TaskState:
-    """One client's task. `entry` once it has an outcome; `folding` while its update is in the works, and since when on
-    the monotonic clock; `rivals` are later messages for the same task, looked at only if the first one turns out to be
-    invalid."""
+    """One client's task. `entry`: its outcome, if it has one. `answers`: those without a verdict. The first one is being
+    folded; the later ones count only if it turns out to be invalid."""
 
     entry: LedgerEntry | None = None
-    folding: Received | None = None
-    folding_since: float | None = None
-    rivals: list[Received] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class OpenPlan:
-    """`incarnation` tells effects of this plan from those of the same plan before a reconnect. `held` are the tags of
-    messages whose effect is not durable yet. `due_at`: the deadline on the monotonic clock. `folding`, `answered`: how
-    many tasks are in the works, and have an outcome."""
+    """A plan that this combiner knows.
 
-    plan: Plan
+    `incarnation`: see `operations`. `due_at`: the deadline on the monotonic clock; `is_due` once it has passed. `held`:
+    deliveries whose outcome is not durable yet. A checkpoint is due when they are `hold_at_most`, or when the first of
+    them has waited for long (`is_save_due`). `early`:
+    answers that wait until the plan is open, or its checkpoint written. `folding`, `answered`: how many updates are being
+    folded, and how many tasks have an outcome. `judging`: the routines of clients with an update that is being folded.
+    `course`: the plan's own routine, set before it starts.
+    """
+
+    message: Plan
     incarnation: int
+    hold_at_most: int
     due_at: float
+    course: Routine = field(init=False)
+    key: PlanKey = field(init=False)
+    name: str = field(init=False)
+    is_training: bool = field(init=False)
     state: PlanState = PlanState.OPENING
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    judging: dict[str, Routine] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
-    early: list[Received] = field(default_factory=list)
+    early: list[Answer] = field(default_factory=list)
     folding: int = 0
     answered: int = 0
     is_due: bool = False
+    is_save_due: bool = False
     partial: Partial | None = None
 
-    def move(self, state: PlanState) -> None:
-        """Raises ProtocolError, and changes nothing, if the table has no such step."""
-        if state not in TRANSITIONS[self.state]:
-            raise ProtocolError(f"plan {self.plan.plan} can't go from {self.state.value} to {state.value}")
-        self.state = state
+    def __post_init__(self) -> None:
+        self.key = self.message.plan
+        self.name = str(self.key)
+        self.is_training = self.key.action == "train"
 
-    def open(self, clients: Iterable[str], saved: Iterable[LedgerEntry]) -> None:
-        """The plan's clients are known; `saved` are the outcomes of a checkpoint."""
-        self.move(PlanState.OPEN)
+    @property
+    def is_under_way(self) -> bool:
+        """Returns whether the plan is neither answered nor void."""
+        return self.state not in (PlanState.CLOSED, PlanState.VOID)
+
+    # -- timers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline_timer(self) -> str:
+        return f"deadline:{self.name}"
+
+    @property
+    def save_timer(self) -> str:
+        return f"save:{self.name}"
+
+    def cancel_timers(self) -> tuple[CancelTimer, CancelTimer]:
+        return CancelTimer(self.deadline_timer), CancelTimer(self.save_timer)
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    def open(self, clients: Iterable[str], outcomes: Iterable[LedgerEntry]) -> None:
+        """Gives each client a task; some may have an outcome already."""
+        self.state = PlanState.OPEN
         self.tasks = {client: TaskState() for client in clients}
-        for entry in saved:
+        for entry in outcomes:
             if entry.client in self.tasks:
                 self.settle(entry)
 
-    @property
-    def is_training(self) -> bool:
-        return self.plan.plan.action == "train"
-
-    def pending(self) -> list[str]:
-        """Clients that have not answered."""
-        return [client for client, task in self.tasks.items() if task.entry is None and task.folding is None]
-
-    @property
-    def is_folding(self) -> bool:
-        return self.folding > 0
-
-    @property
-    def is_complete(self) -> bool:
-        return self.answered == len(self.tasks)
-
-    def begin(self, client: str, message: Received, now: float) -> None:
-        """The client's update is in the works from now on."""
-        task = self.tasks[client]
-        task.folding, task.folding_since = message, now
-        self.folding += 1
-
-    def finish(self, client: str) -> tuple[Received, list[Received]] | None:
-        """The work on the client's update has ended: its message and the rivals; None if there was none."""
-        task = self.tasks.get(client)
-        if task is None or task.folding is None:
-            return None
-        message, task.folding = task.folding, None
-        rivals, task.rivals = task.rivals, []
-        self.folding -= 1
-        return message, rivals
+    def pending(self, clients: Iterable[str]) -> list[str]:
+        """Returns those of the clients that have a task and have not answered it."""
+        tasks = ((client, self.tasks.get(client)) for client in clients)
+        return [client for client, task in tasks if task is not None and task.entry is None and not task.answers]
 
     def settle(self, entry: LedgerEntry) -> None:
-        """The task has an outcome; a later one replaces it."""
+        """Gives the task an outcome, or another one."""
         task = self.tasks[entry.client]
         self.answered += task.entry is None
         task.entry = entry
 
-    def objection(self, client: str, update: Update | Decline) -> str | None:
-        """Why a message for this plan is not considered, or None."""
-        task = self.tasks.get(client)
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """Returns the ledger's entries, sorted by client. Who has no outcome is absent."""
+        return tuple(
+            task.entry or LedgerEntry(client=client, outcome="absent", reason="no answer by the deadline")
+            for client, task in sorted(self.tasks.items())
+        )
+
+    def objection(self, answer: Answer) -> str | None:
+        """Returns why the answer is not considered, or None."""
+        task, body = self.tasks.get(answer.client), answer.body
         entry = task.entry if task is not None else None
         if entry is not None and entry.outcome == "accepted":
-            same = isinstance(update, Update) and entry.blob is not None and update.blob.sha256 == entry.blob.sha256
+            same = isinstance(body, Update) and entry.blob is not None and body.blob.sha256 == entry.blob.sha256
             return "a duplicate: already accepted" if same else "another update of this task was accepted before"
         if self.state in (PlanState.CLOSING, PlanState.CLOSED):
             return "late: the plan is closed"
@@ -126,27 +154,54 @@ class OpenPlan:
             return "superseded: the plan is void"
         if task is None:
             return "the client has no task in this plan"
-        if isinstance(update, Update) and update.model != self.plan.model.key:
-            return f"stale: it starts from model {update.model}, the plan's is {self.plan.model.key}"
+        if not self.is_training:
+            return "misplaced: the reducer receives the answers to a validation"
+        if isinstance(body, Update) and body.model != self.message.model.key:
+            return f"stale: it starts from model {body.model}, the plan's is {self.message.model.key}"
         return None
 
-    def entries(self) -> tuple[LedgerEntry, ...]:
-        """The ledger's entries, sorted by client; who has not answered is absent."""
-        return tuple(
-            task.entry or LedgerEntry(client=client, outcome="absent", reason="no answer by the deadline")
-            for client, task in sorted(self.tasks.items())
-        )
+    # -- progress ---------------------------------------------------------------------------------------------------
 
-    def take_waiting(self) -> list[Received]:
-        """Messages that have no outcome yet: early ones, those in the works, and their rivals."""
-        waiting, self.early = self.early, []
-        for task in self.tasks.values():
-            if task.folding is not None:
-                waiting += [task.folding, *task.rivals]
-                task.folding, task.rivals = None, []
-        return waiting
+    def advance(self) -> None:
+        """Resumes the course if a task's outcome, or a timer, has made it ready. It never is while an update is being
+        folded."""
+        if not self.folding:
+            self.close_if_complete()
+            if self.state is not PlanState.OPEN or self.is_checkpoint_due:
+                self.course.offer(Ready())
+
+    def close_if_complete(self) -> None:
+        """Accepts no more answers once nothing is being folded, and all clients have answered or the deadline has
+        passed."""
+        if self.state is PlanState.OPEN and not self.folding and (self.is_due or self.answered == len(self.tasks)):
+            self.state = PlanState.CLOSING
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Returns whether a checkpoint is to be written now; none is while an update is being folded."""
+        return not self.folding and bool(self.held) and (self.is_save_due or len(self.held) >= self.hold_at_most)
 
     def take_held(self) -> tuple[int, ...]:
-        tags = tuple(self.held)
-        self.held.clear()
+        """Returns the deliveries whose outcome has become durable; they are held no longer."""
+        tags, self.held, self.is_save_due = tuple(self.held), [], False
         return tags
+
+    def take_early(self) -> list[Answer]:
+        """Returns the answers that waited for the plan."""
+        taken, self.early = self.early, []
+        return taken
+
+    def take_answers(self) -> list[Answer]:
+        """Returns all answers without a verdict: early ones, those that are being folded, and those behind them."""
+        taken = self.take_early()
+        for task in self.tasks.values():
+            taken += task.answers
+            task.answers.clear()
+        return taken
+
+    def stop(self) -> None:
+        """Closes the routines; what they have asked for changes nothing any more."""
+        self.course.close()
+        for routine in self.judging.values():
+            routine.close()
+        self.judging.clear()

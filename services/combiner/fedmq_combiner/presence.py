@@ -1,4 +1,4 @@
-"""A combiner's word on who is there: which clients it hears, told to the reducer in batches. Pure."""
+"""Which clients a combiner receives messages from, reported to the reducer in batches. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 
 TELL_AFTER = 0.02
+BEAT = "presence:beat"
 
 
 class Presence:
-    """Changes are told after 20 ms, so that a thousand clients that come at once are two messages, not a thousand.
+    """Reports changes after 20 ms, so that a thousand clients that arrive at once are two messages, not a thousand.
 
-    The full list is held back until two periods after the first message: before that, who has not spoken yet is not gone.
-    A process that stands by hears nobody, and so says nothing of clients.
+    The full list is held back until two periods after the first message: a client that has not sent anything until then
+    may still be there. A process that stands by receives no messages, and reports no clients.
     """
 
     def __init__(self, combiner: str, clients: Membership) -> None:
@@ -27,22 +28,23 @@ class Presence:
 
     @property
     def count(self) -> int:
-        """How many clients are heard."""
+        """Returns how many clients are present."""
         return len(self._clients)
 
     def start(self) -> list[Effect]:
-        """Connected; whether the broker serves this process is not known."""
+        """The process is connected; the broker may serve another one of the same name."""
         self._is_listening = False
-        return [StartTimer("presence:beat", self._clients.period)]
+        return [StartTimer(BEAT, self._clients.period)]
 
     def listen(self, moment: Now) -> list[Effect]:
-        """Messages come in."""
+        """The broker serves this process."""
         self._is_listening = True
         self._clients.start(moment.seconds)
         self._full_from = moment.seconds + 2 * self._clients.period
         return [StartTimer("presence:tell", TELL_AFTER)] if self._joined or self._gone else []
 
     def hear(self, client: str, moment: Now) -> list[Effect]:
+        """Notes that a client has sent something."""
         if not self._clients.hear(client, moment.seconds):
             return []
         self._gone.discard(client)
@@ -53,19 +55,20 @@ class Presence:
         ]
 
     def greet(self, client: str, moment: Now) -> list[Effect]:
-        """A client said hello: the reducer is told each time, as it may have moved the client meanwhile."""
+        """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
         told = self.hear(client, moment)
         self._joined.add(client)
         return told or [StartTimer("presence:tell", TELL_AFTER)]
 
     def forget(self, client: str) -> list[Effect]:
-        """The client said goodbye."""
+        """Notes that a client has left."""
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
     def fired(self, key: str, moment: Now) -> list[Effect]:
-        beat = StartTimer("presence:beat", self._clients.period)
+        """Deals with a timer: a beat, changes to report, or the full list that was held back."""
+        beat = StartTimer(BEAT, self._clients.period)
         if not self._is_listening:
-            return [beat] if key == "presence:beat" else []
+            return [beat] if key == BEAT else []
         if key == "presence:tell":
             return self._changes()
         if key == "presence:full":
@@ -74,7 +77,7 @@ class Presence:
         return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
     def full(self, moment: Now) -> list[Effect]:
-        """All clients, for a reducer that has just become active or that we have just said hello to."""
+        """Reports all clients, to a reducer that has become active or that the combiner has registered with."""
         if moment.seconds < self._full_from:
             return [StartTimer("presence:full", self._full_from - moment.seconds)]
         return self._all()
@@ -95,6 +98,7 @@ class Presence:
         ]
 
     def leave(self) -> list[Effect]:
+        """Reports that the combiner leaves."""
         return [self._publish(CombinerPresence(clients=len(self._clients), leaving=True), confirm=True)]
 
     def _lost(self, clients: list[str], reason: str) -> list[Effect]:

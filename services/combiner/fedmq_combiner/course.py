@@ -1,0 +1,115 @@
+"""The course of a plan at a combiner, from its message to its partial. Pure.
+
+While a course waits, the rest of the combiner answers hellos, judges answers and discards duplicates by the plan's data
+(`plans.py`). It calls `OpenPlan.advance` when a task has got its outcome or a timer has run out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedmq.effects import Ack, Publish
+from fedmq.errors import FedMQError
+from fedmq.routines import Routine
+from fedmq_combiner.answers import receive, receive_early
+from fedmq_combiner.context import CombinerContext
+from fedmq_combiner.documents import ledger_of, partial_of, task_messages
+from fedmq_combiner.operations import Close, Drop, Open, Save
+from fedmq_combiner.plans import OpenPlan, PlanState, Ready
+from fedmq_schemas import topology
+from fedmq_schemas.messages import Cancel, Partial, Plan
+from fedmq_schemas.records import LedgerEntry
+
+
+def start(context: CombinerContext, message: Plan, incarnation: int) -> OpenPlan:
+    """Starts the course of a plan, and returns the plan's data."""
+    plan = OpenPlan(message, incarnation, context.hold_at_most, context.now.seconds + message.timeout)
+    plan.course = Routine(context, train(context, plan) if plan.is_training else validate(context, plan))
+    plan.course.start()
+    return plan
+
+
+async def train(context: CombinerContext, plan: OpenPlan) -> None:
+    """Sends the tasks, and answers the plan with one partial when all clients have answered or the deadline has passed.
+
+    Each message that changes the sum is held unacknowledged until a checkpoint or partial that contains it is durable.
+    """
+    await open_plan(context, plan)
+
+    while plan.state is PlanState.OPEN:
+        if plan.is_checkpoint_due:
+            plan.state = PlanState.SAVING
+            outcomes = tuple(entry for entry in plan.entries() if entry.outcome != "absent")
+            await context.ask(Save(plan.name, plan.incarnation, outcomes))
+            plan.state = PlanState.OPEN
+            context.emit(Ack(plan.take_held()))
+            receive_early(context, plan)
+        else:
+            await context.first(Ready)
+
+    context.emit(*plan.cancel_timers())
+    ledger = ledger_of(plan.message, plan.entries())
+    for entry in ledger.entries:
+        if entry.outcome == "absent":
+            context.publish_event("update.absent", plan.key, entry.client)
+            send_cancel(context, entry.client, Cancel(plan=plan.key))
+    closed = await context.ask(Close(plan.message, plan.incarnation, ledger))
+
+    plan.state = PlanState.CLOSED
+    plan.partial = partial_of(plan.message, ledger, closed)
+    publish_partial(context, plan, plan.partial)
+    context.emit(Ack(plan.take_held()))
+
+
+async def validate(context: CombinerContext, plan: OpenPlan) -> None:
+    """Sends the tasks of a validation plan, which is open until its deadline. Its clients answer the reducer."""
+    await open_plan(context, plan)
+    while plan.state is PlanState.OPEN:
+        await context.first(Ready)
+    void(context, plan)
+
+
+async def open_plan(context: CombinerContext, plan: OpenPlan) -> None:
+    """Opens the plan, sends its tasks, and judges the answers that arrived before. If the plan can't be opened, all its
+    tasks have failed."""
+    try:
+        opened = await context.ask(Open(plan.message, plan.incarnation))
+    except FedMQError as error:
+        reason = f"the combiner can't open the plan: {error.reason}"
+        clients = plan.message.clients
+        plan.open(clients, [LedgerEntry(client=client, outcome="failed", reason=reason) for client in clients])
+        plan.close_if_complete()
+        context.publish_event("plan.voided", plan.key, data={"reason": error.reason, "plan": plan.name})
+    else:
+        plan.open(opened.clients, opened.saved)
+        send_tasks(context, plan, plan.tasks)
+    receive_early(context, plan)
+
+
+def void(context: CombinerContext, plan: OpenPlan) -> None:
+    """Gives up a plan whose routines have ended or are closed, and discards the answers that have no verdict."""
+    answers, is_closed = plan.take_answers(), plan.state is PlanState.CLOSED
+    plan.state = PlanState.VOID
+    context.emit(*plan.cancel_timers(), Ack(plan.take_held()))
+    if not is_closed:
+        context.emit(Drop(plan.name, plan.incarnation))
+    for answer in answers:
+        receive(context, plan, answer)
+
+
+def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str]) -> None:
+    """Publishes the tasks of those of the clients that have not answered. They expire at the plan's deadline."""
+    left = max(0.0, plan.due_at - context.now.seconds)
+    for task in task_messages(plan.message, plan.pending(clients), context.combiner, left):
+        context.emit(Publish("task", topology.task_key(task.client), task, expiration=left))
+
+
+def send_cancel(context: CombinerContext, client: str, cancel: Cancel) -> None:
+    """Publishes to a client that work is no longer wanted. It is lost if the client is not there."""
+    context.emit(Publish("task", topology.task_key(client), cancel, confirm=False))
+
+
+def publish_partial(context: CombinerContext, plan: OpenPlan, partial: Partial) -> None:
+    """Answers the plan. A repeated answer has the same id."""
+    key = topology.update_key(plan.message.reply_to, context.combiner)
+    context.emit(Publish("update", key, partial, id=f"partial-{plan.name}-{context.combiner}"))
