@@ -123,6 +123,15 @@ def test_a_blob_of_somebody_else_that_waited_is_rejected(combiner: Combiner) -> 
     assert not all_of(refused, Fold)
 
 
+def test_a_blob_of_somebody_else_between_two_updates_is_discarded(combiner: Combiner) -> None:
+    fold = one(combiner.receive(update("c1", "a"), "c1"), Fold)
+    combiner.receive(update("c1").model_copy(update={"blob": blob("models/m0")}), "c1")
+    combiner.receive(update("c1", "b"), "c1")
+    refused = combiner.failed(fold, NAN)
+    assert len(discarded(refused)) == 2
+    assert outcomes(combiner.folded(one(refused, Fold))) == [("accepted", "c1")]
+
+
 def test_an_answer_to_a_question_that_nobody_waits_for_changes_nothing(combiner: Combiner) -> None:
     fold = one(combiner.receive(update("c1"), "c1"), Fold)
     combiner.folded(fold)

@@ -12,7 +12,7 @@ from fedmq.effects import Drained, Resubscribe, StartTimer, Stopping
 from fedmq.errors import Refused
 from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
 from fedmq_combiner.presence import BEAT
-from fedmq_schemas.messages import ClientPresence, CombinerHello
+from fedmq_schemas.messages import ClientPresence, CombinerHello, Partial
 from support.cores import all_of, bodies, one
 
 
@@ -56,6 +56,20 @@ def test_the_old_sum_is_told_from_the_new_one(broken: Combiner) -> None:
     dropped = one(broken.fire(BEAT), Drop)
     opened = one(broken.receive(plan(), REDUCER), Open)
     assert dropped.incarnation < opened.incarnation
+
+
+@pytest.mark.parametrize("step", ["partial_of", "publish_partial"])
+def test_a_bug_after_the_partial_was_written_does_not_lose_it(combiner: Combiner, step: str) -> None:
+    combiner.open(plan(None, "c1"))
+    close = one(combiner.accept("c1"), Close)
+    with patch(f"fedmq_combiner.course.{step}", side_effect=Bug), pytest.raises(Bug):
+        combiner.closed(close)
+    combiner.fire(BEAT)
+    again = combiner.receive(plan(None, "c1"), REDUCER)
+    if opening := all_of(again, Open):
+        combiner.opened(opening[0])
+        again = combiner.closed(one(combiner.accept("c1"), Close))
+    assert [partial.total_weight for partial in bodies(again, Partial)] == [3]
 
 
 def test_all_plans_start_over_also_those_that_met_no_bug(combiner: Combiner) -> None:

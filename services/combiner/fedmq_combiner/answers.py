@@ -90,9 +90,8 @@ def _foreign_blob(client: str, update: Update) -> str | None:
 def _settle(context: CombinerContext, plan: OpenPlan, answer: Answer, verdict: Verdict, fold: float) -> None:
     """Gives the task its outcome, and holds the answer until that is durable. `fold`: how long folding took, in
     seconds."""
-    body, data = answer.body, dict[str, object]()
-    if verdict.reason:
-        data = {"reason": verdict.reason, "traceback": verdict.traceback}
+    body = answer.body
+    data: dict[str, object] = {"reason": verdict.reason, "traceback": verdict.traceback} if verdict.reason else {}
     seconds: dict[str, float] = {}
     if isinstance(body, Update):
         seconds = {**body.seconds, "fold": fold, "transit": context.now.wall - answer.sent_at - fold}

@@ -55,9 +55,9 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
             send_cancel(context, entry.client, Cancel(plan=plan.key))
     closed = await context.ask(Close(plan.message, plan.incarnation, ledger))
 
-    plan.state = PlanState.CLOSED
-    plan.partial = partial_of(plan.message, ledger, closed)
-    publish_partial(context, plan, plan.partial)
+    partial = partial_of(plan.message, ledger, closed)
+    plan.state, plan.partial = PlanState.CLOSED, partial
+    publish_partial(context, plan, partial)
     context.emit(Ack(plan.take_held()))
 
 
