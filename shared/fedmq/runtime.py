@@ -1,8 +1,8 @@
-"""The runtime: carries messages to a core and carries out the effects that it returns.
+"""The runtime: passes messages to a core and has the effects performed that it returns.
 
-One `Actor` joins one core to one broker connection on a scheduler. It decodes, hands events to the core one at a time,
-and has each returned group of effects run in order (see `fedmq.effects`). It knows nothing of roles: what a role can do
-beside messages and timers comes as performers.
+One `Actor` connects one core to one broker connection on a scheduler. It decodes messages, passes events to the core one
+at a time, and runs each returned group of effects in order (see `fedmq.effects`). It knows nothing of roles: what a role
+does beside messages and timers comes as performers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
+from fedmq.effect_runner import EffectGroup, EffectRunner, Performer
 from fedmq.effects import Core, CoreEvent, Effect, Now
 from fedmq.errors import ProtocolError
+from fedmq.message_writer import BodyWriter, MessageWriter
 from fedmq.origin import Origin
-from fedmq.outbox import Outbox, Prepare
-from fedmq.performing import Group, Performer, Performing
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
@@ -26,18 +26,21 @@ from fedmq_schemas.topology import Queue, Topology
 
 log = logging.getLogger("fedmq")
 
-Observe = Callable[[CoreEvent, Sequence[Effect]], None]
+Observe = Callable[[CoreEvent, Sequence[Effect], str | None], None]
+"""Receives each event of a core, the effects that it returned, and the id of the message that led to the event."""
 
 
 class Actor:
     """A core at work.
 
-    `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `prepare`: for a
-    body's type, what makes its fields when it is sent (presigned URLs). `offload`: performers talk to servers, so all of
-    them run off the actor's thread. `observe` is told every step, `cause` is then the id of the message that led to it.
-    `new_id` gives message ids; simulation passes a seeded one. A sender must have the name of the account that the broker
-    says it used, except where that is `shared_account`, which several use, or where only the alliance's servers may write
-    to the inbox (`is_addressed_by_servers`).
+    - `performers`: the performer of each type of Perform effect (see `fedmq.effect_runner`). `offload`: performers talk
+      to servers, so all of them run off the actor's thread.
+    - `writers`: for a type of message body, the function that returns its fields when the message is sent, where they are
+      not those of the body (presigned URLs).
+    - `observe`: is called after each step of the core.
+    - `new_id`: returns message ids. Simulation passes a seeded one.
+    - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
+      several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Actor:
         inbox: Queue,
         new_id: Callable[[], str],
         performers: Mapping[type[Effect], Performer] | None = None,
-        prepare: Mapping[type[Body], Prepare] | None = None,
+        writers: Mapping[type[Body], BodyWriter] | None = None,
         prefetch: int = 1000,
         declare_inbox: bool = True,
         offload: bool = False,
@@ -61,7 +64,6 @@ class Actor:
     ) -> None:
         self.name = name
         self.core = core
-        self.cause: str | None = None
         self._connection = connection
         self._scheduler = scheduler
         self._topology = topology
@@ -72,37 +74,37 @@ class Actor:
         self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
         self._origin = Origin(inbox, topology, shared_account)
-        self._outbox = Outbox(name, connection, scheduler, topology, new_id, prepare or {})
-        self._performing = Performing(
+        self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
+        self._runner = EffectRunner(
             name, scheduler, performers or {}, offload=offload,
-            built_in=self._built_in, tell=self.tell, bug=self._report_bug, settled=self._settle,
+            built_in=self._built_in, report=self.handle, report_bug=self._report_bug, on_end=self._end_drain,
         )  # fmt: skip
         self._timers: dict[str, Timer] = {}
         self._closed = False
-        self._left = False
-        self._drained: Callable[[], None] | None = None
+        self._is_core_drained = False
+        self._on_drained: Callable[[], None] | None = None
         self._unsettled: set[int] = set()
         connection.on_reconnect = self._reconnected
 
     def start(self) -> None:
-        """Declares and consumes the inbox, with the queue of its dead letters, then tells the core `Started`."""
+        """Declares and consumes the inbox, with the queue of its dead letters, then passes `Started` to the core."""
         if self._declare_inbox:
             self._connection.declare(self._inbox)
             if self._inbox.dead_letter is not None:
                 self._connection.declare(self._topology.dead())
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
-        self.tell(effects.Started())
+        self.handle(effects.Started())
 
     def _reconnected(self) -> None:
         self._unsettled.clear()
-        self.tell(effects.Reconnected())
+        self.handle(effects.Reconnected())
 
-    def tell(self, event: CoreEvent, cause: str | None = None) -> None:
-        """Hands an event to the core and carries out what it answers; from the scheduler's thread only."""
+    def handle(self, event: CoreEvent, cause: str | None = None) -> None:
+        """Passes an event to the core and starts the effects that it returns. `cause`: the id of the message that led to
+        the event. On the scheduler's thread only."""
         if self._closed:
             return
         moment = Now(self._scheduler.now(), self._scheduler.wall())
-        self.cause = cause
         try:
             answer = self.core.handle(event, moment)
         except Exception as error:  # a bug in a core must not stop the service
@@ -111,18 +113,18 @@ class Actor:
                 self.refuse(event.tag, f"internal error: {error!r}", cause=cause)
             return
         if self._observe is not None:
-            self._observe(event, answer)
+            self._observe(event, answer, cause)
         if answer:
-            self._performing.run(answer, cause)
+            self._runner.run(answer, cause)
 
     def post(self, event: CoreEvent) -> None:
-        """`tell` from any thread."""
-        self._scheduler.post(lambda: self.tell(event))
+        """Has the event handled on the scheduler's thread; from any thread."""
+        self._scheduler.post(lambda: self.handle(event))
 
     @property
     def idle(self) -> bool:
         """Whether no effect is under way."""
-        return self._performing.idle
+        return self._runner.is_idle
 
     @property
     def unsettled(self) -> int:
@@ -130,42 +132,43 @@ class Actor:
         return len(self._unsettled)
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Says goodbye (`Stopping`), confirms what is published, and leaves; unsettled messages go back to the inbox."""
+        """Passes `Stopping` to the core, performs the effects that are queued, and leaves."""
         if not self._closed:
-            self.tell(effects.Stopping())
-            while self._performing.is_queued:
-                self._performing.work_off()
+            self.handle(effects.Stopping())
+            while self._runner.has_queued:
+                self._runner.perform_queued()
             self.leave(timeout)
 
     def drain(self, then: Callable[[], None]) -> None:
-        """Takes no more messages, says goodbye (`Stopping`), and calls `then` once the core has `Drained` and no effect is
-        under way. `leave` is still to be called."""
-        self._drained = then
+        """Receives no more messages, passes `Stopping` to the core, and calls `then` once the core has returned `Drained`
+        and no effect is under way. `leave` is still to be called."""
+        self._on_drained = then
         self._connection.cancel(self._inbox.name)
-        self.tell(effects.Stopping())
-        self._settle()
+        self.handle(effects.Stopping())
+        self._end_drain()
 
     def leave(self, timeout: float) -> None:
-        """Confirms what is published, for at most `timeout` seconds, and leaves; unsettled messages go back to the inbox."""
+        """Closes the connection once what was published is confirmed, after at most `timeout` seconds. Unsettled messages
+        return to the inbox."""
         if not self._closed:
             self._close()
-            self._outbox.tell()
+            self._writer.flush_events()
             self._connection.close(timeout)
 
-    def _settle(self) -> None:
-        """Ends a drain as soon as that is possible."""
-        if self._left and self.idle and self._drained is not None:
-            then, self._drained = self._drained, None
+    def _end_drain(self) -> None:
+        """Ends a drain if nothing is left to wait for."""
+        if self._is_core_drained and self.idle and self._on_drained is not None:
+            then, self._on_drained = self._on_drained, None
             then()
 
     def kill(self) -> None:
-        """Leaves as a crash would: nothing is said or confirmed."""
+        """Leaves as a crash would: nothing more is published, and nothing confirmed."""
         self._close()
         self._connection.kill()
 
     def _close(self) -> None:
         self._closed = True
-        self._performing.close()
+        self._runner.close()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -185,82 +188,82 @@ class Actor:
             self._origin.check(delivery, message.envelope)
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
-                self._tell_sender(error)
+                self._publish_refusal(error)
             self.refuse(delivery.tag, error.reason, delivery.routing_key, delivery.message_id)
             return
         envelope = message.envelope
-        self.tell(effects.Received(message.body, envelope, delivery.tag), envelope.id)
+        self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
 
     def _known_user(self, delivery: Delivery) -> str | None:
-        """The account that must have the sender's name; None where accounts say nothing about who sent."""
+        """Returns the account whose name the sender must have; None where the account does not identify the sender."""
         is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
         return None if is_shared else delivery.user
 
-    def _tell_sender(self, error: codec.BadBody) -> None:
-        """Where the sender waits for an event, it gets one."""
+    def _publish_refusal(self, error: codec.BadBody) -> None:
+        """Publishes the event that ends the sender's wait, if there is one for this kind of message."""
         envelope = error.envelope
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
             session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
-            self._outbox.emit(
+            self._writer.add_event(
                 effects.PublishEvent(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id
             )
 
     def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
-        """Dead-letters a message and records why; `cause` is the message's id."""
+        """Rejects a message, which moves to the dead letters, and publishes why; `cause` is the message's id."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
-        self._outbox.emit(
+        self._writer.add_event(
             effects.PublishEvent(
                 "message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}
             ),
             cause,
         )
-        self._outbox.tell()
+        self._writer.flush_events()
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
 
-    def _built_in(self, effect: Effect, group: Group) -> None:
+    def _built_in(self, effect: Effect, group: EffectGroup) -> None:
         handler = _HANDLERS.get(type(effect))
         if handler is None:
             raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
         handler(self, effect, group)
 
-    def _emit(self, effect: effects.PublishEvent, group: Group) -> None:
-        self._outbox.emit(effect, group.cause)
+    def _emit(self, effect: effects.PublishEvent, group: EffectGroup) -> None:
+        self._writer.add_event(effect, group.cause)
 
-    def _reject(self, effect: effects.Reject, group: Group) -> None:
+    def _reject(self, effect: effects.Reject, group: EffectGroup) -> None:
         self.refuse(effect.tag, effect.reason, cause=group.cause)
 
-    def _declare(self, effect: effects.Declare, _: Group) -> None:
+    def _declare(self, effect: effects.Declare, _: EffectGroup) -> None:
         self._connection.declare(effect.queue)
 
-    def _publish(self, effect: effects.Publish, group: Group) -> None:
-        self._outbox.tell()
-        outgoing = self._outbox.encoded(effect, group.cause)
-        self._connection.publish(outgoing, self._performing.awaited(effect, group) if effect.confirm else None)
+    def _publish(self, effect: effects.Publish, group: EffectGroup) -> None:
+        self._writer.flush_events()
+        outgoing = self._writer.encode(effect, group.cause)
+        self._connection.publish(outgoing, self._runner.confirmation(effect, group) if effect.confirm else None)
 
-    def _ack(self, effect: effects.Ack, _: Group) -> None:
-        self._outbox.tell()
+    def _ack(self, effect: effects.Ack, _: EffectGroup) -> None:
+        self._writer.flush_events()
         self._unsettled.difference_update(effect.tags)
         self._connection.ack(list(effect.tags))
 
-    def _resubscribe(self, _: effects.Resubscribe, __: Group) -> None:
+    def _resubscribe(self, _: effects.Resubscribe, __: EffectGroup) -> None:
         self._connection.cancel(self._inbox.name)
         for tag in sorted(self._unsettled):
             self._connection.requeue(tag)
         self._unsettled.clear()
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
 
-    def _cancel_timer(self, effect: effects.CancelTimer, _: Group) -> None:
+    def _cancel_timer(self, effect: effects.CancelTimer, _: EffectGroup) -> None:
         timer = self._timers.pop(effect.key, None)
         if timer is not None:
             timer.cancel()
 
-    def _core_is_drained(self, _: effects.Drained, __: Group) -> None:
-        self._left = True
-        self._settle()
+    def _note_drained(self, _: effects.Drained, __: EffectGroup) -> None:
+        self._is_core_drained = True
+        self._end_drain()
 
-    def _start_timer(self, effect: effects.StartTimer, _: Group) -> None:
+    def _start_timer(self, effect: effects.StartTimer, _: EffectGroup) -> None:
         key = effect.key
         old = self._timers.pop(key, None)
         if old is not None:
@@ -269,7 +272,7 @@ class Actor:
         def fire() -> None:
             if self._timers.get(key) is timer:
                 del self._timers[key]
-                self.tell(effects.Fired(key))
+                self.handle(effects.Fired(key))
 
         timer = self._scheduler.later(effect.seconds, fire)
         self._timers[key] = timer
@@ -278,10 +281,10 @@ class Actor:
         text = "".join(traceback.format_exception(error))
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
         data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
-        self._outbox.emit(effects.PublishEvent("actor.error", data=data), None)
+        self._writer.add_event(effects.PublishEvent("actor.error", data=data), None)
 
 
-_HANDLERS: dict[type[Effect], Callable[[Actor, Any, Group], None]] = {
+_HANDLERS: dict[type[Effect], Callable[[Actor, Any, EffectGroup], None]] = {
     effects.Publish: Actor._publish,
     effects.PublishEvent: Actor._emit,
     effects.Ack: Actor._ack,
@@ -290,5 +293,5 @@ _HANDLERS: dict[type[Effect], Callable[[Actor, Any, Group], None]] = {
     effects.Declare: Actor._declare,
     effects.StartTimer: Actor._start_timer,
     effects.CancelTimer: Actor._cancel_timer,
-    effects.Drained: Actor._core_is_drained,
+    effects.Drained: Actor._note_drained,
 }

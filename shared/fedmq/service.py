@@ -20,11 +20,11 @@ from typing import Any, Protocol
 
 from fedmq import __version__
 from fedmq.health import HealthServer, Sample
-from fedmq.journal import Journal
 from fedmq.logs import configure_service_logs
 from fedmq.scheduler import ThreadScheduler
 from fedmq.settings import AllianceSettings
 from fedmq.signals import on_first_signal
+from fedmq.telemetry import ActorTelemetry
 from fedmq.trust import trust
 
 log = logging.getLogger("fedmq.service")
@@ -33,6 +33,7 @@ DRAIN_SECONDS = 8.0
 CLOSE_SECONDS = 1.5
 ANSWER_SECONDS = 2.0
 
+Details = Callable[[], Mapping[str, Any]]
 Gauges = Callable[[], Mapping[str, float]]
 
 
@@ -49,8 +50,7 @@ class Member(Protocol):
 
 
 class Service:
-    """`run` occupies the calling thread until a signal, or an error that ends the service. `details()`: what `/health`
-    says of this role; `gauges()`: numbers for `/metrics`."""
+    """A process with a scheduler, on which its members run. Pass `telemetry` to the actor as its `observe`."""
 
     def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
         trust(settings.ca_file)
@@ -59,10 +59,8 @@ class Service:
         self.name = name
         self.settings = settings
         self.scheduler = ThreadScheduler(threads)
-        self.journal = Journal()
+        self.telemetry = ActorTelemetry()
         self.stack = ExitStack()
-        self.details: Callable[[], Mapping[str, Any]] = dict
-        self.gauges: Gauges = dict
         self.members: list[Member] = []
         self._began = time.monotonic()
         self._life = uuid.uuid4().hex[:12]
@@ -73,11 +71,12 @@ class Service:
         """Unique: this process's life, and a number in it."""
         return f"{next(self._numbers):08x}{self._life}"
 
-    def run(self, members: Sequence[Member]) -> None:
-        """Starts the members and returns when they have left. What was put on `stack` is closed then."""
+    def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
+        """Runs the members in the calling thread until a signal arrives, or an error ends the service. Closes what is on
+        `stack` at the end. `details()`: what `/health` reports of this role; `gauges()`: numbers for `/metrics`."""
         self.members = list(members)
         with self.stack:
-            self._serve_health()
+            self._serve_health(details, gauges)
             for member in self.members:
                 self.scheduler.post(member.start)
             log.info("started", extra={"version": __version__, "pid": os.getpid()})
@@ -105,14 +104,20 @@ class Service:
 
     # -- health -----------------------------------------------------------------------------------------------------
 
-    def _serve_health(self) -> None:
+    def _serve_health(self, details: Details, gauges: Gauges) -> None:
         settings = self.settings
         if settings.health_port is not None:
-            server = HealthServer(settings.health_bind, settings.health_port, self._health, self._samples)
+            server = HealthServer(
+                settings.health_bind,
+                settings.health_port,
+                lambda: self._health(details),
+                lambda: self._samples(gauges),
+            )
             self.stack.callback(server.close)
 
-    def _health(self) -> tuple[bool, Mapping[str, Any]]:
-        """Well is who still answers: the scheduler's thread. A broker that is away is told, and is no reason to restart."""
+    def _health(self, details: Details) -> tuple[bool, Mapping[str, Any]]:
+        """Returns whether the scheduler's thread still answers, and what `/health` reports. A lost broker is reported, but
+        is no reason to restart the process."""
         answered = threading.Event()
         self.scheduler.post(answered.set)
         well = answered.wait(ANSWER_SECONDS)
@@ -123,24 +128,24 @@ class Service:
             "alliance": self.settings.alliance,
             "version": __version__,
             "uptime": round(time.monotonic() - self._began, 1),
-            **self.details(),
+            **details(),
         }
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self, gauges: Gauges) -> Iterator[Sample]:
         yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
         yield Sample("fedmq_uptime_seconds", time.monotonic() - self._began)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield Sample("process_cpu_seconds_total", usage.ru_utime + usage.ru_stime)
         yield Sample("process_resident_memory_bytes", resident_bytes())
-        journal = self.journal
+        telemetry = self.telemetry
         for family, label, counts in (
-            ("fedmq_messages_received_total", "kind", journal.received),
-            ("fedmq_messages_published_total", "kind", journal.published),
-            ("fedmq_events_total", "event", journal.told),
+            ("fedmq_messages_received_total", "kind", telemetry.received),
+            ("fedmq_messages_published_total", "kind", telemetry.published),
+            ("fedmq_events_total", "event", telemetry.events),
         ):
             for value, count in list(counts.items()):
                 yield Sample(family, count, {label: value})
-        for name, number in self.gauges().items():
+        for name, number in gauges().items():
             yield Sample(f"fedmq_{name}", number)
 
 

@@ -8,10 +8,10 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from fedmq.effect_runner import EffectRunner
 from fedmq.effects import Perform
 from fedmq.errors import ConfigError, Transient
 from fedmq.frozen import frozen
-from fedmq.performing import Performing
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
 from fedmq.scheduler import VirtualScheduler
@@ -83,12 +83,12 @@ def test_an_actor_does_it_again_until_it_is_done(records: MongoRecords, monkeypa
 
     monkeypatch.setattr(Collection, "insert_one", insert_one)
     scheduler = VirtualScheduler()
-    performing = Performing(
+    runner = EffectRunner(
         "reducer", scheduler, {Insert: lambda effect: records.insert("rounds", effect.key, {})}, offload=False,
-        built_in=lambda effect, group: None, tell=lambda event, cause: failed.append(event),
-        bug=lambda doing, error: failed.append(error), settled=lambda: None,
+        built_in=lambda effect, group: None, report=lambda event, cause: failed.append(event),
+        report_bug=lambda doing, error: failed.append(error), on_end=lambda: None,
     )  # fmt: skip
-    performing.run([Insert("s/1")], None)
+    runner.run([Insert("s/1")], None)
     assert inserted == []
     scheduler.run()
     assert (inserted, failed) == (["s/1"], [])

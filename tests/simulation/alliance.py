@@ -277,10 +277,10 @@ class Simulation:
         if trace is None:
             return watch
 
-        def observe(event: CoreEvent, answer: Sequence[Effect]) -> None:
+        def observe(event: CoreEvent, answer: Sequence[Effect], cause: str | None) -> None:
             trace.append(f"{now():9.3f} {name}#{life} {line(event, answer)}")
             if watch is not None:
-                watch(event, answer)
+                watch(event, answer, cause)
 
         return observe
 
@@ -288,7 +288,7 @@ class Simulation:
         """Notes if a combiner opens or ends plans on the word of an epoch below one that it has heard."""
         highest = 0
 
-        def watch(event: CoreEvent, answer: Sequence[Effect]) -> None:
+        def watch(event: CoreEvent, answer: Sequence[Effect], _: str | None) -> None:
             nonlocal highest
             body = event.body if isinstance(event, Received) else None
             if isinstance(body, Plan | VoidPlan | Welcome):

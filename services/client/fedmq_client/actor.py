@@ -1,4 +1,4 @@
-"""A client at work: core, runner and mailbox joined."""
+"""Builds the actor of a client from its core, its task runner and its mailbox."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def client_actor(
     new_id: Callable[[], str],
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor; `start()` makes it attach. The mailbox is made by the reducer, and waited for."""
-    runner = TaskRunner(client, package, pool, store, scheduler, models)
+    """Builds the actor; `start()` makes it attach. The reducer declares the mailbox; the actor waits for it."""
+    # The runner reports to the actor, which needs the runner's performers to be built.
+    runner = TaskRunner(client, package, pool, store, scheduler, models, report=lambda event: actor.post(event))
     actor = Actor(
         client.name,
         ClientCore(client.name, attach, store.load()),
@@ -48,5 +49,4 @@ def client_actor(
         is_addressed_by_servers=True,
         observe=observe,
     )
-    runner.tell = actor.post
     return actor

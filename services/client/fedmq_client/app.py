@@ -66,9 +66,8 @@ def main(settings: ClientSettings) -> None:
         store=FolderStore(identity.folder / "finished"),
         models=Models(identity.folder / "models"),
         new_id=service.new_id,
-        observe=service.journal,
+        observe=service.telemetry,
     )
-    service.journal.actor = actor
     core = actor.core
     assert isinstance(core, ClientCore)
 
@@ -82,5 +81,4 @@ def main(settings: ClientSettings) -> None:
     def gauges() -> Mapping[str, float]:
         return {"broker_connected": connection.connected, "unsettled_messages": actor.unsettled}
 
-    service.details, service.gauges = details, gauges
-    service.run([actor])
+    service.run([actor], details=details, gauges=gauges)

@@ -25,11 +25,19 @@ log = logging.getLogger("fedmq.client")
 
 
 class TaskRunner:
-    """The performers of one client. `tell` posts an event to its core, from any thread. `pool` may be shared by many
-    clients."""
+    """The performers of one client. `report` receives the events of a task for the client's core; it is called on any
+    thread. Many clients may share a `pool`."""
 
     def __init__(
-        self, client: Client, package: Path, pool: Pool, store: Store, scheduler: Scheduler, models: Models
+        self,
+        client: Client,
+        package: Path,
+        pool: Pool,
+        store: Store,
+        scheduler: Scheduler,
+        models: Models,
+        *,
+        report: Callable[[CoreEvent], None],
     ) -> None:
         self.client = client
         self._package = package
@@ -39,7 +47,7 @@ class TaskRunner:
         self._models = models
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
-        self.tell: Callable[[CoreEvent], None] = lambda event: None
+        self._report = report
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
         return {
@@ -103,12 +111,12 @@ class TaskRunner:
         self._pool.submit(
             job,
             lambda validated: self._validated(task, validated),
-            lambda _, fraction, metrics: self.tell(operations.ProgressReported(key, fraction, metrics)),
+            lambda _, fraction, metrics: self._report(operations.ProgressReported(key, fraction, metrics)),
             lambda result: self._done(task, key, result, seconds),
         )
 
     def _validated(self, task: Task, validated: Validated) -> None:
-        self.tell(operations.ModelValidated(task, validated.examples, validated.metrics))
+        self._report(operations.ModelValidated(task, validated.examples, validated.metrics))
 
     def _done(self, task: Task, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
         if self._jobs.get(key) != result.job:
@@ -116,7 +124,7 @@ class TaskRunner:
         del self._jobs[key]
         if result.outcome == "cancelled":  # and not by `abandon`: the trainer gave up by itself
             reason = "the trainer raised Cancelled without being told to"
-            self.tell(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
         outcome = result.outcome
         finished = TaskResult(
@@ -126,15 +134,15 @@ class TaskRunner:
         if key.action == "train" and outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and outcome == "done":
-            self.tell(operations.ModelValidated(task, result.examples, result.metrics))
-        self.tell(operations.TaskFinished(finished))
+            self._report(operations.ModelValidated(task, result.examples, result.metrics))
+        self._report(operations.TaskFinished(finished))
 
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
             told = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
             log.warning("task failed", extra=told)
-            self.tell(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
 
     def abandon(self, effect: Abandon) -> None:
         job_id = self._jobs.pop(effect.key, None)

@@ -1,4 +1,4 @@
-"""A combiner at work: core, folding and inbox joined."""
+"""Builds the actor of a combiner from its core, its performers and its inbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedmq.codec import fields_of
 from fedmq.runtime import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
-from fedmq_combiner.folding import Folding
+from fedmq_combiner.fold_performer import FoldPerformer
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, PlanKey, Task
 from fedmq_schemas.topology import Topology
@@ -64,8 +64,8 @@ def combiner_actor(
         topology,
         inbox=topology.combiner(name),
         new_id=new_id,
-        performers=Folding(name, blobs, scratch).performers(),
-        prepare={Task: with_urls},
+        performers=FoldPerformer(name, blobs, scratch).performers(),
+        writers={Task: with_urls},
         prefetch=PREFETCH,
         offload=offload,
         shared_account=shared_account,

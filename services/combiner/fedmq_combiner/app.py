@@ -36,9 +36,8 @@ def main(settings: CombinerSettings) -> None:
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,
-        observe=service.journal,
+        observe=service.telemetry,
     )
-    service.journal.actor = actor
     core = actor.core
     assert isinstance(core, CombinerCore)
 
@@ -57,5 +56,4 @@ def main(settings: CombinerSettings) -> None:
             "unsettled_messages": actor.unsettled,
         }
 
-    service.details, service.gauges = details, gauges
-    service.run([actor])
+    service.run([actor], details=details, gauges=gauges)

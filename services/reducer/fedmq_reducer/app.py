@@ -47,9 +47,8 @@ def main(settings: ReducerSettings) -> None:
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,
-        observe=service.journal,
+        observe=service.telemetry,
     )
-    service.journal.actor = actor
     core = actor.core
     assert isinstance(core, ReducerCore)
 
@@ -72,7 +71,6 @@ def main(settings: ReducerSettings) -> None:
             "unsettled_messages": actor.unsettled,
         }
 
-    service.details, service.gauges = details, gauges
     recorder = Recorder(
         broker.connect("recorder"), service.scheduler, topology, records, offload=True, shared_account=broker.account
     )
@@ -100,4 +98,4 @@ def main(settings: ReducerSettings) -> None:
         is_active=lambda: core.lease is LeaseState.ACTIVE,
         waits=core.waits,
     )
-    service.run([actor, recorder, vitals])
+    service.run([actor, recorder, vitals], details=details, gauges=gauges)

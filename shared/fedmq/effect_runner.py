@@ -25,7 +25,7 @@ _UNHINDERED = (effects.Publish, effects.PublishEvent)
 """They start while earlier publishes of their group are not confirmed."""
 
 
-class Group:
+class EffectGroup:
     """The rest of one `handle` call's effects, the next one last, and how many of its publishes are not confirmed yet."""
 
     __slots__ = ("cause", "dropped", "effects", "unconfirmed", "waiting")
@@ -43,7 +43,7 @@ class Slot:
 
     __slots__ = ("effect", "group", "is_asked", "lane")
 
-    def __init__(self, effect: effects.Perform, group: Group, lane: Lane) -> None:
+    def __init__(self, effect: effects.Perform, group: EffectGroup, lane: Lane) -> None:
         self.effect = effect
         self.group = group
         self.lane = lane
@@ -61,7 +61,7 @@ class Lane:
         self.alone = 0
         self.is_busy = False
 
-    def head(self) -> tuple[effects.Perform, list[Group]]:
+    def head(self) -> tuple[effects.Perform, list[EffectGroup]]:
         """What is to be performed next, and the groups that it is for."""
         effect, groups = self.slots[0].effect, [self.slots[0].group]
         if self.alone:
@@ -82,7 +82,7 @@ class Job:
     __slots__ = ("cause", "effect", "groups", "lane", "wait")
 
     def __init__(
-        self, effect: effects.Perform, groups: Sequence[Group], cause: str | None, lane: Lane | None = None
+        self, effect: effects.Perform, groups: Sequence[EffectGroup], cause: str | None, lane: Lane | None = None
     ) -> None:
         self.effect = effect
         self.groups = groups
@@ -91,12 +91,13 @@ class Job:
         self.wait = FIRST_RETRY
 
 
-class Performing:
+class EffectRunner:
     """Runs one actor's groups, on the scheduler's thread.
 
     `performers`: for each Perform effect's type, the function that does it; it may raise FedMQError. `offload`: all of
-    them run off the thread. `built_in` does every other effect and may raise ProtocolError. `tell` hands the core what
-    became of an effect, `bug` is told of an exception that is no FedMQError, `settled` that something under way has ended.
+    them run off the thread. `built_in` does every other effect and may raise ProtocolError. `report` hands the core what
+    became of an effect, `report_bug` receives an exception that is no FedMQError, `on_end` is called
+    when something under way has ended.
     """
 
     def __init__(
@@ -106,19 +107,19 @@ class Performing:
         performers: Mapping[type[Effect], Performer],
         *,
         offload: bool,
-        built_in: Callable[[Effect, Group], None],
-        tell: Callable[[CoreEvent, str | None], None],
-        bug: Callable[[str, Exception], None],
-        settled: Callable[[], None],
+        built_in: Callable[[Effect, EffectGroup], None],
+        report: Callable[[CoreEvent, str | None], None],
+        report_bug: Callable[[str, Exception], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._name = name
         self._scheduler = scheduler
         self._performers = dict(performers)
         self._offload = offload
         self._built_in = built_in
-        self._tell = tell
-        self._bug = bug
-        self._settled = settled
+        self._report = report
+        self._report_bug = report_bug
+        self._on_end = on_end
         self._lanes: dict[str, Lane] = {}
         self._has_lanes = any(getattr(kind, "lane", None) is not None for kind in performers)
         self._queued: list[Job] = []
@@ -126,7 +127,7 @@ class Performing:
         self._closed = False
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no effect is under way."""
         return self._in_flight == 0
 
@@ -136,23 +137,23 @@ class Performing:
 
     def run(self, answer: Sequence[Effect], cause: str | None) -> None:
         """Starts a group; `cause` is the id of the message that led to it."""
-        group = Group(cause)
+        group = EffectGroup(cause)
         group.effects.extend(self._placed(answer, group) if self._has_lanes else answer)
         group.effects.reverse()
         self._advance(group)
 
-    def _placed(self, answer: Sequence[Effect], group: Group) -> Iterator[Effect | Slot]:
+    def _placed(self, answer: Sequence[Effect], group: EffectGroup) -> Iterator[Effect | Slot]:
         """The effects, those of a lane with their place in it."""
         for effect in answer:
             if not isinstance(effect, effects.Perform) or effect.lane is None:
                 yield effect
                 continue
             lane = self._lanes.setdefault(effect.lane, Lane())
-            slot = Slot(effect, Group(group.cause) if effect.independent else group, lane)
+            slot = Slot(effect, EffectGroup(group.cause) if effect.independent else group, lane)
             lane.slots.append(slot)
             yield slot
 
-    def awaited(self, effect: Effect, group: Group) -> Callable[[FedMQError | None], None]:
+    def confirmation(self, effect: Effect, group: EffectGroup) -> Callable[[FedMQError | None], None]:
         """For a publish that the group is to wait for: what to call when it is confirmed or refused."""
         group.unconfirmed += 1
         self._in_flight += 1
@@ -164,11 +165,11 @@ class Performing:
                 self._fail(effect, error, group)
             elif not group.unconfirmed:
                 self._advance(group)
-            self._settled()
+            self._on_end()
 
         return confirmed
 
-    def _advance(self, group: Group) -> None:
+    def _advance(self, group: EffectGroup) -> None:
         """Starts effects of the group until one has to be waited for."""
         if group.waiting:
             return
@@ -217,14 +218,14 @@ class Performing:
             return
         self._queued.append(job)
         if len(self._queued) == 1:
-            self._scheduler.post(self.work_off)
+            self._scheduler.post(self.perform_queued)
 
     @property
-    def is_queued(self) -> bool:
+    def has_queued(self) -> bool:
         """Whether something waits for the next turn."""
         return bool(self._queued)
 
-    def work_off(self) -> None:
+    def perform_queued(self) -> None:
         """Performs what was queued for this turn."""
         jobs, self._queued = self._queued, []
         for kind, alike in groupby(jobs, _kind):
@@ -266,7 +267,7 @@ class Performing:
                     self._advance(group)
         if job.lane is not None:
             self._run_lane(job.lane)
-        self._settled()
+        self._on_end()
 
     def _ended(self, job: Job, result: Any, error: Exception | None) -> bool:
         """Whether its groups may go on."""
@@ -285,9 +286,9 @@ class Performing:
             if job.groups:
                 self._fail(job.effect, failure, job.groups[0])
             else:
-                self._tell(effects.Failed(job.effect, failure), job.cause)
+                self._report(effects.Failed(job.effect, failure), job.cause)
         elif job.effect.reports:
-            self._tell(effects.Done(job.effect, result), job.cause)
+            self._report(effects.Done(job.effect, result), job.cause)
         return error is None
 
     def _retry_later(self, job: Job, error: Transient) -> None:
@@ -301,10 +302,10 @@ class Performing:
         self._scheduler.later(job.wait, again)
         job.wait = min(job.wait * 2, LAST_RETRY)
 
-    def _fail(self, effect: Effect, error: FedMQError, group: Group) -> None:
+    def _fail(self, effect: Effect, error: FedMQError, group: EffectGroup) -> None:
         if not group.dropped:
             group.dropped = True
-            self._tell(effects.Failed(effect, error), group.cause)
+            self._report(effects.Failed(effect, error), group.cause)
             for left in group.effects:
                 if isinstance(left, Slot):
                     self._run_lane(left.lane)
@@ -312,7 +313,7 @@ class Performing:
     def _own(self, effect: Effect, error: Exception) -> FedMQError:
         if isinstance(error, FedMQError):
             return error
-        self._bug(f"performing {type(effect).__name__}", error)
+        self._report_bug(f"performing {type(effect).__name__}", error)
         return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")
 
 

@@ -13,10 +13,10 @@ from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory import MemoryBroker
 from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received
-from fedmq.journal import Journal
 from fedmq.logs import JsonLine, configure_service_logs
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
+from fedmq.telemetry import ActorTelemetry
 from fedmq_schemas import messages, topology
 from fedmq_schemas.topology import Topology
 
@@ -41,38 +41,38 @@ def ids_of(name: str) -> Callable[[], str]:
     return lambda: f"{name}-{next(numbers)}"
 
 
-def journals_of_a_chain() -> dict[str, Journal]:
+def telemetry_of_a_chain() -> dict[str, ActorTelemetry]:
     """A message with the id `root` reaches `one`, which answers to `two`, which answers to nobody's inbox."""
     scheduler = VirtualScheduler()
-    broker, journals = MemoryBroker(scheduler), {}
+    broker, found = MemoryBroker(scheduler), {}
     for name, key in (("one", topology.update_key("two", "one")), ("two", topology.update_key("three", "two"))):
-        journals[name] = journal = Journal()
-        journal.actor = Actor(
+        found[name] = ActorTelemetry()
+        actor = Actor(
             name, Echo(key), broker.connect(name), scheduler, ALLIANCE,
-            inbox=ALLIANCE.combiner(name), new_id=ids_of(name), observe=journal,
+            inbox=ALLIANCE.combiner(name), new_id=ids_of(name), observe=found[name],
         )  # fmt: skip
-        journal.actor.start()
+        actor.start()
     scheduler.settle()
     envelope = {"kind": "client_hello", "id": "root", "alliance": "a", "sender": "c1", "sent_at": 0.0}
     body = codec.encode(envelope, messages.ClientHello().model_dump())
     message = Outgoing(ALLIANCE.exchange("update"), topology.update_key("one", "c1"), body, "root")
     broker.connect("c1").publish(message)
     scheduler.settle()
-    return journals
+    return found
 
 
 def test_what_is_told_names_the_message_that_led_to_it_and_those_before(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="fedmq.journal"):
-        journals = journals_of_a_chain()
+    with caplog.at_level(logging.INFO, logger="fedmq.telemetry"):
+        found = telemetry_of_a_chain()
 
     told = {record.__dict__["causes"][0]: record.__dict__ for record in caplog.records}
     assert told["root"]["causes"] == ["root"]
     [second] = [fields for cause, fields in told.items() if cause.startswith("one-")]
     assert second["causes"][1:] == ["root"]
     assert (second["session"], second["round"], second["client"], second["reason"]) == ("s1", 2, "c1", "because")
-    assert journals["two"].received == {"client_hello": 1}
-    assert journals["two"].published == {"client_hello": 1}
-    assert journals["two"].told == {"update.accepted": 1}
+    assert found["two"].received == {"client_hello": 1}
+    assert found["two"].published == {"client_hello": 1}
+    assert found["two"].events == {"update.accepted": 1}
 
 
 def test_a_line_is_one_json_object_with_its_extras() -> None:

@@ -1,4 +1,4 @@
-"""What an actor says: messages in their envelopes, and events, which are told together where they come at once."""
+"""Encodes and publishes what an actor sends: messages in envelopes, and events, several of which share a message."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
 from fedmq_schemas.topology import Topology, event_key
 
-Prepare = Callable[[Any], Mapping[str, Any]]
+BodyWriter = Callable[[Any], Mapping[str, Any]]
+"""Returns the fields of a message body."""
 
-MOST_TOLD = 100
+MAX_EVENTS = 100
 """Events in one message."""
 
 
-class Outbox:
-    """Encodes and sends as `sender`. `new_id` gives message ids; `prepare`: for a body's type, what makes its fields."""
+class MessageWriter:
+    """Writes the messages of `sender`. `new_id` returns message ids. `writers`: for a type of body, the function that
+    returns its fields; those of all others are the body's own."""
 
     def __init__(
         self,
@@ -29,28 +31,29 @@ class Outbox:
         scheduler: Scheduler,
         topology: Topology,
         new_id: Callable[[], str],
-        prepare: Mapping[type[Body], Prepare],
+        writers: Mapping[type[Body], BodyWriter],
     ) -> None:
         self._sender = sender
         self._connection = connection
         self._scheduler = scheduler
         self._topology = topology
         self._new_id = new_id
-        self._prepare = dict(prepare)
+        self._writers = dict(writers)
         self._event_exchange = topology.exchange("event")
-        self._untold: list[dict[str, Any]] = []
+        self._events: list[dict[str, Any]] = []
 
-    def encoded(self, effect: effects.Publish, cause: str | None) -> Outgoing:
-        """The message, ready to go. Raises ProtocolError if it is too large."""
+    def encode(self, effect: effects.Publish, cause: str | None) -> Outgoing:
+        """Returns the encoded message. Raises ProtocolError if it is too large."""
         body = effect.body
-        prepare = self._prepare.get(type(body))
-        fields = codec.fields_of(body) if prepare is None else prepare(body)
+        fields_of: BodyWriter = self._writers.get(type(body), codec.fields_of)
         exchange = self._topology.exchange(effect.exchange)
-        return self._outgoing(exchange, effect.routing_key, body.kind, fields, effect.id, cause, effect.expiration)
+        return self._outgoing(
+            exchange, effect.routing_key, body.kind, fields_of(body), effect.id, cause, effect.expiration
+        )
 
-    def emit(self, effect: effects.PublishEvent, cause: str | None) -> None:
-        """Takes an event, to be sent unconfirmed with those of its name and session that come at once: on the scheduler's
-        next turn, or by `tell`."""
+    def add_event(self, effect: effects.PublishEvent, cause: str | None) -> None:
+        """Adds an event to those that are published, unconfirmed, on the scheduler's next turn or by `flush_events`.
+        Neighbours of one name and session share a message."""
         event = {
             "name": effect.name,
             "session": effect.session,
@@ -61,35 +64,36 @@ class Outbox:
             "id": effect.id or self._new_id(),
             "cause": cause,
         }
-        untold = self._untold
-        if untold and (
-            untold[0]["name"] != effect.name or untold[0]["session"] != effect.session or len(untold) == MOST_TOLD
+        events = self._events
+        if events and (
+            events[0]["name"] != effect.name or events[0]["session"] != effect.session or len(events) == MAX_EVENTS
         ):
-            self.tell()
-        if not self._untold:
-            self._scheduler.post(self.tell)
-        self._untold.append(event)
+            self.flush_events()
+        if not self._events:
+            self._scheduler.post(self.flush_events)
+        self._events.append(event)
 
-    def tell(self) -> None:
-        """Sends the events that were taken. To be called before anything that must not get ahead of them is sent."""
-        if not self._untold:
+    def flush_events(self) -> None:
+        """Publishes the events that were added. To be called before anything is sent that must not overtake them. An event
+        that no message can hold is published without its data, but with its reason."""
+        if not self._events:
             return
-        untold, self._untold = self._untold, []
+        events, self._events = self._events, []
         try:
-            self._tell(untold)
+            self._publish_events(events)
         except ProtocolError as error:
-            if len(untold) > 1:
-                for event in untold:
-                    self._untold = [event]
-                    self.tell()
+            if len(events) > 1:
+                for event in events:
+                    self._events = [event]
+                    self.flush_events()
                 return
-            # What it tells has happened, so it tells less.
-            [event] = untold
+            # The event has happened, so it must be published all the same.
+            [event] = events
             reason = str(event["data"].get("reason", ""))[:1000].encode(errors="replace").decode()
             event["data"] = {"reason": reason, "left_out": error.reason}
-            self._tell([event])
+            self._publish_events([event])
 
-    def _tell(self, events: list[dict[str, Any]]) -> None:
+    def _publish_events(self, events: list[dict[str, Any]]) -> None:
         first = events[0]
         key = event_key(first["session"], first["name"])
         if len(events) == 1:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fedmq.brokers.memory import MemoryBroker
+from fedmq.effect_runner import FIRST_RETRY, MOST_JOINED, EffectGroup, EffectRunner
 from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
 from fedmq.errors import FedMQError, InvalidUpdate, Transient
 from fedmq.frozen import frozen
 from fedmq.listening import observe
-from fedmq.performing import FIRST_RETRY, MOST_JOINED, Group, Performing
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import Event
@@ -45,15 +45,15 @@ class Bench:
         self.acked: list[int] = []
         self.failed: list[Effect] = []
         self._refuse = refuse
-        self.performing = Performing(
+        self.runner = EffectRunner(
             "bench",
             self.scheduler,
             {Write: lambda effect: self._call(effect.names), Decide: lambda effect: self._call([effect.name])},
             offload=True,
             built_in=self._built_in,
-            tell=self._tell,
-            bug=lambda doing, error: None,
-            settled=lambda: None,
+            report=self._report,
+            report_bug=lambda doing, error: None,
+            on_end=lambda: None,
         )
 
     def _call(self, names: Sequence[str]) -> None:
@@ -62,17 +62,17 @@ class Bench:
         if error is not None:
             raise error
 
-    def _built_in(self, effect: Effect, _: Group) -> None:
+    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
         assert isinstance(effect, Ack)
         self.acked += effect.tags
 
-    def _tell(self, event: CoreEvent, _: str | None) -> None:
+    def _report(self, event: CoreEvent, _: str | None) -> None:
         assert isinstance(event, Failed)
         self.failed.append(event.effect)
 
     def run(self, *groups: Sequence[Any]) -> None:
         for group in groups:
-            self.performing.run(group, None)
+            self.runner.run(group, None)
         self.scheduler.run()
 
 
@@ -115,14 +115,14 @@ def test_joined_writes_are_tried_again_together_after_an_outage() -> None:
     bench.run(*writes(3))
     assert bench.calls == [("0",), ("1", "2"), ("1", "2"), ("1", "2")]
     assert bench.acked == [0, 1, 2]
-    assert bench.performing.idle
+    assert bench.runner.is_idle
 
 
 def test_nothing_is_started_after_the_end() -> None:
     bench = Bench()
     for group in writes(3):
-        bench.performing.run(group, None)
-    bench.performing.close()
+        bench.runner.run(group, None)
+    bench.runner.close()
     bench.scheduler.run()
     assert bench.calls == [("0",)]
     assert bench.acked == []
@@ -161,42 +161,42 @@ class Turn:
         self.acked: list[int] = []
         self.bugs: list[Exception] = []
         self._answer = answer
-        self.performing = Performing(
+        self.runner = EffectRunner(
             "turn",
             self.scheduler,
             {Add: self._add, Other: lambda effect: self.calls.append(effect.name)},
             offload=False,
             built_in=self._built_in,
-            tell=self._tell,
-            bug=lambda doing, error: self.bugs.append(error),
-            settled=lambda: None,
+            report=self._report,
+            report_bug=lambda doing, error: self.bugs.append(error),
+            on_end=lambda: None,
         )
 
     def _add(self, these: Sequence[Add]) -> list[Any]:
         self.calls.append([effect.number for effect in these])
         return [self._answer(effect) for effect in these]
 
-    def _built_in(self, effect: Effect, _: Group) -> None:
+    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
         assert isinstance(effect, Ack)
         self.acked += effect.tags
 
-    def _tell(self, event: CoreEvent, _: str | None) -> None:
+    def _report(self, event: CoreEvent, _: str | None) -> None:
         assert isinstance(event, Done | Failed) and isinstance(event.effect, Add)
         self.told.append((event.effect.number, event.error if isinstance(event, Failed) else event.result))
 
     def start(self, *effects: Effect) -> None:
         for effect in effects:
-            self.performing.run([effect], None)
+            self.runner.run([effect], None)
 
 
 def test_what_is_performed_on_the_thread_waits_for_the_next_turn() -> None:
     turn = Turn()
-    turn.performing.run([Other("first"), Ack((1,))], None)
+    turn.runner.run([Other("first"), Ack((1,))], None)
     assert (turn.calls, turn.acked) == ([], [])
-    assert turn.performing.is_queued and not turn.performing.idle
+    assert turn.runner.has_queued and not turn.runner.is_idle
     turn.scheduler.settle()
     assert (turn.calls, turn.acked) == (["first"], [1])
-    assert turn.performing.idle and not turn.performing.is_queued
+    assert turn.runner.is_idle and not turn.runner.has_queued
 
 
 def test_effects_that_have_gathered_are_performed_in_one_call_each_with_its_own_result() -> None:
@@ -226,11 +226,11 @@ def test_effects_of_one_batch_are_off_the_thread_each_alone_where_performers_tal
         calls.append([effect.number for effect in these])
         return [refusal if effect.number == 2 else effect.number for effect in these]
 
-    performing = Performing(
+    runner = EffectRunner(
         "off", scheduler, {Add: add}, offload=True, built_in=lambda effect, group: None,
-        tell=lambda event, cause: told.append(event), bug=lambda doing, error: None, settled=lambda: None,
+        report=lambda event, cause: told.append(event), report_bug=lambda doing, error: None, on_end=lambda: None,
     )  # fmt: skip
-    performing.run([Add(1), Add(2)], None)
+    runner.run([Add(1), Add(2)], None)
     scheduler.run()
     assert calls == [[1], [2]]
     assert told == [Done(Add(1), 1), Failed(Add(2), refusal)]
@@ -262,7 +262,7 @@ def test_one_that_meets_an_outage_is_tried_again_alone_and_later_each_time() -> 
     assert turn.calls == [[1, 2, 3], [2], [2]]
     assert turn.told == [(1, "in"), (3, "in"), (2, "in")]
     assert at == pytest.approx([0.0, FIRST_RETRY, 3 * FIRST_RETRY])
-    assert turn.performing.idle
+    assert turn.runner.is_idle
 
 
 def test_a_bug_in_the_performer_fails_all_of_the_batch() -> None:
@@ -277,13 +277,13 @@ def test_a_bug_in_the_performer_fails_all_of_the_batch() -> None:
     assert [(number, type(error)) for number, error in turn.told] == [(1, FedMQError), (2, FedMQError)]
     assert all("internal error in Add" in error.reason for _, error in turn.told)
     assert turn.bugs == [bug, bug]
-    assert turn.performing.idle
+    assert turn.runner.is_idle
 
 
 def test_nothing_that_is_queued_is_performed_after_the_end() -> None:
     turn = Turn()
     turn.start(Add(1), Other("x"))
-    turn.performing.close()
+    turn.runner.close()
     turn.scheduler.run()
     assert (turn.calls, turn.told) == ([], [])
 

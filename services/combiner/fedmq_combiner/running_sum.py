@@ -1,4 +1,4 @@
-"""A plan's running sum, and what of the waiting updates goes into it at once."""
+"""The running sum of a plan, and the division of updates into batches that are added to it at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fedmq_schemas.messages import Plan
 
 
 @dataclass(slots=True)
-class Sum:
-    """A plan's running sum. `most_bytes`: no valid update is larger."""
+class RunningSum:
+    """The running sum of a plan. `most_bytes`: no valid update is larger."""
 
     plan: Plan
     accumulator: Accumulator
@@ -23,7 +23,7 @@ class Sum:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fold(self, updates: Sequence[Source], weights: Sequence[int]) -> list[Folded | FedMQError]:
-        """Of each update what became of it. They have one layout, and are in memory where they are several."""
+        """Adds updates, and returns what became of each. Several updates must have one layout and be in memory."""
         stack = Stack(updates)
         try:
             found = [self._allowed(seen) for seen in self.accumulator.verify_all(stack, weights)]
@@ -55,8 +55,9 @@ class Sum:
         return InvalidUpdate(f"its norm is {seen.norm:.6g}, and the policy allows {longest:g}")
 
 
-def portions(folds: Sequence[Fold]) -> Iterator[Sequence[Fold]]:
-    """Folds that follow each other and may be done together: of one plan's life, and of less than 1 MB or alone."""
+def batches(folds: Sequence[Fold]) -> Iterator[Sequence[Fold]]:
+    """Yields runs of neighbouring folds that may be performed together: those of one incarnation of a plan whose updates are
+    less than 1 MB in sum. A larger update is a batch of its own."""
     start = size = 0
     for at, fold in enumerate(folds):
         first = folds[start]

@@ -1,4 +1,4 @@
-"""Carries out a combiner's work on tensors: one running sum a plan, checkpoints, partials and ledgers."""
+"""Performs a combiner's work on tensors: one running sum per plan, checkpoints, partials and ledgers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedmq.tensorblob import Source, read_header
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
 from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
-from fedmq_combiner.sums import Sum, portions
+from fedmq_combiner.running_sum import RunningSum, batches
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.records import LedgerEntry
@@ -25,15 +25,18 @@ from fedmq_schemas.records import LedgerEntry
 MOST_HEADER = 16_000_000
 
 
-class Folding:
-    """The performers of one combiner. Tensors in memory: one int64 model a plan (more only for far outliers), one block,
-    and updates of less than 1 MB while they are folded; larger updates and partials pass through files in `scratch`."""
+class FoldPerformer:
+    """The performers of one combiner.
+
+    Tensors in memory: one int64 model per plan (more only for far outliers), one block, and updates of less than 1 MB
+    while they are folded. Larger updates and partials pass through files in `scratch`.
+    """
 
     def __init__(self, combiner: str, blobs: Blobs, scratch: Path) -> None:
         self._combiner = combiner
         self._blobs = blobs
         self._scratch = scratch
-        self._sums: dict[tuple[str, int], Sum] = {}
+        self._sums: dict[tuple[str, int], RunningSum] = {}
         self._specs: dict[str, Spec] = {}
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -62,21 +65,21 @@ class Folding:
         most = sum(tensor.size * tensor.delta_dtype.itemsize for tensor in spec.values()) + MOST_HEADER
         for older in [known for known in self._sums if known[0] == key and known[1] < effect.incarnation]:
             del self._sums[older]
-        self._sums[key, effect.incarnation] = Sum(plan, accumulator, most)
+        self._sums[key, effect.incarnation] = RunningSum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
     def fold(self, folds: Sequence[Fold]) -> list[Folded | Exception]:
-        """Of each what became of it: one that is refused, or meets a bug, costs none that is folded. Small updates of one
-        plan are folded together."""
+        """Folds updates, small ones of one plan together, and returns what became of each. An update that is refused, or
+        meets a bug, does not affect the others."""
         outcomes: list[Folded | Exception] = []
-        for portion in portions(folds):
+        for batch in batches(folds):
             try:
-                outcomes += self._fold_portion(self._sum(portion[0].plan, portion[0].incarnation), portion)
+                outcomes += self._fold_batch(self._sum(batch[0].plan, batch[0].incarnation), batch)
             except Refused as error:
-                outcomes += [error] * len(portion)
+                outcomes += [error] * len(batch)
         return outcomes
 
-    def _fold_portion(self, summed: Sum, folds: Sequence[Fold]) -> list[Folded | Exception]:
+    def _fold_batch(self, summed: RunningSum, folds: Sequence[Fold]) -> list[Folded | Exception]:
         outcomes: dict[int, Folded | Exception] = {}
         sources: dict[int, Source] = {}
         with ExitStack() as opened:
@@ -96,7 +99,7 @@ class Folding:
                         outcomes.update(dict.fromkeys(places[part], error))
         return [outcomes[at] for at in range(len(folds))]
 
-    def _update(self, summed: Sum, blob: BlobRef) -> Source:
+    def _update(self, summed: RunningSum, blob: BlobRef) -> Source:
         if blob.size > summed.most_bytes:
             raise InvalidUpdate(f"its blob of {blob.size} bytes is larger than an update of this model can be")
         try:
@@ -114,7 +117,7 @@ class Folding:
         }
         self._blobs.put(keys.checkpoint_blob(summed.plan.plan, self._combiner), json.dumps(document).encode())
 
-    def _sum(self, plan: str, incarnation: int) -> Sum:
+    def _sum(self, plan: str, incarnation: int) -> RunningSum:
         try:
             return self._sums[plan, incarnation]
         except KeyError:
@@ -136,7 +139,7 @@ class Folding:
     def drop(self, effect: Drop) -> None:
         self._sums.pop((effect.plan, effect.incarnation), None)
 
-    def _write(self, summed: Sum, key: Callable[[PlanKey, str, str], str]) -> BlobRef:
+    def _write(self, summed: RunningSum, key: Callable[[PlanKey, str, str], str]) -> BlobRef:
         """Stores a sum under a key that holds its hash, so that a reader never gets half of a newer one. `key`: makes the
         blob's key of plan, combiner and SHA-256."""
         plan = summed.plan.plan

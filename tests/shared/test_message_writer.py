@@ -13,7 +13,7 @@ from fedmq.brokers.base import Delivery
 from fedmq.brokers.memory import MemoryBroker
 from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
 from fedmq.listening import hear
-from fedmq.outbox import MOST_TOLD, Outbox
+from fedmq.message_writer import MAX_EVENTS, MessageWriter
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Event, Events, ToldEvent
@@ -35,14 +35,14 @@ class World:
         reader.consume(ALLIANCE.observer("reader").name, 0, self.messages.append)
         self.scheduler.settle()
         self.connection = self.broker.connect("k1")
-        self.outbox = Outbox("k1", self.connection, self.scheduler, ALLIANCE, self.new_id, {})
+        self.writer = MessageWriter("k1", self.connection, self.scheduler, ALLIANCE, self.new_id, {})
 
     def new_id(self) -> str:
         return f"m{next(self.numbers)}"
 
     def emit(self, *events: PublishEvent, cause: str | None = None) -> None:
         for event in events:
-            self.outbox.emit(event, cause)
+            self.writer.add_event(event, cause)
 
     @property
     def told(self) -> list[list[Event]]:
@@ -107,9 +107,9 @@ def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: Wor
 
 
 def test_no_more_are_told_together_than_the_limit(world: World) -> None:
-    names = [f"c{number}" for number in range(2 * MOST_TOLD + 1)]
+    names = [f"c{number}" for number in range(2 * MAX_EVENTS + 1)]
     world.emit(*(accepted(name) for name in names))
-    assert [len(events) for events in world.told] == [MOST_TOLD, MOST_TOLD, 1]
+    assert [len(events) for events in world.told] == [MAX_EVENTS, MAX_EVENTS, 1]
     assert [name for message in clients(world.told) for name in message] == names
 
 
@@ -163,8 +163,8 @@ def acting(world: World, script: Script) -> Actor:
 
 
 def send_hello(world: World) -> None:
-    sender = Outbox("c1", world.broker.connect("c1"), world.scheduler, ALLIANCE, world.new_id, {})
-    outgoing = sender.encoded(Publish("update", update_key("k1", "c1"), ClientHello()), None)
+    sender = MessageWriter("c1", world.broker.connect("c1"), world.scheduler, ALLIANCE, world.new_id, {})
+    outgoing = sender.encode(Publish("update", update_key("k1", "c1"), ClientHello()), None)
     world.broker.connect("c1").publish(outgoing)
 
 

@@ -16,9 +16,9 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import FedMQError, InvalidUpdate, Refused, Transient
 from fedmq.tensorblob import Source, Weights, encode
 from fedmq.tensors import spec_of
-from fedmq_combiner.folding import MOST_HEADER, Folding
+from fedmq_combiner.fold_performer import MOST_HEADER, FoldPerformer
 from fedmq_combiner.operations import SMALL, Close, Drop, Fold, Folded, Open
-from fedmq_combiner.sums import Sum, portions
+from fedmq_combiner.running_sum import RunningSum, batches
 from fedmq_schemas.messages import BlobRef, Plan, PlanKey
 from fedmq_schemas.records import Ledger
 
@@ -40,8 +40,8 @@ def plan_of(number: int = 1, **changes: object) -> Plan:
 PLAN = plan_of()
 
 
-def folding(*plans: Plan, blobs: MemoryBlobs = BLOBS) -> Folding:
-    made = Folding("k1", blobs, NOWHERE)
+def performer(*plans: Plan, blobs: MemoryBlobs = BLOBS) -> FoldPerformer:
+    made = FoldPerformer("k1", blobs, NOWHERE)
     for plan in plans or (PLAN,):
         made.open(Open(plan, 1))
     return made
@@ -84,7 +84,7 @@ BAD: dict[str, tuple[Fold, str]] = {
 }
 
 
-def partial_of(made: Folding, plan: Plan = PLAN) -> bytes | None:
+def partial_of(made: FoldPerformer, plan: Plan = PLAN) -> bytes | None:
     ledger = Ledger(
         session="s", round=1, attempt=1, parent=BASE, exponents=(), total_weight=0, entries=(), plans=(plan.plan,)
     )
@@ -108,7 +108,7 @@ def test_folds_in_batches_of_any_division_end_as_one_by_one_and_bad_ones_leave_n
     names: list[str], cuts: list[int]
 ) -> None:
     folds = [GOOD[name] if name in GOOD else BAD[name][0] for name in names]
-    together, alone, without = folding(), folding(), folding()
+    together, alone, without = performer(), performer(), performer()
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(folds)}), len(folds)]
     batches = [folds[start:end] for start, end in zip(edges, edges[1:], strict=False)]
     outcomes = [told(outcome) for batch in batches for outcome in together.fold(batch)]
@@ -137,19 +137,19 @@ def stacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_updates_that_are_alike_are_folded_at_once(stacked: list[int]) -> None:
-    folding().fold([GOOD["one"], GOOD["another"], GOOD["zeros"], GOOD["one"]])
+    performer().fold([GOOD["one"], GOOD["another"], GOOD["zeros"], GOOD["one"]])
     assert stacked == [4]
 
 
 def test_one_of_another_lane_makes_them_be_folded_one_by_one(stacked: list[int]) -> None:
-    folding().fold([GOOD["one"], GOOD["a far one"], GOOD["another"]])
+    performer().fold([GOOD["one"], GOOD["a far one"], GOOD["another"]])
     assert stacked == [1, 1, 1]
 
 
 def test_of_a_stack_only_what_exceeds_the_capacity_is_refused() -> None:
     spec = spec_of({"x": np.zeros(1, np.float32)})
     largest, small = (Source(encode({"x": np.array([value], np.float32)})) for value in (1.0, 2.0**-17))
-    summed = Sum(plan_of(max_norm=None), Accumulator(spec, {"x": -1}), SMALL)
+    summed = RunningSum(plan_of(max_norm=None), Accumulator(spec, {"x": -1}), SMALL)
     for _ in range(16):
         outcomes = summed.fold([largest] * 1023, [2**47] * 1023)
         assert all(isinstance(outcome, Folded) for outcome in outcomes)
@@ -166,7 +166,7 @@ def test_of_a_stack_only_what_exceeds_the_capacity_is_refused() -> None:
 def test_what_still_fits_is_folded_after_one_that_does_not() -> None:
     spec = spec_of({"x": np.zeros(1, np.float32)})
     largest, half = (Source(encode({"x": np.array([value], np.float32)})) for value in (1.0, 0.5))
-    summed = Sum(plan_of(max_norm=None), Accumulator(spec, {"x": -1}), SMALL)
+    summed = RunningSum(plan_of(max_norm=None), Accumulator(spec, {"x": -1}), SMALL)
     summed.fold([largest] * (2**14 - 1), [2**47] * (2**14 - 1))
 
     outcomes = summed.fold([half, largest, half, half], [2**47] * 4)
@@ -178,14 +178,14 @@ def test_what_still_fits_is_folded_after_one_that_does_not() -> None:
 def test_a_far_norm_in_a_stack_is_refused_by_the_policy_and_not_by_a_sum_without_one() -> None:
     plan = plan_of(2, max_norm=None)
     long, _ = BAD["too long"]
-    made = folding(PLAN, plan)
+    made = performer(PLAN, plan)
     refused, allowed = made.fold([long, fold(long.blob, plan=plan)])
     assert isinstance(refused, InvalidUpdate) and isinstance(allowed, Folded)
 
 
 def test_folds_of_several_plans_go_each_into_its_own_sum() -> None:
     second = plan_of(2)
-    both, only = folding(PLAN, second), folding(PLAN, second)
+    both, only = performer(PLAN, second), performer(PLAN, second)
     mine = [GOOD["one"], GOOD["another"]]
     others = [fold(each.blob, 5, second) for each in (GOOD["zeros"], GOOD["one"])]
     outcomes = both.fold([mine[0], others[0], others[1], mine[1]])
@@ -198,7 +198,7 @@ def test_folds_of_several_plans_go_each_into_its_own_sum() -> None:
 
 def test_folds_of_a_plan_that_was_dropped_are_refused_and_no_others() -> None:
     gone = plan_of(2)
-    made = folding(PLAN, gone)
+    made = performer(PLAN, gone)
     made.drop(Drop(str(gone.plan), 1))
     folds = [GOOD["one"], fold(GOOD["one"].blob, plan=gone), fold(GOOD["one"].blob, incarnation=2), GOOD["another"]]
     first, dropped, other_life, last = made.fold(folds)
@@ -226,7 +226,7 @@ class Failing(MemoryBlobs):
 
 @pytest.mark.parametrize("error", [Transient("away"), RuntimeError("a bug")])
 def test_a_blob_that_can_not_be_had_now_costs_no_other_fold_of_the_batch(error: Exception) -> None:
-    made = folding(blobs=Failing(GOOD["another"].blob.key, error))
+    made = performer(blobs=Failing(GOOD["another"].blob.key, error))
     first, failed, last = made.fold([GOOD["one"], GOOD["another"], GOOD["zeros"]])
     assert isinstance(first, Folded) and isinstance(last, Folded)
     assert failed is error
@@ -235,7 +235,7 @@ def test_a_blob_that_can_not_be_had_now_costs_no_other_fold_of_the_batch(error: 
 def test_a_bug_in_one_sum_costs_nothing_that_went_into_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is told that its update failed must not be in the sum."""
     second = plan_of(2)
-    made = folding(PLAN, second)
+    made = performer(PLAN, second)
     whole: Callable[..., object] = Accumulator.verify_all
     bug = RuntimeError("a bug")
 
@@ -250,7 +250,7 @@ def test_a_bug_in_one_sum_costs_nothing_that_went_into_another(monkeypatch: pyte
     assert failed is bug
 
 
-# -- portions -----------------------------------------------------------------------------------------------------------
+# -- batches ------------------------------------------------------------------------------------------------------------
 
 
 def announced(size: int, number: int = 1, incarnation: int = 1) -> Fold:
@@ -265,8 +265,8 @@ def folds(draw: st.DrawFn) -> Fold:
 
 
 @given(st.lists(folds(), min_size=1, max_size=20))
-def test_a_portion_is_of_one_plans_life_and_small_or_alone_and_as_large_as_may_be(these: list[Fold]) -> None:
-    parts = [list(part) for part in portions(these)]
+def test_a_batch_is_of_one_incarnation_of_a_plan_and_small_or_alone_and_as_large_as_may_be(these: list[Fold]) -> None:
+    parts = [list(part) for part in batches(these)]
     assert [each for part in parts for each in part] == these
     for part in parts:
         assert len({(each.plan, each.incarnation) for each in part}) == 1
