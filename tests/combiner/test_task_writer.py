@@ -1,0 +1,125 @@
+"""Tasks as they are sent: with URLs of their own, the model's signed once for all tasks of a plan."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq_combiner.documents import task_messages
+from fedmq_combiner.task_writer import SIGN_AGAIN, URL_SLACK, TaskWriter
+from fedmq_schemas.messages import BlobRef, Plan, PlanKey, Task
+
+LEFT = 100.0
+MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
+BASE = BlobRef(key="models/base", size=1, sha256="1" * 64)
+
+
+class SigningBlobs(MemoryBlobs):
+    """Notes which key it signs, for what and for how long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signed: list[tuple[str, str, float]] = []
+
+    def presign_get(self, key: str, seconds: float) -> str:
+        self.signed.append(("get", key, seconds))
+        return f"get {key} #{len(self.signed)}"
+
+    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+        self.signed.append(("put", key, seconds))
+        return f"put {key}"
+
+    def models_signed(self) -> list[str]:
+        return [key for method, key, _ in self.signed if method == "get"]
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.blobs = SigningBlobs()
+        self.seconds = 0.0
+        numbers = itertools.count(1)
+        self.writer = TaskWriter(self.blobs, lambda: f"id{next(numbers)}", lambda: self.seconds)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def plan_of(round_number: int = 1, action: str = "train", base: BlobRef | None = None) -> Plan:
+    return Plan(
+        plan=PlanKey.model_validate({"session": "s", "round": round_number, "action": action}), epoch=1,
+        reply_to="reducer", model=MODEL, base=base, exponents=(), timeout=LEFT, rounds=9, random_seed=1, config={"lr": 1},
+    )  # fmt: skip
+
+
+def tasks(*clients: str, plan: Plan | None = None, left: float = LEFT) -> list[Task]:
+    return list(task_messages(plan or plan_of(), clients, "k1", left))
+
+
+def test_a_written_task_has_every_field_of_the_task_and_urls(bench: Bench) -> None:
+    [task] = tasks("c1")
+    written = Task.model_validate(bench.writer.fields(task))
+    urls = {"model_url": "get models/m #1", "upload_key": written.upload_key, "upload_url": f"put {written.upload_key}"}
+    assert written == task.model_copy(update=urls)
+    assert written.upload_key == "updates/s/000001/c1-id1"
+    assert (task.model_url, task.upload_url) == ("", "")
+
+
+def test_urls_outlive_the_time_for_the_task(bench: Bench) -> None:
+    [task] = tasks("c1")
+    bench.writer.fields(task)
+    assert [seconds for _, _, seconds in bench.blobs.signed] == [LEFT + URL_SLACK] * 2
+
+
+def test_the_tasks_of_a_plan_share_the_models_url_and_nothing_of_their_own(bench: Bench) -> None:
+    first, second = map(bench.writer.fields, tasks("c1", "c2"))
+    assert bench.blobs.models_signed() == ["models/m"]
+    assert first["model_url"] == second["model_url"]
+    own = ("client", "seed", "upload_key", "upload_url")
+    assert all(first[name] != second[name] for name in own)
+    assert {name for name in first if first[name] != second[name]} == set(own)
+
+
+def test_a_base_has_a_url_of_its_own(bench: Bench) -> None:
+    written = [bench.writer.fields(task) for task in tasks("c1", "c2", plan=plan_of(base=BASE))]
+    assert [fields["base_url"] for fields in written] == ["get models/base #2"] * 2
+    assert bench.blobs.models_signed() == ["models/m", "models/base"]
+
+
+def test_a_validation_uploads_nothing(bench: Bench) -> None:
+    [task] = tasks("c1", plan=plan_of(action="validate"))
+    fields = bench.writer.fields(task)
+    assert (fields["upload_key"], fields["upload_url"]) == ("", "")
+    assert [method for method, _, _ in bench.blobs.signed] == ["get"]
+
+
+OTHERS: dict[str, Callable[[], list[Task]]] = {
+    "another round": lambda: tasks("c2", plan=plan_of(2)),
+    "less time": lambda: tasks("c2", left=LEFT / 2),
+    "another configuration": lambda: tasks("c2", plan=plan_of().model_copy(update={"config": {"lr": 2}})),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_task_that_differs_in_more_than_the_client_shares_nothing(bench: Bench, other: str) -> None:
+    [task], [differing] = tasks("c1"), OTHERS[other]()
+    bench.writer.fields(task)
+    fields = bench.writer.fields(differing)
+    assert Task.model_validate(fields).config == differing.config
+    assert (fields["plan"], fields["timeout"]) == (differing.plan.model_dump(), differing.timeout)
+    assert len(bench.blobs.models_signed()) == 2
+
+
+def test_a_model_is_signed_anew_after_a_while(bench: Bench) -> None:
+    first, second, third = tasks("c1", "c2", "c3")
+    bench.writer.fields(first)
+    bench.seconds = SIGN_AGAIN
+    bench.writer.fields(second)
+    assert len(bench.blobs.models_signed()) == 1
+    bench.seconds += 1.0
+    bench.writer.fields(third)
+    assert len(bench.blobs.models_signed()) == 2
