@@ -14,7 +14,8 @@ from typing import Any
 
 from fedmq import codec, effects
 from fedmq.brokers.base import Connection, Delivery
-from fedmq.effect_runner import EffectGroup, EffectRunner, Performer
+from fedmq.effect_groups import EffectGroup
+from fedmq.effect_runner import EffectRunner, Performer
 from fedmq.effects import Core, CoreEvent, Effect, Now
 from fedmq.errors import ProtocolError
 from fedmq.message_writer import BodyWriter, MessageWriter

@@ -111,13 +111,13 @@ def test_folds_in_batches_of_any_division_end_as_one_by_one_and_bad_ones_leave_n
     together, alone, without = performer(), performer(), performer()
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(folds)}), len(folds)]
     batches = [folds[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-    outcomes = [told(outcome) for batch in batches for outcome in together.fold(batch)]
-    assert outcomes == [told(outcome) for each in folds for outcome in alone.fold([each])]
+    outcomes = [told(outcome) for batch in batches for outcome in together.fold_all(batch)]
+    assert outcomes == [told(outcome) for each in folds for outcome in alone.fold_all([each])]
     for name, outcome in zip(names, outcomes, strict=True):
         assert isinstance(outcome, float) if name in GOOD else BAD[name][1] in str(outcome)
     for name in names:
         if name in GOOD:
-            without.fold([GOOD[name]])
+            without.fold_all([GOOD[name]])
     assert partial_of(together) == partial_of(alone) == partial_of(without)
 
 
@@ -137,12 +137,12 @@ def stacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_updates_that_are_alike_are_folded_at_once(stacked: list[int]) -> None:
-    performer().fold([GOOD["one"], GOOD["another"], GOOD["zeros"], GOOD["one"]])
+    performer().fold_all([GOOD["one"], GOOD["another"], GOOD["zeros"], GOOD["one"]])
     assert stacked == [4]
 
 
 def test_one_of_another_lane_makes_them_be_folded_one_by_one(stacked: list[int]) -> None:
-    performer().fold([GOOD["one"], GOOD["a far one"], GOOD["another"]])
+    performer().fold_all([GOOD["one"], GOOD["a far one"], GOOD["another"]])
     assert stacked == [1, 1, 1]
 
 
@@ -179,7 +179,7 @@ def test_a_far_norm_in_a_stack_is_refused_by_the_policy_and_not_by_a_sum_without
     plan = plan_of(2, max_norm=None)
     long, _ = BAD["too long"]
     made = performer(PLAN, plan)
-    refused, allowed = made.fold([long, fold(long.blob, plan=plan)])
+    refused, allowed = made.fold_all([long, fold(long.blob, plan=plan)])
     assert isinstance(refused, InvalidUpdate) and isinstance(allowed, Folded)
 
 
@@ -188,10 +188,10 @@ def test_folds_of_several_plans_go_each_into_its_own_sum() -> None:
     both, only = performer(PLAN, second), performer(PLAN, second)
     mine = [GOOD["one"], GOOD["another"]]
     others = [fold(each.blob, 5, second) for each in (GOOD["zeros"], GOOD["one"])]
-    outcomes = both.fold([mine[0], others[0], others[1], mine[1]])
+    outcomes = both.fold_all([mine[0], others[0], others[1], mine[1]])
     assert all(isinstance(outcome, Folded) for outcome in outcomes)
-    only.fold(mine)
-    only.fold(others)
+    only.fold_all(mine)
+    only.fold_all(others)
     assert partial_of(both) == partial_of(only) is not None
     assert partial_of(both, second) == partial_of(only, second) is not None
 
@@ -201,7 +201,7 @@ def test_folds_of_a_plan_that_was_dropped_are_refused_and_no_others() -> None:
     made = performer(PLAN, gone)
     made.drop(Drop(str(gone.plan), 1))
     folds = [GOOD["one"], fold(GOOD["one"].blob, plan=gone), fold(GOOD["one"].blob, incarnation=2), GOOD["another"]]
-    first, dropped, other_life, last = made.fold(folds)
+    first, dropped, other_life, last = made.fold_all(folds)
     assert isinstance(first, Folded) and isinstance(last, Folded)
     for outcome in (dropped, other_life):
         assert isinstance(outcome, Refused) and "has been dropped" in outcome.reason
@@ -227,7 +227,7 @@ class Failing(MemoryBlobs):
 @pytest.mark.parametrize("error", [Transient("away"), RuntimeError("a bug")])
 def test_a_blob_that_can_not_be_had_now_costs_no_other_fold_of_the_batch(error: Exception) -> None:
     made = performer(blobs=Failing(GOOD["another"].blob.key, error))
-    first, failed, last = made.fold([GOOD["one"], GOOD["another"], GOOD["zeros"]])
+    first, failed, last = made.fold_all([GOOD["one"], GOOD["another"], GOOD["zeros"]])
     assert isinstance(first, Folded) and isinstance(last, Folded)
     assert failed is error
 
@@ -245,7 +245,7 @@ def test_a_bug_in_one_sum_costs_nothing_that_went_into_another(monkeypatch: pyte
         return whole(self, updates, weights)
 
     monkeypatch.setattr(Accumulator, "verify_all", verify_all)
-    first, failed, last = made.fold([GOOD["one"], fold(GOOD["one"].blob, 77, second), GOOD["another"]])
+    first, failed, last = made.fold_all([GOOD["one"], fold(GOOD["one"].blob, 77, second), GOOD["another"]])
     assert isinstance(first, Folded) and isinstance(last, Folded)
     assert failed is bug
 

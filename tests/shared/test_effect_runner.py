@@ -1,4 +1,4 @@
-"""Groups of effects: what of a lane is joined, and what a refusal or an outage does to the rest."""
+"""What runs an actor's effects: on the scheduler's next turn or off its thread, again after an outage, completed later."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from fedmq.brokers.memory import MemoryBroker
-from fedmq.effect_runner import FIRST_RETRY, MOST_JOINED, EffectGroup, EffectRunner
+from fedmq.effect_groups import EffectGroup
+from fedmq.effect_runner import FIRST_RETRY, EffectRunner
 from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
-from fedmq.errors import FedMQError, InvalidUpdate, Transient
+from fedmq.errors import InvalidUpdate, Transient
 from fedmq.frozen import frozen
+from fedmq.later import Later
 from fedmq.listening import observe
 from fedmq.runtime import Actor
 from fedmq.scheduler import VirtualScheduler
@@ -20,276 +22,234 @@ from fedmq_schemas.topology import Topology
 
 
 @frozen
-class Write(Perform):
-    names: tuple[str, ...]
-
-    lane = "records"
-
-    def joined(self, later: Perform) -> Perform | None:
-        return Write(self.names + later.names) if isinstance(later, Write) else None
-
-
-@frozen
-class Decide(Perform):
-    name: str
-
-    lane = "records"
-
-
-class Bench:
-    """Performers that run off the thread, and what they and the core were told."""
-
-    def __init__(self, refuse: Callable[[Sequence[str]], Exception | None] = lambda names: None) -> None:
-        self.scheduler = VirtualScheduler()
-        self.calls: list[Sequence[str]] = []
-        self.acked: list[int] = []
-        self.failed: list[Effect] = []
-        self._refuse = refuse
-        self.runner = EffectRunner(
-            "bench",
-            self.scheduler,
-            {Write: lambda effect: self._call(effect.names), Decide: lambda effect: self._call([effect.name])},
-            offload=True,
-            built_in=self._built_in,
-            report=self._report,
-            report_bug=lambda doing, error: None,
-            on_end=lambda: None,
-        )
-
-    def _call(self, names: Sequence[str]) -> None:
-        self.calls.append(names)
-        error = self._refuse(names)
-        if error is not None:
-            raise error
-
-    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
-        assert isinstance(effect, Ack)
-        self.acked += effect.tags
-
-    def _report(self, event: CoreEvent, _: str | None) -> None:
-        assert isinstance(event, Failed)
-        self.failed.append(event.effect)
-
-    def run(self, *groups: Sequence[Any]) -> None:
-        for group in groups:
-            self.runner.run(group, None)
-        self.scheduler.run()
-
-
-def writes(count: int) -> list[list[Effect]]:
-    return [[Write((str(number),)), Ack((number,))] for number in range(count)]
-
-
-def test_what_comes_while_a_write_is_under_way_is_written_together() -> None:
-    bench = Bench()
-    bench.run(*writes(5))
-    assert bench.calls == [("0",), ("1", "2", "3", "4")]
-    assert bench.acked == [0, 1, 2, 3, 4]
-
-
-def test_a_decision_between_them_keeps_its_place() -> None:
-    bench = Bench()
-    first, second, third, fourth = writes(4)
-    bench.run(first, second, [Decide("d"), Ack((9,))], third, fourth)
-    assert bench.calls == [("0",), ("1",), ["d"], ("2", "3")]
-    assert bench.acked == [0, 1, 9, 2, 3]
-
-
-def test_no_more_are_joined_than_the_limit() -> None:
-    bench = Bench()
-    bench.run(*writes(MOST_JOINED + 3))
-    assert [len(call) for call in bench.calls] == [1, MOST_JOINED, 2]
-
-
-def test_of_joined_writes_only_the_refused_one_fails() -> None:
-    bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
-    bench.run(*writes(5))
-    assert bench.calls == [("0",), ("1", "2", "3", "4"), ("1",), ("2",), ("3",), ("4",)]
-    assert bench.acked == [0, 1, 3, 4]
-    assert bench.failed == [Write(("2",))]
-
-
-def test_joined_writes_are_tried_again_together_after_an_outage() -> None:
-    outages = iter([True, True, False])
-    bench = Bench(lambda names: Transient("away") if len(names) > 1 and next(outages) else None)
-    bench.run(*writes(3))
-    assert bench.calls == [("0",), ("1", "2"), ("1", "2"), ("1", "2")]
-    assert bench.acked == [0, 1, 2]
-    assert bench.runner.is_idle
-
-
-def test_nothing_is_started_after_the_end() -> None:
-    bench = Bench()
-    for group in writes(3):
-        bench.runner.run(group, None)
-    bench.runner.close()
-    bench.scheduler.run()
-    assert bench.calls == [("0",)]
-    assert bench.acked == []
-
-
-# -- on the thread ------------------------------------------------------------------------------------------------------
-
-
-@frozen
 class Add(Perform):
     number: int
 
     reports = True
     independent = True
-    batched = True
 
 
 @frozen
 class Other(Perform):
-    """Something of another kind, one at a time."""
+    """Something that its group waits for, without an answer."""
 
     name: str
 
 
-Answer = Callable[[Add], Any]
+def tenfold(effect: Add) -> Any:
+    return effect.number * 10
 
 
-class Turn:
-    """Performers that run on the thread, in batches, and what the core was told. What `answer` gives, if it gives an
-    exception, stands in the place of its effect."""
+class Bench:
+    """Performers, and what was reported to the core. `add` performs Add."""
 
-    def __init__(self, answer: Answer = lambda effect: effect.number * 10) -> None:
+    def __init__(self, add: Callable[[Add], Any] = tenfold, *, offload: bool = False) -> None:
         self.scheduler = VirtualScheduler()
-        self.calls: list[list[int] | str] = []
-        self.told: list[tuple[int, Any]] = []
+        self.calls: list[int | str] = []
+        self.events: list[Done | Failed] = []
         self.acked: list[int] = []
         self.bugs: list[Exception] = []
-        self._answer = answer
+        self._add = add
         self.runner = EffectRunner(
-            "turn",
+            "bench",
             self.scheduler,
-            {Add: self._add, Other: lambda effect: self.calls.append(effect.name)},
-            offload=False,
+            {Add: self._perform, Other: lambda effect: self.calls.append(effect.name)},
+            offload=offload,
             built_in=self._built_in,
             report=self._report,
             report_bug=lambda doing, error: self.bugs.append(error),
             on_end=lambda: None,
         )
 
-    def _add(self, these: Sequence[Add]) -> list[Any]:
-        self.calls.append([effect.number for effect in these])
-        return [self._answer(effect) for effect in these]
+    def _perform(self, effect: Add) -> Any:
+        self.calls.append(effect.number)
+        return self._add(effect)
 
     def _built_in(self, effect: Effect, _: EffectGroup) -> None:
         assert isinstance(effect, Ack)
         self.acked += effect.tags
 
     def _report(self, event: CoreEvent, _: str | None) -> None:
-        assert isinstance(event, Done | Failed) and isinstance(event.effect, Add)
-        self.told.append((event.effect.number, event.error if isinstance(event, Failed) else event.result))
+        assert isinstance(event, Done | Failed)
+        self.events.append(event)
 
     def start(self, *effects: Effect) -> None:
+        """Starts each as a group of its own."""
         for effect in effects:
             self.runner.run([effect], None)
 
 
 def test_what_is_performed_on_the_thread_waits_for_the_next_turn() -> None:
-    turn = Turn()
-    turn.runner.run([Other("first"), Ack((1,))], None)
-    assert (turn.calls, turn.acked) == ([], [])
-    assert turn.runner.has_queued and not turn.runner.is_idle
-    turn.scheduler.settle()
-    assert (turn.calls, turn.acked) == (["first"], [1])
-    assert turn.runner.is_idle and not turn.runner.has_queued
+    bench = Bench()
+    bench.runner.run([Other("first"), Ack((1,))], None)
+    assert (bench.calls, bench.acked) == ([], [])
+    assert bench.runner.has_queued and not bench.runner.is_idle
+    bench.scheduler.settle()
+    assert (bench.calls, bench.acked) == (["first"], [1])
+    assert bench.runner.is_idle and not bench.runner.has_queued
 
 
-def test_effects_that_have_gathered_are_performed_in_one_call_each_with_its_own_result() -> None:
-    turn = Turn()
-    turn.start(Add(1), Add(2), Add(3))
-    turn.scheduler.settle()
-    assert turn.calls == [[1, 2, 3]]
-    assert turn.told == [(1, 10), (2, 20), (3, 30)]
-    turn.start(Add(4))
-    turn.scheduler.settle()
-    assert turn.calls == [[1, 2, 3], [4]]
-
-
-def test_another_kind_between_them_keeps_its_place() -> None:
-    turn = Turn()
-    turn.start(Add(1), Add(2), Other("x"), Other("y"), Add(3))
-    turn.scheduler.settle()
-    assert turn.calls == [[1, 2], "x", "y", [3]]
-
-
-def test_effects_of_one_batch_are_off_the_thread_each_alone_where_performers_talk_to_servers() -> None:
-    scheduler, calls = VirtualScheduler(), list[list[int]]()
-    told: list[CoreEvent] = []
-    refusal = InvalidUpdate("no")
-
-    def add(these: Sequence[Add]) -> list[Any]:
-        calls.append([effect.number for effect in these])
-        return [refusal if effect.number == 2 else effect.number for effect in these]
-
-    runner = EffectRunner(
-        "off", scheduler, {Add: add}, offload=True, built_in=lambda effect, group: None,
-        report=lambda event, cause: told.append(event), report_bug=lambda doing, error: None, on_end=lambda: None,
-    )  # fmt: skip
-    runner.run([Add(1), Add(2)], None)
-    scheduler.run()
-    assert calls == [[1], [2]]
-    assert told == [Done(Add(1), 1), Failed(Add(2), refusal)]
-
-
-def test_a_refused_one_fails_and_no_other_of_its_batch() -> None:
+@pytest.mark.parametrize("offload", [False, True])
+def test_each_effect_has_its_own_result_or_refusal(offload: bool) -> None:
     refusal = InvalidUpdate("holds NaN")
-    turn = Turn(lambda effect: refusal if effect.number == 2 else "in")
-    turn.start(Add(1), Add(2), Add(3))
-    turn.scheduler.run()
-    assert turn.calls == [[1, 2, 3]]
-    assert turn.told == [(1, "in"), (2, refusal), (3, "in")]
-    assert turn.bugs == []
+
+    def add(effect: Add) -> int:
+        if effect.number == 2:
+            raise refusal
+        return effect.number * 10
+
+    bench = Bench(add, offload=offload)
+    bench.start(Add(1), Add(2), Other("x"), Add(3))
+    bench.scheduler.run()
+    assert bench.calls == [1, 2, "x", 3]
+    assert bench.events == [Done(Add(1), 10), Failed(Add(2), refusal), Done(Add(3), 30)]
+    assert bench.bugs == []
 
 
-def test_one_that_meets_an_outage_is_tried_again_alone_and_later_each_time() -> None:
-    outages = iter([Transient("away"), Transient("away"), "in"])
+def test_an_effect_that_meets_an_outage_is_tried_again_alone_and_later_each_time() -> None:
+    outages = [Transient("away"), Transient("away")]
     at: list[float] = []
 
-    def answer(effect: Add) -> Any:
-        if effect.number != 2:
-            return "in"
-        at.append(turn.scheduler.now())
-        return next(outages)
+    def add(effect: Add) -> int:
+        if effect.number == 2:
+            at.append(bench.scheduler.now())
+            if outages:
+                raise outages.pop()
+        return effect.number
 
-    turn = Turn(answer)
-    turn.start(Add(1), Add(2), Add(3))
-    turn.scheduler.run()
-    assert turn.calls == [[1, 2, 3], [2], [2]]
-    assert turn.told == [(1, "in"), (3, "in"), (2, "in")]
+    bench = Bench(add)
+    bench.start(Add(1), Add(2), Add(3))
+    bench.scheduler.run()
+    assert bench.calls == [1, 2, 3, 2, 2]
+    assert bench.events == [Done(Add(1), 1), Done(Add(3), 3), Done(Add(2), 2)]
     assert at == pytest.approx([0.0, FIRST_RETRY, 3 * FIRST_RETRY])
-    assert turn.runner.is_idle
+    assert bench.runner.is_idle
 
 
-def test_a_bug_in_the_performer_fails_all_of_the_batch() -> None:
+def test_a_bug_in_a_performer_is_reported_and_fails_the_effect() -> None:
     bug = ZeroDivisionError("oh")
 
-    def answer(effect: Add) -> Any:
+    def add(effect: Add) -> Any:
         raise bug
 
-    turn = Turn(answer)
-    turn.start(Add(1), Add(2))
-    turn.scheduler.run()
-    assert [(number, type(error)) for number, error in turn.told] == [(1, FedMQError), (2, FedMQError)]
-    assert all("internal error in Add" in error.reason for _, error in turn.told)
-    assert turn.bugs == [bug, bug]
-    assert turn.runner.is_idle
+    bench = Bench(add)
+    bench.start(Add(1))
+    bench.scheduler.run()
+    [failed] = bench.events
+    assert isinstance(failed, Failed) and "internal error in Add" in failed.error.reason
+    assert bench.bugs == [bug]
+    assert bench.runner.is_idle
 
 
 def test_nothing_that_is_queued_is_performed_after_the_end() -> None:
-    turn = Turn()
-    turn.start(Add(1), Other("x"))
-    turn.runner.close()
-    turn.scheduler.run()
-    assert (turn.calls, turn.told) == ([], [])
+    bench = Bench()
+    bench.start(Add(1), Other("x"))
+    bench.runner.close()
+    bench.scheduler.run()
+    assert (bench.calls, bench.events) == ([], [])
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_the_core_receives_the_effect_that_it_returned_and_no_equal_one(offload: bool) -> None:
+    """Routines recognise the answer to their question by its identity."""
+    outages = [Transient("away")]
+
+    def add(effect: Add) -> int:
+        if outages:
+            raise outages.pop()
+        if effect.number == 2:
+            raise InvalidUpdate("no")
+        return 0
+
+    bench = Bench(add, offload=offload)
+    effects = [Add(1), Add(1), Add(2), Add(2)]
+    bench.start(*effects)
+    bench.scheduler.run()
+    retried, *others = effects
+    assert [id(event.effect) for event in bench.events] == [id(effect) for effect in (*others, retried)]
+
+
+# -- later --------------------------------------------------------------------------------------------------------------
+
+
+class Postponing:
+    """Performs Add, but not yet: `laters` has the result of each call."""
+
+    def __init__(self) -> None:
+        self.laters: list[Later] = []
+
+    def __call__(self, effect: Add) -> Later:
+        self.laters.append(Later())
+        return self.laters[-1]
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_an_effect_that_is_completed_later_is_under_way_until_then(offload: bool) -> None:
+    add = Postponing()
+    bench = Bench(add, offload=offload)
+    first, second = Add(1), Add(2)
+    bench.start(first, second)
+    bench.scheduler.settle()
+    assert bench.events == [] and not bench.runner.is_idle
+    add.laters[1].complete("two")
+    add.laters[0].complete("one")
+    assert [(event.effect, event.result) for event in bench.events if isinstance(event, Done)] == [
+        (second, "two"), (first, "one"),
+    ]  # fmt: skip
+    assert bench.events[0].effect is second
+    assert bench.runner.is_idle
+
+
+def test_an_effect_may_be_completed_before_its_performer_returns() -> None:
+    def add(effect: Add) -> Later:
+        later = Later()
+        later.complete(effect.number)
+        return later
+
+    bench = Bench(add)
+    bench.start(Add(1))
+    bench.scheduler.settle()
+    assert bench.events == [Done(Add(1), 1)]
+
+
+def test_an_effect_that_is_refused_later_fails() -> None:
+    add, refusal = Postponing(), InvalidUpdate("no")
+    bench = Bench(add)
+    bench.start(Add(1))
+    bench.scheduler.settle()
+    add.laters[0].complete(error=refusal)
+    assert bench.events == [Failed(Add(1), refusal)]
+
+
+def test_an_effect_that_meets_an_outage_later_is_tried_again() -> None:
+    add = Postponing()
+    bench = Bench(add)
+    effect = Add(1)
+    bench.start(effect)
+    bench.scheduler.settle()
+    add.laters[0].complete(error=Transient("away"))
+    assert bench.events == []
+    bench.scheduler.run()
+    add.laters[1].complete("in")
+    [done] = bench.events
+    assert done == Done(effect, "in") and done.effect is effect
+
+
+def test_a_result_that_comes_after_the_end_is_not_reported() -> None:
+    add = Postponing()
+    bench = Bench(add)
+    bench.start(Add(1))
+    bench.scheduler.settle()
+    bench.runner.close()
+    add.laters[0].complete("too late")
+    assert bench.events == []
+
+
+# -- leaving ------------------------------------------------------------------------------------------------------------
 
 
 class Leaver:
-    """Performs one thing after another when it is told to stop, and then says so."""
+    """Performs one effect after another when it is stopped, then publishes an event."""
 
     def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
         match event:
@@ -302,24 +262,20 @@ class Leaver:
         return ()
 
 
-def test_an_actor_works_off_what_is_queued_and_tells_of_it_before_it_leaves() -> None:
+def test_an_actor_performs_what_is_queued_and_publishes_its_events_before_it_leaves() -> None:
     scheduler, done = VirtualScheduler(), list[object]()
     broker, alliance = MemoryBroker(scheduler), Topology("a")
-    heard: list[Event] = []
-    observe(broker.connect("page"), alliance.observer("page"), "a", lambda _, event: heard.append(event))
-
-    def add(these: Sequence[Add]) -> list[int]:
-        done.extend(effect.number for effect in these)
-        return [0] * len(these)
+    published: list[Event] = []
+    observe(broker.connect("page"), alliance.observer("page"), "a", lambda _, event: published.append(event))
 
     actor = Actor(
         "k1", Leaver(), broker.connect("k1"), scheduler, alliance, inbox=alliance.combiner("k1"), new_id=lambda: "id",
-        performers={Add: add, Other: lambda effect: done.append(effect.name)},
+        performers={Add: lambda effect: done.append(effect.number), Other: lambda effect: done.append(effect.name)},
     )  # fmt: skip
     actor.start()
     scheduler.settle()
     actor.stop()
     assert done == [1, "after 1", 2, "after 2", 3]
     scheduler.settle()
-    assert [event.data["reason"] for event in heard] == ["goodbye"]
+    assert [event.data["reason"] for event in published] == ["goodbye"]
     assert len(done) == 5

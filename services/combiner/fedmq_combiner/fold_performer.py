@@ -68,14 +68,21 @@ class FoldPerformer:
         self._sums[key, effect.incarnation] = RunningSum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
-    def fold(self, folds: Sequence[Fold]) -> list[Folded | Exception]:
+    def fold(self, effect: Fold) -> Folded:
+        """Folds one update. Raises InvalidUpdate if it must not be in the sum."""
+        [outcome] = self.fold_all([effect])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def fold_all(self, folds: Sequence[Fold]) -> list[Folded | Exception]:
         """Folds updates, small ones of one plan together, and returns what became of each. An update that is refused, or
         meets a bug, does not affect the others."""
         outcomes: list[Folded | Exception] = []
         for batch in batches(folds):
             try:
                 outcomes += self._fold_batch(self._sum(batch[0].plan, batch[0].incarnation), batch)
-            except Refused as error:
+            except Exception as error:  # reported for each fold of the batch
                 outcomes += [error] * len(batch)
         return outcomes
 

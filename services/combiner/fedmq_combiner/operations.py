@@ -43,7 +43,6 @@ class Fold(Question["Folded"]):
     weight: int
 
     independent = True
-    batched = True
 
     @property
     def heavy(self) -> bool:

@@ -35,7 +35,7 @@ SMALL = 1_000_000
 class Recorded(Perform):
     """Base of effects that read or write the record store."""
 
-    lane = "records"
+    ordered = True
 
 
 # -- the lease ----------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class CheckLease(Recorded):
 class Load(Question["Snapshot"]):
     """Reads what is decided."""
 
-    lane = "records"
+    ordered = True
 
 
 @frozen
@@ -114,7 +114,7 @@ class RecordSession(Question[SessionRecord | None]):
     record: SessionRecord
     term: int
 
-    lane = "records"
+    ordered = True
 
 
 @frozen
@@ -124,7 +124,7 @@ class RecordAttempt(Question[AttemptRecord | None]):
     record: AttemptRecord
     term: int
 
-    lane = "records"
+    ordered = True
 
 
 @frozen
@@ -134,7 +134,7 @@ class RecordRound(Question[RoundRecord | None]):
     record: RoundRecord
     term: int
 
-    lane = "records"
+    ordered = True
 
 
 @frozen

@@ -1,0 +1,202 @@
+"""Ordered effects: performed one at a time in the order in which the core returned them, some joined into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedmq.effect_groups import MAX_JOINED, EffectGroup
+from fedmq.effect_runner import EffectRunner
+from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
+from fedmq.errors import FedMQError, Transient
+from fedmq.frozen import frozen
+from fedmq.scheduler import VirtualScheduler
+
+
+@frozen
+class Write(Perform):
+    names: tuple[str, ...]
+
+    ordered = True
+
+    def joined(self, later: Perform) -> Perform | None:
+        return Write(self.names + later.names) if isinstance(later, Write) else None
+
+
+@frozen
+class Decide(Perform):
+    name: str
+
+    ordered = True
+    reports = True
+
+
+@frozen
+class Look(Perform):
+    """Anything that is not ordered."""
+
+    name: str
+
+
+@frozen
+class Aside(Perform):
+    name: str
+
+    ordered = True
+    independent = True
+
+
+class Bench:
+    """Performers off the thread. `calls`: what they performed, in order. `acked`, `done`, `failed`: what came of it."""
+
+    def __init__(self, refuse: Callable[[Sequence[str]], Exception | None] = lambda names: None) -> None:
+        self.scheduler = VirtualScheduler()
+        self.calls: list[Sequence[str]] = []
+        self.acked: list[int] = []
+        self.done: list[Effect] = []
+        self.failed: list[Effect] = []
+        self._refuse = refuse
+        self.runner = EffectRunner(
+            "bench",
+            self.scheduler,
+            {
+                Write: lambda effect: self._call(effect.names),
+                **dict.fromkeys((Decide, Look, Aside), lambda effect: self._call([effect.name])),
+            },
+            offload=True,
+            built_in=self._built_in,
+            report=self._report,
+            report_bug=lambda doing, error: None,
+            on_end=lambda: None,
+        )
+
+    def _call(self, names: Sequence[str]) -> None:
+        self.calls.append(names)
+        error = self._refuse(names)
+        if error is not None:
+            raise error
+
+    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
+        assert isinstance(effect, Ack)
+        self.acked += effect.tags
+
+    def _report(self, event: CoreEvent, _: str | None) -> None:
+        assert isinstance(event, Done | Failed)
+        (self.failed if isinstance(event, Failed) else self.done).append(event.effect)
+
+    def run(self, *groups: Sequence[Any]) -> None:
+        for group in groups:
+            self.runner.run(group, None)
+        self.scheduler.run()
+
+
+def writes(count: int) -> list[list[Effect]]:
+    return [[Write((str(number),)), Ack((number,))] for number in range(count)]
+
+
+def once(name: str, error: Exception) -> Callable[[Sequence[str]], Exception | None]:
+    """Refuses what has this name, the first time."""
+    errors = [error]
+    return lambda names: errors.pop() if errors and name in names else None
+
+
+# -- the order ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_ordered_effect_waits_for_earlier_ones_of_a_group_that_is_held_up() -> None:
+    bench = Bench(once("slow", Transient("away")))
+    bench.run([Look("slow"), Decide("first")], [Look("fast"), Decide("second"), Look("after")])
+    assert bench.calls == [["slow"], ["fast"], ["slow"], ["first"], ["second"], ["after"]]
+
+
+def test_a_retry_keeps_its_place_in_the_order() -> None:
+    bench = Bench(once("first", Transient("away")))
+    bench.run([Decide("first")], [Decide("second")], [Look("other")])
+    assert bench.calls == [["first"], ["other"], ["first"], ["second"]]
+
+
+def test_the_ordered_effects_of_a_dropped_group_hold_up_nobody() -> None:
+    bench = Bench(once("refused", FedMQError("no")))
+    bench.run([Look("refused"), Decide("never"), Ack((1,))], [Decide("second"), Ack((2,))])
+    assert bench.calls == [["refused"], ["second"]]
+    assert bench.acked == [2]
+    assert bench.failed == [Look("refused")]
+
+
+def test_a_refused_ordered_effect_drops_its_own_group_alone() -> None:
+    bench = Bench(once("first", FedMQError("no")))
+    bench.run([Decide("first"), Decide("never"), Ack((1,))], [Decide("second"), Ack((2,))])
+    assert bench.calls == [["first"], ["second"]]
+    assert (bench.acked, bench.failed, bench.done) == ([2], [Decide("first")], [Decide("second")])
+
+
+def test_a_group_does_not_wait_for_an_independent_ordered_effect_but_the_order_does() -> None:
+    bench = Bench(once("aside", FedMQError("no")))
+    bench.run([Aside("aside"), Ack((1,)), Decide("second"), Ack((2,))])
+    assert bench.calls == [["aside"], ["second"]]
+    assert (bench.acked, bench.failed) == ([1, 2], [Aside("aside")])
+
+
+def test_the_core_receives_the_effect_that_it_returned_and_no_equal_one() -> None:
+    bench = Bench(once("retried", Transient("away")))
+    effects = [Decide("retried"), Decide("equal"), Decide("equal"), Decide("retried")]
+    bench.run(*([effect] for effect in effects))
+    assert [id(effect) for effect in bench.done] == [id(effect) for effect in effects]
+
+
+def test_the_core_receives_the_part_of_a_joined_effect_that_it_returned() -> None:
+    bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
+    groups = writes(4)
+    bench.run(*groups)
+    assert [id(effect) for effect in bench.failed] == [id(groups[2][0])]
+
+
+# -- joined -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_while_a_write_is_under_way_is_written_together() -> None:
+    bench = Bench()
+    bench.run(*writes(5))
+    assert bench.calls == [("0",), ("1", "2", "3", "4")]
+    assert bench.acked == [0, 1, 2, 3, 4]
+
+
+def test_a_decision_between_them_keeps_its_place() -> None:
+    bench = Bench()
+    first, second, third, fourth = writes(4)
+    bench.run(first, second, [Decide("d"), Ack((9,))], third, fourth)
+    assert bench.calls == [("0",), ("1",), ["d"], ("2", "3")]
+    assert bench.acked == [0, 1, 9, 2, 3]
+
+
+def test_no_more_are_joined_than_the_limit() -> None:
+    bench = Bench()
+    bench.run(*writes(MAX_JOINED + 3))
+    assert [len(call) for call in bench.calls] == [1, MAX_JOINED, 2]
+
+
+def test_of_joined_writes_only_the_refused_one_fails() -> None:
+    bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
+    bench.run(*writes(5))
+    assert bench.calls == [("0",), ("1", "2", "3", "4"), ("1",), ("2",), ("3",), ("4",)]
+    assert bench.acked == [0, 1, 3, 4]
+    assert bench.failed == [Write(("2",))]
+
+
+def test_joined_writes_are_tried_again_together_after_an_outage() -> None:
+    outages = iter([True, True, False])
+    bench = Bench(lambda names: Transient("away") if len(names) > 1 and next(outages) else None)
+    bench.run(*writes(3))
+    assert bench.calls == [("0",), ("1", "2"), ("1", "2"), ("1", "2")]
+    assert bench.acked == [0, 1, 2]
+    assert bench.runner.is_idle
+
+
+def test_nothing_is_started_after_the_end() -> None:
+    bench = Bench()
+    for group in writes(3):
+        bench.runner.run(group, None)
+    bench.runner.close()
+    bench.scheduler.run()
+    assert bench.calls == [("0",)]
+    assert bench.acked == []
