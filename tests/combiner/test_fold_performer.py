@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fedmq.aggregation import Accumulator, Contribution, Stack
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import FedMQError, InvalidUpdate, Refused, Transient
+from fedmq.later import Later
 from fedmq.tensorblob import Source, Weights, encode
 from fedmq.tensors import spec_of
 from fedmq_combiner.fold_performer import MOST_HEADER, FoldPerformer
@@ -248,6 +250,74 @@ def test_a_bug_in_one_sum_costs_nothing_that_went_into_another(monkeypatch: pyte
     first, failed, last = made.fold_all([GOOD["one"], fold(GOOD["one"].blob, 77, second), GOOD["another"]])
     assert isinstance(first, Folded) and isinstance(last, Folded)
     assert failed is bug
+
+
+# -- one effect at a time -----------------------------------------------------------------------------------------------
+
+
+class Turns:
+    """A performer that gathers folds, and what was posted for the next turn."""
+
+    def __init__(self, blobs: MemoryBlobs = BLOBS) -> None:
+        self.posted: list[Callable[[], None]] = []
+        self.made = FoldPerformer("k1", blobs, NOWHERE, self.posted.append)
+        self.made.open(Open(PLAN, 1))
+        self.outcomes: dict[str, object] = {}
+
+    def fold(self, *names: str) -> None:
+        for name in names:
+            later = self.made.fold(GOOD[name] if name in GOOD else BAD[name][0])
+            assert isinstance(later, Later)
+            later.on_complete(partial(self._note, name))
+
+    def _note(self, name: str, result: Folded, error: Exception | None) -> None:
+        self.outcomes[name] = error or result
+
+    def next(self) -> None:
+        posted, self.posted[:] = self.posted[:], []
+        for callback in posted:
+            callback()
+
+
+def test_folds_of_one_turn_are_folded_together_on_the_next(stacked: list[int]) -> None:
+    turns = Turns()
+    turns.fold("one", "another", "zeros")
+    assert (stacked, turns.outcomes, len(turns.posted)) == ([], {}, 1)
+    turns.next()
+    assert stacked == [3]
+    assert all(isinstance(outcome, Folded) for outcome in turns.outcomes.values()) and len(turns.outcomes) == 3
+    turns.fold("one")
+    turns.next()
+    assert stacked == [3, 1]
+
+
+def test_a_fold_that_is_refused_is_completed_with_its_error_and_the_others_with_their_results() -> None:
+    turns = Turns()
+    turns.fold("one", "NaN", "another")
+    turns.next()
+    first, refused, last = turns.outcomes.values()
+    assert isinstance(first, Folded) and isinstance(last, Folded)
+    assert isinstance(refused, InvalidUpdate) and "holds NaN" in refused.reason
+
+
+@pytest.mark.parametrize("error", [Transient("away"), RuntimeError("a bug")])
+def test_a_fold_that_meets_an_error_is_completed_with_it_and_no_other_is(error: Exception) -> None:
+    turns = Turns(Failing(GOOD["another"].blob.key, error))
+    turns.fold("one", "another")
+    turns.next()
+    assert isinstance(turns.outcomes["one"], Folded)
+    assert turns.outcomes["another"] is error
+
+
+def test_a_fold_that_is_performed_off_the_thread_is_folded_at_once() -> None:
+    large = fold(BlobRef(key="updates/s/1/none", size=SMALL + 1, sha256="0" * 64))
+    turns = Turns()
+    with pytest.raises(InvalidUpdate):
+        turns.made.fold(large)
+    assert isinstance(performer().fold(GOOD["one"]), Folded)
+    with pytest.raises(InvalidUpdate, match="holds NaN"):
+        performer().fold(BAD["NaN"][0])
+    assert turns.posted == []
 
 
 # -- batches ------------------------------------------------------------------------------------------------------------

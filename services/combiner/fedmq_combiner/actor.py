@@ -41,7 +41,7 @@ def combiner_actor(
         topology,
         inbox=topology.combiner(name),
         new_id=new_id,
-        performers=FoldPerformer(name, blobs, scratch).performers(),
+        performers=FoldPerformer(name, blobs, scratch, None if offload else scheduler.post).performers(),
         writers={Task: TaskWriter(blobs, new_id, scheduler.now).fields},
         prefetch=PREFETCH,
         offload=offload,

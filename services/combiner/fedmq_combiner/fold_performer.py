@@ -13,6 +13,7 @@ from typing import Any
 from fedmq.aggregation import Accumulator, stacks
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
+from fedmq.later import Later
 from fedmq.tensorblob import Source, read_header
 from fedmq.tensors import Role, Spec, spec_of
 from fedmq_combiner import operations
@@ -30,12 +31,20 @@ class FoldPerformer:
 
     Tensors in memory: one int64 model per plan (more only for far outliers), one block, and updates of less than 1 MB
     while they are folded. Larger updates and partials pass through files in `scratch`.
+
+    `post`: runs a callback on the actor's thread, after what was posted before. Small updates of one turn are then folded
+    together: 24 updates of ten 1 kB tensors take 85 µs each, and 165 µs each alone. None: the blob store is a server, so
+    folds run off the actor's thread, each alone.
     """
 
-    def __init__(self, combiner: str, blobs: Blobs, scratch: Path) -> None:
+    def __init__(
+        self, combiner: str, blobs: Blobs, scratch: Path, post: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
         self._combiner = combiner
         self._blobs = blobs
         self._scratch = scratch
+        self._post = post
+        self._gathered: list[tuple[Fold, Later]] = []
         self._sums: dict[tuple[str, int], RunningSum] = {}
         self._specs: dict[str, Spec] = {}
 
@@ -68,12 +77,27 @@ class FoldPerformer:
         self._sums[key, effect.incarnation] = RunningSum(plan, accumulator, most)
         return operations.Opened(clients, saved)
 
-    def fold(self, effect: Fold) -> Folded:
-        """Folds one update. Raises InvalidUpdate if it must not be in the sum."""
-        [outcome] = self.fold_all([effect])
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+    def fold(self, effect: Fold) -> Folded | Later:
+        """Folds one update, or gathers it for the next turn. Raises InvalidUpdate if it must not be in the sum."""
+        if self._post is None or effect.heavy:
+            [outcome] = self.fold_all([effect])
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        later = Later()
+        self._gathered.append((effect, later))
+        if len(self._gathered) == 1:
+            self._post(self._fold_gathered)
+        return later
+
+    def _fold_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        outcomes = self.fold_all([effect for effect, _ in gathered])
+        for (_, later), outcome in zip(gathered, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                later.complete(error=outcome)
+            else:
+                later.complete(outcome)
 
     def fold_all(self, folds: Sequence[Fold]) -> list[Folded | Exception]:
         """Folds updates, small ones of one plan together, and returns what became of each. An update that is refused, or
