@@ -3,7 +3,7 @@
 A core is `handle(event, moment) -> sequence of effects`. The sequence is one group: its effects start in order, and each
 starts only after the earlier ones are durable (a put stored, a record inserted, a publish confirmed); only publishes
 that follow each other don't wait for each other. If an effect is refused, the rest of its group is dropped and the core
-receives `Failed`. What a server's outage delays is tried again by the runtime until it succeeds.
+receives `Failed`. An effect that meets an outage of a server is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Now(NamedTuple):
 
 
 class CoreEvent:
-    """Base of what a core can be told."""
+    """Base of what a core receives."""
 
     __slots__ = ()
 
 
 class Effect:
-    """Base of what a core can ask for."""
+    """Base of what a core returns."""
 
     __slots__ = ()
 
@@ -47,17 +47,17 @@ class Started(CoreEvent):
 
 @frozen
 class Reconnected(CoreEvent):
-    """The broker connection was lost and is back: unsettled deliveries are void and will come again."""
+    """The broker connection was lost and is restored: unsettled deliveries are void and will be redelivered."""
 
 
 @frozen
 class Stopping(CoreEvent):
-    """The process was asked to end: say goodbye, start nothing new."""
+    """The process was asked to end: the core announces that it leaves, and starts nothing new."""
 
 
 @frozen
 class Received(CoreEvent):
-    """A message of the inbox, decoded; `tag` is to be acked or rejected."""
+    """A message of the inbox, decoded; `tag` is to be acknowledged or rejected."""
 
     body: Body
     envelope: Envelope
@@ -91,8 +91,8 @@ class Failed(CoreEvent):
 
 @frozen
 class Publish(Effect):
-    """Sends a message. `id` makes it recognisable when it is sent again; None: a fresh one. `confirm` False: sent once,
-    nobody waits. `expiration`: seconds until an unread message is worthless."""
+    """Publishes a message. `id` identifies it if it is published again; None: a fresh id. `confirm` False: it is published
+    once, and the group does not wait for the broker. `expiration`: seconds after which an unread message is discarded."""
 
     exchange: str
     routing_key: str
@@ -118,14 +118,14 @@ class PublishEvent(Effect):
 
 @frozen
 class Ack(Effect):
-    """The messages are dealt with."""
+    """Acknowledges messages."""
 
     tags: tuple[int, ...]
 
 
 @frozen
 class Reject(Effect):
-    """The message can't be handled: to the dead letters, with the reason."""
+    """Rejects a message that can't be handled. It moves to the dead letters, and the reason is published."""
 
     tag: int
     reason: str
@@ -133,24 +133,24 @@ class Reject(Effect):
 
 @frozen
 class Resubscribe(Effect):
-    """Gives all unsettled messages back, with the place as active consumer of the inbox, and queues for it again."""
+    """Returns all unsettled messages to the inbox, gives up the place as its active consumer, and consumes it again."""
 
 
 @frozen
 class Drained(Effect):
-    """The core needs nothing more before the process ends, except the effects under way."""
+    """Declares that the core needs nothing more before the process ends, except the effects under way."""
 
 
 @frozen
 class Declare(Effect):
-    """Makes a queue for somebody else (a client's mailbox)."""
+    """Declares a queue for another actor (a client's mailbox)."""
 
     queue: Queue
 
 
 @frozen
 class StartTimer(Effect):
-    """`Fired(key)` after so many seconds; a timer of the same key is replaced."""
+    """Starts a timer: `Fired(key)` follows after `seconds`. It replaces a timer of the same key."""
 
     key: str
     seconds: float
@@ -158,7 +158,7 @@ class StartTimer(Effect):
 
 @frozen
 class CancelTimer(Effect):
-    """The timer `key`, if it runs, does not fire."""
+    """Cancels the timer `key`, if there is one."""
 
     key: str
 

@@ -1,7 +1,7 @@
 """One process of a distributed alliance: its scheduler, its members, its signals, its health page.
 
-SIGTERM and SIGINT drain: every member takes nothing new and says goodbye, and what is under way is finished or given
-back, in at most ten seconds; a second signal ends the process at once.
+SIGTERM and SIGINT drain: no member receives anything new, and work under way is finished, or its messages returned to
+their queues, in at most ten seconds. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ Gauges = Callable[[], Mapping[str, float]]
 
 
 class Member(Protocol):
-    """What a service runs. All on the scheduler's thread.
+    """What a service runs. All calls are made on the scheduler's thread.
 
-    - `drain(then)`: takes nothing new, says goodbye, and calls `then` once nothing is under way. `leave(timeout)`: closes
-      its connection when its publishes are confirmed, or when time is up; unsettled messages go back.
+    - `drain(then)`: receives nothing new, announces that it leaves, and calls `then` once nothing is under way.
+    - `leave(timeout)`: closes its connection when its publishes are confirmed, or after `timeout` seconds. Unsettled
+      messages return to their queues.
     """
 
     def start(self) -> None: ...
@@ -68,7 +69,7 @@ class Service:
         self._draining = 0
 
     def new_id(self) -> str:
-        """Unique: this process's life, and a number in it."""
+        """Returns a unique id: a number, and the id of this process."""
         return f"{next(self._numbers):08x}{self._life}"
 
     def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
@@ -90,7 +91,7 @@ class Service:
         log.info("ended")
 
     def drain(self) -> None:
-        """Ends the service in order; on the scheduler's thread."""
+        """Drains the members, then ends the service. On the scheduler's thread."""
         log.info("draining")
         self.scheduler.later(DRAIN_SECONDS, self.scheduler.stop)
         self._draining = len(self.members)
@@ -150,6 +151,6 @@ class Service:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
+    """Returns how much of this process's memory is in RAM."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
