@@ -3,6 +3,12 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
+CORES := tests/shared/test_routines.py tests/shared/test_watermarks.py tests/shared/test_membership.py \
+	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py \
+	tests/reducer/test_retention.py tests/reducer/test_stopping.py \
+	tests/combiner/test_answers.py tests/combiner/test_checkpoints.py tests/combiner/test_core.py \
+	tests/combiner/test_plans.py tests/combiner/test_presence.py tests/combiner/test_starting_over.py \
+	$(wildcard tests/client/test_core_*.py) tests/client/test_leaving.py
 BLOWS ?= 30
 SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
@@ -15,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export COMPOSE_PROJECT_NAME ?= fedmq
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench simulate chaos up down clean
+.PHONY: help install demo test cores check bench simulate chaos up down clean
 
 help: ## list the verbs
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +33,10 @@ demo: .venv/installed-demo ## train MNIST with five clients and two combiners in
 
 test: .venv/installed-all ## run every test (ARGS="-k word" for some)
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+cores: .venv/installed-all ## test the decisions alone, in seconds, and measure the branches covered
+	$(BIN)/coverage run -m pytest -q $(CORES) $(ARGS)
+	$(BIN)/coverage report --show-missing
 
 check: .venv/installed-all ## lint, formatting, types and layers
 	$(BIN)/ruff check
@@ -57,7 +67,7 @@ down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
 	cd deploy/compose && $(COMPOSE) $(STACK) down $(ARGS)
 
 clean: ## remove .venv, builds and caches
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml exactly when what it names is installed.

@@ -147,13 +147,14 @@ class Routine:
         return self.wait is None
 
     def where(self) -> str:
-        """Returns where the course stands, outermost function first with its line, and what it waits for."""
-        frames: list[str] = []
+        """Returns where the course stands, outermost function first with its line, and what it waits for. For people; from
+        any thread."""
+        calls: list[str] = []
         course: object = self._course
-        while isinstance(course, types.CoroutineType) and course.cr_frame is not None:
-            frames.append(f"{course.cr_frame.f_code.co_name}:{course.cr_frame.f_lineno}")
+        while isinstance(course, types.CoroutineType) and (frame := course.cr_frame) is not None:
+            calls.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
             course = course.cr_await
-        return f"{' > '.join(frames[:-1])} waits for {self.wait}"
+        return f"{' > '.join(calls[:-1])} waits for {self.wait}"
 
     def _advance(self, step: Callable[[Any], object], value: object) -> None:
         self._stop_waiting()

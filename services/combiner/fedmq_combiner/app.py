@@ -46,6 +46,7 @@ def main(settings: CombinerSettings) -> None:
             "broker": "connected" if connection.connected else "away",
             "clients": core.clients,
             "plans": core.open_plans,
+            "waits": core.waits(),
         }
 
     def gauges() -> Mapping[str, float]:

@@ -1,0 +1,40 @@
+"""docs/architecture.md names files and functions: each of them exists, under the heading's role."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+SOURCES = sorted(
+    path for folder in ("shared", "schemas", "services", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+FUNCTION = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
+
+
+def found(name: str) -> list[Path]:
+    """The source files that the document may mean by a name: the ends of their paths are equal."""
+    return [path for path in SOURCES if f"/{path.relative_to(ROOT)}".endswith(f"/{name}")]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", TEXT))))
+def test_a_file_that_it_names_exists(name: str) -> None:
+    assert found(name)
+
+
+@pytest.mark.parametrize(("name", "function"), sorted(set(FUNCTION.findall(TEXT))))
+def test_a_function_that_it_names_is_in_that_file(name: str, function: str) -> None:
+    defined = re.compile(rf"(def|class) {re.escape(function.rpartition('.')[2])}\b")
+    assert any(defined.search(path.read_text()) for path in found(name))
+
+
+def test_it_names_functions_in_a_form_that_these_tests_read() -> None:
+    assert len(FUNCTION.findall(TEXT)) >= 15
+
+
+@pytest.mark.parametrize("folder", sorted(set(re.findall(r"`((?:tests|services|shared|schemas)/[\w/]*)`", TEXT))))
+def test_a_folder_that_it_names_exists(folder: str) -> None:
+    assert (ROOT / folder).is_dir()
