@@ -56,7 +56,7 @@ class CombinerCore:
         self._plans: dict[str, OpenPlan] = {}
         self._early: list[Answer] = []
         self._served: dict[str, set[str]] = {}
-        self._newest = Watermarks()
+        self._watermarks = Watermarks()
         self._epoch = 0
         self._incarnation = 0
         self._is_served = False
@@ -222,7 +222,7 @@ class CombinerCore:
             if known.state is PlanState.CLOSED and known.partial is not None:
                 course.publish_partial(context, known, known.partial)
             context.emit(acknowledge)
-        elif self._newest.is_superseded(key.session, (key.round, key.attempt) if key.action == "train" else ()):
+        elif self._watermarks.is_superseded(key.session, (key.round, key.attempt) if key.action == "train" else ()):
             context.emit(acknowledge)
             self._reject_plan(message, "it comes late: its session is over, or further on")
         else:
@@ -261,7 +261,7 @@ class CombinerCore:
             course.send_cancel(self._context, client, Cancel(plan=plan.key))
 
     def _end_session(self, session: str) -> None:
-        self._newest.end(session)
+        self._watermarks.end(session)
         clients = self._served.pop(session, set())
         for name, plan in list(self._plans.items()):
             if plan.key.session == session:
