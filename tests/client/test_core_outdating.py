@@ -80,6 +80,16 @@ def test_training_of_another_session_that_waits_keeps_its_place(client: ClientDr
     assert begun(client.finish(OTHER)) == [plan(3)]
 
 
+def test_training_goes_on_when_another_session_only_requests_what_is_kept(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.request(task(OTHER))
+    assert begun(client.finish(OTHER)) == [plan(1)]
+    effects = client.request(task(plan(7, session="s2", attempt=2)))
+    assert len(all_of(effects, Upload)) == 1
+    assert abandoned(effects) == []
+    assert len(all_of(client.finish(plan(1)), Upload)) == 1
+
+
 def test_what_is_kept_for_another_session_is_deleted(client: ClientDriver) -> None:
     client.request(task(plan(4)))
     client.uploaded(one(client.finish(plan(4)), Upload))

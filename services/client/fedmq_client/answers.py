@@ -8,7 +8,7 @@ from fedmq.effects import Effect, Publish
 from fedmq_client.attachment import publish_to
 from fedmq_client.operations import Forget, ModelValidated, TaskKey, TaskResult, Upload, task_key
 from fedmq_schemas import topology
-from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, Task, Update, Validation
+from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, PlanKey, Task, Update, Validation
 from fedmq_schemas.policy import weight_of
 
 LONGEST_REASON = 2_000
@@ -100,9 +100,12 @@ class Answers:
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 
-    def outdate(self, newest: TaskKey) -> list[Effect]:
-        """Deletes what is kept for earlier rounds and for other sessions than those of the training `newest`. The store
-        deletes earlier rounds of its session by itself when the training begins."""
+    def outdate(self, plan: PlanKey) -> list[Effect]:
+        """Deletes what is kept for earlier rounds, and for other sessions, than those of a requested training. The store
+        deletes earlier rounds of the session by itself when the training begins."""
+        newest = task_key(plan)
+        if newest.action != "train":
+            return []
         others = [key for key in self._kept if key.session != newest.session]
         for kept in (self._kept, self._requested_at):
             for key in [key for key in kept if key.session != newest.session or newest.ends(key)]:
@@ -111,9 +114,8 @@ class Answers:
 
     def end_session(self, session: str) -> list[Effect]:
         """Deletes all that is kept for a session that is over."""
-        for kept in (self._kept, self._requested_at):
-            for key in [key for key in kept if key.session == session]:
-                del kept[key]
+        for key in [key for key in self._kept if key.session == session]:
+            del self._kept[key]
         if self._validation is not None and self._validation.plan.session == session:
             self._validation = None
         return [Forget(session)]

@@ -33,7 +33,6 @@ from fedmq_client.operations import (
     ModelValidated,
     ProgressReported,
     TaskFinished,
-    TaskKey,
     TaskResult,
     Upload,
     task_key,
@@ -130,16 +129,8 @@ class ClientCore:
     def _requested(self, task: Task, now: float) -> list[Effect]:
         if self._tasks.is_late(task.plan):
             return []
-        key = task_key(task.plan)
-        effects = self._outdate(key) if key.action == "train" else []
-        answer = self._answers.repeat(task, now)
-        if not answer:
-            self._tasks.add(task)
-        return effects + answer
-
-    def _outdate(self, newest: TaskKey) -> list[Effect]:
-        """A request for a training shows that the rounds before it are over, and that other sessions can wait."""
-        return [*self._answers.outdate(newest), *self._tasks.prefer(newest)]
+        outdated = self._answers.outdate(task.plan)
+        return [*outdated, *(self._answers.repeat(task, now) or self._tasks.add(task))]
 
     def _cancelled(self, cancel: Cancel) -> list[Effect]:
         if not cancel.session_over:

@@ -29,15 +29,20 @@ class Tasks:
         position = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
         return self._watermarks.is_superseded(plan.session, position)
 
-    def add(self, task: Task) -> None:
-        """Queues a task, a training before all others. A task that is under way already only takes the new request in place
-        of the old one."""
+    def add(self, task: Task) -> list[Effect]:
+        """Queues a task, a training before all others, for which it makes room. A task that is under way already only takes
+        the new request in place of the old one."""
         key = task_key(task.plan)
         if self._is_under_way(key):
             self.under_way = task
-            return
-        first = {key: task} if key.action == "train" else {}
-        self._waiting = first | self._waiting | {key: task}
+            return []
+        if key.action == "validate":
+            self._waiting[key] = task
+            return []
+        stopped = self._make_room(key)
+        self._waiting.pop(key, None)
+        self._waiting = {key: task, **self._waiting}
+        return stopped
 
     def run_next(self) -> list[Effect]:
         """Runs the next task, unless one is under way or none waits."""
@@ -52,18 +57,6 @@ class Tasks:
             return None
         task, self.under_way = self.under_way, None
         return task
-
-    def prefer(self, newest: TaskKey) -> list[Effect]:
-        """Makes room for a training: removes those of earlier rounds of its session, and stops any other one under way,
-        which waits if it is of another session."""
-        for key in [key for key in self._waiting if key.action == "train" and newest.ends(key)]:
-            del self._waiting[key]
-        task = self.under_way
-        if task is None or task.plan.action != "train" or self._is_under_way(newest):
-            return []
-        if task.plan.session != newest.session:
-            self._waiting[task_key(task.plan)] = task
-        return self._stop()
 
     def cancel(self, plan: PlanKey) -> list[Effect]:
         """Removes a plan that waits. If it is under way, its work has five more seconds to end."""
@@ -87,6 +80,18 @@ class Tasks:
 
     def remove_waiting(self) -> None:
         self._waiting.clear()
+
+    def _make_room(self, newest: TaskKey) -> list[Effect]:
+        """Removes trainings of earlier rounds of the session. Stops a training under way; it waits if it is of another
+        session."""
+        for key in [key for key in self._waiting if key.action == "train" and newest.ends(key)]:
+            del self._waiting[key]
+        task = self.under_way
+        if task is None or task.plan.action != "train":
+            return []
+        if task.plan.session != newest.session:
+            self._waiting[task_key(task.plan)] = task
+        return self._stop()
 
     def _is_under_way(self, key: TaskKey) -> bool:
         return self.under_way is not None and task_key(self.under_way.plan) == key
