@@ -91,6 +91,7 @@ def test_the_end_of_a_session_deletes_all_that_is_kept_for_it(client: ClientDriv
     client.request(task(plan(1)))
     client.uploaded(one(client.finish(plan(1)), Upload))
     assert all_of(client.cancel(plan(0), session_over=True), Forget) == [Forget("s1")]
+    assert all_of(client.request(task(plan(1, session="s2"))), Forget) == [], "nothing is left to be deleted"
 
 
 def test_a_task_of_a_session_that_is_over_is_discarded(client: ClientDriver) -> None:

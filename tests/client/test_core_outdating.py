@@ -7,8 +7,8 @@ import pytest
 from client.core_driver import ClientDriver, NewClient, abandoned, begun, finished, plan, task
 from fedmq.effects import Ack
 from fedmq_client.operations import Forget, Upload, task_key
-from fedmq_schemas.messages import Attach, PlanKey
-from support.cores import all_of, one
+from fedmq_schemas.messages import Attach, PlanKey, Update
+from support.cores import all_of, bodies, one
 
 OTHER = plan(7, session="s2")
 
@@ -53,6 +53,8 @@ def test_a_validation_ends_no_training(client: ClientDriver) -> None:
 def test_a_train_task_that_comes_late_is_acknowledged_and_discarded(client: ClientDriver, late: PlanKey) -> None:
     client.request(task(plan(2, attempt=2, part=1)))
     assert client.request(task(late)) == [Ack((client.tag,))]
+    [update] = bodies(client.uploaded(one(client.finish(plan(2)), Upload)), Update)
+    assert update.plan == plan(2, attempt=2, part=1)
 
 
 def test_updates_of_earlier_rounds_stay_in_the_store_until_the_newer_round_is_trained(client: ClientDriver) -> None:
@@ -95,6 +97,13 @@ def test_what_is_kept_for_another_session_is_deleted(client: ClientDriver) -> No
     client.uploaded(one(client.finish(plan(4)), Upload))
     assert all_of(client.request(task(OTHER)), Forget) == [Forget("s1", 5)]
     assert begun(client.request(task(plan(4)))) == [plan(4)]
+
+
+def test_of_a_session_only_the_newest_round_is_kept(client: ClientDriver) -> None:
+    for of in (plan(1), plan(2)):
+        client.request(task(of))
+        client.uploaded(one(client.finish(of), Upload))
+    assert all_of(client.request(task(OTHER)), Forget) == [Forget("s1", 3)]
 
 
 def test_what_an_earlier_life_kept_for_another_session_is_deleted(new_client: NewClient) -> None:

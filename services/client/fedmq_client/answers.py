@@ -113,11 +113,9 @@ class Answers:
         return [Forget(key.session, key.round + 1) for key in others]
 
     def end_session(self, session: str) -> list[Effect]:
-        """Deletes all that is kept for a session that is over."""
+        """Deletes the updates that are kept for a session that is over."""
         for key in [key for key in self._kept if key.session == session]:
             del self._kept[key]
-        if self._validation is not None and self._validation.plan.session == session:
-            self._validation = None
         return [Forget(session)]
 
     # -- messages ---------------------------------------------------------------------------------------------------

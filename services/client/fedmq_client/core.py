@@ -158,7 +158,6 @@ class ClientCore:
     def _leave(self) -> list[Effect]:
         """Begins nothing new. Work and uploads under way go on as long as the process lets them, and are answered."""
         self._is_leaving = True
-        self._tasks.remove_waiting()
         return self._leave_if_ready()
 
     def _leave_if_ready(self) -> list[Effect]:

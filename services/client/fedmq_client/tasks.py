@@ -78,9 +78,6 @@ class Tasks:
         is_over = self.under_way is not None and self.under_way.plan.session == session
         return self._stop() if is_over else []
 
-    def remove_waiting(self) -> None:
-        self._waiting.clear()
-
     def _make_room(self, newest: TaskKey) -> list[Effect]:
         """Removes trainings of earlier rounds of the session. Stops a training under way; it waits if it is of another
         session."""
