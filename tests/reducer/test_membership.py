@@ -165,7 +165,9 @@ def test_a_client_that_is_present_again_after_its_ordinal_was_given_away_gets_an
     members.report("k1", gone=("c1",))
     members.attach("c3")
     assert members.ordinal_of("c3") == 0
-    assert clients_of(members.report("k1", ("c1",)))["c1"].ordinal == 2
+    effects = members.report("k1", ("c1",))
+    assert clients_of(effects)["c1"].ordinal == 2
+    assert grants(effects)["c1"].ordinal == 2, "else two clients would have the same part of the data"
 
 
 # -- who can take part ----------------------------------------------------------------------------------------------

@@ -224,17 +224,20 @@ class Assignment:
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, moment: Now) -> list[Effect]:
-        """A combiner's word on its clients; changes are recorded. Who is heard at the wrong place is told the right one."""
+        """Records which of its clients a combiner reports as present or gone. A client gets a new grant if it is present at
+        another combiner than its own, or if its ordinal was given away while it was gone."""
         changed: list[Client] = []
-        misplaced: list[Effect] = []
+        granted: list[Effect] = []
         for name in body.present:
             client = self.clients.get(name)
             if client is not None and client.combiner != combiner:
-                misplaced.append(self._tell(client, confirm=True))
+                granted.append(self._tell(client, confirm=True))
             elif client is not None and not client.present:
-                client.present = True
-                if client.ordinal is not None:
-                    client.ordinal = self._ordinals.take(name, client.ordinal)
+                client.present, before = True, client.ordinal
+                if before is not None:
+                    client.ordinal = self._ordinals.take(name, before)
+                if client.ordinal != before:
+                    granted.append(self._tell(client, confirm=True))
                 changed.append(client)
         gone = set(body.gone)
         if body.full:
@@ -253,7 +256,7 @@ class Assignment:
         effects: list[Effect] = [RecordCombiners((record,))]
         if changed:
             effects.append(RecordClients(tuple(client.record() for client in changed), None))
-        return effects + misplaced
+        return effects + granted
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
         """Whether a combiner hears another number of clients than is known here. A change that came late, in a message that
