@@ -61,15 +61,13 @@ class OrderedQueue:
 
     def add(self, effects: Iterable[Effect], group: EffectGroup) -> list[Effect | OrderedEffect]:
         """Returns the effects of a new group, each ordered one with its place in the order."""
-        added: list[Effect | OrderedEffect] = []
-        for effect in effects:
-            if isinstance(effect, Perform) and effect.ordered:
-                ordered = OrderedEffect(effect, group)
-                self._effects.append(ordered)
-                added.append(ordered)
-            else:
-                added.append(effect)
-        return added
+        return [self._place(effect, group) if effect.ordered else effect for effect in effects]
+
+    def _place(self, effect: Effect, group: EffectGroup) -> OrderedEffect:
+        assert isinstance(effect, Perform)
+        ordered = OrderedEffect(effect, group)
+        self._effects.append(ordered)
+        return ordered
 
     def take(self) -> Taken | None:
         """Returns the next effect with those that can be joined to it. Returns None while an effect is performed, or

@@ -35,9 +35,10 @@ class CoreEvent:
 
 
 class Effect:
-    """Base of what a core returns."""
+    """Base of what a core returns. `ordered`: see `Perform`."""
 
     __slots__ = ()
+    ordered: ClassVar[bool] = False
 
 
 @frozen
@@ -176,7 +177,6 @@ class Perform(Effect):
 
     reports: ClassVar[bool] = False
     independent: ClassVar[bool] = False
-    ordered: ClassVar[bool] = False
 
     @property
     def heavy(self) -> bool:

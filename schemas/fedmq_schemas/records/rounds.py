@@ -117,12 +117,12 @@ class Participation(Record):
             session=ledger.session,
             round=ledger.round,
             attempt=ledger.attempt,
-            clients=tuple(entry.client for entry in entries),
-            outcomes=tuple(entry.outcome for entry in entries),
-            weights=tuple(entry.weight for entry in entries),
-            norms=tuple(entry.norm for entry in entries),
-            at=tuple(entry.at for entry in entries),
-            seconds={step: tuple(entry.seconds.get(step) for entry in entries) for step in steps},
+            clients=tuple([entry.client for entry in entries]),
+            outcomes=tuple([entry.outcome for entry in entries]),
+            weights=tuple([entry.weight for entry in entries]),
+            norms=tuple([entry.norm for entry in entries]),
+            at=tuple([entry.at for entry in entries]),
+            seconds={step: tuple([entry.seconds.get(step) for entry in entries]) for step in steps},
             reasons={entry.client: entry.reason for entry in entries if entry.reason},
         )
 
