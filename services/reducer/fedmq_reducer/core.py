@@ -87,7 +87,7 @@ class ReducerCore:
 
     def _handle(self, event: CoreEvent) -> None:
         match event:
-            case Received() if self.lease is LeaseState.ACTIVE:
+            case Received() if self.lease is LeaseState.ACTIVE and not self.sessions.is_broken:
                 self._received(event)
             case Received():
                 self._keep(event)
@@ -126,7 +126,8 @@ class ReducerCore:
     # -- the lease --------------------------------------------------------------------------------------------------
 
     def _keep(self, event: Received) -> None:
-        """Keeps a message until this reducer decides, or gives it back. The first one is a hint that nobody else does."""
+        """Keeps a message until this reducer has read the records, or gives it back. The first one that a standby receives
+        is a hint that nobody else decides."""
         self._stash.append(event)
         if len(self._stash) == 1 and self.lease is LeaseState.STANDBY:
             self._ask(Acquire())

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from fedmq.effects import Ack
+from fedmq_reducer.core import LEASE_PERIOD
 from fedmq_reducer.operations import (
     Aggregate,
     Delete,
+    Load,
     OpenSeed,
     RecordAttempt,
     RecordParticipation,
@@ -156,10 +158,27 @@ def test_a_bug_in_a_course_costs_the_time_until_the_records_are_read_again(
         with pytest.raises(AttributeError):
             session.receive(partial(0), "k1")
     session.refused()
-    load = session.fire("lease")[-1]
     assert session.receive(partial(1), "k2") == [], "what arrives is kept until the records are read"
+    load = one(session.fire("lease"), Load)
     answered = PartialRecord.of(partial(0), "k1")
     found = SessionSnapshot(session_record(), (), (attempt_record(),), (answered,))
     effects = session.done(load, dataclasses.replace(session.snapshot, sessions=(found,)))
     committed = session.done(one(session.done(one(effects, Aggregate), aggregated(1)), RecordRound))
     assert committed[0] == Ack((session.tag,))
+
+
+def test_a_bug_that_comes_again_and_again_ends_the_session_with_the_reason(
+    start: StartSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SessionSnapshot(session_record(), (), (attempt_record(),))
+    session = start(snapshot=snapshot(found))
+    monkeypatch.setattr("fedmq_reducer.sessions.collecting.PartialRecord", None)
+    for _ in range(3):
+        with pytest.raises(AttributeError):
+            session.receive(partial(0), "k1")
+        session.refused()
+        session.at += LEASE_PERIOD
+        effects = session.done(one(session.fire("lease"), Load), session.snapshot)
+    [(state, reason)] = ends(effects)
+    assert state == "failed"
+    assert reason.startswith("an internal error in round 1 has come 3 times: AttributeError(")

@@ -30,6 +30,8 @@ from fedmq_schemas.messages import Partial
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ENDED, SessionChange, SessionEnd
 
+MOST_BUGS = 3
+"""How often the same round may end by a bug before its session fails."""
 IN_ROUND = (Stage.DRAWING, Stage.RUNNING, Stage.COMMITTING)
 
 
@@ -43,6 +45,7 @@ class Sessions:
         self._starting: dict[str, Session] = {}
         self._routines: dict[str, Routine] = {}
         self._next_position = 0
+        self._bugs: dict[tuple[str, int], list[str]] = {}
         self.is_broken = False
 
     @property
@@ -104,8 +107,9 @@ class Sessions:
             self._end(session, ended.stage, ended.reason)
         except FedMQError as error:
             self._end(session, Stage.FAILED, error.reason)
-        except Exception:  # a bug: the session goes on from its records
+        except Exception as error:  # a bug: the session goes on from its records
             self.is_broken = True
+            self._bugs.setdefault((session.name, session.round), []).append(repr(error))
             raise
         self._begin_next()
 
@@ -247,8 +251,17 @@ class Sessions:
                 self._sessions[session.name] = session
                 found.append(each)
         if found and found[0].session.state != "queued":
-            resume(self._context, self._sessions[found[0].session.session], found[0])
+            session = self._sessions[found[0].session.session]
+            resume(self._context, session, found[0])
+            self._end_if_buggy(session)
         self._begin_next()
+
+    def _end_if_buggy(self, session: Session) -> None:
+        """Ends a session that the same round has broken several times: it would never end by itself."""
+        bugs = self._bugs.get((session.name, session.round), [])
+        if len(bugs) >= MOST_BUGS:
+            reason = f"an internal error in round {session.round} has come {len(bugs)} times: {bugs[-1]}"
+            self._end(session, Stage.FAILED, reason)
 
     def _give_up(self, found: SessionSnapshot, fault: str) -> None:
         """Ends a session of a version whose policies this one does not read."""

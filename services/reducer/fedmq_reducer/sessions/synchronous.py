@@ -1,6 +1,6 @@
 """The course of a synchronous session: rounds, one after the other, from its first model to its last. Pure.
 
-Every decision is recorded before anybody hears of it: the draw of an attempt before its plans, a partial before its
+Every decision is recorded before it is published: the draw of an attempt before its plans, a partial before its
 acknowledgement, the round before its events. So a reducer that takes over finds each decision in the records: `resuming`
 makes the session from them, and this course goes on where they end.
 """
