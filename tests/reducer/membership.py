@@ -66,13 +66,15 @@ class Members:
         self.tag += 1
         body = attach or Attach()
         envelope = Envelope(kind=body.kind, id=f"m{self.tag}", alliance="a", sender=client, sent_at=0.0)
-        return self.assignment.attach(Received(body, envelope, self.tag), TERM, self.now)
+        return self.assignment.attach(Received(body, envelope, self.tag), body, TERM, self.now)
 
     def join(self, combiner: str) -> list[Effect]:
         """A combiner gives a sign of life. If it is new, the core serves waiting clients and moves those of combiners that
         are gone."""
-        effects = self.assignment.combiner_said(combiner, self.now)
-        return [*effects, *self.assignment.serve_waiting(TERM, self.now), *self.move()[1]] if effects else []
+        if not self.assignment.hear(combiner, self.now):
+            return []
+        joined = self.assignment.join(combiner, self.now)
+        return [*joined, *self.assignment.serve_waiting(TERM, self.now), *self.move()[1]]
 
     def report(
         self,

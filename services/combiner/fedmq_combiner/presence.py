@@ -45,20 +45,22 @@ class Presence:
 
     def hear(self, client: str, moment: Now) -> list[Effect]:
         """Notes that a client has sent something."""
-        if not self._clients.hear(client, moment.seconds):
-            return []
+        return self._join(client) if self._clients.hear(client, moment.seconds) else []
+
+    def greet(self, client: str, moment: Now) -> list[Effect]:
+        """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
+        if self._clients.hear(client, moment.seconds):
+            return self._join(client)
+        self._joined.add(client)
+        return [StartTimer("presence:tell", TELL_AFTER)]
+
+    def _join(self, client: str) -> list[Effect]:
         self._gone.discard(client)
         self._joined.add(client)
         return [
             StartTimer("presence:tell", TELL_AFTER),
             PublishEvent("client.joined", client=client, combiner=self._combiner),
         ]
-
-    def greet(self, client: str, moment: Now) -> list[Effect]:
-        """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
-        told = self.hear(client, moment)
-        self._joined.add(client)
-        return told or [StartTimer("presence:tell", TELL_AFTER)]
 
     def forget(self, client: str) -> list[Effect]:
         """Notes that a client has left."""

@@ -111,7 +111,7 @@ class Assignment:
         self.combiners = Membership(presence)
         self._load: dict[str, int] = {}
         self._ordinals = Ordinals()
-        self._asking: dict[str, Received] = {}
+        self._asking: dict[str, Attach] = {}
         self._listed: dict[str, set[str]] = {}
 
     def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
@@ -144,9 +144,10 @@ class Assignment:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    def attach(self, event: Received, term: int, moment: Now) -> list[Effect]:
-        body, name = event.body, event.envelope.sender
-        assert isinstance(body, Attach)
+    def attach(self, event: Received, body: Attach, term: int, moment: Now) -> list[Effect]:
+        """Grants a client a combiner, or has it wait with the reason. While no combiner is there, the client is remembered
+        and gets its grant as soon as one is."""
+        name = event.envelope.sender
         if name == topology.REDUCER or not topology.is_name(name):
             return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
         if not body.speaks[0] <= VERSION <= body.speaks[1]:
@@ -154,7 +155,7 @@ class Assignment:
             return [*self._wait(name, reason), Ack((event.tag,))]
         combiner = self._choose(name)
         if combiner is None:
-            self._asking[name] = event
+            self._asking[name] = body
             return [
                 Declare(self._topology.client(name)),
                 *self._wait(name, "no combiner is there yet"),
@@ -206,21 +207,24 @@ class Assignment:
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
-    def combiner_said(self, name: str, moment: Now) -> list[Effect]:
-        """A sign of life. If it is new, waiting clients and those of vanished combiners get a place."""
-        if not self.combiners.hear(name, moment.seconds):
-            return []
+    def hear(self, combiner: str, moment: Now) -> bool:
+        """Notes a sign of life of a combiner. Returns whether the combiner is new, so that `join` is to follow."""
+        return self.combiners.hear(combiner, moment.seconds)
+
+    def join(self, name: str, moment: Now) -> list[Effect]:
+        """Records and reports a new combiner."""
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         record = CombinerRecord(combiner=name, state="present", last_seen=moment.wall, clients=self._load[name])
         return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
 
     def serve_waiting(self, term: int, moment: Now) -> list[Effect]:
+        """Grants those clients a combiner that have requested one while none was there."""
         asking, self._asking = self._asking, {}
         effects: list[Effect] = []
-        for name, event in asking.items():
+        for name, body in asking.items():
             combiner = self._choose(name)
-            assert combiner is not None and isinstance(event.body, Attach)
-            effects += self._grant(name, event.body, combiner, term, moment)
+            assert combiner is not None
+            effects += self._grant(name, body, combiner, term, moment)
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, moment: Now) -> list[Effect]:

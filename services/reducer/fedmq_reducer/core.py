@@ -238,7 +238,7 @@ class ReducerCore:
             case messages.Validation():
                 self.sessions.validation(event, body)
             case messages.Attach():
-                context.emit(*self.members.attach(event, self.term, context.now))
+                context.emit(*self.members.attach(event, body, self.term, context.now))
             case messages.CombinerPresence(leaving=True):
                 context.emit(*self.members.combiner_left(sender, context.now))
                 self._rehome()
@@ -263,9 +263,9 @@ class ReducerCore:
 
     def _heard(self, combiner: str) -> None:
         """Notes a sign of life. If the combiner is new, waiting clients get a place, and those of vanished ones move."""
-        context = self._context
-        if effects := self.members.combiner_said(combiner, context.now):
-            context.emit(*effects, *self.members.serve_waiting(self.term, context.now))
+        context, members = self._context, self.members
+        if members.hear(combiner, context.now):
+            context.emit(*members.join(combiner, context.now), *members.serve_waiting(self.term, context.now))
             self._rehome()
 
     def _rehome(self) -> None:
