@@ -346,7 +346,7 @@ def _validations(
         for a in answers
     ]
     rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
-    return [(keys.validation_record(model, str(row["client"])), row) for row in rows]
+    return [(keys.validation_record(session, model, str(row["client"])), row) for row in rows]
 
 
 def generate(

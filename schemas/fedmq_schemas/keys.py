@@ -7,6 +7,7 @@ a key with a hash never gets other content.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from fedmq_schemas.messages import PlanKey
@@ -17,6 +18,9 @@ BUCKETS = (MODELS, UPDATES)
 
 ALL_MODELS = f"{MODELS}/"
 """The prefix of all models' blobs."""
+
+LONGEST_EVENT_ID = 200
+"""In bytes: an event's id is at most 200 characters, and an AMQP message's 255 bytes."""
 
 _EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
@@ -166,6 +170,23 @@ def partial_record(plan: PlanKey) -> str:
     return str(plan)
 
 
-def validation_record(model: str, client: str) -> str:
-    """Returns the key of a validation: `MODEL/CLIENT`, as in `s1-0003-0a1b2c3d4e5f/client1`."""
-    return f"{model}/{client}"
+def validation_record(session: str, model: str, client: str) -> str:
+    """Returns the key of a validation: `SESSION/MODEL/CLIENT`, as in `s1/s1-0003-0a1b2c3d4e5f/client1`. Before sessions
+    were part of it, the key was `MODEL/CLIENT`: such records stay, and are found by their fields."""
+    return f"{session}/{model}/{client}"
+
+
+def summary_record(session: str, model: str) -> str:
+    """Returns the key of what a session found of a model that it did not make: `SESSION/MODEL`, as in
+    `s2/s1-0003-0a1b2c3d4e5f`."""
+    return f"{session}/{model}"
+
+
+def validated_event(session: str, model: str, client: str) -> str:
+    """Returns the id of the event of a validation, the same however often it is published:
+    `validated-SESSION-MODEL-CLIENT`. Of a longer id than an event may have, the end is replaced by a hash of the whole."""
+    event = f"validated-{session}-{model}-{client}".encode()
+    if len(event) <= LONGEST_EVENT_ID:
+        return event.decode()
+    tail = f"-{short(hashlib.sha256(event).hexdigest())}"
+    return event[: LONGEST_EVENT_ID - len(tail)].decode(errors="ignore") + tail

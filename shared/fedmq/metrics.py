@@ -30,6 +30,17 @@ def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summar
     return {name: _summary(pairs) for name, pairs in sorted(values.items())}
 
 
+def summarize_validations(results: Iterable[tuple[str, int | None, Mapping[str, Any]]]) -> Summary:
+    """Returns the summary of a model's validations, given as (scope, weight, metrics). Metrics of evaluators, whose scope is
+    `test`, are prefixed `test/`."""
+    found: Summary = {}
+    results = list(results)
+    for wanted, prefix in (("client", ""), ("test", "test/")):
+        pairs = [(weight, metrics) for scope, weight, metrics in results if scope == wanted]
+        found |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
+    return found
+
+
 def _summary(pairs: list[tuple[int | None, float]]) -> dict[str, float]:
     numbers = [value for _, value in pairs]
     known = [(weight, value) for weight, value in pairs if weight is not None]

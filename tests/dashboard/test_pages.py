@@ -119,15 +119,15 @@ def test_what_trainers_reported_can_be_plotted_too() -> None:
 
 def test_the_table_has_a_row_for_each_model_newest_first() -> None:
     rows = show(small_world(), "/table").rows("means")
-    assert [row[1] for row in rows] == ["4", "3", "2", "1", "0"]
-    assert all(row[2] != "–" for row in rows)
+    assert [row[2] for row in rows] == ["4", "3", "2", "1", "0"]
+    assert all(row[1] == rows[0][1] and row[3] != "–" for row in rows)
 
 
 def test_columns_can_be_chosen_and_sorted_by() -> None:
     shown = show(small_world(), "/table", "?columns=loss&sort=loss&order=ascending")
-    losses = [float(row[2]) for row in shown.rows("means")]
+    losses = [float(row[3]) for row in shown.rows("means")]
     assert losses == sorted(losses)
-    assert len(shown.rows("means")[0]) == 3
+    assert len(shown.rows("means")[0]) == 4
 
 
 def test_a_box_for_each_model_with_the_mean_as_a_line() -> None:

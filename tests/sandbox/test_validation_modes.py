@@ -17,12 +17,14 @@ MODES = ("with_training", "separate", "none")
 
 
 def _run(validation: str, **policy: Any) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """The trail by round, the validations and the session."""
+    """The trail by round, its first model with what the session found of it; the validations and the session."""
     options = SandboxOptions(REGRESSION, clients=4, combiners=2, workers=0)
     given = {"random_seed": 3, "rounds": ROUNDS, "validation": validation, **policy}
     with Sandbox(options, checked_policy(given)) as box:
         session = box.train()
+        [summary] = box.records.find(tables.SUMMARIES)
         trail = {each["round"]: each for each in box.records.find(tables.MODELS)}
+        trail[0] = {**trail[0], "metrics": summary["metrics"]}
         return trail, list(box.records.find(tables.VALIDATIONS)), session
 
 

@@ -76,4 +76,20 @@ def test_the_text_of_a_record_key_is_a_contract_with_readers() -> None:
     assert keys.round_record("s1", 3) == "s1/000003"
     assert keys.attempt_record("s1", 3, 2) == "s1/000003/0002"
     assert keys.partial_record(PLAN) == "s1/3/train/2/1"
-    assert keys.validation_record("s1-0003-0a1b2c3d4e5f", "client1") == "s1-0003-0a1b2c3d4e5f/client1"
+    assert keys.validation_record("s2", "s1-0003-0a1b2c3d4e5f", "client1") == "s2/s1-0003-0a1b2c3d4e5f/client1"
+    assert keys.summary_record("s2", "s1-0003-0a1b2c3d4e5f") == "s2/s1-0003-0a1b2c3d4e5f"
+
+
+def test_the_id_of_a_validations_event_names_session_model_and_client() -> None:
+    assert keys.validated_event("s2", "s1-0003-0a1b2c3d4e5f", "client1") == "validated-s2-s1-0003-0a1b2c3d4e5f-client1"
+
+
+@pytest.mark.parametrize("letter", ["m", "é", "模", "🜁"])
+def test_a_validations_event_id_fits_in_a_message_and_stays_the_validations_own(letter: str) -> None:
+    model = letter * 200
+    found = {
+        keys.validated_event(session, each, client)
+        for session in ("s" * 64, "t" * 64) for each in (model, f"{model[1:]}x") for client in ("c" * 64, "d" * 64)
+    }  # fmt: skip
+    assert len(found) == 8
+    assert all(len(each.encode()) <= 200 and each.startswith("validated-") for each in found)

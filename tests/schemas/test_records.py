@@ -28,6 +28,7 @@ from fedmq_schemas.records import (
     SessionChange,
     SessionEnd,
     SessionRecord,
+    SummaryRecord,
     SystemRecord,
     ValidationRecord,
 )
@@ -86,6 +87,11 @@ WRITTEN: list[tuple[Record, str, dict[str, Any]]] = [
             "plans": [{"part": 0, "combiner": "c1", "clients": ["a", "b"], "voided": True}],
             "epoch": 1, "created_at": 2.0,
         },
+    ),
+    (
+        SummaryRecord(session="s2", model="m", metrics={"loss": {"mean": 0.5}}, at=9.0),
+        "s2/m",
+        {"session": "s2", "model": "m", "round": 0, "metrics": {"loss": {"mean": 0.5}}, "at": 9.0},
     ),
     (
         PartialRecord.of(PARTIAL, "c1"),
@@ -172,7 +178,7 @@ def test_a_validation_in_a_train_task_is_of_the_model_before_the_round(action: A
     plan = PlanKey(session="s1", round=1, action=action)
     body = Validation(plan=plan, model="models/m", scope="test", weight=None, metrics={"loss": [0.5, None]}, reason="x")
     record = ValidationRecord.of(body, "a", 4.0)
-    assert record.key == "m/a"
+    assert record.key == "s1/m/a"
     assert record.document() == {
         "session": "s1", "round": number, "model": "m", "client": "a", "scope": "test", "weight": None,
         "metrics": {"loss": [0.5, None]}, "reason": "x", "at": 4.0,

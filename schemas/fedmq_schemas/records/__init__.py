@@ -8,7 +8,7 @@ from fedmq_schemas.ledgers import OUTCOMES, Ledger, LedgerEntry, Outcome, count_
 from fedmq_schemas.records.base import Change, Record
 from fedmq_schemas.records.events import EVENT_NAMES, EventRecord, event_document
 from fedmq_schemas.records.members import ClientRecord, CombinerRecord, SystemRecord
-from fedmq_schemas.records.models import ModelChange, ModelRecord, ValidationRecord, is_kept
+from fedmq_schemas.records.models import ModelChange, ModelRecord, SummaryRecord, ValidationRecord, is_kept
 from fedmq_schemas.records.rounds import AttemptRecord, PartialRecord, Participation, PlannedPartRecord, RoundRecord
 from fedmq_schemas.records.sessions import Score, SessionChange, SessionEnd, SessionRecord
 from fedmq_schemas.records.tables import (
@@ -23,6 +23,7 @@ from fedmq_schemas.records.tables import (
     PARTICIPATION,
     ROUNDS,
     SESSIONS,
+    SUMMARIES,
     SYSTEM,
     TABLES,
     VALIDATIONS,
@@ -58,12 +59,14 @@ __all__ = [
     "Record",
     "RoundRecord",
     "SESSIONS",
+    "SUMMARIES",
     "SYSTEM",
     "Score",
     "SessionChange",
     "SessionEnd",
     "SessionRecord",
     "SessionState",
+    "SummaryRecord",
     "SystemRecord",
     "TABLES",
     "VALIDATIONS",

@@ -1,4 +1,4 @@
-"""Records of models: the trail, and their validations."""
+"""Records of models: the trail, their validations, and what a session found of the model that it started from."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, Validation
 from fedmq_schemas.records.base import Change, Record
 from fedmq_schemas.records.rounds import RoundRecord
-from fedmq_schemas.records.tables import MODELS, VALIDATIONS
+from fedmq_schemas.records.tables import MODELS, SUMMARIES, VALIDATIONS
 
 
 class ModelRecord(Record):
-    """A model of the trail. `round` is 0 for a seed, which has no session. `kept`: whether its bytes are to stay. Of a model
-    that is not kept, `deleted` says whether the bytes are deleted."""
+    """A model of the trail. `round` is 0 for a seed, which has no session. `metrics`: the summary of its validations in the
+    session that made it, which alone sets them; a seed has none (older versions have set them). `kept`: whether its bytes
+    are to stay. Of a model that is not kept, `deleted` says whether the bytes are deleted."""
 
     table = MODELS
     later = frozenset({"deleted"})
@@ -53,7 +54,7 @@ class ModelRecord(Record):
 
 
 class ModelChange(Change):
-    """A change of a model's record: the summary of its validations, or a step of its deletion."""
+    """A change of a model's record: the summary of its validations in its own session, or a step of its deletion."""
 
     metrics: dict[str, Any] = Field(default_factory=dict)
     kept: bool = True
@@ -99,4 +100,21 @@ class ValidationRecord(Record):
 
     @property
     def key(self) -> str:
-        return keys.validation_record(self.model, self.client)
+        return keys.validation_record(self.session, self.model, self.client)
+
+
+class SummaryRecord(Record):
+    """The summary of the validations of a session's first model, which this session did not make: another session has, or a
+    person has uploaded it. `round` is 0, as the session's first round starts from it."""
+
+    table = SUMMARIES
+
+    session: str
+    model: str
+    round: int = 0
+    metrics: dict[str, Any]
+    at: float
+
+    @property
+    def key(self) -> str:
+        return keys.summary_record(self.session, self.model)

@@ -11,6 +11,7 @@ ROUNDS = "rounds"
 PARTICIPATION = "participation"
 MODELS = "models"
 VALIDATIONS = "validations"
+SUMMARIES = "summaries"
 CLIENTS = "clients"
 COMBINERS = "combiners"
 EVENTS = "events"
@@ -23,9 +24,11 @@ TABLES: dict[str, str] = {
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
     PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
-    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics; "
-    "kept: whether its bytes stay; those of one that was let go are deleted: not yet (false), or done",
-    VALIDATIONS: "key: model/client. Metrics of one model at one client or evaluator",
+    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics, as "
+    "the session found them that made it; kept: whether its bytes stay; those of one that was let go are deleted: not yet "
+    "(false), or done",
+    VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, as a session found them",
+    SUMMARIES: "key: session/model. Metrics of the model that a session started from, as this session found them",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
@@ -42,6 +45,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     PARTICIPATION: (("session", "round"),),
     MODELS: (("session", "round"), ("created_at",), ("deleted",)),
     VALIDATIONS: (("session",), ("model",), ("client", "at")),
+    SUMMARIES: (("session",), ("model", "at")),
     CLIENTS: (("combiner",),),
     COMBINERS: (),
     EVENTS: (("at",), ("session", "at"), ("name", "at"), ("client", "at")),

@@ -84,7 +84,8 @@ class Alliance:
     # -- models -----------------------------------------------------------------------------------------------------
 
     def models(self, session: str | None = None, limit: int | None = 100) -> list[Row]:
-        """Newest first; `limit` None: all. Beside `metrics` (summaries) every mean is a column of its own."""
+        """Newest first; `limit` None: all. Beside `metrics` (summaries, as the session found them that made the model) every
+        mean is a column of its own. A seed has none: see `summaries`."""
         return [_flat(model) for model in self._rest.items("/models", {"session": session}, limit)]
 
     def unused_models(self) -> list[Row]:
@@ -179,8 +180,13 @@ class Alliance:
     def combiners(self, state: str | None = None) -> list[Row]:
         return self._rest.items("/combiners", {"state": state}, None)
 
+    def summaries(self, model: str) -> list[Row]:
+        """What each session found of a model that it started from, by `session`; every mean is a column."""
+        found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/summaries", {}, None)
+        return [_flat(row) for row in found]
+
     def validations(self, model: str) -> list[Row]:
-        """What each client and evaluator found of a model, each metric a column."""
+        """What each client and evaluator found of a model, each metric a column, and in which `session`."""
         found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/validations", {}, None)
         return [{**row, **row.pop("metrics")} for row in found]
 
@@ -258,15 +264,11 @@ class Session:
         return [{**row, **row["counts"], "model": keys.model_id(row["model"]["key"])} for row in found]
 
     def metrics(self) -> list[Row]:
-        """One row a model, the seed's first: its round and each metric's mean (`test/…`: an evaluator's), with the
-        spread over clients as `NAME min`, `NAME median` and `NAME max`."""
-        document = self.refresh()
-        made = self.alliance._rest.items("/models", {"session": self.id}, None)
-        made.sort(key=lambda each: int(each["round"]))
-        first = made[0]["parent"] if made else document["seed"]
-        if first is not None:
-            made.insert(0, self.alliance.model(first))
-        return [_metrics_row(model, first) for model in made]
+        """One row a model, as this session found it: its round and each metric's mean (`test/…`: an evaluator's), with the
+        spread over clients as `NAME min`, `NAME median` and `NAME max`. Round 0: the model that it started from."""
+        self.refresh()
+        found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/metrics", {}, None)
+        return [_metrics_row(model) for model in found]
 
     def why(self) -> list[Row]:
         """For each client of the alliance: its part in the newest round, or why it has none."""
@@ -299,8 +301,8 @@ def _flat(model: Row) -> Row:
     return {**model, **{name: summary["mean"] for name, summary in model["metrics"].items()}}
 
 
-def _metrics_row(model: Row, first: str | None) -> Row:
-    row: Row = {"round": 0 if model["model"] == first else model["round"], "model": model["model"]}
+def _metrics_row(model: Row) -> Row:
+    row: Row = {"round": model["round"], "model": model["model"]}
     for name, summary in sorted(model["metrics"].items()):
         row[name] = summary["mean"]
         if summary["n"] > 1:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from fedmq.metrics import Summary, summarize
 from fedmq.records.base import Document, Records
+from fedmq.records.trail import first_model, summary_in
 from fedmq_dashboard.columns import Columns, columns_of
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ENDED
@@ -86,15 +86,32 @@ class History:
     # -- models -----------------------------------------------------------------------------------------------------
 
     def trail(self, session: Mapping[str, Any]) -> list[Document]:
-        """The session's models in order, its first one before them, each with a summary of its validations."""
-        seed = self._records.get(tables.MODELS, session["seed"]) if session["seed"] else None
+        """The session's models in order, as it found them: each with a summary of its validations in this session. Before
+        them stands the model that it started from, as this session's of round 0, wherever it comes from."""
+        first = first_model(self._records, session)
+        known = self._records.get(tables.MODELS, first["model"]) if first else None
+        seed = [{**known, **first, "session": session["session"], "round": 0}] if known and first else []
         made = self._records.find(tables.MODELS, {"session": session["session"]}, order="round", limit=MOST_MODELS)
-        return [self._with_metrics(model) for model in ([seed] if seed else []) + list(made)]
+        return seed + [self._with_metrics(model) for model in made]
 
     def models(self, limit: int = MOST_MODELS) -> list[Document]:
-        """All models, newest first."""
+        """All models, newest first, each with a summary of its validations in the session that made it."""
         found = self._records.find(tables.MODELS, order="created_at", descending=True, limit=limit)
         return [self._with_metrics(model) for model in found]
+
+    def findings(self) -> list[Document]:
+        """All models, newest first, as each session found them: also once for each session that started from it, as this
+        session's of round 0."""
+        found: list[Document] = []
+        summaries: dict[str, list[Document]] = {}
+        for each in self._records.find(tables.SUMMARIES, order="at", descending=True, limit=MOST_MODELS):
+            summaries.setdefault(each["model"], []).append(each)
+        for model in self.models():
+            started = summaries.get(model["model"], [])
+            found += [{**model, **{name: each[name] for name in ("session", "round", "metrics")}} for each in started]
+            if model["session"] is not None or not started:
+                found.append(model)
+        return found
 
     def model(self, name: str) -> Document | None:
         found = self._records.get(tables.MODELS, name)
@@ -102,19 +119,17 @@ class History:
 
     def _with_metrics(self, model: Document) -> Document:
         """A reducer records a model's summary when its validation is over; until then it is made here."""
-        return model if model["metrics"] else model | {"metrics": self._summary(model["model"])}
+        if model["metrics"] or model["session"] is None:
+            return model
+        return model | {"metrics": summary_in(self._records, model["session"], model["model"])}
 
-    def _summary(self, model: str) -> Summary:
-        found = self.validations(model)
-        summary: Summary = {}
-        for scope, prefix in (("client", ""), ("test", "test/")):
-            results = [(row["weight"], row["metrics"]) for row in found if row["scope"] == scope]
-            summary |= {f"{prefix}{name}": value for name, value in summarize(results).items()}
-        return summary
+    def summaries(self, model: str) -> Sequence[Document]:
+        """What each session found of a model that it started from, newest first."""
+        return self._records.find(tables.SUMMARIES, {"model": model}, order="at", descending=True, limit=MOST_SESSIONS)
 
-    def validations(self, model: str) -> Sequence[Document]:
-        """What each client and evaluator said of a model."""
-        return self._records.find(tables.VALIDATIONS, {"model": model})
+    def validations(self, session: str, model: str) -> Sequence[Document]:
+        """What each client and evaluator found of a model in a session."""
+        return self._records.find(tables.VALIDATIONS, {"session": session, "model": model})
 
     # -- members and events -----------------------------------------------------------------------------------------
 

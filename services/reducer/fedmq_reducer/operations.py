@@ -25,6 +25,7 @@ from fedmq_schemas.records import (
     SessionChange,
     SessionEnd,
     SessionRecord,
+    SummaryRecord,
     ValidationRecord,
 )
 
@@ -145,6 +146,23 @@ class RecordPartial(Recorded):
     term: int
 
 
+@frozen
+class RecordModel(Recorded):
+    """Records a committed round's model, unless it is recorded: what its session has found of it since stays."""
+
+    record: ModelRecord
+    term: int
+
+
+@frozen
+class RecordLateValidation(Recorded):
+    """Records a validation of a session that has ended, unless that session has one of this model by this client: what is
+    recorded of an ended session stays as it is."""
+
+    record: ValidationRecord
+    term: int
+
+
 # -- records that replace an earlier one --------------------------------------------------------------------------------
 
 
@@ -157,16 +175,16 @@ class ReplaceAttempt(Recorded):
 
 
 @frozen
-class RecordModel(Recorded):
-    """Records a committed round's model."""
+class RecordSummary(Recorded):
+    """Records what an open session has found of the model that it started from."""
 
-    record: ModelRecord
+    record: SummaryRecord
     term: int
 
 
 @frozen
 class RecordValidations(Recorded):
-    """Records validations."""
+    """Records validations of sessions that are open."""
 
     records: tuple[ValidationRecord, ...]
     term: int

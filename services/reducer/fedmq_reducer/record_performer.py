@@ -17,10 +17,12 @@ from fedmq_reducer.operations import (
     RecordAttempt,
     RecordClients,
     RecordCombiners,
+    RecordLateValidation,
     RecordModel,
     RecordPartial,
     RecordRound,
     RecordSession,
+    RecordSummary,
     RecordValidations,
     Release,
     Renew,
@@ -63,8 +65,10 @@ class RecordPerformer:
             RecordAttempt: lambda effect: self.insert(effect.record, effect.term),
             RecordRound: lambda effect: self.insert(effect.record, effect.term),
             RecordPartial: lambda effect: self.insert(effect.record, effect.term),
+            RecordModel: lambda effect: self.insert(effect.record, effect.term),
+            RecordLateValidation: lambda effect: self.insert(effect.record, effect.term),
             ReplaceAttempt: lambda effect: self.replace([effect.record], effect.term),
-            RecordModel: lambda effect: self.replace([effect.record], effect.term),
+            RecordSummary: lambda effect: self.replace([effect.record], effect.term),
             RecordValidations: lambda effect: self.replace(effect.records, effect.term),
             RecordClients: lambda effect: self.replace(effect.records, effect.term),
             RecordCombiners: lambda effect: self.replace(effect.records, None),
@@ -131,7 +135,7 @@ class RecordPerformer:
             if attempts and (found.partial.plan.round, found.partial.plan.attempt) == (following, attempts[-1].attempt)
         ]
         validations: dict[str, dict[str, ValidationRecord]] = {}
-        for validation in self._find(ValidationRecord, name):
+        for validation in self._find(ValidationRecord, name, order="at"):
             validations.setdefault(validation.model, {})[validation.client] = validation
         expired = frozenset(model.round for model in self._find(ModelRecord, {**name, "kept": False}))
         return SessionSnapshot(record, rounds, attempts, tuple(partials), validations, expired)

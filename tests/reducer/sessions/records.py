@@ -10,10 +10,12 @@ from fedmq_reducer.operations import (
     ChangeModel,
     ChangeSession,
     RecordAttempt,
+    RecordLateValidation,
     RecordModel,
     RecordPartial,
     RecordRound,
     RecordSession,
+    RecordSummary,
     RecordValidations,
     ReplaceAttempt,
 )
@@ -30,6 +32,7 @@ def recorded(effects: Sequence[Effect], kind: type[R]) -> list[R]:
             case (
                 RecordSession(record=record) | RecordAttempt(record=record) | RecordRound(record=record)
                 | RecordPartial(record=record) | ReplaceAttempt(record=record) | RecordModel(record=record)
+                | RecordSummary(record=record) | RecordLateValidation(record=record)
             ):  # fmt: skip
                 found.append(record)
             case RecordValidations(records=records):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fedmq.effects import Ack, Effect
 from fedmq_reducer.operations import RecordAttempt
 from fedmq_schemas.messages import CombinerPresence, Plan
-from fedmq_schemas.records import SessionChange, ValidationRecord
+from fedmq_schemas.records import SessionChange, SummaryRecord, ValidationRecord
 from support.cores import all_of, bodies, events
 
 from .conftest import StartSession
@@ -116,7 +116,8 @@ def test_a_clients_validation_with_its_training_is_of_the_model_before(start: St
     assert plan.validate_model
     [record] = recorded(session.validate("c1", "seed", 0, {"loss": 2.0}, "train"), ValidationRecord)
     assert (record.round, record.model) == (0, "seed")
-    assert [change.metrics["loss"]["mean"] for change in model_changes(session.commit(1))] == [2.0]
+    [summary] = recorded(session.commit(1), SummaryRecord)
+    assert (summary.round, summary.model, summary.metrics["loss"]["mean"]) == (0, "seed", 2.0)
 
 
 def test_the_metrics_of_evaluators_are_prefixed(start: StartSession) -> None:

@@ -46,7 +46,7 @@ def read(history: History, live: Live, query: Query) -> Boxes:
     wanted = query.get("model")
     validated = [model for model in trail if model["metrics"]]
     chosen = next((model for model in trail if model["model"] == wanted), validated[-1] if validated else None)
-    validations = history.validations(chosen["model"]) if chosen else []
+    validations = history.validations(session["session"], chosen["model"]) if session and chosen else []
     return Boxes(history.sessions(), session, trail, chosen, validations)
 
 

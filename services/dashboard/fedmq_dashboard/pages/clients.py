@@ -51,7 +51,7 @@ def read(history: History, live: Live, query: Query) -> Clients:
     matrix = matrix_of(columns, [(event["round"], event["client"]) for event in late])
     trail = history.trail(session) if session else []
     newest = next((model for model in reversed(trail) if model["metrics"]), None)
-    validations = history.validations(newest["model"]) if newest else []
+    validations = history.validations(session["session"], newest["model"]) if session and newest else []
     troubles = last_troubles(columns)
     metrics = [m for m in words.metric_names([newest["metrics"]] if newest else []) if not m.startswith("test/")]
     one = read_one(history, query, name)

@@ -33,11 +33,12 @@ MOST_IN_TREE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Models, newest first, and the chosen one with its round."""
+    """Models, newest first, and the chosen one with its round, and what the sessions found that started from it."""
 
     models: Sequence[Document]
     chosen: Document | None
     round: Document | None
+    summaries: Sequence[Document]
 
 
 def read(history: History, live: Live, query: Query) -> Trail:
@@ -47,7 +48,8 @@ def read(history: History, live: Live, query: Query) -> Trail:
     committed = None
     if chosen is not None and chosen["session"]:
         committed = next((r for r in history.rounds(chosen["session"]) if r["round"] == chosen["round"]), None)
-    return Trail(models, chosen, committed)
+    summaries = history.summaries(chosen["model"]) if chosen is not None else []
+    return Trail(models, chosen, committed, summaries)
 
 
 def controls(trail: Trail, query: Query) -> list[Control]:
@@ -62,7 +64,7 @@ def view(trail: Trail, query: Query) -> list[Child]:
     parts: list[Child] = [c.card("Model trail", _tree(trail))]
     if trail.chosen is None:
         return [*parts, c.card("Model", c.empty(f"There is no model {wanted!r} in the records."))]
-    return [*parts, _details(trail.chosen, trail.round)]
+    return [*parts, _details(trail.chosen, trail.round, trail.summaries)]
 
 
 # -- the tree -------------------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ def _tree(trail: Trail) -> Child:
 # -- one model ------------------------------------------------------------------------------------------------------
 
 
-def _details(model: Document, committed: Document | None) -> Child:
+def _details(model: Document, committed: Document | None, summaries: Sequence[Document]) -> Child:
     name, ref = model["model"], model["ref"]
     uses = [c.command(f"fedmq model verify {name}")]
     if is_kept(model):
@@ -154,7 +156,7 @@ def _details(model: Document, committed: Document | None) -> Child:
         c.fact("Total weight", words.number(committed["total_weight"]) if committed else "–"),
     )
     return c.card(
-        words.short(name, 40), described, _metrics(model),
+        words.short(name, 40), described, *_metrics(model, summaries),
         html.H3("Where it is"),
         c.table(
             [c.Column("What"), c.Column("Key"), c.Column("sha256")],
@@ -173,16 +175,23 @@ def _ledger(model: Document) -> list[list[Child]]:
     return [["ledger", html.Code(ledger["key"]), html.Code(ledger["sha256"])]] if ledger else []
 
 
-def _metrics(model: Document) -> Child:
-    names = words.metric_names([model["metrics"]])
-    if not names:
-        return c.empty("Nobody has validated this model.")
+def _metrics(model: Document, summaries: Sequence[Document]) -> list[Child]:
+    """A table for the session that made the model, and one for each session that started from it."""
+    tables = [_table(model["metrics"], "Metrics of this model")] if model["metrics"] else []
+    for summary in summaries:
+        name = summary["session"]
+        tables.append(html.H3(["In session ", c.link(name, f"/?session={name}"), ", which started from it"]))
+        tables.append(_table(summary["metrics"], f"Metrics of this model in session {name}"))
+    return tables or [c.empty("Nobody has validated this model.")]
+
+
+def _table(metrics: Mapping[str, Any], caption: str) -> Child:
     columns = [c.Column("Metric"), *(c.Column(name, True) for name in ("mean", "min", "median", "max", "n"))]
     rows = [
-        [name, *(words.number(model["metrics"][name][key]) for key in ("mean", "min", "median", "max", "n"))]
-        for name in names
+        [name, *(words.number(metrics[name][key]) for key in ("mean", "min", "median", "max", "n"))]
+        for name in words.metric_names([metrics])
     ]
-    return c.table(columns, rows, "Metrics of this model")
+    return c.table(columns, rows, caption)
 
 
 def clicked(graph: str, point: Point) -> Changes:

@@ -1,4 +1,4 @@
-"""`/table`: mean metrics, one row a model, newest first."""
+"""`/table`: mean metrics, one row a model of a session, newest first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERY = "every"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Models, newest first, and the names of all metrics that any of them has."""
+    """Models as sessions found them, newest first, and the names of all metrics that any of them has."""
 
     sessions: Sequence[Document]
     models: Sequence[Document]
@@ -38,7 +38,7 @@ def means(history: History, query: Query) -> Means:
     """What the page shows and what is exported."""
     wanted = query.get("session")
     if wanted in (None, EVERY):
-        models = history.models()
+        models = history.findings()
     else:
         session = history.session(wanted)
         models = list(reversed(history.trail(session))) if session else []
@@ -101,8 +101,16 @@ def view(means: Means, query: Query) -> list[Child]:
     found = rows(means, query)
     page = min(query.number("page", 1), max(1, math.ceil(len(found) / ROWS)))
     shown = found[(page - 1) * ROWS : page * ROWS]
-    head = [c.Column("Model ID"), c.Column("Round", True), *(_head(name, query) for name in names)]
-    body = [[_model(str(row["model"])), row["round"], *(words.number(row[name]) for name in names)] for row in shown]
+    head = [c.Column("Model ID"), c.Column("Session"), c.Column("Round", True), *(_head(n, query) for n in names)]
+    body = [
+        [
+            _model(str(row["model"])),
+            _session(row["session"]),
+            row["round"],
+            *(words.number(row[name]) for name in names),
+        ]
+        for row in shown
+    ]
     return [
         c.card(
             "Summary: mean metrics",
@@ -115,6 +123,10 @@ def view(means: Means, query: Query) -> list[Child]:
 
 def _model(name: str) -> Child:
     return c.link(words.short(name, 36), f"/models?model={name}", title=name)
+
+
+def _session(name: str | int | float | None) -> Child:
+    return "–" if name is None else c.link(words.short(str(name), 22), f"/?session={name}", title=str(name))
 
 
 def _head(name: str, query: Query) -> c.Column:

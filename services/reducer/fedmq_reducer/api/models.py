@@ -77,7 +77,8 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
 
     @router.get("/{model}")
     def one_model(model: ModelId) -> Response:
-        """Its parent, session, round, ledger, and the summary of its validations."""
+        """Its parent, session, round, ledger, and the summary of its validations in the session that made it; a seed has
+        none of its own."""
         return Json(context.model(model))
 
     @router.get("/{model}/trail")
@@ -90,9 +91,14 @@ def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
             following = found[-1]["parent"]
         return Json({"items": found, "next": following})
 
+    @router.get("/{model}/summaries")
+    def summaries(model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
+        """The summary of its validations in each session that started from it."""
+        return Json(page(records, tables.SUMMARIES, {"model": model}, order="at", limit=limit, after=after))
+
     @router.get("/{model}/validations")
     def validations(model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
-        """What each client and evaluator found."""
+        """What each client and evaluator found, in `session`: the one that made it, or one that started from it."""
         return Json(page(records, tables.VALIDATIONS, {"model": model}, order="at", limit=limit, after=after))
 
     @router.get(

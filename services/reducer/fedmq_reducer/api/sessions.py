@@ -10,6 +10,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import PlainTextResponse
 
 from fedmq.policies import to_toml
+from fedmq.records.trail import first_model
 from fedmq_reducer.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.api.context import Context
 from fedmq_reducer.eligibility import explain
@@ -60,6 +61,18 @@ def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
         """Ends it now, or after the round that is open; one that has ended stays as it is."""
         document = context.stop(session, when)
         return Json({"session": session, "state": document["state"]}, 202)
+
+    @router.get("/{session}/metrics")
+    def metrics(session: SessionId, limit: Limit = 100, after: After = None) -> Response:
+        """Of each of its models `round`, `model` and `metrics`, as this session found them; the model that it started from
+        is that of round 0."""
+        document = context.found(tables.SESSIONS, session, "session")
+        made = page(records, tables.MODELS, {"session": session}, order="round", limit=limit, after=after)
+        items = [{name: model[name] for name in ("round", "model", "metrics")} for model in made["items"]]
+        first = first_model(records, document) if after is None else None
+        if first is not None:
+            items.insert(0, {"round": 0, **first})
+        return Json({**made, "items": items})
 
     @router.get("/{session}/rounds")
     def rounds(session: SessionId, limit: Limit = 100, after: After = None) -> Response:

@@ -7,19 +7,17 @@ unless a validation decides whether a round follows; a session is finished when 
 
 from __future__ import annotations
 
-from typing import Any
-
 from fedmq.effects import Ack, PublishEvent, Received
-from fedmq.metrics import summarize
-from fedmq_reducer.operations import ChangeModel, RecordValidations
+from fedmq.metrics import Summary, summarize_validations
+from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.planning import publish_plan
 from fedmq_reducer.sessions.session import Session, Stage, Window
 from fedmq_schemas import messages
-from fedmq_schemas.keys import model_id
+from fedmq_schemas.keys import model_id, validated_event
 from fedmq_schemas.messages import BlobRef, PlanKey
-from fedmq_schemas.records import ModelChange, ValidationRecord
+from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord
 
 
 def ask(context: ReducerContext, session: Session) -> None:
@@ -123,11 +121,16 @@ def _answered(session: Session, window: Window) -> set[str]:
 
 
 def receive(context: ReducerContext, session: Session | None, event: Received, body: messages.Validation) -> None:
-    """Records a validation, whether or not its session is still open; counts it if it is."""
+    """Records a validation. While its session is open, the validation counts and replaces an earlier one. Of an ended
+    session the first one stays."""
     record = ValidationRecord.of(body, event.envelope.sender, context.now.wall)
     model, client = record.model, record.client
+    recording: RecordValidations | RecordLateValidation
     if session is not None:
         session.validations.results.setdefault(model, {})[client] = record
+        recording = RecordValidations((record,), context.term)
+    else:
+        recording = RecordLateValidation(record, context.term)
     data = {
         "model": model,
         "scope": record.scope,
@@ -135,38 +138,43 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
         "metrics": record.metrics,
         "reason": record.reason,
     }
-    event_id = f"validated-{model}-{client}"
+    event_id = validated_event(record.session, model, client)
     context.emit(
-        RecordValidations((record,), context.term),
+        recording,
         PublishEvent("model.validated", record.session, record.round, client, data=data, id=event_id),
         Ack((event.tag,)),
     )
 
 
-def summary(session: Session, model: BlobRef) -> dict[str, Any]:
-    """Returns what is known of a model's metrics; those of evaluators are prefixed `test/`."""
+def summary(session: Session, model: BlobRef) -> Summary:
+    """Returns what the session knows of a model's metrics; those of evaluators are prefixed `test/`."""
     results = session.validations.of(model).values()
-    found: dict[str, Any] = {}
-    for scope, prefix in (("client", ""), ("test", "test/")):
-        pairs = [(each.weight, each.metrics) for each in results if each.scope == scope]
-        found |= {f"{prefix}{name}": value for name, value in summarize(pairs).items()}
-    return found
+    return summarize_validations((each.scope, each.weight, each.metrics) for each in results)
 
 
-def _record_summary(context: ReducerContext, session: Session, model: BlobRef) -> None:
-    if metrics := summary(session, model):
-        context.emit(ChangeModel(model_id(model.key), ModelChange(metrics=metrics), context.term))
+def _record_summary(context: ReducerContext, session: Session, number: int, model: BlobRef) -> None:
+    """Records the metrics of the model of round `number`, if there are any. The model of round 0 is not the session's own:
+    its record may belong to a session that has ended, so this session's summary is a record of its own."""
+    metrics = summary(session, model)
+    if not metrics:
+        return
+    name = model_id(model.key)
+    if number == 0:
+        record = SummaryRecord(session=session.name, model=name, metrics=metrics, at=context.now.wall)
+        context.emit(RecordSummary(record, context.term))
+    else:
+        context.emit(ChangeModel(name, ModelChange(metrics=metrics), context.term))
 
 
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:
     """After a commit: records the metrics of the model's parent, and closes the windows of older models for which nobody is
     waited for any more, or whose time is over."""
     windows = session.validations.windows
-    _record_summary(context, session, parent)
+    _record_summary(context, session, session.round - 2, parent)
     for number, window in list(windows.items()):
         is_over = window.closes_at <= context.now.wall or not missing(context, session, number)
         if number < session.round - 2 and is_over:
-            _record_summary(context, session, window.model)
+            _record_summary(context, session, number, window.model)
             del windows[number]
     kept = {model_id(model.key) for model in (parent, session.model, *(window.model for window in windows.values()))}
     for forgotten in session.validations.results.keys() - kept:
@@ -178,5 +186,5 @@ def record_summaries(context: ReducerContext, session: Session) -> None:
     models = {number: window.model for number, window in session.validations.windows.items()}
     if session.lineage.model is not None:
         models[session.round - 1] = session.lineage.model
-    for model in models.values():
-        _record_summary(context, session, model)
+    for number, model in models.items():
+        _record_summary(context, session, number, model)
