@@ -199,6 +199,23 @@ def test_many_are_put_at_once_and_replace(records: Records) -> None:
     assert records.get("events", "same") == {"id": 2}
 
 
+def test_many_are_inserted_at_once_and_the_first_of_each_key_stays(records: Records) -> None:
+    records.put("events", "e1", {"at": 0, "id": "old"})
+    records.insert_many("events", ((f"e{n}", {"at": n, "id": n}) for n in range(200)))
+    records.insert_many("events", [])
+    assert records.count("events") == 200
+    assert records.get("events", "e1") == {"at": 0, "id": "old"}
+    assert records.get("events", "e2") == {"at": 2, "id": 2}
+    records.insert_many("events", [("a\0b", {"id": "a\0b"}), ("a\0b", {"id": "second"}), ("a\0c", {"id": "\\u0000"})])
+    assert [document["id"] for key in ("a\0b", "a\0c") if (document := records.get("events", key))] == [
+        "a\0b",
+        "\\u0000",
+    ]
+    records.insert_many("events", [("same", {"id": 1}), ("same", {"id": 2})])
+    records.insert_many("events", [("same", {"id": 3}), ("other", {"id": 4})])
+    assert (records.get("events", "same"), records.get("events", "other")) == ({"id": 1}, {"id": 4})
+
+
 def test_find_and_count_by_equal_fields(filled: Records) -> None:
     assert ids(filled.find("events")) == ["a", "b", "c", "d", "e"]
     assert ids(filled.find("events", {"session": "a"})) == ["d", "e"]
@@ -348,6 +365,8 @@ def test_a_fenced_writer_changes_nothing(records: Records, clock: Clock) -> None
         records.update("rounds", "s/1", {"by": "zombie"}, fence=old.epoch)
     with pytest.raises(Fenced):
         records.put_many("rounds", [("s/1", {"by": "zombie"}), ("s/3", {"by": "zombie"})], fence=old.epoch)
+    with pytest.raises(Fenced):
+        records.insert_many("rounds", [("s/3", {"by": "zombie"})], fence=old.epoch)
     assert ids({"id": d["by"]} for d in records.find("rounds")) == ["old"]
     assert records.insert("rounds", "s/2", {"by": "new"}, fence=new.epoch) is None
     records.put("rounds", "s/1", {"by": "new"}, fence=new.epoch)
@@ -468,6 +487,7 @@ def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
             lambda: records.insert("rounds", "s/1", {}),
             lambda: records.put("models", "m", {"a": 2}),
             lambda: records.put_many("models", [("m", {"a": 2})]),
+            lambda: records.insert_many("models", [("n", {"a": 2})]),
             lambda: records.update("models", "m", {"a": 2}),
             lambda: records.get("models", "m"),
             lambda: records.find("models"),

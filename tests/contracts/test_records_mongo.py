@@ -44,6 +44,11 @@ WRITES: dict[str, tuple[str, OperationFailure, Callable[[MongoRecords], object]]
         bulk(11000, WRITE_CONFLICT),
         lambda records: records.put_many("rounds", [("a", {})] * 2),
     ),
+    "insert_many": (
+        "insert_many",
+        bulk(11000, WRITE_CONFLICT),
+        lambda records: records.insert_many("rounds", [("a", {}), ("b", {})]),
+    ),
     "delete": ("delete_many", CONFLICT, lambda records: records.delete("rounds", {"is": 1})),
     "renew": ("update_one", CONFLICT, lambda records: records.renew(Lease("me", 1), 10.0)),
     "release": ("update_one", CONFLICT, lambda records: records.release(Lease("me", 1))),

@@ -31,7 +31,7 @@ class Store(SqliteRecords):
         self.errors: list[Exception] = []
         self.meanwhile: Callable[[], None] | None = None
 
-    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+    def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         rows = list(items)
         self.writes.append([key for key, _ in rows])
         happens, self.meanwhile = self.meanwhile, None
@@ -39,7 +39,7 @@ class Store(SqliteRecords):
             happens()
         if self.errors:
             raise self.errors.pop(0)
-        super().put_many(table, rows, fence)
+        super().insert_many(table, rows, fence)
 
 
 class World:
@@ -110,12 +110,16 @@ def test_an_event_alone_is_recorded_under_its_messages_id_and_cause(world: World
     assert {key: document["cause"] for key, document in world.recorded().items()} == {"alone": "because"}
 
 
-def test_what_is_told_again_alone_or_with_others_is_kept_once(world: World) -> None:
+def test_what_is_told_again_alone_or_with_others_is_kept_once_as_it_was_told_first(world: World) -> None:
     world.tell(events(1, 2), "first")
     world.tell(events(2, 3), "second")
     world.tell(Event(name=NAME, session="s1", client="c3"), "e3")
-    assert sorted(world.recorded()) == ["e1", "e2", "e3"]
-    assert sorted(world.acked) == [1, 2, 3]
+    found = world.recorded()
+    assert sorted(found) == ["e1", "e2", "e3"]
+    world.tell(Event(name=NAME, session="s1", client="another"), "e3", "another cause")
+    assert world.recorded() == found
+    assert (found["e3"]["cause"], found["e3"]["data"]) == ("because-3", {"weight": 3})
+    assert sorted(world.acked) == [1, 2, 3, 4]
 
 
 def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world: World) -> None:

@@ -36,8 +36,9 @@ class Batch:
 
 class Recorder:
     """Consumes the `records` queue; a message is acknowledged when its document is durable. Keyed by event id, so what
-    is told twice is kept once. `offload`: the record store is a server, write off the thread. `shared_account`: the
-    servers', who tell of everybody; who has another tells of itself, and whoever hides its account tells nothing."""
+    is told twice is kept once, as it was told first: records of a session that has ended do not change. `offload`: the
+    record store is a server, write off the thread. `shared_account`: the servers', who tell of everybody; who has another
+    tells of itself, and whoever hides its account tells nothing."""
 
     def __init__(
         self,
@@ -146,4 +147,4 @@ class Recorder:
             written(None, None)
 
     def _write(self, batch: Batch) -> None:
-        self._records.put_many(tables.EVENTS, [(document["id"], document) for document in batch.documents])
+        self._records.insert_many(tables.EVENTS, [(document["id"], document) for document in batch.documents])

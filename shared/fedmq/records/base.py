@@ -38,6 +38,8 @@ class Records(Protocol):
     - `update(table, key, fields, fence)`: sets these top-level fields; `NotFound` if the key is absent.
     - `put_many(table, items, fence)`: many at once, in order; each present key is replaced; all durable on return. If it
       raises, any part of them may have been written.
+    - `insert_many(table, items, fence)`: many at once; of each key the first document stays, whether it is there already or
+      among these. All durable on return; if it raises, any part of them may have been written.
     - `get(table, key)`: the document or None.
     - `find(table, where, order, descending, limit, after)`: documents whose fields equal `where` (dotted names reach
       into sub-documents; a list value means "any of"; None also matches an absent field), ordered by the field `order`
@@ -58,6 +60,9 @@ class Records(Protocol):
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None: ...
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None: ...
     def put_many(
+        self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None
+    ) -> None: ...
+    def insert_many(
         self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None
     ) -> None: ...
     def get(self, table: str, key: str) -> Document | None: ...

@@ -25,7 +25,15 @@ from pymongo.errors import (
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
 from fedmq.records.base import Document, Lease
-from fedmq.records.documents import LEASE_KEY, LEASE_TABLE, check_document, check_field, check_fields, check_table
+from fedmq.records.documents import (
+    LEASE_KEY,
+    LEASE_TABLE,
+    check_document,
+    check_field,
+    check_fields,
+    check_table,
+    first_of_each,
+)
 from fedmq_schemas.records import INDEXES
 
 _LOG = logging.getLogger(__name__)
@@ -126,6 +134,16 @@ class MongoRecords:
                 collection.insert_many(rows, ordered=False)  # most are new, and this is several times as fast
             except BulkWriteError as error:
                 _replace(collection, [rows[index] for index in _taken(error)])
+
+    def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        rows = [_row(key, document) for key, document in first_of_each(items).items()]
+        if not rows:
+            return
+        with self._writing(table, fence) as collection:
+            try:
+                collection.insert_many(rows, ordered=False)
+            except BulkWriteError as error:
+                _taken(error)
 
     def get(self, table: str, key: str) -> Document | None:
         with self._reading(table) as collection:

@@ -23,6 +23,7 @@ from fedmq.records.documents import (
     check_field,
     check_fields,
     check_table,
+    first_of_each,
     from_text,
     to_text,
     to_texts,
@@ -81,9 +82,15 @@ class SqliteRecords:
             db.execute(f"UPDATE {table} SET document = ? WHERE key = ?", (text, key))
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        self._write_many(table, dict(items), fence, f"INSERT OR REPLACE INTO {table}")
+
+    def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        self._write_many(table, first_of_each(items), fence, f"INSERT OR IGNORE INTO {table}")
+
+    def _write_many(
+        self, table: str, documents: Mapping[str, Mapping[str, Any]], fence: int | None, insert: str
+    ) -> None:
         """In one statement, which takes three quarters of the time of one a row."""
-        documents = dict(items)
-        insert = f"INSERT OR REPLACE INTO {table}"
         if _ESCAPED.search("".join(documents)):
             rows = [(key, to_text(document)) for key, document in documents.items()]
             with self._writing(table, fence) as db:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fedmq.blobs.base import BlobInfo, Source
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.base import Document, Lease, Records
+from fedmq.records.documents import first_of_each
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.testing.faults import Weather
 from fedmq_schemas.messages import BlobRef
@@ -77,7 +78,7 @@ class WorldBlobs(MemoryBlobs):
 
 class WorldRecords(Records):
     """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is told every change of a
-    document by `insert`, `put` and `update`."""
+    document by `insert`, `put` and `update`, also of many."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: Weather) -> None:
         self.inner = SqliteRecords(":memory:", clock=wall)
@@ -111,6 +112,14 @@ class WorldRecords(Records):
             self.inner.put_many(table, items, fence)
             for (key, document), before in zip(items, old, strict=True):
                 self.on_write(table, key, before, document)
+
+    def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        new = first_of_each(items)
+        with self._call(f"insert_many {table}", self.weather):
+            new = {key: document for key, document in new.items() if self.inner.get(table, key) is None}
+            self.inner.insert_many(table, new.items(), fence)
+            for key, document in new.items():
+                self.on_write(table, key, None, document)
 
     def get(self, table: str, key: str) -> Document | None:
         with self._call(f"get {table} {key}", self.weather):
