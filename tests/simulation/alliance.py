@@ -32,6 +32,8 @@ from simulation.training import VirtualPool, seed_model
 
 ALLIANCE = Topology("sim")
 SEED = "seed"
+MAY_CHANGE = {tables.SESSIONS: {"announced"}, tables.MODELS: {"kept", "deleted"}}
+"""Fields of an ended session's documents that change after its end: whether it was announced, and what retention keeps."""
 QUIET = 45.0
 """How long the alliance runs on after its sessions have ended, with nothing wrong any more."""
 
@@ -131,7 +133,8 @@ class Simulation:
         return beginnings | self.plan.combiners | {client.name: client.begins for client in self.plan.clients}
 
     def _start_session(self, number: int, policy: Any) -> None:
-        self._send(Start(policy=policy.model_copy(update={"seed": SEED})), self.sessions[number])
+        seed = None if self.plan.chained and number > 0 else SEED
+        self._send(Start(policy=policy.model_copy(update={"seed": seed})), self.sessions[number])
 
     def _send(self, body: Start | Stop, message_id: str) -> None:
         envelope = Envelope(kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="somebody", sent_at=0.0)
@@ -212,6 +215,14 @@ class Simulation:
         self.world.crash(name, seconds)
 
     def _written(self, table: str, key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
+        if old is not None and old.get("session") in self.ended:
+            written = from_text(to_text(new))
+            changed = {name for name in old.keys() | written.keys() if old.get(name) != written.get(name)}
+            if changed := changed - MAY_CHANGE.get(table, set()):
+                owner, fields = old["session"], ", ".join(sorted(changed))
+                self.told.broken.append(
+                    f"{key} in {table} belongs to {owner}, which had ended, and changed its {fields}"
+                )
         if table == tables.SESSIONS and new["state"] in tables.ENDED:
             if key in self.ended and self.ended[key]["state"] != new["state"]:
                 self.told.broken.append(f"{key} was {self.ended[key]['state']} and became {new['state']}")

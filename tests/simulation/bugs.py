@@ -1,4 +1,4 @@
-"""Seven bugs to plant: each takes away one of the rules that the guarantees stand on."""
+"""Eight bugs to plant: each takes away one of the rules that the guarantees stand on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from fedmq_combiner import answers
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import Answer, OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.operations import ChangeModel
 from fedmq_reducer.record_performer import RecordPerformer
+from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import PlannedPart
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.session import Session
 from fedmq_schemas import messages
-from fedmq_schemas.messages import Update
-from fedmq_schemas.records import RoundRecord
+from fedmq_schemas.keys import model_id
+from fedmq_schemas.messages import BlobRef, Update
+from fedmq_schemas.records import ModelChange, RoundRecord, ValidationRecord
 
 
 @contextmanager
@@ -128,6 +133,24 @@ def an_old_epoch_obeyed() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def metrics_by_model_alone() -> Iterator[None]:
+    """What a session finds of a model is recorded by the model, whichever session has made it or found it before."""
+
+    def key(self: ValidationRecord) -> str:
+        return f"{self.model}/{self.client}"
+
+    def record_summary(context: ReducerContext, session: Session, number: int, model: BlobRef) -> None:
+        if metrics := windows.summary(session, model):
+            context.emit(ChangeModel(model_id(model.key), ModelChange(metrics=metrics), context.term))
+
+    with (
+        patch.object(ValidationRecord, "key", property(key)),
+        patch.object(windows, "_record_summary", record_summary),
+    ):
+        yield
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -138,6 +161,7 @@ BUGS = {
         a_hello_not_answered,
         a_voided_plan_accepted,
         an_old_epoch_obeyed,
+        metrics_by_model_alone,
     )
 }
 

@@ -47,7 +47,8 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """Everything about one simulated run."""
+    """Everything about one simulated run. `chained`: the second session starts from the newest model, which is the first
+    session's last one if that has made any."""
 
     seed: int
     kind: Kind
@@ -67,6 +68,7 @@ class FaultPlan:
     duplicates: float = 0.0
     losses: float = 0.0
     longest: float = 5.0
+    chained: bool = False
 
     def undisturbed(self) -> FaultPlan:
         """The same alliance and sessions, and nothing happens."""
@@ -79,6 +81,7 @@ class FaultPlan:
             self.sessions,
             self.offload,
             self.recorder,
+            chained=self.chained,
         )
 
     @property
@@ -122,6 +125,7 @@ def draw(seed: int) -> FaultPlan:
         duplicates=source.choice([0.0, 0.0, 0.1, 0.4]) * trouble,
         losses=source.choice([0.0, 0.0, 0.1, 0.3]) * trouble,
         longest=source.choice([0.5, 5.0, 50.0]),
+        chained=len(sessions) > 1 and source.random() < 0.5,
     )
 
 

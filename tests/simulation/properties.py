@@ -200,7 +200,8 @@ def _as_foreseen(
         yield f"G2: {session}: rounds {late} had to be attempted again"
     if run.plan.kind == "slack":
         examples = {client.name: client.examples for client in run.plan.trainers}
-        models = whole_session(policy, document["random_seed"], examples)
+        first = run.world.blobs.ever(keys.model_blob(document["seed"]))
+        models = whole_session(first, policy, document["random_seed"], examples)
         for committed, model in zip(rounds, models, strict=False):
             if run.world.blobs.ever(committed["model"]["key"]) != model:
                 yield f"G2: {session}: the model of round {committed['round']} is not the undisturbed run's"

@@ -136,10 +136,9 @@ def next_step(step: Step, policy: Policy, random_seed: int, round_number: int, e
     return Step(tensors.encode(new, meta), after or None, following)
 
 
-def whole_session(policy: Policy, random_seed: int, examples: Mapping[str, int]) -> list[bytes]:
-    """The models of a session in which every client's update is accepted in every round."""
-    seed = seed_model()
-    step = Step(seed, None, first_exponents(seed, tuple(sorted(examples.values()))))
+def whole_session(first: bytes, policy: Policy, random_seed: int, examples: Mapping[str, int]) -> list[bytes]:
+    """The models that a session makes of its first one if every client's update is accepted in every round."""
+    step = Step(first, None, first_exponents(first, tuple(sorted(examples.values()))))
     models = []
     for round_number in range(1, policy.rounds + 1):
         step = next_step(step, policy, random_seed, round_number, examples)
