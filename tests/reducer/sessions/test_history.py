@@ -8,11 +8,20 @@ import pytest
 
 from fedmq.effects import Ack
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.operations import ChangeModel, Load, RecordLateValidation, RecordModel, RecordValidations
+from fedmq_reducer.operations import (
+    ChangeModel,
+    Load,
+    RecordLateValidation,
+    RecordModel,
+    RecordValidations,
+    SessionSnapshot,
+    Snapshot,
+)
 from fedmq_reducer.record_performer import RecordPerformer
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.records import ModelRecord, SummaryRecord, ValidationRecord
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import ModelRecord, RoundRecord, SessionRecord, SummaryRecord, ValidationRecord
 from support.cores import all_of, blob, events, one
 
 from .driver import TERM, SessionDriver
@@ -61,6 +70,23 @@ def test_a_session_that_is_stopped_in_its_first_round_has_recorded_what_it_found
     effects = session.stop()
     assert [summary.key for summary in recorded(effects, SummaryRecord)] == ["s/seed"]
     assert not all_of(effects, ChangeModel)
+
+
+def test_who_takes_over_records_what_was_found_of_the_first_model_before() -> None:
+    record = SessionRecord(
+        session="s", state="running", policy=Policy(rounds=2, validation="none").model_dump(mode="json"), random_seed=1,
+        position=0, seed="seed", created_at=0.0, started_at=0.0,
+    )  # fmt: skip
+    committed = RoundRecord(
+        session="s", round=1, attempt=1, model=blob("models/s-0001"), parent=blob("models/seed"), ledger=blob("ledger"),
+        total_weight=1, counts={}, metrics={}, exponents=(0,), seconds=1.0, epoch=1, committed_at=1.0,
+    )  # fmt: skip
+    found = _validation(1.0, 5.0).model_copy(update={"model": "seed", "round": 0})
+    before = SessionSnapshot(record, (committed,), validations={"seed": {"c1": found}})
+    driver = SessionDriver({"k1": ["c1"]}, Snapshot((before,)))
+    driver.next_plans(driver.loaded)
+    [summary] = recorded(driver.commit(2), SummaryRecord)
+    assert (summary.key, summary.metrics["loss"]["mean"]) == ("s/seed", 5.0)
 
 
 def test_a_validation_of_an_open_session_replaces_an_earlier_one(session: SessionDriver) -> None:

@@ -153,10 +153,9 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
 def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open() -> None:
     first = Table(validation="separate").ask()
     table = Table(made=4, term=2, validation="separate")
-    table.session.lineage.model = _model(2)
-    windows.reopen(table.session, 2, 0.0)
     table.session.lineage.model = _model(3)
-    windows.reopen(table.session, 3, TIMEOUT)
+    windows.reopen(table.session, 2, _model(2), 0.0)
+    windows.reopen(table.session, 3, _model(3), TIMEOUT)
     answered = ValidationRecord(
         session="s", round=3, model="s-0003", client="client1", scope="client", weight=1, metrics={}, at=0.0
     )

@@ -16,7 +16,7 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
     for committed in found.rounds:
         session.adopt_round(committed)
         if committed.round not in found.expired_rounds:
-            windows.reopen(session, committed.round, committed.committed_at)
+            windows.reopen(session, committed.round, committed.model, committed.committed_at)
     if found.rounds:
         report_round(context, found.rounds[-1])
         context.emit(record_participation(found.rounds[-1], context.term))
@@ -25,6 +25,6 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
         attempt.adopt_partials(each.partial for each in found.partials)
     if session.lineage.model is None:
         return
-    if session.round == 1:
-        windows.reopen(session, 0, session.ending.started_at or context.now.wall)
+    first = found.rounds[0].parent if found.rounds else session.model
+    windows.reopen(session, 0, first, session.ending.started_at or context.now.wall)
     windows.ask_again(context, session)

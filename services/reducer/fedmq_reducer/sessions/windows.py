@@ -60,11 +60,11 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
         _plan(context, session, number, window, window.asked & _wanted(context, session, number))
 
 
-def reopen(session: Session, number: int, since: float) -> None:
-    """Opens the window of the newest model as it was `since`, but without plans: whom the reducer before this one has asked
-    is not known."""
+def reopen(session: Session, number: int, model: BlobRef, since: float) -> None:
+    """Opens the window of the model of round `number` as it was `since`, but without plans: whom the reducer before this one
+    has asked is not known."""
     closes_at = since + session.policy.validation_timeout
-    session.validations.windows[number] = Window(session.model, closes_at)
+    session.validations.windows[number] = Window(model, closes_at)
 
 
 def ask_again(context: ReducerContext, session: Session) -> None:
