@@ -184,8 +184,8 @@ def summary_record(session: str, model: str) -> str:
 
 def validated_event(session: str, model: str, client: str) -> str:
     """Returns the id of the event of a validation, the same however often it is published:
-    `validated-SESSION-MODEL-CLIENT`. Of a longer id than an event may have, the end is replaced by a hash of the whole."""
-    event = f"validated-{session}-{model}-{client}".encode()
+    `validated-SESSION/MODEL/CLIENT`. Of a longer id than an event may have, the end is replaced by a hash of the whole."""
+    event = f"validated-{session}/{model}/{client}".encode()
     if len(event) <= LONGEST_EVENT_ID:
         return event.decode()
     tail = f"-{short(hashlib.sha256(event).hexdigest())}"

@@ -81,7 +81,8 @@ def test_the_text_of_a_record_key_is_a_contract_with_readers() -> None:
 
 
 def test_the_id_of_a_validations_event_names_session_model_and_client() -> None:
-    assert keys.validated_event("s2", "s1-0003-0a1b2c3d4e5f", "client1") == "validated-s2-s1-0003-0a1b2c3d4e5f-client1"
+    assert keys.validated_event("s2", "s1-0003-0a1b2c3d4e5f", "client1") == "validated-s2/s1-0003-0a1b2c3d4e5f/client1"
+    assert keys.validated_event("a-b", "c", "d") != keys.validated_event("a", "b-c", "d")
 
 
 @pytest.mark.parametrize("letter", ["m", "é", "模", "🜁"])

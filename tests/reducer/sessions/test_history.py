@@ -94,7 +94,7 @@ def test_a_validation_of_an_open_session_replaces_an_earlier_one(session: Sessio
     effects = session.validate("c1", "seed", 0, {"loss": 5.0})
     [validation] = one(effects, RecordValidations).records
     assert validation.key == "s/seed/c1"
-    assert [event.id for event in events(effects, "model.validated")] == ["validated-s-seed-c1"]
+    assert [event.id for event in events(effects, "model.validated")] == ["validated-s/seed/c1"]
     assert effects[-1] == Ack((session.tag,))
 
 
