@@ -1,6 +1,6 @@
 """Events that cores receive and effects that they return. Pure data.
 
-A core is `handle(event, moment) -> sequence of effects`. The sequence is one group: its effects start in order, and each
+A core is `handle(event, now) -> sequence of effects`. The sequence is one group: its effects start in order, and each
 starts only after the earlier ones are durable (a put stored, a record inserted, a publish confirmed); only publishes
 that follow each other don't wait for each other. If an effect is refused, the rest of its group is dropped and the core
 receives `Failed`. An effect that meets an outage of a server is retried until it succeeds.
@@ -202,4 +202,4 @@ class Question(Perform, Generic[Answer]):
 class Core(Protocol):
     """A role's decisions: no I/O, no clock, no threads, no unseeded randomness."""
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]: ...
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]: ...

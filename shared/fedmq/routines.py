@@ -24,7 +24,7 @@ Course = Coroutine[object, Any, object]
 """What an `async def` returns when it is called: the steps that a routine takes."""
 
 
-class Wait(NamedTuple):
+class Awaited(NamedTuple):
     """What a routine waits for: the answer to `question`; or an event of one of the types `events`, or the timer
     `until`."""
 
@@ -44,7 +44,7 @@ class Wait(NamedTuple):
 
 
 @types.coroutine
-def _suspend(wait: Wait) -> Generator[Wait, Any, Any]:
+def _suspend(wait: Awaited) -> Generator[Awaited, Any, Any]:
     return (yield wait)
 
 
@@ -70,7 +70,7 @@ class Context:
         """Emits `question`, then `then` in the same group, and returns the answer. Raises the FedMQError with which the
         question was refused."""
         self._effects += (question, *then)
-        answer: Answer = await _suspend(Wait(question))
+        answer: Answer = await _suspend(Awaited(question))
         return answer
 
     @overload
@@ -84,7 +84,7 @@ class Context:
     async def first(self, *events: type[Any], until: str = "") -> Any:
         """Returns the first event of one of these types, or `Fired` if the timer `until`, which was started before, runs
         out first. Events of other types that arrive meanwhile are not kept."""
-        return await _suspend(Wait(None, events, until))
+        return await _suspend(Awaited(None, events, until))
 
     def answer(self, event: Done | Failed) -> bool:
         """Resumes the routine that waits for this very effect, and returns whether there is one. An equal effect that
@@ -116,7 +116,7 @@ class Routine:
     def __init__(self, context: Context, course: Course) -> None:
         self._context = context
         self._course = course
-        self.wait: Wait | None = None
+        self.wait: Awaited | None = None
 
     def start(self) -> None:
         """Runs the course to its first wait."""
@@ -162,7 +162,7 @@ class Routine:
             wait = step(value)
         except StopIteration:
             return
-        assert isinstance(wait, Wait), "a routine awaits nothing but its context"
+        assert isinstance(wait, Awaited), "a routine awaits nothing but its context"
         self.wait = wait
         if wait.question is not None:
             self._context.expect(self, wait.question)

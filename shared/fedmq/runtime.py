@@ -105,9 +105,9 @@ class Actor:
         the event. On the scheduler's thread only."""
         if self._closed:
             return
-        moment = Now(self._scheduler.now(), self._scheduler.wall())
+        now = Now(self._scheduler.now(), self._scheduler.wall())
         try:
-            answer = self.core.handle(event, moment)
+            answer = self.core.handle(event, now)
         except Exception as error:  # a bug in a core must not stop the service
             self._report_bug(f"handling {type(event).__name__}", error)
             if isinstance(event, effects.Received):

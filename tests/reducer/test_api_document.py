@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import allow_header_conformance, positive
 from fedmq import tensorblob
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.webapp import create_app
 from fedmq_schemas.policy import Policy
@@ -35,7 +35,7 @@ SEED = "seed-5d1e84adb228"
 
 def _document() -> dict[str, object]:
     """As every server gives it at /openapi.json."""
-    context = Context(
+    context = ApiContext(
         alliance="a", records=SqliteRecords(":memory:"), blobs=MemoryBlobs(), publish=lambda *_: None, feed=Feed(),
         new_id=lambda: "id", scratch=Path(),
     )  # fmt: skip

@@ -23,7 +23,7 @@ class Keeper:
         self.received = 0
         self._leaves = leaves
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         if isinstance(event, Received):
             self.received += 1
         if isinstance(event, Stopping):

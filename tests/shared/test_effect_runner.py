@@ -251,7 +251,7 @@ def test_a_result_that_comes_after_the_end_is_not_reported() -> None:
 class Leaver:
     """Performs one effect after another when it is stopped, then publishes an event."""
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         match event:
             case Stopping():
                 return [Add(1)]

@@ -148,7 +148,7 @@ class Script:
         self._at_start = at_start
         self._on_message = on_message
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         if isinstance(event, Started):
             return self._at_start
         return self._on_message(event.tag) if isinstance(event, Received) else ()

@@ -29,7 +29,7 @@ class Echo:
     def __init__(self, key: str) -> None:
         self._key = key
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         if not isinstance(event, Received):
             return ()
         told = PublishEvent("update.accepted", "s1", 2, "c1", data={"reason": "because"})

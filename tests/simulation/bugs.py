@@ -30,8 +30,8 @@ def ack_before_the_effect() -> Iterator[None]:
     """A message is acknowledged before what it asks for is durable."""
     right = ReducerCore.handle
 
-    def handle(self: ReducerCore, event: CoreEvent, moment: Now) -> Sequence[Effect]:
-        return sorted(right(self, event, moment), key=lambda effect: not isinstance(effect, Ack))
+    def handle(self: ReducerCore, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        return sorted(right(self, event, now), key=lambda effect: not isinstance(effect, Ack))
 
     with patch.object(ReducerCore, "handle", handle):
         yield

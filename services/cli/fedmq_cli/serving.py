@@ -23,7 +23,7 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
 
     It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
     """
-    from fedmq_reducer.api.context import Context
+    from fedmq_reducer.api.context import ApiContext
     from fedmq_reducer.api.feed import Feed
     from fedmq_reducer.api.publisher import ControlPublisher
     from fedmq_reducer.api.server import ApiServer
@@ -34,7 +34,7 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
     box.on_event = feed.push
     token = ControlSettings.load().admin_token
     with contextlib.closing(SqliteRecords(box.options.state_dir / "records.db")) as records:
-        context = Context(
+        context = ApiContext(
             alliance=box.options.alliance,
             records=records,
             blobs=box.blobs,

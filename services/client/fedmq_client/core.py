@@ -70,15 +70,15 @@ class ClientCore:
             return State.LEFT if self._has_left else State.LEAVING
         return State.ATTACHING if self.combiner is None else State.ATTACHED
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         match self.state:
             case State.LEFT:
                 return self._refused_after_goodbye(event)
             case State.LEAVING if isinstance(event, Received | Fired | Started | Reconnected | Stopping):
                 return []
             case State.LEAVING:
-                return [*self._handle(event, moment.seconds), *self._leave_if_ready()]
-        return [*self._handle(event, moment.seconds), *self._tasks.run_next()]
+                return [*self._handle(event, now.seconds), *self._leave_if_ready()]
+        return [*self._handle(event, now.seconds), *self._tasks.run_next()]
 
     def _handle(self, event: CoreEvent, now: float) -> list[Effect]:
         match event:

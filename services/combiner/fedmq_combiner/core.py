@@ -1,6 +1,6 @@
 """The combiner's decisions. Pure.
 
-It gives each client of a plan its task, has each update folded the moment it arrives, and answers the plan with one
+It gives each client of a plan its task, has each update folded the now it arrives, and answers the plan with one
 partial when all clients have answered or the deadline has passed. Two rules carry the guarantees:
 
 1. A message that changes a sum stays unacknowledged until a partial or checkpoint that contains it is durable. Killed,
@@ -78,10 +78,10 @@ class CombinerCore:
         plans = [plan for plan in list(self._plans.values()) if plan.is_under_way]
         return [f"{plan.name}: {plan.course.where()}" for plan in plans]
 
-    def handle(self, event: CoreEvent, moment: Now) -> Sequence[Effect]:
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         """Returns the effects that answer an event. After a bug none of the effects emitted for the event remain, and no
         plan goes on; at the next presence beat the combiner starts over, as after a lost connection."""
-        self._context.now = moment
+        self._context.now = now
         try:
             if self._broken_at is None:
                 self._handle(event)
@@ -89,7 +89,7 @@ class CombinerCore:
                 self._handle_broken(event, self._broken_at)
         except Exception:
             self._context.take_effects()
-            self._broken_at = moment.seconds
+            self._broken_at = now.seconds
             raise
         return self._context.take_effects()
 

@@ -36,20 +36,20 @@ class Presence:
         self._is_listening = False
         return [StartTimer(BEAT, self._clients.period)]
 
-    def listen(self, moment: Now) -> list[Effect]:
+    def listen(self, now: Now) -> list[Effect]:
         """The broker serves this process."""
         self._is_listening = True
-        self._clients.start(moment.seconds)
-        self._full_from = moment.seconds + 2 * self._clients.period
+        self._clients.start(now.seconds)
+        self._full_from = now.seconds + 2 * self._clients.period
         return [StartTimer("presence:tell", TELL_AFTER)] if self._joined or self._gone else []
 
-    def hear(self, client: str, moment: Now) -> list[Effect]:
+    def hear(self, client: str, now: Now) -> list[Effect]:
         """Notes that a client has sent something."""
-        return self._join(client) if self._clients.hear(client, moment.seconds) else []
+        return self._join(client) if self._clients.hear(client, now.seconds) else []
 
-    def greet(self, client: str, moment: Now) -> list[Effect]:
+    def greet(self, client: str, now: Now) -> list[Effect]:
         """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
-        if self._clients.hear(client, moment.seconds):
+        if self._clients.hear(client, now.seconds):
             return self._join(client)
         self._joined.add(client)
         return [StartTimer("presence:tell", TELL_AFTER)]
@@ -66,7 +66,7 @@ class Presence:
         """Notes that a client has left."""
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
-    def fired(self, key: str, moment: Now) -> list[Effect]:
+    def fired(self, key: str, now: Now) -> list[Effect]:
         """Deals with a timer: a beat, changes to report, or the full list that was held back."""
         beat = StartTimer(BEAT, self._clients.period)
         if not self._is_listening:
@@ -75,13 +75,13 @@ class Presence:
             return self._changes()
         if key == "presence:full":
             return self._all()
-        lost = self._lost(self._clients.expire(moment.seconds), "it was not heard for three presence periods")
+        lost = self._lost(self._clients.expire(now.seconds), "it was not heard for three presence periods")
         return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
-    def full(self, moment: Now) -> list[Effect]:
+    def full(self, now: Now) -> list[Effect]:
         """Reports all clients, to a reducer that has become active or that the combiner has registered with."""
-        if moment.seconds < self._full_from:
-            return [StartTimer("presence:full", self._full_from - moment.seconds)]
+        if now.seconds < self._full_from:
+            return [StartTimer("presence:full", self._full_from - now.seconds)]
         return self._all()
 
     def _all(self) -> list[Effect]:

@@ -144,7 +144,7 @@ class Assignment:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    def attach(self, event: Received, body: Attach, term: int, moment: Now) -> list[Effect]:
+    def attach(self, event: Received, body: Attach, term: int, now: Now) -> list[Effect]:
         """Grants a client a combiner, or has it wait with the reason. While no combiner is there, the client is remembered
         and gets its grant as soon as one is."""
         name = event.envelope.sender
@@ -162,7 +162,7 @@ class Assignment:
                 Ack((event.tag,)),
             ]
         self._asking.pop(name, None)
-        return [*self._grant(name, body, combiner, term, moment), Ack((event.tag,))]
+        return [*self._grant(name, body, combiner, term, now), Ack((event.tag,))]
 
     def _choose(self, name: str) -> str | None:
         known = self.clients.get(name)
@@ -170,12 +170,12 @@ class Assignment:
             return known.combiner
         return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
 
-    def _grant(self, name: str, body: Attach, combiner: str, term: int, moment: Now) -> list[Effect]:
+    def _grant(self, name: str, body: Attach, combiner: str, term: int, now: Now) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
         client = Client(
             name, body.labels, body.tasks, body.weight, body.package, body.software, combiner, ordinal,
-            present=known.present if known else False, last_seen=moment.wall,
+            present=known.present if known else False, last_seen=now.wall,
         )  # fmt: skip
         self.clients[name] = client
         if known is None or known.combiner != combiner:
@@ -207,27 +207,27 @@ class Assignment:
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
-    def hear(self, combiner: str, moment: Now) -> bool:
+    def hear(self, combiner: str, now: Now) -> bool:
         """Notes a sign of life of a combiner. Returns whether the combiner is new, so that `join` is to follow."""
-        return self.combiners.hear(combiner, moment.seconds)
+        return self.combiners.hear(combiner, now.seconds)
 
-    def join(self, name: str, moment: Now) -> list[Effect]:
+    def join(self, name: str, now: Now) -> list[Effect]:
         """Records and reports a new combiner."""
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
-        record = CombinerRecord(combiner=name, state="present", last_seen=moment.wall, clients=self._load[name])
+        record = CombinerRecord(combiner=name, state="present", last_seen=now.wall, clients=self._load[name])
         return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
 
-    def serve_waiting(self, term: int, moment: Now) -> list[Effect]:
+    def serve_waiting(self, term: int, now: Now) -> list[Effect]:
         """Grants those clients a combiner that have requested one while none was there."""
         asking, self._asking = self._asking, {}
         effects: list[Effect] = []
         for name, body in asking.items():
             combiner = self._choose(name)
             assert combiner is not None
-            effects += self._grant(name, body, combiner, term, moment)
+            effects += self._grant(name, body, combiner, term, now)
         return effects
 
-    def presence(self, combiner: str, body: CombinerPresence, moment: Now) -> list[Effect]:
+    def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
         """Records which of its clients a combiner reports as present or gone. A client gets a new grant if it is present at
         another combiner than its own, or if its ordinal was given away while it was gone."""
         changed: list[Client] = []
@@ -255,8 +255,8 @@ class Assignment:
             if client is not None and client.combiner == combiner and client.present:
                 changed.append(self._away(client))
         for client in changed:
-            client.last_seen = moment.wall
-        record = CombinerRecord(combiner=combiner, state="present", last_seen=moment.wall, clients=body.clients)
+            client.last_seen = now.wall
+        record = CombinerRecord(combiner=combiner, state="present", last_seen=now.wall, clients=body.clients)
         effects: list[Effect] = [RecordCombiners((record,))]
         if changed:
             effects.append(RecordClients(tuple(client.record() for client in changed), None))
@@ -274,18 +274,18 @@ class Assignment:
         self._ordinals.free(client.ordinal, client.name)
         return client
 
-    def combiner_left(self, name: str, moment: Now) -> list[Effect]:
+    def combiner_left(self, name: str, now: Now) -> list[Effect]:
         self.combiners.remove(name)
-        return self._lost([name], "it left", moment)
+        return self._lost([name], "it left", now)
 
-    def expire(self, moment: Now) -> list[Effect]:
-        return self._lost(self.combiners.expire(moment.seconds), "it was not heard for three presence periods", moment)
+    def expire(self, now: Now) -> list[Effect]:
+        return self._lost(self.combiners.expire(now.seconds), "it was not heard for three presence periods", now)
 
-    def _lost(self, names: list[str], reason: str, moment: Now) -> list[Effect]:
+    def _lost(self, names: list[str], reason: str, now: Now) -> list[Effect]:
         effects: list[Effect] = []
         for name in names:
             self._load.pop(name, None)
-            record = CombinerRecord(combiner=name, state="away", last_seen=moment.wall, clients=0)
+            record = CombinerRecord(combiner=name, state="away", last_seen=now.wall, clients=0)
             effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
             effects.append(RecordCombiners((record,)))
         return effects

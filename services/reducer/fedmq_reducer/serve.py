@@ -10,7 +10,7 @@ from fedmq.brokers.base import Broker
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq.settings import ReducerSettings
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.api.publisher import ControlPublisher
 from fedmq_reducer.api.server import ApiServer
@@ -38,7 +38,7 @@ def serve_api(
     control, events = broker.connect("api"), broker.connect("api.feed")
     scheduler.post(lambda: feed.watch(events, topology, name))
     token = settings.admin_token
-    context = Context(
+    context = ApiContext(
         alliance=settings.alliance,
         records=records,
         blobs=blobs,

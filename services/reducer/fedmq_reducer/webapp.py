@@ -11,7 +11,7 @@ import fedmq
 from fedmq_reducer.api.access import changes_allowed, named_locally
 from fedmq_reducer.api.answers import Json, add_error_answers
 from fedmq_reducer.api.blobs import blobs
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.api.events import events
 from fedmq_reducer.api.health import health
 from fedmq_reducer.api.members import members
@@ -25,7 +25,7 @@ has an admin token. Errors are `{"error": "…"}` and say what to change. Lists 
 the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`."""
 
 
-def create_app(context: Context) -> FastAPI:
+def create_app(context: ApiContext) -> FastAPI:
     """The API, with the control page at `/` and in a browser's `/start`."""
     app = FastAPI(
         title="FedMQ", version=fedmq.__version__, description=DESCRIPTION, default_response_class=Json,

@@ -12,7 +12,7 @@ from fedmq_reducer.assignment import Assignment, Client
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.concluding import conclude
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Validated
+from fedmq_reducer.sessions.events import ValidationCounted
 from fedmq_reducer.sessions.session import Lineage, Session, Stage
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import Policy, Select, Stop
@@ -174,9 +174,9 @@ def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_wi
     scoring.start()
     assert _clients(table.plans()) == EVERYBODY
     table.answer("client1", 3)
-    assert scoring.offer(Validated()) and not scoring.is_over
+    assert scoring.offer(ValidationCounted()) and not scoring.is_over
     table.answer("client2", 3)
-    assert scoring.offer(Validated()) and scoring.is_over
+    assert scoring.offer(ValidationCounted()) and scoring.is_over
     [score] = [each.score for each in session_changes(table.context.take_effects()) if isinstance(each, SessionChange)]
     assert score is not None and (score.round, score.value) == (3, 1.0)
 

@@ -34,7 +34,7 @@ LOGS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class LiveView:
     """All that the page shows. `late`: round → how many updates came too late."""
 
     sessions: Sequence[Document]
@@ -49,13 +49,13 @@ class Now:
     late: dict[int, int]
 
 
-def read(history: History, live: Live, query: Query) -> Now:
+def read(history: History, live: Live, query: Query) -> LiveView:
     session = history.session(query.get("session"))
     clients, combiners = history.clients(), history.combiners()
     where = {"name": list(LOGS[choose(query.get("log"), list(LOGS)) or "decisions"])}
     log = history.events(where if where["name"] else None, LOG_LINES)
     if session is None:
-        return Now(history.sessions(), None, (), (), None, (), clients, combiners, log, {})
+        return LiveView(history.sessions(), None, (), (), None, (), clients, combiners, log, {})
     name = session["session"]
     newest = history.newest_attempt(name)
     running = live.open_round(name) if session["state"] not in ENDED else None
@@ -63,13 +63,13 @@ def read(history: History, live: Live, query: Query) -> Now:
     late: dict[int, int] = {}
     for event in history.events({"session": name, "name": "update.discarded"}):
         late[event["round"]] = late.get(event["round"], 0) + 1
-    return Now(
+    return LiveView(
         history.sessions(), session, history.rounds(name), history.trail(session), running, asked, clients, combiners,
         log, late,
     )  # fmt: skip
 
 
-def controls(now: Now, query: Query) -> list[Control]:
+def controls(now: LiveView, query: Query) -> list[Control]:
     names = curves.names(now.trail, now.rounds)
     return [
         session_control(now.sessions, now.session),
@@ -79,7 +79,7 @@ def controls(now: Now, query: Query) -> list[Control]:
     ]
 
 
-def view(now: Now, query: Query) -> list[Child]:
+def view(now: LiveView, query: Query) -> list[Child]:
     here = [client for client in now.clients if client["state"] == "present"]
     shape = alliance.draw(now.clients, now.combiners, now.asked, now.open)
     note = f"{words.plural(len(here), 'client')} here, {len(now.clients) - len(here)} away"
@@ -95,7 +95,7 @@ def view(now: Now, query: Query) -> list[Child]:
     ]
 
 
-def _progress(now: Now) -> Child:
+def _progress(now: LiveView) -> Child:
     session = now.session
     if session is None:
         return c.card("Session", c.empty(NO_SESSION), id="progress")

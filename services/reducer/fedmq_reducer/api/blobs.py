@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fedmq.blobs.base import Blobs
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 
 PIECE = 1 << 20
 Key = Annotated[str, Path(max_length=1024, description="bucket and name, as references have it")]
 
 
-def blobs(context: Context, guard: Callable[[Request], None]) -> APIRouter:
+def blobs(context: ApiContext, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(prefix="/blobs", tags=["models"])
 
     @router.get(

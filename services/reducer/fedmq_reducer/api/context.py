@@ -22,7 +22,7 @@ Publish = Callable[[Body, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ApiContext:
     """`publish(body, id)` sends a control message and returns once the broker has it (Transient if it is away).
     `feed`: the events as they come. `new_id`: makes ids. `scratch`: a folder for seeds on their way in.
     `admin_token`: what changes need; None: anybody who reaches the server may. `local_only`: the server is bound to this

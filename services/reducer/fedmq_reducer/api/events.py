@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from fedmq_reducer.api.answers import After, Json, Limit, page
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.api.feed import KEPT
 from fedmq_schemas import records as tables
 
@@ -28,7 +28,7 @@ Named = Annotated[str | None, Query(pattern=r"^[a-z_.]{1,60}$", description="onl
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)]
 
 
-def events(context: Context) -> APIRouter:
+def events(context: ApiContext) -> APIRouter:
     router = APIRouter(prefix="/events", tags=["events"])
 
     @router.get("")
@@ -74,14 +74,14 @@ def events(context: Context) -> APIRouter:
     return router
 
 
-def _since(context: Context, last: str) -> float | None:
+def _since(context: ApiContext, last: str) -> float | None:
     """When to begin so that nothing after the event `last` is missed; None: from now on, as it is not known."""
     document = context.records.get(tables.EVENTS, last)
     return document["at"] - SLACK if document is not None else None
 
 
 async def _documents(
-    context: Context, wanted: dict[str, str], since: float | None, from_start: bool
+    context: ApiContext, wanted: dict[str, str], since: float | None, from_start: bool
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
     """Recorded events from `since`, then live ones, each once; None where it has been quiet."""
     told: dict[str, None] = {}
@@ -106,7 +106,7 @@ async def _documents(
                 yield live
 
 
-def _recorded(context: Context, wanted: dict[str, str], since: float | None) -> list[dict[str, Any]]:
+def _recorded(context: ApiContext, wanted: dict[str, str], since: float | None) -> list[dict[str, Any]]:
     return list(context.records.find(tables.EVENTS, wanted, order="at", after=since))
 
 

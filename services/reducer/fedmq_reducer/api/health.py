@@ -13,13 +13,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fedmq
 from fedmq_reducer.api.answers import Json
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.api.feed import ROUND_BUCKETS
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import OUTCOMES, SessionState
 
 
-def health(context: Context) -> APIRouter:
+def health(context: ApiContext) -> APIRouter:
     router = APIRouter(tags=["health"])
     registry = CollectorRegistry()
     registry.register(_Numbers(context))
@@ -52,7 +52,7 @@ def health(context: Context) -> APIRouter:
 class _Numbers:
     """Collected when asked for."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ApiContext) -> None:
         self._context = context
 
     def describe(self) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from fedmq_reducer.api.answers import AfterName, Json, Limit, page
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_schemas import records as tables
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -16,7 +16,7 @@ CombinerName = Annotated[str, Path(pattern=NAME, description="a combiner's name"
 Presence = Annotated[Literal["present", "away"] | None, Query()]
 
 
-def members(context: Context) -> APIRouter:
+def members(context: ApiContext) -> APIRouter:
     router = APIRouter(tags=["clients and combiners"])
     records = context.records
 

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from fedmq.errors import NotFound
 from fedmq_reducer.api.answers import MOST, SEED, SESSION, After, Json, Limit, ModelId, page
 from fedmq_reducer.api.blobs import streamed
-from fedmq_reducer.api.context import Context, unused_model
+from fedmq_reducer.api.context import ApiContext, unused_model
 from fedmq_reducer.api.seeds import store_seed
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.selection import best_model
@@ -27,7 +27,7 @@ InSession = Annotated[str | None, Query(pattern=SESSION, description="only model
 SeedName = Annotated[str | None, Query(pattern=SEED, description="its id; none: seed- and its hash")]
 
 
-def models(context: Context, guard: Callable[[Request], None]) -> APIRouter:
+def models(context: ApiContext, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(prefix="/models", tags=["models"])
     records, blobs = context.records, context.blobs
 

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from fedmq.policies import to_toml
 from fedmq.records.trail import first_model
 from fedmq_reducer.api.answers import After, Json, Limit, SessionId, page
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.eligibility import explain
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -23,7 +23,7 @@ MANY = 1_000_000
 Number = Annotated[int, PathParameter(ge=0, le=MANY, description="a round's number")]
 
 
-def sessions(context: Context, guard: Callable[[Request], None]) -> APIRouter:
+def sessions(context: ApiContext, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(prefix="/sessions", tags=["sessions"])
     records = context.records
 

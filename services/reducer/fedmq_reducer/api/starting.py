@@ -12,7 +12,7 @@ from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy, with_settings
 from fedmq_reducer.api.answers import SESSION, Json
 from fedmq_reducer.api.browsers import is_browser
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_schemas.policy import Policy
 
 StartId = Annotated[
@@ -34,7 +34,7 @@ QUERY = [
 Form = Callable[[Request], Response]
 
 
-def starting(context: Context, guard: Callable[[Request], None], form: Form) -> APIRouter:
+def starting(context: ApiContext, guard: Callable[[Request], None], form: Form) -> APIRouter:
     """`form` answers a browser's GET."""
     router = APIRouter(tags=["start"])
 

@@ -18,7 +18,7 @@ from fedmq.errors import FedMQError, NotFound
 from fedmq_reducer.api.access import changes_allowed
 from fedmq_reducer.api.answers import Json, SessionId
 from fedmq_reducer.api.browsers import is_browser
-from fedmq_reducer.api.context import Context
+from fedmq_reducer.api.context import ApiContext
 from fedmq_reducer.page import form as forms
 from fedmq_reducer.page import status
 from fedmq_reducer.page.filters import FILTERS
@@ -40,7 +40,7 @@ HEADERS = {
 class ControlPage:
     """`router` has all routes; `form(request)` answers a browser's `GET /start`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._templates = Environment(
             loader=PackageLoader("fedmq_reducer.page"),

@@ -7,7 +7,7 @@ from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.selection import next_score, reason_to_stop
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Ended, MembersChanged, Validated
+from fedmq_reducer.sessions.events import Ended, MembersChanged, ValidationCounted
 from fedmq_reducer.sessions.recording import record_standing
 from fedmq_reducer.sessions.session import Session, Stage
 from fedmq_schemas.records import SessionChange
@@ -40,7 +40,7 @@ async def _score(context: ReducerContext, session: Session) -> None:
     overdue = f"score:{session.name}"
     context.emit(StartTimer(overdue, session.policy.validation_timeout))
     while windows.missing(context, session, session.round - 1):
-        if isinstance(await context.first(Validated, MembersChanged, until=overdue), Fired):
+        if isinstance(await context.first(ValidationCounted, MembersChanged, until=overdue), Fired):
             break
     policy, summary = session.policy, windows.summary(session, session.model)
     score = next_score(session.ending.score, session.round - 1, summary, policy.select, policy.stop.min_delta)
@@ -58,5 +58,5 @@ async def last_window(context: ReducerContext, session: Session) -> None:
         context.emit(StartTimer(overdue, session.policy.validation_timeout))
     record_standing(context, session)
     while windows.is_any_missing(context, session):
-        if isinstance(await context.first(Validated, until=overdue), Fired):
+        if isinstance(await context.first(ValidationCounted, until=overdue), Fired):
             break

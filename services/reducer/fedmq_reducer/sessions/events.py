@@ -32,7 +32,7 @@ class MembersChanged:
 
 
 @frozen
-class Validated:
+class ValidationCounted:
     """A validation of one of the session's models has arrived and is counted."""
 
 

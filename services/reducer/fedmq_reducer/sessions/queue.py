@@ -19,7 +19,7 @@ from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSe
 from fedmq_reducer.sessions import expiring, windows
 from fedmq_reducer.sessions.collecting import new_answer, publish_open_plans
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, Validated
+from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, ValidationCounted
 from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.resuming import resume
 from fedmq_reducer.sessions.schedules import schedule_for
@@ -199,7 +199,7 @@ class Sessions:
     def validation(self, event: Received, body: messages.Validation) -> None:
         session = self._sessions.get(body.plan.session)
         windows.receive(self._context, session, event, body)
-        self._offer(session, Validated())
+        self._offer(session, ValidationCounted())
 
     def fired(self, event: Fired) -> None:
         """Hands a timer, whose key is KIND:SESSION, to the session's routine."""
