@@ -1,4 +1,4 @@
-"""docs/architecture.md names files and functions: each of them exists, under the heading's role."""
+"""docs/architecture.md names files and functions: each of them exists, in the role that the name begins with."""
 
 from __future__ import annotations
 
@@ -15,14 +15,27 @@ SOURCES = sorted(
 FUNCTION = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
 
 
+ROLES = ("reducer", "combiner", "client")
+
+
 def found(name: str) -> list[Path]:
-    """The source files that the document may mean by a name: the ends of their paths are equal."""
+    """The source files that the document may mean by a name: `client/core.py` is one of this role's package."""
+    role, _, rest = name.partition("/")
+    if role in ROLES:
+        name = f"fedmq_{role}/{rest}"
     return [path for path in SOURCES if f"/{path.relative_to(ROOT)}".endswith(f"/{name}")]
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", TEXT))))
 def test_a_file_that_it_names_exists(name: str) -> None:
     assert found(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", TEXT))))
+def test_a_file_that_it_names_is_one_file(name: str) -> None:
+    of_roles = [path for path in found(name) if "services" in path.parts or "shared" in path.parts]
+    sessions = [path for path in of_roles if path.parent.name == "sessions" and "fedmq_reducer" in path.parts]
+    assert len(sessions or of_roles) <= 1, "say whose it is"
 
 
 @pytest.mark.parametrize(("name", "function"), sorted(set(FUNCTION.findall(TEXT))))

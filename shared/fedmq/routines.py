@@ -147,12 +147,13 @@ class Routine:
         return self.wait is None
 
     def where(self) -> str:
-        """Returns where the course stands, outermost function first with its line, and what it waits for. For people; from
-        any thread."""
+        """Returns where the course stands, outermost function first with its file and line, and what it waits for. For
+        people; from any thread."""
         calls: list[str] = []
         course: object = self._course
         while isinstance(course, types.CoroutineType) and (frame := course.cr_frame) is not None:
-            calls.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+            code = frame.f_code
+            calls.append(f"{code.co_name} ({code.co_filename.rpartition('/')[2]}:{frame.f_lineno})")
             course = course.cr_await
         return f"{' > '.join(calls[:-1])} waits for {self.wait}"
 

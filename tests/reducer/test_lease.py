@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedmq.effects import Ack, Drained, Reject, Resubscribe, Stopping
-from fedmq.errors import ConfigError, Fenced, NotFound
+from fedmq.errors import ConfigError, Fenced, NotFound, Refused
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.operations import (
@@ -135,6 +135,35 @@ def test_records_that_were_read_under_an_earlier_lease_are_not_decided_on(standb
     assert (lease(standby), standby.reducer.term) == (LeaseState.ACTIVE, 9)
 
 
+def test_records_that_cant_be_read_are_reported_and_read_again(standby: Standby) -> None:
+    load = standby.activate()
+    effects = standby.failed(load, Refused("a record of table clients can't be read"))
+    [event] = events(effects, "actor.error")
+    assert "can't decide" in event.data["reason"] and "table clients" in event.data["reason"]
+    again = one(standby.fire("lease"), Load)
+    standby.done(again, Snapshot())
+    assert lease(standby) is LeaseState.ACTIVE
+
+
+def test_records_are_read_once_at_a_time_however_long_that_takes(standby: Standby) -> None:
+    standby.activate()
+    assert [len(all_of(standby.fire("lease"), Load)) for _ in range(10)] == [0] * 10
+
+
+def test_a_bug_while_taking_over_costs_the_time_until_the_records_are_read_again(
+    standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = standby.activate()
+    standby.receive(CombinerHello(), "k1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Assignment, "hear", None)
+        with pytest.raises(TypeError):
+            standby.done(load, Snapshot())
+    effects = standby.done(one(standby.fire("lease"), Load), Snapshot())
+    assert bodies(effects, Welcome) and Ack((standby.tag,)) in effects
+    assert lease(standby) is LeaseState.ACTIVE
+
+
 @pytest.mark.parametrize("question", [OpenSeed, RecordAttempt, Aggregate, RecordRound])
 def test_an_answer_to_a_question_of_an_earlier_lease_reaches_nobody(session: SessionDriver, question: type) -> None:
     """The session goes on under the new lease, with a question of its own that is equal."""
@@ -205,7 +234,7 @@ def test_sessions_report_where_they_wait(session: SessionDriver) -> None:
     session.plan()
     where = session.reducer.waits()["s"]
     calls, _, wait = where.partition(" waits for ")
-    assert [call.partition(":")[0] for call in calls.split(" > ")] == ["_run", "synchronous", "train", "collect"]
+    assert [call.partition(" (")[0] for call in calls.split(" > ")] == ["_run", "synchronous", "train", "collect"]
     assert wait == "Answered or Moved or the timer 'round:s'"
 
 

@@ -200,7 +200,8 @@ def test_a_routine_reports_where_it_waits() -> None:
     routine = Routine(context, outer())
     routine.start()
     calls, _, wait = routine.where().partition(" waits for ")
-    assert [call.partition(":")[0] for call in calls.split(" > ")] == ["outer", "inner"]
+    assert [call.partition(" (")[0] for call in calls.split(" > ")] == ["outer", "inner"]
+    assert calls.count("(test_routines.py:") == 2
     assert wait == "Arrived or the timer 'deadline'"
     routine.offer(Fired("deadline"))
     assert routine.where().endswith("waits for the answer to Add")

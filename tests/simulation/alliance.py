@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
@@ -164,7 +164,8 @@ class Simulation:
             return
         if blow.kind == "stop":
             for session in self.sessions:
-                self._send(Stop(session=session), f"stop-{session}")
+                when: Literal["now", "after_round"] = "after_round" if int(blow.at) % 2 else "now"
+                self._send(Stop(session=session, when=when), f"stop-{session}")
             return
         if blow.kind == "ghost":
             self._haunt()

@@ -37,7 +37,8 @@ class SimulatedClient:
 class Blow:
     """At a time: crash and pause and cut as in `Ambush`; `seconds` None: for good. twin: another process of the same
     name starts beside it. outage: the broker is away. wipe: it dies and its state directory is lost. stop: somebody
-    stops the session. ghost: a reducer that lost its lease long ago voids whatever plans are open."""
+    stops the session, now or after its round. ghost: a reducer that lost its lease long ago voids whatever plans are
+    open."""
 
     at: float
     kind: Literal["crash", "pause", "cut", "twin", "outage", "wipe", "stop", "leave", "ghost"]

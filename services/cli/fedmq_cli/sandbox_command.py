@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fedmq_schemas.policy import Policy
 
 
+DEFAULT_PORT = 8090
+"""Where every verb looks for an alliance unless it is told otherwise."""
+
+
 def sandbox(
     package: Annotated[Path, typer.Option(help="Folder with fedn.yaml.", show_default=False)],
     clients: Annotated[int, typer.Option(min=1, help="Clients that train, each on its part of the data.")] = 5,
@@ -63,7 +67,7 @@ def sandbox(
     serve: Annotated[
         bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API with --serve; 0: any.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API with --serve; 0: any.")] = DEFAULT_PORT,
 ) -> None:
     """Train a package with a whole alliance in this process; no server is needed.
 
@@ -144,9 +148,10 @@ def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
 
         def ready() -> None:
             server.start()
+            there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
             print(
                 f"{_alliance(options)} at {server.url} (this machine only); all of it is kept in {options.state_dir}\n"
-                f"next: curl {server.url}/start   or: fedmq start --follow   (Ctrl-C ends it)",
+                f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
                 flush=True,
             )
 

@@ -33,7 +33,7 @@ def start(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Models to make.")] = None,
-    seed: Annotated[str | None, typer.Option(help="Id of the model to start from.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Id of the model to start from. Default: the newest model.")] = None,
     session_id: Annotated[
         str | None, typer.Option("--id", help="The session's id: the same one sent twice starts once.")
     ] = None,

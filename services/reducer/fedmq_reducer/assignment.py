@@ -142,6 +142,11 @@ class Assignment:
             if self.clients[name].present and task in self.clients[name].tasks
         ]
 
+    def homes(self) -> dict[str, str]:
+        """Returns client → combiner, for the clients of combiners that are there."""
+        clients = self.clients.values()
+        return {client.name: client.combiner for client in clients if client.combiner in self.combiners}
+
     # -- clients ----------------------------------------------------------------------------------------------------
 
     def attach(self, event: Received, body: Attach, term: int, now: Now) -> list[Effect]:

@@ -92,21 +92,21 @@ class ReducerCore:
             case Received():
                 self._keep(event)
             case Failed(effect=effect, error=Fenced()):
-                self._answered(effect)
+                self._lease_answered(effect)
                 self._lose(effect)
             case Done(effect=Acquire() as effect, result=term):
-                self._answered(effect)
+                self._lease_answered(effect)
                 self._acquired(term)
             case Done(effect=Load() as effect, result=Snapshot() as snapshot):
                 self._loaded(effect, snapshot)
             case Done(effect=Renew() as effect, result=is_ours):
-                self._answered(effect)
+                self._lease_answered(effect)
                 if not is_ours:
                     self._lose(effect)
             case Done():
                 self._context.answer(event)
             case Failed():
-                self._answered(event.effect)
+                self._lease_answered(event.effect)
                 self._failed(event)
             case Fired():
                 self._fired(event)
@@ -138,7 +138,7 @@ class ReducerCore:
             self._is_asking = True
             self._context.emit(effect)
 
-    def _answered(self, effect: Effect) -> None:
+    def _lease_answered(self, effect: Effect) -> None:
         if isinstance(effect, Acquire | Renew):
             self._is_asking = False
 
@@ -170,10 +170,9 @@ class ReducerCore:
         self._context.emit(self._loading)
 
     def _loaded(self, effect: Load, snapshot: Snapshot) -> None:
-        if self.lease is not LeaseState.LOADING or effect is not self._loading:
+        if effect is not self._loading:
             return  # read under an earlier lease
-        context = self._context
-        self.lease = LeaseState.ACTIVE
+        context, self._loading = self._context, None
         self.members.restore(snapshot.clients, snapshot.combiners, context.now.seconds)
         context.emit(
             PublishEvent("reducer.active", data={"epoch": self.term}),
@@ -183,9 +182,10 @@ class ReducerCore:
         self.sessions.restore(snapshot)
         for combiner in self.members.combiners:
             self._welcome(combiner)
-        stash, self._stash = self._stash, []
-        for event in stash:
+        for event in self._stash:
             self._received(event)
+        self._stash.clear()
+        self.lease = LeaseState.ACTIVE
 
     def _lose(self, effect: Effect) -> None:
         """Stands by because another reducer decides now, unless the effect that shows it is of an earlier lease."""
@@ -194,7 +194,7 @@ class ReducerCore:
 
     def _stand_by(self) -> None:
         """Gives back the messages that this reducer holds."""
-        self.lease = LeaseState.STANDBY
+        self.lease, self._loading = LeaseState.STANDBY, None
         self.sessions.close()
         self._stash.clear()
         self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
@@ -202,6 +202,10 @@ class ReducerCore:
     def _failed(self, event: Failed) -> None:
         """Raises the error in the routine that waits for the effect, or ends the session that needs it. An effect of an
         earlier lease, tried again all the while, may be refused for what has happened since: nobody needs it."""
+        if event.effect is self._loading:
+            self._loading = None  # `_renew` tries again
+            reason = f"this reducer can't decide, as it can't read the records: {event.error.reason}"
+            self._context.emit(PublishEvent("actor.error", data={"reason": reason}))
         if self.lease is not LeaseState.ACTIVE or self._context.answer(event):
             return
         session = _session_of(event.effect) if getattr(event.effect, "term", self.term) == self.term else None
@@ -221,11 +225,12 @@ class ReducerCore:
             self.sessions.fired(event)
 
     def _renew(self) -> None:
-        """Asks for the lease, or to keep it. Reads the records again if a routine has ended by a bug: not at once, because
-        the bug may come again."""
+        """Asks for the lease, or to keep it. Reads the records again if that has failed, or if a routine has ended by a bug:
+        not at once, because the cause may still be there."""
         self._context.emit(StartTimer("lease", LEASE_PERIOD))
         self._ask(Acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
-        if self.lease is LeaseState.ACTIVE and self.sessions.is_broken:
+        has_failed_to_read = self.lease is LeaseState.LOADING and self._loading is None
+        if has_failed_to_read or (self.lease is LeaseState.ACTIVE and self.sessions.is_broken):
             self._load()
 
     # -- messages ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from fedmq.errors import Fenced
+from pydantic import ValidationError
+
+from fedmq.codec import explain
+from fedmq.errors import Fenced, Refused
 from fedmq.records.base import Lease, Records
 from fedmq_reducer import operations
 from fedmq_reducer.operations import (
@@ -141,4 +144,13 @@ class RecordPerformer:
         return SessionSnapshot(record, rounds, attempts, tuple(partials), validations, expired)
 
     def _find(self, kind: type[R], where: dict[str, Any] | None = None, *, order: str | None = None) -> tuple[R, ...]:
-        return tuple(kind.model_validate(found) for found in self._records.find(kind.table, where, order=order))
+        return tuple(_read(kind, found) for found in self._records.find(kind.table, where, order=order))
+
+
+def _read(kind: type[R], document: dict[str, Any]) -> R:
+    """Returns the record of a document. Raises Refused, which names the record and its fault."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        name = ", ".join(f"{key} {document[key]!r}" for key in ("session", "client", "combiner") if key in document)
+        raise Refused(f"a record of table {kind.table} can't be read ({name}): {explain(error)}") from error

@@ -17,6 +17,7 @@ from fedmq_reducer.operations import (
     RecordAttempt,
     RecordRound,
     RecordSession,
+    Renew,
     Snapshot,
 )
 from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
@@ -73,6 +74,17 @@ class SessionDriver(Driver):
         )  # fmt: skip
         self.done(self.last(Acquire), TERM)
         self.loaded = self.done(self.last(Load), self.snapshot)
+
+    def check(self) -> None:
+        """As for every core; and each session under way waits for an answer, or has a deadline of its own. The timers of the
+        lease and of presence always run, so they prove nothing."""
+        super().check()
+        asked = [effect for effect in self.unanswered if not isinstance(effect, Acquire | Renew)]
+        deadlines = {key.partition(":")[2] for key in self.timers}
+        for name, where in self.reducer.waits().items():
+            assert asked or name in deadlines, f"session {name} waits without a deadline: {where}"
+        if not asked and not self.reducer.waits():
+            assert not self.unsettled, f"{self.unsettled} wait for nothing"
 
     def last(self, kind: type[P]) -> P:
         """Returns the newest unanswered effect of this kind."""

@@ -90,6 +90,13 @@ def test_the_last_models_validations_are_waited_for(start: StartSession) -> None
     assert ends(session.validate("evaluator", "s-0001", 1, {"loss": 2.0})) == [("finished", "")]
 
 
+def test_nobody_is_waited_for_in_the_last_window_who_has_left(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=1)
+    round_one(session)
+    effects = session.receive(CombinerPresence(clients=0, gone=("evaluator",)), "k2")
+    assert ends(effects) == [("finished", "")]
+
+
 def test_the_last_models_validations_are_waited_for_until_their_time_is_over(start: StartSession) -> None:
     session = start(HOMES, rounds=1, validation="with_training", validation_timeout=30)
     round_one(session)

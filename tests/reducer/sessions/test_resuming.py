@@ -114,6 +114,27 @@ def test_a_stop_after_the_round_holds_for_the_reducer_that_takes_over(start: Sta
     assert ends(session.loaded) == [("stopped", "stopped after the round")]
 
 
+def test_a_stop_after_the_round_lets_the_round_end_that_a_reducer_before_this_one_has_begun(
+    start: StartSession,
+) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
+    assert ends(session.stop("after_round")) == []
+    assert ends(session.commit(1)) == [("stopped", "stopped after the round")]
+
+
+def test_a_rounds_time_counts_from_its_first_draw_whoever_drew_it(start: StartSession) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
+    recording = one(session.done(session.answer(), aggregated(1)), RecordRound)
+    assert recording.record.seconds == 1_000.0 - attempt_record().created_at
+
+
+def test_plans_of_a_combiner_that_is_gone_are_made_again_for_another_one(start: StartSession) -> None:
+    """The combiner has vanished while no reducer was there."""
+    session = start({"k1": ["c1", "c2"]}, snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
+    assert [(plan.plan.part, plan.clients) for plan in bodies(session.loaded, Plan)] == [(0, ("c1",)), (2, ("c2",))]
+    assert [plan.voided for plan in recorded(session.loaded, AttemptRecord)[0].plans] == [False, True, False]
+
+
 def test_a_wait_ends_when_it_would_have_ended_without_the_change_of_reducer(start: StartSession) -> None:
     record = session_record("waiting", waiting="waiting for clients, 1 of 2", waiting_until=1_040.0)
     session = start({"k1": ["c1"]}, snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))

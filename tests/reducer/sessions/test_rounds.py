@@ -8,7 +8,7 @@ import pytest
 
 from fedmq.effects import Ack, Publish, Reject
 from fedmq.errors import NotFound, Refused
-from fedmq_reducer.operations import Aggregate, OpenSeed, RecordAttempt, RecordRound, RecordSession
+from fedmq_reducer.operations import Aggregate, ChangeSession, OpenSeed, RecordAttempt, RecordRound, RecordSession
 from fedmq_schemas.messages import Plan, Start, VoidPlan
 from fedmq_schemas.records import AttemptRecord, PartialRecord, RoundRecord, SessionChange, SessionRecord
 from support.cores import all_of, blob, bodies, events, one
@@ -206,6 +206,31 @@ def test_a_stop_now_ends_an_open_round_at_once(session: SessionDriver) -> None:
     session.plan()
     effects = session.stop()
     assert ends(effects) == [("stopped", "stopped by operator")] and effects[-1] == Ack((session.tag,))
+
+
+def test_a_stop_of_a_session_that_is_being_recorded_is_acknowledged_with_its_end(session: SessionDriver) -> None:
+    effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
+    assert session.stop() == []
+    stop = session.tag
+    ended = session.done(one(effects, RecordSession))
+    assert ends(ended) == [("stopped", "stopped by operator")]
+    assert ended.index(Ack((stop,))) > max(ended.index(each) for each in all_of(ended, ChangeSession))
+
+
+def test_a_stop_of_a_session_whose_record_is_refused_is_acknowledged(session: SessionDriver) -> None:
+    effects = session.receive(Start(policy=session.policy), "operator", message_id="s")
+    session.stop()
+    stop = session.tag
+    assert Ack((stop,)) in session.failed(one(effects, RecordSession), Refused("too large"))
+
+
+def test_a_combiner_that_vanishes_while_the_draw_is_recorded_gets_no_plan(session: SessionDriver) -> None:
+    drawing = one(session.open(), RecordAttempt)
+    session.leave("k2")
+    effects = session.done(drawing)
+    assert [(plan.plan.part, plan.clients) for plan in bodies(effects, Plan)] == [(0, ("c1",)), (2, ("c2",))]
+    session.receive(partial(0), "k1")
+    assert one(session.receive(partial(2), "k1"), Aggregate).partials == (partial(0), partial(2))
 
 
 def test_a_stop_of_a_session_that_is_not_open_is_refused_with_the_reason(session: SessionDriver) -> None:

@@ -14,8 +14,8 @@ from .records import ends, session_changes
 
 def waiting(session: SessionDriver) -> list[str]:
     """What the session is recorded to wait for, in order."""
-    session_is_open = session.done(one(session.queue(), OpenSeed), SEED)
-    return [change.waiting for change in session_changes(session_is_open) if change.waiting]
+    effects = session.done(one(session.queue(), OpenSeed), SEED)
+    return [change.waiting for change in session_changes(effects) if change.waiting]
 
 
 def test_it_records_and_reports_for_what_it_waits_and_until_when(start: StartSession) -> None:

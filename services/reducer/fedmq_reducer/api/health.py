@@ -28,15 +28,18 @@ def health(context: ApiContext) -> APIRouter:
     def is_well() -> Response:
         """200 if this server can read the records; 503 says what is away. `waits`: where the courses of sessions stood in
         the code, and what they waited for, when the reducer that decides last looked, at `waits_at`."""
-        running = context.records.count(tables.SESSIONS, {"state": ["running", "waiting", "validating"]})
+        open_states = ["queued", "running", "waiting", "validating"]
+        sessions = {
+            each["session"]: each["state"] for each in context.records.find(tables.SESSIONS, {"state": open_states})
+        }
         seen = context.records.get(tables.SYSTEM, "sessions") or {"waits": {}, "at": None}
         return Json(
             {
                 "status": "ok",
                 "alliance": context.alliance,
                 "version": fedmq.__version__,
-                "sessions": running,
-                "waits": seen["waits"],
+                "sessions": sum(state != "queued" for state in sessions.values()),
+                "waits": {session: where for session, where in seen["waits"].items() if session in sessions},
                 "waits_at": seen["at"],
             }
         )

@@ -14,8 +14,8 @@ from fedmq_schemas.records import SessionChange
 
 
 async def conclude(context: ReducerContext, session: Session) -> None:
-    """Decides whether the session ends `early`. The decision follows from what is recorded, so a reducer that takes over
-    here decides the same. Raises Ended if the session was stopped meanwhile."""
+    """Decides whether the session ends before its last round, and why (`finished_by`). The decision follows from what is
+    recorded, so a reducer that takes over here decides the same. Raises Ended if the session was stopped meanwhile."""
     ending, stop = session.ending, session.policy.stop
     if ending.stopped:
         raise Ended(Stage.STOPPED, ending.stopped)
@@ -26,9 +26,9 @@ async def conclude(context: ReducerContext, session: Session) -> None:
     if not session.is_scored:
         await _score(context, session)
     if ending.score is not None:
-        ending.early = reason_to_stop(ending.score, stop)
+        ending.finished_by = reason_to_stop(ending.score, stop)
     if stop.max_time is not None and context.now.wall - (ending.started_at or context.now.wall) >= stop.max_time:
-        ending.early = ending.early or f"{stop.max_time:g} s are over"
+        ending.finished_by = ending.finished_by or f"{stop.max_time:g} s are over"
 
 
 async def _score(context: ReducerContext, session: Session) -> None:
@@ -58,5 +58,5 @@ async def last_window(context: ReducerContext, session: Session) -> None:
         context.emit(StartTimer(overdue, session.policy.validation_timeout))
     record_standing(context, session)
     while windows.is_any_missing(context, session):
-        if isinstance(await context.first(ValidationCounted, until=overdue), Fired):
+        if isinstance(await context.first(ValidationCounted, MembersChanged, until=overdue), Fired):
             break

@@ -17,9 +17,9 @@ from fedmq.errors import FedMQError
 from fedmq.routines import Course, Routine
 from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSession, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions import expiring, windows
-from fedmq_reducer.sessions.collecting import new_answer, publish_open_plans
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, ValidationCounted
+from fedmq_reducer.sessions.reactions import new_answer, publish_open_plans
 from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.resuming import resume
 from fedmq_reducer.sessions.schedules import schedule_for
@@ -76,18 +76,21 @@ class Sessions:
         try:
             existing = await context.ask(recording, Ack((event.tag,)))
         except FedMQError as error:
+            context.emit(*session.ending.take_stops())
             refused = {"reason": error.reason, "sender": event.envelope.sender}
             context.emit(PublishEvent("session.refused", name, data=refused), Reject(event.tag, error.reason))
             return
         finally:
             del self._starting[name], self._routines[name]
         if existing is not None and existing.state in ENDED:
+            context.emit(*session.ending.take_stops())
             return
         self._sessions[name] = session
         data = {"policy": session.policy.model_dump(mode="json"), "position": session.position}
         context.emit(PublishEvent("session.queued", name, data=data, id=f"queued-{name}"))
         if session.ending.stopped:
             self._end(session, Stage.STOPPED, session.ending.stopped)
+            context.emit(*session.ending.take_stops())
         self._begin_next()
 
     def _begin_next(self) -> None:
@@ -129,8 +132,10 @@ class Sessions:
                 session.ending.stopped = reason
             session.ending.after_round = True
             context.emit(ChangeSession(name, SessionChange(stop_after_round=True), context.term))
-        elif name in self._starting:
+        elif name in self._starting:  # its end is recorded as soon as the session is
             session.ending.stopped = reason
+            session.ending.stops.append(event.tag)
+            return
         else:
             self._break_off(session, Ended(Stage.STOPPED, reason))
         context.emit(Ack((event.tag,)))
@@ -197,6 +202,7 @@ class Sessions:
             raise RuntimeError(f"nobody waits for the partial of {body.plan}, which is open")
 
     def validation(self, event: Received, body: messages.Validation) -> None:
+        """Records a validation, and lets the session's routine look whether it has waited for it."""
         session = self._sessions.get(body.plan.session)
         windows.receive(self._context, session, event, body)
         self._offer(session, ValidationCounted())
@@ -206,9 +212,11 @@ class Sessions:
         self._offer(self._sessions.get(event.key.partition(":")[2]), event)
 
     def members_changed(self) -> None:
+        """Lets the running session look whether enough clients are there, or nobody is waited for any more."""
         self._offer(self.current, MembersChanged())
 
     def move_clients(self, moved: Mapping[str, str]) -> None:
+        """Tells the running session which clients of vanished combiners have another one."""
         if moved:
             self._offer(self.current, Moved(moved))
 
@@ -221,7 +229,6 @@ class Sessions:
         """Publishes everything that is still open for a combiner that has said hello."""
         if session := self.current:
             publish_open_plans(self._context, session, combiner)
-            windows.publish_open_plans(self._context, session, combiner)
 
     # -- recovery ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from fedmq_reducer.sessions.session import Session
 def resume(context: ReducerContext, session: Session, found: SessionSnapshot) -> None:
     """Brings a session that had begun to where its records end, and reports again what may not have been reported."""
     session.validations.results = {model: dict(clients) for model, clients in found.validations.items()}
-    session.began_at = context.now.seconds
+    first_draw = found.attempts[0].created_at if found.attempts else context.now.wall
+    session.began_at = context.now.seconds - max(0.0, context.now.wall - first_draw)
     for committed in found.rounds:
         session.adopt_round(committed)
         if committed.round not in found.expired_rounds:

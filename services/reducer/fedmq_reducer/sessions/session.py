@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fedmq.effects import Effect, Received
+from fedmq.effects import Ack, Effect, Received
 from fedmq_reducer.assignment import Client
 from fedmq_reducer.eligibility import reason_against
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
@@ -77,15 +77,21 @@ class Lineage:
 @dataclass(slots=True)
 class Ending:
     """Whether the session ends before all its rounds are made. `started_at`: UTC seconds since 1970, as recorded.
-    `score`: where it stands by its metric, if the policy stops by a metric. `early`: why no further round is made.
+    `score`: where it stands by its metric, if the policy stops by a metric. `finished_by`: why no further round is made.
     `after_round`: somebody asked that the open round be the last. `stopped`: why it ends with the round that is being
-    committed."""
+    committed, or as soon as it is recorded; `stops`: the deliveries that asked for the latter."""
 
     started_at: float | None = None
     score: Score | None = None
-    early: str = ""
+    finished_by: str = ""
     after_round: bool = False
     stopped: str = ""
+    stops: list[int] = field(default_factory=list)
+
+    def take_stops(self) -> list[Ack]:
+        """Returns the acknowledgement of the stops that waited, at most once."""
+        tags, self.stops = tuple(self.stops), []
+        return [Ack(tags)] if tags else []
 
 
 @dataclass(slots=True)
@@ -226,7 +232,7 @@ class Session:
     @property
     def is_last(self) -> bool:
         """Whether no round follows the newest model."""
-        return bool(self.ending.early) or self.round > self.policy.rounds
+        return bool(self.ending.finished_by) or self.round > self.policy.rounds
 
     def chosen(self, clients: Iterable[Client]) -> list[Client]:
         """Returns the clients that the policy lets take part. Labels are checked for those that train: an evaluator has

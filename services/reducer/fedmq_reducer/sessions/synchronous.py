@@ -30,7 +30,7 @@ async def synchronous(context: ReducerContext, session: Session) -> str:
         await commit(context, session, await train(context, session))
         await conclude(context, session)
     await last_window(context, session)
-    return session.ending.early
+    return session.ending.finished_by
 
 
 async def train(context: ReducerContext, session: Session) -> Attempt:
