@@ -9,7 +9,7 @@ from typing import Any
 from fedmq import effects
 from fedmq.effect_groups import EffectGroup, OrderedEffect, OrderedQueue
 from fedmq.effects import CoreEvent, Effect
-from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.errors import FedMQError, Transient
 from fedmq.later import Later
 from fedmq.scheduler import Scheduler
 
@@ -133,8 +133,8 @@ class EffectRunner:
             else:
                 try:
                     self._built_in(effect, group)
-                except ProtocolError as error:
-                    self._drop(group, effect, error)
+                except Exception as error:  # one group's bug must not keep others waiting
+                    self._drop(group, effect, self._failure(effect, error))
             if group.is_waiting:
                 return
 

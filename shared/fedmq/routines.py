@@ -50,10 +50,12 @@ def _suspend(wait: Awaited) -> Generator[Awaited, Any, Any]:
 
 class Context:
     """What the routines and reactions of one core share: the time, the effects that they emit, and who waits for which
-    answer. `now` is the time of the event that the core handles."""
+    answer. `now` is the time of the event that the core handles. `is_broken`: a course has ended by an exception, so what it
+    was to do is undone; the core is to start over, and resets this."""
 
     def __init__(self) -> None:
         self.now = Now(0.0, 0.0)
+        self.is_broken = False
         self._effects: list[Effect] = []
         self._asked: dict[int, Routine] = {}
 
@@ -163,6 +165,9 @@ class Routine:
             wait = step(value)
         except StopIteration:
             return
+        except Exception:
+            self._context.is_broken = True
+            raise
         assert isinstance(wait, Awaited), "a routine awaits nothing but its context"
         self.wait = wait
         if wait.question is not None:

@@ -8,12 +8,12 @@ from unittest.mock import patch
 import pytest
 
 from combiner.protocol import REDUCER, Combiner, key, outcomes, plan, update, void, welcome
-from fedmq.effects import Drained, Resubscribe, StartTimer, Stopping
+from fedmq.effects import Ack, Drained, Resubscribe, StartTimer, Stopping
 from fedmq.errors import Refused
 from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
 from fedmq_combiner.presence import BEAT
 from fedmq_schemas.messages import ClientPresence, CombinerHello, Partial
-from support.cores import all_of, bodies, one
+from support.cores import all_of, bodies, events, one
 
 
 class Bug(Exception):
@@ -82,13 +82,27 @@ def test_all_plans_start_over_also_those_that_met_no_bug(combiner: Combiner) -> 
     assert combiner.decisions.open_plans == 0
 
 
-def test_a_question_that_is_asked_in_vain_ends_as_a_bug_does(combiner: Combiner) -> None:
+def test_a_checkpoint_that_is_refused_costs_nothing_and_is_tried_again_later(combiner: Combiner) -> None:
     combiner.open(plan(None, "c1", "c2", timeout=3_600.0))
     combiner.accept("c1")
     save = one(combiner.fire(f"save:{key()}"), Save)
-    with pytest.raises(Refused):
-        combiner.failed(save, Refused("the store accepts no more"))
-    assert isinstance(combiner.fire(BEAT)[0], Resubscribe)
+    refused = combiner.failed(save, Refused("the store accepts no more"))
+    [event] = events(refused, "actor.error")
+    assert "checkpoint is refused" in event.data["reason"] and "the store accepts no more" in event.data["reason"]
+    assert not all_of(refused, Ack), "its messages stay held"
+    save = one(combiner.fire(f"save:{key()}"), Save)
+    assert all_of(combiner.done(save), Ack)
+    combiner.closed(one(combiner.accept("c2"), Close))
+
+
+def test_a_partial_that_is_refused_voids_its_plan_alone(combiner: Combiner) -> None:
+    combiner.open(plan(key(1, session="other"), "c9"))
+    combiner.open(plan(None, "c1"))
+    close = one(combiner.accept("c1"), Close)
+    refused = combiner.failed(close, Refused("the store accepts no more"))
+    assert "partial is refused" in events(refused, "actor.error")[0].data["reason"]
+    assert [drop.plan for drop in all_of(refused, Drop)] == ["s/1/train/1/0"]
+    assert all_of(refused, Ack) and combiner.decisions.open_plans == 1
 
 
 def test_an_answer_of_a_performer_that_comes_after_the_bug_changes_nothing(combiner: Combiner) -> None:
@@ -129,7 +143,7 @@ def test_a_combiner_with_a_bug_can_be_stopped(broken: Combiner) -> None:
 def test_what_a_course_waits_for_can_be_read(combiner: Combiner) -> None:
     combiner.receive(plan(), REDUCER)
     [line] = combiner.decisions.waits()
-    assert line.startswith("s/1/train/1/0: train:")
+    assert line.startswith("s/1/train/1/0: train (course.py:")
     assert line.endswith("waits for the answer to Open")
     combiner.opened(one(combiner.receive(plan(key(2)), REDUCER), Open))
     assert [line.split(" waits for ")[1] for line in combiner.decisions.waits()] == ["the answer to Open", "Ready"]

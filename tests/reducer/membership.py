@@ -74,7 +74,7 @@ class Members:
         if not self.assignment.hear(combiner, self.now):
             return []
         joined = self.assignment.join(combiner, self.now)
-        return [*joined, *self.assignment.serve_waiting(TERM, self.now), *self.move()[1]]
+        return [*joined, *self.assignment.serve_waiting(TERM, self.now), *self.move()]
 
     def report(
         self,
@@ -93,7 +93,7 @@ class Members:
         """A combiner reports the number of its clients."""
         return self.assignment.disagrees(combiner, CombinerPresence(clients=clients, present=present, full=full))
 
-    def move(self) -> tuple[dict[str, str], list[Effect]]:
+    def move(self) -> list[Effect]:
         return self.assignment.rehome(TERM)
 
     def combiner_of(self, client: str) -> str:

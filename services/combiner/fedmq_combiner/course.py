@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedmq.effects import Ack, Publish
+from fedmq.effects import Ack, Publish, StartTimer
 from fedmq.errors import FedMQError
 from fedmq.routines import Routine
-from fedmq_combiner.answers import receive, receive_early
+from fedmq_combiner.answers import SAVE_AFTER, receive, receive_early
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_of, partial_of, task_messages
 from fedmq_combiner.operations import Close, Drop, Open, Save
@@ -40,9 +40,15 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
         if plan.is_checkpoint_due:
             plan.state = PlanState.SAVING
             outcomes = tuple(entry for entry in plan.entries() if entry.outcome != "absent")
-            await context.ask(Save(plan.name, plan.incarnation, outcomes))
+            try:
+                await context.ask(Save(plan.name, plan.incarnation, outcomes))
+            except FedMQError as error:
+                plan.postpone_checkpoint()
+                context.emit(StartTimer(plan.save_timer, SAVE_AFTER))
+                report(context, plan, f"its checkpoint is refused, so its messages stay held: {error.reason}")
+            else:
+                context.emit(Ack(plan.take_held()))
             plan.state = PlanState.OPEN
-            context.emit(Ack(plan.take_held()))
             receive_early(context, plan)
         else:
             await context.first(Ready)
@@ -53,7 +59,12 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
         if entry.outcome == "absent":
             context.publish_event("update.absent", plan.key, entry.client)
             send_cancel(context, entry.client, Cancel(plan=plan.key))
-    closed = await context.ask(Close(plan.message, plan.incarnation, ledger))
+    try:
+        closed = await context.ask(Close(plan.message, plan.incarnation, ledger))
+    except FedMQError as error:
+        report(context, plan, f"its partial is refused, so the reducer has to plan again: {error.reason}")
+        void(context, plan)
+        return
 
     partial = partial_of(plan.message, ledger, closed)
     plan.state, plan.partial = PlanState.CLOSED, partial
@@ -95,6 +106,11 @@ def void(context: CombinerContext, plan: OpenPlan) -> None:
         context.emit(Drop(plan.name, plan.incarnation))
     for answer in answers:
         receive(context, plan, answer)
+
+
+def report(context: CombinerContext, plan: OpenPlan, reason: str) -> None:
+    """Publishes a fault of this combiner or of its blob store."""
+    context.publish_event("actor.error", plan.key, data={"reason": f"plan {plan.name}: {reason}"})
 
 
 def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str]) -> None:

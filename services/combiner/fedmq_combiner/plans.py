@@ -63,12 +63,14 @@ class TaskState:
 class OpenPlan:
     """A plan that this combiner knows.
 
-    `incarnation`: see `operations`. `due_at`: the deadline on the monotonic clock; `is_due` once it has passed. `held`:
-    deliveries whose outcome is not durable yet. A checkpoint is due when they are `hold_at_most`, or when the first of
-    them has waited for long (`is_save_due`). `early`:
-    answers that wait until the plan is open, or its checkpoint written. `folding`, `answered`: how many updates are being
-    folded, and how many tasks have an outcome. `judging`: the routines of clients with an update that is being folded.
-    `course`: the plan's own routine, set before it starts.
+    - `incarnation`: see `operations`.
+    - `due_at`: the deadline on the monotonic clock; `is_due` once it has passed.
+    - `held`: deliveries whose outcome is not durable yet. A checkpoint is due when they are `hold_at_most`, or when the
+      first of them has waited for long (`is_save_due`).
+    - `early`: answers that wait until the plan is open, or its checkpoint written.
+    - `folding`, `answered`: how many updates are being folded, and how many tasks have an outcome.
+    - `judging`: the routines of clients with an update that is being folded.
+    - `course`: the plan's own routine, set before it starts.
     """
 
     message: Plan
@@ -180,6 +182,11 @@ class OpenPlan:
     def is_checkpoint_due(self) -> bool:
         """Returns whether a checkpoint is to be written now; none is while an update is being folded."""
         return not self.folding and bool(self.held) and (self.is_save_due or len(self.held) >= self.hold_at_most)
+
+    def postpone_checkpoint(self) -> None:
+        """Has the next checkpoint wait until twice as many messages are held, or its timer runs out."""
+        self.hold_at_most *= 2
+        self.is_save_due = False
 
     def take_held(self) -> tuple[int, ...]:
         """Returns the deliveries whose outcome has become durable; they are held no longer."""

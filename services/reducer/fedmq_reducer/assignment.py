@@ -295,12 +295,11 @@ class Assignment:
             effects.append(RecordCombiners((record,)))
         return effects
 
-    def rehome(self, term: int) -> tuple[dict[str, str], list[Effect]]:
-        """Moves the clients of combiners that are not there to those that are: client → new combiner."""
-        if not len(self.combiners):
-            return {}, []
-        moved: dict[str, str] = {}
+    def rehome(self, term: int) -> list[Effect]:
+        """Moves the clients of combiners that are not there to those that are, if there are any."""
         effects: list[Effect] = []
+        if not len(self.combiners):
+            return effects
         for name in sorted(self.clients):
             client = self.clients[name]
             if client.combiner in self.combiners:
@@ -309,6 +308,5 @@ class Assignment:
             assert combiner is not None
             client.combiner, client.present = combiner, False
             self._load[combiner] = self._load.get(combiner, 0) + 1
-            moved[name] = combiner
             effects += [RecordClients((client.record(),), term), self._tell(client, confirm=True)]
-        return moved, effects
+        return effects

@@ -20,8 +20,10 @@ from fedmq.effects import (
     Failed,
     Fired,
     Now,
+    Perform,
     Publish,
     PublishEvent,
+    Question,
     Received,
     Reconnected,
     Reject,
@@ -36,8 +38,8 @@ from fedmq_reducer.operations import (
     Acquire,
     CheckLease,
     Load,
-    RecordPartial,
-    RecordParticipation,
+    RecordLateValidation,
+    RecordValidations,
     Release,
     Renew,
     Snapshot,
@@ -68,6 +70,8 @@ class ReducerCore:
         self._stash: list[Received] = []
         self._insisted = False
         self._is_asking = False
+        self._is_stopping = False
+        self._is_broken = False
         self._loading: Load | None = None
 
     @property
@@ -76,18 +80,21 @@ class ReducerCore:
         return self._context.term
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
-        """Returns the effects that answer an event. An exception, which is a bug, leaves none."""
+        """Returns the effects that answer an event. An exception, which is a bug, leaves none. If it has left something
+        undone, and not just a message unanswered, the reducer starts over (`_start_over`)."""
         self._context.now = now
         try:
             self._handle(event)
-        except Exception:
+        except Exception as error:
             self._context.take_effects()
+            if self._context.is_broken or not isinstance(event, Received):
+                self._note_error(repr(error))
             raise
         return self._context.take_effects()
 
     def _handle(self, event: CoreEvent) -> None:
         match event:
-            case Received() if self.lease is LeaseState.ACTIVE and not self.sessions.is_broken:
+            case Received() if self.lease is LeaseState.ACTIVE and not self._is_broken:
                 self._received(event)
             case Received():
                 self._keep(event)
@@ -116,6 +123,7 @@ class ReducerCore:
             case Reconnected():
                 self._stash.clear()
             case Stopping():
+                self._is_stopping = True
                 released = [Release(self.term)] if self.lease is LeaseState.ACTIVE else []
                 self._context.emit(*released, Drained())
 
@@ -166,6 +174,7 @@ class ReducerCore:
     def _load(self) -> None:
         """Reads the records, from which this reducer then decides."""
         self.lease = LeaseState.LOADING
+        self._is_broken = self._context.is_broken = False
         self._loading = Load()
         self._context.emit(self._loading)
 
@@ -197,20 +206,50 @@ class ReducerCore:
         self.lease, self._loading = LeaseState.STANDBY, None
         self.sessions.close()
         self._stash.clear()
-        self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
+        if not self._is_stopping:
+            self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
 
     def _failed(self, event: Failed) -> None:
         """Raises the error in the routine that waits for the effect, or ends the session that needs it. An effect of an
         earlier lease, tried again all the while, may be refused for what has happened since: nobody needs it."""
-        if event.effect is self._loading:
-            self._loading = None  # `_renew` tries again
-            reason = f"this reducer can't decide, as it can't read the records: {event.error.reason}"
-            self._context.emit(PublishEvent("actor.error", data={"reason": reason}))
-        if self.lease is not LeaseState.ACTIVE or self._context.answer(event):
+        effect, error = event.effect, event.error
+        if effect is not self._loading and (self.lease is not LeaseState.ACTIVE or self._context.answer(event)):
             return
-        session = _session_of(event.effect) if getattr(event.effect, "term", self.term) == self.term else None
-        if session is not None:
-            self.sessions.fail(session, event.error)
+        if self._is_broken:
+            return
+        if isinstance(effect, Publish):
+            if isinstance(effect.body, messages.Plan):
+                self.sessions.fail(effect.body.plan.session, error)
+        elif effect is self._loading or self._is_needed(effect):
+            reason = f"{type(effect).__name__} is refused: {error.reason}"
+            self._context.emit(PublishEvent("actor.error", data={"reason": reason}))
+            self._reject_recorded(effect, error.reason)
+            self._note_error(reason)
+
+    def _is_needed(self, effect: Effect) -> bool:
+        """Whether effects of this term have been dropped with this one that nobody will ask for again."""
+        is_asked = isinstance(effect, Question)  # and nobody waits for it any more
+        is_alone = isinstance(effect, Perform) and effect.independent
+        return not is_asked and not is_alone and getattr(effect, "term", self.term) == self.term
+
+    def _reject_recorded(self, effect: Effect, reason: str) -> None:
+        """Rejects the messages whose content the record store refuses: delivered again, they would be refused again."""
+        match effect:
+            case RecordValidations(tags=tags):
+                self._context.emit(*(Reject(tag, reason) for tag in tags))
+            case RecordLateValidation(tag=tag):
+                self._context.emit(Reject(tag, reason))
+
+    def _note_error(self, error: str) -> None:
+        if not self._is_broken:
+            self._is_broken = True
+            self.sessions.note_error(error)
+
+    def _start_over(self) -> None:
+        """Gives up the lease and stands by. Whoever takes the lease next, this reducer or another one, reads the records and
+        receives the messages that are given back: a bug, and a record that is refused, cost no more than a crash."""
+        self._context.emit(Release(self.term))
+        self._stand_by()
 
     def _fired(self, event: Fired) -> None:
         if event.key == "lease":
@@ -225,13 +264,13 @@ class ReducerCore:
             self.sessions.fired(event)
 
     def _renew(self) -> None:
-        """Asks for the lease, or to keep it. Reads the records again if that has failed, or if a routine has ended by a bug:
-        not at once, because the cause may still be there."""
+        """Asks for the lease, or to keep it. Starts over after an error: not at once, because its cause may still be
+        there."""
         self._context.emit(StartTimer("lease", LEASE_PERIOD))
-        self._ask(Acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
-        has_failed_to_read = self.lease is LeaseState.LOADING and self._loading is None
-        if has_failed_to_read or (self.lease is LeaseState.ACTIVE and self.sessions.is_broken):
-            self._load()
+        if self._is_broken and self.lease is not LeaseState.STANDBY:
+            self._start_over()
+        else:
+            self._ask(Acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -274,9 +313,8 @@ class ReducerCore:
             self._rehome()
 
     def _rehome(self) -> None:
-        moved, effects = self.members.rehome(self.term)
-        self._context.emit(*effects)
-        self.sessions.move_clients(moved)
+        self._context.emit(*self.members.rehome(self.term))
+        self.sessions.combiners_changed()
 
     def _answer_hello(self, combiner: str) -> None:
         """Publishes a combiner's open plans and the welcome that ends them, while the lease is held: a combiner that was
@@ -288,15 +326,3 @@ class ReducerCore:
     def _welcome(self, combiner: str) -> None:
         body = messages.Welcome(epoch=self.term, presence=self._presence)
         self._context.emit(Publish("task", topology.plan_key(combiner), body))
-
-
-def _session_of(effect: Effect) -> str | None:
-    """Returns the session that cannot go on without this effect."""
-    match effect:
-        case Publish(body=messages.Plan(plan=plan)):
-            return plan.session
-        case RecordPartial(record=record):
-            return record.session
-        case RecordParticipation(session=session):
-            return session
-    return None

@@ -55,8 +55,8 @@ class Renew(Question[bool]):
 
 
 @frozen
-class Release(Perform):
-    """Gives the lease up, at a clean stop."""
+class Release(Recorded):
+    """Gives the lease up, once all earlier records are durable."""
 
     term: int
 
@@ -157,9 +157,10 @@ class RecordModel(Recorded):
 @frozen
 class RecordLateValidation(Recorded):
     """Records a validation of a session that has ended, unless that session has one of this model by this client: what is
-    recorded of an ended session stays as it is."""
+    recorded of an ended session stays as it is. `tag`: as in `RecordValidations`."""
 
     record: ValidationRecord
+    tag: int
     term: int
 
 
@@ -184,14 +185,16 @@ class RecordSummary(Recorded):
 
 @frozen
 class RecordValidations(Recorded):
-    """Records validations of sessions that are open."""
+    """Records validations of sessions that are open. `tags`: their deliveries, to be rejected if the record store refuses
+    them."""
 
     records: tuple[ValidationRecord, ...]
+    tags: tuple[int, ...]
     term: int
 
     def joined(self, later: Perform) -> Perform | None:
         if isinstance(later, RecordValidations) and later.term == self.term:
-            return RecordValidations(self.records + later.records, self.term)
+            return RecordValidations(self.records + later.records, self.tags + later.tags, self.term)
         return None
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, TypeVar
 
-from fedmq.effects import Effect, Perform
+from fedmq.effects import Effect, Perform, Resubscribe
 from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.operations import (
@@ -17,14 +18,16 @@ from fedmq_reducer.operations import (
     RecordAttempt,
     RecordRound,
     RecordSession,
+    Release,
     Renew,
+    SessionSnapshot,
     Snapshot,
 )
 from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
-from support.cores import Driver, blob, bodies, one
+from support.cores import Driver, all_of, blob, bodies, one
 
 P = TypeVar("P", bound=Perform)
 
@@ -121,6 +124,13 @@ class SessionDriver(Driver):
     def next_plans(self, effects: list[Effect]) -> list[Plan]:
         """The next draw is among `effects`; returns its plans."""
         return bodies(self.done(one(effects, RecordAttempt)), Plan)
+
+    def start_over(self, *sessions: SessionSnapshot) -> list[Effect]:
+        """An error has come: the reducer gives the lease up, and takes it again with these sessions in the records."""
+        gave_up = self.fire("lease")
+        assert one(gave_up, Release).term == TERM and all_of(gave_up, Resubscribe)
+        self.done(one(self.fire("lease"), Acquire), TERM)
+        return self.done(self.last(Load), dataclasses.replace(self.snapshot, sessions=sessions))
 
     # -- what may come between ----------------------------------------------------------------------------------------
 

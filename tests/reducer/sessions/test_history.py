@@ -110,9 +110,9 @@ def test_a_validation_that_comes_when_its_session_has_ended_replaces_none(sessio
 def test_the_first_validation_of_an_ended_session_stays() -> None:
     records = SqliteRecords(":memory:")
     record = RecordPerformer("holder", records).performers()[RecordLateValidation]
-    record(RecordLateValidation(_validation(1.0, 5.0), 1))
-    record(RecordLateValidation(_validation(2.0, 6.0), 1))
-    record(RecordLateValidation(_validation(3.0, 7.0, session="t"), 1))
+    record(RecordLateValidation(_validation(1.0, 5.0), 1, 1))
+    record(RecordLateValidation(_validation(2.0, 6.0), 2, 1))
+    record(RecordLateValidation(_validation(3.0, 7.0, session="t"), 3, 1))
     found = records.find(tables.VALIDATIONS, order="at")
     assert [(each["session"], each["metrics"]["loss"]) for each in found] == [("s", 5.0), ("t", 7.0)]
 

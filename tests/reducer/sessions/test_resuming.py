@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 
-from fedmq.effects import Ack
-from fedmq_reducer.core import LEASE_PERIOD
+from fedmq.effects import Perform, Reject
+from fedmq.errors import Refused
 from fedmq_reducer.operations import (
     Aggregate,
+    ChangeSession,
     Delete,
-    Load,
     OpenSeed,
     RecordAttempt,
+    RecordModel,
+    RecordPartial,
     RecordParticipation,
     RecordRound,
+    RecordSession,
+    RecordValidations,
+    ReplaceAttempt,
     SessionSnapshot,
     Snapshot,
 )
-from fedmq_schemas.messages import Plan, VoidPlan, Welcome
+from fedmq_schemas.messages import Plan, Start, VoidPlan, Welcome
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import (
     AttemptRecord,
@@ -34,7 +38,7 @@ from fedmq_schemas.records import (
 from support.cores import all_of, blob, bodies, events, one
 
 from .conftest import StartSession
-from .driver import TERM, aggregated, partial
+from .driver import SEED, TERM, aggregated, partial
 from .records import ends, recorded, session_changes
 
 BEFORE = TERM - 1
@@ -169,9 +173,7 @@ def test_deletions_that_a_reducer_before_this_one_has_begun_are_finished(start: 
     assert Delete(TERM) in start().loaded
 
 
-def test_a_bug_in_a_course_costs_the_time_until_the_records_are_read_again(
-    start: StartSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_in_a_course_costs_no_more_than_a_crash(start: StartSession, monkeypatch: pytest.MonkeyPatch) -> None:
     session = start(rounds=2, clients_required=2)
     session.plan()
     with monkeypatch.context() as patch:
@@ -179,16 +181,63 @@ def test_a_bug_in_a_course_costs_the_time_until_the_records_are_read_again(
         with pytest.raises(AttributeError):
             session.receive(partial(0), "k1")
     session.refused()
-    assert session.receive(partial(1), "k2") == [], "what arrives is kept until the records are read"
-    load = one(session.fire("lease"), Load)
+    assert session.receive(partial(1), "k2") == [], "what arrives is kept, and given back with the lease"
     answered = PartialRecord.of(partial(0), "k1")
-    found = SessionSnapshot(session_record(), (), (attempt_record(),), (answered,))
-    effects = session.done(load, dataclasses.replace(session.snapshot, sessions=(found,)))
-    committed = session.done(one(session.done(one(effects, Aggregate), aggregated(1)), RecordRound))
-    assert committed[0] == Ack((session.tag,))
+    effects = session.start_over(SessionSnapshot(session_record(), (), (attempt_record(),), (answered,)))
+    assert session.unsettled == []
+    assert [plan.plan.part for plan in bodies(effects, Plan)] == [1]
+    assert one(session.receive(partial(1), "k2"), Aggregate).partials == (partial(0), partial(1))
 
 
-def test_a_bug_that_comes_again_and_again_ends_the_session_with_the_reason(
+def test_a_bug_while_a_session_is_queued_costs_no_more_than_a_crash(
+    start: StartSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start()
+    recording = one(session.receive(Start(policy=session.policy), "operator", message_id="s"), RecordSession)
+    with monkeypatch.context() as patch:
+        patch.setattr("fedmq_reducer.sessions.opening.OpenSeed", None)
+        with pytest.raises(TypeError):
+            session.done(recording)
+    effects = session.start_over(SessionSnapshot(session_record("queued", started_at=None)))
+    assert one(effects, OpenSeed).session == "s"
+
+
+@pytest.mark.parametrize("kind", [ChangeSession, RecordModel, RecordPartial, ReplaceAttempt])
+def test_a_record_that_is_refused_costs_no_more_than_a_crash(start: StartSession, kind: type[Perform]) -> None:
+    """Whatever was emitted with it is dropped, perhaps a question that a course waits for."""
+    session = start(rounds=2, clients_required=2)
+    session.held = (kind,)
+    effects = session.queue()
+    if kind is not ChangeSession:
+        session.done(one(effects, OpenSeed), SEED)
+        session.done(session.last(RecordAttempt))
+        effects = session.receive(partial(0), "k1")
+    if kind is ReplaceAttempt:
+        effects = session.leave("k2")
+    if kind is RecordModel:
+        session.receive(partial(1), "k2")
+        session.done(session.last(Aggregate), aggregated(1))
+        effects = session.done(session.last(RecordRound))
+    refused = session.failed(all_of(effects, kind)[0], Refused("not authorized"))
+    assert events(refused, "actor.error")[0].data["reason"] == f"{kind.__name__} is refused: not authorized"
+    session.start_over(SessionSnapshot(session_record(), (), (attempt_record(),)))
+    session.held = ()
+    assert session.unsettled == []
+    session.commit(1)
+
+
+def test_a_validation_that_is_refused_is_rejected_and_its_session_goes_on(start: StartSession) -> None:
+    session = start({"k1": ["c1", "evaluator"]}, rounds=2)
+    session.held = (RecordValidations,)
+    session.plan()
+    effects = session.validate("evaluator", "seed", 0, {"loss": 1.0})
+    refused = session.failed(one(effects, RecordValidations), Refused("the document is too large"))
+    assert one(refused, Reject) == Reject(session.tag, "the document is too large")
+    session.start_over(SessionSnapshot(session_record(), (), (attempt_record(),)))
+    session.answer()
+
+
+def test_an_error_that_comes_again_and_again_ends_the_session_with_the_reason(
     start: StartSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = SessionSnapshot(session_record(), (), (attempt_record(),))
@@ -198,8 +247,27 @@ def test_a_bug_that_comes_again_and_again_ends_the_session_with_the_reason(
         with pytest.raises(AttributeError):
             session.receive(partial(0), "k1")
         session.refused()
-        session.at += LEASE_PERIOD
-        effects = session.done(one(session.fire("lease"), Load), session.snapshot)
+        effects = session.start_over(found)
     [(state, reason)] = ends(effects)
     assert state == "failed"
-    assert reason.startswith("an internal error in round 1 has come 3 times: AttributeError(")
+    assert reason.startswith("an error in round 1 has come 3 times: AttributeError(")
+
+
+def test_the_newest_attempt_is_gone_on_with(start: StartSession) -> None:
+    attempts = (attempt_record(attempt=1), attempt_record(attempt=2))
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), attempts)))
+    assert {plan.plan.attempt for plan in bodies(session.loaded, Plan)} == {2}
+
+
+def test_tensors_that_do_not_travel_are_named_in_plans_also_after_a_takeover(start: StartSession) -> None:
+    record = session_record(base=blob("updates/seed/base-1").model_dump())
+    session = start(snapshot=snapshot(SessionSnapshot(record, (), (attempt_record(),))))
+    assert {plan.base for plan in bodies(session.loaded, Plan)} == {blob("updates/seed/base-1")}
+
+
+def test_validations_that_may_be_on_their_way_are_asked_for_again(start: StartSession) -> None:
+    policy = Policy(rounds=2, clients_required=2, validation="separate", random_seed=1).model_dump(mode="json")
+    record = session_record(policy=policy)
+    session = start(snapshot=snapshot(SessionSnapshot(record, (), (attempt_record(),))))
+    asked = [plan.clients for plan in bodies(session.loaded, Plan) if plan.plan.action == "validate"]
+    assert asked == [("c1",), ("c2",)]

@@ -8,7 +8,16 @@ import pytest
 
 from fedmq.effects import Ack, Publish, Reject
 from fedmq.errors import NotFound, Refused
-from fedmq_reducer.operations import Aggregate, ChangeSession, OpenSeed, RecordAttempt, RecordRound, RecordSession
+from fedmq_reducer.operations import (
+    Aggregate,
+    ChangeSession,
+    CheckLease,
+    OpenSeed,
+    RecordAttempt,
+    RecordRound,
+    RecordSession,
+    ReplaceAttempt,
+)
 from fedmq_schemas.messages import Plan, Start, VoidPlan
 from fedmq_schemas.records import AttemptRecord, PartialRecord, RoundRecord, SessionChange, SessionRecord
 from support.cores import all_of, blob, bodies, events, one
@@ -99,11 +108,18 @@ def test_a_round_that_somebody_recorded_before_counts(session: SessionDriver) ->
     assert {plan.model.key for plan in session.next_plans(drawn)} == {"models/s-0001-other"}
 
 
+def test_a_draw_that_somebody_recorded_before_counts(session: SessionDriver) -> None:
+    drawing = one(session.open(), RecordAttempt)
+    theirs = drawing.record.model_copy(update={"plans": drawing.record.plans[:1], "exponents": (9,)})
+    [plan] = bodies(session.done(drawing, theirs), Plan)
+    assert (plan.clients, plan.exponents) == (("c1",), (9,))
+
+
 def test_a_partial_that_is_delivered_again_is_acknowledged_and_not_recorded_again(session: SessionDriver) -> None:
     session.plan()
     session.receive(partial(0), "k1")
     again = session.receive(partial(0), "k1")
-    assert not recorded(again, PartialRecord) and again[-1] == Ack((session.tag,))
+    assert again == [CheckLease(TERM), Ack((session.tag,))]
 
 
 def test_the_completing_partial_delivered_again_waits_for_the_rounds_record_too(session: SessionDriver) -> None:
@@ -140,7 +156,7 @@ def test_a_partial_of_a_plan_that_is_not_open_is_acknowledged_and_reported(sessi
     session.plan()
     effects = session.receive(partial(0, number=9), "k1")
     assert [event.data["plan"] for event in events(effects, "plan.voided")] == ["s/9/train/1/0"]
-    assert effects[-1] == Ack((session.tag,))
+    assert effects[-2:] == [CheckLease(TERM), Ack((session.tag,))]
 
 
 def test_a_combiner_that_says_hello_gets_its_open_plan_again_and_no_answered_one(session: SessionDriver) -> None:
@@ -154,6 +170,8 @@ def test_clients_of_a_vanished_combiner_are_planned_elsewhere_in_the_same_attemp
     session.plan()
     effects = session.leave("k2")
     assert [plan.voided for plan in recorded(effects, AttemptRecord)[0].plans] == [False, True, False]
+    kinds = [type(effect.body) if isinstance(effect, Publish) else type(effect) for effect in effects]
+    assert kinds.index(ReplaceAttempt) < kinds.index(VoidPlan) < kinds.index(Plan), "recorded, then published"
     assert [(plan.plan.part, plan.clients) for plan in bodies(effects, Plan)] == [(2, ("c2",))]
     session.receive(partial(0), "k1")
     assert one(session.receive(partial(2), "k1"), Aggregate).partials == (partial(0), partial(2))

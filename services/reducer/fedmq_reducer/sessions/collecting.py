@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fedmq.effects import Ack, Fired, StartTimer
 from fedmq_reducer.operations import RecordPartial, ReplaceAttempt
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Answered, Moved
+from fedmq_reducer.sessions.events import Answered, CombinersChanged
 from fedmq_reducer.sessions.planning import publish_void
 from fedmq_reducer.sessions.reactions import new_answer, publish_open_parts
 from fedmq_reducer.sessions.recording import attempt_record
@@ -29,16 +29,16 @@ async def collect(context: ReducerContext, session: Session, attempt: Attempt) -
     for partial, event in session.take_early():
         if answer := new_answer(context, session, event, partial):
             _accept(context, session, attempt, answer)
-    _plan_again(context, session, attempt, context.members.homes())  # of combiners that have vanished meanwhile
+    _plan_again(context, session, attempt)
     publish_open_parts(context, session, attempt, attempt.open_parts)
     windows.ask(context, session)
     while attempt.open_parts:
-        match await context.first(Answered, Moved, until=overdue):
+        match await context.first(Answered, CombinersChanged, until=overdue):
             case Answered() as answer:
                 _accept(context, session, attempt, answer)
-            case Moved(clients):
+            case CombinersChanged():
                 first = len(attempt.parts)
-                _plan_again(context, session, attempt, clients)
+                _plan_again(context, session, attempt)
                 publish_open_parts(context, session, attempt, attempt.parts[first:])
             case Fired():
                 _void(context, session, attempt, attempt.open_parts, "did not answer in time")
@@ -55,14 +55,14 @@ def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer:
         context.emit(RecordPartial(record, context.term), Ack((answer.tag,)))
 
 
-def _plan_again(context: ReducerContext, session: Session, attempt: Attempt, moved: Mapping[str, str]) -> None:
+def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> None:
     """Voids the open plans of vanished combiners whose clients work elsewhere now, and adds plans for these clients."""
-    here = context.members.combiners
-    lost = [part for part in attempt.open_parts if part.combiner not in here and set(part.clients) <= set(moved)]
+    here, homes = context.members.combiners, context.members.homes()
+    lost = [part for part in attempt.open_parts if part.combiner not in here and homes.keys() >= set(part.clients)]
     if not lost:
         return
     for part in lost:
-        attempt.parts += session.new_parts(group_by_combiner(part.clients, moved), len(attempt.parts))
+        attempt.parts += session.new_parts(group_by_combiner(part.clients, homes), len(attempt.parts))
     _void(context, session, attempt, lost, "has vanished")
 
 

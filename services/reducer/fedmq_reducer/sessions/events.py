@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fedmq.frozen import frozen
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.session import Stage
@@ -20,10 +18,8 @@ class Answered:
 
 
 @frozen
-class Moved:
-    """Clients of a vanished combiner have another one: client → combiner."""
-
-    clients: Mapping[str, str]
+class CombinersChanged:
+    """Combiners have come or vanished, and their clients have moved."""
 
 
 @frozen

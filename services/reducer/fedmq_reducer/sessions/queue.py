@@ -18,7 +18,7 @@ from fedmq.routines import Course, Routine
 from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSession, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions import expiring, windows
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Ended, MembersChanged, Moved, ValidationCounted
+from fedmq_reducer.sessions.events import CombinersChanged, Ended, MembersChanged, ValidationCounted
 from fedmq_reducer.sessions.reactions import new_answer, publish_open_plans
 from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.resuming import resume
@@ -30,14 +30,13 @@ from fedmq_schemas.messages import Partial
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ENDED, SessionChange, SessionEnd
 
-MOST_BUGS = 3
-"""How often the same round may end by a bug before its session fails."""
+MOST_ERRORS = 3
+"""How often the same round may end by a bug, or by a record that is refused, before its session fails."""
 IN_ROUND = (Stage.DRAWING, Stage.RUNNING, Stage.COMMITTING)
 
 
 class Sessions:
-    """All sessions that have not ended, in their order; the first one runs. `is_broken`: a routine has ended by a bug, so
-    the sessions are to be restored from their records."""
+    """All sessions that have not ended, in their order; the first one runs."""
 
     def __init__(self, context: ReducerContext) -> None:
         self._context = context
@@ -45,8 +44,7 @@ class Sessions:
         self._starting: dict[str, Session] = {}
         self._routines: dict[str, Routine] = {}
         self._next_position = 0
-        self._bugs: dict[tuple[str, int], list[str]] = {}
-        self.is_broken = False
+        self._errors: dict[tuple[str, int], list[str]] = {}
 
     @property
     def current(self) -> Session | None:
@@ -110,10 +108,6 @@ class Sessions:
             self._end(session, ended.stage, ended.reason)
         except FedMQError as error:
             self._end(session, Stage.FAILED, error.reason)
-        except Exception as error:  # a bug: the session goes on from its records
-            self.is_broken = True
-            self._bugs.setdefault((session.name, session.round), []).append(repr(error))
-            raise
         self._begin_next()
 
     # -- ending -----------------------------------------------------------------------------------------------------
@@ -215,10 +209,9 @@ class Sessions:
         """Lets the running session look whether enough clients are there, or nobody is waited for any more."""
         self._offer(self.current, MembersChanged())
 
-    def move_clients(self, moved: Mapping[str, str]) -> None:
-        """Tells the running session which clients of vanished combiners have another one."""
-        if moved:
-            self._offer(self.current, Moved(moved))
+    def combiners_changed(self) -> None:
+        """Lets the running session look whether plans of vanished combiners can be made again."""
+        self._offer(self.current, CombinersChanged())
 
     def _offer(self, session: Session | None, event: object) -> bool:
         """Returns whether the session's routine has waited for the event."""
@@ -239,7 +232,6 @@ class Sessions:
         self._routines.clear()
         self._sessions.clear()
         self._starting.clear()
-        self.is_broken = False
 
     def restore(self, snapshot: Snapshot) -> None:
         """Goes on where the records end."""
@@ -260,14 +252,19 @@ class Sessions:
         if found and found[0].session.state != "queued":
             session = self._sessions[found[0].session.session]
             resume(self._context, session, found[0])
-            self._end_if_buggy(session)
+            self._end_if_hopeless(session)
         self._begin_next()
 
-    def _end_if_buggy(self, session: Session) -> None:
+    def note_error(self, error: str) -> None:
+        """Notes that the running session has to be restored from its records."""
+        if session := self.current:
+            self._errors.setdefault((session.name, session.round), []).append(error)
+
+    def _end_if_hopeless(self, session: Session) -> None:
         """Ends a session that the same round has broken several times: it would never end by itself."""
-        bugs = self._bugs.get((session.name, session.round), [])
-        if len(bugs) >= MOST_BUGS:
-            reason = f"an internal error in round {session.round} has come {len(bugs)} times: {bugs[-1]}"
+        errors = self._errors.get((session.name, session.round), [])
+        if len(errors) >= MOST_ERRORS:
+            reason = f"an error in round {session.round} has come {len(errors)} times: {errors[-1]}"
             self._end(session, Stage.FAILED, reason)
 
     def _give_up(self, found: SessionSnapshot, fault: str) -> None:

@@ -128,9 +128,9 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
     recording: RecordValidations | RecordLateValidation
     if session is not None:
         session.validations.results.setdefault(model, {})[client] = record
-        recording = RecordValidations((record,), context.term)
+        recording = RecordValidations((record,), (event.tag,), context.term)
     else:
-        recording = RecordLateValidation(record, context.term)
+        recording = RecordLateValidation(record, event.tag, context.term)
     data = {
         "model": model,
         "scope": record.scope,
