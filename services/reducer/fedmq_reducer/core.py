@@ -210,8 +210,9 @@ class ReducerCore:
             self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
 
     def _failed(self, event: Failed) -> None:
-        """Raises the error in the routine that waits for the effect, or ends the session that needs it. An effect of an
-        earlier lease, tried again all the while, may be refused for what has happened since: nobody needs it."""
+        """Raises the error in the routine that waits for the effect. With an effect that no routine waits for, others may
+        have been dropped, so it is reported and the reducer is to start over. An effect of an earlier lease, tried again all
+        the while, may be refused for what has happened since: nobody needs it."""
         effect, error = event.effect, event.error
         if effect is not self._loading and (self.lease is not LeaseState.ACTIVE or self._context.answer(event)):
             return
