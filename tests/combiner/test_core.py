@@ -26,6 +26,23 @@ def test_a_welcomed_combiner_says_hello_no_more(combiner: Combiner) -> None:
     assert combiner.fire("hello") == []
 
 
+def test_a_combiner_that_is_served_late_says_hello_again_whatever_welcome_comes() -> None:
+    """Another process of its name was served until now, and got the answer to the first hello, of which a copy is late."""
+    combiner = Combiner()
+    combiner.start()
+    combiner.at = 5.0
+    assert bodies(combiner.receive(ClientHello(), "c1"), CombinerHello)
+    combiner.receive(welcome(), REDUCER)
+    assert one(combiner.receive(plan(), REDUCER), Open).plan == plan(), "the answer to the second hello"
+
+
+def test_a_combiner_that_is_served_soon_says_hello_once() -> None:
+    combiner = Combiner()
+    combiner.start()
+    combiner.at = 1.0
+    assert not bodies(combiner.receive(ClientHello(), "c1"), CombinerHello)
+
+
 def test_a_hello_that_no_reducer_can_receive_is_repeated() -> None:
     combiner = Combiner()
     [hello] = [effect for effect in combiner.start() if isinstance(effect, Publish)]

@@ -61,6 +61,7 @@ class CombinerCore:
         self._incarnation = 0
         self._is_served = False
         self._is_welcomed = False
+        self._said_hello_at = 0.0
         self._broken_at: float | None = None
 
     @property
@@ -139,13 +140,17 @@ class CombinerCore:
         self._say_hello()
 
     def _say_hello(self) -> None:
+        self._said_hello_at = self._context.now.seconds
         key = topology.assignment_request_key(self._context.combiner)
         self._context.emit(Publish("assignment", key, messages.CombinerHello()))
 
     def _begin(self) -> None:
         """Notes that the broker serves this process, and no other of the same name. Until the first message after a hello
-        it may have served another one, which then got the answer to the hello."""
+        it may have served another one, which then got the answer to the hello. If that was long ago, hello is said again at
+        once: a copy of that answer, delivered late, is no answer to this process, which has got none of its open plans."""
         self._is_served = True
+        if self._context.now.seconds - self._said_hello_at > HELLO_AGAIN:
+            self._say_hello()
         self._context.emit(*self._presence.listen(self._context.now), StartTimer("hello", HELLO_AGAIN))
 
     def _fired(self, key: str) -> None:
