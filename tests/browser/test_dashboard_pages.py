@@ -103,7 +103,7 @@ def test_a_click_on_a_column_sorts_by_it(browser: Browser, dashboard: str) -> No
     browser.open(f"{dashboard}/table")
     next(link for link in browser.all("#means th a") if link.text.startswith("loss")).click()
     browser.wait(lambda: browser.all("#means th[aria-sort=descending]"))
-    losses = [float(cell.text) for cell in browser.all("#means tbody tr td:nth-child(4)")]
+    losses = [float(cell.text) for cell in browser.all("#means tbody tr td:nth-child(5)")]
     assert losses == sorted(losses, reverse=True)
 
 
