@@ -82,5 +82,5 @@ class SessionEnd(Change):
 
     @classmethod
     def of(cls, record: SessionRecord) -> SessionEnd:
-        """Returns the end that a session's record tells, not announced yet."""
+        """Returns the end that a session's record states, marked as not published yet."""
         return cls.model_validate({**record.model_dump(), "announced": False})

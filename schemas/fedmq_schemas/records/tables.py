@@ -19,14 +19,14 @@ SYSTEM = "system"
 
 TABLES: dict[str, str] = {
     SESSIONS: "key: session. session, state, waiting, waiting_until, reason, policy, seed, random_seed, position, "
-    "created_at; when it has ended ended_at, round and model (the last committed), announced (its end was told)",
+    "created_at; when it has ended ended_at, round and model (the last committed), announced: its end was published",
     ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
     PARTIALS: "key: plan. The references of each combiner's answer",
     ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
     PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
     MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics, as "
-    "the session found them that made it; kept: whether its bytes stay; those of one that was let go are deleted: not yet "
-    "(false), or done",
+    "recorded by the session that made it; kept: whether its bytes stay; deleted: whether the bytes of an expired model are "
+    "deleted",
     VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, as a session found them",
     SUMMARIES: "key: session/model. Metrics of the model that a session started from, as this session found them",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PORT = 8090
-"""Where every verb looks for an alliance unless it is told otherwise."""
+"""Port at which every verb expects the REST API by default."""
 
 
 def sandbox(
