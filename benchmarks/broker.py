@@ -21,15 +21,15 @@ import pika
 from pika.adapters.select_connection import SelectConnection
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
-from fedmq.brokers.memory import MemoryBroker
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import FedMQError
 from fedmq.scheduler import ThreadScheduler, VirtualScheduler
 from fedmq_schemas.topology import Queue, Topology
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from servers.rabbitmq import RabbitmqServer, missing  # noqa: E402
+from support.servers.rabbitmq import RabbitmqServer, missing  # noqa: E402
 
 BODY = b"x" * 500
 WINDOW = 1_000

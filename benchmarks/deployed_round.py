@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fedmq.brokers.base import Outgoing
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import FedMQError
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import ThreadScheduler

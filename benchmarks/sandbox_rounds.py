@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records
 from fedmq_schemas.policy import Policy
 

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from deployed_round import use_sqlite
 
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.scheduler import ThreadScheduler
-from fedmq_client.actor import client_actor
-from fedmq_client.fetching import Models
-from fedmq_client.inline import InlinePool
-from fedmq_client.store import MemoryStore
+from fedmq_client.pool.inline import InlinePool
+from fedmq_client.role.actor import client_actor
+from fedmq_client.role.model_cache import Models
+from fedmq_client.role.store import MemoryStore
 from fedmq_client.trainer import Client
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach

@@ -6,4 +6,4 @@ from hypothesis import settings
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["support.servers.fixtures"]

@@ -20,6 +20,8 @@ PACKAGES = {
     "fedmq_combiner",
     "fedmq_client",
     "fedmq_dashboard",
+    "fedmq_sdk",
+    "fedmq_sandbox",
     "fedmq_cli",
 }
 

@@ -24,7 +24,7 @@ import pytest
 from examples.packages import Rounds
 from fedmq.policies import checked_policy, with_settings
 from fedmq_client import Alliance
-from servers.ports import free_ports
+from support.servers.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

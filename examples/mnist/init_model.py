@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fedmq import tensors
 from fedmq_client import Client, KerasTrainer
-from fedmq_client.building import build
-from fedmq_client.package import load
+from fedmq_client.job.load_trainer import build
+from fedmq_client.packages.package import load
 
 PACKAGE = Path(__file__).parent / "client"
 

@@ -14,17 +14,18 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from fedmq import codec, tensors, transfer
+from fedmq import codec, tensors
+from fedmq.blobs import transfer
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.brokers.base import MSGPACK, Delivery, Outgoing
-from fedmq.brokers.memory import MemoryBroker
+from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.records.sqlite import SqliteRecords
-from fedmq.runtime import Actor
+from fedmq.runtime.actor import Actor
 from fedmq.scheduler import VirtualScheduler
-from fedmq_client.actor import client_actor
-from fedmq_client.fetching import Models
-from fedmq_client.inline import InlinePool
-from fedmq_client.store import MemoryStore
+from fedmq_client.pool.inline import InlinePool
+from fedmq_client.role.actor import client_actor
+from fedmq_client.role.model_cache import Models
+from fedmq_client.role.store import MemoryStore
 from fedmq_client.trainer import Client
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.settings import ClientSettings, CombinerSettings
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
-from fedmq_client.package import PackageError
+from fedmq.process.settings import ClientSettings, CombinerSettings
+from fedmq_client.packages.package import PackageError
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmq import tensors
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.policy import Policy

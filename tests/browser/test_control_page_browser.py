@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import Select
 from browser.accessibility import FAINT, OVERFLOW, UNNAMED
 from browser.chromium import Browser
 from fedmq import tensors
-from servers.served import Served
+from support.servers.served import Served
 
 pytestmark = pytest.mark.browser
 SEED = "seed-5d1e84adb228"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from fedmq.errors import ConfigError
 from fedmq_cli.app import app
-from fedmq_cli.packages import FRAMEWORKS, client_here, first_model
+from fedmq_cli.package_trial import FRAMEWORKS, client_here, first_model
 
 TRAINER = """
 import numpy as np

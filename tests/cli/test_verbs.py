@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from fedmq_cli.app import app
 from fedmq_schemas import keys
-from servers.served import PACKAGE, Served, served
+from support.servers.served import PACKAGE, Served, served
 
 Verb = Callable[..., Result]
 

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from fedmq.effects import CoreEvent, Effect, Failed, Publish, Received, Stopping
-from fedmq_client.core import ClientCore, State
-from fedmq_client.operations import (
+from fedmq.runtime.effects import CoreEvent, Effect, Failed, Publish, Received, Stopping
+from fedmq_client.role.core import ClientCore, State
+from fedmq_client.role.operations import (
     Abandon,
     ModelValidated,
     ProgressReported,

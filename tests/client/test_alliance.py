@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq import tensorblob
 from fedmq.errors import ConfigError, NotFound, Refused, Transient
-from fedmq_client.alliance import Alliance, Session
-from servers.served import Served, served
+from fedmq.tensors import tensorblob
+from fedmq_sdk.alliance import Alliance, Session
+from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"
 

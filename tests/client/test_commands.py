@@ -17,10 +17,10 @@ import pytest
 
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.inline import InlinePool
-from fedmq_client.package import load
-from fedmq_client.pool import Job, Result, Validated
-from fedmq_client.processes import ProcessPool
+from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.packages.package import load
+from fedmq_client.pool.inline import InlinePool
+from fedmq_client.pool.processes import ProcessPool
 
 PATIENCE = 30.0
 MODEL = {
@@ -291,7 +291,7 @@ def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest
     (site / "fedn" / "utils" / "helpers" / "helpers.py").write_text(
         "from theirs import *\ndef load_metadata(path): return {'n': 77}\n"
     )
-    shim = Path(__file__).parents[2] / "services/client/fedmq_client/fedn_shim/fedn/utils/helpers/helpers.py"
+    shim = Path(__file__).parents[2] / "services/client/fedmq_client/packages/fedn_shim/fedn/utils/helpers/helpers.py"
     (site / "theirs.py").write_text(shim.read_text())
     # Last on the path, as what is installed is: a `.pth` file would do the same.
     start = f"import sys\nsys.path.append({str(site)!r})\n"

@@ -4,10 +4,10 @@ presence there."""
 from __future__ import annotations
 
 from client.core_driver import ClientDriver, NewClient, plan, task
-from fedmq.effects import Ack, Effect, Fired, Publish, Reject
 from fedmq.errors import Refused
-from fedmq_client.core import State
-from fedmq_client.operations import AssignPart
+from fedmq.runtime.effects import Ack, Effect, Fired, Publish, Reject
+from fedmq_client.role.core import State
+from fedmq_client.role.operations import AssignPart
 from fedmq_schemas.messages import Attach, ClientHello, ClientPresence, Grant, Wait, Welcome
 from support.cores import all_of, one
 

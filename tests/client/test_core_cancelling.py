@@ -4,8 +4,8 @@ forgotten."""
 from __future__ import annotations
 
 from client.core_driver import ClientDriver, abandoned, begun, plan, task
-from fedmq.effects import Ack
-from fedmq_client.operations import Forget, Upload, task_key
+from fedmq.runtime.effects import Ack
+from fedmq_client.role.operations import Forget, Upload, task_key
 from support.cores import all_of, one
 
 VALIDATE = plan(1, "validate")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from client.core_driver import ClientDriver, NewClient, abandoned, begun, finished, plan, task
-from fedmq.effects import Ack
-from fedmq_client.operations import Forget, Upload, task_key
+from fedmq.runtime.effects import Ack
+from fedmq_client.role.operations import Forget, Upload, task_key
 from fedmq_schemas.messages import Attach, PlanKey, Update
 from support.cores import all_of, bodies, one
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from client.core_driver import ClientDriver, plan, task
-from fedmq.effects import Publish
 from fedmq.errors import ProtocolError, Refused
-from fedmq_client.operations import Upload
+from fedmq.runtime.effects import Publish
+from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import ClientHello, ClientPresence, Decline, Update, Validation
 from support.cores import all_of, bodies, one
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from client.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
-from fedmq.effects import Ack, Effect, Publish
-from fedmq_client.operations import Upload
+from fedmq.runtime.effects import Ack, Effect, Publish
+from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import Attach, Decline, Progress, Update
 from support.cores import all_of, bodies, one
 

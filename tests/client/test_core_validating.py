@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from client.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
-from fedmq.effects import Publish
-from fedmq_client.operations import Upload
+from fedmq.runtime.effects import Publish
+from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import Attach, Validation
 from support.cores import all_of, bodies, one
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from fedmq import tensors
-from fedmq_client import Client, environments
-from fedmq_client.commands import prepare
-from fedmq_client.inline import InlinePool
-from fedmq_client.package import PackageError, load
-from fedmq_client.pool import Job, Result
+from fedmq_client import Client
+from fedmq_client.job.job import Job, Result
+from fedmq_client.packages import environments
+from fedmq_client.packages.commands import prepare
+from fedmq_client.packages.package import PackageError, load
+from fedmq_client.pool.inline import InlinePool
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from fedmq import tensors
-from fedmq_client import Client, environments
-from fedmq_client.building import build
+from fedmq_client import Client
 from fedmq_client.frameworks.flower_records import as_sent, renamed
-from fedmq_client.inline import InlinePool
-from fedmq_client.package import PackageError, load
-from fedmq_client.pool import Job, Result
+from fedmq_client.job.job import Job, Result
+from fedmq_client.job.load_trainer import build
+from fedmq_client.packages import environments
+from fedmq_client.packages.package import PackageError, load
+from fedmq_client.pool.inline import InlinePool
 
 ROOT = Path(__file__).parents[2]
 MODEL = tensors.encode({"0000/w": np.array([1.0, 2.0], np.float32), "0001/b": np.array([3.0], np.float32)})

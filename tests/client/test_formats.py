@@ -18,11 +18,11 @@ from torch import nn
 
 from fedmq import tensors
 from fedmq.errors import ConfigError
-from fedmq_client import Client, Task, formats
-from fedmq_client.building import keras_model
-from fedmq_client.frameworks import warm_keras
+from fedmq.model_files import formats, warm_keras
+from fedmq_client import Client, Task
 from fedmq_client.frameworks.torch import TorchTrainer, roles_of, weights_of
-from fedmq_client.package import load
+from fedmq_client.job.load_trainer import keras_model
+from fedmq_client.packages.package import load
 
 # Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -16,8 +16,8 @@ import pytest
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq_client import Cancelled, Client, Task, Weights
-from fedmq_client.inline import InlinePool
-from fedmq_client.pool import Job, Result, Validated
+from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.pool.inline import InlinePool
 
 MODEL: Weights = {f"t{i}": np.full(2, i, np.float32) for i in range(5)}
 BLOB = tensors.encode(MODEL, {"roles": {"t0": "statistic"}})

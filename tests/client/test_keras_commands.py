@@ -8,10 +8,10 @@ import pytest
 from keras import layers
 
 from fedmq import tensors
-from fedmq_client import Client, formats
-from fedmq_client.frameworks import warm_keras
-from fedmq_client.inline import InlinePool
-from fedmq_client.pool import Job, Result
+from fedmq.model_files import formats, warm_keras
+from fedmq_client import Client
+from fedmq_client.job.job import Job, Result
+from fedmq_client.pool.inline import InlinePool
 
 # Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

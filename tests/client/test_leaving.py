@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.core_driver import ClientDriver, NewClient, begun, plan, task
-from fedmq.effects import Drained, Effect, Publish, Stopping
 from fedmq.errors import ProtocolError, Refused
-from fedmq_client.core import State
-from fedmq_client.operations import Upload
+from fedmq.runtime.effects import Drained, Effect, Publish, Stopping
+from fedmq_client.role.core import State
+from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import ClientPresence, Decline, Update
 from support.cores import all_of, bodies, one
 

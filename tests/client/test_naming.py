@@ -3,7 +3,7 @@
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq_client.naming import in_order, is_list, matched, plain, positional
+from fedmq.model_files.naming import in_order, is_list, matched, plain, positional
 
 OWN = ["0000/kernel", "0001/bias", "0002/kernel"]
 

@@ -6,9 +6,9 @@ import pytest
 
 from fedmq.errors import ConfigError
 from fedmq_client import Client
-from fedmq_client.building import build
-from fedmq_client.commands import CommandTrainer
-from fedmq_client.package import PackageError, load
+from fedmq_client.job.load_trainer import build
+from fedmq_client.packages.commands import CommandTrainer
+from fedmq_client.packages.package import PackageError, load
 
 GOOD = "class Good:\n    def __init__(self, client): self.client = client\n    def train(self, weights, task): ...\n"
 

@@ -16,9 +16,10 @@ import pytest
 
 from fedmq import tensors
 from fedmq.errors import ConfigError
-from fedmq_client import Client, Weights, processes
-from fedmq_client.pool import Job, Result, Validated
-from fedmq_client.processes import ProcessPool
+from fedmq_client import Client, Weights
+from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.pool import processes
+from fedmq_client.pool.processes import ProcessPool
 
 PATIENCE = 30.0
 

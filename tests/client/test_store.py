@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmq_client.operations import TaskKey, TaskResult
-from fedmq_client.store import FolderStore, MemoryStore, Store
+from fedmq_client.role.operations import TaskKey, TaskResult
+from fedmq_client.role.store import FolderStore, MemoryStore, Store
 
 Open = Callable[[], Store]
 

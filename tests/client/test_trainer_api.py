@@ -49,7 +49,7 @@ def test_the_public_names_are_these() -> None:
 def test_a_numpy_trainer_loads_no_framework_and_no_server() -> None:
     code = """
 import sys
-import fedmq_client.worker, fedmq_client.inline
+import fedmq_client.pool.worker, fedmq_client.pool.inline
 heavy = {"keras", "tensorflow", "torch", "sklearn", "pydantic", "pika", "pymongo", "minio", "rich", "typer"}
 print(sorted(heavy & set(sys.modules)))
 """

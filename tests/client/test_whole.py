@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fedmq import splitting
 from fedmq.errors import ConfigError
+from fedmq.tensors import splitting
 from fedmq_client.checks import Rubbish
-from fedmq_client.whole import Whole, clipped, kept_and_state
+from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
 from fedmq_schemas.policy import Tensors
 
 WEIGHTS = {"body": np.ones(2), "head": np.full(2, 2.0), "backbone": np.full(2, 3.0), "steps": np.array([4])}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fedmq.effects import CoreEvent, Effect, PublishEvent, Reconnected, Resubscribe
 from fedmq.errors import FedMQError
+from fedmq.runtime.effects import CoreEvent, Effect, PublishEvent, Reconnected, Resubscribe
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.operations import Close, Closed, Fold, Folded, Open, Opened
 from fedmq_schemas.keys import upload_prefix

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from combiner.protocol import REDUCER, Combiner, decline, discarded, key, outcomes, plan, update, upload
-from fedmq.effects import Ack
 from fedmq.errors import InvalidUpdate
+from fedmq.runtime.effects import Ack
 from fedmq_combiner.operations import Close, Fold
 from support.cores import all_of, blob, events, one
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from combiner.protocol import REDUCER, Combiner, decline, discarded, key, outcomes, plan, update, void
-from fedmq.effects import Ack, StartTimer
 from fedmq.errors import InvalidUpdate
+from fedmq.runtime.effects import Ack, StartTimer
 from fedmq_combiner.operations import Close, Fold, Save
 from fedmq_schemas.messages import ClientHello, Task
 from support.cores import all_of, bodies, one

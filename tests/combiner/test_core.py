@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from combiner.protocol import REDUCER, Combiner, discarded, key, outcomes, plan, update, void, welcome
-from fedmq.effects import Ack, CancelTimer, Publish, Reject, StartTimer
 from fedmq.errors import Refused
+from fedmq.runtime.effects import Ack, CancelTimer, Publish, Reject, StartTimer
 from fedmq_combiner.operations import Close, Drop, Fold, Open
 from fedmq_schemas.messages import Attach, Cancel, ClientHello, CombinerHello, Progress, Task
 from support.cores import all_of, bodies, events, one

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from fedmq.aggregation import Accumulator, Contribution, Stack
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import FedMQError, InvalidUpdate, Refused, Transient
-from fedmq.later import Later
-from fedmq.tensorblob import Source, Weights, encode
+from fedmq.runtime.later import Later
 from fedmq.tensors import spec_of
+from fedmq.tensors.tensorblob import Source, Weights, encode
 from fedmq_combiner.fold_performer import MOST_HEADER, FoldPerformer
 from fedmq_combiner.operations import SMALL, Close, Drop, Fold, Folded, Open
 from fedmq_combiner.running_sum import RunningSum, batches

@@ -15,8 +15,8 @@ from combiner.protocol import (
     upload,
     void,
 )
-from fedmq.effects import Ack, CancelTimer, Publish, PublishEvent, StartTimer
 from fedmq.errors import NotFound
+from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent, StartTimer
 from fedmq_combiner.operations import Close, Closed, Drop, Fold, Open
 from fedmq_schemas.messages import Cancel, Partial, Task
 from fedmq_schemas.records import LedgerEntry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from combiner.protocol import REDUCER, Combiner, welcome
-from fedmq.effects import Drained, StartTimer, Stopping
+from fedmq.runtime.effects import Drained, StartTimer, Stopping
 from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence
 from support.cores import all_of, bodies, events, one
 

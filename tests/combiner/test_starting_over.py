@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 
 from combiner.protocol import REDUCER, Combiner, key, outcomes, plan, update, void, welcome
-from fedmq.effects import Ack, Drained, Resubscribe, StartTimer, Stopping
 from fedmq.errors import Refused
+from fedmq.runtime.effects import Ack, Drained, Resubscribe, StartTimer, Stopping
 from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
 from fedmq_combiner.presence import BEAT
 from fedmq_schemas.messages import ClientPresence, CombinerHello, Partial

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fedmq.settings import ClientSettings, variables
+from fedmq.process.settings import ClientSettings, variables
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "compose"

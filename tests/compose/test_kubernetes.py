@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from fedmq.settings import variables
+from fedmq.process.settings import variables
 from fedmq_schemas.topology import Topology
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -17,7 +17,7 @@ import pytest
 from compose.engine import ROOT, Project, checkout, needed, run, until
 from compose.rest import API, attached, committed, fetch, finished, get, mean, models, present, start
 from fedmq.blobs.s3 import S3Blobs
-from fedmq_reducer.page.form import fields
+from fedmq_reducer.web.page.form import fields
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 

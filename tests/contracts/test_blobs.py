@@ -15,14 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedmq import transfer
+from fedmq.blobs import transfer
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.blobs.s3 import S3Blobs
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.messages import BlobRef
-from servers.seaweedfs import S3Server
+from support.servers.seaweedfs import S3Server
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -10,14 +10,14 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
-from fedmq.brokers.accounts import Accounts
-from fedmq.brokers.management import Management
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.accounts import Accounts
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
-from fedmq.origin import Origin
+from fedmq.runtime.sender_check import Origin
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.topology import Topology
-from servers.rabbitmq import RabbitmqServer
+from support.servers.rabbitmq import RabbitmqServer
 
 pytestmark = pytest.mark.system
 

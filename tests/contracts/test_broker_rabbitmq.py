@@ -8,11 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, message
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import ConfigError, FedMQError, NotFound
 from fedmq.scheduler import VirtualScheduler
-from servers.proxy import Proxy
-from servers.rabbitmq import RabbitmqServer
+from support.servers.proxy import Proxy
+from support.servers.rabbitmq import RabbitmqServer
 
 
 @pytest.fixture

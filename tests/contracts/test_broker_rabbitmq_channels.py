@@ -15,9 +15,9 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
 from fedmq.brokers.base import Delivery, Outgoing
-from fedmq.brokers.rabbitmq_consumer import Consumer, Held
-from fedmq.brokers.rabbitmq_publisher import WINDOW, Publisher, Sending
-from fedmq.brokers.rabbitmq_queues import Subject, subject
+from fedmq.brokers.rabbitmq.consumer import Consumer, Held
+from fedmq.brokers.rabbitmq.publisher import WINDOW, Publisher, Sending
+from fedmq.brokers.rabbitmq.queues import Subject, subject
 from fedmq.errors import ConfigError, FedMQError, NotFound
 from fedmq_schemas.topology import Queue, Topology
 

@@ -18,7 +18,7 @@ from fedmq.records.documents import LEASE_TABLE
 from fedmq.records.mongo import MongoRecords
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas.records import TABLES
-from servers.mongo import MongoServer
+from support.servers.mongo import MongoServer
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from fedmq.effect_runner import EffectRunner
-from fedmq.effects import Perform
 from fedmq.errors import ConfigError, Transient
-from fedmq.frozen import frozen
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
+from fedmq.runtime.effect_runner import EffectRunner
+from fedmq.runtime.effects import Perform
 from fedmq.scheduler import VirtualScheduler
+from fedmq.value import frozen
 
 WRITE_CONFLICT = 112
 UNAUTHORIZED = 13

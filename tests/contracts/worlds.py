@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
-from fedmq.brokers.memory import MemoryBroker, MemoryConnection
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import FedMQError
 from fedmq.scheduler import ThreadScheduler, VirtualScheduler
 from fedmq_schemas.topology import Topology
-from servers.proxy import Proxy
-from servers.rabbitmq import RabbitmqServer
+from support.servers.proxy import Proxy
+from support.servers.rabbitmq import RabbitmqServer
 
 DEADLINE = 20.0
 QUIET = 0.3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas.policy import Policy
 
 ROUNDS = 4

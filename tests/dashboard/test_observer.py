@@ -6,7 +6,7 @@ from typing import Any
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
-from fedmq.brokers.memory import MemoryBroker
+from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
 from fedmq_dashboard.live import Live

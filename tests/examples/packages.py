@@ -8,8 +8,8 @@ import numpy as np
 
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.inline import InlinePool
-from fedmq_client.pool import Job, Result
+from fedmq_client.job.job import Job, Result
+from fedmq_client.pool.inline import InlinePool
 
 Site = Callable[[int], Client]
 

@@ -11,8 +11,8 @@ import pytest
 
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.pool import Job, Result
-from fedmq_client.processes import ProcessPool
+from fedmq_client.job.job import Job, Result
+from fedmq_client.pool.processes import ProcessPool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "mnist"
 DATA = EXAMPLE / "data" / "mnist-12k.npz"

@@ -10,8 +10,8 @@ import pytest
 
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.inline import InlinePool
-from fedmq_client.pool import Job, Result
+from fedmq_client.job.job import Job, Result
+from fedmq_client.pool.inline import InlinePool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "numpy_regression"
 ROUNDS = 12

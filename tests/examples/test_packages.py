@@ -10,8 +10,9 @@ import pytest
 
 from examples.packages import Rounds
 from fedmq import tensors
-from fedmq_client import Client, environments
-from fedmq_client.package import load
+from fedmq_client import Client
+from fedmq_client.packages import environments
+from fedmq_client.packages.package import load
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmq.effects import Effect, Now, Publish, Received
-from fedmq_reducer.assignment import Assignment
+from fedmq.runtime.effects import Effect, Now, Publish, Received
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas.messages import Attach, CombinerPresence, Envelope, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord

@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
-from fedmq import tensorblob
+from fedmq.tensors import tensorblob
 from fedmq_schemas import records as tables
-from servers.served import Served, served
+from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"
 """What the package's trainer makes first."""

@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
 
-from fedmq import tensorblob
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.api.context import ApiContext
-from fedmq_reducer.api.feed import Feed
-from fedmq_reducer.webapp import create_app
+from fedmq.tensors import tensorblob
+from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.feed import Feed
+from fedmq_reducer.web.app import create_app
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ENDED
 from reducer.drawn import near
-from servers.served import Served, served
+from support.servers.served import Served, served
 
 EXAMPLES = 30
 SEED = "seed-5d1e84adb228"

@@ -14,12 +14,12 @@ from starlette.requests import Request
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.api import feed as feeds
-from fedmq_reducer.api.answers import Json, page
-from fedmq_reducer.api.browsers import is_browser
-from fedmq_reducer.api.feed import Feed
 from fedmq_reducer.eligibility import explain
 from fedmq_reducer.selection import best_model
+from fedmq_reducer.web.api import feed as feeds
+from fedmq_reducer.web.api.answers import Json, page
+from fedmq_reducer.web.api.browsers import is_browser
+from fedmq_reducer.web.api.feed import Feed
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 

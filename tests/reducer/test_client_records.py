@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq_reducer.assignment import Client
+from fedmq_reducer.membership import Client
 
 
 @pytest.mark.parametrize("present", [True, False])

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from fedmq_reducer.page import form
+from fedmq_reducer.web.page import form
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy, Section
-from servers.served import Served, served
+from support.servers.served import Served, served
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 SCRIPT = {**BROWSER, "X-Requested-With": "fetch"}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedmq.effects import Ack, Drained, Reject, Resubscribe, Stopping
 from fedmq.errors import ConfigError, Fenced, NotFound, Refused
-from fedmq_reducer.assignment import Assignment
+from fedmq.runtime.effects import Ack, Drained, Reject, Resubscribe, Stopping
 from fedmq_reducer.core import LeaseState, ReducerCore
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,

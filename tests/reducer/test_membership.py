@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.effects import Ack, Declare, PublishEvent
+from fedmq.runtime.effects import Ack, Declare, PublishEvent
 from fedmq_schemas.messages import VERSION, Attach, Grant
 from fedmq_schemas.records import ClientRecord
 from fedmq_schemas.topology import Topology

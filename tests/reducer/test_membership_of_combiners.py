@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.membership import Assignment
 from fedmq_schemas.messages import Attach, Grant
 from fedmq_schemas.records import CombinerRecord
 from fedmq_schemas.topology import Topology

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmq import tensorblob
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import NotFound
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.aggregating import Aggregating
+from fedmq.tensors import tensorblob
 from fedmq_reducer.operations import OpenSeed
+from fedmq_reducer.performers.aggregation_performer import Aggregating
 from fedmq_schemas.policy import Strategy
 
 OPEN = OpenSeed("s", None, Strategy(), (1,))

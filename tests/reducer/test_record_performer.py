@@ -7,7 +7,7 @@ import pytest
 from fedmq.errors import Refused
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.operations import Load
-from fedmq_reducer.record_performer import RecordPerformer
+from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ClientRecord
 

@@ -10,14 +10,14 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import ChangeSession, Delete, ExpireModels, Snapshot
+from fedmq_reducer.performers.retention_performer import Sweeping
 from fedmq_reducer.retention import check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.expiring import after_commit, after_end
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
-from fedmq_reducer.sweeping import Sweeping
+from fedmq_reducer.sessions.steps.expiring import after_commit, after_end
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef

@@ -10,12 +10,12 @@ import pytest
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.depths import Depth
-from fedmq.brokers.memory import MemoryBroker
+from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import Transient
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
-from fedmq_reducer import vitals
-from fedmq_reducer.vitals import FIRST_SECONDS, QUEUE_SECONDS, Vitals
+from fedmq_reducer import system_monitor
+from fedmq_reducer.system_monitor import FIRST_SECONDS, QUEUE_SECONDS, Vitals
 from fedmq_schemas import records as tables
 from fedmq_schemas.topology import Topology
 
@@ -57,7 +57,7 @@ def test_a_broker_that_can_not_be_seen_is_told_with_the_reason() -> None:
 
 
 def test_stores_are_counted_with_the_disk_that_they_lie_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vitals, "MOST_BLOBS", 2)
+    monkeypatch.setattr(system_monitor, "MOST_BLOBS", 2)
     world = World(folder=tmp_path)
     world.blobs.put("models/a", b"12345")
     for name in ("x", "y", "z"):

@@ -18,9 +18,9 @@ from dashboard.rendering import show
 from dashboard.small_world import write_package
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
-from fedmq_client.alliance import Alliance, Session
 from fedmq_schemas import records as tables
-from servers.served import served
+from fedmq_sdk.alliance import Alliance, Session
+from support.servers.served import served
 
 ROUNDS = 2
 LOSSES = {"first": [1.0, 2.0, 3.0], "second": [103.0, 104.0, 105.0]}

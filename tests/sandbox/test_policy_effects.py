@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq import tensorblob
 from fedmq.policies import checked_policy
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
-from fedmq_client.package import load
+from fedmq.tensors import tensorblob
+from fedmq_client.packages.package import load
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 

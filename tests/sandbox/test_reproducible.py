@@ -9,8 +9,8 @@ import pytest
 
 from fedmq import tensors
 from fedmq.brokers.base import Outgoing
-from fedmq.brokers.memory import MemoryConnection
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq.brokers.memory.broker import MemoryConnection
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Clients, Policy
 from fedmq_schemas.records import Ledger

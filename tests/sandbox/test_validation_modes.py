@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedmq.policies import checked_policy
-from fedmq_cli.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records as tables
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from fedmq.brokers.base import Delivery, Outgoing
-from fedmq.brokers.memory import MemoryConnection
-from fedmq.brokers.topics import TopicTable
-from fedmq_cli.sandbox import EVALUATOR, Sandbox, SandboxOptions
+from fedmq.brokers.memory.broker import MemoryConnection
+from fedmq.brokers.memory.topics import TopicTable
+from fedmq_sandbox.sandbox import EVALUATOR, Sandbox, SandboxOptions
 from fedmq_schemas import generate, messages, topology
 from fedmq_schemas.messages import BODIES
 from fedmq_schemas.policy import Policy

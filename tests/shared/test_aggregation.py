@@ -8,8 +8,8 @@ import pytest
 from fedmq.aggregation import Accumulator
 from fedmq.aggregation.arrangement import BLOCK
 from fedmq.errors import InvalidUpdate, ProtocolError
-from fedmq.tensorblob import Array, Source, Weights, encode
 from fedmq.tensors import TensorSpec, spec_of
+from fedmq.tensors.tensorblob import Array, Source, Weights, encode
 
 MODEL: Weights = {
     "w": np.zeros(3, np.float32),

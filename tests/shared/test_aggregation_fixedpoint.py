@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fedmq.aggregation import Accumulator, exponents, initial_exponents
 from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, MAGIC, MAGIC_BITS, ceilings, place
 from fedmq.aggregation.places import Places
-from fedmq.tensorblob import Array, Source, encode
 from fedmq.tensors import spec_of
+from fedmq.tensors.tensorblob import Array, Source, encode
 
 TENSOR = spec_of({"x": np.zeros(1, np.float32)})
 DELTAS = (1e-7, 1e-3, 1.0, 100.0)

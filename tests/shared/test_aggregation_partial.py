@@ -6,8 +6,8 @@ import pytest
 from fedmq.aggregation import Accumulator
 from fedmq.aggregation.arrangement import BLOCK
 from fedmq.errors import InvalidUpdate, ProtocolError
-from fedmq.tensorblob import Source, decode, encode
 from fedmq.tensors import spec_of
+from fedmq.tensors.tensorblob import Source, decode, encode
 
 SPEC = spec_of({"a/b": np.zeros((2, 2), np.float32), "c": np.zeros(1, np.float32)})
 EXPONENTS = {"a/b": -46, "c": -46}

@@ -20,8 +20,8 @@ from fedmq.aggregation import (
     next_model,
     server_optimizer,
 )
-from fedmq.tensorblob import Source, Weights, encode
 from fedmq.tensors import delta, spec_of
+from fedmq.tensors.tensorblob import Source, Weights, encode
 
 META = {"roles": {"b": "statistic"}}
 MODEL: Weights = {

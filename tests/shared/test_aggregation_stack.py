@@ -14,8 +14,8 @@ from fedmq.aggregation import Accumulator, Contribution, Stack, stacks
 from fedmq.aggregation.arrangement import _SMALL, BLOCK
 from fedmq.aggregation.stack import MOST_BYTES
 from fedmq.errors import InvalidUpdate
-from fedmq.tensorblob import Source, Weights, encode
 from fedmq.tensors import Role, spec_of
+from fedmq.tensors.tensorblob import Source, Weights, encode
 
 MODEL: Weights = {
     "a": np.zeros((2, 3), np.float32),

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from fedmq.connect import open_blobs, open_records
 from fedmq.errors import ConfigError
+from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.settings import BlobSettings, RecordSettings
 from fedmq.records.mongo import MongoRecords
-from fedmq.settings import BlobSettings, RecordSettings
 
 
 def test_blobs_are_opened_as_the_settings_say() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-from fedmq.brokers.crossing import Callback, Crossing
+from fedmq.brokers.rabbitmq.thread_bridge import Callback, Crossing
 from fedmq.scheduler import ThreadScheduler
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import CoreEvent, Drained, Effect, Now, Publish, Received, Stopping
-from fedmq.runtime import Actor
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.effects import CoreEvent, Drained, Effect, Now, Publish, Received, Stopping
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas import messages, topology
 from fedmq_schemas.topology import Topology

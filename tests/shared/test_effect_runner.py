@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from fedmq.brokers.memory import MemoryBroker
-from fedmq.effect_groups import EffectGroup
-from fedmq.effect_runner import FIRST_RETRY, EffectRunner
-from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
+from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import InvalidUpdate, Transient
-from fedmq.frozen import frozen
-from fedmq.later import Later
-from fedmq.listening import observe
-from fedmq.runtime import Actor
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.effect_groups import EffectGroup
+from fedmq.runtime.effect_runner import FIRST_RETRY, EffectRunner
+from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
+from fedmq.runtime.event_stream import observe
+from fedmq.runtime.later import Later
 from fedmq.scheduler import VirtualScheduler
+from fedmq.value import frozen
 from fedmq_schemas.messages import Event
 from fedmq_schemas.topology import Topology
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fedmq.flat import MOST_BYTES, flat
 from fedmq.tensors import Weights, delta, encode
+from fedmq.tensors.flat import MOST_BYTES, flat
 
 VALUES = st.floats(width=32, allow_nan=True, allow_infinity=True)
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)

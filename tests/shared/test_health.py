@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.health import HealthServer, Sample, exposition
+from fedmq.process.health import HealthServer, Sample, exposition
 
 
 class Patient:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.identity import claim, process_name
+from fedmq.process.identity import claim, process_name
 from fedmq_schemas.topology import is_name
 
 

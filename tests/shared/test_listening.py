@@ -6,9 +6,9 @@ import pytest
 
 from fedmq import codec
 from fedmq.brokers.base import MSGPACK, Delivery, Outgoing
-from fedmq.brokers.memory import MemoryBroker
+from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ProtocolError
-from fedmq.listening import hear, observe
+from fedmq.runtime.event_stream import hear, observe
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import Body, Cancel, Envelope, Event, Events, PlanKey, ToldEvent
 from fedmq_schemas.topology import Topology, event_key

@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from fedmq.brokers.depths import Depth
-from fedmq.brokers.management import Management
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, Transient
 from fedmq.scheduler import ThreadScheduler
 from fedmq_schemas.topology import Topology
-from servers.rabbitmq import RabbitmqServer
+from support.servers.rabbitmq import RabbitmqServer
 
 AMQP = "amqp://us%40er:pass%2Fword@localhost:5672/%2F"
 

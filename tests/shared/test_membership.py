@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.membership import MISSED_PERIODS, Membership
+from fedmq.runtime.membership import MISSED_PERIODS, Membership
 
 PERIOD = 10.0
 

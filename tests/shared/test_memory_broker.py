@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
-from fedmq.brokers.memory import RESENT_AFTER, MemoryBroker
+from fedmq.brokers.memory.broker import RESENT_AFTER, MemoryBroker
 from fedmq.errors import FedMQError
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.topology import Topology

@@ -10,11 +10,11 @@ import msgpack
 import pytest
 
 from fedmq.brokers.base import Delivery
-from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
-from fedmq.listening import hear
-from fedmq.message_writer import MAX_EVENTS, MessageWriter
-from fedmq.runtime import Actor
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
+from fedmq.runtime.event_stream import hear
+from fedmq.runtime.message_writer import MAX_EVENTS, MessageWriter
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Event, Events, ToldEvent
 from fedmq_schemas.topology import Topology, update_key

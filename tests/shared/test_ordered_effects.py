@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedmq.effect_groups import MAX_JOINED, EffectGroup
-from fedmq.effect_runner import EffectRunner
-from fedmq.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
 from fedmq.errors import FedMQError, Transient
-from fedmq.frozen import frozen
+from fedmq.runtime.effect_groups import MAX_JOINED, EffectGroup
+from fedmq.runtime.effect_runner import EffectRunner
+from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
 from fedmq.scheduler import VirtualScheduler
+from fedmq.value import frozen
 
 
 @frozen

@@ -6,7 +6,7 @@ import pytest
 
 from fedmq.brokers.base import MSGPACK, Delivery
 from fedmq.errors import ProtocolError
-from fedmq.origin import Origin
+from fedmq.runtime.sender_check import Origin
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import PARAMETERS, ROUTES, Route
 from fedmq_schemas.topology import Queue, Topology

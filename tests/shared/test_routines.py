@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.effects import CancelTimer, Done, Failed, Fired, Question, StartTimer
 from fedmq.errors import FedMQError, NotFound
-from fedmq.frozen import frozen
-from fedmq.routines import Context, Routine
+from fedmq.runtime.effects import CancelTimer, Done, Failed, Fired, Question, StartTimer
+from fedmq.runtime.routines import Context, Routine
+from fedmq.value import frozen
 
 
 @frozen

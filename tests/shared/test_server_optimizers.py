@@ -13,8 +13,8 @@ from fedmq.aggregation import (
     server_optimizer,
 )
 from fedmq.errors import ConfigError
-from fedmq.tensorblob import Source, Weights, encode
 from fedmq.tensors import delta, spec_of
+from fedmq.tensors.tensorblob import Source, Weights, encode
 
 MODEL: Weights = {"w": np.array([1.0, 2.0, 3.0], np.float32)}
 DELTA = {"w": np.array([0.5, 0.0, -1.0])}

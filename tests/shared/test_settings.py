@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from fedmq.errors import ConfigError
-from fedmq.settings import (
+from fedmq.process.settings import (
     ROLES,
     BlobSettings,
     ClientSettings,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-from fedmq.signals import on_first_signal
+from fedmq.process.signals import on_first_signal
 
 DEADLINE = 30
 TWICE = """

@@ -11,12 +11,12 @@ import pytest
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
-from fedmq.brokers.memory import MemoryBroker
-from fedmq.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received
-from fedmq.logs import JsonLine, configure_service_logs
-from fedmq.runtime import Actor
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.process.logs import JsonLine, configure_service_logs
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received
+from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import VirtualScheduler
-from fedmq.telemetry import ActorTelemetry
 from fedmq_schemas import messages, topology
 from fedmq_schemas.topology import Topology
 
@@ -62,7 +62,7 @@ def telemetry_of_a_chain() -> dict[str, ActorTelemetry]:
 
 
 def test_what_is_told_names_the_message_that_led_to_it_and_those_before(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="fedmq.telemetry"):
+    with caplog.at_level(logging.INFO, logger="fedmq.runtime.telemetry"):
         found = telemetry_of_a_chain()
 
     told = {record.__dict__["causes"][0]: record.__dict__ for record in caplog.records}

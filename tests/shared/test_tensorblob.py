@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmq.errors import InvalidUpdate
-from fedmq.tensorblob import DTYPES, Source, Weights, canonical, decode, encode, header
+from fedmq.tensors.tensorblob import DTYPES, Source, Weights, canonical, decode, encode, header
 
 WEIGHTS: Weights = {
     "0/kernel": np.array([[1.5, -2.0], [0.25, 3.0]], np.float32),

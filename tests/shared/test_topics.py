@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmq.brokers import topics
-from fedmq.brokers.topics import TopicTable
+from fedmq.brokers.memory import topics
+from fedmq.brokers.memory.topics import TopicTable
 
 words = st.sampled_from(["a", "b", "c"])
 keys = st.lists(words, min_size=1, max_size=5).map(".".join)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from urllib3.exceptions import HTTPError
 
-from fedmq import http, transfer
+from fedmq.blobs import http, transfer
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.blobs.parts import FRAGMENT, UploadPlan
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
-from fedmq.trust import context
+from fedmq.tls import context
 from fedmq_schemas.messages import BlobRef
 
 KEY = "updates/s/1/a"

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from fedmq import transfer
+from fedmq.blobs import transfer
 from fedmq.blobs.s3 import S3Blobs
-from fedmq.brokers.management import Management
-from fedmq.brokers.rabbitmq_link import read_url
+from fedmq.brokers.rabbitmq.link import read_url
+from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError
-from fedmq.trust import context, distrust, trust
-from fedmq_client.alliance import Alliance
+from fedmq.tls import context, explain_certificate_error, trust
 from fedmq_schemas.messages import BlobRef
-from servers import certificates
-from servers.certificates import Authority, Pair
-from servers.fixtures import require
+from fedmq_sdk.alliance import Alliance
+from support.servers import certificates
+from support.servers.certificates import Authority, Pair
+from support.servers.fixtures import require
 
 CONTENT = b'{"items": [], "next": null}'
 
@@ -110,8 +110,8 @@ def test_a_certificate_for_another_name_is_told_of_as_such(authority: Authority)
 def test_a_certificate_of_another_time_is_told_of_as_such(code: int, words: str) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code = code
-    assert words in (distrust(OSError("wrapped", error)) or "")
-    assert distrust(OSError("another thing")) is None
+    assert words in (explain_certificate_error(OSError("wrapped", error)) or "")
+    assert explain_certificate_error(OSError("another thing")) is None
 
 
 def test_what_is_no_file_of_certificates_is_refused_and_what_was_trusted_stays(

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fedmq.blobs.s3 import S3Blobs
-from fedmq.brokers.rabbitmq import RabbitmqBroker
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import Transient
 from fedmq.records import mongo
 from fedmq.scheduler import ThreadScheduler
@@ -30,7 +30,7 @@ def test_a_broker_that_is_not_there(nothing: int, caplog: pytest.LogCaptureFixtu
     runner.start()
     connection = RabbitmqBroker(f"amqp://someone:secret@127.0.0.1:{nothing}/", scheduler).connect("test")
     try:
-        with caplog.at_level(logging.WARNING, "fedmq.brokers.rabbitmq"):
+        with caplog.at_level(logging.WARNING, "fedmq.brokers.rabbitmq.broker"):
             deadline = time.monotonic() + 10
             while not caplog.messages and time.monotonic() < deadline:
                 time.sleep(0.01)

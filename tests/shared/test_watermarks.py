@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.watermarks import MOST_SESSIONS, Watermarks
+from fedmq.runtime.watermarks import MOST_SESSIONS, Watermarks
 
 
 def test_positions_of_a_session_may_grow_and_stay_but_not_fall() -> None:

@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
-from fedmq.effects import CoreEvent, Effect, Received
 from fedmq.records.documents import from_text, to_text
-from fedmq.runtime import Actor, Observe
-from fedmq.testing import Process, Weather, World
-from fedmq_client.actor import client_actor
-from fedmq_client.fetching import Models
-from fedmq_client.store import MemoryStore
+from fedmq.runtime.actor import Actor, Observe
+from fedmq.runtime.effects import CoreEvent, Effect, Received
+from fedmq_client.role.actor import client_actor
+from fedmq_client.role.model_cache import Models
+from fedmq_client.role.store import MemoryStore
 from fedmq_client.trainer import Client
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.operations import Drop, Open
@@ -29,6 +28,7 @@ from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
 from simulation.plans import PRESENCE, Blow, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
+from support.world import Process, Weather, World
 
 ALLIANCE = Topology("sim")
 SEED = "seed"

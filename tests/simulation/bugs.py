@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from fedmq.effects import Ack, CoreEvent, Effect, Now, Received
+from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Received
 from fedmq_combiner import answers
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import Answer, OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.operations import ChangeModel
-from fedmq_reducer.record_performer import RecordPerformer
+from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.context import ReducerContext

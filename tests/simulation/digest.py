@@ -27,13 +27,13 @@ from unittest.mock import patch
 
 from fedmq.blobs import memory
 from fedmq.brokers.base import Outgoing
-from fedmq.effects import CoreEvent, Effect
-from fedmq.testing import Process
+from fedmq.runtime.effects import CoreEvent, Effect
 from fedmq_schemas.messages import BlobRef
 from simulation.alliance import Simulation
 from simulation.campaign import CHUNK, PROCESSES
 from simulation.plans import draw
 from simulation.properties import deadline
+from support.world import Process
 
 
 class OutputRecorder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedmq.effects import CoreEvent, Effect, PublishEvent
+from fedmq.runtime.effects import CoreEvent, Effect, PublishEvent
 
 
 def line(event: CoreEvent, answer: Sequence[Effect]) -> str:

@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fedmq.testing import Ambush, Stall
 from fedmq_schemas.policy import Clients, Policy, Retention, Strategy
 from simulation.training import Mood
+from support.world import Ambush, Stall
 
 PRESENCE = 10.0
 FAULTS_END = 60.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmq import aggregation, tensors
 from fedmq.errors import NotFound
-from fedmq.tensorblob import Source
+from fedmq.tensors.tensorblob import Source
 from fedmq_combiner.documents import task_seed
 from fedmq_reducer.selection import best_model
 from fedmq_schemas import keys

@@ -12,11 +12,11 @@ import numpy as np
 
 from fedmq import aggregation, tensors
 from fedmq.aggregation import Accumulator
-from fedmq.tensorblob import Source, Weights
-from fedmq.testing import Process
-from fedmq_client.pool import Job, OnDone, OnProgress, OnValidation, Result, Validated
+from fedmq.tensors.tensorblob import Source, Weights
+from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_combiner.documents import task_seed
 from fedmq_schemas.policy import Policy, weight_of
+from support.world import Process
 
 Mood = str
 """What a trainer does in a round: train, abstain, fail, or nan (it returns a number that is none)."""

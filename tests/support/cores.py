@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from fedmq.effects import (
+from fedmq.errors import FedMQError
+from fedmq.runtime.effects import (
     Ack,
     CancelTimer,
     Core,
@@ -34,7 +35,6 @@ from fedmq.effects import (
     Started,
     StartTimer,
 )
-from fedmq.errors import FedMQError
 from fedmq_schemas.messages import BlobRef, Body, Envelope
 
 E = TypeVar("E", bound=Effect)

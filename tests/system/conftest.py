@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from servers.mongo import MongoServer
-from servers.rabbitmq import RabbitmqServer
-from servers.seaweedfs import S3Server
+from support.servers.mongo import MongoServer
+from support.servers.rabbitmq import RabbitmqServer
+from support.servers.seaweedfs import S3Server
 from system.deployment import Deployment, Servers
 
 

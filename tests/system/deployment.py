@@ -19,21 +19,22 @@ import numpy as np
 import pika
 from numpy.typing import NDArray
 
-from fedmq import aggregation, tensorblob
+from fedmq import aggregation
 from fedmq.blobs.s3 import S3Blobs
 from fedmq.errors import Transient
 from fedmq.records.base import Records
 from fedmq.records.mongo import MongoRecords
-from fedmq.tensorblob import Source
+from fedmq.tensors import tensorblob
+from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger
-from servers import choice
-from servers.mongo import MongoServer
-from servers.ports import free_ports
-from servers.rabbitmq import RabbitmqServer
-from servers.seaweedfs import S3Server
+from support.servers import choice
+from support.servers.mongo import MongoServer
+from support.servers.ports import free_ports
+from support.servers.rabbitmq import RabbitmqServer
+from support.servers.seaweedfs import S3Server
 
 PACKAGE = Path(__file__).parent / "package"
 COMMAND = Path(sys.executable).parent / "fedmq"

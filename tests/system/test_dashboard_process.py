@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from dashboard.test_server import update
-from servers.ports import free_ports
+from support.servers.ports import free_ports
 from system.deployment import COMMAND, Deployment
 
 pytestmark = pytest.mark.system

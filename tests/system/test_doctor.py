@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedmq.brokers.accounts import Accounts
-from fedmq.brokers.management import Management
+from fedmq.brokers.rabbitmq.accounts import Accounts
+from fedmq.brokers.rabbitmq.management import Management
+from fedmq.process.settings import ReducerSettings
 from fedmq.records.mongo import MongoRecords
-from fedmq.settings import ReducerSettings
 from fedmq_cli.examining import LEAST_HANDLES, Finding, examine
 from fedmq_schemas.topology import Topology
-from servers.ports import free_ports
+from support.servers.ports import free_ports
 from system.deployment import COMMAND, PACKAGE, Deployment, Servers
 
 pytestmark = pytest.mark.system

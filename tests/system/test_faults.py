@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from fedmq_schemas import records as tables
-from servers.proxy import Proxy
-from servers.unreliable import UnreliableHttp
+from support.servers.proxy import Proxy
+from support.servers.unreliable import UnreliableHttp
 from system.conftest import FAULT_POLICY
 from system.deployment import Deployment, Node
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmq import tensorblob
 from fedmq.records.base import Document
+from fedmq.tensors import tensorblob
 from fedmq_schemas import records as tables
 from system.deployment import Deployment
 

@@ -12,14 +12,14 @@ from urllib.parse import quote
 
 import pytest
 
-from fedmq.trust import trust
+from fedmq.tls import trust
 from fedmq_schemas import records as tables
-from servers import certificates, rabbitmq, seaweedfs
-from servers.certificates import Authority
-from servers.fixtures import require
-from servers.mongo import MongoServer
-from servers.rabbitmq import RabbitmqServer
-from servers.seaweedfs import S3Server
+from support.servers import certificates, rabbitmq, seaweedfs
+from support.servers.certificates import Authority
+from support.servers.fixtures import require
+from support.servers.mongo import MongoServer
+from support.servers.rabbitmq import RabbitmqServer
+from support.servers.seaweedfs import S3Server
 from system.deployment import COMMAND, Deployment, Node, Servers
 
 pytestmark = pytest.mark.system

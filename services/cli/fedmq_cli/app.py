@@ -14,18 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli import (
-    account_commands,
-    member_commands,
-    model_commands,
-    package_commands,
-    sandbox_command,
-    session_commands,
-)
-from fedmq_cli.doctor import doctor
+from fedmq_cli.commands import accounts, members, models, packages, sandbox, sessions
+from fedmq_cli.commands.doctor import doctor
+from fedmq_cli.commands.run import run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
 from fedmq_cli.output import INTERRUPTED, JSON_WANTED
-from fedmq_cli.run import run
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a session failed or was stopped, or what was examined is faulty; 2 a wrong option, setting, "
@@ -101,25 +94,25 @@ def fedmq(
     """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
 
 
-app.command(epilog=EXIT_CODES)(sandbox_command.sandbox)  # handles signals itself, as what `run` runs does
+app.command(epilog=EXIT_CODES)(sandbox.sandbox)  # handles signals itself, as what `run` runs does
 for verb in (
-    package_commands.init,
-    package_commands.check,
-    session_commands.start,
-    session_commands.stop,
-    session_commands.status,
-    session_commands.sessions,
-    model_commands.seed,
-    model_commands.models,
-    member_commands.clients,
-    member_commands.events,
+    packages.init,
+    packages.check,
+    sessions.start,
+    sessions.stop,
+    sessions.status,
+    sessions.sessions,
+    models.seed,
+    models.models,
+    members.clients,
+    members.events,
     doctor,
 ):
     app.command(epilog=EXIT_CODES)(interruptible(verb))
 for group, verbs in (
-    ("session", session_commands.session),
-    ("model", model_commands.model),
-    ("account", account_commands.account),
+    ("session", sessions.session),
+    ("model", models.model),
+    ("account", accounts.account),
     ("run", run),
 ):
     for each in verbs.registered_commands:

@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import urllib3
 
-from fedmq import __version__, transfer, trust
-from fedmq.brokers.management import Management
-from fedmq.brokers.rabbitmq_probe import probe
-from fedmq.connect import open_blobs, open_records
+from fedmq import __version__, tls
+from fedmq.blobs import transfer
+from fedmq.brokers.rabbitmq.management import Management
+from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
-from fedmq.settings import (
+from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.settings import (
     AllianceSettings,
     BlobSettings,
     ClientSettings,
@@ -72,7 +73,7 @@ def settings_of(role: str) -> AllianceSettings:
 
 def examine(settings: AllianceSettings) -> Iterator[Finding]:
     """One finding after the other, as they come. Raises ConfigError for a file of authorities that can't be used."""
-    trust.trust(settings.ca_file)
+    tls.trust(settings.ca_file)
     checks: list[tuple[str, Check]] = [
         ("versions", _versions),
         ("state folder", lambda: _state_folder(settings.state_dir)),
@@ -171,7 +172,7 @@ def _blobs(settings: BlobSettings) -> str:
 def _clock(settings: BlobSettings) -> str:
     url = f"{'https' if settings.minio_tls else 'http'}://{settings.minio_host}:{settings.minio_port}/"
     try:
-        with urllib3.PoolManager(ssl_context=trust.context()) as pool:
+        with urllib3.PoolManager(ssl_context=tls.context()) as pool:
             answer = pool.request("GET", url, timeout=5.0, retries=False)
         skew = time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (urllib3.exceptions.HTTPError, KeyError, ValueError) as error:
@@ -198,7 +199,7 @@ def _records(settings: Any) -> str:
 
 
 def _package(settings: ClientSettings) -> str:
-    from fedmq_client.package import load
+    from fedmq_client.packages.package import load
 
     package = load(settings.package)
     return f"{settings.package}, sha256 {package.sha256[:12]}…"

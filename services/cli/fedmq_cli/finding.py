@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedmq_client.alliance import Session
+    from fedmq_sdk.alliance import Session
 
 
 def session_at(url: str | None, session: str) -> Session:
     """The session of this id, or for `last` the newest. Raises NotFound."""
     from fedmq.errors import NotFound
-    from fedmq_client.alliance import Alliance
+    from fedmq_sdk.alliance import Alliance
 
     alliance = Alliance(url)
     if session == "last":

@@ -10,7 +10,7 @@ from fedmq_cli.views import view_for
 from fedmq_schemas.messages import Event
 
 if TYPE_CHECKING:
-    from fedmq_client.alliance import Session
+    from fedmq_sdk.alliance import Session
 
 
 def watch(session: Session, stream: TextIO) -> dict[str, Any]:

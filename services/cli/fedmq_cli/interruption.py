@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import NoReturn, ParamSpec, TypeVar
 
-from fedmq.signals import on_first_signal
+from fedmq.process.signals import on_first_signal
 from fedmq_cli.output import INTERRUPTED
 
 P = ParamSpec("P")

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedmq import aggregation, tensorblob
+from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound
-from fedmq.tensorblob import Source
-from fedmq.tensors import Role, spec_of
+from fedmq.tensors import Role, spec_of, tensorblob
+from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
@@ -137,6 +137,6 @@ def trail_of(folder: Path | None, url: str | None) -> Iterator[Trail]:
         with contextlib.closing(_Folder(folder)) as trail:
             yield trail
         return
-    from fedmq_client.alliance import Alliance
+    from fedmq_sdk.alliance import Alliance
 
     yield Alliance(url)

@@ -11,13 +11,14 @@ alliance imports `Alliance`.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedmq_client.trainer import Cancelled, Client, Task, Trainer, Weights
+from fedmq.tensors import Weights
+from fedmq_client.trainer import Cancelled, Client, Task, Trainer
 
 if TYPE_CHECKING:
-    from fedmq_client.alliance import Alliance
     from fedmq_client.frameworks.keras import KerasTrainer
     from fedmq_client.frameworks.sklearn import SklearnTrainer
     from fedmq_client.frameworks.torch import TorchTrainer
+    from fedmq_sdk import Alliance
 
 __all__ = [
     "Alliance",
@@ -32,14 +33,14 @@ __all__ = [
 ]
 
 _LATER = {
-    "Alliance": "alliance",
-    "KerasTrainer": "frameworks.keras",
-    "SklearnTrainer": "frameworks.sklearn",
-    "TorchTrainer": "frameworks.torch",
+    "Alliance": "fedmq_sdk",
+    "KerasTrainer": "fedmq_client.frameworks.keras",
+    "SklearnTrainer": "fedmq_client.frameworks.sklearn",
+    "TorchTrainer": "fedmq_client.frameworks.torch",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(f"fedmq_client.{_LATER[name]}"), name)
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

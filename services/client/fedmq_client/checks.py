@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmq_client.trainer import Weights
+from fedmq.tensors import Weights
 from fedmq_schemas.limits import DEEPEST
 
 MOST_EXAMPLES = 2**53 - 1

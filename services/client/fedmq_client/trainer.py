@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fedmq.tensors import Weights
 from fedmq_client.partition import Indices, partition
 
-Weights = dict[str, NDArray[Any]]
 Metrics = Mapping[str, Any]
 Form = Literal["trainer", "commands"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
-from fedmq.runtime import Actor, Observe
+from fedmq.runtime.actor import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.fold_performer import FoldPerformer

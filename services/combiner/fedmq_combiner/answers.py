@@ -5,9 +5,9 @@ The first valid answer to a task counts. Whatever else comes for the task is dis
 
 from __future__ import annotations
 
-from fedmq.effects import Ack, StartTimer
 from fedmq.errors import FedMQError
-from fedmq.routines import Routine
+from fedmq.runtime.effects import Ack, StartTimer
+from fedmq.runtime.routines import Routine
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_entry
 from fedmq_combiner.operations import Fold

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.brokers.rabbitmq import RabbitmqBroker
-from fedmq.connect import open_blobs
-from fedmq.identity import claim
-from fedmq.service import Service
-from fedmq.settings import CombinerSettings
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.process.connect import open_blobs
+from fedmq.process.identity import claim
+from fedmq.process.service import Service
+from fedmq.process.settings import CombinerSettings
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
 from fedmq_schemas.topology import Topology

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.effects import PublishEvent
-from fedmq.routines import Context
+from fedmq.runtime.effects import PublishEvent
+from fedmq.runtime.routines import Context
 from fedmq_schemas.messages import PlanKey
 
 

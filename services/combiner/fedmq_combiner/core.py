@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmq.effects import (
+from fedmq.runtime.effects import (
     Ack,
     CoreEvent,
     Done,
@@ -33,8 +33,8 @@ from fedmq.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.membership import Membership
-from fedmq.watermarks import Watermarks
+from fedmq.runtime.membership import Membership
+from fedmq.runtime.watermarks import Watermarks
 from fedmq_combiner import answers, course
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.operations import Drop

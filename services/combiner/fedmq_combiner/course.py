@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedmq.effects import Ack, Publish, StartTimer
 from fedmq.errors import FedMQError
-from fedmq.routines import Routine
+from fedmq.runtime.effects import Ack, Publish, StartTimer
+from fedmq.runtime.routines import Routine
 from fedmq_combiner.answers import SAVE_AFTER, receive, receive_early
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_of, partial_of, task_messages

@@ -13,9 +13,9 @@ from typing import Any
 from fedmq.aggregation import Accumulator, stacks
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
-from fedmq.later import Later
-from fedmq.tensorblob import Source, read_header
+from fedmq.runtime.later import Later
 from fedmq.tensors import Role, Spec, spec_of
+from fedmq.tensors.tensorblob import Source, read_header
 from fedmq_combiner import operations
 from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
 from fedmq_combiner.running_sum import RunningSum, batches

@@ -6,8 +6,8 @@ another sum; work that was asked for before must not touch it.
 
 from __future__ import annotations
 
-from fedmq.effects import Perform, Question
-from fedmq.frozen import frozen
+from fedmq.runtime.effects import Perform, Question
+from fedmq.value import frozen
 from fedmq_schemas.messages import BlobRef, Plan
 from fedmq_schemas.records import Ledger, LedgerEntry
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fedmq.effects import CancelTimer
-from fedmq.frozen import frozen
-from fedmq.routines import Routine
+from fedmq.runtime.effects import CancelTimer
+from fedmq.runtime.routines import Routine
+from fedmq.value import frozen
 from fedmq_schemas.messages import Decline, Partial, Plan, PlanKey, Update
 from fedmq_schemas.records import LedgerEntry, Outcome
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Effect, Now, Publish, PublishEvent, StartTimer
-from fedmq.membership import Membership
+from fedmq.runtime.effects import Effect, Now, Publish, PublishEvent, StartTimer
+from fedmq.runtime.membership import Membership
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fedmq.aggregation import Accumulator, Contribution, Stack
 from fedmq.errors import FedMQError, InvalidUpdate
-from fedmq.tensorblob import Source
+from fedmq.tensors.tensorblob import Source
 from fedmq_combiner.operations import SMALL, Fold, Folded
 from fedmq_schemas.messages import Plan
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmq.brokers.base import Connection
 from fedmq.errors import FedMQError
-from fedmq.listening import observe
+from fedmq.runtime.event_stream import observe
 from fedmq.scheduler import Scheduler
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.sources import Tail

@@ -6,13 +6,13 @@ import signal
 import threading
 from pathlib import Path
 
-from fedmq.connect import open_records
 from fedmq.errors import ConfigError
-from fedmq.identity import process_name
+from fedmq.process.connect import open_records
+from fedmq.process.identity import process_name
+from fedmq.process.service import Service
+from fedmq.process.settings import DashboardSettings
+from fedmq.process.signals import on_first_signal
 from fedmq.records.sqlite import SqliteRecords
-from fedmq.service import Service
-from fedmq.settings import DashboardSettings
-from fedmq.signals import on_first_signal
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Observer
 from fedmq_dashboard.serve import DashboardServer
@@ -22,7 +22,7 @@ from fedmq_schemas.topology import Topology
 
 def main(settings: DashboardSettings) -> None:
     """Shows an alliance until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
-    from fedmq.brokers.rabbitmq import RabbitmqBroker
+    from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 
     name = process_name()
     service = Service("dashboard", name, settings)

@@ -8,13 +8,13 @@ from pathlib import Path
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
 from fedmq.records.base import Records
-from fedmq.runtime import Actor, Observe
+from fedmq.runtime.actor import Actor, Observe
 from fedmq.scheduler import Scheduler
-from fedmq_reducer.aggregating import Aggregating
-from fedmq_reducer.assignment import Assignment
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.record_performer import RecordPerformer
-from fedmq_reducer.sweeping import Sweeping
+from fedmq_reducer.membership import Assignment
+from fedmq_reducer.performers.aggregation_performer import Aggregating
+from fedmq_reducer.performers.record_performer import RecordPerformer
+from fedmq_reducer.performers.retention_performer import Sweeping
 from fedmq_schemas.topology import REDUCER, Topology
 
 

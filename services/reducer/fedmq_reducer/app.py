@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.brokers.management import Management
-from fedmq.brokers.rabbitmq import RabbitmqBroker
-from fedmq.connect import open_blobs, open_records
-from fedmq.identity import claim, process_name
-from fedmq.service import Service
-from fedmq.settings import ReducerSettings
+from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.brokers.rabbitmq.management import Management
+from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.identity import claim, process_name
+from fedmq.process.service import Service
+from fedmq.process.settings import ReducerSettings
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.recorder import Recorder
-from fedmq_reducer.serve import serve_api
-from fedmq_reducer.vitals import Vitals
+from fedmq_reducer.system_monitor import Vitals
+from fedmq_reducer.web.serve import serve_api
 from fedmq_schemas.topology import Topology
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from enum import Enum
 
 from fedmq.codec import name_from_id
-from fedmq.effects import (
+from fedmq.errors import Fenced
+from fedmq.runtime.effects import (
     Ack,
     CoreEvent,
     Done,
@@ -32,8 +33,7 @@ from fedmq.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.errors import Fenced
-from fedmq_reducer.assignment import Assignment
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import (
     Acquire,
     CheckLease,

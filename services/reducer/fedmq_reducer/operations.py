@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from fedmq.effects import Perform, Question
-from fedmq.frozen import frozen
+from fedmq.runtime.effects import Perform, Question
+from fedmq.value import frozen
 from fedmq_schemas.messages import BlobRef, Partial
 from fedmq_schemas.policy import Select, Strategy, Tensors
 from fedmq_schemas.records import (

@@ -9,8 +9,8 @@ from typing import Any
 
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError, Transient
-from fedmq.listening import hear
 from fedmq.records.base import Records
+from fedmq.runtime.event_stream import hear
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event

@@ -24,8 +24,8 @@ from fedmq.aggregation.partial import INTEGERS, Partial
 from fedmq.aggregation.places import Places
 from fedmq.aggregation.stack import Stack
 from fedmq.errors import InvalidUpdate, ProtocolError
-from fedmq.tensorblob import Source, Tensor, header
 from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec, TensorSpec
+from fedmq.tensors.tensorblob import Source, Tensor, header
 
 MAX_WEIGHT = 2**53
 LARGEST_FLOAT = 1e145

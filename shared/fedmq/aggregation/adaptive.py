@@ -19,7 +19,7 @@ import numpy as np
 from fedmq import tensors
 from fedmq.aggregation.fixedpoint import Floats
 from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, under, zeros
-from fedmq.tensorblob import Weights
+from fedmq.tensors.tensorblob import Weights
 
 SecondMoment: TypeAlias = Callable[[Floats, Floats], Floats]
 """The next v from v and delta^2."""

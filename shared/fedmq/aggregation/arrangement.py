@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.tensorblob import Layout, Tensor, in_order
 from fedmq.tensors import Spec, check
+from fedmq.tensors.tensorblob import Layout, Tensor, in_order
 
 BLOCK = 262_144
 """Elements handled at a time: large enough for numpy's overhead, small enough for the cache."""

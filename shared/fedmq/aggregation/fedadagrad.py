@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedmq.aggregation.adaptive import adapt, init
 from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State
-from fedmq.tensorblob import Weights
+from fedmq.tensors.tensorblob import Weights
 
 __all__ = ["FedAdagradParameters", "apply", "init"]
 

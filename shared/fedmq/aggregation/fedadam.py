@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fedmq.aggregation.adaptive import AdaptiveParameters, adapt, init
 from fedmq.aggregation.optimizer import Deltas, Model, State
-from fedmq.tensorblob import Weights
+from fedmq.tensors.tensorblob import Weights
 
 __all__ = ["AdaptiveParameters", "apply", "init"]
 

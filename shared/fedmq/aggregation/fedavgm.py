@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fedmq import tensors
 from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, under, zeros
-from fedmq.tensorblob import Weights
+from fedmq.tensors.tensorblob import Weights
 
 
 @dataclass(frozen=True, slots=True)

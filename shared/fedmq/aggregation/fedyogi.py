@@ -7,7 +7,7 @@ import numpy as np
 
 from fedmq.aggregation.adaptive import AdaptiveParameters, adapt, init
 from fedmq.aggregation.optimizer import Deltas, Model, State
-from fedmq.tensorblob import Weights
+from fedmq.tensors.tensorblob import Weights
 
 __all__ = ["AdaptiveParameters", "apply", "init"]
 

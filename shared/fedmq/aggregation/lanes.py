@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedmq.aggregation.arrangement import BLOCK
 from fedmq.aggregation.fixedpoint import CAPACITY, MAGIC, MAGIC_BITS, Floats, Integers
 from fedmq.errors import InvalidUpdate
-from fedmq.tensorblob import Array
+from fedmq.tensors.tensorblob import Array
 
 
 class Lanes:

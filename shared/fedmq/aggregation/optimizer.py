@@ -22,7 +22,7 @@ import numpy as np
 
 from fedmq.aggregation.fixedpoint import Floats
 from fedmq.errors import ConfigError
-from fedmq.tensorblob import Array, Weights
+from fedmq.tensors.tensorblob import Array, Weights
 
 State: TypeAlias = dict[str, Floats]
 Model: TypeAlias = Mapping[str, Array]

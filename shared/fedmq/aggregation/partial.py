@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fedmq.errors import InvalidUpdate
-from fedmq.tensorblob import Meta, Tensor
 from fedmq.tensors import Spec
+from fedmq.tensors.tensorblob import Meta, Tensor
 
 INTEGERS = np.dtype("<i8")
 _LANES = {str(lane) for lane in range(-200, 200)}

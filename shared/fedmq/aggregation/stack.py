@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.aggregation.arrangement import BLOCK, Run
-from fedmq.tensorblob import Array, Source
+from fedmq.tensors.tensorblob import Array, Source
 
 MOST_BYTES = 262_144
 """Of a stack of several, so that its numbers stay in the processor's cache."""

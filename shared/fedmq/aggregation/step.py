@@ -9,8 +9,8 @@ from fedmq import tensors
 from fedmq.aggregation.accumulator import Accumulator
 from fedmq.aggregation.fixedpoint import Floats
 from fedmq.aggregation.optimizer import Model, Parameters, ServerOptimizer, State
-from fedmq.tensorblob import Meta, Source, Weights
 from fedmq.tensors import Role, Spec
+from fedmq.tensors.tensorblob import Meta, Source, Weights
 
 
 def next_model(

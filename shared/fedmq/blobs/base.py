@@ -38,7 +38,7 @@ class Blobs(Protocol):
     - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos, lazily; the prefix may end anywhere in a key. They come in key
       order, where the server keeps to it: SeaweedFS goes folder by folder. `delete(key)`: absent is fine.
     - `presign_get(key, seconds)`, `presign_put(key, seconds, size)`: URLs that need no credentials and
-      stop working after that time (`file://` URLs never do); `fedmq.transfer` follows them. The
+      stop working after that time (`file://` URLs never do); `fedmq.blobs.transfer` follows them. The
       blob need not exist yet. `size` is how many bytes are expected, up to twice as many will do; a server's store
       prepares an upload in parts where it is large.
     """

@@ -14,8 +14,8 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.incoming import Landing
 from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
-from fedmq.blobs.landing import Landing
 from fedmq.errors import NotFound, Refused
 from fedmq_schemas.messages import BlobRef
 

@@ -18,12 +18,13 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from fedmq import trust
 from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.incoming import Landing
 from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
-from fedmq.blobs.landing import Landing
 from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
+from fedmq.tls import context as tls_context
+from fedmq.tls import explain_certificate_error
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.messages import BlobRef
 
@@ -71,7 +72,7 @@ class S3Blobs:
 
         self._http = urllib3.PoolManager(
             maxsize=16,
-            ssl_context=trust.context(),
+            ssl_context=tls_context(),
             timeout=urllib3.Timeout(connect=5.0, read=60.0),
             retries=urllib3.Retry(
                 total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
@@ -239,9 +240,9 @@ class S3Blobs:
         except S3Error as error:
             raise self._translate(error, key) from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            distrust = trust.distrust(error)
-            if distrust is not None:
-                raise ConfigError(f"the S3 server at {self._endpoint} {distrust}") from error
+            explained = explain_certificate_error(error)
+            if explained is not None:
+                raise ConfigError(f"the S3 server at {self._endpoint} {explained}") from error
             # The type's name alone: its words hold the URL.
             cause = getattr(error, "reason", None) or error
             raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}") from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, TypeVar
 
-from fedmq.effects import Effect, Perform, Resubscribe
-from fedmq_reducer.assignment import Assignment
+from fedmq.runtime.effects import Effect, Perform, Resubscribe
 from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from fedmq.effects import Effect
+from fedmq.runtime.effects import Effect
 from fedmq_reducer.operations import (
     ChangeModel,
     ChangeSession,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmq.effects import Ack, Effect
+from fedmq.runtime.effects import Ack, Effect
 from fedmq_reducer.operations import RecordAttempt
 from fedmq_schemas.messages import CombinerPresence, Plan
 from fedmq_schemas.records import SessionChange, SummaryRecord, ValidationRecord

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Ack, CancelTimer, PublishEvent
+from fedmq.runtime.effects import Ack, CancelTimer, PublishEvent
 from fedmq_reducer.operations import (
     Aggregate,
     OpenSeed,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedmq.effects import Ack
 from fedmq.records.sqlite import SqliteRecords
+from fedmq.runtime.effects import Ack
 from fedmq_reducer.operations import (
     ChangeModel,
     Load,
@@ -17,7 +17,7 @@ from fedmq_reducer.operations import (
     SessionSnapshot,
     Snapshot,
 )
-from fedmq_reducer.record_performer import RecordPerformer
+from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fedmq.effects import Perform, Reject
 from fedmq.errors import Refused
+from fedmq.runtime.effects import Perform, Reject
 from fedmq_reducer.operations import (
     Aggregate,
     ChangeSession,
@@ -177,7 +177,7 @@ def test_a_bug_in_a_course_costs_no_more_than_a_crash(start: StartSession, monke
     session = start(rounds=2, clients_required=2)
     session.plan()
     with monkeypatch.context() as patch:
-        patch.setattr("fedmq_reducer.sessions.collecting.PartialRecord", None)
+        patch.setattr("fedmq_reducer.sessions.steps.collecting.PartialRecord", None)
         with pytest.raises(AttributeError):
             session.receive(partial(0), "k1")
     session.refused()
@@ -195,7 +195,7 @@ def test_a_bug_while_a_session_is_queued_costs_no_more_than_a_crash(
     session = start()
     recording = one(session.receive(Start(policy=session.policy), "operator", message_id="s"), RecordSession)
     with monkeypatch.context() as patch:
-        patch.setattr("fedmq_reducer.sessions.opening.OpenSeed", None)
+        patch.setattr("fedmq_reducer.sessions.steps.opening.OpenSeed", None)
         with pytest.raises(TypeError):
             session.done(recording)
     effects = session.start_over(SessionSnapshot(session_record("queued", started_at=None)))
@@ -242,7 +242,7 @@ def test_an_error_that_comes_again_and_again_ends_the_session_with_the_reason(
 ) -> None:
     found = SessionSnapshot(session_record(), (), (attempt_record(),))
     session = start(snapshot=snapshot(found))
-    monkeypatch.setattr("fedmq_reducer.sessions.collecting.PartialRecord", None)
+    monkeypatch.setattr("fedmq_reducer.sessions.steps.collecting.PartialRecord", None)
     for _ in range(3):
         with pytest.raises(AttributeError):
             session.receive(partial(0), "k1")

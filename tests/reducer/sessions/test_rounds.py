@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from fedmq.effects import Ack, Publish, Reject
 from fedmq.errors import NotFound, Refused
+from fedmq.runtime.effects import Ack, Publish, Reject
 from fedmq_reducer.operations import (
     Aggregate,
     ChangeSession,

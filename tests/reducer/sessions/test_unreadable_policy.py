@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq.effects import Now, PublishEvent
-from fedmq_reducer.assignment import Assignment
+from fedmq.runtime.effects import Now, PublishEvent
+from fedmq_reducer.membership import Assignment
 from fedmq_reducer.operations import OpenSeed, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions

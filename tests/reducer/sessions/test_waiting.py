@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import StartTimer
+from fedmq.runtime.effects import StartTimer
 from fedmq_reducer.operations import OpenSeed, RecordAttempt
 from fedmq_schemas.messages import CombinerPresence
 from support.cores import all_of, events, one

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedmq.effects import Effect, Fired, Now, Received
-from fedmq.routines import Routine
-from fedmq_reducer.assignment import Assignment, Client
+from fedmq.runtime.effects import Effect, Fired, Now, Received
+from fedmq.runtime.routines import Routine
+from fedmq_reducer.membership import Assignment, Client
 from fedmq_reducer.sessions import windows
-from fedmq_reducer.sessions.concluding import conclude
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted
 from fedmq_reducer.sessions.session import Lineage, Session, Stage
+from fedmq_reducer.sessions.steps.concluding import conclude
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import Policy, Select, Stop
 from fedmq_schemas.records import SessionChange, ValidationRecord

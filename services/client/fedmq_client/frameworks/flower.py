@@ -23,11 +23,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fedmq.model_files.naming import in_order
+from fedmq.tensors import Weights
 from fedmq_client.checks import Rubbish
 from fedmq_client.frameworks import flower_records as records
-from fedmq_client.naming import in_order
-from fedmq_client.package import PackageError
-from fedmq_client.trainer import Client, Metrics, Task, Trainer, Weights
+from fedmq_client.packages.package import PackageError
+from fedmq_client.trainer import Client, Metrics, Task, Trainer
 
 SERVER_ROUND = "server-round"
 PROJECT = "pyproject.toml"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmq.model_files.naming import in_order, is_list, plain
+from fedmq.tensors import Weights
 from fedmq_client.checks import Rubbish
-from fedmq_client.naming import in_order, is_list, plain
-from fedmq_client.trainer import Weights
 
 CODE_OK = 0
 _OTHERS = "records.json"

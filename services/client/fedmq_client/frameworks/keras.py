@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.errors import ConfigError
-from fedmq_client.frameworks import configuration, warm_keras
-from fedmq_client.frameworks.warm_keras import WarmModel
-from fedmq_client.trainer import Client, Task, Weights
+from fedmq.model_files import warm_keras
+from fedmq.model_files.warm_keras import WarmModel
+from fedmq.tensors import Weights
+from fedmq_client.frameworks import configuration
+from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
 

@@ -21,9 +21,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
 
 from fedmq.errors import ConfigError
+from fedmq.model_files.naming import matched, positional
+from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
-from fedmq_client.naming import matched, positional
-from fedmq_client.trainer import Client, Task, Weights
+from fedmq_client.trainer import Client, Task
 
 SEEDS = 2**32
 

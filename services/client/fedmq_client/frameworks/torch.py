@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from fedmq.errors import ConfigError
+from fedmq.model_files.naming import matched, positional
+from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
-from fedmq_client.naming import matched, positional
-from fedmq_client.trainer import Client, Task, Weights
+from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
 SEEDS = 2**63

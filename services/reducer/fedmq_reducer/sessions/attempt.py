@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fedmq.effects import Ack
+from fedmq.runtime.effects import Ack
 from fedmq_schemas.messages import Partial, PlanKey
 from fedmq_schemas.records import PlannedPartRecord
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmq.routines import Context
-from fedmq_reducer.assignment import Assignment
+from fedmq.runtime.routines import Context
+from fedmq_reducer.membership import Assignment
 
 
 class ReducerContext(Context):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.frozen import frozen
+from fedmq.value import frozen
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.session import Stage
 from fedmq_schemas.messages import Partial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from fedmq.effects import Publish, PublishEvent
+from fedmq.runtime.effects import Publish, PublishEvent
 from fedmq_reducer.operations import PutBlob
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.context import ReducerContext

@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedmq.codec import explain
-from fedmq.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received, Reject
 from fedmq.errors import FedMQError
-from fedmq.routines import Course, Routine
+from fedmq.runtime.effects import Ack, CancelTimer, Fired, Publish, PublishEvent, Received, Reject
+from fedmq.runtime.routines import Course, Routine
 from fedmq_reducer.operations import ChangeSession, CheckLease, Delete, RecordSession, SessionSnapshot, Snapshot
-from fedmq_reducer.sessions import expiring, windows
+from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import CombinersChanged, Ended, MembersChanged, ValidationCounted
 from fedmq_reducer.sessions.reactions import new_answer, publish_open_plans
@@ -24,6 +24,7 @@ from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.resuming import resume
 from fedmq_reducer.sessions.schedules import schedule_for
 from fedmq_reducer.sessions.session import Session, Stage, random_seed_of
+from fedmq_reducer.sessions.steps import expiring
 from fedmq_schemas import messages, topology
 from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import Partial

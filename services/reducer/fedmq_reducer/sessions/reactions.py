@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedmq.effects import Ack, PublishEvent, Received
+from fedmq.runtime.effects import Ack, PublishEvent, Received
 from fedmq_reducer.operations import CheckLease
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.effects import Now
+from fedmq.runtime.effects import Now
 from fedmq_reducer.operations import Aggregate, Aggregated, ChangeSession
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext

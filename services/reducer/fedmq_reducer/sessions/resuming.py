@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fedmq_reducer.operations import SessionSnapshot
 from fedmq_reducer.sessions import windows
-from fedmq_reducer.sessions.committing import record_participation, report_round
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session
+from fedmq_reducer.sessions.steps.committing import record_participation, report_round
 
 
 def resume(context: ReducerContext, session: Session, found: SessionSnapshot) -> None:

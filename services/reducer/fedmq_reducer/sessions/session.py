@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from fedmq.effects import Ack, Effect, Received
-from fedmq_reducer.assignment import Client
+from fedmq.runtime.effects import Ack, Effect, Received
 from fedmq_reducer.eligibility import reason_against
+from fedmq_reducer.membership import Client
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
 from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey

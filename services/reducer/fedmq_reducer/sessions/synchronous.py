@@ -7,16 +7,16 @@ makes the session from them, and this course goes on where they end.
 
 from __future__ import annotations
 
-from fedmq.effects import CancelTimer, PublishEvent
+from fedmq.runtime.effects import CancelTimer, PublishEvent
 from fedmq_reducer.sessions.attempt import Attempt
-from fedmq_reducer.sessions.collecting import collect
-from fedmq_reducer.sessions.committing import commit
-from fedmq_reducer.sessions.concluding import conclude, last_window
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.drawing import draw
 from fedmq_reducer.sessions.events import Ended
-from fedmq_reducer.sessions.opening import open_seed
 from fedmq_reducer.sessions.session import Session, Stage
+from fedmq_reducer.sessions.steps.collecting import collect
+from fedmq_reducer.sessions.steps.committing import commit
+from fedmq_reducer.sessions.steps.concluding import conclude, last_window
+from fedmq_reducer.sessions.steps.drawing import draw
+from fedmq_reducer.sessions.steps.opening import open_seed
 
 
 async def synchronous(context: ReducerContext, session: Session) -> str:

@@ -7,8 +7,8 @@ unless a validation decides whether a round follows; a session is finished when 
 
 from __future__ import annotations
 
-from fedmq.effects import Ack, PublishEvent, Received
 from fedmq.metrics import Summary, summarize_validations
+from fedmq.runtime.effects import Ack, PublishEvent, Received
 from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner
 from fedmq_reducer.sessions.context import ReducerContext

@@ -1,0 +1,88 @@
+"""`fedmq account`: accounts at the broker with which clients can do what a client must, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedmq_cli.output import AsJson, print_columns, print_json, print_next
+
+if TYPE_CHECKING:
+    from fedmq.brokers.rabbitmq.accounts import Accounts
+    from fedmq.process.settings import ManagementSettings
+
+account = typer.Typer(
+    no_args_is_help=True,
+    help="Make and revoke clients' accounts at RabbitMQ. FEDN_AMQP_URL's account needs the tag administrator.",
+)
+Client = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's name, which is its account's too.")]
+
+
+@account.command()
+def add(client: Client, as_json: AsJson = False) -> None:
+    """Make an account, or give it a new password; print the settings that its client needs."""
+    with _opened() as (settings, accounts):
+        password = accounts.add(client)
+        variables = {
+            "ALLIANCE_UID": settings.alliance,
+            "FEDN_CLIENT_NAME": client,
+            "FEDN_AMQP_URL": _url(settings.amqp_url.get_secret_value(), client, password),
+        }
+    if as_json:
+        print_json(variables)
+        return
+    for name, value in variables.items():
+        typer.echo(f"{name}={value}")
+    typer.echo("\nIt publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
+    print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}")
+
+
+@account.command()
+def revoke(client: Client, as_json: AsJson = False) -> None:
+    """Remove an account: its connections end at once, and its updates are no longer taken."""
+    with _opened() as (_, accounts):
+        was_there = accounts.revoke(client)
+    if as_json:
+        print_json({"client": client, "had_account": was_there})
+        return
+    typer.echo(f"{client} is cut off" if was_there else f"there was no account {client}")
+    print_next("fedmq account list", "fedmq clients")
+
+
+@account.command("list")
+def list_accounts(as_json: AsJson = False) -> None:
+    """List the clients that have an account."""
+    with _opened() as (_, accounts):
+        names = accounts.names()
+    if as_json:
+        print_json(names)
+        return
+    print_columns([{"client": name} for name in names], {"client": "client"}, "no client has an account of its own")
+    print_next("fedmq account add CLIENT")
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
+    from fedmq.brokers.rabbitmq.accounts import Accounts
+    from fedmq.brokers.rabbitmq.management import Management
+    from fedmq.process.settings import ManagementSettings
+    from fedmq.tls import trust
+    from fedmq_schemas.topology import Topology
+
+    settings = ManagementSettings.load()
+    trust(settings.ca_file)
+    management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
+    try:
+        yield settings, Accounts(management, Topology(settings.alliance))
+    finally:
+        management.close()
+
+
+def _url(own: str, user: str, password: str) -> str:
+    """The operator's URL with another account."""
+    scheme, _, rest = own.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{user}:{password}@{authority.rpartition('@')[2]}{slash}{path}"

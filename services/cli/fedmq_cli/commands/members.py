@@ -1,0 +1,90 @@
+"""Verbs on who is there and what happens: clients, events."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from fedmq_cli.finding import session_at
+from fedmq_cli.interruption import saying
+from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
+
+
+def clients(
+    why: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="Say what part each has in this session, or why none.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List clients: what they do, where they are, when they were last heard."""
+    from fedmq_sdk.alliance import Alliance
+
+    rows = session_at(url, why).why() if why is not None else Alliance(url).clients()
+    if as_json:
+        print_json(rows)
+        return
+    if why is not None:
+        print_columns(rows, {"client": "client", "drawn": "drawn", "why": "why"}, "no client has attached yet")
+        print_next(f"fedmq session show {why}")
+        return
+    now = time.time()
+    for row in rows:
+        row["heard"] = f"{duration(max(0.0, now - row['last_seen']))} ago"
+    columns = {
+        "client": "client", "state": "state", "combiner": "combiner", "tasks": "tasks", "labels": "labels",
+        "ordinal": "part", "weight": "weight", "heard": "heard",
+    }  # fmt: skip
+    print_columns(rows, columns, "no client has attached yet")
+    print_next("fedmq clients --why SESSION", "fedmq start --follow")
+
+
+def events(
+    session_id: Annotated[
+        str | None, typer.Argument(metavar="[SESSION]", help="Only this session's.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show them as they happen, until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest, without --follow.")] = 30,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show events, oldest first; with --json a line each. A followed session ends the command when it ends."""
+    from fedmq_sdk.alliance import Alliance
+
+    found = session_at(url, session_id) if session_id is not None else None
+    alliance = Alliance(url)
+    if not follow:
+        recorded = alliance.events(found.id if found is not None else None, limit=limit)
+        _print_events(reversed(list(recorded)), as_json)
+        if not as_json:
+            print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "))
+        return
+    with saying("\nno longer followed; what runs goes on. next: fedmq status"):
+        _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
+    if found is not None and not as_json:
+        print_next(f"fedmq session show {found.id}")
+
+
+def _print_events(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for row in rows:
+        if as_json:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        else:
+            print(event_line(row), flush=True)
+    sys.stdout.flush()
+
+
+def event_line(row: dict[str, Any]) -> str:
+    """One event on one line: when, what, whom it concerns, and what it says."""
+    place = [row["session"], f"round {row['round']}" if row["round"] is not None else None]
+    who = [row["client"], row["combiner"]]
+    words = [word for word in (*place, *who) if word]
+    reason = row["data"].get("reason")
+    if reason:
+        words.append(str(reason))
+    return f"{local_time(row['at'])}  {row['name']:<18} {'  '.join(words)}"

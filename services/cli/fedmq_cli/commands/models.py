@@ -1,0 +1,169 @@
+"""Verbs on models: seed, models, model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from fedmq_cli.finding import session_at
+from fedmq_cli.interruption import calling
+from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
+
+model = typer.Typer(no_args_is_help=True, help="One model: get it, verify how it came to be.")
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Its id, or best, or last.", show_default=False)]
+InSession = Annotated[str | None, typer.Option("--session", help="Best or last of this session.")]
+
+
+def seed(
+    file: Annotated[
+        Path | None, typer.Argument(help="A model: .safetensors, .npz, .keras, .h5 or .pt.", show_default=False)
+    ] = None,
+    package: Annotated[
+        Path | None, typer.Option(help="Let this package's trainer make it.", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Its id; default: seed- and its hash.")] = None,
+    random_seed: Annotated[int, typer.Option(help="Starts the trainer's random draws.")] = 0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload the first model of a session. The same model twice is the same seed."""
+    from fedmq.errors import ConfigError
+    from fedmq_sdk.alliance import Alliance
+
+    if (file is None) == (package is None):
+        raise ConfigError("name a model's file, or a package whose trainer makes one: `fedmq seed --package DIR`")
+    if package is not None:
+        from fedmq_cli.package_trial import first_model
+
+        found = Alliance(url).upload_blob(first_model(package, random_seed), name)
+    else:
+        assert file is not None
+        found = Alliance(url).upload(file, name)
+    if as_json:
+        print_json({"model": found})
+        return
+    typer.echo(f"seed {found}")
+    print_next(f"fedmq start --seed {found} --follow")
+
+
+def models(
+    session: Annotated[str | None, typer.Option(help="Only this session's; `last` for the newest.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List models, newest first, with their metrics."""
+    from fedmq_schemas.records import is_kept
+    from fedmq_sdk.alliance import Alliance
+
+    alliance = Alliance(url)
+    session = None if session is None else session_at(url, session).id
+    rows = alliance.models(session, limit)
+    unused = alliance.unused_models() if session is None else []
+    if as_json:
+        print_json([*rows, *unused])
+        return
+    for row in (*rows, *unused):
+        row["made"] = local_time(row["created_at"])
+        row["size"] = row["ref"]["size"]
+        row["bytes"] = "kept" if is_kept(row) else "let go"
+    names = metrics_of(rows)[:4]
+    columns = {"model": "model", "session": "session", "round": "round", **{n: n for n in names}, "made": "made"}
+    if not all(map(is_kept, rows)):
+        columns["bytes"] = "bytes"
+    print_columns([*rows, *unused], columns, "no model yet")
+    print_next("fedmq model get best" if any(row["round"] for row in rows) else "fedmq start --follow")
+
+
+@model.command()
+def get(
+    model_id: ModelId = "last",
+    session: InSession = None,
+    metric: Annotated[str | None, typer.Option(help="What best means: test/accuracy.")] = None,
+    mode: Annotated[str | None, typer.Option(help="max or min.")] = None,
+    form: Annotated[str, typer.Option("--format", help="safetensors, npz, keras or torch.")] = "safetensors",
+    package: Annotated[
+        Path | None,
+        typer.Option(help="For keras, unless the seed was a Keras file: the package whose trainer has the layers."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; default: this folder.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a model, check its hash, and write it in the form that you want."""
+    from fedmq.errors import ConfigError
+    from fedmq.model_files import formats
+    from fedmq_client.job.load_trainer import keras_model
+    from fedmq_client.packages.package import load
+    from fedmq_sdk.alliance import Alliance
+
+    if form not in formats.SUFFIXES:
+        raise ConfigError(f"unknown format {form!r}: there are {', '.join(formats.SUFFIXES)}")
+    if mode not in (None, "max", "min"):
+        raise ConfigError(f"--mode {mode}: max or min")
+    alliance = Alliance(url)
+    session = None if session is None else session_at(url, session).id
+    document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
+    path = formats.place(out or Path(), document["model"], form)
+    with _beside(path) as scratch:
+        if form == "safetensors":
+            alliance.download(document["model"], scratch)
+        else:
+            found = alliance.read(document["model"])
+            network = None if package is None else lambda: keras_model(load(package))
+            formats.write(found.weights, scratch, form, meta=found.meta, network=network)
+        os.replace(scratch, path)
+    if as_json:
+        print_json({**document, "path": str(path)})
+        return
+    best = document.get("best")
+    what = f" ({best['metric']} {best['value']:.6g}, {best['mode']} of its session)" if best else ""
+    typer.echo(f"model {document['model']}{what}\n  {path}")
+    print_next(f"fedmq model verify {document['model']}", f"fedmq start --seed {document['model']} --follow")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path of the same name in a scratch folder beside `path`. The folder is deleted at the end, also by Ctrl-C."""
+    with (
+        TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+        calling(partial(shutil.rmtree, folder, ignore_errors=True)),
+    ):
+        yield Path(folder) / path.name
+
+
+@model.command()
+def verify(
+    model_id: ModelId = "last",
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Read this sandbox's folder instead of asking a reducer.", show_default=False)
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a model from its parent and its round's updates, and compare the bytes.
+
+    Exit codes: 0 the same bytes; 1 other bytes; 3 the updates, the model or its parent are gone (retention), only hashes
+    and counts were checked.
+    """
+    from fedmq_cli.verifying import trail_of, verdict_on
+
+    with trail_of(state_dir, url) as trail:
+        verdict = verdict_on(trail, model_id)
+    if as_json:
+        print_json(verdict)
+    else:
+        typer.echo(f"model {verdict['model']}: {verdict['verdict']}")
+        for line in verdict["checked"]:
+            typer.echo(f"  {line}")
+        if verdict["parent"]:
+            print_next(f"fedmq model verify {verdict['parent']}" + (f" --state-dir {state_dir}" if state_dir else ""))
+    raise typer.Exit({"same": 0, "different": 1, "partly": 3}[verdict["outcome"]])

@@ -1,0 +1,83 @@
+"""Verbs on packages: init, check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedmq_cli.output import AsJson, print_json, print_next, shown
+
+
+def init(
+    name: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
+    framework: Annotated[str, typer.Option(help="numpy, keras, torch, sklearn, or command (any language).")] = "numpy",
+    as_json: AsJson = False,
+) -> None:
+    """Write a compute package that runs, to put your own model and data into."""
+    from fedmq_cli.package_trial import make_package
+
+    package = make_package(name, framework)
+    files = sorted(path.name for path in package.iterdir())
+    if as_json:
+        print_json({"package": str(package), "files": files})
+        return
+    typer.echo(f"{package}: {', '.join(files)}")
+    print_next(f"fedmq check {package}", f"fedmq sandbox --package {package}")
+
+
+def check(
+    package: Annotated[Path, typer.Argument(help="Folder with fedn.yaml.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="The client's data; default: FEDN_DATA_PATH.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A model to begin with; default: the package makes one.")] = None,
+    clients: Annotated[int, typer.Option(min=1, help="Parts that common data is cut into; the first is used.")] = 5,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="The trainer's configuration: epochs=2.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try a package as an alliance would: validate once, train twice, and say what a combiner would say.
+
+    Exit code 1 if an alliance would not get far with it.
+    """
+    from fedmq.model_files import formats
+    from fedmq.policies import with_settings
+    from fedmq_cli.package_trial import client_here, try_package
+
+    client = client_here("check", data=data and data.absolute(), count=clients)
+    seed = formats.read(model).blob() if model is not None else None
+    trial = try_package(package, client, with_settings({}, settings or ()), seed)
+    if as_json:
+        print_json(asdict(trial))
+    else:
+        _print_trial(trial)
+        if not trial.problem:
+            print_next(f"fedmq sandbox --package {package}", f"fedmq seed --package {package}")
+    if trial.problem:
+        typer.echo(f"fedmq: {trial.problem}\n{trial.traceback}".rstrip(), err=True)
+        raise typer.Exit(1)
+
+
+def _print_trial(trial: Any) -> None:
+    typer.echo(f"package   {trial.sha256}")
+    typer.echo(f"model     {trial.tensors} tensors, {trial.size} bytes")
+    if trial.validated is not None:
+        typer.echo(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
+    elif trial.trained:
+        typer.echo("validate  the trainer does not")
+    if trial.trained:
+        typer.echo(f"train     {_said(trial.trained)}, {trial.seconds.get('train', 0.0):.2f} s")
+        typer.echo(f"state     {trial.state} arrays are kept from round to round")
+    if trial.deterministic is not None:
+        same = (
+            "the same bytes twice" if trial.deterministic else "other bytes each time: runs can't be repeated exactly"
+        )
+        typer.echo(f"repeated  {same}")
+    if trial.norm is not None:
+        typer.echo(f"combiner  accepts the update, its norm is {trial.norm:.6g}")
+
+
+def _said(metrics: dict[str, Any]) -> str:
+    return ", ".join("unweighted" if value is None else f"{name} {shown(value)}" for name, value in metrics.items())

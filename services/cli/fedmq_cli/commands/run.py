@@ -1,0 +1,58 @@
+"""`fedmq run ROLE`: one process of a distributed alliance, as the settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+run = typer.Typer(
+    no_args_is_help=True,
+    help="Run one role until SIGTERM; it is configured by FEDN_* variables and .env in this folder.",
+)
+
+
+@run.command()
+def reducer() -> None:
+    """Coordinate the alliance. Run several: one decides, the others stand by."""
+    from fedmq.process.settings import ReducerSettings
+    from fedmq_reducer.app import main
+
+    main(ReducerSettings.load())
+
+
+@run.command()
+def combiner() -> None:
+    """Fold updates. Run as many as you like; a new one is given clients as they come."""
+    from fedmq.process.settings import CombinerSettings
+    from fedmq_combiner.app import main
+
+    main(CombinerSettings.load())
+
+
+@run.command()
+def client() -> None:
+    """Train and validate on data that stays here. Only outbound connections are made."""
+    from fedmq.process.settings import ClientSettings
+    from fedmq_client.app import main
+
+    main(ClientSettings.load())
+
+
+@run.command()
+def dashboard(
+    state_dir: Annotated[
+        Path | None, typer.Option(help="show the sandbox that writes, or has written, this folder; needs no server")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on; else FEDN_DASHBOARD_PORT")] = None,
+) -> None:
+    """Show sessions, rounds, clients and models as they happen, or a finished run."""
+    from fedmq.process.settings import DashboardSettings
+    from fedmq_dashboard.process import main, show_state_dir
+
+    settings = DashboardSettings.load(dashboard_port=port)
+    if state_dir is None:
+        main(settings)
+    else:
+        show_state_dir(state_dir, settings.dashboard_bind, settings.dashboard_port)

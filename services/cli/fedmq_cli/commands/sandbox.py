@@ -1,0 +1,277 @@
+"""`fedmq sandbox`: trains a package in one process and says what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fedmq_cli.output import INTERRUPTED
+
+if TYPE_CHECKING:
+    from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+    from fedmq_schemas.policy import Policy
+
+
+DEFAULT_PORT = 8090
+"""Port at which every verb expects the REST API by default."""
+
+
+def sandbox(
+    package: Annotated[Path, typer.Option(help="Folder with fedn.yaml.", show_default=False)],
+    clients: Annotated[int, typer.Option(min=1, help="Clients that train, each on its part of the data.")] = 5,
+    combiners: Annotated[int, typer.Option(min=1, help="Combiners that share the clients.")] = 2,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Models to make; default: 5.")] = None,
+    random_seed: Annotated[
+        int | None, typer.Option(help="Starts all random draws: the same gives the same model.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME=VALUE,…", help="Label the clients, with these values in turn: site=north,south."
+        ),
+    ] = None,
+    dirichlet: Annotated[float | None, typer.Option(min=1e-6, help="Label skew of the parts, smaller is more.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Part of the clients drawn for each round.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a round may take.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that train; default: one a core; 0: in this process.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept, to resume or look at; default: fedmq-runs/TIME.")
+    ] = None,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Survive death of the machine too, not of the process only.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
+    ] = None,
+    form: Annotated[
+        Literal["trainer", "commands"] | None, typer.Option(help="What of the package to use, where it has both.")
+    ] = None,
+    no_env: Annotated[
+        bool, typer.Option("--no-env", help="Run commands in FedMQ's own environment, not in python_env.yaml's.")
+    ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API with --serve; 0: any.")] = DEFAULT_PORT,
+) -> None:
+    """Train a package with a whole alliance in this process; no server is needed.
+
+    Killed at any instant, it finishes the session when it is run again with the same --state-dir. With --serve it runs
+    the sessions that it is told to start (curl, fedmq start, Alliance), one after the other, until Ctrl-C.
+    """
+    from fedmq.errors import ConfigError
+    from fedmq.policies import checked_policy, with_settings
+    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.progress import Progress
+    from fedmq_cli.views import view_for
+    from fedmq_client.packages.commands import prepare
+    from fedmq_client.packages.package import load
+    from fedmq_sandbox.sandbox import Interrupted, Sandbox, SandboxOptions
+
+    given = {"rounds": rounds, "random_seed": random_seed, "timeout": timeout}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if fraction is not None:
+        values["clients"] = {"fraction": fraction}
+    policy = checked_policy(with_settings(values, settings or ()))
+    if serve and (set(values) - {"random_seed"} or settings or json_file):
+        raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
+    if json_file is not None and not json_file.parent.is_dir() and json_file.parent != state_dir:
+        raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
+    prepare(load(package), form, not no_env)
+    folder = state_dir or _fresh_folder()
+    options = SandboxOptions(
+        package, clients=clients, combiners=combiners, dirichlet=dirichlet, state_dir=folder, fsync=fsync,
+        workers=(os.cpu_count() or 1) if workers is None else workers, form=form, python_env=not no_env,
+        labels=_labels(labels or ()),
+    )  # fmt: skip
+    out = sys.stderr if json_file == Path("-") else sys.stdout
+    if serve:
+        _serve(options, policy, port)
+        return
+    progress = Progress(policy.rounds)
+    view = view_for(progress, out)
+
+    def on_event(_: Any, event: Any) -> None:
+        progress.feed(event)
+        view.event(event)
+
+    with _opened(Sandbox(options, policy, on_event)) as box:
+        configure_logs("warning", folder / "sandbox.log")
+        print(f"training {package} with {_alliance(options)}; all of it is kept in {folder}", file=out, flush=True)
+        try:
+            with view:
+                session = box.train()
+        except Interrupted:
+            print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        result = outcome(box, session)
+    if json_file is not None:
+        text = json.dumps(result, indent=2)
+        if json_file == Path("-"):
+            print(text)
+        else:
+            json_file.write_text(text + "\n", encoding="utf-8")
+    if session["state"] != "finished":
+        print(f"fedmq: session {session['session']} {session['state']}: {session['reason']}", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"\nfinal model {result['final_model']}\n  {_short(result['path'])}", file=out)
+    if session["reason"]:
+        print(f"  ended early: {session['reason']}", file=out)
+    for name, value in sorted(result["metrics"].items()):
+        print(f"  {name} {value:.6g}", file=out)
+    print(f"\nnext: {_next_command(package, result['path'])}", file=out)
+
+
+def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
+    from fedmq_cli.logs import configure_logs
+    from fedmq_sandbox.sandbox import Interrupted, Sandbox
+    from fedmq_sandbox.serving import api_of
+
+    assert options.state_dir is not None
+    with _opened(Sandbox(options, policy)) as box, api_of(box, port) as server:
+        configure_logs("warning", options.state_dir / "sandbox.log")
+
+        def ready() -> None:
+            server.start()
+            there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
+            print(
+                f"{_alliance(options)} at {server.url} (this machine only); all of it is kept in {options.state_dir}\n"
+                f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
+                flush=True,
+            )
+
+        try:
+            box.serve(ready)
+        except Interrupted:
+            print(f"interrupted before it was ready; to go on: {_again(options.state_dir)}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+    print(f"\nstopped; open sessions go on with: {_again(options.state_dir)}", file=sys.stderr)
+
+
+def _alliance(options: SandboxOptions) -> str:
+    clients, combiners = options.clients, options.combiners
+    return f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
+
+
+def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` writes. Metrics are means over clients (`test/…`: the evaluator's); a model's path is its blob."""
+    from fedmq_schemas import records as tables
+
+    found = box.records.find(tables.MODELS, {"session": session["session"]}, order="round")
+    models = {document["round"]: document for document in found}
+    rounds = []
+    for document in box.records.find(tables.ROUNDS, {"session": session["session"]}, order="round"):
+        metrics = _means(models.get(document["round"]))
+        counts = {name: document["counts"][name] for name in ("accepted", "rejected", "discarded", "abstained")}
+        rounds.append(
+            {"round": document["round"], "accuracy": metrics.get("test/accuracy"), "metrics": metrics,
+             "seconds": document["seconds"], **counts}
+        )  # fmt: skip
+    last = models[max(models)] if models else None
+    path = _final_file(box, last) if last else None
+    metrics = _means(last)
+    return {
+        "session": session["session"],
+        "state": session["state"],
+        "reason": session["reason"],
+        "final_model": last["model"] if last else None,
+        "path": str(path) if path else None,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path else None,
+        "accuracy": metrics.get("test/accuracy"),
+        "metrics": metrics,
+        "rounds": rounds,
+    }
+
+
+def _means(model: dict[str, Any] | None) -> dict[str, float]:
+    return {name: summary["mean"] for name, summary in model["metrics"].items()} if model else {}
+
+
+def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
+    """The model's blob; where tensors don't travel, a file with all of them (local ones as the seed had them)."""
+    from fedmq.model_files.formats import write
+    from fedmq.tensors import tensorblob
+    from fedmq.tensors.splitting import join
+    from fedmq_schemas.messages import BlobRef
+
+    assert box.options.state_dir is not None
+    path = box.options.state_dir / f"{model['model']}.safetensors"
+    blob = box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
+    if model["base"] is None:
+        return blob
+    base = tensorblob.decode(box.blobs.get(model["base"]["key"]))
+    weights, meta = join(*tensorblob.decode(blob.read_bytes()), *base)
+    write(weights, path, "safetensors", meta=meta)
+    return path
+
+
+def _labels(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    from fedmq.errors import ConfigError
+
+    labels = {}
+    for option in options:
+        name, _, values = option.partition("=")
+        labels[name] = tuple(values.split(","))
+        if not name or not all(labels[name]):
+            raise ConfigError(f"--label {option}: write it as NAME=VALUE or NAME=VALUE,VALUE")
+    return labels
+
+
+def _fresh_folder() -> Path:
+    from datetime import datetime
+
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = Path("fedmq-runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise typer.BadParameter("no name is left in fedmq-runs", param_hint="--state-dir")
+
+
+def _again(folder: Path) -> str:
+    """This command once more, on the same state."""
+    words = ["fedmq", *sys.argv[1:]]
+    has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
+    return shlex.join(words if has_folder else [*words, "--state-dir", str(folder)])
+
+
+def _next_command(package: Path, model: str) -> str:
+    """The example's own evaluation where there is one; else a look into the model's file."""
+    script = Path(os.path.abspath(package)).parent / "evaluate.py"
+    if script.is_file():
+        return shlex.join(["python", _short(str(script)), _short(model)])
+    look = f"from safetensors.numpy import load_file; print(load_file({_short(model)!r}))"
+    return shlex.join(["python", "-c", look])
+
+
+def _short(path: str) -> str:
+    """The path from here if it is below here, else the whole one."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+@contextmanager
+def _opened(box: Sandbox) -> Iterator[Sandbox]:
+    """Opens and closes `box`. Ctrl-C and SIGTERM end the training cleanly; a second one ends the process at once."""
+    from fedmq.process.signals import on_first_signal
+
+    with on_first_signal([signal.SIGINT, signal.SIGTERM], box.interrupt), box:
+        yield box

@@ -1,0 +1,221 @@
+"""Verbs on sessions: start, stop, status, sessions, session."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedmq_cli.finding import session_at
+from fedmq_cli.interruption import saying
+from fedmq_cli.output import (
+    AsJson,
+    Url,
+    duration,
+    local_time,
+    metrics_of,
+    print_columns,
+    print_json,
+    print_next,
+)
+
+session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)]
+
+
+def start(
+    file: Annotated[
+        Path | None, typer.Argument(help="A session file (TOML); `fedmq session template` writes one.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Models to make.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Id of the model to start from. Default: the newest model.")] = None,
+    session_id: Annotated[
+        str | None, typer.Option("--id", help="The session's id: the same one sent twice starts once.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show it until it ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a session. Exit code 1 if it is followed and fails or is stopped."""
+    from fedmq.errors import ConfigError
+    from fedmq.policies import checked_policy, from_toml, with_settings
+    from fedmq_sdk.alliance import Alliance
+
+    values: dict[str, Any] = {}
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError(f"there is no file {file}: `fedmq session template > {file}` writes one")
+        try:
+            values = from_toml(file.read_text(encoding="utf-8"))
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: {error}: `fedmq session template` shows how one looks") from error
+    values |= {name: value for name, value in {"rounds": rounds, "seed": seed}.items() if value is not None}
+    values = with_settings(values, settings or ())
+    checked_policy(values)
+    started = Alliance(url).start(values, id=session_id)
+    if follow:
+        _follow(started, as_json)
+        return
+    if as_json:
+        print_json({"session": started.id})
+        return
+    typer.echo(f"session {started.id} is started")
+    print_next(f"fedmq events {started.id} --follow", f"fedmq session show {started.id}")
+
+
+def _follow(started: Any, as_json: bool) -> None:
+    with saying(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}"):
+        from fedmq_cli.following import watch
+
+        if not as_json:
+            typer.echo(f"session {started.id} is started")
+        document = watch(started, sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print_json(document)
+    if document["state"] != "finished":
+        typer.echo(f"fedmq: session {started.id} {document['state']}: {document['reason']}", err=True)
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo(f"\nfinal model {document['model']}")
+        print_next(f"fedmq model get {document['model']}", f"fedmq session show {started.id}")
+
+
+def stop(
+    session_id: SessionId = "last",
+    after_round: Annotated[bool, typer.Option("--after-round", help="Let the open round end first.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a session now, or after the round that is open."""
+    from fedmq_schemas.records import ENDED
+
+    found = session_at(url, session_id)
+    state = found.stop(after_round=after_round)
+    if as_json:
+        print_json({"session": found.id, "state": state})
+        return
+    when = "after its open round" if after_round else "now"
+    typer.echo(f"session {found.id} {f'had ended already: {state}' if state in ENDED else f'ends {when}'}")
+    print_next(f"fedmq session show {found.id}")
+
+
+def status(url: Url = None, as_json: AsJson = False) -> None:
+    """Who is there, and what runs or waits."""
+    from fedmq_sdk.alliance import Alliance
+
+    alliance = Alliance(url)
+    health, clients, combiners = alliance.health(), alliance.clients(), alliance.combiners()
+    open_sessions = [each for each in alliance.sessions() if each["ended_at"] is None]
+    present = {"clients": _present(clients), "combiners": _present(combiners)}
+    if as_json:
+        print_json({**health, **present, "open_sessions": open_sessions})
+        return
+    typer.echo(
+        f"alliance {health['alliance']} at {alliance.url}: {present['clients']} of {len(clients)} clients, "
+        f"{present['combiners']} of {len(combiners)} combiners"
+    )
+    for each in reversed(open_sessions):
+        waiting = f", {each['waiting']}" if each["waiting"] else ""
+        done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
+        typer.echo(f"session {each['session']}: {each['state']}{waiting}, {done}")
+    if open_sessions:
+        print_next(f"fedmq events {open_sessions[-1]['session']} --follow")
+    else:
+        typer.echo("no session is open")
+        print_next("fedmq start --follow")
+
+
+def _present(rows: list[dict[str, Any]]) -> int:
+    return sum(row["state"] == "present" for row in rows)
+
+
+def sessions(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List sessions, newest first."""
+    from fedmq_sdk.alliance import Alliance
+
+    rows = Alliance(url).sessions(limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["done"] = f"{row['rounds_committed']}/{row['policy']['rounds']}"
+        row["began"] = local_time(row["created_at"])
+        row["took"] = duration(row["ended_at"] - row["created_at"]) if row["ended_at"] else ""
+        row["note"] = row["reason"] or row["waiting"]
+    columns = {
+        "session": "session", "name": "name", "state": "state", "done": "rounds", "began": "began", "took": "took",
+        "model": "model", "note": "",
+    }  # fmt: skip
+    print_columns(rows, columns, "no session yet")
+    print_next(f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow")
+
+
+@session.command()
+def show(
+    session_id: SessionId = "last",
+    toml: Annotated[bool, typer.Option("--toml", help="Print its policy as a session file.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a session: state, rounds, and the metrics of its models."""
+    found = session_at(url, session_id)
+    if toml:
+        typer.echo(found.toml(), nl=False)
+        return
+    document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
+    if as_json:
+        print_json({**document, "rounds": rounds, "metrics": metrics})
+        return
+    note = document["reason"] or document["waiting"]
+    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
+    counts = {row["round"]: row for row in rounds}
+    rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
+    names = [name for name in metrics_of(metrics) if " " not in name][:4]
+    columns = {
+        "round": "round",
+        "accepted": "accepted",
+        "seconds": "seconds",
+        **{n: n for n in names},
+        "model": "model",
+    }
+    print_columns(rows, columns, "no model yet")
+    print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")
+
+
+@session.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="A session's id.", show_default=False)],
+    other: Annotated[str, typer.Argument(help="Another session's id.", show_default=False)],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two sessions: what their policies differ in, and their metrics round by round."""
+    from fedmq_cli.comparing import policy_differences, rounds_beside
+
+    first, second = session_at(url, one), session_at(url, other)
+    differences = policy_differences(first.refresh(), second.refresh())
+    rows = rounds_beside(first.metrics(), second.metrics(), first.id, second.id)
+    if as_json:
+        print_json({"policy": differences, "rounds": rows})
+        return
+    print_columns(differences, {"key": "policy", "one": first.id, "other": second.id}, "their policies are the same")
+    typer.echo("")
+    print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
+    print_next(f"fedmq session show {first.id}", f"fedmq session show {second.id}")
+
+
+@session.command()
+def template() -> None:
+    """Print a session file with every key, its meaning and its default."""
+    from fedmq.policies import template as text
+
+    typer.echo(text(), nl=False)

@@ -1,0 +1,147 @@
+"""A package at work outside of any alliance: made from a template, its first model, and a trial of all that an alliance
+would ask of it."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmq import aggregation
+from fedmq.aggregation import Accumulator
+from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.process.settings import ClientSettings
+from fedmq.tensors import Role, spec_of, tensorblob
+from fedmq.tensors.tensorblob import Source
+from fedmq_cli.interruption import calling
+from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.packages.package import load
+from fedmq_client.pool.processes import ProcessPool
+from fedmq_client.trainer import Client
+from fedmq_schemas.policy import weight_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+FRAMEWORKS = ("numpy", "keras", "torch", "sklearn", "command")
+SECONDS = 600.0
+
+Run = Callable[[Job], tuple[Result, Validated | None]]
+
+
+def make_package(folder: Path, framework: str) -> Path:
+    """Writes a package that runs, on made-up data until it is given some. Returns its folder, `FOLDER/client`.
+
+    Raises ConfigError for an unknown framework, or if the folder is there.
+    """
+    if framework not in FRAMEWORKS:
+        raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(FRAMEWORKS)}")
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already: choose another name")
+    shutil.copytree(TEMPLATES / framework, folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder / "client"
+
+
+def client_here(name: str, **options: Any) -> Client:
+    """A client as `fedmq run client` would be one on this machine, as to FEDN_DATA_PATH, FEDN_PACKAGE_FORM and
+    FEDN_PACKAGE_ENV; `options` that are not None come first."""
+    settings = ClientSettings.load()
+    found: dict[str, Any] = {"data": settings.data_path and settings.data_path.absolute()}
+    found |= {key: value for key, value in options.items() if value is not None}
+    return Client(name, form=settings.package_form, python_env=settings.package_env, **found)
+
+
+def first_model(package: Path, random_seed: int) -> bytes:
+    """What the trainer's `init` makes, in a worker process. Raises ConfigError with the traceback."""
+    load(package)
+    with _worker() as run:
+        return _made(run, package, client_here("init", random_seed=random_seed))
+
+
+def _made(run: Run, package: Path, client: Client) -> bytes:
+    result, _ = run(Job("init", client, package, "init", seed=client.random_seed, timeout=SECONDS))
+    if result.outcome != "done" or result.update is None:
+        raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
+    return _bytes(result.update)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a package did. `problem`: why an alliance would not get far with it; empty: it would."""
+
+    package: str
+    sha256: str
+    tensors: int = 0
+    size: int = 0
+    validated: dict[str, Any] | None = None
+    trained: dict[str, Any] = field(default_factory=dict)
+    deterministic: bool | None = None
+    state: int = 0
+    norm: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+    traceback: str = ""
+
+
+def try_package(package: Path, client: Client, config: Mapping[str, Any], model: bytes | None) -> Trial:
+    """One validation and two trainings from the same model with the same seed, the second in a fresh worker: what would an
+    alliance see? `model` None: the package's own first one. Raises ConfigError if there is none."""
+    trial = Trial(str(package), load(package).sha256)
+    with _worker() as run:
+        began = time.monotonic()
+        model = _made(run, package, client) if model is None else model
+        trial.seconds["init"] = time.monotonic() - began
+        weights, meta = tensorblob.decode(model)
+        trial.tensors, trial.size = len(weights), len(model)
+        job = Job(
+            "train", client, package, "train", "check", timeout=SECONDS, config=config, model=model, validate=True
+        )
+        result, validated = run(job)
+    trial.seconds |= result.seconds
+    trial.validated = {"examples": validated.examples, **validated.metrics} if validated else None
+    if result.outcome != "done" or result.update is None:
+        trial.problem, trial.traceback = f"the package {result.outcome}: {result.reason}".rstrip(": "), result.traceback
+        return trial
+    trial.trained = {"examples": result.examples, **result.metrics}
+    trial.state = len(tensorblob.decode(_bytes(result.state))[0]) if result.state is not None else 0
+    update = _bytes(result.update)
+    with _worker() as run:
+        again = run(job)[0].update
+    trial.deterministic = again is not None and _bytes(again) == update
+    _ask_combiner(trial, weights, meta, update)
+    return trial
+
+
+def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any], update: bytes) -> None:
+    """What a combiner would say of the update: its norm, or the reason to reject it."""
+    spec = spec_of(weights, meta)
+    weight = weight_of("examples", trial.trained["examples"])
+    exponents = aggregation.initial_exponents(spec, [weight])
+    names = [name for name, tensor in spec.items() if tensor.role is not Role.COUNTER]
+    accumulator = Accumulator(spec, {name: exponents[name] for name in names})
+    try:
+        trial.norm = accumulator.add(Source(update), weight).norm
+    except InvalidUpdate as error:
+        trial.problem = f"a combiner would reject the update: {error.reason}"
+
+
+@contextmanager
+def _worker() -> Iterator[Run]:
+    """Runs jobs in one worker process: `run(job)` gives its result, and the validation that came before."""
+    pool = ProcessPool(1)
+
+    def run(job: Job) -> tuple[Result, Validated | None]:
+        results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        validations: list[Validated] = []
+        pool.submit(job, validations.append, lambda *_: None, results.put)
+        return results.get(), validations[0] if validations else None
+
+    with closing(pool), calling(pool.close):
+        yield run
+
+
+def _bytes(blob: bytes | Path) -> bytes:
+    return blob if isinstance(blob, bytes) else blob.read_bytes()

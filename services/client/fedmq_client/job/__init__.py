@@ -1,0 +1,1 @@
+"""One call of a trainer: what it receives, how it runs, and what is accepted of its result."""

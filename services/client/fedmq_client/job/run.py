@@ -1,0 +1,281 @@
+"""One job, from bytes to bytes: build the trainer, call it, check what it returns, encode it.
+
+Used by both pools, so that a trainer meets the same treatment in a simulation and in a hospital.
+"""
+
+import mmap
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from fedmq import tensors
+from fedmq.tensors import Weights
+from fedmq.tensors.flat import FlatModel, flat
+from fedmq.value import frozen
+from fedmq_client import checks
+from fedmq_client.job.job import Blob, Job, Result, Validated
+from fedmq_client.job.load_trainer import build
+from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
+from fedmq_client.packages import package as packages
+from fedmq_client.trainer import Cancelled, Client, Task, Trainer
+
+Meta = dict[str, Any]
+
+TRACEBACK_CHARACTERS = 8_000
+REASON_CHARACTERS = 300
+
+
+@frozen
+class Hooks:
+    """What a running job tells, and asks, the outside."""
+
+    validated: Callable[[Validated], None]
+    progress: Callable[[float, dict[str, Any]], None]
+    cancelled: Callable[[], bool]
+
+
+class Trainers:
+    """The warm trainers of one process, by package and client, and the model it saw last.
+
+    A trainer that failed or was cancelled is dropped, as it may be left half way.
+    """
+
+    def __init__(self) -> None:
+        self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
+        self._packages: dict[Path, packages.Package] = {}
+        self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
+        self._flat: tuple[Weights, FlatModel | None] = ({}, None)
+
+    def get(self, folder: Path, client: Client) -> Trainer:
+        """The trainer of `client`, built anew if anything about the client changed."""
+        known = self._trainers.get((folder, client.name))
+        if known is not None and (known[0] is client or known[0] == client):
+            return known[1]
+        if folder not in self._packages:
+            self._packages[folder] = packages.load(folder)
+        trainer = build(self._packages[folder], client)
+        self._trainers[folder, client.name] = (client, trainer)
+        return trainer
+
+    def drop(self, folder: Path, client: Client) -> None:
+        self._trainers.pop((folder, client.name), None)
+
+    def model(self, blob: Blob, part: str = "model") -> tuple[Weights, Meta]:
+        """Read-only weights and metadata; the last model (and base) is kept, as a round's clients share it."""
+        key: object = blob
+        known, decoded = self._models.get(part, (None, ({}, {})))
+        if isinstance(blob, Path):
+            status = blob.stat()
+            key = (blob, status.st_ino, status.st_size, status.st_mtime_ns)
+        elif blob is known:
+            return decoded
+        if isinstance(blob, bytes) or key != known:
+            decoded = tensors.decode(_read(blob))
+            self._models[part] = (key, decoded)
+        return decoded
+
+    def flat(self, weights: Weights, meta: Meta) -> FlatModel | None:
+        """The model that `model` gave last, as one array; None if it can't be one."""
+        if self._flat[0] is not weights:
+            self._flat = weights, flat(weights, meta)
+        return self._flat[1]
+
+
+def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
+    """Do the job. Never raises for what a trainer does, except KeyboardInterrupt.
+
+    `job.timeout` counts from now. Writes files only at `job.output`.
+    """
+    running = _Running(job, trainers, hooks)
+    try:
+        result = running.result()
+    except Cancelled:
+        result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
+    except checks.Rubbish as error:
+        result = Result(job.id, "failed", reason=str(error), seconds=running.seconds)
+    except packages.PackageError as error:
+        reason, _, more = error.reason.partition("\n")
+        result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
+    except (Exception, SystemExit) as error:
+        reason = f"{running.step} raised {type(error).__name__}: {error}".strip(": ")
+        result = Result(
+            job.id,
+            "failed",
+            reason=reason.replace("\n", " ")[:REASON_CHARACTERS],
+            traceback=_format(error),
+            seconds=running.seconds,
+        )
+    if result.outcome in ("failed", "cancelled"):
+        trainers.drop(job.package, job.client)
+    return result
+
+
+class _Running:
+    def __init__(self, job: Job, trainers: Trainers, hooks: Hooks) -> None:
+        self.job = job
+        self.trainers = trainers
+        self.hooks = hooks
+        self.step = "the package"
+        self.seconds: dict[str, float] = {}
+        self.ends = time.monotonic() + job.timeout
+
+    def result(self) -> Result:
+        job = self.job
+        trainer = self.trainers.get(job.package, job.client)
+        if job.kind == "init":
+            return self._init(trainer)
+        if job.model is None:
+            raise checks.Rubbish(f"a {job.kind} job needs a model")
+        self.step = "reading the model"
+        shared, meta = self.trainers.model(job.model)
+        base, base_meta = ({}, {}) if job.base is None else self.trainers.model(job.base, "base")
+        kept, state = kept_and_state({} if job.state is None else tensors.decode(_read(job.state))[0])
+        model = Whole(shared, meta, base, base_meta, kept)
+        if job.kind == "validate":
+            return self._validate_only(trainer, model, state)
+        if job.validate:
+            validated = self._validate(trainer, model, state)
+            if validated is not None:
+                self.hooks.validated(validated)
+        return self._train(trainer, model, state)
+
+    def _init(self, trainer: Trainer) -> Result:
+        make = getattr(trainer, "init", None)
+        if make is None:
+            raise checks.Rubbish(
+                "the trainer has no init(): write one that returns the first weights, or start from a seed model"
+            )
+        weights = self._call("init", make)
+        if not isinstance(weights, Mapping) or not weights:
+            raise checks.Rubbish(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
+        meta = {**_said(trainer, "meta"), "roles": _said(trainer, "roles")}
+        weights = {name: np.asarray(value) for name, value in weights.items()}
+        tensors.spec_of(weights, meta)
+        blob = tensors.encode(weights, meta)
+        return Result(self.job.id, "done", update=self._store(blob, ""), seconds=self.seconds)
+
+    def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
+        if not hasattr(trainer, "validate"):
+            raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
+        validated = self._validate(trainer, model, state)
+        if validated is None:
+            return Result(self.job.id, "abstained", seconds=self.seconds)
+        return Result(self.job.id, "done", validated.examples, validated.metrics, seconds=self.seconds)
+
+    def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | None:
+        validate = getattr(trainer, "validate", None)
+        if validate is None:
+            return None
+        answer = self._call("validate", validate, _own(model.weights), self._task(model.meta, state))
+        if answer is None:
+            return None
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise checks.Rubbish(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
+        examples, metrics = answer
+        return Validated(
+            self.job.id,
+            None if examples is None else checks.examples("validate", examples),
+            checks.metrics("validate", metrics),
+            self.seconds["validate"],
+        )
+
+    def _train(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
+        task = self._task(model.meta, state)
+        given = model.weights
+        answer = self._call("train", trainer.train, _own(given), task)
+        if answer is None:
+            return Result(self.job.id, "abstained", seconds=self.seconds)
+        if not isinstance(answer, tuple) or len(answer) != 3:
+            raise checks.Rubbish(f"train returned {checks.kind(answer)}: return weights, examples, metrics or None")
+        weights, examples, metrics = answer
+        new = checks.weights(weights, given)
+        examples = checks.examples("train", examples)
+        metrics = checks.metrics("train", metrics)
+        blob = self._update(model, model.shared_of(new))
+        kept: Blob | None = None
+        keep = checks.state(task.state) | model.local_of(new)
+        if keep:
+            kept = self._store(tensors.encode(keep, {}), ".state")
+        update = self._store(blob, "")
+        return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
+
+    def _update(self, model: Whole, new: Weights) -> bytes:
+        flat = self.trainers.flat(model.shared, model.meta) if self.job.clip_norm is None else None
+        if flat is not None:
+            return flat.update(new)
+        delta = tensors.delta(new, model.shared)
+        return tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
+
+    def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
+        job = self.job
+        return Task(
+            client=job.client,
+            session=job.session,
+            round=job.round,
+            rounds=job.rounds,
+            seed=job.seed,
+            timeout=self.ends - time.monotonic(),
+            config=job.config,
+            state=_own(state),
+            meta=meta,
+            progress=lambda fraction, metrics: self.hooks.progress(fraction, checks.metrics("report", metrics)),
+            is_cancelled=self.hooks.cancelled,
+        )
+
+    def _call(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        self.step = step
+        random.seed(self.job.seed)
+        np.random.seed(self.job.seed & 0xFFFFFFFF)
+        started = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            self.seconds[step] = time.perf_counter() - started
+
+    def _store(self, blob: bytes, suffix: str) -> Blob:
+        if self.job.output is None:
+            return blob
+        path = self.job.output.with_name(self.job.output.name + suffix)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            scratch.write_bytes(blob)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        return path
+
+
+def _read(blob: Blob) -> bytes | memoryview:
+    """A file is mapped, not read: workers on one machine share its pages. Blobs never change."""
+    if isinstance(blob, bytes):
+        return blob
+    with open(blob, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return b""
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _said(trainer: Trainer, name: str) -> dict[str, Any]:
+    """What a trainer says of its models, in an attribute or by a method."""
+    found = getattr(trainer, name, {})
+    return dict(found() if callable(found) else found)
+
+
+def _own(weights: Weights) -> Weights:
+    return {name: value.copy() for name, value in weights.items()}
+
+
+def _format(error: BaseException) -> str:
+    """The traceback from the user's first frame on, its end kept if it is too long."""
+    frames: TracebackType | None = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    return text[-TRACEBACK_CHARACTERS:]

@@ -1,0 +1,1 @@
+"""Compute packages: how one is read, and its commands as a trainer."""

@@ -1,0 +1,219 @@
+"""A package's commands as a trainer: FEDn's form of a compute package, in any language.
+
+    entry_points:
+      startup:  {command: python data.py}        # once before the first task of a process
+      build:    {command: python model.py}       # makes the seed: ../seed.npz
+      train:    {command: python train.py}       # train.py IN OUT
+      validate: {command: python validate.py}    # validate.py IN OUT
+
+A command runs as `bash -c "COMMAND IN OUT"` in the package's folder.
+
+- train: IN is the model (`.npz`, `.safetensors` or `.h5`, as `format` says) and `IN-metadata` the session's
+  configuration as JSON. OUT is there, empty, with the same suffix: the command writes the new model over it, and
+  `OUT-metadata`, JSON with `num_examples`; what else is in it is kept as metrics. With h5 there is no metadata, and
+  each update weighs 1.
+- validate: the same IN; OUT has no suffix: JSON of the metrics, which are averaged equally.
+- An exit code other than 0 is a failure, and what was printed last is told with it.
+
+A command finds the Python of its environment, or ours, first on PATH, and in its environment `FEDN_DATA_PATH` where
+the client has data, and of the client and the task: `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR`
+(1 or 0), `FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS`, `FEDMQ_SEED`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedmq.errors import ConfigError
+from fedmq.model_files import formats
+from fedmq.tensors import Weights
+from fedmq_client.checks import Rubbish
+from fedmq_client.packages import environments, exchange, process_groups
+from fedmq_client.packages.package import MANIFEST, Package, PackageError
+from fedmq_client.trainer import Client, Form, Metrics, Task
+
+SHIM = Path(__file__).parent / "fedn_shim"
+SEED = "../seed"
+"""What `build` makes, without its suffix, seen from the package's folder."""
+
+log = logging.getLogger("fedmq.client")
+
+_started: set[tuple[Path, str]] = set()
+
+
+def prepare(package: Package, form: Form | None, python_env: bool) -> None:
+    """Make the environment of the package's commands, if it has them and they run in one: some minutes, once. A client
+    calls this before any task, whose time it would take. Raises PackageError."""
+    if package.runs_commands(form) and python_env and package.python_env is not None:
+        environments.prepare(package.python_env)
+
+
+class CommandTrainer:
+    """Runs the commands of a package for one client. A command that the package lacks is a method that this lacks."""
+
+    validate: Callable[[Weights, Task], tuple[int | None, Metrics]]
+    init: Callable[[], Weights]
+
+    def __init__(self, package: Package, client: Client) -> None:
+        """Raises PackageError if the package has no command to train or validate, or its environment can't be made."""
+        self._package = package
+        self._client = client
+        self._meta: dict[str, Any] = {}
+        if not {"train", "validate"} & package.entry_points.keys():
+            raise PackageError(f"{package.folder / MANIFEST} names no train command: it has only a trainer")
+        if "validate" in package.entry_points:
+            self.validate = self._validate
+        self.init = self._init
+        if package.format == "h5":
+            log.warning("%s: format h5 knows no number of examples: each update weighs 1", package.folder)
+        self._environment = _environment(package, client)
+
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics]:
+        """Raises Rubbish if there is no such command, it fails, or writes what is no model."""
+        if "train" not in self._package.entry_points:
+            raise Rubbish(f"{MANIFEST} names no train command")
+        form = self._package.format
+        with self._files(weights, task) as source:
+            target = source.with_name(f"out.{form}")
+            target.touch()
+            self._run("train", task, source, target)
+            new = exchange.read(form, target, weights)
+            if form == "h5":
+                return new, 1, {}
+            metadata = _json(target.with_name(target.name + "-metadata"), "train", "num_examples")
+        if "num_examples" not in metadata:
+            raise Rubbish("the train command's OUT-metadata has no num_examples")
+        examples = metadata.pop("num_examples")
+        if isinstance(examples, float) and examples.is_integer():
+            examples = int(examples)
+        return new, examples, metadata
+
+    def meta(self) -> Mapping[str, Any]:
+        """What the seed's file said of itself, once `init` has read it."""
+        return {key: value for key, value in self._meta.items() if key != "roles"}
+
+    def roles(self) -> Mapping[str, str]:
+        """As the seed's file has them; its kind of tensors decides if it has none."""
+        return dict(self._meta.get("roles", {}))
+
+    def _validate(self, weights: Weights, task: Task) -> tuple[int | None, Metrics]:
+        with self._files(weights, task) as source:
+            target = source.with_name("metrics")
+            target.touch()
+            self._run("validate", task, source, target)
+            return None, _json(target, "validate", "accuracy")
+
+    def _init(self) -> Weights:
+        """The seed that `build` makes, or that is there already. Raises Rubbish if there is none."""
+        if "build" in self._package.entry_points:
+            self._run("build", None)
+        folder = (self._package.folder / SEED).resolve()
+        found = [folder.with_suffix(suffix) for suffix in (f".{self._package.format}", ".npz", ".safetensors", ".h5")]
+        for path in found:
+            if path.is_file():
+                break
+        else:
+            raise Rubbish(
+                f"there is no seed: write a build command that makes {SEED}.{self._package.format}, or give one"
+            )
+        try:
+            model = formats.read(path)
+        except ConfigError as error:
+            raise Rubbish(error.reason) from error
+        self._meta = dict(model.meta)
+        return dict(model.weights)
+
+    @contextmanager
+    def _files(self, weights: Weights, task: Task) -> Iterator[Path]:
+        """A folder for one task, with the model and its metadata in it."""
+        form = self._package.format
+        with tempfile.TemporaryDirectory(prefix="fedmq-") as folder:
+            source = Path(folder, f"in.{form}")
+            exchange.write(form, weights, task.meta, source)
+            source.with_name(source.name + "-metadata").write_text(json.dumps(task.config))
+            yield source
+
+    def _run(self, name: str, task: Task | None, *arguments: Path) -> None:
+        if task is not None:
+            self._start(task)
+        environment = {**self._environment, **_about(task)}
+        command = " ".join([self._package.entry_points[name], *(shlex.quote(str(path)) for path in arguments)])
+
+        def check() -> None:
+            if task is not None:
+                task.check()
+                if task.deadline < 0:
+                    raise Rubbish(f"the {name} command took longer than the task may")
+
+        code = process_groups.run(command, self._package.folder, environment, check)
+        if code:
+            how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+            raise Rubbish(f"the {name} command ({self._package.entry_points[name]}) {how}")
+
+    def _start(self, task: Task) -> None:
+        """`startup`, once in the life of this process. Clients that share a folder take turns."""
+        key = (self._package.folder, self._client.name)
+        if "startup" not in self._package.entry_points or key in _started:
+            return
+        _started.add(key)
+        try:
+            with environments.locked(self._package.folder / MANIFEST, "r"):
+                self._run("startup", task)
+        except BaseException:
+            _started.discard(key)
+            raise
+
+
+def _environment(package: Package, client: Client) -> dict[str, str]:
+    """What a command's environment has in every task."""
+    environment = dict(os.environ)
+    folder = Path(sys.executable).parent
+    if package.python_env is not None and client.python_env:
+        folder = environments.prepare(package.python_env)
+        environment["VIRTUAL_ENV"] = str(folder.parent)
+    environment["PATH"] = os.pathsep.join(filter(None, [str(folder), environment.get("PATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(SHIM)]))
+    if client.data is not None:
+        environment["FEDN_DATA_PATH"] = str(client.data.absolute())
+    return environment | {
+        "FEDMQ_CLIENT": client.name,
+        "FEDMQ_ORDINAL": str(client.ordinal),
+        "FEDMQ_COUNT": str(client.count),
+        "FEDMQ_EVALUATOR": str(int(client.evaluator)),
+        "FEDMQ_RANDOM_SEED": str(client.random_seed),
+    }
+
+
+def _about(task: Task | None) -> dict[str, str]:
+    if task is None:
+        return {}
+    return {
+        "FEDMQ_SESSION": task.session,
+        "FEDMQ_ROUND": str(task.round),
+        "FEDMQ_ROUNDS": str(task.rounds),
+        "FEDMQ_SEED": str(task.seed),
+    }
+
+
+def _json(path: Path, name: str, example: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise Rubbish(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
+        found = json.loads(text)
+    except FileNotFoundError:
+        raise Rubbish(f"the {name} command wrote no {path.name}: JSON with {example}") from None
+    except ValueError as error:
+        raise Rubbish(f"what the {name} command wrote to {path.name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Rubbish(f"the {name} command wrote {type(found).__name__} to {path.name}: write an object with {example}")
+    return found

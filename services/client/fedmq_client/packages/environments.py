@@ -1,0 +1,104 @@
+"""The Python environment of a package's commands, as its `python_env.yaml` describes it.
+
+    name: mnist                     # for people
+    build_dependencies: [pip, wheel]
+    dependencies: [fedn, torch==2.3.1]
+
+It is made once, of this interpreter's version, and kept in the user's cache under the hash of what it holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedmq_client.packages.package import PackageError
+
+COMPLETE = "complete"
+"""A file that is written last: an environment without it was interrupted and is made anew."""
+
+log = logging.getLogger("fedmq.client")
+
+
+def cache() -> Path:
+    """The user's folder for what can be made again: `$XDG_CACHE_HOME/fedmq`, or `~/.cache/fedmq`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedmq"
+
+
+def prepare(description: Path) -> Path:
+    """The folder of the environment's executables, made first if it is not there yet.
+
+    Safe to call from several processes: one makes it and the others wait. Raises PackageError if the description is
+    no list of dependencies, or if they can't be installed (with the end of pip's own words).
+    """
+    steps = _dependencies(description)
+    key = hashlib.sha256(json.dumps([platform.python_version(), platform.machine(), steps]).encode()).hexdigest()[:16]
+    folder = cache() / "envs" / key
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / COMPLETE).exists():
+            log.warning("making the Python environment of %s in %s, once", description, folder)
+            venv.create(folder, clear=True, with_pip=True, symlinks=os.name != "nt")
+            for step in filter(None, steps):
+                _install(description, folder, step)
+            (folder / COMPLETE).touch()
+    return executables(folder)
+
+
+def executables(folder: Path) -> Path:
+    """Where an environment has its commands."""
+    return folder / ("Scripts" if os.name == "nt" else "bin")
+
+
+@contextmanager
+def locked(path: Path, mode: str = "a") -> Iterator[None]:
+    """One process at a time; the lock goes with the process. `mode` opens the file: `r` leaves it as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open(mode) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _dependencies(description: Path) -> list[list[str]]:
+    """What is installed first, and then."""
+    try:
+        found = yaml.safe_load(description.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PackageError(f"{description} is not valid YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise PackageError(f"{description} must hold a list under `dependencies`")
+    wanted = found.get("python")
+    if wanted is not None and not platform.python_version().startswith(str(wanted)):
+        log.warning("%s asks for Python %s; this is %s", description, wanted, platform.python_version())
+    return [_list(description, found, key) for key in ("build_dependencies", "dependencies")]
+
+
+def _list(description: Path, found: dict[str, Any], key: str) -> list[str]:
+    value = found.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise PackageError(f"{description}: {key} must be a list of requirements, such as numpy or torch==2.3.1")
+    return value
+
+
+def _install(description: Path, folder: Path, requirements: list[str]) -> None:
+    python = executables(folder) / "python"
+    # Through a file: it may hold options, such as an index of wheels, that a command line would not take.
+    listed = folder / "requirements.txt"
+    listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-input", "-r", str(listed)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=description.parent, check=False)
+    if done.returncode:
+        said = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise PackageError(f"{description}: its dependencies can't be installed:\n{said}")

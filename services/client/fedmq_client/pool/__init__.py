@@ -1,0 +1,1 @@
+"""Where jobs run: worker processes, or the caller's own thread."""

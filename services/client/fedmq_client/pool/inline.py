@@ -1,0 +1,43 @@
+"""Trainers in the caller's own thread: for tests and simulation, where processes would cost more
+than the training. Nothing protects the caller from a trainer that hangs or ends the process."""
+
+from typing import Any
+
+from fedmq.errors import ConfigError
+from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation
+from fedmq_client.job.run import Hooks, Trainers, run
+
+
+class InlinePool:
+    """A Pool whose `submit` returns when the job has ended, callbacks done."""
+
+    def __init__(self) -> None:
+        self._trainers = Trainers()
+        self._running: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._closed = False
+
+    def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
+        """Run the job now. Timeouts are told to the trainer, and not enforced."""
+        if self._closed:
+            raise ConfigError("the pool is closed")
+
+        def progress(fraction: float, metrics: dict[str, Any]) -> None:
+            on_progress(job.id, fraction, metrics)
+
+        self._running.add(job.id)
+        try:
+            hooks = Hooks(on_validation, progress, lambda: job.id in self._cancelled)
+            result = run(job, self._trainers, hooks)
+        finally:
+            self._running.discard(job.id)
+            self._cancelled.discard(job.id)
+        on_done(result)
+
+    def cancel(self, job_id: str) -> None:
+        """Seen by the trainer's next `task.check()`; only a callback can call this in time."""
+        if job_id in self._running:
+            self._cancelled.add(job_id)
+
+    def close(self, timeout: float = 10.0) -> None:
+        self._closed = True

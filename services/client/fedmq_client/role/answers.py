@@ -1,0 +1,134 @@
+"""A client's answers to its tasks, and what it keeps to answer a task that is requested again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fedmq.runtime.effects import Effect, Publish
+from fedmq_client.role.attachment import publish_to
+from fedmq_client.role.operations import Forget, ModelValidated, TaskKey, TaskResult, Upload, task_key
+from fedmq_schemas import topology
+from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, PlanKey, Task, Update, Validation
+from fedmq_schemas.policy import weight_of
+
+LONGEST_REASON = 2_000
+LONGEST_TRACEBACK = 8_000
+
+
+class Answers:
+    """`tasks`: the kinds of tasks that the client does; one that does not train validates on a test set. `kept`: updates
+    that an earlier life finished. `uploads`: how many are under way."""
+
+    def __init__(self, client: str, tasks: Sequence[str], kept: Iterable[TaskResult]) -> None:
+        self.uploads = 0
+        self._client = client
+        self._is_test = "train" not in tasks
+        self._kept = {result.key: result for result in kept}
+        self._validation: Validation | None = None
+        self._requested_at: dict[TaskKey, float] = {}
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    def repeat(self, task: Task, now: float) -> list[Effect]:
+        """Answers a task that has been run before; nothing if it is still to be run."""
+        key = task_key(task.plan)
+        if key.action == "train":
+            self._requested_at.setdefault(key, now)
+        if key in self._kept:
+            return [self._upload(task, self._kept[key], now)]
+        if self._validation is not None and task_key(self._validation.plan) == key:
+            return [self._to_reducer(self._validation.model_copy(update={"plan": task.plan}))]
+        return []
+
+    def answer(self, task: Task, result: TaskResult, now: float) -> list[Effect]:
+        """Answers a task whose work has ended. Keeps its update. The metrics of a validation were published before."""
+        if task.plan.action == "validate":
+            return (
+                []
+                if result.outcome == "done"
+                else [self._to_reducer(self._validation_of(task, None, {}, result.reason))]
+            )
+        if result.outcome == "done":
+            self._kept[result.key] = result
+            return [self._upload(task, result, now)]
+        reason, traceback = result.reason[:LONGEST_REASON], result.traceback[-LONGEST_TRACEBACK:]
+        decline = Decline(plan=task.plan, outcome=result.outcome, reason=reason, traceback=traceback)
+        return [publish_to(task.combiner, self._client, decline)]
+
+    def validated(self, event: ModelValidated) -> list[Effect]:
+        """Publishes metrics of the received model. Keeps those of the last validate task."""
+        task, examples = event.task, event.examples
+        weight = None if examples is None else weight_of(task.weighting, examples)
+        validation = self._validation_of(task, weight, event.metrics)
+        if task.plan.action == "validate":
+            self._validation = validation
+        return [self._to_reducer(validation)]
+
+    # -- uploads ----------------------------------------------------------------------------------------------------
+
+    def _upload(self, task: Task, result: TaskResult, now: float) -> Upload:
+        self.uploads += 1
+        return Upload(task, result, now)
+
+    def upload_ended(self) -> None:
+        self.uploads -= 1
+
+    def uploaded(self, upload: Upload, blob: BlobRef, now: float) -> Publish:
+        """Publishes the update. Its `seconds` report each step, and in `total` all since the first request in this life."""
+        task, result = upload.task, upload.result
+        total = now - self._requested_at.get(result.key, now)
+        update = Update(
+            plan=task.plan,
+            model=task.model.key,
+            blob=blob,
+            weight=weight_of(task.weighting, result.examples),
+            metrics=result.metrics,
+            seconds={**result.seconds, "upload": now - upload.since, "total": total},
+        )
+        return publish_to(task.combiner, self._client, update)
+
+    def refused(self, publish: Publish, reason: str) -> list[Effect]:
+        """Reports the reason in place of an answer with metrics that no message can hold, so that nobody waits for it."""
+        match publish.body:
+            case Update(plan=plan):
+                body: Body = Decline(plan=plan, outcome="failed", reason=reason)
+            case Validation(metrics=metrics) as validation if metrics:
+                body = validation.model_copy(update={"metrics": {}, "reason": reason})
+            case _:
+                return []
+        return [Publish(publish.exchange, publish.routing_key, body)]
+
+    # -- what is kept -----------------------------------------------------------------------------------------------
+
+    def outdate(self, plan: PlanKey) -> list[Effect]:
+        """Deletes what is kept for earlier rounds, and for other sessions, than those of a requested training. The store
+        deletes earlier rounds of the session by itself when the training begins."""
+        newest = task_key(plan)
+        if newest.action != "train":
+            return []
+        others = [key for key in self._kept if key.session != newest.session]
+        for kept in (self._kept, self._requested_at):
+            for key in [key for key in kept if key.session != newest.session or newest.ends(key)]:
+                del kept[key]
+        return [Forget(key.session, key.round + 1) for key in others]
+
+    def end_session(self, session: str) -> list[Effect]:
+        """Deletes the updates that are kept for a session that is over."""
+        for key in [key for key in self._kept if key.session == session]:
+            del self._kept[key]
+        return [Forget(session)]
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _validation_of(self, task: Task, weight: int | None, metrics: Metrics, reason: str = "") -> Validation:
+        return Validation(
+            plan=task.plan,
+            model=task.model.key,
+            scope="test" if self._is_test else "client",
+            weight=weight,
+            metrics=metrics,
+            reason=reason,
+        )
+
+    def _to_reducer(self, body: Body) -> Publish:
+        return publish_to(topology.REDUCER, self._client, body)

@@ -1,0 +1,172 @@
+"""The client's decisions. Pure.
+
+A client attaches to a combiner (`attachment`), runs one task at a time (`tasks`), and answers each request (`answers`). It
+trains once for a round: requested again, by whichever combiner, it publishes again the update that it keeps until the
+round is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from fedmq.runtime.effects import (
+    Ack,
+    CancelTimer,
+    CoreEvent,
+    Done,
+    Drained,
+    Effect,
+    Failed,
+    Fired,
+    Now,
+    Publish,
+    Received,
+    Reconnected,
+    Reject,
+    Started,
+    Stopping,
+)
+from fedmq_client.role.answers import Answers
+from fedmq_client.role.attachment import Attachment, publish_to
+from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskFinished, TaskResult, Upload, task_key
+from fedmq_client.role.tasks import Tasks, abandon_timer
+from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Grant, Progress, Task, Wait
+
+
+class State(Enum):
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    LEAVING = "leaving"  # begins nothing new, and finishes what is under way
+    LEFT = "left"
+
+
+class ClientCore:
+    """`attach`: how the client presents itself to the reducer. `kept`: updates that an earlier life finished."""
+
+    def __init__(self, name: str, attach: Attach, kept: Sequence[TaskResult] = ()) -> None:
+        self.name = name
+        self._attachment = Attachment(name, attach)
+        self._tasks = Tasks()
+        self._answers = Answers(name, attach.tasks, kept)
+        self._is_leaving = False
+        self._has_left = False
+
+    @property
+    def combiner(self) -> str | None:
+        """The combiner that was granted last."""
+        return self._attachment.combiner
+
+    @property
+    def state(self) -> State:
+        if self._is_leaving:
+            return State.LEFT if self._has_left else State.LEAVING
+        return State.ATTACHING if self.combiner is None else State.ATTACHED
+
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        match self.state:
+            case State.LEFT:
+                return self._refused_after_goodbye(event)
+            case State.LEAVING if isinstance(event, Received | Fired | Started | Reconnected | Stopping):
+                return []
+            case State.LEAVING:
+                return [*self._handle(event, now.seconds), *self._leave_if_ready()]
+        return [*self._handle(event, now.seconds), *self._tasks.run_next()]
+
+    def _handle(self, event: CoreEvent, now: float) -> list[Effect]:
+        match event:
+            case Received():
+                return self._received(event, now)
+            case TaskFinished(result):
+                return self._finished(result, now)
+            case ModelValidated():
+                return self._answers.validated(event)
+            case ProgressReported():
+                return self._progress(event)
+            case Done(effect=Upload() as upload, result=BlobRef() as blob):
+                self._answers.upload_ended()
+                return [self._answers.uploaded(upload, blob, now)]
+            case Failed(effect=Upload() as upload):
+                self._answers.upload_ended()
+                return self._attachment.hello_later(upload.task.combiner)
+            case Failed(effect=Publish(body=Attach())):
+                return self._attachment.request_later()
+            case Failed(effect=Publish() as publish, error=error):
+                return self._answers.refused(publish, error.reason)
+            case Fired(timer):
+                return [*self._attachment.fired(timer), *self._tasks.fired(timer)]
+            case Started():
+                return self._attachment.request()
+            case Reconnected():
+                return self._attachment.reconnect()
+            case Stopping():
+                return self._leave()
+        return []
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received, now: float) -> list[Effect]:
+        match event.body:
+            case Task() as task:
+                effects = self._requested(task, now)
+            case Cancel() as cancel:
+                effects = self._cancelled(cancel)
+            case Grant() as grant:
+                effects = self._attachment.grant(grant)
+            case Wait(seconds=seconds):
+                effects = self._attachment.request_later(seconds)
+            case _:
+                return [Reject(event.tag, f"a client does not receive {event.body.kind} messages")]
+        return [Ack((event.tag,)), *effects]
+
+    def _requested(self, task: Task, now: float) -> list[Effect]:
+        if self._tasks.is_late(task.plan):
+            return []
+        outdated = self._answers.outdate(task.plan)
+        return [*outdated, *(self._answers.repeat(task, now) or self._tasks.add(task))]
+
+    def _cancelled(self, cancel: Cancel) -> list[Effect]:
+        if not cancel.session_over:
+            return self._tasks.cancel(cancel.plan)
+        session = cancel.plan.session
+        return [*self._answers.end_session(session), *self._tasks.end_session(session)]
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def _finished(self, result: TaskResult, now: float) -> list[Effect]:
+        task = self._tasks.finish(result.key)
+        if task is None:
+            return []
+        return [CancelTimer(abandon_timer(task.plan)), *self._answers.answer(task, result, now)]
+
+    def _progress(self, event: ProgressReported) -> list[Effect]:
+        task = self._tasks.under_way
+        if task is None or task_key(task.plan) != event.key:
+            return []
+        body = Progress(plan=task.plan, fraction=event.fraction, metrics=dict(event.metrics))
+        return [publish_to(task.combiner, self.name, body, confirm=False)]
+
+    # -- leaving ----------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> list[Effect]:
+        """Begins nothing new. Work and uploads under way go on as long as the process lets them, and are answered."""
+        self._is_leaving = True
+        return self._leave_if_ready()
+
+    def _leave_if_ready(self) -> list[Effect]:
+        if self._tasks.under_way is not None or self._answers.uploads:
+            return []
+        self._has_left = True
+        return self._goodbye()
+
+    def _goodbye(self) -> list[Effect]:
+        return [*self._attachment.leave(), Drained()]
+
+    def _refused_after_goodbye(self, event: CoreEvent) -> list[Effect]:
+        """A refused message takes the rest of its group along, so the goodbye behind it is repeated."""
+        match event:
+            case Failed(effect=Publish(body=ClientPresence())):
+                return [Drained()]
+            case Failed(effect=Publish() as publish, error=error):
+                return [*self._answers.refused(publish, error.reason), *self._goodbye()]
+        return []

@@ -1,0 +1,44 @@
+"""The models that a client fetches, kept by hash: what is here is not fetched again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedmq.blobs import transfer
+from fedmq_client.job.job import Blob
+from fedmq_schemas.messages import BlobRef, Task
+
+
+class Models:
+    """What the last task was about: its model, and the base where it has one. They are files in `folder`; with None they
+    are held in memory, and clients of one process may share them."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._held: dict[str, bytes] = {}
+
+    def fetch(self, task: Task) -> tuple[Blob, Blob | None]:
+        """The model and its base. Raises as `transfer.get` does."""
+        if task.base is None and self._held.keys() == {task.model.sha256}:
+            return self._held[task.model.sha256], None
+        wanted = {ref.sha256 for ref in (task.model, task.base) if ref is not None}
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for old in self._folder.glob("*.safetensors"):
+                if old.stem not in wanted:
+                    old.unlink(missing_ok=True)
+        elif self._held.keys() != wanted:
+            self._held = {sha256: blob for sha256, blob in self._held.items() if sha256 in wanted}
+        timeout = max(1.0, task.timeout)
+        model = self._get(task.model, task.model_url, timeout)
+        return model, None if task.base is None else self._get(task.base, task.base_url, timeout)
+
+    def _get(self, ref: BlobRef, url: str, timeout: float) -> Blob:
+        if self._folder is None:
+            if ref.sha256 not in self._held:
+                self._held[ref.sha256] = transfer.get(ref, url, timeout=timeout)
+            return self._held[ref.sha256]
+        path = self._folder / f"{ref.sha256}.safetensors"
+        if path.exists() and path.stat().st_size == ref.size:
+            return path
+        return transfer.get(ref, url, path, timeout=timeout)

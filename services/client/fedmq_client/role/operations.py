@@ -1,0 +1,127 @@
+"""Effects that a client's core asks its runner for, and events that the runner reports to the core. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from fedmq.runtime.effects import CoreEvent, Perform, Question
+from fedmq.value import frozen
+from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, Task
+
+SMALL = 1_000_000
+
+
+class TaskKey(NamedTuple):
+    """Names what a client runs once, however often it is requested: the plans of all attempts and parts of a round have
+    one key."""
+
+    session: str
+    round: int
+    action: str
+
+    def ends(self, other: TaskKey) -> bool:
+        """Returns whether a request for the training `self` shows that `other` is of an earlier round of its session."""
+        return other.session == self.session and other.round < self.round
+
+
+def task_key(plan: PlanKey) -> TaskKey:
+    return TaskKey(plan.session, plan.round, plan.action)
+
+
+@frozen
+class TaskResult:
+    """How the work on a task ended. `update`: the delta of a training that is done; `examples`: as the trainer counted;
+    `seconds`: duration of each step by its name."""
+
+    key: TaskKey
+    outcome: Literal["done", "abstained", "failed"]
+    examples: int = 0
+    metrics: Metrics = field(default_factory=dict)
+    update: bytes | Path | None = None
+    reason: str = ""
+    traceback: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class RunTask(Perform):
+    """Fetches the model, validates it if the task requires that, and trains. The runner reports `ModelValidated`,
+    `ProgressReported`, and at the end `TaskFinished`."""
+
+    task: Task
+
+
+@frozen
+class Abandon(Perform):
+    """Stops the work on this task. The runner reports nothing more about it."""
+
+    key: TaskKey
+
+
+@frozen
+class Upload(Question[BlobRef]):
+    """Stores a finished update where the task says. Answered by its BlobRef. `since`: when the upload was decided, in
+    seconds on the monotonic clock."""
+
+    task: Task
+    result: TaskResult
+    since: float
+
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        return self.task.upload_url.startswith("http") or self.task.model.size > SMALL
+
+
+@frozen
+class Forget(Perform):
+    """Deletes the kept updates and states of the rounds of `session` before `before_round`, which are over; None: of all
+    its rounds."""
+
+    session: str
+    before_round: int | None = None
+
+    independent = True
+
+
+@frozen
+class AssignPart(Perform):
+    """Makes part `ordinal` of `count` of a common data set the client's own."""
+
+    ordinal: int
+    count: int
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ModelValidated(CoreEvent):
+    """The model that a task names has these metrics on the client's data. `examples` None: not known."""
+
+    task: Task
+    examples: int | None
+    metrics: Metrics
+
+
+@frozen
+class ProgressReported(CoreEvent):
+    """The trainer reported the fraction of a task that is done, with metrics of its own."""
+
+    key: TaskKey
+    fraction: float
+    metrics: Mapping[str, Any]
+
+
+@frozen
+class TaskFinished(CoreEvent):
+    """The work on a task has ended."""
+
+    result: TaskResult

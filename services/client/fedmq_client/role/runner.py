@@ -1,0 +1,165 @@
+"""Carries out a client's tasks: fetch the model, let a worker train, keep the update, upload it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedmq.blobs import transfer
+from fedmq.errors import FedMQError, Refused, Transient
+from fedmq.runtime.effects import CoreEvent
+from fedmq.scheduler import Scheduler
+from fedmq_client.job.job import Blob, Job, Pool, Result, Validated
+from fedmq_client.role import operations
+from fedmq_client.role.model_cache import Models
+from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
+from fedmq_client.role.store import Store
+from fedmq_client.trainer import Client
+from fedmq_schemas.messages import BlobRef, Task
+
+log = logging.getLogger("fedmq.client")
+
+
+class TaskRunner:
+    """The performers of one client. `report` receives the events of a task for the client's core; it is called on any
+    thread. Many clients may share a `pool`."""
+
+    def __init__(
+        self,
+        client: Client,
+        package: Path,
+        pool: Pool,
+        store: Store,
+        scheduler: Scheduler,
+        models: Models,
+        *,
+        report: Callable[[CoreEvent], None],
+    ) -> None:
+        self.client = client
+        self._package = package
+        self._pool = pool
+        self._store = store
+        self._scheduler = scheduler
+        self._models = models
+        self._jobs: dict[TaskKey, str] = {}
+        self._count = itertools.count()
+        self._report = report
+
+    def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        return {
+            RunTask: self.run,
+            Abandon: self.abandon,
+            Upload: self.upload,
+            Forget: self.forget,
+            AssignPart: self.assign_part,
+        }
+
+    def assign_part(self, effect: AssignPart) -> None:
+        if (effect.ordinal, effect.count) != (self.client.ordinal, self.client.count):
+            self.client = dataclasses.replace(self.client, ordinal=effect.ordinal, count=effect.count)
+
+    def run(self, effect: RunTask) -> None:
+        task = effect.task
+        key = task_key(task.plan)
+        job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
+        self._jobs[key] = job_id
+        began = self._scheduler.now()
+        if not task.model_url.startswith("http"):
+            try:
+                model, base = self._models.fetch(task)
+                self._submit(task, key, job_id, model, base, began)
+            except FedMQError as error:
+                self._failed(key, job_id, f"can't fetch the model: {error.reason}")
+            return
+
+        def fetched(found: Any, error: Exception | None) -> None:
+            if self._jobs.get(key) != job_id:
+                return
+            if error is None:
+                model, base = found
+                self._submit(task, key, job_id, model, base, began)
+            else:
+                reason = error.reason if isinstance(error, FedMQError) else repr(error)
+                self._failed(key, job_id, f"can't fetch the model: {reason}")
+
+        self._scheduler.submit(lambda: self._models.fetch(task), fetched)
+
+    def _submit(self, task: Task, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
+        seconds = {"fetch": self._scheduler.now() - began}
+        job = Job(
+            id=job_id,
+            client=self.client,
+            package=self._package,
+            kind=task.plan.action,
+            session=key.session,
+            round=key.round,
+            rounds=task.rounds,
+            seed=task.seed,
+            timeout=max(1.0, task.timeout),
+            config=task.config,
+            model=model,
+            base=base,
+            clip_norm=task.clip_norm,
+            validate=task.validate_model and "validate" in self.client.tasks,
+            state=self._store.state(key),
+            output=self._store.begin(key) if key.action == "train" else None,
+        )
+        self._pool.submit(
+            job,
+            lambda validated: self._validated(task, validated),
+            lambda _, fraction, metrics: self._report(operations.ProgressReported(key, fraction, metrics)),
+            lambda result: self._done(task, key, result, seconds),
+        )
+
+    def _validated(self, task: Task, validated: Validated) -> None:
+        self._report(operations.ModelValidated(task, validated.examples, validated.metrics))
+
+    def _done(self, task: Task, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
+        if self._jobs.get(key) != result.job:
+            return
+        del self._jobs[key]
+        if result.outcome == "cancelled":  # and not by `abandon`: the trainer gave up by itself
+            reason = "the trainer raised Cancelled without being told to"
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+            return
+        outcome = result.outcome
+        finished = TaskResult(
+            key, outcome, result.examples or 0, result.metrics, result.update, result.reason, result.traceback,
+            {**seconds, **result.seconds},
+        )  # fmt: skip
+        if key.action == "train" and outcome == "done":
+            self._store.keep(finished, result.state)
+        if key.action == "validate" and outcome == "done":
+            self._report(operations.ModelValidated(task, result.examples, result.metrics))
+        self._report(operations.TaskFinished(finished))
+
+    def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
+        if self._jobs.get(key) == job_id:
+            del self._jobs[key]
+            told = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
+            log.warning("task failed", extra=told)
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+
+    def abandon(self, effect: Abandon) -> None:
+        job_id = self._jobs.pop(effect.key, None)
+        if job_id is not None:
+            self._pool.cancel(job_id)
+
+    def upload(self, effect: Upload) -> BlobRef:
+        """Uploads; raises Refused where the time is up, so that the client asks again."""
+        task, update = effect.task, effect.result.update
+        assert update is not None
+        try:
+            return transfer.put(task.upload_key, task.upload_url, update, timeout=max(1.0, task.timeout))
+        except Transient as error:
+            raise Refused(f"the upload did not succeed in time: {error.reason}") from error
+        except FedMQError as error:
+            log.warning("upload refused", extra={"client": self.client.name, "reason": error.reason})
+            raise
+
+    def forget(self, effect: Forget) -> None:
+        self._store.forget(effect.session, effect.before_round)

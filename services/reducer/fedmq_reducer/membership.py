@@ -1,0 +1,312 @@
+"""Which client works with which combiner. Pure.
+
+Clients attach at any time and get the combiner with the fewest clients. A client's ordinal is the lowest free one,
+stays with its name, and is free again when the client has vanished. The clients of a vanished combiner are moved to
+living ones as soon as there are any.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
+from fedmq.runtime.membership import Membership
+from fedmq_reducer.operations import RecordClients, RecordCombiners
+from fedmq_schemas import topology
+from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
+from fedmq_schemas.records import ClientRecord, CombinerRecord
+from fedmq_schemas.topology import Topology
+
+ASK_AGAIN = 5.0
+GRANT_EXPIRES = 60.0
+
+
+@dataclass(slots=True)
+class Client:
+    """What is known of a client. `present`: its combiner hears it."""
+
+    name: str
+    labels: Mapping[str, str]
+    tasks: tuple[str, ...]
+    weight: int
+    package: str | None
+    software: str
+    combiner: str
+    ordinal: int | None
+    present: bool = False
+    last_seen: float = 0.0
+
+    @classmethod
+    def of(cls, record: ClientRecord) -> Client:
+        """Returns what a client's record says of it."""
+        return cls(
+            name=record.client,
+            labels=record.labels,
+            tasks=record.tasks,
+            weight=record.weight,
+            package=record.package,
+            software=record.software,
+            combiner=record.combiner,
+            ordinal=record.ordinal,
+            present=record.state == "present",
+            last_seen=record.last_seen,
+        )
+
+    def record(self) -> ClientRecord:
+        return ClientRecord(
+            client=self.name,
+            labels=dict(self.labels),
+            tasks=self.tasks,
+            weight=self.weight,
+            package=self.package,
+            software=self.software,
+            combiner=self.combiner,
+            ordinal=self.ordinal,
+            state="present" if self.present else "away",
+            last_seen=self.last_seen,
+        )
+
+
+@dataclass(slots=True)
+class Ordinals:
+    """The lowest free number first."""
+
+    taken: dict[int, str] = field(default_factory=dict)
+    freed: list[int] = field(default_factory=list)
+    following: int = 0
+
+    def take(self, name: str, wanted: int | None) -> int:
+        if wanted is not None and self.taken.get(wanted, name) == name:
+            self.taken[wanted] = name
+            for skipped in range(self.following, wanted):
+                heapq.heappush(self.freed, skipped)
+            self.following = max(self.following, wanted + 1)
+            return wanted
+        while self.freed:
+            number = heapq.heappop(self.freed)
+            if number not in self.taken:
+                self.taken[number] = name
+                return number
+        return self.take(name, self.following)
+
+    def free(self, number: int | None, name: str) -> None:
+        if number is not None and self.taken.get(number) == name:
+            del self.taken[number]
+            heapq.heappush(self.freed, number)
+
+    def count(self) -> int:
+        return max(self.taken, default=-1) + 1
+
+
+class Assignment:
+    """`presence`: seconds between signs of life, told to everybody. `partitions`: the fixed number of data parts."""
+
+    def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
+        self._topology = alliance
+        self._presence = presence
+        self._partitions = partitions
+        self.clients: dict[str, Client] = {}
+        self.combiners = Membership(presence)
+        self._load: dict[str, int] = {}
+        self._ordinals = Ordinals()
+        self._asking: dict[str, Attach] = {}
+        self._listed: dict[str, set[str]] = {}
+
+    def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
+        """Takes over what a reducer before this one knew; everybody it knew counts as present until proved otherwise."""
+        self.clients.clear()
+        self._load.clear()
+        self._asking.clear()
+        self._ordinals = Ordinals()
+        self.combiners = Membership(self._presence)
+        self.combiners.start(now)
+        for combiner in combiners:
+            if combiner.state == "present":
+                self.combiners.hear(combiner.combiner, now)
+                self._load[combiner.combiner] = 0
+        for record in clients:
+            client = Client.of(record)
+            self.clients[client.name] = client
+            if client.present:
+                self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
+                if client.ordinal is not None:
+                    client.ordinal = self._ordinals.take(client.name, client.ordinal)
+
+    def eligible(self, task: str) -> list[Client]:
+        """Clients that are there and do this task, sorted by name."""
+        return [
+            self.clients[name]
+            for name in sorted(self.clients)
+            if self.clients[name].present and task in self.clients[name].tasks
+        ]
+
+    def homes(self) -> dict[str, str]:
+        """Returns client → combiner, for the clients of combiners that are there."""
+        clients = self.clients.values()
+        return {client.name: client.combiner for client in clients if client.combiner in self.combiners}
+
+    # -- clients ----------------------------------------------------------------------------------------------------
+
+    def attach(self, event: Received, body: Attach, term: int, now: Now) -> list[Effect]:
+        """Grants a client a combiner, or has it wait with the reason. While no combiner is there, the client is remembered
+        and gets its grant as soon as one is."""
+        name = event.envelope.sender
+        if name == topology.REDUCER or not topology.is_name(name):
+            return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
+        if not body.speaks[0] <= VERSION <= body.speaks[1]:
+            reason = f"the client speaks versions {body.speaks[0]} to {body.speaks[1]}, this alliance {VERSION}"
+            return [*self._wait(name, reason), Ack((event.tag,))]
+        combiner = self._choose(name)
+        if combiner is None:
+            self._asking[name] = body
+            return [
+                Declare(self._topology.client(name)),
+                *self._wait(name, "no combiner is there yet"),
+                Ack((event.tag,)),
+            ]
+        self._asking.pop(name, None)
+        return [*self._grant(name, body, combiner, term, now), Ack((event.tag,))]
+
+    def _choose(self, name: str) -> str | None:
+        known = self.clients.get(name)
+        if known is not None and known.combiner in self.combiners:
+            return known.combiner
+        return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
+
+    def _grant(self, name: str, body: Attach, combiner: str, term: int, now: Now) -> list[Effect]:
+        known = self.clients.get(name)
+        ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
+        client = Client(
+            name, body.labels, body.tasks, body.weight, body.package, body.software, combiner, ordinal,
+            present=known.present if known else False, last_seen=now.wall,
+        )  # fmt: skip
+        self.clients[name] = client
+        if known is None or known.combiner != combiner:
+            self._load[combiner] = self._load.get(combiner, 0) + 1
+        return [
+            RecordClients((client.record(),), term),
+            Declare(self._topology.client(name)),
+            self._tell(client),
+            PublishEvent(
+                "client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}
+            ),
+        ]
+
+    def _tell(self, client: Client, confirm: bool = False) -> Publish:
+        """Unconfirmed it answers a client that would ask again; who is moved does not ask."""
+        grant = Grant(
+            combiner=client.combiner,
+            ordinal=client.ordinal or 0,
+            count=self._partitions or max(1, self._ordinals.count()),
+            presence=self._presence,
+        )
+        return Publish(
+            "assignment", topology.assignment_key(client.name), grant, confirm=confirm, expiration=GRANT_EXPIRES
+        )
+
+    def _wait(self, name: str, reason: str) -> list[Effect]:
+        body = Wait(seconds=ASK_AGAIN, reason=reason)
+        return [Publish("assignment", topology.assignment_key(name), body, confirm=False, expiration=ASK_AGAIN)]
+
+    # -- combiners --------------------------------------------------------------------------------------------------
+
+    def hear(self, combiner: str, now: Now) -> bool:
+        """Notes a sign of life of a combiner. Returns whether the combiner is new, so that `join` is to follow."""
+        return self.combiners.hear(combiner, now.seconds)
+
+    def join(self, name: str, now: Now) -> list[Effect]:
+        """Records and reports a new combiner."""
+        self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
+        record = CombinerRecord(combiner=name, state="present", last_seen=now.wall, clients=self._load[name])
+        return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
+
+    def serve_waiting(self, term: int, now: Now) -> list[Effect]:
+        """Grants those clients a combiner that have requested one while none was there."""
+        asking, self._asking = self._asking, {}
+        effects: list[Effect] = []
+        for name, body in asking.items():
+            combiner = self._choose(name)
+            assert combiner is not None
+            effects += self._grant(name, body, combiner, term, now)
+        return effects
+
+    def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
+        """Records which of its clients a combiner reports as present or gone. A client gets a new grant if it is present at
+        another combiner than its own, or if its ordinal was given away while it was gone."""
+        changed: list[Client] = []
+        granted: list[Effect] = []
+        for name in body.present:
+            client = self.clients.get(name)
+            if client is not None and client.combiner != combiner:
+                granted.append(self._tell(client, confirm=True))
+            elif client is not None and not client.present:
+                client.present, before = True, client.ordinal
+                if before is not None:
+                    client.ordinal = self._ordinals.take(name, before)
+                if client.ordinal != before:
+                    granted.append(self._tell(client, confirm=True))
+                changed.append(client)
+        gone = set(body.gone)
+        if body.full:
+            listed = self._listed.setdefault(combiner, set())
+            listed.update(body.present)
+            if not body.more:
+                gone |= {c.name for c in self.clients.values() if c.combiner == combiner and c.present} - listed
+                del self._listed[combiner]
+        for name in sorted(gone):
+            client = self.clients.get(name)
+            if client is not None and client.combiner == combiner and client.present:
+                changed.append(self._away(client))
+        for client in changed:
+            client.last_seen = now.wall
+        record = CombinerRecord(combiner=combiner, state="present", last_seen=now.wall, clients=body.clients)
+        effects: list[Effect] = [RecordCombiners((record,))]
+        if changed:
+            effects.append(RecordClients(tuple(client.record() for client in changed), None))
+        return effects + granted
+
+    def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
+        """Whether a combiner hears another number of clients than is known here. A change that came late, in a message that
+        was sent twice, is noticed by this; the answer to a hello brings the full list."""
+        if beat.full or beat.present or beat.gone:
+            return False
+        return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())
+
+    def _away(self, client: Client) -> Client:
+        client.present = False
+        self._ordinals.free(client.ordinal, client.name)
+        return client
+
+    def combiner_left(self, name: str, now: Now) -> list[Effect]:
+        self.combiners.remove(name)
+        return self._lost([name], "it left", now)
+
+    def expire(self, now: Now) -> list[Effect]:
+        return self._lost(self.combiners.expire(now.seconds), "it was not heard for three presence periods", now)
+
+    def _lost(self, names: list[str], reason: str, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        for name in names:
+            self._load.pop(name, None)
+            record = CombinerRecord(combiner=name, state="away", last_seen=now.wall, clients=0)
+            effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
+            effects.append(RecordCombiners((record,)))
+        return effects
+
+    def rehome(self, term: int) -> list[Effect]:
+        """Moves the clients of combiners that are not there to those that are, if there are any."""
+        effects: list[Effect] = []
+        if not len(self.combiners):
+            return effects
+        for name in sorted(self.clients):
+            client = self.clients[name]
+            if client.combiner in self.combiners:
+                continue
+            combiner = self._choose(name)
+            assert combiner is not None
+            client.combiner, client.present = combiner, False
+            self._load[combiner] = self._load.get(combiner, 0) + 1
+            effects += [RecordClients((client.record(),), term), self._tell(client, confirm=True)]
+        return effects

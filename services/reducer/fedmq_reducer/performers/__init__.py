@@ -1,0 +1,1 @@
+"""What carries out a reducer's effects: records, aggregation, retention."""

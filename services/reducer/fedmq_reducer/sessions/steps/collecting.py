@@ -1,0 +1,75 @@
+"""An attempt's plans, and the partials that answer them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedmq.runtime.effects import Ack, Fired, StartTimer
+from fedmq_reducer.operations import RecordPartial, ReplaceAttempt
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.attempt import Attempt, PlannedPart, group_by_combiner
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.events import Answered, CombinersChanged
+from fedmq_reducer.sessions.planning import publish_void
+from fedmq_reducer.sessions.reactions import new_answer, publish_open_parts
+from fedmq_reducer.sessions.recording import attempt_record
+from fedmq_reducer.sessions.session import Session, Stage
+from fedmq_schemas.records import PartialRecord
+
+LEAST_GRACE = 5.0
+
+
+async def collect(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    """Publishes the open plans, and waits until each one is answered or voided. The deadline is a little after the
+    combiners', which answer at theirs with what they have."""
+    timeout, overdue = session.policy.timeout, f"round:{session.name}"
+    session.stage = Stage.RUNNING
+    attempt.due_at = context.now.seconds + timeout
+    context.emit(StartTimer(overdue, timeout + max(LEAST_GRACE, timeout / 10)))
+    for partial, event in session.take_early():
+        if answer := new_answer(context, session, event, partial):
+            _accept(context, session, attempt, answer)
+    _plan_again(context, session, attempt)
+    publish_open_parts(context, session, attempt, attempt.open_parts)
+    windows.ask(context, session)
+    while attempt.open_parts:
+        match await context.first(Answered, CombinersChanged, until=overdue):
+            case Answered() as answer:
+                _accept(context, session, attempt, answer)
+            case CombinersChanged():
+                first = len(attempt.parts)
+                _plan_again(context, session, attempt)
+                publish_open_parts(context, session, attempt, attempt.parts[first:])
+            case Fired():
+                _void(context, session, attempt, attempt.open_parts, "did not answer in time")
+
+
+def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer: Answered) -> None:
+    """Records a partial, then acknowledges it. The one that completes the round needs no record: the round's record holds
+    it, and acknowledges it."""
+    answer.part.partial = answer.partial
+    if not attempt.open_parts and attempt.accepted() >= session.policy.clients_required:
+        attempt.completed_by = (answer.tag,)
+    else:
+        record = PartialRecord.of(answer.partial, answer.part.combiner)
+        context.emit(RecordPartial(record, context.term), Ack((answer.tag,)))
+
+
+def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    """Voids the open plans of vanished combiners whose clients work elsewhere now, and adds plans for these clients."""
+    here, homes = context.members.combiners, context.members.homes()
+    lost = [part for part in attempt.open_parts if part.combiner not in here and homes.keys() >= set(part.clients)]
+    if not lost:
+        return
+    for part in lost:
+        attempt.parts += session.new_parts(group_by_combiner(part.clients, homes), len(attempt.parts))
+    _void(context, session, attempt, lost, "has vanished")
+
+
+def _void(context: ReducerContext, session: Session, attempt: Attempt, parts: Sequence[PlannedPart], what: str) -> None:
+    """Records that parts are voided, and new ones if there are any, then reports it to their combiners."""
+    for part in parts:
+        part.voided = True
+    context.emit(ReplaceAttempt(attempt_record(session, attempt, context.term), context.term))
+    for part in parts:
+        publish_void(context, part, f"combiner {part.combiner} {what}")

@@ -1,0 +1,59 @@
+"""A round's new model: made, recorded, then reported. Pure."""
+
+from __future__ import annotations
+
+from fedmq.runtime.effects import PublishEvent
+from fedmq_reducer.operations import Aggregate, RecordModel, RecordParticipation, RecordRound
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.attempt import Attempt
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.recording import round_record
+from fedmq_reducer.sessions.session import Session, Stage
+from fedmq_reducer.sessions.steps import expiring
+from fedmq_schemas.records import ModelRecord, RoundRecord
+
+
+async def commit(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    """Makes a model of the attempt's partials, and records the round: the commit point. If the round is recorded already,
+    by this reducer or by one before it, that record counts. Raises FedMQError if no model can be made."""
+    parent, lineage = session.model, session.lineage
+    session.stage = Stage.COMMITTING
+    aggregate = Aggregate(
+        session.name, session.round, attempt.number, parent, lineage.optimizer, lineage.exponents,
+        session.policy.strategy, attempt.partials(),
+    )  # fmt: skip
+    aggregated = await context.ask(aggregate)
+
+    record = round_record(session, aggregate, aggregated, context.term, context.now)
+    committed = await context.ask(RecordRound(record, context.term)) or record
+
+    context.emit(*attempt.take_completed_by())
+    report_round(context, committed)
+    session.adopt_round(committed)
+    windows.settle_older(context, session, parent)
+    session.deferred = [record_participation(committed, context.term), *expiring.after_commit(session, context.term)]
+
+
+def report_round(context: ReducerContext, committed: RoundRecord) -> None:
+    """Records the new model and publishes the event of a recorded round. May be done again: the model's key and the event's
+    id derive from the round."""
+    model = ModelRecord.of(committed)
+    data = {
+        "model": model.model,
+        "sha256": committed.model.sha256,
+        "attempt": committed.attempt,
+        "seconds": committed.seconds,
+        "counts": committed.counts,
+        "metrics": committed.metrics,
+        "total_weight": committed.total_weight,
+    }
+    event_id = f"committed-{committed.session}-{committed.round}"
+    context.emit(
+        RecordModel(model, context.term),
+        PublishEvent("round.committed", committed.session, committed.round, data=data, id=event_id),
+    )
+
+
+def record_participation(committed: RoundRecord, term: int) -> RecordParticipation:
+    """Returns the effect that records a round's ledger in columns. May be done again."""
+    return RecordParticipation(committed.session, committed.ledger, term)

@@ -1,0 +1,82 @@
+"""The draw: which clients take part in an attempt, once enough of them are there. Pure."""
+
+from __future__ import annotations
+
+from fedmq.runtime.effects import CancelTimer, Fired, PublishEvent, StartTimer
+from fedmq_reducer.membership import Client
+from fedmq_reducer.operations import RecordAttempt
+from fedmq_reducer.sessions import windows
+from fedmq_reducer.sessions.attempt import Attempt, group_by_combiner
+from fedmq_reducer.sessions.context import ReducerContext
+from fedmq_reducer.sessions.events import Ended, MembersChanged
+from fedmq_reducer.sessions.recording import attempt_record, record_standing
+from fedmq_reducer.sessions.session import Session, Stage
+
+
+async def draw(context: ReducerContext, session: Session) -> Attempt:
+    """Draws the clients of the next attempt, records the draw, and returns it, opened. Waits for clients if it must. Raises
+    Ended if they do not come in time."""
+    eligible = await _enough_clients(context, session)
+    session.stage = Stage.DRAWING
+    session.attempts += 1
+    session.attempt = None
+    session.standing.waiting, session.standing.waiting_until = "", None
+    if session.attempts == 1:
+        session.began_at = context.now.seconds
+    groups = group_by_combiner(session.draw(eligible), {client.name: client.combiner for client in eligible})
+    drawn = Attempt(session.attempts, session.new_parts(groups), context.now.wall)
+    record = attempt_record(session, drawn, context.term)
+    context.emit(CancelTimer(f"wait:{session.name}"))
+
+    # The deferred effects come second, so that the draw does not wait for what only readers need.
+    existing = await context.ask(RecordAttempt(record, context.term), *session.take_deferred())
+
+    attempt = session.adopt_attempt(existing or record)
+    session.stage = Stage.RUNNING
+    data = {
+        "attempt": attempt.number,
+        "clients": sum(len(part.clients) for part in attempt.parts),
+        "combiners": len(attempt.parts),
+        "timeout": session.policy.timeout,
+    }
+    event_id = f"planned-{attempt.parts[0].key}"
+    context.emit(PublishEvent("round.planned", session.name, session.round, data=data, id=event_id))
+    record_standing(context, session)
+    return attempt
+
+
+async def _enough_clients(context: ReducerContext, session: Session) -> list[Client]:
+    """Returns the clients that may be drawn, at least as many as the policy requires. Waits for them until `policy.wait`
+    seconds after the wait began, however often their number changes and whoever is the reducer. Raises Ended."""
+    required, is_waiting, overdue = session.policy.clients_required, False, f"wait:{session.name}"
+    while True:
+        there = context.members.eligible("train")
+        eligible = session.chosen(there)
+        if len(eligible) >= required:
+            return eligible
+        waiting = f"waiting for clients, {len(eligible)} of {required}"
+        if len(there) > len(eligible):
+            waiting += f" ({len(there)} are there, the policy lets {len(eligible)} take part)"
+        until = _report_waiting(context, session, waiting)
+        if not is_waiting:
+            is_waiting = True
+            context.emit(StartTimer(overdue, min(session.policy.wait, max(0.0, until - context.now.wall))))
+            if not session.attempts:  # else the clients that trained in the attempt before have been asked
+                windows.ask(context, session)
+        if isinstance(await context.first(MembersChanged, until=overdue), Fired):
+            raise Ended(Stage.FAILED, f"gave up {waiting} after {session.policy.wait:g} s")
+
+
+def _report_waiting(context: ReducerContext, session: Session, waiting: str) -> float:
+    """Records and publishes what the session waits for, if it is new. Returns until when it waits, UTC seconds."""
+    standing = session.standing
+    if standing.waiting_until is None:
+        standing.waiting_until = context.now.wall + session.policy.wait
+    session.stage = Stage.WAITING
+    if waiting != standing.waiting:
+        standing.waiting = waiting
+        data = {"reason": waiting, "waiting_until": standing.waiting_until}
+        context.emit(*session.take_deferred())
+        context.emit(PublishEvent("session.waiting", session.name, session.round, data=data))
+        record_standing(context, session)
+    return standing.waiting_until

@@ -1,0 +1,37 @@
+"""What a session no longer keeps: after each round, and after its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedmq.runtime.effects import Effect
+from fedmq_reducer.operations import Delete, ExpireModels, Sweep
+from fedmq_reducer.sessions.session import Session
+from fedmq_schemas.policy import Retention, Select
+
+
+def after_commit(session: Session, term: int) -> list[Effect]:
+    """Returns what the session no longer keeps after its newest committed round."""
+    retention, newest = session.policy.retention, session.round - 1
+    effects: list[Effect] = []
+    if isinstance(retention.keep_updates, int) and newest - retention.keep_updates >= 1:
+        effects.append(Sweep(session.name, newest - retention.keep_updates))
+    if isinstance(retention.keep_models, int) and newest > 2:
+        is_open = frozenset(session.validations.windows)
+        select = session.policy.select
+        effects += [
+            ExpireModels(session.name, newest, newest - 2, retention.keep_models, select, term, is_open),
+            Delete(term),
+        ]
+    return effects
+
+
+def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -> list[Effect]:
+    """Returns what the session no longer keeps once it has ended: no task is open any more, and the best model is known.
+    `policy`: as it is recorded, perhaps by a version whose other sections this one does not read."""
+    retention = Retention.model_validate(policy["retention"])
+    if not isinstance(retention.keep_models, int) or newest < 2:
+        return []
+    select = Select.model_validate(policy["select"])
+    return [ExpireModels(session, newest, newest, retention.keep_models, select, term), Delete(term, session)]

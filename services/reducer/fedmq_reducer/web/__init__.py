@@ -1,0 +1,1 @@
+"""The REST API and the control page of a reducer."""

@@ -1,0 +1,202 @@
+"""The page's routes: whole pages, and the fragments that its script puts in place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from fedmq.errors import FedMQError, NotFound
+from fedmq_reducer.web.api.access import changes_allowed
+from fedmq_reducer.web.api.answers import Json, SessionId
+from fedmq_reducer.web.api.browsers import is_browser
+from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.page import form as forms
+from fedmq_reducer.web.page import status
+from fedmq_reducer.web.page.filters import FILTERS
+from fedmq_schemas.records import is_kept
+
+STATIC = Path(__file__).parent / "static"
+FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+LEAST_SECONDS = 0.4
+SETTLED_SECONDS = 1.0
+QUIET_SECONDS = 10.0
+MOST_FORM = 64 * 1024
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class ControlPage:
+    """`router` has all routes; `form(request)` answers a browser's `GET /start`."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self._templates = Environment(
+            loader=PackageLoader("fedmq_reducer.web.page"),
+            autoescape=select_autoescape(),
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(FILTERS)
+        guard = changes_allowed(context.admin_token)
+        self.router = APIRouter(include_in_schema=False)
+        self.router.add_api_route("/", self._index)
+        self.router.add_api_route("/page/static/{name}", self._static)
+        self.router.add_api_route("/page/stream", self._stream)
+        allowed = [Depends(guard)]
+        self.router.add_api_route("/page/start", self._start, methods=["POST"], dependencies=allowed)
+        self.router.add_api_route("/page/sessions/{session}/stop", self._stop, methods=["POST"], dependencies=allowed)
+
+    # -- whole pages ------------------------------------------------------------------------------------------------
+
+    def _index(self, request: Request) -> Response:
+        """A browser gets the page; a program is told where to look."""
+        if is_browser(request):
+            return self._page(request)
+        return Json({"start": "/start", "sessions": "/sessions", "models": "/models", "documentation": "/docs"})
+
+    def form(self, request: Request) -> Response:
+        """The page with the form open; a browser starts nothing by looking."""
+        return self._page(request, opened=True)
+
+    def _page(
+        self, request: Request, *, opened: bool = False, given: Mapping[str, str] | None = None,
+        faults: Mapping[str, str] | None = None, code: int = 200,
+    ) -> Response:  # fmt: skip
+        started = request.query_params.get("started")
+        html = self._render(
+            "page.html",
+            status=self._status(),
+            started=started,
+            opened=opened or bool(faults),
+            **self._form(given, faults),
+        )
+        return HTMLResponse(html, code, HEADERS)
+
+    def _static(self, name: str) -> Response:
+        if name not in FILES:
+            raise NotFound(f"there is no file {name!r}")
+        return FileResponse(STATIC / name, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
+
+    # -- changes ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, request: Request) -> Response:
+        """Starts a session from the form. A script gets a fragment, a browser without one a page."""
+        given = await _submitted(request)
+        return await run_in_threadpool(self._start_with, request, given)
+
+    def _start_with(self, request: Request, given: Mapping[str, str]) -> Response:
+        checked = forms.check(given)
+        faults = checked.faults
+        if checked.policy is not None:
+            try:
+                session = self._context.start(checked.policy, given.get("session") or None)
+            except NotFound as error:
+                faults = {"seed": error.reason}
+            except FedMQError as error:
+                faults = {"": error.reason}
+            else:
+                return self._started(request, session)
+        if _by_script(request):
+            return HTMLResponse(self._render("form.html", started=None, **self._form(given, faults)), 200, HEADERS)
+        return self._page(request, given=given, faults=faults, code=422)
+
+    def _started(self, request: Request, session: str) -> Response:
+        if not _by_script(request):
+            return RedirectResponse(f"/?started={session}", 303)
+        return HTMLResponse(self._render("form.html", started=session, **self._form(None, None)), 200, HEADERS)
+
+    async def _stop(self, request: Request, session: SessionId) -> Response:
+        given = await _submitted(request)
+        when = "now" if given.get("when") == "now" else "after_round"
+        await run_in_threadpool(self._context.stop, session, when)
+        return Response(status_code=204) if _by_script(request) else RedirectResponse("/", 303)
+
+    # -- fragments --------------------------------------------------------------------------------------------------
+
+    def _render(self, template: str, **values: Any) -> str:
+        return self._templates.get_template(template).render(alliance=self._context.alliance, **values)
+
+    def _status(self) -> status.Status | None:
+        """None while the records can't be read."""
+        try:
+            return status.read_status(self._context.records)
+        except FedMQError:
+            return None
+
+    def _form(self, given: Mapping[str, str] | None, faults: Mapping[str, str] | None) -> dict[str, Any]:
+        """What the form's template needs: `given` is what was submitted, and stays in the inputs."""
+        every = forms.fields()
+        return {
+            "common": every[: len(forms.COMMON)],
+            "groups": forms.groups(),
+            "values": {field.name: field.default for field in every} if given is None else given,
+            "faults": faults or {},
+            "seeds": self._seeds(),
+            "new_id": f"s{self._context.new_id()[:12]}",
+        }
+
+    def _seeds(self) -> list[tuple[str, str]]:
+        """Models to start from, as value and label: the trail's newest, and those that nobody has used."""
+        try:
+            models = status.newest_models(self._context.records)
+            unused = status.unused_seeds(self._context.blobs, self._context.records, models)
+        except FedMQError:
+            return []
+        kept = [model for model in models if is_kept(model)][: status.MOST_SEEDS]
+        made = [(model["model"], status.described(model)) for model in kept]
+        return [*((name, f"{name} · not used yet") for name in unused), *made]
+
+    # -- live -------------------------------------------------------------------------------------------------------
+
+    async def _stream(self) -> Response:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._fragments(), media_type="text/event-stream", headers=headers)
+
+    async def _fragments(self) -> AsyncIterator[bytes]:
+        """The status as HTML, now and whenever it has changed: soon after events, once more when the records have caught
+        up with them, and now and then without."""
+        last = ""
+        wait = 0.0
+        yield b"retry: 2000\n\n"
+        with self._context.feed.subscribe() as subscription:
+            try:
+                while True:
+                    html = await run_in_threadpool(lambda: self._render("status.html", status=self._status()))
+                    if html != last:
+                        last = html
+                        yield b"event: status\ndata: " + json.dumps(html).encode() + b"\n\n"
+                    else:
+                        yield b": still here\n\n"
+                    news = await subscription.next(SETTLED_SECONDS if wait else QUIET_SECONDS)
+                    wait = LEAST_SECONDS if news is not None else 0.0
+                    await asyncio.sleep(wait)
+                    while await subscription.next(0.0) is not None:
+                        continue
+            except asyncio.CancelledError:
+                return  # the server stops, or the reader has left
+
+
+async def _submitted(request: Request) -> dict[str, str]:
+    """An urlencoded form; what is longer than a policy can be is cut off, and then refused."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_FORM:
+            break
+    return dict(parse_qsl(body[:MOST_FORM].decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _by_script(request: Request) -> bool:
+    return request.headers.get("x-requested-with") == "fetch"

@@ -1,0 +1,51 @@
+"""The sandbox behind a port: its REST API, for curl, `fedmq start` and notebooks."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fedmq.process.settings import ControlSettings
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_sandbox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from fedmq_reducer.web.api.server import ApiServer
+
+HOST = "127.0.0.1"
+
+
+@contextlib.contextmanager
+def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
+    """The API of an open sandbox that has a state folder, bound to this machine and not yet started.
+
+    It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
+    """
+    from fedmq_reducer.web.api.context import ApiContext
+    from fedmq_reducer.web.api.feed import Feed
+    from fedmq_reducer.web.api.publisher import ControlPublisher
+    from fedmq_reducer.web.api.server import ApiServer
+    from fedmq_reducer.web.app import create_app
+
+    assert box.options.state_dir is not None
+    feed = Feed()
+    box.on_event = feed.push
+    token = ControlSettings.load().admin_token
+    with contextlib.closing(SqliteRecords(box.options.state_dir / "records.db")) as records:
+        context = ApiContext(
+            alliance=box.options.alliance,
+            records=records,
+            blobs=box.blobs,
+            publish=ControlPublisher(box.broker.connect("api"), box.scheduler, box.topology, "api"),
+            feed=feed,
+            new_id=lambda: secrets.token_hex(16),
+            scratch=box.options.state_dir / "scratch" / "seeds",
+            admin_token=token.get_secret_value() if token is not None else None,
+        )
+        server = ApiServer(create_app(context), HOST, port)
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -1,0 +1,105 @@
+"""The in-memory broker's exchanges and queues: who gets a message, and who may take it from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedmq.brokers.base import Outgoing
+from fedmq.brokers.memory.queue import Consumer, Entry, MemoryQueue
+from fedmq.brokers.memory.topics import TopicTable
+from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq.scheduler import Scheduler
+from fedmq_schemas.topology import Queue
+
+
+class Switchboard:
+    """Queues that expire do so when they are next asked for, so no timer is needed."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._exchanges: dict[str, TopicTable[MemoryQueue]] = {}
+        self._queues: dict[str, MemoryQueue] = {}
+        self._waiting: dict[str, list[Consumer]] = {}
+
+    def find(self, name: str) -> MemoryQueue | None:
+        """The queue of that name, None if there is none or it has expired."""
+        queue = self._queues.get(name)
+        if queue is not None and queue.expired():
+            self.delete(name)
+            return None
+        return queue
+
+    def queues(self) -> list[MemoryQueue]:
+        """Those that are there, and perhaps some that have just expired."""
+        return list(self._queues.values())
+
+    def declare(self, spec: Queue, owner: object | None) -> None:
+        """Makes queue, bindings and exchanges. `owner`: the connection of an exclusive queue, else None. Raises
+        ConfigError if the queue exists with other arguments or another owner."""
+        existing = self.find(spec.name)
+        if existing is not None:
+            if existing.queue != spec or existing.owner is not owner:
+                raise ConfigError(
+                    f"queue {spec.name} exists with other arguments: delete it once it is empty, "
+                    "or run the version that made it"
+                )
+            existing.touch()
+            return
+        queue = self._queues[spec.name] = MemoryQueue(spec, owner, self._scheduler)
+        for binding in spec.bindings:
+            self._exchange(binding.exchange).bind(binding.routing_key, queue)
+        for exchange in (*spec.exchanges, *([spec.dead_letter] if spec.dead_letter is not None else [])):
+            self._exchange(exchange)
+        for consumer in self._waiting.pop(spec.name, ()):
+            queue.join(consumer)
+
+    def _exchange(self, name: str) -> TopicTable[MemoryQueue]:
+        return self._exchanges.setdefault(name, TopicTable())
+
+    def delete(self, name: str) -> None:
+        """Removes a queue with its messages; its consumers wait for it to come back. Absent: nothing happens."""
+        queue = self._queues.pop(name, None)
+        if queue is None:
+            return
+        for binding in queue.queue.bindings:
+            self._exchanges[binding.exchange].unbind(binding.routing_key, queue)
+        queue.ready.clear()
+        if queue.consumers:
+            self._waiting.setdefault(name, []).extend(queue.consumers)
+            queue.consumers.clear()
+
+    def join(self, name: str, consumer: Consumer) -> None:
+        """Adds a consumer, who waits if there is no such queue yet."""
+        queue = self.find(name)
+        if queue is None:
+            self._waiting.setdefault(name, []).append(consumer)
+        else:
+            queue.join(consumer)
+
+    def leave(self, name: str, consumer: Consumer) -> None:
+        """Takes a consumer away, also one that waits."""
+        queue = self._queues.get(name)
+        if queue is not None:
+            queue.leave(consumer)
+        waiting = self._waiting.get(name)
+        if waiting is not None and consumer in waiting:
+            waiting.remove(consumer)
+
+    def route(self, message: Outgoing, user: str, headers: Mapping[str, object]) -> FedMQError | None:
+        """Puts a message into the queues that its key matches. Returns the error of the confirm, or None."""
+        exchange = self._exchanges.get(message.exchange)
+        if exchange is None:
+            return NotFound(f"there is no exchange {message.exchange}: start the reducer first")
+        expires_at = None
+        if message.expiration is not None:
+            expires_at = self._scheduler.now() + message.expiration
+        routed = False
+        for queue in exchange.match(message.routing_key):
+            if queue.expired():
+                self.delete(queue.queue.name)
+                continue
+            routed = True
+            queue.put(Entry(message, user, headers, expires_at))
+        if message.mandatory and not routed:
+            return NotFound(f"no queue receives {message.routing_key} of {message.exchange}")
+        return None

@@ -1,0 +1,1 @@
+"""The broker port on RabbitMQ: one I/O thread a link, publisher confirms, acknowledgements."""

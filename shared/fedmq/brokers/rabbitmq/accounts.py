@@ -1,0 +1,76 @@
+"""Clients' accounts at RabbitMQ: each may do what `client_permissions` says, and nothing beside."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from fedmq.brokers.rabbitmq.management import Management
+from fedmq.errors import ConfigError, NotFound
+from fedmq_schemas.topology import Permissions, Topology, client_permissions, is_name
+
+PASSWORD_BYTES = 24
+
+
+class Accounts:
+    """Asks as `management`'s account, which needs the tag `administrator`. Calls raise Transient if the API can't be
+    reached, and ConfigError if it refuses or the name is not, or may not be, a client's of this alliance."""
+
+    def __init__(self, management: Management, topology: Topology) -> None:
+        self._management = management
+        self._topology = topology
+
+    def add(self, client: str) -> str:
+        """Makes the account, and returns its password. If it is there already it gets another password."""
+        self._is_there(client)
+        password = secrets.token_urlsafe(PASSWORD_BYTES)
+        permissions = client_permissions(self._topology, client)
+        user, vhost = quote(client, safe=""), self._management.vhost
+        self._management.call("PUT", f"users/{user}", {"password": password, "tags": ""})
+        for exchange, pattern in permissions.topic_write.items():
+            body = {"exchange": exchange, "write": pattern, "read": permissions.topic_read.get(exchange, "^$")}
+            self._management.call("PUT", f"topic-permissions/{vhost}/{user}", body)
+        # Without these it can't connect, so at no time may it do more than at the end.
+        self._management.call("PUT", f"permissions/{vhost}/{user}", _plain(permissions))
+        return password
+
+    def revoke(self, client: str) -> bool:
+        """Removes the account, at which RabbitMQ closes its connections, and its mailbox. False: it was not there."""
+        if not self._is_there(client):
+            return False
+        self._management.call("DELETE", f"users/{quote(client, safe='')}")
+        mailbox = quote(self._topology.client(client).name, safe="")
+        with suppress(NotFound):  # it never attached
+            self._management.call("DELETE", f"queues/{self._management.vhost}/{mailbox}")
+        return True
+
+    def names(self) -> list[str]:
+        """The clients of this alliance that have an account."""
+        found = self._management.call("GET", f"vhosts/{self._management.vhost}/permissions")
+        return sorted(each["user"] for each in found if self._is_ours(each))
+
+    def _is_there(self, client: str) -> bool:
+        if not is_name(client):
+            raise ConfigError(f"{client!r} can't be a client's name: letters, digits, - and _, at most 64")
+        user = quote(client, safe="")
+        try:
+            tags = self._management.call("GET", f"users/{user}")["tags"]
+        except NotFound:
+            return False
+        granted = self._management.call("GET", f"users/{user}/permissions")
+        # None of any kind: an `add` that did not come to its end.
+        if tags or not all(self._is_ours(each) for each in granted):
+            raise ConfigError(
+                f"the account {client!r} exists, and is not a client's of alliance {self._topology.alliance}"
+            )
+        return True
+
+    def _is_ours(self, granted: dict[str, Any]) -> bool:
+        wanted = _plain(client_permissions(self._topology, granted["user"]))
+        return quote(granted["vhost"], safe="") == self._management.vhost and wanted.items() <= granted.items()
+
+
+def _plain(permissions: Permissions) -> dict[str, str]:
+    return {"configure": permissions.configure, "write": permissions.write, "read": permissions.read}

@@ -1,0 +1,151 @@
+"""The broker port on RabbitMQ 3.10 to 4.x.
+
+Each connection has a thread that runs pika; the actor's calls cross over to it in batches and its callbacks come back
+through the scheduler. Messages are published persistent if they are confirmed, and under the account's own name, which
+RabbitMQ verifies.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import pika
+
+from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
+from fedmq.brokers.rabbitmq.link import Link, read_url
+from fedmq.brokers.rabbitmq.thread_bridge import Crossing
+from fedmq.errors import ConfigError, FedMQError
+from fedmq.scheduler import Scheduler
+from fedmq_schemas.topology import Queue
+
+HEARTBEAT = 5
+STACK_TIMEOUT = 10.0
+
+
+class RabbitmqBroker:
+    """`url`: `amqp://user:password@host:port/vhost`, or `amqps://`; a `/` in a vhost's name is written `%2F`.
+
+    Raises ConfigError if the URL can't be read. Nothing is connected before `connect`.
+    """
+
+    def __init__(self, url: str, scheduler: Scheduler) -> None:
+        self._url = url
+        self._scheduler = scheduler
+        account = self._parameters("").credentials
+        self.account = account.username if isinstance(account, pika.PlainCredentials) else ""
+        """Whose messages these are; several actors may share it."""
+        # pika logs each failed attempt with several tracebacks; the link says the same in one line.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+    def connect(self, name: str) -> RabbitmqConnection:
+        """Returns at once; what is asked of the connection before it is up is done when it is."""
+        return RabbitmqConnection(self._parameters(name), self._scheduler)
+
+    def _parameters(self, name: str) -> pika.URLParameters:
+        parameters = read_url(self._url)
+        parameters.heartbeat = HEARTBEAT
+        parameters.stack_timeout = STACK_TIMEOUT
+        parameters.client_properties = {"connection_name": name, "product": "FedMQ"}
+        return parameters
+
+
+class _Claim:
+    """One `consume` call, until it is cancelled."""
+
+    __slots__ = ("live", "on_delivery")
+
+    def __init__(self, on_delivery: OnDelivery) -> None:
+        self.on_delivery = on_delivery
+        self.live = True
+
+
+class RabbitmqConnection:
+    """The actor's side, on the scheduler's thread. `close` and `kill` wait for the thread to end."""
+
+    def __init__(self, parameters: pika.URLParameters, scheduler: Scheduler) -> None:
+        self.on_reconnect: OnReconnect | None = None
+        self.on_error: OnError | None = None
+        self._closed = False
+        self._claims: dict[str, _Claim] = {}
+        self._link = Link(parameters, Crossing(scheduler.post), self._reconnected, self._fail)
+        self._put = Crossing(self._link.wake).put
+        self._link.start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether RabbitMQ is there now; may be asked on any thread."""
+        return self._link.is_up
+
+    def declare(self, queue: Queue) -> None:
+        if not self._closed:
+            self._put(partial(self._link.declare, queue))
+
+    def delete(self, queue_name: str) -> None:
+        if not self._closed:
+            self._put(partial(self._link.delete, queue_name))
+
+    def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None:
+        if not self._closed:
+            self._put(partial(self._link.publish, message, on_confirm))
+
+    def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:
+        if self._closed:
+            return
+        if queue_name in self._claims:
+            raise ConfigError(f"{queue_name} is already consumed on this connection: cancel it first")
+        claim = self._claims[queue_name] = _Claim(on_delivery)
+        self._put(partial(self._link.consume, id(claim), queue_name, prefetch, partial(self._hand, claim)))
+
+    def _hand(self, claim: _Claim, delivery: Delivery) -> None:
+        if claim.live:
+            claim.on_delivery(delivery)
+        elif not self._closed:
+            self._put(partial(self._link.drop, delivery.tag))
+
+    def cancel(self, queue_name: str) -> None:
+        claim = self._claims.pop(queue_name, None)
+        if claim is not None:
+            claim.live = False
+            self._put(partial(self._link.cancel, id(claim)))
+
+    def ack(self, tags: list[int]) -> None:
+        if not self._closed:
+            self._put(partial(self._link.ack, tags))
+
+    def reject(self, tag: int, reason: str) -> None:
+        if not self._closed:
+            self._put(partial(self._link.reject, tag, reason))
+
+    def requeue(self, tag: int) -> None:
+        if not self._closed:
+            self._put(partial(self._link.requeue, tag))
+
+    def close(self, timeout: float = 5.0) -> None:
+        if not self._closed:
+            self._end()
+            self._put(partial(self._link.close, timeout))
+            self._link.join(timeout + 2.0)
+
+    def kill(self) -> None:
+        if not self._closed:
+            self._end()
+            self._put(self._link.kill)
+            self._link.join(2.0)
+
+    def _end(self) -> None:
+        self._closed = True
+        for claim in self._claims.values():
+            claim.live = False
+        self._claims.clear()
+
+    def _reconnected(self) -> None:
+        if not self._closed and self.on_reconnect is not None:
+            self.on_reconnect()
+
+    def _fail(self, error: FedMQError) -> None:
+        if self._closed:
+            return
+        if self.on_error is None:
+            raise error
+        self.on_error(error)

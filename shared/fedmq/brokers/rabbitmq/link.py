@@ -1,0 +1,331 @@
+"""The thread behind a RabbitMQ connection: pika's event loop, which reconnects for ever with back-off."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+import pika
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.connection import Connection
+from pika.exceptions import ConnectionClosedByClient
+from pika.frame import Method
+from pika.spec import Connection as Spec
+
+from fedmq import tls
+from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
+from fedmq.brokers.rabbitmq.consumer import Consumer, Held
+from fedmq.brokers.rabbitmq.publisher import Deletion, Publisher, Sending
+from fedmq.brokers.rabbitmq.thread_bridge import Callback, Crossing
+from fedmq.errors import ConfigError, FedMQError
+from fedmq_schemas.topology import Queue
+
+FORM = "amqp[s]://user:password@host:port/vhost, where what is special in a password is percent-encoded"
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+LEAVE_SECONDS = 1.0
+
+
+def read_url(url: str) -> pika.URLParameters:
+    """Raises ConfigError if it can't be read. Over TLS the broker's certificate and name are checked, with what
+    `fedmq.tls` trusts where the URL does not say otherwise (pika's `ssl_options`)."""
+    try:
+        if not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("it begins otherwise")
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError) as error:
+        # Without pika's words, which may hold a part of the password.
+        raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
+    if parameters.ssl_options is not None and "ssl_options=" not in url:
+        parameters.ssl_options = pika.SSLOptions(tls.context())
+    return parameters
+
+
+class PikaLink(SelectConnection):
+    """pika's connection with two more ways to end, of which RabbitMQ makes the same: all that is unsettled returns to
+    the front of its queue, in order. pika's own `close` cancels each consumer first, and what is then on its way to a
+    cancelled consumer returns ahead of the rest."""
+
+    # pika's own, which its type stubs leave out.
+    _set_connection_state: Callable[[int], None]
+    _on_close_ready: Callable[[], None]
+    _terminate_stream: Callable[[Exception], None]
+
+    def leave(self) -> None:
+        """Closes the connection once RabbitMQ has read all that was sent."""
+        self._error = ConnectionClosedByClient(200, "normal shutdown")
+        self._set_connection_state(self.CONNECTION_CLOSING)
+        self._on_close_ready()
+
+    def crash(self) -> None:
+        """Drops the connection without a word."""
+        self._terminate_stream(ConnectionClosedByClient(200, "killed"))
+
+
+log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
+
+
+class Link:
+    """All methods but `start`, `wake` and `join` run on the link's own thread; callers cross over with `wake`.
+
+    `out` brings callbacks to the actor's thread. `on_reconnect` and `on_error` are called there.
+    """
+
+    def __init__(
+        self,
+        parameters: pika.URLParameters,
+        out: Crossing,
+        on_reconnect: Callback,
+        on_error: Callable[[FedMQError], None],
+    ) -> None:
+        self.held: dict[int, Held] = {}
+        self.next_tag = count(1)
+        self._parameters = parameters
+        account = parameters.credentials
+        self._account = account.username if isinstance(account, pika.PlainCredentials) else ""
+        self._out = out
+        self._on_reconnect = on_reconnect
+        self._on_error = on_error
+        self._loop = IOLoop()
+        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+        self._connection: PikaLink | None = None
+        self._consumers: dict[int, Consumer] = {}
+        self._publisher = Publisher(self._account, self.later, self.fail, self._on_idle)
+        self._delay = FIRST_DELAY
+        self._up = False
+        self._was_up = False
+        self._trouble: str | None = None
+        self._reported: set[str] = set()
+        self._acking: set[Consumer] = set()
+        self._closing = False
+        self._leaving = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self, callback: Callback) -> None:
+        self._loop.add_callback_threadsafe(callback)
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    @property
+    def is_up(self) -> bool:
+        """May be asked on any thread."""
+        return self._up
+
+    def _run(self) -> None:
+        try:
+            self._connect()
+            self._loop.start()
+            self._loop.close()
+        except Exception as error:  # a bug, which must end the actor and not only this thread
+            bug = error
+
+            def reveal() -> None:
+                raise bug
+
+            self._out.put(reveal)
+
+    # What actors ask for.
+
+    def declare(self, queue: Queue) -> None:
+        self._publisher.put(queue)
+
+    def delete(self, queue_name: str) -> None:
+        self._publisher.put(Deletion(queue_name))
+
+    def publish(self, message: Outgoing, on_confirm: Callable[[FedMQError | None], None] | None) -> None:
+        if on_confirm is not None:
+            self._publisher.put(Sending(message, lambda error: self._out.put(partial(on_confirm, error))))
+        elif self._up or not self._was_up:
+            self._publisher.put(Sending(message, None))
+
+    def consume(self, key: int, queue_name: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
+        consumer = Consumer(self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery)))
+        self._consumers[key] = consumer
+        if self._up and self._connection is not None:
+            consumer.open(self._connection)
+
+    def cancel(self, key: int) -> None:
+        consumer = self._consumers.pop(key, None)
+        if consumer is not None:
+            consumer.cancel()
+
+    def ack(self, tags: list[int]) -> None:
+        for tag in tags:
+            held = self.held.pop(tag, None)
+            if held is not None:
+                held.consumer.ack(held.delivery_tag)
+                if not self._acking:
+                    # After all that crossed over together, so that the acks of many calls become one.
+                    self.wake(self._flush_acks)
+                self._acking.add(held.consumer)
+
+    def _flush_acks(self) -> None:
+        for consumer in self._acking:
+            consumer.flush()
+        self._acking.clear()
+
+    def reject(self, tag: int, reason: str) -> None:
+        """Publishes to the dead-letter exchange, and acks once that is confirmed, so that the reason can't get lost."""
+        held = self.held.get(tag)
+        if held is None or held.rejected:
+            return
+        held.rejected = True
+        delivery = held.delivery
+        queue = self.declared(delivery.queue)
+        message = Outgoing(
+            (queue and queue.dead_letter) or dead_exchange(delivery.exchange),
+            delivery.queue,
+            delivery.body,
+            delivery.message_id,
+            delivery.content_type,
+        )
+
+        def done(error: FedMQError | None) -> None:
+            if error is not None:
+                # Kept, it would come back for ever.
+                log.warning("dropped %s of %s (%s): %s", delivery.message_id, delivery.queue, reason, error.reason)
+            self.ack([tag])
+
+        headers = dead_headers(reason, delivery.exchange, delivery.routing_key, delivery.user)
+        self._publisher.put(Sending(message, done, headers))
+
+    def requeue(self, tag: int) -> None:
+        held = self.held.pop(tag, None)
+        if held is not None:
+            held.consumer.requeue(held.delivery_tag)
+
+    def drop(self, tag: int) -> None:
+        """Forgets a delivery that reached an actor who no longer wants any."""
+        held = self.held.pop(tag, None)
+        if held is not None:
+            held.consumer.drop(held.delivery_tag)
+
+    def close(self, timeout: float) -> None:
+        self._closing = True
+        self.later(timeout, self._leave)
+        if self._publisher.is_idle():
+            self._leave()
+
+    def kill(self) -> None:
+        self._closing = True
+        self._publisher.forget()
+        self._leave(in_order=False)
+
+    # What consumers and the publisher ask for.
+
+    def later(self, seconds: float, callback: Callback) -> object:
+        return self._loop.call_later(seconds, callback)
+
+    def declared(self, queue_name: str) -> Queue | None:
+        return self._publisher.declared(queue_name)
+
+    def fail(self, error: FedMQError) -> None:
+        """Reports what trying again won't mend, once for each cause."""
+        if error.reason not in self._reported:
+            self._reported.add(error.reason)
+            self._out.put(partial(self._on_error, error))
+
+    def deliveries_voided(self) -> None:
+        self._out.put(self._on_reconnect)
+
+    # What the connection goes through.
+
+    def _connect(self) -> None:
+        if self._closing:
+            self._loop.stop()
+            return
+        self._connection = PikaLink(
+            self._parameters,
+            on_open_callback=lambda connection: self._publisher.open(connection, self._on_ready),
+            on_open_error_callback=self._on_lost,
+            on_close_callback=self._on_lost,
+            custom_ioloop=self._loop,
+        )
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(lambda *_: log.info("RabbitMQ takes messages again"))
+
+    def _on_ready(self) -> None:
+        self._up = True
+        self._delay = FIRST_DELAY
+        if self._trouble is not None:
+            self._trouble = None
+            log.info("connected to RabbitMQ again")
+        if self._was_up:
+            # Before the consumers, so that no new delivery reaches the actor ahead of it.
+            self._out.put(self._on_reconnect)
+        self._was_up = True
+        for consumer in self._consumers.values():
+            if self._connection is not None:
+                consumer.open(self._connection)
+
+    def _on_lost(self, _: Connection, reason: BaseException) -> None:
+        self._up = False
+        self._connection = None
+        self._publisher.lose()
+        for consumer in self._consumers.values():
+            consumer.lose()
+        self.held.clear()
+        if self._leaving:
+            self._loop.stop()
+            return
+        self._report(reason)
+        self.later(self._delay * random.uniform(0.5, 1.0), self._connect)
+        self._delay = min(LONGEST_DELAY, 2 * self._delay)
+
+    def _on_blocked(self, _: Connection, frame: Method[Spec.Blocked]) -> None:
+        log.warning("RabbitMQ takes no messages until it has room (%s): what is published waits", frame.method.reason)
+
+    def _report(self, reason: BaseException) -> None:
+        where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"
+        explained = tls.explain_certificate_error(reason)
+        if explained is not None and not self._was_up:  # later it may be renewed while we try
+            self.fail(ConfigError(f"{where} {explained}"))
+            return
+        if self._trouble is None or (explained is not None and self._trouble != explained):
+            cause = innermost(reason)
+            self._trouble = explained or f"{type(cause).__name__}: {cause}"
+            log.warning("no connection to %s, trying again: %s", where, self._trouble)
+        refusal = self._refusal(str(reason))
+        if refusal is not None:
+            self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))
+
+    def _refusal(self, text: str) -> str | None:
+        """What is wrong with the account or vhost, if RabbitMQ says so. pika's exception types only guess it from how
+        far the handshake came, which a broker that is just going down can stop anywhere."""
+        if "ACCESS_REFUSED" in text:
+            return f"refuses the account {self._account!r} or its password"
+        if "NOT_ALLOWED" in text and "is down" not in text and "limit" not in text:
+            return f"has no vhost {self._parameters.virtual_host!r} for the account {self._account!r}"
+        return None
+
+    def _on_idle(self) -> None:
+        if self._closing:
+            self._leave()
+
+    def _leave(self, in_order: bool = True) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._connection is None:
+            self._loop.stop()
+            return
+        self.later(LEAVE_SECONDS, self._loop.stop)
+        if in_order and self._connection.is_open:
+            self._flush_acks()
+            self._connection.leave()
+        else:
+            self._connection.crash()
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What happened, out of pika's wrappings, whose own words are empty."""
+    inner = [*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args]
+    wrapped = [each for each in inner if isinstance(each, BaseException)]
+    return innermost(wrapped[-1]) if wrapped else error

@@ -1,0 +1,228 @@
+"""The channel that declares and publishes: in order, pipelined, and again after a loss until RabbitMQ has confirmed.
+
+Declarations are sent without waiting for an answer on the channel that publishes, so that RabbitMQ does them before
+what is published later. A refusal closes the channel; its text names the culprit, which is reported, and all else is
+sent again on a new channel.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pika import BasicProperties, DeliveryMode
+from pika.channel import Channel
+from pika.connection import Connection
+from pika.exceptions import ChannelClosedByBroker
+from pika.frame import Method
+from pika.spec import Basic
+
+from fedmq.brokers.base import Outgoing
+from fedmq.brokers.rabbitmq import queues as terms
+from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq_schemas.topology import Queue
+
+WINDOW = 1_000
+AGAIN_AFTER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A message on its way. `done` is called on the link's thread; without it the message is sent at most once."""
+
+    message: Outgoing
+    done: Callable[[FedMQError | None], None] | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    queue_name: str
+
+
+class Publisher:
+    """Lives on the link's thread. `user`: the account, which RabbitMQ verifies on each message. `later`: its timers.
+    `fail` reports what trying again won't mend; `idle` is called whenever nothing is left to send or confirm."""
+
+    def __init__(
+        self,
+        user: str,
+        later: Callable[[float, Callable[[], None]], object],
+        fail: Callable[[FedMQError], None],
+        idle: Callable[[], None],
+    ) -> None:
+        self._user = user
+        self._later = later
+        self._fail = fail
+        self._idle = idle
+        self._outbox: deque[Sending | Queue | Deletion] = deque()
+        self._declared: dict[str, Queue] = {}
+        self._exchanges: set[str] = set()
+        self._channel: Channel | None = None
+        self._unconfirmed: dict[int, Sending] = {}
+        self._sent = 0
+        self._confirmed_up_to = 0
+        self._returned: set[tuple[str | None, str | None, str | None]] = set()
+
+    def put(self, item: Sending | Queue | Deletion) -> None:
+        self._outbox.append(item)
+        self._send()
+
+    def declared(self, queue_name: str) -> Queue | None:
+        """The queue of that name, if this connection declares it."""
+        return self._declared.get(queue_name)
+
+    def is_idle(self) -> bool:
+        return not self._outbox and not self._unconfirmed
+
+    def forget(self) -> None:
+        """Gives up all that is not sent yet."""
+        self._outbox.clear()
+        self._unconfirmed.clear()
+
+    def open(self, connection: Connection, ready: Callable[[], None]) -> None:
+        """Opens the channel, declares again what was declared, sends again what is unconfirmed, then calls `ready`."""
+
+        def selected(channel: Channel) -> None:
+            self._channel = channel
+            self._sent = self._confirmed_up_to = 0
+            self._exchanges.clear()
+            for queue in self._declared.values():
+                terms.declare(channel, queue, self._exchanges)
+            ready()
+            self._send()
+
+        def opened(channel: Channel) -> None:
+            channel.add_on_close_callback(lambda _, reason: self._on_closed(connection, reason))
+            channel.add_on_return_callback(self._on_returned)
+            channel.confirm_delivery(self._on_confirmed, lambda _: selected(channel))
+
+        connection.channel(on_open_callback=opened)
+
+    def lose(self) -> None:
+        """The channel is gone: what nobody confirmed goes back to the front of the outbox, in order."""
+        self._channel = None
+        self._outbox.extendleft(item for item in reversed(self._unconfirmed.values()) if item.done is not None)
+        self._unconfirmed.clear()
+        self._returned.clear()
+
+    def _send(self) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        while self._outbox and len(self._unconfirmed) < WINDOW:
+            item = self._outbox.popleft()
+            if isinstance(item, Sending):
+                self._publish(channel, item)
+            elif isinstance(item, Queue):
+                self._declared[item.name] = item
+                terms.declare(channel, item, self._exchanges)
+            else:
+                self._declared.pop(item.queue_name, None)
+                channel.queue_delete(item.queue_name)
+        if self.is_idle():
+            self._idle()
+
+    def _publish(self, channel: Channel, item: Sending) -> None:
+        message = item.message
+        self._sent += 1
+        self._unconfirmed[self._sent] = item
+        channel.basic_publish(
+            message.exchange,
+            message.routing_key,
+            message.body,
+            BasicProperties(
+                content_type=message.content_type,
+                message_id=message.message_id,
+                user_id=self._user,
+                delivery_mode=DeliveryMode.Transient if item.done is None else DeliveryMode.Persistent,
+                expiration=None if message.expiration is None else str(round(message.expiration * 1000)),
+                headers=dict(item.headers) or None,
+            ),
+            mandatory=message.mandatory,
+        )
+
+    def _on_returned(self, _: Channel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
+        # RabbitMQ sends this before the confirm of the same message.
+        self._returned.add((method.exchange, method.routing_key, properties.message_id))
+
+    def _on_confirmed(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
+        method = frame.method
+        last: int = method.delivery_tag
+        for sequence in range(self._confirmed_up_to + 1 if method.multiple else last, last + 1):
+            item = self._unconfirmed.pop(sequence, None)
+            if item is not None:
+                self._settle(item, isinstance(method, Basic.Nack))
+        if method.multiple or last == self._confirmed_up_to + 1:
+            self._confirmed_up_to = last
+        self._send()
+
+    def _settle(self, item: Sending, refused: bool) -> None:
+        if item.done is None:
+            return
+        if refused:
+            # RabbitMQ could not store it just now, such as while a queue has no leader.
+            self._later(AGAIN_AFTER, lambda: self.put(item))
+            return
+        message = item.message
+        key = (message.exchange, message.routing_key, message.message_id)
+        if message.mandatory and key in self._returned:
+            self._returned.discard(key)
+            item.done(NotFound(f"no queue receives {message.routing_key} of {message.exchange}"))
+        else:
+            item.done(None)
+
+    def _on_closed(self, connection: Connection, reason: BaseException) -> None:
+        if not isinstance(reason, ChannelClosedByBroker):
+            return  # with the connection, whose own callback follows
+        mended = self._take_out_culprit(reason.reply_code, reason.reply_text)
+        self.lose()
+        self._later(0.0 if mended else AGAIN_AFTER, lambda: self._reopen(connection))
+
+    def _reopen(self, connection: Connection) -> None:
+        if connection.is_open and self._channel is None:
+            self.open(connection, lambda: None)
+
+    def _take_out_culprit(self, code: int, text: str) -> bool:
+        """Takes out what RabbitMQ refused, and reports it. False if that isn't known, or may pass by itself."""
+        about = terms.subject(text)
+        if code == terms.RESOURCE_LOCKED:
+            return False  # an exclusive queue of our own last connection, which RabbitMQ has not noticed the end of yet
+        if about.queue is None and about.exchange is not None and self._refuse_messages(code, text, about):
+            return True
+        names = [
+            queue.name
+            for queue in self._declared.values()
+            if queue.name == about.queue or (about.queue is None and about.exchange in terms.exchanges(queue))
+        ]
+        for name in names:
+            del self._declared[name]
+        self._fail(_explain(code, text, about))
+        return bool(names)
+
+    def _refuse_messages(self, code: int, text: str, about: terms.Subject) -> bool:
+        error: FedMQError = ConfigError(f"RabbitMQ refuses to publish: {text}: `fedmq doctor` says what to do")
+        if code == terms.NOT_FOUND:
+            error = NotFound(f"there is no exchange {about.exchange}: start the reducer first")
+        refused = [
+            (sequence, item)
+            for sequence, item in self._unconfirmed.items()
+            if item.message.exchange == about.exchange and about.routing_key in (None, item.message.routing_key)
+        ]
+        for sequence, item in refused:
+            del self._unconfirmed[sequence]
+            if item.done is not None:
+                item.done(error)
+        if refused and isinstance(error, ConfigError) and all(item.done is None for _, item in refused):
+            self._fail(error)
+        return bool(refused)
+
+
+def _explain(code: int, text: str, about: terms.Subject) -> ConfigError:
+    if code == terms.PRECONDITION_FAILED and about.queue is not None:
+        return ConfigError(
+            f"queue {about.queue} exists with other arguments: delete it once it is empty, "
+            f"or run the version that made it ({text})"
+        )
+    return ConfigError(f"RabbitMQ refuses: {text}")

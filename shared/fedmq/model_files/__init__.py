@@ -1,0 +1,1 @@
+"""Model files of other tools, and the names that their tensors have there."""

@@ -1,0 +1,256 @@
+"""Model files of other tools, read and written: nothing is ever unpickled.
+
+.safetensors   named tensors; what FedMQ itself keeps
+.npz           numpy: arrays `0` … `n-1` or `arr_0` … (a list in integer order), or named arrays
+.keras, .h5    Keras, where it is installed: names as KerasTrainer gives them; the network is kept with them
+.pt, .pth      a PyTorch state dict, where torch is installed, loaded with weights only; names as TorchTrainer's
+
+What a file is, its first bytes decide and not its suffix. Half precision becomes float32, as a committed model has it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmq import tensors
+from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.model_files.filetypes import PICKLES, found_instead
+from fedmq.model_files.naming import in_order, is_list, matched, plain, positional
+from fedmq.tensors import Weights
+
+SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
+"""By the forms that `write` knows."""
+NETWORK = "keras"
+"""The key of the metadata under which a Keras file's network is, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model read from a file: its tensors, and FedMQ's own metadata (roles, network)."""
+
+    weights: Weights
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def blob(self) -> bytes:
+        """As safetensors."""
+        return tensors.encode(self.weights, self.meta)
+
+
+def read(path: Path) -> ModelFile:
+    """Raises ConfigError that says what was found where a model was wanted, or which extra reads it."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}" + (": it is a folder" if path.is_dir() else ""))
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise ConfigError(f"{path} is empty")
+    if head.startswith(b"\x89HDF"):
+        return _checked(path, _keras(path, "h5"))
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _checked(path, _zipped(path))
+    if head.startswith(PICKLES) and path.suffix in (".pt", ".pth"):
+        return _checked(path, _torch(path))
+    try:
+        weights, meta = tensors.decode(path.read_bytes())
+    except InvalidUpdate as error:
+        found = found_instead(head)
+        what = f"it is {found}" if found else f"neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
+        raise ConfigError(f"{path} is no model: {what}") from error
+    return _checked(path, ModelFile(weights, meta))
+
+
+def from_arrays(arrays: Mapping[str, Any]) -> ModelFile:
+    """A model from arrays, or what numpy takes for such. Raises ConfigError as `read` does."""
+    return _checked("the model", ModelFile({name: np.asarray(array) for name, array in arrays.items()}))
+
+
+def place(path: Path, model: str, form: str) -> Path:
+    """Where a model goes: into the file `path`, or into a folder as `MODEL` and the form's suffix. Raises ConfigError where
+    there is no such folder."""
+    target = path / f"{model}{SUFFIXES[form]}" if path.is_dir() else path
+    if not target.parent.is_dir():
+        raise ConfigError(f"there is no folder {target.parent} for {target.name}: make it first")
+    return target
+
+
+def write(
+    weights: Weights,
+    path: Path,
+    form: str,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    network: Callable[[], Any] | None = None,
+) -> None:
+    """Writes weights as one of `SUFFIXES`, over what is there, whole or not at all.
+
+    - npz: positional names as a list, `0` … `n-1`; others as they are.
+    - torch: a state dict, in its order and with its names.
+    - keras: `network` makes the Keras model; it may be None if the session began with a Keras file, as `meta` tells then.
+
+    Raises ConfigError for an unknown form, or where the network is not known or another one.
+    """
+    scratch = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        _writer(form, weights, meta or {}, network)(scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _writer(
+    form: str, weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None
+) -> Callable[[Path], object]:
+    match form:
+        case "safetensors":
+            return lambda path: path.write_bytes(tensors.encode(weights, meta))
+        case "npz":
+            return lambda path: _write_npz(weights, path)
+        case "torch":
+            import torch
+
+            state = {plain(name): torch.from_numpy(np.array(weights[name])) for name in in_order(weights)}
+            if len(state) < len(weights):
+                raise ConfigError(
+                    "this model's tensors have no names but their places: a state dict would mix them up; safetensors and "
+                    "npz do not"
+                )
+            return lambda path: torch.save(state, path)
+        case "keras":
+            model = _keras_model(weights, meta, network)
+            # Keras writes what the suffix says.
+            return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
+    raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
+
+
+def _write_npz(weights: Weights, path: Path) -> None:
+    """As numpy.savez, for which some names would be its own arguments."""
+    ordered = in_order(weights)
+    listed = {name.partition("/")[0].lstrip("0") or "0" for name in ordered}
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(ordered):
+            member = str(number) if is_list(listed) and len(listed) == len(ordered) else name
+            with archive.open(f"{member}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, weights[name], allow_pickle=False)
+
+
+def _zipped(path: Path) -> ModelFile:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ConfigError(f"{path} is a damaged archive: {error}") from error
+    if names and all(name.endswith(".npy") for name in names):
+        return _npz(path)
+    if "config.json" in names:
+        return _keras(path, "keras")
+    if any(name.endswith("data.pkl") for name in names):
+        return _torch(path)
+    raise ConfigError(f"{path} is a zip archive of {', '.join(names[:3]) or 'nothing'}, not a model")
+
+
+def _npz(path: Path) -> ModelFile:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path} holds what is no plain array, or is damaged: {error}") from error
+    if all(name.startswith("arr_") and name[4:].isdigit() for name in arrays):
+        # What numpy calls arrays that were given none but a place.
+        arrays = {name[4:]: array for name, array in arrays.items()}
+    if all(name.isdigit() for name in arrays) and not is_list(arrays):
+        lacking = next(str(number) for number in range(len(arrays)) if str(number) not in arrays)
+        raise ConfigError(f"{path} holds {len(arrays)} numbered arrays, and none is called {lacking}: save all of them")
+    return ModelFile(arrays)
+
+
+def _checked(path: Path | str, file: ModelFile) -> ModelFile:
+    """The file's model, widened; ConfigError for what no federation can start from."""
+    if not file.weights:
+        raise ConfigError(f"{path} holds no arrays")
+    weights = {name: array.astype(np.float32) if _is_half(array) else array for name, array in file.weights.items()}
+    try:
+        tensors.spec_of(weights, file.meta)
+    except InvalidUpdate as error:
+        raise ConfigError(f"{path}: {error.reason}") from error
+    for name, array in weights.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(f"{path}: tensor {name!r} holds NaN or infinity")
+    return ModelFile(weights, file.meta)
+
+
+def _is_half(array: NDArray[Any]) -> bool:
+    return array.dtype == np.float16
+
+
+def _keras(path: Path, kind: str) -> ModelFile:
+    from fedmq.model_files import warm_keras
+
+    try:
+        model = warm_keras.from_file(path, kind)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ConfigError(f"{path} is no Keras model that this Keras can load: {error}") from error
+    return ModelFile(warm_keras.weights_of(model), {"roles": warm_keras.roles_of(model), NETWORK: model.to_json()})
+
+
+def _torch(path: Path) -> ModelFile:
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a dozen kinds, down to pickle's own
+        raise ConfigError(
+            f"{path} is no state dict: it is damaged, or holds Python objects beside tensors, which may run code and are "
+            "never loaded: save model.state_dict(), not the model"
+        ) from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} is no state dict but a {type(found).__name__}: save model.state_dict()")
+    others = [repr(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ConfigError(
+            f"{path} is no state dict: {', '.join(others[:3])} is no tensor; save model.state_dict() alone"
+        )
+    weights, roles = {}, {}
+    for name, own, tensor in zip(positional(map(str, found)), found, found.values(), strict=True):
+        half = tensor.is_floating_point() and tensor.itemsize < 4
+        weights[name] = (tensor.float() if half else tensor).numpy()
+        # The one kind of buffer that a state dict's names give away.
+        if str(own).endswith((".running_mean", ".running_var")):
+            roles[name] = "statistic"
+    return ModelFile(weights, {"roles": roles} if roles else {})
+
+
+def _keras_model(weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None) -> Any:
+    """A Keras model with these weights."""
+    if network is None and not isinstance(meta.get(NETWORK), str):
+        raise ConfigError(
+            "a Keras file holds the layers too, and this model does not know them, as its seed was no Keras file: name "
+            "the package whose trainer has model(), with --package DIR"
+        )
+    from fedmq.model_files import warm_keras
+
+    model = network() if network is not None else warm_keras.from_json(meta[NETWORK])
+    try:
+        names = matched(weights, warm_keras.names(model))
+        model.set_weights([weights[name] for name in names])
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(
+            f"this model has other tensors than the network: it is another package's ({error})"
+        ) from error
+    return model
+
+
+def _saved(model: Any, path: Path) -> Path:
+    model.save(path)
+    return path

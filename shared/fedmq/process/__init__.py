@@ -1,0 +1,1 @@
+"""One process of a distributed alliance: settings, identity, connections, signals, health page, logs."""

@@ -1,0 +1,54 @@
+"""Opens the stores that a role's settings name. Their libraries are imported only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fedmq.blobs.base import Blobs
+from fedmq.errors import ConfigError
+from fedmq.process.settings import BlobSettings, RecordSettings
+
+if TYPE_CHECKING:
+    from fedmq.records.mongo import MongoRecords
+
+
+def open_blobs(settings: BlobSettings) -> Blobs:
+    """The S3 server's store; nothing is sent yet. Raises `ConfigError` for a wrong address or an absent library."""
+    with _extra("minio"):
+        from fedmq.blobs.s3 import S3Blobs
+    return S3Blobs(
+        f"{settings.minio_host}:{settings.minio_port}",
+        settings.minio_access_key,
+        settings.minio_secret_key.get_secret_value(),
+        tls=settings.minio_tls,
+        region=settings.minio_region,
+        prefix=settings.minio_bucket_prefix,
+        public_url=settings.minio_public_url,
+    )
+
+
+def open_records(settings: RecordSettings) -> MongoRecords:
+    """MongoDB's database of the alliance; nothing is sent yet. Raises as `open_blobs` does."""
+    with _extra("pymongo"):
+        from fedmq.records.mongo import MongoRecords
+    password = settings.mongo_password
+    return MongoRecords(
+        settings.mongo_host,
+        settings.mongo_port,
+        settings.alliance,
+        user=settings.mongo_user,
+        password=password.get_secret_value() if password else None,
+        connections=settings.mongo_connections,
+    )
+
+
+@contextmanager
+def _extra(library: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in (library, "bson"):
+            raise
+        raise ConfigError(f"{library} is not installed: pip install 'fedmq[server]'") from error

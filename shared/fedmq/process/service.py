@@ -1,0 +1,156 @@
+"""One process of a distributed alliance: its scheduler, its members, its signals, its health page.
+
+SIGTERM and SIGINT drain: no member receives anything new, and work under way is finished, or its messages returned to
+their queues, in at most ten seconds. A second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from fedmq import __version__
+from fedmq.process.health import HealthServer, Sample
+from fedmq.process.logs import configure_service_logs
+from fedmq.process.settings import AllianceSettings
+from fedmq.process.signals import on_first_signal
+from fedmq.runtime.telemetry import ActorTelemetry
+from fedmq.scheduler import ThreadScheduler
+from fedmq.tls import trust
+
+log = logging.getLogger("fedmq.process.service")
+
+DRAIN_SECONDS = 8.0
+CLOSE_SECONDS = 1.5
+ANSWER_SECONDS = 2.0
+
+Details = Callable[[], Mapping[str, Any]]
+Gauges = Callable[[], Mapping[str, float]]
+
+
+class Member(Protocol):
+    """What a service runs. All calls are made on the scheduler's thread.
+
+    - `drain(then)`: receives nothing new, announces that it leaves, and calls `then` once nothing is under way.
+    - `leave(timeout)`: closes its connection when its publishes are confirmed, or after `timeout` seconds. Unsettled
+      messages return to their queues.
+    """
+
+    def start(self) -> None: ...
+    def drain(self, then: Callable[[], None]) -> None: ...
+    def leave(self, timeout: float) -> None: ...
+
+
+class Service:
+    """A process with a scheduler, on which its members run. Pass `telemetry` to the actor as its `observe`."""
+
+    def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
+        trust(settings.ca_file)
+        configure_service_logs(settings.log_level, role=role, name=name)
+        self.role = role
+        self.name = name
+        self.settings = settings
+        self.scheduler = ThreadScheduler(threads)
+        self.telemetry = ActorTelemetry()
+        self.stack = ExitStack()
+        self.members: list[Member] = []
+        self._began = time.monotonic()
+        self._life = uuid.uuid4().hex[:12]
+        self._numbers = itertools.count()
+        self._draining = 0
+
+    def new_id(self) -> str:
+        """Returns a unique id: a number, and the id of this process."""
+        return f"{next(self._numbers):08x}{self._life}"
+
+    def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
+        """Runs the members in the calling thread until a signal arrives, or an error ends the service. Closes what is on
+        `stack` at the end. `details()`: what `/health` reports of this role; `gauges()`: numbers for `/metrics`."""
+        self.members = list(members)
+        with self.stack:
+            self._serve_health(details, gauges)
+            for member in self.members:
+                self.scheduler.post(member.start)
+            log.info("started", extra={"version": __version__, "pid": os.getpid()})
+            try:
+                with on_first_signal([signal.SIGINT, signal.SIGTERM], lambda: self.scheduler.post(self.drain)):
+                    self.scheduler.run()
+            finally:
+                for member in reversed(self.members):
+                    member.leave(CLOSE_SECONDS / len(self.members))
+                self.scheduler.close()
+        log.info("ended")
+
+    def drain(self) -> None:
+        """Drains the members, then ends the service. On the scheduler's thread."""
+        log.info("draining")
+        self.scheduler.later(DRAIN_SECONDS, self.scheduler.stop)
+        self._draining = len(self.members)
+        for member in self.members:
+            member.drain(self._drained)
+
+    def _drained(self) -> None:
+        self._draining -= 1
+        if self._draining == 0:
+            self.scheduler.stop()
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def _serve_health(self, details: Details, gauges: Gauges) -> None:
+        settings = self.settings
+        if settings.health_port is not None:
+            server = HealthServer(
+                settings.health_bind,
+                settings.health_port,
+                lambda: self._health(details),
+                lambda: self._samples(gauges),
+            )
+            self.stack.callback(server.close)
+
+    def _health(self, details: Details) -> tuple[bool, Mapping[str, Any]]:
+        """Returns whether the scheduler's thread still answers, and what `/health` reports. A lost broker is reported, but
+        is no reason to restart the process."""
+        answered = threading.Event()
+        self.scheduler.post(answered.set)
+        well = answered.wait(ANSWER_SECONDS)
+        return well, {
+            "status": "ok" if well else f"its thread has not answered for {ANSWER_SECONDS:g} s",
+            "role": self.role,
+            "name": self.name,
+            "alliance": self.settings.alliance,
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._began, 1),
+            **details(),
+        }
+
+    def _samples(self, gauges: Gauges) -> Iterator[Sample]:
+        yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
+        yield Sample("fedmq_uptime_seconds", time.monotonic() - self._began)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield Sample("process_cpu_seconds_total", usage.ru_utime + usage.ru_stime)
+        yield Sample("process_resident_memory_bytes", resident_bytes())
+        telemetry = self.telemetry
+        for family, label, counts in (
+            ("fedmq_messages_received_total", "kind", telemetry.received),
+            ("fedmq_messages_published_total", "kind", telemetry.published),
+            ("fedmq_events_total", "event", telemetry.events),
+        ):
+            for value, count in list(counts.items()):
+                yield Sample(family, count, {label: value})
+        for name, number in gauges().items():
+            yield Sample(f"fedmq_{name}", number)
+
+
+def resident_bytes() -> int:
+    """Returns how much of this process's memory is in RAM."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,1 @@
+"""Actors at work: carries out what pure cores ask for, in order, until it succeeds."""

@@ -1,0 +1,299 @@
+"""The runtime: passes messages to a core and has the effects performed that it returns.
+
+One `Actor` connects one core to one broker connection on a scheduler. It decodes messages, passes events to the core one
+at a time, and runs each returned group of effects in order (see `effects.py`). It knows nothing of roles: what a role
+does beside messages and timers comes as performers.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedmq import codec
+from fedmq.brokers.base import Connection, Delivery
+from fedmq.errors import ProtocolError
+from fedmq.runtime import effects
+from fedmq.runtime.effect_groups import EffectGroup
+from fedmq.runtime.effect_runner import EffectRunner, Performer
+from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
+from fedmq.runtime.message_writer import BodyWriter, MessageWriter
+from fedmq.runtime.sender_check import Origin
+from fedmq.scheduler import Scheduler, Timer
+from fedmq_schemas import messages
+from fedmq_schemas.messages import Body
+from fedmq_schemas.topology import Queue, Topology
+
+log = logging.getLogger("fedmq")
+
+Observe = Callable[[CoreEvent, Sequence[Effect], str | None], None]
+"""Receives each event of a core, the effects that it returned, and the id of the message that led to the event."""
+
+
+class Actor:
+    """A core at work.
+
+    - `performers`: the performer of each type of Perform effect (see `effect_runner.py`). `offload`: performers talk
+      to servers, so all of them run off the actor's thread.
+    - `writers`: for a type of message body, the function that returns its fields when the message is sent, where they are
+      not those of the body (presigned URLs).
+    - `observe`: is called after each step of the core.
+    - `new_id`: returns message ids. Simulation passes a seeded one.
+    - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
+      several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        core: Core,
+        connection: Connection,
+        scheduler: Scheduler,
+        topology: Topology,
+        *,
+        inbox: Queue,
+        new_id: Callable[[], str],
+        performers: Mapping[type[Effect], Performer] | None = None,
+        writers: Mapping[type[Body], BodyWriter] | None = None,
+        prefetch: int = 1000,
+        declare_inbox: bool = True,
+        offload: bool = False,
+        shared_account: str | None = None,
+        is_addressed_by_servers: bool = False,
+        observe: Observe | None = None,
+    ) -> None:
+        self.name = name
+        self.core = core
+        self._connection = connection
+        self._scheduler = scheduler
+        self._topology = topology
+        self._inbox = inbox
+        self._prefetch = prefetch
+        self._declare_inbox = declare_inbox
+        self._shared_account = shared_account
+        self._is_addressed_by_servers = is_addressed_by_servers
+        self._observe = observe
+        self._origin = Origin(inbox, topology, shared_account)
+        self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
+        self._runner = EffectRunner(
+            name, scheduler, performers or {}, offload=offload,
+            built_in=self._built_in, report=self.handle, report_bug=self._report_bug, on_end=self._end_drain,
+        )  # fmt: skip
+        self._timers: dict[str, Timer] = {}
+        self._closed = False
+        self._is_core_drained = False
+        self._on_drained: Callable[[], None] | None = None
+        self._unsettled: set[int] = set()
+        connection.on_reconnect = self._reconnected
+
+    def start(self) -> None:
+        """Declares and consumes the inbox, with the queue of its dead letters, then passes `Started` to the core."""
+        if self._declare_inbox:
+            self._connection.declare(self._inbox)
+            if self._inbox.dead_letter is not None:
+                self._connection.declare(self._topology.dead())
+        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+        self.handle(effects.Started())
+
+    def _reconnected(self) -> None:
+        self._unsettled.clear()
+        self.handle(effects.Reconnected())
+
+    def handle(self, event: CoreEvent, cause: str | None = None) -> None:
+        """Passes an event to the core and starts the effects that it returns. `cause`: the id of the message that led to
+        the event. On the scheduler's thread only."""
+        if self._closed:
+            return
+        now = Now(self._scheduler.now(), self._scheduler.wall())
+        try:
+            answer = self.core.handle(event, now)
+        except Exception as error:  # a bug in a core must not stop the service
+            self._report_bug(f"handling {type(event).__name__}", error)
+            if isinstance(event, effects.Received):
+                self.refuse(event.tag, f"internal error: {error!r}", cause=cause)
+            return
+        if self._observe is not None:
+            self._observe(event, answer, cause)
+        if answer:
+            self._runner.run(answer, cause)
+
+    def post(self, event: CoreEvent) -> None:
+        """Has the event handled on the scheduler's thread; from any thread."""
+        self._scheduler.post(lambda: self.handle(event))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no effect is under way."""
+        return self._runner.is_idle
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are neither acked nor rejected."""
+        return len(self._unsettled)
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Passes `Stopping` to the core, performs the effects that are queued, and leaves."""
+        if not self._closed:
+            self.handle(effects.Stopping())
+            while self._runner.has_queued:
+                self._runner.perform_queued()
+            self.leave(timeout)
+
+    def drain(self, then: Callable[[], None]) -> None:
+        """Receives no more messages, passes `Stopping` to the core, and calls `then` once the core has returned `Drained`
+        and no effect is under way. `leave` is still to be called."""
+        self._on_drained = then
+        self._connection.cancel(self._inbox.name)
+        self.handle(effects.Stopping())
+        self._end_drain()
+
+    def leave(self, timeout: float) -> None:
+        """Closes the connection once what was published is confirmed, after at most `timeout` seconds. Unsettled messages
+        return to the inbox."""
+        if not self._closed:
+            self._close()
+            self._writer.flush_events()
+            self._connection.close(timeout)
+
+    def _end_drain(self) -> None:
+        """Ends a drain if nothing is left to wait for."""
+        if self._is_core_drained and self.idle and self._on_drained is not None:
+            then, self._on_drained = self._on_drained, None
+            then()
+
+    def kill(self) -> None:
+        """Leaves as a crash would: nothing more is published, and nothing confirmed."""
+        self._close()
+        self._connection.kill()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._runner.close()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._closed:
+            return
+        self._unsettled.add(delivery.tag)
+        try:
+            message = codec.decode(
+                delivery.body,
+                delivery.content_type,
+                message_id=delivery.message_id,
+                alliance=self._topology.alliance,
+                user=self._known_user(delivery),
+            )
+            self._origin.check(delivery, message.envelope)
+        except ProtocolError as error:
+            if isinstance(error, codec.BadBody):
+                self._publish_refusal(error)
+            self.refuse(delivery.tag, error.reason, delivery.routing_key, delivery.message_id)
+            return
+        envelope = message.envelope
+        self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
+
+    def _known_user(self, delivery: Delivery) -> str | None:
+        """Returns the account whose name the sender must have; None where the account does not identify the sender."""
+        is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
+        return None if is_shared else delivery.user
+
+    def _publish_refusal(self, error: codec.BadBody) -> None:
+        """Publishes the event that ends the sender's wait, if there is one for this kind of message."""
+        envelope = error.envelope
+        event = messages.BODIES[envelope.kind].refusal
+        if event is not None:
+            session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
+            self._writer.add_event(
+                effects.PublishEvent(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id
+            )
+
+    def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
+        """Rejects a message, which moves to the dead letters, and publishes why; `cause` is the message's id."""
+        log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
+        self._writer.add_event(
+            effects.PublishEvent(
+                "message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}
+            ),
+            cause,
+        )
+        self._writer.flush_events()
+        self._unsettled.discard(tag)
+        self._connection.reject(tag, reason)
+
+    def _built_in(self, effect: Effect, group: EffectGroup) -> None:
+        handler = _HANDLERS.get(type(effect))
+        if handler is None:
+            raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
+        handler(self, effect, group)
+
+    def _emit(self, effect: effects.PublishEvent, group: EffectGroup) -> None:
+        self._writer.add_event(effect, group.cause)
+
+    def _reject(self, effect: effects.Reject, group: EffectGroup) -> None:
+        self.refuse(effect.tag, effect.reason, cause=group.cause)
+
+    def _declare(self, effect: effects.Declare, _: EffectGroup) -> None:
+        self._connection.declare(effect.queue)
+
+    def _publish(self, effect: effects.Publish, group: EffectGroup) -> None:
+        self._writer.flush_events()
+        outgoing = self._writer.encode(effect, group.cause)
+        self._connection.publish(outgoing, self._runner.confirmation(effect, group) if effect.confirm else None)
+
+    def _ack(self, effect: effects.Ack, _: EffectGroup) -> None:
+        self._writer.flush_events()
+        self._unsettled.difference_update(effect.tags)
+        self._connection.ack(list(effect.tags))
+
+    def _resubscribe(self, _: effects.Resubscribe, __: EffectGroup) -> None:
+        self._connection.cancel(self._inbox.name)
+        for tag in sorted(self._unsettled):
+            self._connection.requeue(tag)
+        self._unsettled.clear()
+        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+
+    def _cancel_timer(self, effect: effects.CancelTimer, _: EffectGroup) -> None:
+        timer = self._timers.pop(effect.key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _note_drained(self, _: effects.Drained, __: EffectGroup) -> None:
+        self._is_core_drained = True
+        self._end_drain()
+
+    def _start_timer(self, effect: effects.StartTimer, _: EffectGroup) -> None:
+        key = effect.key
+        old = self._timers.pop(key, None)
+        if old is not None:
+            old.cancel()
+
+        def fire() -> None:
+            if self._timers.get(key) is timer:
+                del self._timers[key]
+                self.handle(effects.Fired(key))
+
+        timer = self._scheduler.later(effect.seconds, fire)
+        self._timers[key] = timer
+
+    def _report_bug(self, doing: str, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
+        data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
+        self._writer.add_event(effects.PublishEvent("actor.error", data=data), None)
+
+
+_HANDLERS: dict[type[Effect], Callable[[Actor, Any, EffectGroup], None]] = {
+    effects.Publish: Actor._publish,
+    effects.PublishEvent: Actor._emit,
+    effects.Ack: Actor._ack,
+    effects.Reject: Actor._reject,
+    effects.Resubscribe: Actor._resubscribe,
+    effects.Declare: Actor._declare,
+    effects.StartTimer: Actor._start_timer,
+    effects.CancelTimer: Actor._cancel_timer,
+    effects.Drained: Actor._note_drained,
+}

@@ -1,0 +1,105 @@
+"""The effects that an actor has yet to perform: group by group, and the ordered ones across groups. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from fedmq.runtime.effects import Effect, Perform
+
+MAX_JOINED = 200
+"""Ordered effects that one write replaces."""
+
+
+class EffectGroup:
+    """The effects of one `handle` call that have not been started. The next one is the last of `effects`.
+
+    - `cause`: the id of the message that led to the group.
+    - `unconfirmed`: how many of its publishes the broker has not confirmed.
+    - `is_waiting`: an effect is under way that the next one has to wait for.
+    - `is_dropped`: an effect was refused, so no later one is started.
+    """
+
+    __slots__ = ("cause", "effects", "is_dropped", "is_waiting", "unconfirmed")
+
+    def __init__(self, cause: str | None) -> None:
+        self.effects: list[Effect | OrderedEffect] = []
+        self.cause = cause
+        self.unconfirmed = 0
+        self.is_waiting = False
+        self.is_dropped = False
+
+
+class OrderedEffect:
+    """An ordered effect of a group. Its place in the order dates from when the core returned it; it is performed once
+    its group has reached it (`is_due`)."""
+
+    __slots__ = ("effect", "group", "is_due")
+
+    def __init__(self, effect: Perform, group: EffectGroup) -> None:
+        self.effect = effect
+        self.group = group
+        self.is_due = False
+
+
+class Taken(NamedTuple):
+    """What is to be performed next: one effect, which does what the `members` do, in their order."""
+
+    effect: Perform
+    members: Sequence[OrderedEffect]
+
+
+class OrderedQueue:
+    """The ordered effects of one actor, in the order in which its core returned them. At most one is performed at a time:
+    after `take`, nothing is taken until `put_back` or `end` is called."""
+
+    def __init__(self) -> None:
+        self._effects: deque[OrderedEffect] = deque()
+        self._is_busy = False
+        self._take_alone = 0
+
+    def add(self, effects: Iterable[Effect], group: EffectGroup) -> list[Effect | OrderedEffect]:
+        """Returns the effects of a new group, each ordered one with its place in the order."""
+        return [self._place(effect, group) if effect.ordered else effect for effect in effects]
+
+    def _place(self, effect: Effect, group: EffectGroup) -> OrderedEffect:
+        assert isinstance(effect, Perform)
+        ordered = OrderedEffect(effect, group)
+        self._effects.append(ordered)
+        return ordered
+
+    def take(self) -> Taken | None:
+        """Returns the next effect with those that can be joined to it. Returns None while an effect is performed, or
+        while the group of the next one has not reached it."""
+        effects = self._effects
+        while effects and effects[0].group.is_dropped and not effects[0].is_due:
+            effects.popleft()
+        if self._is_busy or not effects or not effects[0].is_due:
+            return None
+        self._is_busy = True
+        members = [effects.popleft()]
+        effect = members[0].effect
+        if self._take_alone:
+            self._take_alone -= 1
+            return Taken(effect, members)
+        while len(members) < MAX_JOINED and (joined := self._joined(effect)) is not None:
+            effect = joined
+            members.append(effects.popleft())
+        return Taken(effect, members)
+
+    def _joined(self, effect: Perform) -> Perform | None:
+        """Returns the effect joined with the next one. Returns None if there is none that is due and can be joined."""
+        following = self._effects[0] if self._effects else None
+        return effect.joined(following.effect) if following is not None and following.is_due else None
+
+    def end(self) -> None:
+        """Notes that what was taken has been performed, or refused."""
+        self._is_busy = False
+
+    def put_back(self, members: Sequence[OrderedEffect]) -> None:
+        """Returns members that were refused together to their places, to be taken one by one: so only those fail that are
+        refused alone."""
+        self._effects.extendleft(reversed(members))
+        self._take_alone = len(members)
+        self._is_busy = False

@@ -1,0 +1,243 @@
+"""Performs the effects that an actor's core returns: group by group, in order, again after an outage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedmq.errors import FedMQError, Transient
+from fedmq.runtime import effects
+from fedmq.runtime.effect_groups import EffectGroup, OrderedEffect, OrderedQueue
+from fedmq.runtime.effects import CoreEvent, Effect
+from fedmq.runtime.later import Later
+from fedmq.scheduler import Scheduler
+
+log = logging.getLogger("fedmq")
+
+FIRST_RETRY = 0.1
+LAST_RETRY = 5.0
+"""Seconds until an effect is tried again: they double from the first to the last."""
+
+Performer = Callable[[Any], Any]
+"""Performs one effect. Returns its result, or a `Later` that will have it, or raises: Transient where trying again may
+help, another FedMQError where the effect is refused."""
+
+_NEED_NO_CONFIRMATION = (effects.Publish, effects.PublishEvent)
+"""They start while earlier publishes of their group are not confirmed."""
+
+
+class Execution:
+    """A Perform effect under way. `groups` wait for it; an independent effect has none. `members`: the ordered effects
+    that it performs, if it is ordered. `wait`: seconds until it is tried again."""
+
+    __slots__ = ("cause", "effect", "groups", "members", "wait")
+
+    def __init__(
+        self,
+        effect: effects.Perform,
+        groups: Sequence[EffectGroup],
+        cause: str | None,
+        members: Sequence[OrderedEffect] = (),
+    ) -> None:
+        self.effect = effect
+        self.groups = groups
+        self.cause = cause
+        self.members = members
+        self.wait = FIRST_RETRY
+
+
+class EffectRunner:
+    """Runs the groups of one actor; on the scheduler's thread only.
+
+    - `performers`: the performer of each type of Perform effect. With `offload` they all run off the thread, otherwise
+      only those of heavy effects.
+    - `built_in`: starts every other effect. It may raise ProtocolError.
+    - `report`: receives `Done` or `Failed`, with the very effect that the core returned and the cause of its group.
+    - `report_bug`: receives an exception of a performer that is no FedMQError, and what it was doing.
+    - `on_end`: called whenever an effect has ended.
+    """
+
+    def __init__(
+        self,
+        actor: str,
+        scheduler: Scheduler,
+        performers: Mapping[type[Effect], Performer],
+        *,
+        offload: bool,
+        built_in: Callable[[Effect, EffectGroup], None],
+        report: Callable[[CoreEvent, str | None], None],
+        report_bug: Callable[[str, Exception], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._actor = actor
+        self._scheduler = scheduler
+        self._performers = dict(performers)
+        self._offload = offload
+        self._built_in = built_in
+        self._report = report
+        self._report_bug = report_bug
+        self._on_end = on_end
+        self._ordered = OrderedQueue()
+        self._queued: list[Execution] = []
+        self._under_way = 0
+        self._is_closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no effect is under way."""
+        return self._under_way == 0
+
+    def close(self) -> None:
+        """Starts nothing more, and reports nothing more."""
+        self._is_closed = True
+
+    def run(self, answer: Sequence[Effect], cause: str | None) -> None:
+        """Starts a group; `cause` is the id of the message that led to it."""
+        group = EffectGroup(cause)
+        group.effects = self._ordered.add(answer, group)
+        group.effects.reverse()
+        self._advance(group)
+
+    def confirmation(self, effect: Effect, group: EffectGroup) -> Callable[[FedMQError | None], None]:
+        """Has the group wait for a publish. Returns what to call once the publish is confirmed, or refused with an error."""
+        group.unconfirmed += 1
+        self._under_way += 1
+
+        def confirmed(error: FedMQError | None) -> None:
+            group.unconfirmed -= 1
+            self._under_way -= 1
+            if error is not None:
+                self._drop(group, effect, error)
+            elif not group.unconfirmed:
+                self._advance(group)
+            self._on_end()
+
+        return confirmed
+
+    def _advance(self, group: EffectGroup) -> None:
+        """Starts effects of the group until one has to be waited for."""
+        if group.is_waiting:
+            return
+        while group.effects and not self._is_closed and not group.is_dropped:
+            effect = group.effects[-1]
+            if group.unconfirmed and not isinstance(effect, _NEED_NO_CONFIRMATION):
+                return
+            group.effects.pop()
+            if isinstance(effect, OrderedEffect):
+                effect.is_due = True
+                group.is_waiting = not effect.effect.independent
+                self._start_ordered()
+            elif isinstance(effect, effects.Perform):
+                self._start(Execution(effect, () if effect.independent else (group,), group.cause))
+            else:
+                try:
+                    self._built_in(effect, group)
+                except Exception as error:  # one group's bug must not keep others waiting
+                    self._drop(group, effect, self._failure(effect, error))
+            if group.is_waiting:
+                return
+
+    def _start_ordered(self) -> None:
+        """Starts the next ordered effect, if its turn has come."""
+        if not self._is_closed and (taken := self._ordered.take()) is not None:
+            effect, members = taken
+            groups = [member.group for member in members if not member.effect.independent]
+            self._start(Execution(effect, groups, members[0].group.cause, members))
+
+    def _start(self, execution: Execution) -> None:
+        """Has the effect performed: off the thread, or on the scheduler's next turn."""
+        for group in execution.groups:
+            group.is_waiting = True
+        self._under_way += 1
+        effect = execution.effect
+        if effect.heavy or self._offload:
+            performer = self._performers[type(effect)]
+            self._scheduler.submit(
+                lambda: performer(effect), lambda result, error: self._performed(execution, result, error)
+            )
+            return
+        self._queued.append(execution)
+        if len(self._queued) == 1:
+            self._scheduler.post(self.perform_queued)
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether effects wait for the scheduler's next turn."""
+        return bool(self._queued)
+
+    def perform_queued(self) -> None:
+        """Performs the effects that wait for the scheduler's next turn."""
+        queued, self._queued = self._queued, []
+        for execution in queued:
+            if self._is_closed:
+                return
+            effect = execution.effect
+            try:
+                result = self._performers[type(effect)](effect)
+            except Exception as error:  # the core receives it, and decides
+                self._end(execution, None, error)
+            else:
+                self._performed(execution, result, None)
+
+    def _performed(self, execution: Execution, result: Any, error: Exception | None) -> None:
+        if isinstance(result, Later):
+            result.on_complete(lambda result, error: self._end(execution, result, error))
+        else:
+            self._end(execution, result, error)
+
+    def _end(self, execution: Execution, result: Any, error: Exception | None) -> None:
+        self._under_way -= 1
+        if not self._is_closed and self._report_outcome(execution, result, error):
+            for group in execution.groups:
+                group.is_waiting = False
+                if group.effects:
+                    self._advance(group)
+        if execution.members:
+            self._start_ordered()
+        self._on_end()
+
+    def _report_outcome(self, execution: Execution, result: Any, error: Exception | None) -> bool:
+        """Reports what became of the effect, or has it performed again. Returns whether its groups may advance."""
+        if isinstance(error, Transient):
+            self._retry_later(execution, error)
+            return False
+        effect, members = execution.effect, execution.members
+        if error is not None and len(members) > 1:
+            self._ordered.put_back(members)
+            return False
+        if members:
+            self._ordered.end()
+        if error is not None:
+            failure = self._failure(effect, error)
+            if execution.groups:
+                self._drop(execution.groups[0], effect, failure)
+            else:
+                self._report(effects.Failed(effect, failure), execution.cause)
+        elif effect.reports:
+            self._report(effects.Done(effect, result), execution.cause)
+        return error is None
+
+    def _retry_later(self, execution: Execution, error: Transient) -> None:
+        extra = {"actor": self._actor, "effect": type(execution.effect).__name__, "reason": error.reason}
+        log.warning("will try again", extra=extra)
+
+        def retry() -> None:
+            if not self._is_closed:
+                self._start(execution)
+
+        self._scheduler.later(execution.wait, retry)
+        execution.wait = min(execution.wait * 2, LAST_RETRY)
+
+    def _drop(self, group: EffectGroup, effect: Effect, error: FedMQError) -> None:
+        """Drops the rest of the group, as `effect` was refused."""
+        if not group.is_dropped:
+            group.is_dropped = True
+            self._report(effects.Failed(effect, error), group.cause)
+            self._start_ordered()
+
+    def _failure(self, effect: Effect, error: Exception) -> FedMQError:
+        if isinstance(error, FedMQError):
+            return error
+        self._report_bug(f"performing {type(effect).__name__}", error)
+        return FedMQError(f"internal error in {type(effect).__name__}: {error!r}")

@@ -1,0 +1,23 @@
+"""Named tensors: their bytes, their roles, and the difference between two models."""
+
+from fedmq.tensors.model import MAX_COUNTER_DELTA, Role, Spec, TensorSpec, apply, check, delta, spec_of
+from fedmq.tensors.tensorblob import Array, Layout, Meta, Shaped, Source, Weights, decode, encode
+
+__all__ = [
+    "MAX_COUNTER_DELTA",
+    "Array",
+    "Layout",
+    "Meta",
+    "Role",
+    "Shaped",
+    "Source",
+    "Spec",
+    "TensorSpec",
+    "Weights",
+    "apply",
+    "check",
+    "decode",
+    "delta",
+    "encode",
+    "spec_of",
+]

@@ -1,0 +1,77 @@
+"""A private MongoDB-protocol server, briskdb's, for tests and for `make chaos`. It knows no accounts.
+
+It has its own port and folder, so several run side by side. It takes no write concern but the server's own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support.servers.ports import free_ports, listens
+
+START_SECONDS = 30.0
+
+# It ends when its input does: also when the process that started it dies.
+_PROGRAM = """
+import sys, briskdb
+db = briskdb.open(sys.argv[1], shards=2, documents=True)
+server = db.serve(mongo=sys.argv[2])
+sys.stdin.read()
+server.close()
+db.close()
+"""
+
+
+def missing() -> str | None:
+    """Why no such server can be started on this machine, or None if it can."""
+    found = importlib.util.find_spec("briskdb")
+    return None if found else "the MongoDB stand-in briskdb is not installed: pip install 'fedmq[dev]'"
+
+
+class MongoServer:
+    """`start` may be called again after `stop` or `kill`; address and documents stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = "127.0.0.1"
+        [self.port] = free_ports(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> MongoServer:
+        """Returns when it takes connections. Running already: nothing happens."""
+        if self._process is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "output.log").open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _PROGRAM, str(self.folder / "data"), f"{self.host}:{self.port}"],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            deadline = time.monotonic() + START_SECONDS
+            while not listens(self.port):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
+                    raise RuntimeError(f"briskdb did not start: see {self.folder}/output.log")
+                time.sleep(0.02)
+        return self
+
+    def stop(self) -> None:
+        """Shuts down in order. Not running: nothing happens."""
+        if self._process is not None:
+            self._process.communicate(timeout=30)
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends it at once, with no chance to write anything. Not running: nothing happens."""
+        if self._process is not None:
+            self._process.kill()
+            self.stop()
+
+    def remove(self) -> None:
+        """Ends it for good."""
+        self.kill()
