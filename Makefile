@@ -3,7 +3,7 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
-CORES := tests/shared/test_routines.py tests/shared/test_watermarks.py tests/shared/test_membership.py \
+CORES := tests/shared/test_routines.py tests/shared/test_watermarks.py tests/shared/test_presence_table.py \
 	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py tests/reducer/test_membership_of_combiners.py \
 	tests/reducer/test_retention.py tests/reducer/test_stopping.py \
 	tests/combiner/test_answers.py tests/combiner/test_checkpoints.py tests/combiner/test_core.py \

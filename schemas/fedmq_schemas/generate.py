@@ -37,10 +37,14 @@ def message_schema(kind: str) -> dict[str, Any]:
         "version": (Literal[VERSION], Field(VERSION, description="changes only on a break")),
         "body": (body, Field(default_factory=body)) if _is_optional(body) else (body, ...),
     }
-    model = create_model(f"{body.__name__}Message", __base__=Envelope, **fields)
+    model = create_model(f"{_title(kind)}Message", __base__=Envelope, **fields)
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     schema["description"] = _words(body)
     return {"$schema": DIALECT, "$id": f"{kind}.json", **schema}
+
+
+def _title(kind: str) -> str:
+    return BODIES[kind].__name__.removesuffix("Message")
 
 
 def _is_optional(body: type[Body]) -> bool:
@@ -86,7 +90,7 @@ def _message(kind: str) -> dict[str, Any]:
     accepted = "msgpack, or JSON with content type application/json"
     return {
         "name": kind,
-        "title": BODIES[kind].__name__,
+        "title": _title(kind),
         "summary": _words(BODIES[kind]).partition(". ")[0].rstrip(".") + ".",
         "description": f"{_words(BODIES[kind])}\n\nEncoding: {accepted}.",
         **({"contentType": content_type} if content_type else {}),

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedmq_schemas.messages import BlobRef, Metrics, Model, PlanKey
+from fedmq_schemas.messages import BlobRef, Frozen, Metrics, PlanKey
 
 Outcome = Literal["accepted", "rejected", "discarded", "abstained", "failed", "absent"]
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
 
 
-class LedgerEntry(Model):
+class LedgerEntry(Frozen):
     """What became of one task. `norm` is the L2 norm of the delta, before weighting. `at`: UTC seconds since 1970 when the
     combiner settled it. `seconds`: where the time went. The client says fetch, validate, train, upload, and total from
     when it first received the task; the combiner adds fold, and transit: between the client's clock at publishing and
@@ -38,7 +38,7 @@ def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:
     return {str(outcome): count for outcome, count in counts.items()}
 
 
-class Ledger(Model):
+class Ledger(Frozen):
     """The ledger blob (JSON): enough to recompute a sum. A partial's ledger covers one plan; a round's covers all of its
     plans, with entries sorted by client."""
 

@@ -44,11 +44,11 @@ Metrics = Annotated[dict[str, Plain], AfterValidator(_shallow)]
 TaskName = Literal["train", "validate"]
 
 
-class Model(BaseModel):
+class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class BlobRef(Model):
+class BlobRef(Frozen):
     """A reference to a blob: its key in the blob store (`bucket/name`), its size and its hash."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024)]
@@ -56,7 +56,7 @@ class BlobRef(Model):
     sha256: Sha256
 
 
-class Body(Model):
+class Body(Frozen):
     """Base of all bodies. `kind` is the message's name on the wire. `refusal`: the event that tells the sender of a body
     that does not validate, beside `message.refused`."""
 
@@ -156,7 +156,7 @@ class CombinerPresence(Body):
     leaving: bool = False
 
 
-class PlanKey(Model):
+class PlanKey(Frozen):
     """Which plan: `part` numbers the plans of one attempt. A train plan makes model `round` from model `round - 1`; a
     validate plan scores model `round` (0: the seed)."""
 
@@ -205,7 +205,7 @@ class VoidPlan(Body):
     session: Name | None = None
 
 
-class Task(Body):
+class TaskMessage(Body):
     """Combiner → client: one unit of work. Its key is (session, round, client); asked again, the client publishes the
     update that it keeps. Answered to `combiner` by `update` or `decline` (train), to the reducer by `validation`
     (validate). `base`: the tensors that don't travel with each model. The URLs are presigned and filled in when it is
@@ -330,12 +330,12 @@ BODIES: dict[str, type[Body]] = {
     body.kind: body
     for body in (
         Start, Stop, Attach, Grant, Wait, ClientHello, ClientPresence, CombinerHello, Welcome, CombinerPresence,
-        Plan, VoidPlan, Task, Cancel, Update, Decline, Progress, Validation, Partial, Event, Events,
+        Plan, VoidPlan, TaskMessage, Cancel, Update, Decline, Progress, Validation, Partial, Event, Events,
     )
 }  # fmt: skip
 
 
-class Envelope(Model):
+class Envelope(Frozen):
     """What surrounds every body. `cause` is the id of the message that led to this one: a trace. `sender` equals the
     AMQP user id where the broker checks it. `sent_at` is UTC seconds since 1970, for people only."""
 

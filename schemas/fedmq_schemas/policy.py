@@ -64,7 +64,7 @@ Patterns = Annotated[tuple[str, ...], Field(strict=False)]
 """Names of tensors; `*` stands for any text: `head/*`."""
 
 
-class Clients(Section):
+class ClientSelection(Section):
     """Which clients take part."""
 
     where: dict[str, str] = Field(
@@ -76,14 +76,14 @@ class Clients(Section):
     )
 
 
-class Select(Section):
+class ModelSelection(Section):
     """Which model of the session is its best one."""
 
     metric: str = Field("", description="e.g. test/accuracy; none: what there is, an evaluator's accuracy first")
     mode: Literal["", "max", "min"] = Field("", description="max or min; none: max for accuracy and the like, else min")
 
 
-class Stop(Section):
+class EarlyStopping(Section):
     """When to end before all rounds are made. What counts is the selected metric; to know it, a round waits for the
     validations of the model before it."""
 
@@ -107,7 +107,7 @@ class Tensors(Section):
     frozen: Patterns = Field((), description="never change: an embedding, a backbone")
 
 
-class Update(Section):
+class UpdateBounds(Section):
     """Bounds on one client's update, by the L2 norm of its delta."""
 
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(
@@ -166,14 +166,14 @@ class Policy(Section):
         default_factory=dict,
         description="keys of train whose value changes: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 from those rounds on",
     )
-    clients: Clients = Field(default_factory=Clients)
+    clients: ClientSelection = Field(default_factory=ClientSelection)
     package: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="sha256 of the compute package that a client must have (`fedmq check` prints it); none: any"
     )
     tensors: Tensors = Field(default_factory=Tensors)
-    update: Update = Field(default_factory=Update)
-    select: Select = Field(default_factory=Select)
-    stop: Stop = Field(default_factory=Stop)
+    update: UpdateBounds = Field(default_factory=UpdateBounds)
+    select: ModelSelection = Field(default_factory=ModelSelection)
+    stop: EarlyStopping = Field(default_factory=EarlyStopping)
     validation: Literal["with_training", "separate", "none"] = Field(
         "with_training",
         description="with_training: a client validates the model that it receives to train on, and the last one; separate: "

@@ -12,9 +12,9 @@ from typing import Literal
 
 from fedmq_schemas import topology
 
-Role = Literal["starter", "client", "combiner", "reducer", "records"]
+SenderRole = Literal["starter", "client", "combiner", "reducer", "records"]
 
-ROLES: dict[Role, str] = {
+ROLES: dict[SenderRole, str] = {
     "starter": "anybody who may start a session: a person, the REST API, the command line",
     "client": "owns private data; trains and validates",
     "combiner": "folds the updates of its clients",
@@ -37,8 +37,8 @@ class Route:
     if any does."""
 
     kind: str
-    sender: Role
-    receiver: Role
+    sender: SenderRole
+    receiver: SenderRole
     exchange: str
     key: str
     answers: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ _RESULT_OF_COMBINER = topology.update_key(topology.REDUCER, "{combiner}")
 _RESULT_OF_CLIENT = topology.update_key(topology.REDUCER, "{client}")
 _EVENT = topology.event_key("{session}", "{name}")
 
-_EMITTERS: tuple[Role, ...] = ("reducer", "combiner", "client")
+_EMITTERS: tuple[SenderRole, ...] = ("reducer", "combiner", "client")
 
 ROUTES: tuple[Route, ...] = (
     Route("start", "starter", "reducer", "control", topology.control_key("start"), ("event",)),

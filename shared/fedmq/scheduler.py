@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 Callback = Callable[[], None]
-Done = Callable[[Any, Exception | None], None]
+OnWorkDone = Callable[[Any, Exception | None], None]
 
 
 class Timer:
@@ -47,10 +47,10 @@ class Scheduler(Protocol):
     def wall(self) -> float: ...
     def post(self, callback: Callback) -> None: ...
     def later(self, seconds: float, callback: Callback) -> Timer: ...
-    def submit(self, work: Callable[[], Any], done: Done) -> None: ...
+    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None: ...
 
 
-def run_work(work: Callable[[], Any], done: Done) -> Callback:
+def run_work(work: Callable[[], Any], done: OnWorkDone) -> Callback:
     """Runs `work` and returns the callback that reports its result or exception."""
     try:
         result = work()
@@ -86,7 +86,7 @@ class ThreadScheduler:
         heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
         return timer
 
-    def submit(self, work: Callable[[], Any], done: Done) -> None:
+    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
         self._pool.submit(lambda: self.post(run_work(work, done)))
 
     def run(self) -> None:
@@ -153,7 +153,7 @@ class VirtualScheduler:
         heapq.heappush(self._timers, (self._now + max(0.0, seconds), next(self._order), timer))
         return timer
 
-    def submit(self, work: Callable[[], Any], done: Done) -> None:
+    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
         self.post(run_work(work, done))
 
     def settle(self) -> None:

@@ -9,7 +9,7 @@ Class = TypeVar("Class")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def frozen(made: type[Class]) -> type[Class]:
+def value(made: type[Class]) -> type[Class]:
     """A dataclass with slots that type checkers hold to be frozen. Nothing checks it again at run time: that would make
     each of the many effects and events of a round three times as slow to make."""
     return dataclass(slots=True, unsafe_hash=True)(made)

@@ -32,7 +32,7 @@ from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_schemas import keys, messages, topology
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, BlobRef, Body, Task, Update
+from fedmq_schemas.messages import Attach, BlobRef, Body, TaskMessage, Update
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import Ledger
 from fedmq_schemas.topology import Topology
@@ -55,10 +55,10 @@ def validate(weights, task):
     return 10, {"loss": 0.25}
 """
 
-OnTask = Callable[["Stranger", Task], None]
+OnTask = Callable[["Stranger", TaskMessage], None]
 
 
-def ignore(stranger: Stranger, task: Task) -> None:
+def ignore(stranger: Stranger, task: TaskMessage) -> None:
     """The stranger does nothing with its task."""
 
 
@@ -185,7 +185,7 @@ class Stranger:
 
     def __init__(self, alliance: Alliance, on_task: OnTask) -> None:
         self.alliance = alliance
-        self.tasks: list[Task] = []
+        self.tasks: list[TaskMessage] = []
         self._on_task = on_task
         self._connection = alliance.broker.connect(STRANGER)
         self._connection.consume(ALLIANCE.client(STRANGER).name, 0, self._deliver)
@@ -198,7 +198,7 @@ class Stranger:
         ).body
         if isinstance(body, messages.Grant):
             self.send(messages.ClientHello())
-        elif isinstance(body, Task):
+        elif isinstance(body, TaskMessage):
             self.tasks.append(body)
             self._on_task(self, body)
 
@@ -210,15 +210,15 @@ class Stranger:
         data = body if isinstance(body, bytes) else self.alliance.pack(body.kind, body.model_dump(warnings=False))
         self.alliance.publish("update", topology.update_key(to, STRANGER), data)
 
-    def upload(self, task: Task, data: bytes) -> BlobRef:
+    def upload(self, task: TaskMessage, data: bytes) -> BlobRef:
         return transfer.put(task.upload_key, task.upload_url, data)
 
-    def update(self, task: Task, blob: BlobRef, **changes: Any) -> Update:
+    def update(self, task: TaskMessage, blob: BlobRef, **changes: Any) -> Update:
         """A proper update, with fields changed at will and unchecked."""
         proper = Update(plan=task.plan, model=task.model.key, blob=blob, weight=10, metrics={"loss": 0.5})
         return proper.model_copy(update=changes)
 
-    def answer(self, task: Task, data: bytes, **changes: Any) -> None:
+    def answer(self, task: TaskMessage, data: bytes, **changes: Any) -> None:
         self.send(self.update(task, self.upload(task, data), **changes))
 
 
@@ -231,7 +231,7 @@ def delta(**changes: Any) -> bytes:
 def only_train(answer: OnTask) -> OnTask:
     """The stranger answers train tasks, and leaves validations alone."""
 
-    def on_task(stranger: Stranger, task: Task) -> None:
+    def on_task(stranger: Stranger, task: TaskMessage) -> None:
         if task.plan.action == "train":
             answer(stranger, task)
 

@@ -23,7 +23,7 @@ from bad_input.alliance import (
 )
 from fedmq.brokers.base import JSON, MSGPACK
 from fedmq_schemas import topology
-from fedmq_schemas.messages import MAX_BODY, ClientHello, Progress, Task
+from fedmq_schemas.messages import MAX_BODY, ClientHello, Progress, TaskMessage
 from fedmq_schemas.topology import REDUCER
 
 Pack = Callable[[Alliance], bytes]
@@ -84,7 +84,7 @@ def test_what_an_observer_sees_as_json_may_hold_numbers_and_texts_that_msgpack_c
 def test_a_sender_that_is_not_the_routing_keys_is_refused(tmp_path: Path) -> None:
     """Nobody can answer for another client: here the account says the one, and the key the other."""
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         update = stranger.update(task, stranger.upload(task, delta()))
         key = topology.update_key(COMBINER, GOOD[0])
         stranger.alliance.publish("update", key, stranger.alliance.pack("update", update.model_dump()))
@@ -164,7 +164,7 @@ def test_metrics_nested_too_deep_are_refused_at_the_edge_with_a_short_reason(tmp
 def test_a_message_that_just_fits_is_told_without_its_data_if_the_event_would_not(tmp_path: Path) -> None:
     """The event that rejects the update says more than the update did; the round must not fail of it."""
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         update = stranger.update(task, stranger.alliance.blobs.put("models/else", delta()))
         room = MAX_BODY - len(stranger.alliance.pack("update", update.model_dump())) - 10
         stranger.send(update.model_copy(update={"metrics": {"loss": "x" * room}}))
@@ -178,7 +178,7 @@ def test_a_message_that_just_fits_is_told_without_its_data_if_the_event_would_no
 
 
 def test_progress_that_is_no_fraction_is_refused(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         proper = Progress(plan=task.plan, fraction=0.5)
         stranger.send(proper.model_copy(update={"fraction": 1.5}))
         stranger.answer(task, delta())

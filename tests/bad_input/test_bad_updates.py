@@ -25,10 +25,10 @@ from bad_input.alliance import (
 from fedmq import tensors
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import BlobRef, Decline, PlanKey, Task, Update
+from fedmq_schemas.messages import BlobRef, Decline, PlanKey, TaskMessage, Update
 
 W = np.ones(3, np.float32)
-Answer = Callable[[Stranger, Task], None]
+Answer = Callable[[Stranger, TaskMessage], None]
 
 
 def blob(**changes: object) -> Answer:
@@ -38,33 +38,33 @@ def blob(**changes: object) -> Answer:
 def referring(**changes: object) -> Answer:
     """A proper blob, and a reference that says something else."""
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         ref = stranger.upload(task, delta())
         stranger.send(stranger.update(task, ref.model_copy(update=changes)))
 
     return answer
 
 
-def cut(stranger: Stranger, task: Task) -> None:
+def cut(stranger: Stranger, task: TaskMessage) -> None:
     stranger.answer(task, delta()[:-5])
 
 
-def oversize(stranger: Stranger, task: Task) -> None:
+def oversize(stranger: Stranger, task: TaskMessage) -> None:
     stranger.send(stranger.update(task, BlobRef(key=task.upload_key, size=10**9, sha256="0" * 64)))
 
 
-def missing(stranger: Stranger, task: Task) -> None:
+def missing(stranger: Stranger, task: TaskMessage) -> None:
     data = delta()
     ref = BlobRef(key=task.upload_key, size=len(data), sha256=hashlib.sha256(data).hexdigest())
     stranger.send(stranger.update(task, ref))
 
 
-def foreign(stranger: Stranger, task: Task) -> None:
+def foreign(stranger: Stranger, task: TaskMessage) -> None:
     key = task.upload_key.replace(STRANGER, GOOD[0])
     stranger.send(stranger.update(task, stranger.alliance.blobs.put(key, delta())))
 
 
-def others_model(stranger: Stranger, task: Task) -> None:
+def others_model(stranger: Stranger, task: TaskMessage) -> None:
     stranger.send(stranger.update(task, task.model))
 
 
@@ -106,7 +106,7 @@ def test_a_large_update_that_is_cut_short_is_rejected_like_a_small_one(tmp_path:
     shape = (600, 500)
     trainer = "def train(weights, task):\n    return {name: value + 1 for name, value in weights.items()}, 10, {}\n"
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         stranger.answer(task, tensors.encode({"w": np.ones(shape, np.float32)}, {})[:-4096])
 
     alliance = Alliance(tmp_path, trainer=trainer, on_task=only_train(answer))
@@ -138,7 +138,7 @@ def test_the_largest_weight_is_a_weight(tmp_path: Path) -> None:
 def changed_plan(**changes: object) -> OnTask:
     """A stale update that would do harm if it were folded, then a proper one."""
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         bad = stranger.upload(task, delta(w=100 * W))
         stranger.send(stranger.update(task, bad, plan=task.plan.model_copy(update=changes)))
         stranger.answer(task, delta())
@@ -163,7 +163,7 @@ def test_an_update_for_another_plan_is_discarded_with_an_event(tmp_path: Path, r
 
 
 def test_an_update_that_starts_from_another_model_is_discarded_with_an_event(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         stranger.answer(task, delta(w=100 * W), model="models/older")
         stranger.answer(task, delta())
 
@@ -173,7 +173,7 @@ def test_an_update_that_starts_from_another_model_is_discarded_with_an_event(tmp
 
 
 def test_an_update_told_twice_is_folded_once(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         update = stranger.update(task, stranger.upload(task, delta()))
         for _ in range(3):
             stranger.send(update)
@@ -186,7 +186,7 @@ def test_an_update_told_twice_is_folded_once(tmp_path: Path) -> None:
 
 
 def test_of_two_different_updates_for_a_task_the_first_one_counts(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         stranger.answer(task, delta())
         other = stranger.alliance.blobs.put(f"{task.upload_key}-2", delta(w=100 * W))
         stranger.send(stranger.update(task, other))
@@ -198,7 +198,7 @@ def test_of_two_different_updates_for_a_task_the_first_one_counts(tmp_path: Path
 
 
 def test_a_good_update_after_a_bad_one_still_counts(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         stranger.answer(task, delta(w=W * np.nan))
         stranger.answer(task, delta())
 
@@ -210,7 +210,7 @@ def test_a_good_update_after_a_bad_one_still_counts(tmp_path: Path) -> None:
 def test_an_update_after_its_round_is_discarded_with_an_event(tmp_path: Path) -> None:
     """Replayed in the next round, and again when the session has ended."""
 
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         old = stranger.tasks[0]
         stranger.answer(old, delta(w=(1 if task is old else 100) * W))
         if task is not old:
@@ -252,7 +252,7 @@ def test_a_client_that_never_answers_is_absent_and_the_round_goes_on_at_its_dead
 
 
 def test_a_decline_is_told_with_its_reason(tmp_path: Path) -> None:
-    def answer(stranger: Stranger, task: Task) -> None:
+    def answer(stranger: Stranger, task: TaskMessage) -> None:
         stranger.send(Decline(plan=task.plan, outcome="abstained", reason="no data today"))
 
     alliance = Alliance(tmp_path, on_task=only_train(answer))

@@ -38,6 +38,7 @@ class Interrupting(threading.Condition):
         requests -= 1
         if requests == 0:
             os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(30)  # else the verb may go on before the signal is handled
         return super().__exit__(*error)
 
 class Connections(queue.LifoQueue):

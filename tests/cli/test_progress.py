@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from fedmq_cli.progress import Progress, scores_text
+from fedmq_cli.progress import SessionProgress, scores_text
 from fedmq_schemas.messages import Event
 
 
@@ -12,7 +12,7 @@ def _event(name: str, round: int | None = None, client: str | None = None, **dat
 
 
 def test_a_round_counts_answers_until_its_commit_tells_them() -> None:
-    progress = Progress(2)
+    progress = SessionProgress(2)
     progress.feed(_event("round.planned", 1, clients=3, attempt=1))
     progress.feed(_event("update.accepted", 1, "a"))
     progress.feed(_event("update.rejected", 1, "b", reason="NaN"))
@@ -25,7 +25,7 @@ def test_a_round_counts_answers_until_its_commit_tells_them() -> None:
 
 
 def test_a_new_attempt_counts_anew() -> None:
-    progress = Progress(1)
+    progress = SessionProgress(1)
     progress.feed(_event("round.planned", 1, clients=1, attempt=1))
     progress.feed(_event("update.failed", 1, "a"))
     progress.feed(_event("round.planned", 1, clients=2, attempt=2))
@@ -34,7 +34,7 @@ def test_a_new_attempt_counts_anew() -> None:
 
 
 def test_a_client_that_has_answered_is_not_shown_as_training_by_a_late_validation() -> None:
-    progress = Progress(3)
+    progress = SessionProgress(3)
     progress.feed(_event("model.validated", 0, "a", scope="client", metrics={}))
     assert progress.clients["a"] == "training"
     progress.feed(_event("update.accepted", 1, "a"))
@@ -45,26 +45,26 @@ def test_a_client_that_has_answered_is_not_shown_as_training_by_a_late_validatio
 
 
 def test_events_of_other_sessions_are_left_out() -> None:
-    progress = Progress(1)
+    progress = SessionProgress(1)
     progress.feed(_event("session.queued"))
     progress.feed(Event(name="round.planned", session="s2", round=1, data={"clients": 9, "attempt": 1}))
     assert progress.rounds == {}
 
 
 def test_the_test_scores_are_finite_numbers_with_accuracy_first() -> None:
-    progress = Progress(1)
+    progress = SessionProgress(1)
     metrics = {"loss": 0.5, "auc": 0.75, "accuracy": 0.96, "note": "x", "bad": float("nan")}
     progress.feed(_event("model.validated", 1, "e", scope="test", metrics=metrics))
     assert scores_text(progress.round(1).scores) == "accuracy 0.9600, loss 0.5000, auc 0.7500"
 
 
 def test_many_clients_are_summed_up_in_one_line() -> None:
-    progress = Progress(1, clients={"a": "accepted", "b": "training 40 %", "c": "training 60 %"})
+    progress = SessionProgress(1, clients={"a": "accepted", "b": "training 40 %", "c": "training 60 %"})
     assert progress.summary() == "1 accepted, 2 training"
 
 
 def test_a_session_that_waits_says_for_what_and_until_when() -> None:
-    progress = Progress(1)
+    progress = SessionProgress(1)
     until = datetime(2026, 1, 2, 14, 5).timestamp()
     progress.feed(_event("session.waiting", reason="waiting for clients, 2 of 3", waiting_until=until))
     assert progress.state == "waiting"

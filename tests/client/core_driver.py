@@ -30,7 +30,7 @@ from fedmq_client.role.operations import (
     Upload,
     task_key,
 )
-from fedmq_schemas.messages import Cancel, Decline, Grant, PlanKey, Task, TaskName, Update, Validation
+from fedmq_schemas.messages import Cancel, Decline, Grant, PlanKey, TaskMessage, TaskName, Update, Validation
 from support.cores import Driver, all_of, blob
 
 Outcome = Literal["done", "abstained", "failed"]
@@ -45,8 +45,8 @@ def plan(
     return PlanKey(session=session, round=number, attempt=attempt, part=part, action=action)
 
 
-def task(of: PlanKey, *, combiner: str = "k1", weighting: str = "examples") -> Task:
-    return Task(
+def task(of: PlanKey, *, combiner: str = "k1", weighting: str = "examples") -> TaskMessage:
+    return TaskMessage(
         plan=of, client="c1", combiner=combiner, model=MODEL, timeout=60.0, rounds=3, seed=1, weighting=weighting
     )
 
@@ -92,7 +92,7 @@ class ClientDriver(Driver):
         grant = Grant(combiner=combiner, ordinal=ordinal, count=count, presence=presence)
         return self.receive(grant, sender="reducer")
 
-    def request(self, requested: Task) -> list[Effect]:
+    def request(self, requested: TaskMessage) -> list[Effect]:
         return self.receive(requested, sender=requested.combiner)
 
     def cancel(self, of: PlanKey, *, session_over: bool = False) -> list[Effect]:
@@ -120,7 +120,7 @@ class ClientDriver(Driver):
 
     def handle(self, event: CoreEvent) -> list[Effect]:
         match event:
-            case Received(body=Task(plan=requested)):
+            case Received(body=TaskMessage(plan=requested)):
                 self._requests[task_key(requested)] += 1
             case Received(body=Cancel(plan=cancelled)) if cancelled == self.working:
                 self._is_cancelled = True

@@ -12,7 +12,7 @@ import pytest
 
 from fedmq.errors import ConfigError, NotFound, Refused, Transient
 from fedmq.tensors import tensorblob
-from fedmq_sdk.alliance import Alliance, Session
+from fedmq_sdk.alliance import Alliance, SessionHandle
 from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"
@@ -30,20 +30,20 @@ def alliance(running: Served) -> Alliance:
 
 
 @pytest.fixture(scope="module")
-def trained(alliance: Alliance) -> Session:
+def trained(alliance: Alliance) -> SessionHandle:
     session = alliance.start({"seed": SEED, "random_seed": 5}, rounds=3, train={"learning_rate": 0.5})
     session.wait(60)
     return session
 
 
-def test_a_started_session_is_waited_for_and_told(trained: Session) -> None:
+def test_a_started_session_is_waited_for_and_told(trained: SessionHandle) -> None:
     document = trained.refresh()
     assert (trained.state, document["rounds_committed"]) == ("finished", 3)
     assert document["policy"]["train"] == {"learning_rate": 0.5}
     assert trained.model == document["model"]
 
 
-def test_metrics_are_rows_of_numbers_from_the_seed_on(trained: Session) -> None:
+def test_metrics_are_rows_of_numbers_from_the_seed_on(trained: SessionHandle) -> None:
     rows = trained.metrics()
     assert [row["round"] for row in rows] == [0, 1, 2, 3]
     assert rows[0]["model"] == SEED
@@ -51,7 +51,7 @@ def test_metrics_are_rows_of_numbers_from_the_seed_on(trained: Session) -> None:
     assert rows[3]["mse min"] <= rows[3]["mse median"] <= rows[3]["mse max"]
 
 
-def test_rounds_carry_their_counts_as_columns(trained: Session) -> None:
+def test_rounds_carry_their_counts_as_columns(trained: SessionHandle) -> None:
     assert [(row["round"], row["accepted"], row["failed"]) for row in trained.rounds()] == [
         (1, 3, 0),
         (2, 3, 0),
@@ -66,7 +66,7 @@ def test_following_tells_every_event_of_a_session_once_and_then_ends(alliance: A
     assert events[-1]["name"] == "session.finished"
 
 
-def test_models_come_as_weights_and_as_files(alliance: Alliance, trained: Session, tmp_path: Path) -> None:
+def test_models_come_as_weights_and_as_files(alliance: Alliance, trained: SessionHandle, tmp_path: Path) -> None:
     weights = alliance.weights("last", session=trained.id)
     path = alliance.download(str(trained.model), tmp_path)
     assert path == tmp_path / f"{trained.model}.safetensors"
@@ -108,11 +108,11 @@ def test_lists_are_arrays_and_numpys_numbers_are_numbers(alliance: Alliance) -> 
     assert session.wait(60)["policy"]["train"] == {"learning_rate": 0.5, "x": [0, 1]}
 
 
-def test_a_session_file_comes_back(trained: Session) -> None:
+def test_a_session_file_comes_back(trained: SessionHandle) -> None:
     assert "learning_rate = 0.5" in trained.toml()
 
 
-def test_who_is_there_and_why_not_in_a_session(alliance: Alliance, trained: Session) -> None:
+def test_who_is_there_and_why_not_in_a_session(alliance: Alliance, trained: SessionHandle) -> None:
     assert len(alliance.clients("present")) == 4
     assert [row["combiner"] for row in alliance.combiners()] == ["combiner1", "combiner2"]
     assert {row["client"]: row["drawn"] for row in trained.why()}["evaluator"] is False
@@ -152,7 +152,7 @@ def test_errors_are_of_the_kind_that_they_are(alliance: Alliance, running: Serve
 
 
 def test_a_lost_stream_is_taken_up_without_a_gap_or_a_repeat(
-    alliance: Alliance, trained: Session, monkeypatch: pytest.MonkeyPatch
+    alliance: Alliance, trained: SessionHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [event["id"] for event in trained.follow()]
     stream = alliance._rest._stream

@@ -114,7 +114,7 @@ def test_a_state_dict_has_the_names_of_its_trainer(tmp_path: Path) -> None:
     assert set(formats.read(tmp_path / "c.pt").weights) == set(weights_of(module))
 
 
-def _roles(seed: formats.ModelFile) -> dict[str, tensors.Role]:
+def _roles(seed: formats.ModelFile) -> dict[str, tensors.TensorRole]:
     return {name: spec.role for name, spec in tensors.spec_of(seed.weights, seed.meta).items()}
 
 

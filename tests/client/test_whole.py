@@ -5,7 +5,7 @@ import pytest
 
 from fedmq.errors import ConfigError
 from fedmq.tensors import splitting
-from fedmq_client.checks import Rubbish
+from fedmq_client.checks import InvalidResult
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
 from fedmq_schemas.policy import Tensors
 
@@ -57,7 +57,7 @@ def test_local_tensors_are_kept_beside_the_users_state_and_apart_from_it() -> No
 
 
 def test_a_changed_frozen_tensor_is_rubbish() -> None:
-    with pytest.raises(Rubbish, match="freezes backbone"):
+    with pytest.raises(InvalidResult, match="freezes backbone"):
         _whole().shared_of({**_whole().weights, "backbone": np.zeros(2)})
 
 

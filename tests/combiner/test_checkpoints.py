@@ -10,7 +10,7 @@ from combiner.protocol import REDUCER, Combiner, decline, discarded, key, outcom
 from fedmq.errors import InvalidUpdate
 from fedmq.runtime.effects import Ack, StartTimer
 from fedmq_combiner.operations import Close, Fold, Save
-from fedmq_schemas.messages import ClientHello, Task
+from fedmq_schemas.messages import ClientHello, TaskMessage
 from support.cores import all_of, bodies, one
 
 SAVE = f"save:{key()}"
@@ -128,7 +128,7 @@ def test_a_duplicate_of_a_saved_update_is_discarded(small: Combiner) -> None:
 def test_a_client_that_says_hello_during_a_checkpoint_gets_its_task(small: Combiner) -> None:
     small.accept("c1")
     save = one(small.accept("c2"), Save)
-    assert [task.client for task in bodies(small.receive(ClientHello(), "c3"), Task)] == ["c3"]
+    assert [task.client for task in bodies(small.receive(ClientHello(), "c3"), TaskMessage)] == ["c3"]
     small.done(save)
 
 

@@ -6,7 +6,7 @@ from combiner.protocol import REDUCER, Combiner, discarded, key, outcomes, plan,
 from fedmq.errors import Refused
 from fedmq.runtime.effects import Ack, CancelTimer, Publish, Reject, StartTimer
 from fedmq_combiner.operations import Close, Drop, Fold, Open
-from fedmq_schemas.messages import Attach, Cancel, ClientHello, CombinerHello, Progress, Task
+from fedmq_schemas.messages import Attach, Cancel, ClientHello, CombinerHello, Progress, TaskMessage
 from support.cores import all_of, bodies, events, one
 
 # -- hello and welcome ----------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_after_a_lost_connection_open_plans_start_over(combiner: Combiner) -> No
 
     asked = one(combiner.receive(plan(), REDUCER), Open)
     again = combiner.opened(asked)
-    assert [task.client for task in bodies(again, Task)] == ["c1", "c2"]
+    assert [task.client for task in bodies(again, TaskMessage)] == ["c1", "c2"]
     assert outcomes(combiner.accept("c1")) == [("accepted", "c1")]
     assert one(combiner.accept("c2"), Close).ledger.total_weight == 6
 
@@ -274,25 +274,25 @@ def test_a_client_that_says_hello_gets_the_tasks_that_it_has_not_answered(combin
     combiner.open(plan())
     combiner.open(plan(key(0, action="validate"), "c1"))
     combiner.at = 10.0
-    tasks = bodies(combiner.receive(ClientHello(), "c1"), Task)
+    tasks = bodies(combiner.receive(ClientHello(), "c1"), TaskMessage)
     assert [(str(task.plan), task.timeout) for task in tasks] == [(str(key()), 50.0), ("s/0/validate/1/0", 50.0)]
     fold = one(combiner.receive(update("c1"), "c1"), Fold)
-    assert [task.plan.action for task in bodies(combiner.receive(ClientHello(), "c1"), Task)] == ["validate"]
+    assert [task.plan.action for task in bodies(combiner.receive(ClientHello(), "c1"), TaskMessage)] == ["validate"]
     combiner.folded(fold)
     hello = combiner.receive(ClientHello(), "c1")
-    assert [task.plan.action for task in bodies(hello, Task)] == ["validate"]
+    assert [task.plan.action for task in bodies(hello, TaskMessage)] == ["validate"]
     assert hello[-1] == Ack((combiner.tag,))
 
 
 def test_a_client_that_says_hello_before_its_plan_is_open_gets_nothing_yet(combiner: Combiner) -> None:
     asked = one(combiner.receive(plan(), REDUCER), Open)
-    assert not bodies(combiner.receive(ClientHello(), "c1"), Task)
-    assert bodies(combiner.opened(asked), Task)
+    assert not bodies(combiner.receive(ClientHello(), "c1"), TaskMessage)
+    assert bodies(combiner.opened(asked), TaskMessage)
 
 
 def test_a_client_without_a_task_gets_none(combiner: Combiner) -> None:
     combiner.open(plan())
-    assert not bodies(combiner.receive(ClientHello(), "c9"), Task)
+    assert not bodies(combiner.receive(ClientHello(), "c9"), TaskMessage)
 
 
 def test_progress_is_passed_on_as_an_event(combiner: Combiner) -> None:

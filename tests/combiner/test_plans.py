@@ -18,7 +18,7 @@ from combiner.protocol import (
 from fedmq.errors import NotFound
 from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent, StartTimer
 from fedmq_combiner.operations import Close, Closed, Drop, Fold, Open
-from fedmq_schemas.messages import Cancel, Partial, Task
+from fedmq_schemas.messages import Cancel, Partial, TaskMessage
 from fedmq_schemas.records import LedgerEntry
 from support.cores import all_of, blob, bodies, events, one
 
@@ -29,7 +29,7 @@ def test_a_round_from_the_plan_to_its_partial(combiner: Combiner) -> None:
     assert one(asked, Open).plan == plan()
 
     sent = combiner.opened(one(asked, Open))
-    assert [task.client for task in bodies(sent, Task)] == ["c1", "c2"]
+    assert [task.client for task in bodies(sent, TaskMessage)] == ["c1", "c2"]
 
     assert outcomes(combiner.accept("c1")) == [("accepted", "c1")]
     first = combiner.tag
@@ -59,9 +59,9 @@ def test_a_task_holds_what_the_plan_says_and_expires_with_it(combiner: Combiner)
     assert [effect.routing_key for effect in sent] == ["task.c1", "task.c2"]
     assert [effect.expiration for effect in sent] == [40.0, 40.0]
     task = sent[0].body
-    assert isinstance(task, Task)
+    assert isinstance(task, TaskMessage)
     assert (task.plan, task.combiner, task.model, task.timeout) == (key(), "k1", MODEL, 40.0)
-    assert len({each.body.seed for each in sent if isinstance(each.body, Task)}) == 2
+    assert len({each.body.seed for each in sent if isinstance(each.body, TaskMessage)}) == 2
 
 
 def test_an_update_is_folded_when_it_arrives_and_its_message_is_held(combiner: Combiner) -> None:
@@ -145,7 +145,7 @@ def test_messages_that_arrive_while_a_plan_is_opened_wait_and_are_dealt_with_in_
     assert not all_of(combiner.receive(update("c2"), "c2"), Fold)
     combiner.receive(decline(), "c1")
     opened = combiner.opened(asked)
-    assert [task.client for task in bodies(opened, Task)] == ["c1", "c2"]
+    assert [task.client for task in bodies(opened, TaskMessage)] == ["c1", "c2"]
     assert one(opened, Fold).client == "c2"
     assert outcomes(opened) == [("abstained", "c1")]
     combiner.folded(one(opened, Fold))
@@ -156,7 +156,7 @@ def test_a_deadline_that_passes_while_the_plan_is_opened_closes_it_afterwards(co
     combiner.receive(update("c2"), "c2")
     assert combiner.fire(f"deadline:{key()}") == []
     opened = combiner.opened(asked)
-    assert [task.timeout for task in bodies(opened, Task)] == [0.0, 0.0]
+    assert [task.timeout for task in bodies(opened, TaskMessage)] == [0.0, 0.0]
     closing = combiner.folded(one(opened, Fold))
     assert [entry.outcome for entry in one(closing, Close).ledger.entries] == ["absent", "accepted"]
 
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_read_ends_in_a_partial_without_a_sum(combiner: C
     closing = combiner.not_opened(asked, NotFound("there is no blob models/m0"))
     [voided] = events(closing, "plan.voided")
     assert voided.data == {"reason": "there is no blob models/m0", "plan": str(key())}
-    assert not bodies(closing, Task)
+    assert not bodies(closing, TaskMessage)
     entries = one(closing, Close).ledger.entries
     assert {(entry.outcome, entry.reason) for entry in entries} == {
         ("failed", "the combiner can't open the plan: there is no blob models/m0")
@@ -208,7 +208,7 @@ def test_an_answered_plan_that_comes_again_is_answered_again(combiner: Combiner)
 def test_outcomes_of_a_checkpoint_are_kept_and_only_the_others_get_tasks(combiner: Combiner) -> None:
     saved = LedgerEntry(client="c1", outcome="accepted", weight=3, blob=upload("c1"))
     opened = combiner.open(plan(), saved)
-    assert [task.client for task in bodies(opened, Task)] == ["c2"]
+    assert [task.client for task in bodies(opened, TaskMessage)] == ["c2"]
     again = combiner.receive(update("c1"), "c1")
     assert discarded(again) == [("c1", "a duplicate: already accepted")]
     assert one(combiner.accept("c2"), Close).ledger.entries[0] == saved
@@ -218,14 +218,14 @@ def test_a_checkpoint_with_a_client_of_no_task_says_nothing_of_it(combiner: Comb
     combiner.open(plan(None, "c2"), LedgerEntry(client="c2", outcome="abstained"))
     asked = one(combiner.receive(plan(key(2), "c1"), REDUCER), Open)
     opened = combiner.opened(asked, [LedgerEntry(client="c9", outcome="accepted")])
-    assert [task.client for task in bodies(opened, Task)] == ["c1"]
+    assert [task.client for task in bodies(opened, TaskMessage)] == ["c1"]
     combiner.outcomes_of["s", 2].pop("c9")
 
 
 def test_a_validation_plan_sends_tasks_and_ends_at_its_deadline_without_a_partial(combiner: Combiner) -> None:
     validation = key(1, action="validate")
     sent = combiner.open(plan(validation))
-    assert [task.client for task in bodies(sent, Task)] == ["c1", "c2"]
+    assert [task.client for task in bodies(sent, TaskMessage)] == ["c1", "c2"]
     assert combiner.decisions.open_plans == 1
     ended = combiner.fire(f"deadline:{validation}")
     assert one(ended, Drop).plan == str(validation)

@@ -10,7 +10,7 @@ import pytest
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq_combiner.documents import task_messages
 from fedmq_combiner.task_writer import SIGN_AGAIN, URL_SLACK, TaskWriter
-from fedmq_schemas.messages import BlobRef, Plan, PlanKey, Task
+from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage
 
 LEFT = 100.0
 MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
@@ -56,13 +56,13 @@ def plan_of(round_number: int = 1, action: str = "train", base: BlobRef | None =
     )  # fmt: skip
 
 
-def tasks(*clients: str, plan: Plan | None = None, left: float = LEFT) -> list[Task]:
+def tasks(*clients: str, plan: Plan | None = None, left: float = LEFT) -> list[TaskMessage]:
     return list(task_messages(plan or plan_of(), clients, "k1", left))
 
 
 def test_a_written_task_has_every_field_of_the_task_and_urls(bench: Bench) -> None:
     [task] = tasks("c1")
-    written = Task.model_validate(bench.writer.fields(task))
+    written = TaskMessage.model_validate(bench.writer.fields(task))
     urls = {"model_url": "get models/m #1", "upload_key": written.upload_key, "upload_url": f"put {written.upload_key}"}
     assert written == task.model_copy(update=urls)
     assert written.upload_key == "updates/s/000001/c1-id1"
@@ -97,7 +97,7 @@ def test_a_validation_uploads_nothing(bench: Bench) -> None:
     assert [method for method, _, _ in bench.blobs.signed] == ["get"]
 
 
-OTHERS: dict[str, Callable[[], list[Task]]] = {
+OTHERS: dict[str, Callable[[], list[TaskMessage]]] = {
     "another round": lambda: tasks("c2", plan=plan_of(2)),
     "less time": lambda: tasks("c2", left=LEFT / 2),
     "another configuration": lambda: tasks("c2", plan=plan_of().model_copy(update={"config": {"lr": 2}})),
@@ -109,7 +109,7 @@ def test_a_task_that_differs_in_more_than_the_client_shares_nothing(bench: Bench
     [task], [differing] = tasks("c1"), OTHERS[other]()
     bench.writer.fields(task)
     fields = bench.writer.fields(differing)
-    assert Task.model_validate(fields).config == differing.config
+    assert TaskMessage.model_validate(fields).config == differing.config
     assert (fields["plan"], fields["timeout"]) == (differing.plan.model_dump(), differing.timeout)
     assert len(bench.blobs.models_signed()) == 2
 

@@ -14,7 +14,7 @@ from fedmq.brokers.rabbitmq.accounts import Accounts
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
-from fedmq.runtime.sender_check import Origin
+from fedmq.runtime.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.topology import Topology
 from support.servers.rabbitmq import RabbitmqServer
@@ -249,4 +249,4 @@ def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
     world.until(lambda: bool(inbox.deliveries))
     envelope = Envelope(kind="grant", id="m", alliance=topology.alliance, sender="reducer", sent_at=0.0)
     with pytest.raises(ProtocolError, match="is not bound to"):
-        Origin(mailbox, topology, None).check(inbox.deliveries[0], envelope)
+        SenderCheck(mailbox, topology, None).check(inbox.deliveries[0], envelope)

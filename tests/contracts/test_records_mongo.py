@@ -14,7 +14,7 @@ from fedmq.records.mongo import MongoRecords
 from fedmq.runtime.effect_runner import EffectRunner
 from fedmq.runtime.effects import Perform
 from fedmq.scheduler import VirtualScheduler
-from fedmq.value import frozen
+from fedmq.value import value
 
 WRITE_CONFLICT = 112
 UNAUTHORIZED = 13
@@ -71,7 +71,7 @@ def test_an_account_that_may_not_write_many_is_told_so(records: MongoRecords, mo
         records.put_many("rounds", [("a", {})])
 
 
-@frozen
+@value
 class Insert(Perform):
     key: str
 

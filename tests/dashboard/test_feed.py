@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq_dashboard.feed import KNOWN_LENGTH, Feed
+from fedmq_dashboard.feed import KNOWN_LENGTH, EventFeed
 
 
 def event(name: str, at: float, round_number: int = 1, client: str | None = None, **data: Any) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def planned(at: float, round_number: int = 1, attempt: int = 1) -> dict[str, Any
 
 
 def test_a_planned_round_is_open_until_its_deadline() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0)])
     running = feed.open_round("s")
     assert running is not None
@@ -27,7 +27,7 @@ def test_a_planned_round_is_open_until_its_deadline() -> None:
 
 
 def test_answers_and_reports_of_the_open_round_are_kept() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0), event("task.progress", 101.0, 1, "a", fraction=0.5, metrics={})])
     feed.apply([event("update.accepted", 102.0, 1, "b"), event("update.failed", 103.0, 1, "c")])
     running = feed.open_round("s")
@@ -36,14 +36,14 @@ def test_answers_and_reports_of_the_open_round_are_kept() -> None:
 
 
 def test_a_discarded_update_does_not_replace_an_outcome() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0), event("update.accepted", 101.0, 1, "a"), event("update.discarded", 102.0, 1, "a")])
     running = feed.open_round("s")
     assert running is not None and running.answers == {"a": "accepted"}
 
 
 def test_answers_of_before_the_attempt_do_not_count() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0), event("update.accepted", 101.0, 1, "a"), planned(200.0, attempt=2)])
     feed.apply([event("update.accepted", 150.0, 1, "b")])
     running = feed.open_round("s")
@@ -51,21 +51,21 @@ def test_answers_of_before_the_attempt_do_not_count() -> None:
 
 
 def test_an_answer_that_overtakes_its_plan_counts() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([event("update.accepted", 101.0, 1, "a"), planned(100.0)])
     running = feed.open_round("s")
     assert running is not None and running.answers == {"a": "accepted"}
 
 
 def test_an_older_plan_that_arrives_late_does_not_reopen_its_round() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(200.0, 2), planned(100.0, 1)])
     running = feed.open_round("s")
     assert running is not None and running.round == 2
 
 
 def test_a_commit_closes_its_round_and_no_later_one() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(200.0, 2), event("round.committed", 199.0, 1)])
     assert feed.open_round("s") is not None
     feed.apply([event("round.committed", 260.0, 2)])
@@ -73,13 +73,13 @@ def test_a_commit_closes_its_round_and_no_later_one() -> None:
 
 
 def test_the_end_of_a_session_closes_its_round() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0), event("session.stopped", 101.0)])
     assert feed.open_round("s") is None
 
 
 def test_an_event_that_is_told_twice_changes_nothing() -> None:
-    feed = Feed()
+    feed = EventFeed()
     assert feed.apply([planned(100.0)])
     before = dict(feed.revisions)
     assert not feed.apply([planned(100.0)])
@@ -87,13 +87,13 @@ def test_an_event_that_is_told_twice_changes_nothing() -> None:
 
 
 def test_only_decisions_are_news_for_pages_of_rounds() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply([planned(100.0)])
     feed.apply([event("update.accepted", 101.0, 1, "a"), event("model.validated", 102.0, 1, "a")])
     assert feed.revisions == {"any": 2, "rounds": 1}
 
 
 def test_what_is_known_of_past_events_stays_bounded() -> None:
-    feed = Feed()
+    feed = EventFeed()
     feed.apply(event("client.joined", float(number)) for number in range(KNOWN_LENGTH + 10))
     assert len(feed._known) == KNOWN_LENGTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedmq.runtime.effects import Effect, Now, Publish, Received
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas.messages import Attach, CombinerPresence, Envelope, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
@@ -51,7 +51,7 @@ class Members:
     """An alliance's membership, told of what happens in the words of the protocol. `at`: seconds on its clock."""
 
     def __init__(self, *combiners: str, partitions: int | None = None) -> None:
-        self.assignment = Assignment(Topology("a"), presence=PERIOD, partitions=partitions)
+        self.assignment = Membership(Topology("a"), presence=PERIOD, partitions=partitions)
         self.at = 0.0
         self.tag = 0
         for combiner in combiners:

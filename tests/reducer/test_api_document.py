@@ -21,7 +21,7 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.tensors import tensorblob
 from fedmq_reducer.web.api.context import ApiContext
-from fedmq_reducer.web.api.feed import Feed
+from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.app import create_app
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ENDED
@@ -36,7 +36,7 @@ SEED = "seed-5d1e84adb228"
 def _document() -> dict[str, object]:
     """As every server gives it at /openapi.json."""
     context = ApiContext(
-        alliance="a", records=SqliteRecords(":memory:"), blobs=MemoryBlobs(), publish=lambda *_: None, feed=Feed(),
+        alliance="a", records=SqliteRecords(":memory:"), blobs=MemoryBlobs(), publish=lambda *_: None, feed=EventStream(),
         new_id=lambda: "id", scratch=Path(),
     )  # fmt: skip
     document: dict[str, object] = create_app(context).openapi()

@@ -19,7 +19,7 @@ from fedmq_reducer.selection import best_model
 from fedmq_reducer.web.api import feed as feeds
 from fedmq_reducer.web.api.answers import Json, page
 from fedmq_reducer.web.api.browsers import is_browser
-from fedmq_reducer.web.api.feed import Feed
+from fedmq_reducer.web.api.feed import EventStream
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 
@@ -92,7 +92,7 @@ def _envelope(number: int) -> Envelope:
     return Envelope(kind="event", id=f"e{number}", alliance="a", sender="s", sent_at=float(number))
 
 
-def _push(feed: Feed, number: int) -> None:
+def _push(feed: EventStream, number: int) -> None:
     feed.push(_envelope(number), Event(name="round.committed", data={"seconds": 2.0}))
 
 
@@ -100,7 +100,7 @@ def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: 
     monkeypatch.setattr(feeds, "KEPT", 3)
 
     async def read() -> tuple[list[str], bool]:
-        feed = Feed()
+        feed = EventStream()
         _push(feed, 0)
         with feed.subscribe() as subscription:
             for number in range(1, 6):
@@ -115,7 +115,7 @@ def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: 
 
 def test_a_reader_that_has_left_is_told_nothing_more() -> None:
     async def leave() -> None:
-        feed = Feed()
+        feed = EventStream()
         with feed.subscribe():
             pass
         _push(feed, 1)
@@ -207,13 +207,13 @@ class _Collecting:
 def test_a_reader_that_the_garbage_collector_ends_while_an_event_is_told_stops_nothing() -> None:
     """As readers do that leave while the server is sending."""
 
-    async def read(feed: Feed) -> AsyncIterator[None]:
+    async def read(feed: EventStream) -> AsyncIterator[None]:
         with feed.subscribe() as subscription:
             while await subscription.next(10.0) is not None:
                 yield
 
     async def leave() -> int:
-        feed = Feed()
+        feed = EventStream()
         reader: Any = read(feed)
         asyncio.get_running_loop().call_soon(_push, feed, 1)
         await anext(reader)

@@ -9,7 +9,7 @@ import pytest
 from fedmq.errors import ConfigError, Fenced, NotFound, Refused
 from fedmq.runtime.effects import Ack, Drained, Reject, Resubscribe, Stopping
 from fedmq_reducer.core import LeaseState, ReducerCore
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,
@@ -36,7 +36,7 @@ class Standby(Driver):
     """A reducer that has just started and asks for the lease."""
 
     def __init__(self) -> None:
-        self.reducer = ReducerCore(Assignment(Topology("a"), presence=10.0), presence=10.0)
+        self.reducer = ReducerCore(Membership(Topology("a"), presence=10.0), presence=10.0)
         super().__init__(self.reducer)
         self.acquire = one(self.start(), Acquire)
 
@@ -158,7 +158,7 @@ def test_a_bug_while_taking_over_costs_no_more_than_a_crash(standby: Standby, mo
     load = standby.activate()
     standby.receive(CombinerHello(), "k1")
     with monkeypatch.context() as patch:
-        patch.setattr(Assignment, "hear", None)
+        patch.setattr(Membership, "hear", None)
         with pytest.raises(TypeError):
             standby.done(load, Snapshot())
     load = again(standby)
@@ -172,7 +172,7 @@ def test_a_bug_in_the_answer_to_one_message_costs_that_message_alone(
 ) -> None:
     session.plan()
     with monkeypatch.context() as patch:
-        patch.setattr(Assignment, "hear", None)
+        patch.setattr(Membership, "hear", None)
         with pytest.raises(TypeError):
             session.hello("k1")
     session.refused()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_schemas.messages import Attach, Grant
 from fedmq_schemas.records import CombinerRecord
 from fedmq_schemas.topology import Topology
@@ -246,5 +246,5 @@ def test_taking_over_forgets_what_was_known_before() -> None:
 
 
 def test_a_new_alliance_knows_nobody() -> None:
-    assignment = Assignment(Topology("a"), presence=PERIOD)
+    assignment = Membership(Topology("a"), presence=PERIOD)
     assert (assignment.eligible("train"), assignment.rehome(1)) == ([], [])

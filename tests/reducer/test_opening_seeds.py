@@ -12,7 +12,7 @@ from fedmq.errors import NotFound
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.tensors import tensorblob
 from fedmq_reducer.operations import OpenSeed
-from fedmq_reducer.performers.aggregation_performer import Aggregating
+from fedmq_reducer.performers.aggregation_performer import AggregationPerformer
 from fedmq_schemas.policy import Strategy
 
 OPEN = OpenSeed("s", None, Strategy(), (1,))
@@ -22,7 +22,7 @@ def _opened(tmp_path: Path, *models: str) -> str:
     blobs = MemoryBlobs()
     for model in models:
         blobs.put(f"models/{model}", tensorblob.encode({"w": np.ones(2)}))
-    return Aggregating(blobs, SqliteRecords(":memory:"), tmp_path).open_seed(OPEN).seed
+    return AggregationPerformer(blobs, SqliteRecords(":memory:"), tmp_path).open_seed(OPEN).seed
 
 
 def test_the_only_seed_is_taken(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import ChangeSession, Delete, ExpireModels, Snapshot
-from fedmq_reducer.performers.retention_performer import Sweeping
+from fedmq_reducer.performers.retention_performer import RetentionPerformer
 from fedmq_reducer.retention import check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
@@ -21,7 +21,7 @@ from fedmq_reducer.sessions.steps.expiring import after_commit, after_end
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
-from fedmq_schemas.policy import Policy, Retention, Select
+from fedmq_schemas.policy import ModelSelection, Policy, Retention
 from fedmq_schemas.records import SessionChange, SessionRecord
 from fedmq_schemas.topology import Topology
 
@@ -47,7 +47,7 @@ def _rounds(names: list[str]) -> list[int]:
 
 
 def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozenset[int] = frozenset()) -> ExpireModels:
-    return ExpireModels("s", newest, up_to, every, Select(), 1, open_rounds)
+    return ExpireModels("s", newest, up_to, every, ModelSelection(), 1, open_rounds)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None
 
 def test_after_the_end_all_are_judged_and_what_has_come_back_is_looked_for() -> None:
     recorded = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
-    assert after_end("s", recorded, 6, 9) == [ExpireModels("s", 6, 6, 0, Select(), 9), Delete(9, "s")]
+    assert after_end("s", recorded, 6, 9) == [ExpireModels("s", 6, 6, 0, ModelSelection(), 9), Delete(9, "s")]
     assert after_end("s", recorded, 1, 9) == []
     assert after_end("s", Policy().model_dump(mode="json"), 6, 9) == []
 
@@ -105,10 +105,10 @@ class Stores:
             if number:
                 state = self.blobs.put(keys.optimizer_blob("s", number, "1"), b"abc")
                 self.records.put(tables.ROUNDS, keys.round_record("s", number), {"optimizer": state.model_dump()})
-        self.sweeping = Sweeping(self.blobs, self.records)
+        self.sweeping = RetentionPerformer(self.blobs, self.records)
 
     def let_go(self) -> None:
-        self.sweeping.expire_models(ExpireModels("s", 6, 4, 0, Select(), self.epoch))
+        self.sweeping.expire_models(ExpireModels("s", 6, 4, 0, ModelSelection(), self.epoch))
 
     def delete(self, session: str | None = None) -> None:
         self.sweeping.delete(Delete(self.epoch, session))
@@ -139,7 +139,7 @@ def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> No
     stores = Stores()
     stores.let_go()
     stores.blobs.delete(keys.model_blob(_name(1)))  # killed between two deletions
-    Sweeping(stores.blobs, stores.records).delete(Delete(stores.epoch))
+    RetentionPerformer(stores.blobs, stores.records).delete(Delete(stores.epoch))
     stores.let_go()
     stores.delete()
     assert stores.there() == stores.kept() == [0, 2, 5, 6]
@@ -152,7 +152,7 @@ def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_ma
         session="s", policy=policy, state="finished", round=6, model=_name(6), random_seed=1, position=0, created_at=0.0,
         ended_at=1.0, announced=False,
     )  # fmt: skip
-    context = ReducerContext(Assignment(Topology("test"), presence=10.0), 9)
+    context = ReducerContext(Membership(Topology("test"), presence=10.0), 9)
     sessions = Sessions(context)
     sessions.restore(Snapshot())
     assert Delete(9) in context.take_effects()

@@ -3,7 +3,7 @@
 import pytest
 
 from fedmq_reducer.selection import next_score, reason_to_stop
-from fedmq_schemas.policy import Select, Stop
+from fedmq_schemas.policy import EarlyStopping, ModelSelection
 from fedmq_schemas.records import Score
 
 
@@ -12,12 +12,12 @@ def _scores(values: list[float | None], metric: str = "test/accuracy", min_delta
     scores = []
     for number, value in enumerate(values, 1):
         summary = {} if value is None else {metric: {"mean": value}}
-        score = next_score(score, number, summary, Select(), min_delta)
+        score = next_score(score, number, summary, ModelSelection(), min_delta)
         scores.append(score)
     return scores
 
 
-def _stops_after(scores: list[Score], stop: Stop) -> int | None:
+def _stops_after(scores: list[Score], stop: EarlyStopping) -> int | None:
     return next((score.round for score in scores if reason_to_stop(score, stop)), None)
 
 
@@ -36,7 +36,10 @@ def _stops_after(scores: list[Score], stop: Stop) -> int | None:
 def test_patience_counts_rounds_since_the_last_better_model(
     values: list[float | None], patience: int, min_delta: float, expected: int | None
 ) -> None:
-    assert _stops_after(_scores(values, min_delta=min_delta), Stop(patience=patience, min_delta=min_delta)) == expected
+    assert (
+        _stops_after(_scores(values, min_delta=min_delta), EarlyStopping(patience=patience, min_delta=min_delta))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,17 +49,19 @@ def test_patience_counts_rounds_since_the_last_better_model(
 def test_a_target_is_reached_from_the_side_of_its_metric(
     metric: str, values: list[float | None], target: float, expected: int | None
 ) -> None:
-    assert _stops_after(_scores(values, metric), Stop(target=target)) == expected
+    assert _stops_after(_scores(values, metric), EarlyStopping(target=target)) == expected
 
 
 def test_the_metric_stays_what_it_was_when_it_was_first_seen() -> None:
-    first = next_score(None, 1, {"loss": {"mean": 1.0}}, Select(), 0.0)
-    second = next_score(first, 2, {"loss": {"mean": 0.5}, "test/accuracy": {"mean": 0.1}}, Select(), 0.0)
+    first = next_score(None, 1, {"loss": {"mean": 1.0}}, ModelSelection(), 0.0)
+    second = next_score(first, 2, {"loss": {"mean": 0.5}, "test/accuracy": {"mean": 0.1}}, ModelSelection(), 0.0)
     assert (second.metric, second.mode, second.best, second.best_round) == ("loss", "min", 0.5, 2)
 
 
 def test_reasons_name_metric_value_and_round() -> None:
-    assert reason_to_stop(_scores([0.5, 0.4])[-1], Stop(patience=1)) == (
+    assert reason_to_stop(_scores([0.5, 0.4])[-1], EarlyStopping(patience=1)) == (
         "test/accuracy has not become better than 0.5 (round 1) in 1 round"
     )
-    assert reason_to_stop(_scores([None])[-1], Stop(patience=1)) == "nobody gave a value of any metric in 1 round"
+    assert (
+        reason_to_stop(_scores([None])[-1], EarlyStopping(patience=1)) == "nobody gave a value of any metric in 1 round"
+    )

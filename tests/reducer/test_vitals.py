@@ -15,7 +15,7 @@ from fedmq.errors import Transient
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
 from fedmq_reducer import system_monitor
-from fedmq_reducer.system_monitor import FIRST_SECONDS, QUEUE_SECONDS, Vitals
+from fedmq_reducer.system_monitor import FIRST_SECONDS, QUEUE_SECONDS, SystemMonitor
 from fedmq_schemas import records as tables
 from fedmq_schemas.topology import Topology
 
@@ -27,7 +27,7 @@ class World:
         self.scheduler, self.records, self.blobs = VirtualScheduler(), SqliteRecords(":memory:"), MemoryBlobs()
         self.is_active = True
         self.waits: dict[str, str] = {}
-        self.vitals = Vitals(
+        self.vitals = SystemMonitor(
             self.scheduler, self.records, self.blobs, depths, folder=folder, is_active=lambda: self.is_active,
             waits=lambda: self.waits,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from dashboard.small_world import write_package
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
 from fedmq_schemas import records as tables
-from fedmq_sdk.alliance import Alliance, Session
+from fedmq_sdk.alliance import Alliance, SessionHandle
 from support.servers.served import served
 
 ROUNDS = 2
@@ -52,7 +52,7 @@ class Chain:
 
     alliance: Alliance
     folder: Path
-    sessions: dict[str, Session]
+    sessions: dict[str, SessionHandle]
     before: Texts
     after: Texts
 
@@ -69,7 +69,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         yield Chain(alliance, folder / "state", {"first": first, "second": second}, before, after)
 
 
-def _trained(alliance: Alliance, database: Path, offset: float, **policy: Any) -> Session:
+def _trained(alliance: Alliance, database: Path, offset: float, **policy: Any) -> SessionHandle:
     """Returns a session that has ended and whose end is recorded with all that was published before it."""
     session = alliance.start(rounds=ROUNDS, train={"offset": offset}, random_seed=1, **policy)
     session.wait(60)

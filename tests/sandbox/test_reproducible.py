@@ -12,7 +12,7 @@ from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryConnection
 from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
 from fedmq_schemas import records as tables
-from fedmq_schemas.policy import Clients, Policy
+from fedmq_schemas.policy import ClientSelection, Policy
 from fedmq_schemas.records import Ledger
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
@@ -33,7 +33,7 @@ def sha256_of(policy: Policy, **options: Any) -> str:
 
 POLICIES = {
     "all clients": Policy(rounds=4, random_seed=11),
-    "60 % of the clients": Policy(rounds=4, random_seed=11, clients=Clients(fraction=0.6)),
+    "60 % of the clients": Policy(rounds=4, random_seed=11, clients=ClientSelection(fraction=0.6)),
     "a server optimizer with state": Policy.model_validate(
         {"rounds": 4, "random_seed": 11, "strategy": {"name": "fedadam"}}
     ),
@@ -46,7 +46,7 @@ def test_the_number_of_combiners_changes_no_bit(policy: Policy) -> None:
 
 
 def test_unequal_parts_change_no_bit_either() -> None:
-    policy = Policy(rounds=3, random_seed=3, clients=Clients(fraction=0.6))
+    policy = Policy(rounds=3, random_seed=3, clients=ClientSelection(fraction=0.6))
     assert len({sha256_of(policy, combiners=number, clients=7, dirichlet=0.5) for number in (1, 3)}) == 1
 
 
@@ -56,7 +56,7 @@ def test_worker_processes_give_the_bytes_of_one_process() -> None:
 
 
 def test_another_random_seed_gives_another_model() -> None:
-    one, other = (Policy(rounds=2, random_seed=seed, clients=Clients(fraction=0.6)) for seed in (1, 2))
+    one, other = (Policy(rounds=2, random_seed=seed, clients=ClientSelection(fraction=0.6)) for seed in (1, 2))
     assert sha256_of(one) != sha256_of(other)
 
 

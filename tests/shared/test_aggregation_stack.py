@@ -14,7 +14,7 @@ from fedmq.aggregation import Accumulator, Contribution, Stack, stacks
 from fedmq.aggregation.arrangement import _SMALL, BLOCK
 from fedmq.aggregation.stack import MOST_BYTES
 from fedmq.errors import InvalidUpdate
-from fedmq.tensors import Role, spec_of
+from fedmq.tensors import TensorRole, spec_of
 from fedmq.tensors.tensorblob import Source, Weights, encode
 
 MODEL: Weights = {
@@ -42,13 +42,13 @@ def update_of(rng: np.random.Generator, weight: int, is_alike: bool) -> Update:
     deltas: Weights = {}
     for name, tensor in SPEC.items():
         power = rng.uniform(32, 47)
-        if tensor.role is Role.COUNTER:
+        if tensor.role is TensorRole.COUNTER:
             count = int(2.0**power / weight) if is_alike else int(rng.integers(-(2**53) + 1, 2**53))
             values = np.full(tensor.shape, count)
         else:
             size = 2.0 ** (power - 40) / weight if is_alike else 10.0 ** rng.uniform(-35, 35)
             values = rng.uniform(0.5, 1, tensor.shape) * rng.choice([-1, 1], tensor.shape) * size
-        is_zero = tensor.role is Role.CONSTANT or rng.random() < 0.2
+        is_zero = tensor.role is TensorRole.CONSTANT or rng.random() < 0.2
         deltas[name] = np.zeros(tensor.shape, tensor.delta_dtype) if is_zero else values.astype(tensor.delta_dtype)
     return Source(encode(deltas)), weight
 

@@ -1,18 +1,18 @@
-"""Crossing to another thread: one wake-up for many callbacks, none lost, order kept."""
+"""Callbacks on their way to another thread: one wake-up for many callbacks, none lost, order kept."""
 
 from __future__ import annotations
 
 import threading
 from functools import partial
 
-from fedmq.brokers.rabbitmq.thread_bridge import Callback, Crossing
+from fedmq.brokers.rabbitmq.thread_bridge import Callback, ThreadBridge
 from fedmq.scheduler import ThreadScheduler
 
 
 def test_callbacks_put_together_cross_with_one_wake_up() -> None:
     woken: list[Callback] = []
     seen: list[int] = []
-    crossing = Crossing(woken.append)
+    crossing = ThreadBridge(woken.append)
     for number in range(100):
         crossing.put(partial(seen.append, number))
     assert len(woken) == 1
@@ -25,7 +25,7 @@ def test_callbacks_put_together_cross_with_one_wake_up() -> None:
 def test_what_is_put_while_the_other_side_runs_crosses_too() -> None:
     woken: list[Callback] = []
     seen: list[str] = []
-    crossing = Crossing(woken.append)
+    crossing = ThreadBridge(woken.append)
     crossing.put(lambda: crossing.put(partial(seen.append, "second")))
     woken.pop()()
     assert seen == []
@@ -35,7 +35,7 @@ def test_what_is_put_while_the_other_side_runs_crosses_too() -> None:
 
 def test_nothing_is_lost_or_reordered_between_two_threads() -> None:
     scheduler = ThreadScheduler()
-    crossing = Crossing(scheduler.post)
+    crossing = ThreadBridge(scheduler.post)
     seen: list[int] = []
 
     def fill() -> None:

@@ -16,12 +16,12 @@ from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Per
 from fedmq.runtime.event_stream import observe
 from fedmq.runtime.later import Later
 from fedmq.scheduler import VirtualScheduler
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_schemas.messages import Event
 from fedmq_schemas.topology import Topology
 
 
-@frozen
+@value
 class Add(Perform):
     number: int
 
@@ -29,7 +29,7 @@ class Add(Perform):
     independent = True
 
 
-@frozen
+@value
 class Other(Perform):
     """Something that its group waits for, without an answer."""
 

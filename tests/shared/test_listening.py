@@ -8,7 +8,7 @@ from fedmq import codec
 from fedmq.brokers.base import MSGPACK, Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ProtocolError
-from fedmq.runtime.event_stream import hear, observe
+from fedmq.runtime.event_stream import decode_events, observe
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import Body, Cancel, Envelope, Event, Events, PlanKey, ToldEvent
 from fedmq_schemas.topology import Topology, event_key
@@ -24,7 +24,7 @@ def encoded(body: Body, sender: str) -> bytes:
 def told(name: str, key: str, *, sender: str = "c1", client: str | None = None, session: str | None = None) -> Event:
     event = Event(name=name, session=session, round=None, client=client, combiner=None)
     delivery = Delivery(1, "q", ALLIANCE.exchange("event"), key, encoded(event, sender), "m1", MSGPACK, False)
-    envelope, [heard] = hear(delivery, "a")
+    envelope, [heard] = decode_events(delivery, "a")
     assert envelope.sender == sender
     return heard
 
@@ -47,7 +47,7 @@ def test_a_client_tells_faults_of_itself_only() -> None:
 def together(*events: ToldEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
     """The ids of the events in a message."""
     body = encoded(Events(events=events), sender)
-    _, heard = hear(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user)
+    _, heard = decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user)
     return [event.id for event in heard if isinstance(event, ToldEvent)]
 
 
@@ -94,7 +94,7 @@ def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
             Envelope(kind="events", id="m", alliance="a", sender="c1", sent_at=0).model_dump(), document
         )
         with pytest.raises(ProtocolError, match="events message: events"):
-            hear(Delivery(1, "q", ALLIANCE.exchange("event"), "event.-.x.y", body, "m", MSGPACK, False), "a")
+            decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), "event.-.x.y", body, "m", MSGPACK, False), "a")
 
 
 def test_an_observer_is_told_each_event_of_a_message() -> None:

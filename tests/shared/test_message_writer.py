@@ -13,7 +13,7 @@ from fedmq.brokers.base import Delivery
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
-from fedmq.runtime.event_stream import hear
+from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.message_writer import MAX_EVENTS, MessageWriter
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Event, Events, ToldEvent
@@ -48,7 +48,7 @@ class World:
     def told(self) -> list[list[Event]]:
         """The events, by the message that they came in."""
         self.scheduler.settle()
-        return [list(hear(message, "a")[1]) for message in self.messages]
+        return [list(decode_events(message, "a")[1]) for message in self.messages]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def clients(told: Sequence[Sequence[Event]]) -> list[list[str | None]]:
 def test_one_event_is_a_message_of_its_own_with_its_id_and_cause(world: World) -> None:
     world.emit(PublishEvent("round.committed", "s1", 1, data={"x": 1}, id="round-1"), cause="m0")
     [[event]] = world.told
-    envelope, _ = hear(world.messages[0], "a")
+    envelope, _ = decode_events(world.messages[0], "a")
     assert type(event) is Event and event.data == {"x": 1}
     assert (envelope.kind, envelope.id, envelope.cause) == ("event", "round-1", "m0")
 
@@ -83,7 +83,7 @@ def test_events_of_one_name_and_session_that_come_at_once_are_one_message_with_i
     ids = [(event.id, event.cause) for event in events if isinstance(event, ToldEvent)]
     assert ids[1:2] == [("derived", "because-2")]
     assert [cause for _, cause in ids] == ["because-1", "because-2", None]
-    envelope, _ = hear(world.messages[0], "a")
+    envelope, _ = decode_events(world.messages[0], "a")
     assert (envelope.kind, envelope.cause) == (Events.kind, None)
     assert len({envelope.id, *(told for told, _ in ids)}) == 4
     assert [(event.client, event.combiner, event.round, event.data) for event in events] == [

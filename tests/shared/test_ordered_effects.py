@@ -10,10 +10,10 @@ from fedmq.runtime.effect_groups import MAX_JOINED, EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner
 from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
 from fedmq.scheduler import VirtualScheduler
-from fedmq.value import frozen
+from fedmq.value import value
 
 
-@frozen
+@value
 class Write(Perform):
     names: tuple[str, ...]
 
@@ -23,7 +23,7 @@ class Write(Perform):
         return Write(self.names + later.names) if isinstance(later, Write) else None
 
 
-@frozen
+@value
 class Decide(Perform):
     name: str
 
@@ -31,14 +31,14 @@ class Decide(Perform):
     reports = True
 
 
-@frozen
+@value
 class Look(Perform):
     """Anything that is not ordered."""
 
     name: str
 
 
-@frozen
+@value
 class Aside(Perform):
     name: str
 

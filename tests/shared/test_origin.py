@@ -6,7 +6,7 @@ import pytest
 
 from fedmq.brokers.base import MSGPACK, Delivery
 from fedmq.errors import ProtocolError
-from fedmq.runtime.sender_check import Origin
+from fedmq.runtime.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import PARAMETERS, ROUTES, Route
 from fedmq_schemas.topology import Queue, Topology
@@ -39,7 +39,7 @@ def check(
     user: str | None = None,
     servers: str | None,
 ) -> None:
-    Origin(inbox, ALLIANCE, servers).check(delivery(exchange, key, user or sender), envelope(kind, sender))
+    SenderCheck(inbox, ALLIANCE, servers).check(delivery(exchange, key, user or sender), envelope(kind, sender))
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.sender}-{route.kind}-{route.receiver}")
@@ -98,8 +98,8 @@ def test_nobody_but_the_servers_account_is_a_server(
 ) -> None:
     message = delivery(exchange, key, user)
     with pytest.raises(ProtocolError, match="only the alliance's servers"):
-        Origin(INBOXES[inbox], ALLIANCE, SERVERS).check(message, envelope(kind, "c1"))
-    Origin(INBOXES[inbox], ALLIANCE, None).check(message, envelope(kind, "c1"))
+        SenderCheck(INBOXES[inbox], ALLIANCE, SERVERS).check(message, envelope(kind, "c1"))
+    SenderCheck(INBOXES[inbox], ALLIANCE, None).check(message, envelope(kind, "c1"))
 
 
 def test_a_sender_is_the_one_of_the_address() -> None:
@@ -108,7 +108,7 @@ def test_a_sender_is_the_one_of_the_address() -> None:
 
 
 def test_an_address_that_is_known_vouches_for_nobody_else() -> None:
-    origin = Origin(ALLIANCE.combiner("k1"), ALLIANCE, None)
+    origin = SenderCheck(ALLIANCE.combiner("k1"), ALLIANCE, None)
     message = delivery("update", "update.k1.c1", "c1")
     origin.check(message, envelope("update", "c1"))
     with pytest.raises(ProtocolError, match="says it is from 'c2'"):

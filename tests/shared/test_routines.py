@@ -7,10 +7,10 @@ import pytest
 from fedmq.errors import FedMQError, NotFound
 from fedmq.runtime.effects import CancelTimer, Done, Failed, Fired, Question, StartTimer
 from fedmq.runtime.routines import Context, Routine
-from fedmq.value import frozen
+from fedmq.value import value
 
 
-@frozen
+@value
 class Add(Question[int]):
     a: int
     b: int

@@ -3,7 +3,7 @@ import pytest
 
 from fedmq import tensors
 from fedmq.errors import InvalidUpdate
-from fedmq.tensors import Role, TensorSpec, Weights, apply, check, delta, spec_of
+from fedmq.tensors import TensorRole, TensorSpec, Weights, apply, check, delta, spec_of
 
 MODEL: Weights = {
     "a": np.array([1.0, 2.0, 3.0], np.float32),
@@ -25,18 +25,18 @@ def test_roles_default_by_dtype() -> None:
     }
     roles = {name: spec.role for name, spec in spec_of(model).items()}
     assert roles == {
-        "f": Role.TRAINABLE,
-        "h": Role.TRAINABLE,
-        "i": Role.COUNTER,
-        "m": Role.CONSTANT,
+        "f": TensorRole.TRAINABLE,
+        "h": TensorRole.TRAINABLE,
+        "i": TensorRole.COUNTER,
+        "m": TensorRole.CONSTANT,
     }
 
 
 def test_roles_come_from_the_metadata() -> None:
     spec = spec_of(MODEL, {"roles": {"a": "statistic", "n": "constant"}, "other": 1})
-    assert spec["a"] == TensorSpec((3,), np.dtype("f4"), Role.STATISTIC)
-    assert spec["b"].role is Role.TRAINABLE
-    assert spec["n"].role is Role.CONSTANT
+    assert spec["a"] == TensorSpec((3,), np.dtype("f4"), TensorRole.STATISTIC)
+    assert spec["b"].role is TensorRole.TRAINABLE
+    assert spec["n"].role is TensorRole.CONSTANT
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
-from simulation.plans import PRESENCE, Blow, FaultPlan, SimulatedClient
+from simulation.plans import PRESENCE, Fault, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
-from support.world import Process, Weather, World
+from support.world import Process, StoreFaults, World
 
 ALLIANCE = Topology("sim")
 SEED = "seed"
@@ -59,8 +59,8 @@ class Simulation:
         self.trace = trace
         self.world = World(
             plan.seed,
-            blobs_weather=Weather(plan.blobs_away, plan.flakes),
-            records_weather=Weather(plan.records_away, plan.flakes),
+            blobs_weather=StoreFaults(plan.blobs_away, plan.flakes),
+            records_weather=StoreFaults(plan.records_away, plan.flakes),
         )
         self.told = Told()
         self.sessions = [f"session{number}" for number in range(1, len(plan.sessions) + 1)]
@@ -155,7 +155,7 @@ class Simulation:
 
     # -- blows ------------------------------------------------------------------------------------------------------
 
-    def _strike(self, blow: Blow) -> None:
+    def _strike(self, blow: Fault) -> None:
         world, name = self.world, blow.target
         if len(self.ended) == len(self.sessions):
             return

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Received
 from fedmq_combiner import answers
 from fedmq_combiner.core import CombinerCore
-from fedmq_combiner.plans import Answer, OpenPlan, PlanState
+from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.operations import ChangeModel
 from fedmq_reducer.performers.record_performer import RecordPerformer
@@ -42,7 +42,7 @@ def no_duplicate_check() -> Iterator[None]:
     """An update of a task that has been accepted is folded again."""
     right = OpenPlan.objection
 
-    def objection(self: OpenPlan, answer: Answer) -> str | None:
+    def objection(self: OpenPlan, answer: ClientAnswer) -> str | None:
         task = self.tasks.get(answer.client)
         if task is not None and self.state is PlanState.OPEN:
             task.entry = None
@@ -57,7 +57,7 @@ def no_stale_check() -> Iterator[None]:
     """An update of another round or attempt is folded into the plan of its session that is open."""
     right = CombinerCore._answered
 
-    def answered(self: CombinerCore, answer: Answer) -> None:
+    def answered(self: CombinerCore, answer: ClientAnswer) -> None:
         body = answer.body
         if isinstance(body, Update):
             for plan in self._plans.values():

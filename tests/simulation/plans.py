@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fedmq_schemas.policy import Clients, Policy, Retention, Strategy
-from simulation.training import Mood
-from support.world import Ambush, Stall
+from fedmq_schemas.policy import ClientSelection, Policy, Retention, Strategy
+from simulation.training import Behaviour
+from support.world import FaultAtStep, Stall
 
 PRESENCE = 10.0
 FAULTS_END = 60.0
@@ -29,13 +29,13 @@ class SimulatedClient:
     examples: int
     seconds: float
     begins: float = 0.0
-    moods: dict[int, Mood] = field(default_factory=dict)
+    moods: dict[int, Behaviour] = field(default_factory=dict)
     evaluator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Blow:
-    """At a time: crash and pause and cut as in `Ambush`; `seconds` None: for good. twin: another process of the same
+class Fault:
+    """At a time: crash and pause and cut as in `FaultAtStep`; `seconds` None: for good. twin: another process of the same
     name starts beside it. outage: the broker is away. wipe: it dies and its state directory is lost. stop: somebody
     stops the session, now or after its round. ghost: a reducer that lost its lease long ago voids whatever plans are
     open."""
@@ -59,9 +59,9 @@ class FaultPlan:
     sessions: tuple[Policy, ...]
     offload: bool
     recorder: bool
-    ambushes: tuple[Ambush, ...] = ()
+    ambushes: tuple[FaultAtStep, ...] = ()
     stalls: tuple[Stall, ...] = ()
-    blows: tuple[Blow, ...] = ()
+    blows: tuple[Fault, ...] = ()
     blobs_away: tuple[tuple[float, float], ...] = ()
     records_away: tuple[tuple[float, float], ...] = ()
     flakes: float = 0.0
@@ -131,7 +131,7 @@ def draw(seed: int) -> FaultPlan:
 
 
 def _client(source: random.Random, kind: Kind, number: int) -> SimulatedClient:
-    moods: dict[int, Mood] = {}
+    moods: dict[int, Behaviour] = {}
     if kind == "wild":
         for round_number in range(1, 4):
             if source.random() < 0.15:
@@ -162,7 +162,7 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
         requested = source.randint(1, trainers)
         return Policy(
             clients_required=source.randint(1, requested), clients_requested=requested,
-            clients=Clients(fraction=source.choice([0.3, 0.6, 1.0])), timeout=900.0, retries=0, wait=900.0, **common,
+            clients=ClientSelection(fraction=source.choice([0.3, 0.6, 1.0])), timeout=900.0, retries=0, wait=900.0, **common,
         )  # fmt: skip
     if kind == "slack":
         return Policy(clients_required=trainers, timeout=900.0, retries=0, wait=1800.0, **common)
@@ -170,7 +170,7 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
     return Policy(
         clients_required=required,
         clients_requested=source.choice([None, None, trainers]),
-        clients=Clients(fraction=source.choice([0.5, 1.0, 1.0])),
+        clients=ClientSelection(fraction=source.choice([0.5, 1.0, 1.0])),
         timeout=source.choice([5.0, 20.0, 40.0]),
         retries=source.randint(0, 2),
         wait=source.choice([60.0, 200.0]),
@@ -178,12 +178,12 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
     )
 
 
-def _ambush(source: random.Random, kind: Kind, names: list[str]) -> Ambush:
+def _ambush(source: random.Random, kind: Kind, names: list[str]) -> FaultAtStep:
     name = source.choice(names)
     most = 200 if name.startswith("reducer") else 100 if name.startswith("combiner") else 40
     step = 1 + int(most * source.random() ** 2)
     fate: Literal["crash", "pause", "cut"] = source.choice(["crash", "crash", "pause", "cut"])
-    return Ambush(name, step, fate, _downtime(source, kind))
+    return FaultAtStep(name, step, fate, _downtime(source, kind))
 
 
 def _stalls(source: random.Random, kind: Kind, reducers: tuple[str, ...]) -> tuple[Stall, ...]:
@@ -201,12 +201,12 @@ def _downtime(source: random.Random, kind: Kind) -> float:
     return source.choice([0.0, 0.5, 3.0, 12.0, 25.0, 45.0])
 
 
-def _blow(source: random.Random, kind: Kind, names: list[str], reducers: int) -> Blow:
+def _blow(source: random.Random, kind: Kind, names: list[str], reducers: int) -> Fault:
     at = source.uniform(0.0, FAULTS_END)
     if source.random() < 0.15:
-        return Blow(at, "outage", "", min(8.0, _downtime(source, kind)))
+        return Fault(at, "outage", "", min(8.0, _downtime(source, kind)))
     if source.random() < 0.1:
-        return Blow(at, "ghost")
+        return Fault(at, "ghost")
     name = source.choice(names)
     fates = ["crash", "crash", "pause", "cut", "twin"]
     if name.startswith("client"):
@@ -219,10 +219,10 @@ def _blow(source: random.Random, kind: Kind, names: list[str], reducers: int) ->
     is_last_reducer = name.startswith("reducer") and reducers == 1
     if kind == "wild" and fate == "crash" and source.random() < 0.3 and not is_last_reducer:
         seconds = None
-    return Blow(at, fate, name, seconds)  # type: ignore[arg-type]
+    return Fault(at, fate, name, seconds)  # type: ignore[arg-type]
 
 
-def _spare_one(blows: list[Blow], reducers: tuple[str, ...]) -> tuple[Blow, ...]:
+def _spare_one(blows: list[Fault], reducers: tuple[str, ...]) -> tuple[Fault, ...]:
     """One reducer comes back: where none does, no session can end."""
     gone: set[str] = set()
     spared = []

@@ -106,7 +106,7 @@ def _round(
         if entry.weight != weight_of(policy.weighting, examples[client]):
             yield f"G1: {name}: {client} weighs {entry.weight}"
         pairs.append((entry, train(parent, client, task_seed(document["random_seed"], committed["round"], client))))
-    names = sorted(n for n, tensor in spec.items() if tensor.role is not tensors.Role.COUNTER)
+    names = sorted(n for n, tensor in spec.items() if tensor.role is not tensors.TensorRole.COUNTER)
     optimizer = aggregation.server_optimizer(policy.strategy.name)
     state = tensors.decode(blobs.ever(ledger.optimizer.key))[0] if ledger.optimizer else None
     new, _ = aggregation.replay(

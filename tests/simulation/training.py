@@ -18,7 +18,7 @@ from fedmq_combiner.documents import task_seed
 from fedmq_schemas.policy import Policy, weight_of
 from support.world import Process
 
-Mood = str
+Behaviour = str
 """What a trainer does in a round: train, abstain, fail, or nan (it returns a number that is none)."""
 
 META = {"roles": {"spread": "statistic"}}
@@ -33,7 +33,7 @@ def seed_model() -> bytes:
     return tensors.encode(weights, META)
 
 
-def train(model: bytes, client: str, seed: int, mood: Mood = "train") -> bytes:
+def train(model: bytes, client: str, seed: int, mood: Behaviour = "train") -> bytes:
     """The update of a client: it depends on the model, the client and the task's seed, and on nothing else."""
     weights, meta = tensors.decode(model)
     digest = hashlib.sha256(f"{client}/{seed}".encode()).digest()
@@ -55,7 +55,7 @@ class VirtualPool:
     process: Process
     seconds: Callable[[int], float]
     examples: int
-    mood: Callable[[int], Mood]
+    mood: Callable[[int], Behaviour]
 
     _cancelled: set[str] | None = None
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from fedmq_schemas.messages import Model
+from fedmq_schemas.messages import Frozen
 
 
-class Record(Model):
+class Record(Frozen):
     """Base of all records. `later`: fields that are not written before they are set."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric that is NaN stays NaN
@@ -27,7 +27,7 @@ class Record(Model):
         return self.model_dump(mode="json", exclude=set(self.later - self.model_fields_set) or None)
 
 
-class Change(Model):
+class Change(Frozen):
     """Base of changes of a record: the fields that are set replace those of the document."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from fedmq_schemas import keys
 from fedmq_schemas.ledgers import Ledger, Outcome
-from fedmq_schemas.messages import BlobRef, Model, Partial
+from fedmq_schemas.messages import BlobRef, Frozen, Partial
 from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import ATTEMPTS, PARTIALS, PARTICIPATION, ROUNDS
 
 
-class PlannedPartRecord(Model):
+class PlannedPartRecord(Frozen):
     """One plan of an attempt. `part` is its number in the plan's key."""
 
     part: int

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fedmq_schemas.messages import BlobRef, Model
+from fedmq_schemas.messages import BlobRef, Frozen
 from fedmq_schemas.records.base import Change, Record
 from fedmq_schemas.records.tables import SESSIONS, SessionState
 
 
-class Score(Model):
+class Score(Frozen):
     """Where a session stands by its metric after `round`, whose model has `value` (None: nobody gave one). `best` and
     `best_round`: the value that patience counts from. A session's decision to stop follows from its recorded score."""
 

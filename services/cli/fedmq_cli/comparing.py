@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
-def policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
+def policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[TableRow]:
     """`key`, `one` and `other` for each dotted key of the policies (and the seed and random seed that were used) whose
     values differ; None where a session has none."""
     left, right = dict(_effective(one)), dict(_effective(other))
@@ -20,13 +20,13 @@ def policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 def rounds_beside(
     one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], first: str, second: str
-) -> list[Row]:
+) -> list[TableRow]:
     """A row a round with the means that both sessions know, a column for each metric and session."""
     left, right = ({row["round"]: row for row in rows} for rows in (one, other))
     names = [name for name in _metrics(one) if name in _metrics(other)]
     rows = []
     for number in sorted({*left, *right}):
-        row: Row = {"round": number}
+        row: TableRow = {"round": number}
         for name in names:
             row[f"{name} {first}"] = left.get(number, {}).get(name)
             row[f"{name} {second}"] = right.get(number, {}).get(name)

@@ -44,7 +44,7 @@ ADDRESSES = {
 }
 """The settings that are wrong, if the server runs and yet does not answer."""
 
-Verdict = Literal["ok", "warning", "fault"]
+CheckResult = Literal["ok", "warning", "fault"]
 Check = Callable[[], str]
 
 
@@ -57,7 +57,7 @@ class Finding:
     """`text`: what was found; of a fault: the cause and what to do."""
 
     what: str
-    verdict: Verdict
+    verdict: CheckResult
     text: str
 
 

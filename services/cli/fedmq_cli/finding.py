@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedmq_sdk.alliance import Session
+    from fedmq_sdk.alliance import SessionHandle
 
 
-def session_at(url: str | None, session: str) -> Session:
+def session_at(url: str | None, session: str) -> SessionHandle:
     """The session of this id, or for `last` the newest. Raises NotFound."""
     from fedmq.errors import NotFound
     from fedmq_sdk.alliance import Alliance

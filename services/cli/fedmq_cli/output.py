@@ -14,7 +14,7 @@ Url = Annotated[
     str | None,
     typer.Option("--url", help="The reducer's API; default: FEDN_REDUCER_HOST and _PORT, else http://localhost:8090."),
 ]
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 INTERRUPTED = 130
 JSON_WANTED = "fedmq.json"
 """In the context's `meta`: how an error is told too."""
@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
 
 
-def print_columns(rows: Sequence[Row], columns: Mapping[str, str], empty: str) -> None:
+def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: str) -> None:
     """`columns`: heading by field. Numbers are right-aligned; `empty` is said where there are no rows."""
     if not rows:
         typer.echo(empty)
@@ -85,7 +85,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def metrics_of(rows: Iterable[Row]) -> list[str]:
+def metrics_of(rows: Iterable[TableRow]) -> list[str]:
     """The names of numbers in rows of metrics, accuracy and loss first."""
     known = {"round", "model", "created_at"}
     names = {name for row in rows for name, value in row.items() if isinstance(value, float) and name not in known}

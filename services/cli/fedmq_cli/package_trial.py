@@ -16,7 +16,7 @@ from fedmq import aggregation
 from fedmq.aggregation import Accumulator
 from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.process.settings import ClientSettings
-from fedmq.tensors import Role, spec_of, tensorblob
+from fedmq.tensors import TensorRole, spec_of, tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
 from fedmq_client.job.job import Job, Result, Validated
@@ -29,7 +29,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 FRAMEWORKS = ("numpy", "keras", "torch", "sklearn", "command")
 SECONDS = 600.0
 
-Run = Callable[[Job], tuple[Result, Validated | None]]
+RunJob = Callable[[Job], tuple[Result, Validated | None]]
 
 
 def make_package(folder: Path, framework: str) -> Path:
@@ -61,7 +61,7 @@ def first_model(package: Path, random_seed: int) -> bytes:
         return _made(run, package, client_here("init", random_seed=random_seed))
 
 
-def _made(run: Run, package: Path, client: Client) -> bytes:
+def _made(run: RunJob, package: Path, client: Client) -> bytes:
     result, _ = run(Job("init", client, package, "init", seed=client.random_seed, timeout=SECONDS))
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
@@ -120,7 +120,7 @@ def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, 
     spec = spec_of(weights, meta)
     weight = weight_of("examples", trial.trained["examples"])
     exponents = aggregation.initial_exponents(spec, [weight])
-    names = [name for name, tensor in spec.items() if tensor.role is not Role.COUNTER]
+    names = [name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER]
     accumulator = Accumulator(spec, {name: exponents[name] for name in names})
     try:
         trial.norm = accumulator.add(Source(update), weight).norm
@@ -129,7 +129,7 @@ def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, 
 
 
 @contextmanager
-def _worker() -> Iterator[Run]:
+def _worker() -> Iterator[RunJob]:
     """Runs jobs in one worker process: `run(job)` gives its result, and the validation that came before."""
     pool = ProcessPool(1)
 

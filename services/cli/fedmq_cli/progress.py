@@ -28,7 +28,7 @@ class Round:
 
 
 @dataclass(slots=True)
-class Progress:
+class SessionProgress:
     """One session. `clients` says in a word or two what each client does, `answered` its last answer's round."""
 
     rounds_wanted: int

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound
-from fedmq.tensors import Role, spec_of, tensorblob
+from fedmq.tensors import TensorRole, spec_of, tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 
 
-class Trail(Protocol):
+class ParentTrail(Protocol):
     """Where models are recorded and blobs are kept. `model` takes an id or `last` or `best`. `blob` checks size and hash:
     NotFound if it is gone, InvalidUpdate if it is not what its reference says."""
 
@@ -25,7 +25,7 @@ class Trail(Protocol):
     def blob(self, reference: BlobRef) -> bytes: ...
 
 
-def verdict_on(trail: Trail, model_id: str) -> dict[str, Any]:
+def verdict_on(trail: ParentTrail, model_id: str) -> dict[str, Any]:
     """`outcome`: same, different or partly; `verdict`: one sentence; `checked`: what was looked at; `parent`."""
     document = trail.model(model_id)
     checked: list[str] = []
@@ -74,10 +74,10 @@ def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) 
     checked.append(f"ledger: {len(clients)} tasks, each client once, total weight {weight}")
 
 
-def _recompute(trail: Trail, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
+def _recompute(trail: ParentTrail, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
     weights, meta = tensorblob.decode(parent)
     spec = spec_of(weights, meta)
-    names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+    names = sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
     exponents = dict(zip(names, ledger.exponents, strict=True))
     optimizer = aggregation.server_optimizer(ledger.strategy["name"])
     parameters = optimizer.configure(ledger.strategy["parameters"])
@@ -131,7 +131,7 @@ class _Folder:
 
 
 @contextlib.contextmanager
-def trail_of(folder: Path | None, url: str | None) -> Iterator[Trail]:
+def trail_of(folder: Path | None, url: str | None) -> Iterator[ParentTrail]:
     """A state folder's trail, or a running reducer's."""
     if folder is not None:
         with contextlib.closing(_Folder(folder)) as trail:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmq_cli.progress import Progress, Round, reason_text, scores_text
+from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
 from fedmq_schemas.messages import Event
 
 MOST_CLIENTS = 24
@@ -26,7 +26,7 @@ class View(Protocol):
     def event(self, event: Event) -> None: ...
 
 
-def view_for(progress: Progress, stream: TextIO) -> View:
+def view_for(progress: SessionProgress, stream: TextIO) -> View:
     """The live table if `stream` is a terminal, else plain lines."""
     console = Console(file=stream)
     return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)
@@ -35,7 +35,7 @@ def view_for(progress: Progress, stream: TextIO) -> View:
 class PlainView:
     """A line for each thing worth knowing."""
 
-    def __init__(self, progress: Progress, stream: TextIO) -> None:
+    def __init__(self, progress: SessionProgress, stream: TextIO) -> None:
         self._progress = progress
         self._stream = stream
 
@@ -72,7 +72,7 @@ class PlainView:
 class LiveView:
     """A table of the last rounds, what each client does, and where the session stands; drawn eight times a second."""
 
-    def __init__(self, progress: Progress, console: Console) -> None:
+    def __init__(self, progress: SessionProgress, console: Console) -> None:
         self._progress = progress
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
 

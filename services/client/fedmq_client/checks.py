@@ -13,18 +13,18 @@ MOST_EXAMPLES = 2**53 - 1
 """What float64 counts exactly."""
 
 
-class Rubbish(Exception):
+class InvalidResult(Exception):
     """A trainer returned what can't be used. The text says what, and what to return instead."""
 
 
 def weights(found: Any, model: Weights) -> Weights:
     """`found` as arrays in the model's dtypes; a wider float is rounded.
 
-    Raises Rubbish, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass:
+    Raises InvalidResult, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass:
     the combiner rejects them, so that the reason is on record.
     """
     if not isinstance(found, Mapping):
-        raise Rubbish(
+        raise InvalidResult(
             f"train returned {kind(found)} as weights: return a dict of arrays with the names that it received"
         )
     if found.keys() != model.keys():
@@ -32,7 +32,7 @@ def weights(found: Any, model: Weights) -> Weights:
         unknown = [name for name in found if name not in model]
         lacks = [f"lack {_some(missing)}"] if missing else []
         has = [f"have {_some(unknown)}, which the model has not"] if unknown else []
-        raise Rubbish(f"the weights that train returned {' and '.join(lacks + has)}")
+        raise InvalidResult(f"the weights that train returned {' and '.join(lacks + has)}")
     new, wrong = {}, []
     for name, old in model.items():
         value = np.asarray(found[name])
@@ -47,33 +47,33 @@ def weights(found: Any, model: Weights) -> Weights:
                 value = value.astype(old.dtype)
         new[name] = value
     if wrong:
-        raise Rubbish(f"the weights that train returned do not fit the model: {_some(wrong)}")
+        raise InvalidResult(f"the weights that train returned do not fit the model: {_some(wrong)}")
     return new
 
 
 def state(found: Weights) -> Weights:
-    """`task.state` as arrays. Raises Rubbish for what is none."""
+    """`task.state` as arrays. Raises InvalidResult for what is none."""
     if not found:
         return {}
     arrays = {name: np.asarray(value) for name, value in found.items()}
     wrong = [name for name, value in arrays.items() if value.dtype == object]
     if wrong:
-        raise Rubbish(f"task.state must hold numpy arrays; these are none: {_some(wrong)}")
+        raise InvalidResult(f"task.state must hold numpy arrays; these are none: {_some(wrong)}")
     return arrays
 
 
 def examples(step: str, found: Any) -> int:
-    """The number of examples. Raises Rubbish unless it is an int from 0 to MOST_EXAMPLES."""
+    """The number of examples. Raises InvalidResult unless it is an int from 0 to MOST_EXAMPLES."""
     whole = isinstance(found, Integral) and not isinstance(found, bool)
     if not whole or not 0 <= int(found) <= MOST_EXAMPLES:
-        raise Rubbish(f"{step} returned {found!r:.50} as examples: return an int of 0 or more")
+        raise InvalidResult(f"{step} returned {found!r:.50} as examples: return an int of 0 or more")
     return int(found)
 
 
 def metrics(step: str, found: Any) -> dict[str, Any]:
-    """Metrics in the types that a message can hold. Raises Rubbish for others."""
+    """Metrics in the types that a message can hold. Raises InvalidResult for others."""
     if not isinstance(found, Mapping):
-        raise Rubbish(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
+        raise InvalidResult(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
     return {str(name): _plain(value, f"metric {name!r}") for name, value in found.items()}
 
 
@@ -88,18 +88,18 @@ def _plain(value: Any, what: str, depth: int = 0) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise Rubbish(f"{what} is an int that 64 bits can't hold")
+        raise InvalidResult(f"{what} is an int that 64 bits can't hold")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (Mapping, list, tuple)) and depth == DEEPEST:
-        raise Rubbish(f"{what} is nested more than {DEEPEST} deep")
+        raise InvalidResult(f"{what} is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
         return {str(name): _plain(item, what, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, what, depth + 1) for item in value]
     if hasattr(value, "__float__"):
         return float(value)
-    raise Rubbish(f"{what} is {kind(value)}: use numbers, strings or lists")
+    raise InvalidResult(f"{what} is {kind(value)}: use numbers, strings or lists")
 
 
 def _some(names: list[Any]) -> str:

@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike
 from fedmq.tensors import Weights
 from fedmq_client.partition import Indices, partition
 
-Metrics = Mapping[str, Any]
+TrainerMetrics = Mapping[str, Any]
 Form = Literal["trainer", "commands"]
 
 REPORT_EVERY = 1.0
@@ -180,4 +180,4 @@ class Task:
 class Trainer(Protocol):
     """What `train` looks like to a type checker; the other methods are optional."""
 
-    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics] | None: ...
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics] | None: ...

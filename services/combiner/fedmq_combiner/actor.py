@@ -12,7 +12,7 @@ from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.fold_performer import FoldPerformer
 from fedmq_combiner.task_writer import TaskWriter
-from fedmq_schemas.messages import Task
+from fedmq_schemas.messages import TaskMessage
 from fedmq_schemas.topology import Topology
 
 PREFETCH = 10_000
@@ -42,7 +42,7 @@ def combiner_actor(
         inbox=topology.combiner(name),
         new_id=new_id,
         performers=FoldPerformer(name, blobs, scratch, None if offload else scheduler.post).performers(),
-        writers={Task: TaskWriter(blobs, new_id, scheduler.now).fields},
+        writers={TaskMessage: TaskWriter(blobs, new_id, scheduler.now).fields},
         prefetch=PREFETCH,
         offload=offload,
         shared_account=shared_account,

@@ -11,7 +11,7 @@ from fedmq.runtime.routines import Routine
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_entry
 from fedmq_combiner.operations import Fold
-from fedmq_combiner.plans import Answer, OpenPlan, PlanState, Verdict
+from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState, Verdict
 from fedmq_schemas.keys import upload_prefix
 from fedmq_schemas.messages import Decline, Update
 
@@ -19,7 +19,7 @@ SAVE_AFTER = 600.0
 """Seconds after which a message that is held causes a checkpoint."""
 
 
-def receive(context: CombinerContext, plan: OpenPlan, answer: Answer) -> None:
+def receive(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer) -> None:
     """Judges an answer to a task of this plan, or keeps it: until the plan is open, until its checkpoint is written, or
     until an earlier answer of the client has a verdict."""
     if plan.state in (PlanState.OPENING, PlanState.SAVING):
@@ -75,7 +75,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
     del plan.judging[client]
 
 
-def discard(context: CombinerContext, answer: Answer, reason: str) -> None:
+def discard(context: CombinerContext, answer: ClientAnswer, reason: str) -> None:
     """Publishes why the answer does not count, and acknowledges it."""
     context.publish_event("update.discarded", answer.body.plan, answer.client, {"reason": reason})
     context.emit(Ack((answer.tag,)))
@@ -87,7 +87,7 @@ def _foreign_blob(client: str, update: Update) -> str | None:
     return None if update.blob.key.startswith(prefix) else f"its blob {update.blob.key!r} is not under {prefix!r}"
 
 
-def _settle(context: CombinerContext, plan: OpenPlan, answer: Answer, verdict: Verdict, fold: float) -> None:
+def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verdict: Verdict, fold: float) -> None:
     """Gives the task its outcome, and holds the answer until that is durable. `fold`: how long folding took, in
     seconds."""
     body = answer.body

@@ -33,12 +33,12 @@ from fedmq.runtime.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.runtime.membership import Membership
+from fedmq.runtime.presence_table import PresenceTable
 from fedmq.runtime.watermarks import Watermarks
 from fedmq_combiner import answers, course
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.operations import Drop
-from fedmq_combiner.plans import Answer, OpenPlan, PlanState
+from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
 from fedmq_combiner.presence import BEAT, Presence
 from fedmq_schemas import messages, topology
 from fedmq_schemas.messages import Cancel, Decline, Plan, PlanKey, Update
@@ -52,9 +52,9 @@ class CombinerCore:
     def __init__(self, combiner: str, *, presence: float = 10.0, hold_at_most: int = 5_000) -> None:
         self._context = CombinerContext(combiner, hold_at_most)
         self._period = presence
-        self._presence = Presence(combiner, Membership(presence))
+        self._presence = Presence(combiner, PresenceTable(presence))
         self._plans: dict[str, OpenPlan] = {}
-        self._early: list[Answer] = []
+        self._early: list[ClientAnswer] = []
         self._served: dict[str, set[str]] = {}
         self._watermarks = Watermarks()
         self._epoch = 0
@@ -172,7 +172,7 @@ class CombinerCore:
         match event.body:
             case Update() | Decline() as body:
                 context.emit(*presence.hear(sender, context.now))
-                self._answered(Answer(sender, body, event.tag, event.envelope.sent_at))
+                self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
             case messages.ClientPresence(leaving=leaving):
@@ -195,7 +195,7 @@ class CombinerCore:
             case body:
                 context.emit(Reject(event.tag, f"a combiner does not receive {body.kind} messages"))
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: ClientAnswer) -> None:
         """A plan that is not known may still come, until the reducer has sent all open plans."""
         plan = self._plans.get(str(answer.body.plan))
         if plan is not None:

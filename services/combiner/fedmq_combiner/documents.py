@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from fedmq_combiner.operations import Closed
-from fedmq_combiner.plans import Answer, Verdict
-from fedmq_schemas.messages import Partial, Plan, Task, Update
+from fedmq_combiner.plans import ClientAnswer, Verdict
+from fedmq_schemas.messages import Partial, Plan, TaskMessage, Update
 from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes
 
 
@@ -18,9 +18,9 @@ def task_seed(random_seed: int, round_number: int, client: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float) -> Iterator[Task]:
+def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float) -> Iterator[TaskMessage]:
     """Yields the clients' tasks, with `left` seconds to answer. Their URLs are made when they are sent."""
-    common = Task.model_construct(
+    common = TaskMessage.model_construct(
         plan=plan.plan,
         client="",
         combiner=combiner,
@@ -43,7 +43,7 @@ def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float
         yield common.model_copy(update={"client": client, "seed": seed})
 
 
-def ledger_entry(answer: Answer, verdict: Verdict, seconds: dict[str, float], at: float) -> LedgerEntry:
+def ledger_entry(answer: ClientAnswer, verdict: Verdict, seconds: dict[str, float], at: float) -> LedgerEntry:
     """Returns the outcome of a client's task. `at`: UTC seconds since 1970."""
     update = answer.body if isinstance(answer.body, Update) else None
     return LedgerEntry(

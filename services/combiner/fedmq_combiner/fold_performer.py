@@ -14,7 +14,7 @@ from fedmq.aggregation import Accumulator, stacks
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.runtime.later import Later
-from fedmq.tensors import Role, Spec, spec_of
+from fedmq.tensors import Spec, TensorRole, spec_of
 from fedmq.tensors.tensorblob import Source, read_header
 from fedmq_combiner import operations
 from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
@@ -60,7 +60,7 @@ class FoldPerformer:
             return operations.Opened(clients, ())
         spec = self._spec(plan.model)
         saved: tuple[LedgerEntry, ...] = ()
-        names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+        names = sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
         accumulator = Accumulator(spec, dict(zip(names, plan.exponents, strict=True)))
         try:
             checkpoint = json.loads(self._blobs.get(keys.checkpoint_blob(plan.plan, self._combiner)))

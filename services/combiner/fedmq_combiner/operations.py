@@ -7,14 +7,14 @@ another sum; work that was asked for before must not touch it.
 from __future__ import annotations
 
 from fedmq.runtime.effects import Perform, Question
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_schemas.messages import BlobRef, Plan
 from fedmq_schemas.records import Ledger, LedgerEntry
 
 SMALL = 1_000_000
 
 
-@frozen
+@value
 class Open(Question["Opened"]):
     """Reads the layout of the model, the clients (where the plan refers to a list), and the checkpoint if there is one.
     Begins the plan's sum."""
@@ -23,7 +23,7 @@ class Open(Question["Opened"]):
     incarnation: int
 
 
-@frozen
+@value
 class Opened:
     """`saved`: the outcomes in the checkpoint; the sum contains their updates."""
 
@@ -31,7 +31,7 @@ class Opened:
     saved: tuple[LedgerEntry, ...]
 
 
-@frozen
+@value
 class Fold(Question["Folded"]):
     """Fetches and verifies an update, then adds it to the sum. Refused with `InvalidUpdate`, which leaves the sum as it
     was."""
@@ -49,14 +49,14 @@ class Fold(Question["Folded"]):
         return self.blob.size > SMALL
 
 
-@frozen
+@value
 class Folded:
     """`norm`: L2 norm of the delta, before weighting."""
 
     norm: float
 
 
-@frozen
+@value
 class Save(Question[None]):
     """Writes a checkpoint: the sum so far and the outcomes in it."""
 
@@ -69,7 +69,7 @@ class Save(Question[None]):
         return True
 
 
-@frozen
+@value
 class Close(Question["Closed"]):
     """Writes the partial and the ledger, and forgets the sum."""
 
@@ -82,7 +82,7 @@ class Close(Question["Closed"]):
         return self.plan.model.size > SMALL
 
 
-@frozen
+@value
 class Closed:
     """`sum`: the partial's blob; None if no update was accepted."""
 
@@ -91,7 +91,7 @@ class Closed:
     total_weight: int
 
 
-@frozen
+@value
 class Drop(Perform):
     """Forgets the plan's sum."""
 

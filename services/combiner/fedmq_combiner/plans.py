@@ -12,7 +12,7 @@ from enum import Enum
 
 from fedmq.runtime.effects import CancelTimer
 from fedmq.runtime.routines import Routine
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_schemas.messages import Decline, Partial, Plan, PlanKey, Update
 from fedmq_schemas.records import LedgerEntry, Outcome
 
@@ -30,8 +30,8 @@ class Ready:
     """The course of an open plan receives this when the plan is complete or a checkpoint is due."""
 
 
-@frozen
-class Answer:
+@value
+class ClientAnswer:
     """A client's answer to its task. `tag`: its delivery. `sent_at`: UTC seconds since 1970 on the client's clock."""
 
     client: str
@@ -40,7 +40,7 @@ class Answer:
     sent_at: float
 
 
-@frozen
+@value
 class Verdict:
     """What becomes of a task by an answer. `norm` is None where nothing was folded."""
 
@@ -56,7 +56,7 @@ class TaskState:
     folded; the later ones count only if it turns out to be invalid."""
 
     entry: LedgerEntry | None = None
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class OpenPlan:
     tasks: dict[str, TaskState] = field(default_factory=dict)
     judging: dict[str, Routine] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
-    early: list[Answer] = field(default_factory=list)
+    early: list[ClientAnswer] = field(default_factory=list)
     folding: int = 0
     answered: int = 0
     is_due: bool = False
@@ -143,7 +143,7 @@ class OpenPlan:
             for client, task in sorted(self.tasks.items())
         )
 
-    def objection(self, answer: Answer) -> str | None:
+    def objection(self, answer: ClientAnswer) -> str | None:
         """Returns why the answer is not considered, or None."""
         task, body = self.tasks.get(answer.client), answer.body
         entry = task.entry if task is not None else None
@@ -193,12 +193,12 @@ class OpenPlan:
         tags, self.held, self.is_save_due = tuple(self.held), [], False
         return tags
 
-    def take_early(self) -> list[Answer]:
+    def take_early(self) -> list[ClientAnswer]:
         """Returns the answers that waited for the plan."""
         taken, self.early = self.early, []
         return taken
 
-    def take_answers(self) -> list[Answer]:
+    def take_answers(self) -> list[ClientAnswer]:
         """Returns all answers without a verdict: early ones, those that are being folded, and those behind them."""
         taken = self.take_early()
         for task in self.tasks.values():

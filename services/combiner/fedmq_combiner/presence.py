@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.runtime.effects import Effect, Now, Publish, PublishEvent, StartTimer
-from fedmq.runtime.membership import Membership
+from fedmq.runtime.presence_table import PresenceTable
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 
@@ -18,7 +18,7 @@ class Presence:
     may still be there. A process that stands by receives no messages, and reports no clients.
     """
 
-    def __init__(self, combiner: str, clients: Membership) -> None:
+    def __init__(self, combiner: str, clients: PresenceTable) -> None:
         self._combiner = combiner
         self._clients = clients
         self._joined: set[str] = set()

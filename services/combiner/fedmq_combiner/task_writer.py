@@ -8,7 +8,7 @@ from typing import Any
 from fedmq.blobs.base import Blobs
 from fedmq.codec import fields_of
 from fedmq_schemas import keys
-from fedmq_schemas.messages import Task
+from fedmq_schemas.messages import TaskMessage
 
 URL_SLACK = 3600.0
 """Seconds for which a URL stays valid after the time for the task is up."""
@@ -34,7 +34,7 @@ class TaskWriter:
         self._shared_fields: dict[str, Any] = {}
         self._signed_at = 0.0
 
-    def fields(self, task: Task) -> dict[str, Any]:
+    def fields(self, task: TaskMessage) -> dict[str, Any]:
         """Returns the fields of the task message, with URLs."""
         shared = {**vars(task), "client": "", "seed": 0}
         if shared != self._shared or self._now() - self._signed_at > SIGN_AGAIN:
@@ -48,7 +48,7 @@ class TaskWriter:
             fields["upload_url"] = self._blobs.presign_put(key, task.timeout + URL_SLACK)
         return fields
 
-    def _with_model_urls(self, task: Task) -> dict[str, Any]:
+    def _with_model_urls(self, task: TaskMessage) -> dict[str, Any]:
         seconds = task.timeout + URL_SLACK
         fields = fields_of(task) | {"model_url": self._blobs.presign_get(task.model.key, seconds)}
         if task.base is not None:

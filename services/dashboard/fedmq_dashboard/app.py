@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 
 from fedmq.errors import FedMQError
 from fedmq_dashboard import components as c
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages import box, clients, live, models, sessions, system, table, timeline
@@ -143,7 +143,7 @@ def _moved(search: str | None, changes: Mapping[str, str | int | None]) -> Any:
     return dash.no_update if changed == Query.parse(search).search() else changed
 
 
-def _content(page: Page[Any] | None, history: History, live: Live, query: Query) -> tuple[list[Control], list[Child]]:
+def _content(page: Page[Any] | None, history: History, live: Live, query: Query) -> tuple[list[Control], list[Element]]:
     """Controls and body. What can't be read is told in place of the page, and tried again with the next news."""
     if page is None:
         return [], [c.card("Not found", c.empty("There is no such page here."))]
@@ -154,7 +154,7 @@ def _content(page: Page[Any] | None, history: History, live: Live, query: Query)
     return page.controls(data, query), page.view(data, query)
 
 
-def nav(page: Page[Any] | None, query: Query) -> list[Child]:
+def nav(page: Page[Any] | None, query: Query) -> list[Element]:
     carried = Query({name: query.values[name] for name in CARRIED if name in query.values}).search()
     return [
         dcc.Link(

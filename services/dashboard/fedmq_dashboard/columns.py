@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fedmq_schemas.records import OUTCOMES
 
-Floats = npt.NDArray[np.float64]
+FloatColumn = npt.NDArray[np.float64]
 CODES: dict[str, int] = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 LATE = CODES["discarded"]
 ABSENT = CODES["absent"]
@@ -28,13 +28,13 @@ class Columns:
     attempt: int
     clients: tuple[str, ...]
     outcomes: npt.NDArray[np.int8]
-    weights: Floats
-    norms: Floats
-    at: Floats
-    seconds: Mapping[str, Floats]
+    weights: FloatColumn
+    norms: FloatColumn
+    at: FloatColumn
+    seconds: Mapping[str, FloatColumn]
     reasons: Mapping[str, str]
 
-    def step(self, name: str) -> Floats:
+    def step(self, name: str) -> FloatColumn:
         """Seconds of a step; NaN where nobody told."""
         found = self.seconds.get(name)
         return np.full(len(self.clients), np.nan) if found is None else found
@@ -84,5 +84,5 @@ def columns_of_events(session: str, round_number: int, attempt: int, events: Ite
     )
 
 
-def _floats(values: Any) -> Floats:
+def _floats(values: Any) -> FloatColumn:
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -10,8 +10,8 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-Child = Component | str | int | float | None
-Children = Child | Sequence[Child]
+Element = Component | str | int | float | None
+Children = Element | Sequence[Element]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Column:
     order: str | None = None
 
 
-def card(title: str, *children: Children, note: Child = None, wide: bool = True, id: str | None = None) -> Component:
+def card(title: str, *children: Children, note: Element = None, wide: bool = True, id: str | None = None) -> Component:
     """A section with a heading."""
     head = html.Header([html.H2(title), html.Div(note, className="note")], className="card-head")
     extra: dict[str, Any] = {"id": id} if id else {}
@@ -154,8 +154,8 @@ def command(text: str) -> Component:
     return html.Div([html.Code(text), dcc.Clipboard(content=text, title="copy", className="copy")], className="command")
 
 
-def _flat(children: Iterable[Children]) -> list[Child]:
-    flat: list[Child] = []
+def _flat(children: Iterable[Children]) -> list[Element]:
+    flat: list[Element] = []
     for child in children:
         if isinstance(child, Sequence) and not isinstance(child, str):
             flat.extend(child)

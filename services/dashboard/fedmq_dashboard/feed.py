@@ -24,7 +24,7 @@ _CHATTER = ("task.progress", "update.", "model.validated")
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRound:
+class RoundInProgress:
     """An attempt whose plans are out. `answers`: client → outcome; `fractions`: client → its own report of how far it is.
     `planned_at` is UTC seconds since 1970, `timeout` seconds."""
 
@@ -42,7 +42,7 @@ class OpenRound:
         return self.planned_at + self.timeout
 
 
-class Feed:
+class EventFeed:
     """Takes event documents (as in the records) in any order, each as often as it likes to come.
 
     `revisions` grow: `any` with every new event, `rounds` with those that change what was decided.
@@ -50,7 +50,7 @@ class Feed:
 
     def __init__(self) -> None:
         self.revisions: Revisions = {"any": 0, "rounds": 0}
-        self._open: dict[str, OpenRound] = {}
+        self._open: dict[str, RoundInProgress] = {}
         self._answers: dict[str, dict[str, str]] = {}
         self._fractions: dict[str, dict[str, float]] = {}
         self._known: dict[str, None] = {}
@@ -71,7 +71,7 @@ class Feed:
         for topic in self.revisions:
             self.revisions[topic] += 1
 
-    def open_round(self, session: str) -> OpenRound | None:
+    def open_round(self, session: str) -> RoundInProgress | None:
         """A copy, for other threads to read."""
         found = self._open.get(session)
         if found is None:
@@ -104,7 +104,7 @@ class Feed:
         known = self._open.get(session)
         if known is not None and (known.round, known.attempt) > (event["round"], data["attempt"]):
             return
-        self._open[session] = OpenRound(
+        self._open[session] = RoundInProgress(
             session, event["round"], data["attempt"], event["at"], data["timeout"], data["clients"]
         )
         self._answers[session], self._fractions[session] = {}, {}

@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Iterable
 
-from fedmq_dashboard.feed import Document, Feed, OpenRound, Revisions
+from fedmq_dashboard.feed import Document, EventFeed, Revisions, RoundInProgress
 
 
 class Live:
-    """A `Feed` behind a lock. `trouble` is why there is no news, in one sentence, or empty."""
+    """An `EventFeed` behind a lock. `trouble` is why there is no news, in one sentence, or empty."""
 
     def __init__(self) -> None:
-        self._feed = Feed()
+        self._feed = EventFeed()
         self._changed = threading.Condition()
         self._trouble = ""
         self._closed = False
@@ -40,7 +40,7 @@ class Live:
         with self._changed:
             return dict(self._feed.revisions)
 
-    def open_round(self, session: str) -> OpenRound | None:
+    def open_round(self, session: str) -> RoundInProgress | None:
         with self._changed:
             return self._feed.open_round(session)
 

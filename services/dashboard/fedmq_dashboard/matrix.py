@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, Floats
+from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, FloatColumn
 from fedmq_schemas.records import OUTCOMES
 
 Counts = npt.NDArray[np.int64]
@@ -24,10 +24,10 @@ class Matrix:
     clients: tuple[str, ...]
     rounds: tuple[int, ...]
     outcomes: npt.NDArray[np.int8]
-    norms: Floats
-    weights: Floats
-    transit: Floats
-    busy: Floats
+    norms: FloatColumn
+    weights: FloatColumn
+    transit: FloatColumn
+    busy: FloatColumn
 
     def troubles(self) -> Counts:
         """How many of each client's tasks were not accepted."""
@@ -38,7 +38,7 @@ class Matrix:
         counts: Counts = np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
         return counts
 
-    def relative_norms(self) -> Floats:
+    def relative_norms(self) -> FloatColumn:
         """Log2 of each norm over its round's median: 1 is twice the others'."""
         median = nanmedian(self.norms, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +79,7 @@ def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) 
     return Matrix(clients, rounds, outcomes, norms, weights, least, nanmedian(busy, axis=1))
 
 
-def nanmedian(values: Floats, axis: int) -> Floats:
+def nanmedian(values: FloatColumn, axis: int) -> FloatColumn:
     """The median of what is told; NaN, without a warning, where nothing is."""
     known = ~np.isnan(values)
     ordered = np.sort(values, axis=axis)  # NaN goes last
@@ -88,7 +88,7 @@ def nanmedian(values: Floats, axis: int) -> Floats:
         return np.full(count.squeeze(axis).shape, np.nan)
     low = np.take_along_axis(ordered, np.maximum(0, (count - 1) // 2), axis)
     high = np.take_along_axis(ordered, np.minimum(np.maximum(0, count // 2), values.shape[axis] - 1), axis)
-    middle: Floats = np.where(count > 0, (low + high) / 2, np.nan).squeeze(axis)
+    middle: FloatColumn = np.where(count > 0, (low + high) / 2, np.nan).squeeze(axis)
     return middle
 
 

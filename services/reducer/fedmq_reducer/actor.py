@@ -11,10 +11,10 @@ from fedmq.records.base import Records
 from fedmq.runtime.actor import Actor, Observe
 from fedmq.scheduler import Scheduler
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.membership import Assignment
-from fedmq_reducer.performers.aggregation_performer import Aggregating
+from fedmq_reducer.membership import Membership
+from fedmq_reducer.performers.aggregation_performer import AggregationPerformer
 from fedmq_reducer.performers.record_performer import RecordPerformer
-from fedmq_reducer.performers.retention_performer import Sweeping
+from fedmq_reducer.performers.retention_performer import RetentionPerformer
 from fedmq_schemas.topology import REDUCER, Topology
 
 
@@ -36,8 +36,8 @@ def reducer_actor(
 ) -> Actor:
     """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers. For `shared_account`
     see `Actor`."""
-    core = ReducerCore(Assignment(topology, presence=presence, partitions=partitions), presence=presence)
-    aggregating = Aggregating(blobs, records, scratch, scheduler.wall)
+    core = ReducerCore(Membership(topology, presence=presence, partitions=partitions), presence=presence)
+    aggregating = AggregationPerformer(blobs, records, scratch, scheduler.wall)
     return Actor(
         REDUCER,
         core,
@@ -48,7 +48,7 @@ def reducer_actor(
         new_id=new_id,
         performers=RecordPerformer(holder, records).performers()
         | aggregating.performers()
-        | Sweeping(blobs, records).performers(),
+        | RetentionPerformer(blobs, records).performers(),
         prefetch=2000,
         offload=offload,
         shared_account=shared_account,

@@ -17,7 +17,7 @@ from fedmq.process.settings import ReducerSettings
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.recorder import Recorder
-from fedmq_reducer.system_monitor import Vitals
+from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_reducer.web.serve import serve_api
 from fedmq_schemas.topology import Topology
 
@@ -89,7 +89,7 @@ def main(settings: ReducerSettings) -> None:
     api.start()
     management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
     service.stack.callback(management.close)
-    vitals = Vitals(
+    vitals = SystemMonitor(
         service.scheduler,
         records,
         blobs,

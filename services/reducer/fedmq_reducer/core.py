@@ -33,7 +33,7 @@ from fedmq.runtime.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
     CheckLease,
@@ -61,7 +61,7 @@ class LeaseState(Enum):
 class ReducerCore:
     """`members` knows clients and combiners, `presence` is their period in seconds."""
 
-    def __init__(self, members: Assignment, *, presence: float) -> None:
+    def __init__(self, members: Membership, *, presence: float) -> None:
         self.lease = LeaseState.STANDBY
         self.members = members
         self._context = ReducerContext(members)

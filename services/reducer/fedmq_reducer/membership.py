@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
-from fedmq.runtime.membership import Membership
+from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
@@ -24,7 +24,7 @@ GRANT_EXPIRES = 60.0
 
 
 @dataclass(slots=True)
-class Client:
+class ClientMember:
     """What is known of a client. `present`: its combiner hears it."""
 
     name: str
@@ -39,7 +39,7 @@ class Client:
     last_seen: float = 0.0
 
     @classmethod
-    def of(cls, record: ClientRecord) -> Client:
+    def of(cls, record: ClientRecord) -> ClientMember:
         """Returns what a client's record says of it."""
         return cls(
             name=record.client,
@@ -100,15 +100,15 @@ class Ordinals:
         return max(self.taken, default=-1) + 1
 
 
-class Assignment:
+class Membership:
     """`presence`: seconds between signs of life, told to everybody. `partitions`: the fixed number of data parts."""
 
     def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
         self._topology = alliance
         self._presence = presence
         self._partitions = partitions
-        self.clients: dict[str, Client] = {}
-        self.combiners = Membership(presence)
+        self.clients: dict[str, ClientMember] = {}
+        self.combiners = PresenceTable(presence)
         self._load: dict[str, int] = {}
         self._ordinals = Ordinals()
         self._asking: dict[str, Attach] = {}
@@ -120,21 +120,21 @@ class Assignment:
         self._load.clear()
         self._asking.clear()
         self._ordinals = Ordinals()
-        self.combiners = Membership(self._presence)
+        self.combiners = PresenceTable(self._presence)
         self.combiners.start(now)
         for combiner in combiners:
             if combiner.state == "present":
                 self.combiners.hear(combiner.combiner, now)
                 self._load[combiner.combiner] = 0
         for record in clients:
-            client = Client.of(record)
+            client = ClientMember.of(record)
             self.clients[client.name] = client
             if client.present:
                 self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
                 if client.ordinal is not None:
                     client.ordinal = self._ordinals.take(client.name, client.ordinal)
 
-    def eligible(self, task: str) -> list[Client]:
+    def eligible(self, task: str) -> list[ClientMember]:
         """Clients that are there and do this task, sorted by name."""
         return [
             self.clients[name]
@@ -178,7 +178,7 @@ class Assignment:
     def _grant(self, name: str, body: Attach, combiner: str, term: int, now: Now) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
-        client = Client(
+        client = ClientMember(
             name, body.labels, body.tasks, body.weight, body.package, body.software, combiner, ordinal,
             present=known.present if known else False, last_seen=now.wall,
         )  # fmt: skip
@@ -194,7 +194,7 @@ class Assignment:
             ),
         ]
 
-    def _tell(self, client: Client, confirm: bool = False) -> Publish:
+    def _tell(self, client: ClientMember, confirm: bool = False) -> Publish:
         """Unconfirmed it answers a client that would ask again; who is moved does not ask."""
         grant = Grant(
             combiner=client.combiner,
@@ -235,7 +235,7 @@ class Assignment:
     def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
         """Records which of its clients a combiner reports as present or gone. A client gets a new grant if it is present at
         another combiner than its own, or if its ordinal was given away while it was gone."""
-        changed: list[Client] = []
+        changed: list[ClientMember] = []
         granted: list[Effect] = []
         for name in body.present:
             client = self.clients.get(name)
@@ -274,7 +274,7 @@ class Assignment:
             return False
         return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())
 
-    def _away(self, client: Client) -> Client:
+    def _away(self, client: ClientMember) -> ClientMember:
         client.present = False
         self._ordinals.free(client.ordinal, client.name)
         return client

@@ -11,9 +11,9 @@ from dataclasses import field
 from typing import Any
 
 from fedmq.runtime.effects import Perform, Question
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_schemas.messages import BlobRef, Partial
-from fedmq_schemas.policy import Select, Strategy, Tensors
+from fedmq_schemas.policy import ModelSelection, Strategy, Tensors
 from fedmq_schemas.records import (
     AttemptRecord,
     ClientRecord,
@@ -42,26 +42,26 @@ class Recorded(Perform):
 # -- the lease ----------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class Acquire(Question[int | None]):
     """Takes the lease if it is free. The answer is its term, or None."""
 
 
-@frozen
+@value
 class Renew(Question[bool]):
     """Keeps the lease. The answer is whether this reducer still holds it."""
 
     term: int
 
 
-@frozen
+@value
 class Release(Recorded):
     """Gives the lease up, once all earlier records are durable."""
 
     term: int
 
 
-@frozen
+@value
 class CheckLease(Recorded):
     """Verifies the lease once all earlier records are durable. Raises `Fenced` if another reducer holds it. Precedes the
     acknowledgement of a message that needs no work of its own."""
@@ -72,14 +72,14 @@ class CheckLease(Recorded):
 # -- what a reducer that takes over reads -------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class Load(Question["Snapshot"]):
     """Reads what is decided."""
 
     ordered = True
 
 
-@frozen
+@value
 class SessionSnapshot:
     """A session that has not ended: its record, its rounds in order, the attempts of the round after the last committed
     one, the partials of the newest of them, and its validations (model id → client → record). `expired_rounds`: rounds
@@ -93,7 +93,7 @@ class SessionSnapshot:
     expired_rounds: frozenset[int] = frozenset()
 
 
-@frozen
+@value
 class Snapshot:
     """`unannounced`: sessions whose recorded end may not have been published. `next_position`: that of the next session in
     the queue."""
@@ -108,7 +108,7 @@ class Snapshot:
 # -- decisions: the first record of a key counts ------------------------------------------------------------------------
 
 
-@frozen
+@value
 class RecordSession(Question[SessionRecord | None]):
     """Records a session. The answer is None, or the record that is there already."""
 
@@ -118,7 +118,7 @@ class RecordSession(Question[SessionRecord | None]):
     ordered = True
 
 
-@frozen
+@value
 class RecordAttempt(Question[AttemptRecord | None]):
     """Records the draw of an attempt. The answer is None, or the record that is there already."""
 
@@ -128,7 +128,7 @@ class RecordAttempt(Question[AttemptRecord | None]):
     ordered = True
 
 
-@frozen
+@value
 class RecordRound(Question[RoundRecord | None]):
     """Records a round: the commit point. The answer is None, or the record that is there already."""
 
@@ -138,7 +138,7 @@ class RecordRound(Question[RoundRecord | None]):
     ordered = True
 
 
-@frozen
+@value
 class RecordPartial(Recorded):
     """Records a combiner's answer to a plan, unless one is recorded."""
 
@@ -146,7 +146,7 @@ class RecordPartial(Recorded):
     term: int
 
 
-@frozen
+@value
 class RecordModel(Recorded):
     """Records a committed round's model, unless it is recorded: what its session has found of it since stays."""
 
@@ -154,7 +154,7 @@ class RecordModel(Recorded):
     term: int
 
 
-@frozen
+@value
 class RecordLateValidation(Recorded):
     """Records a validation of a session that has ended, unless that session has one of this model by this client: what is
     recorded of an ended session stays as it is. `tag`: as in `RecordValidations`."""
@@ -167,7 +167,7 @@ class RecordLateValidation(Recorded):
 # -- records that replace an earlier one --------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class ReplaceAttempt(Recorded):
     """Records an attempt again, with voided and new plans."""
 
@@ -175,7 +175,7 @@ class ReplaceAttempt(Recorded):
     term: int
 
 
-@frozen
+@value
 class RecordSummary(Recorded):
     """Records what an open session has found of the model that it started from."""
 
@@ -183,7 +183,7 @@ class RecordSummary(Recorded):
     term: int
 
 
-@frozen
+@value
 class RecordValidations(Recorded):
     """Records validations of sessions that are open. `tags`: their deliveries, to be rejected if the record store refuses
     them."""
@@ -198,7 +198,7 @@ class RecordValidations(Recorded):
         return None
 
 
-@frozen
+@value
 class RecordClients(Recorded):
     """Records clients. `term` None: whoever holds the lease."""
 
@@ -211,7 +211,7 @@ class RecordClients(Recorded):
         return None
 
 
-@frozen
+@value
 class RecordCombiners(Recorded):
     """Records combiners, whoever holds the lease."""
 
@@ -221,7 +221,7 @@ class RecordCombiners(Recorded):
         return RecordCombiners(self.records + later.records) if isinstance(later, RecordCombiners) else None
 
 
-@frozen
+@value
 class RecordParticipation(Recorded):
     """Records a round's ledger in columns, for readers that have no access to blobs."""
 
@@ -233,7 +233,7 @@ class RecordParticipation(Recorded):
 # -- changes of a record ------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class ChangeSession(Recorded):
     """Sets fields of a session's record."""
 
@@ -242,7 +242,7 @@ class ChangeSession(Recorded):
     term: int
 
 
-@frozen
+@value
 class ChangeModel(Recorded):
     """Sets fields of a model's record."""
 
@@ -254,7 +254,7 @@ class ChangeModel(Recorded):
 # -- models and other blobs ---------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class PutBlob(Perform):
     """Stores a small blob."""
 
@@ -262,7 +262,7 @@ class PutBlob(Perform):
     data: bytes
 
 
-@frozen
+@value
 class OpenSeed(Question["OpenedSeed"]):
     """Finds the session's first model, checks and adopts it, and checks the strategy. `weights`: those that clients
     announce. Refused if there is no such model or strategy."""
@@ -274,7 +274,7 @@ class OpenSeed(Question["OpenedSeed"]):
     tensors: Tensors = field(default_factory=Tensors)
 
 
-@frozen
+@value
 class OpenedSeed:
     """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not.
     `exponents`: the scales of the first round's sums, in the sorted order of the tensors' names."""
@@ -285,7 +285,7 @@ class OpenedSeed:
     base: BlobRef | None = None
 
 
-@frozen
+@value
 class Aggregate(Question["Aggregated"]):
     """Merges the partials, takes the server optimizer's step, and stores model, optimizer state and ledger. The same
     request gives the same blobs."""
@@ -306,7 +306,7 @@ class Aggregate(Question["Aggregated"]):
         return self.model.size > SMALL
 
 
-@frozen
+@value
 class Aggregated:
     """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent to
     clients (`down`) and of the updates that came back (`up`)."""
@@ -324,7 +324,7 @@ class Aggregated:
 # -- retention ----------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class Sweep(Perform):
     """Deletes the uploads of the session's rounds up to `up_to_round`."""
 
@@ -338,7 +338,7 @@ class Sweep(Perform):
         return True
 
 
-@frozen
+@value
 class ExpireModels(Recorded):
     """Marks models of `session` up to round `up_to_round` for deletion. Keeps: the best model by `select`; every
     `every`-th model (0 keeps none); that of round `newest`; those of `open_rounds`, which are still being validated."""
@@ -347,12 +347,12 @@ class ExpireModels(Recorded):
     newest: int
     up_to_round: int
     every: int
-    select: Select
+    select: ModelSelection
     term: int
     open_rounds: frozenset[int] = frozenset()
 
 
-@frozen
+@value
 class Delete(Perform):
     """Deletes the bytes of all models that are marked. With `session`, also those of its marked models that a reducer has
     stored again after it had lost its lease."""

@@ -10,7 +10,7 @@ from typing import Any
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError, Transient
 from fedmq.records.base import Records
-from fedmq.runtime.event_stream import hear
+from fedmq.runtime.event_stream import decode_events
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
@@ -27,7 +27,7 @@ RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Batch:
+class EventBatch:
     """Messages of one life of the connection, and the documents of the events in them."""
 
     tags: list[int]
@@ -56,7 +56,7 @@ class Recorder:
         self._records = records
         self._offload = offload
         self._shared_account = shared_account
-        self._batch = Batch([], [])
+        self._batch = EventBatch([], [])
         self._life = 0
         self._is_due = False
         self._is_writing = False
@@ -70,7 +70,7 @@ class Recorder:
     def stop(self) -> None:
         """Writes what is there and leaves."""
         if self._batch.tags and not self._is_writing:
-            batch, self._batch = self._batch, Batch([], [])
+            batch, self._batch = self._batch, EventBatch([], [])
             self._write(batch)
             self._connection.ack(batch.tags)
         self._connection.close()
@@ -85,7 +85,7 @@ class Recorder:
 
     def _start_over(self) -> None:
         self._life += 1
-        self._batch = Batch([], [])
+        self._batch = EventBatch([], [])
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
@@ -105,7 +105,7 @@ class Recorder:
         user = delivery.user
         if user is None and self._shared_account is not None:
             raise ProtocolError("an event without user_id: nobody knows who told it")
-        return hear(delivery, self._topology.alliance, None if user == self._shared_account else user)
+        return decode_events(delivery, self._topology.alliance, None if user == self._shared_account else user)
 
     def _due(self) -> None:
         self._is_due = False
@@ -114,7 +114,7 @@ class Recorder:
     def _flush(self) -> None:
         if self._is_writing or not self._batch.tags:
             return
-        batch, self._batch = self._batch, Batch([], [])
+        batch, self._batch = self._batch, EventBatch([], [])
         life = self._life
         self._is_writing = True
 
@@ -146,5 +146,5 @@ class Recorder:
         else:
             written(None, None)
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: EventBatch) -> None:
         self._records.insert_many(tables.EVENTS, [(document["id"], document) for document in batch.documents])

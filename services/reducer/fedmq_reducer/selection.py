@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedmq.errors import NotFound
-from fedmq_schemas.policy import Select, Stop
+from fedmq_schemas.policy import EarlyStopping, ModelSelection
 from fedmq_schemas.records import Score, is_kept
 
 PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
@@ -42,7 +42,11 @@ def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: st
 
 
 def next_score(
-    score: Score | None, number: int, summary: Mapping[str, Mapping[str, float]], select: Select, min_delta: float
+    score: Score | None,
+    number: int,
+    summary: Mapping[str, Mapping[str, float]],
+    select: ModelSelection,
+    min_delta: float,
 ) -> Score:
     """The score after round `number`, whose model's metrics are `summary`. The metric stays what it was when it was
     first seen."""
@@ -55,7 +59,7 @@ def next_score(
     return Score(round=number, value=value, metric=metric, mode=mode, best=best, best_round=best_round)
 
 
-def reason_to_stop(score: Score, stop: Stop) -> str:
+def reason_to_stop(score: Score, stop: EarlyStopping) -> str:
     """Why no further round is to be made; empty: go on."""
     name = score.metric or "any metric"
     if stop.target is not None and score.value is not None and _gain(score.value, stop.target, score.mode) >= 0:

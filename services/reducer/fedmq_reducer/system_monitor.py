@@ -26,7 +26,7 @@ STORES_EVERY = 6
 MOST_BLOBS = 20_000
 
 
-class Vitals:
+class SystemMonitor:
     """Looks every ten seconds at the queues and sessions, every minute at the stores, and records it off the scheduler's
     thread. A member of a `Service`. `depths` may be called from any thread; `waits` is called on the scheduler's thread.
     `folder`: whose disk is reported, None where blobs lie elsewhere. `is_active`: whether this is the reducer that

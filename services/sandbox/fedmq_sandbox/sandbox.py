@@ -46,7 +46,7 @@ from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.recorder import Recorder
-from fedmq_reducer.system_monitor import Vitals
+from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
@@ -112,7 +112,7 @@ class Sandbox:
     _models: Models = field(init=False, default_factory=lambda: Models(None))
     _package_sha256: str = field(init=False, default="")
     _recorder: Recorder = field(init=False)
-    _vitals: Vitals | None = field(init=False, default=None)
+    _vitals: SystemMonitor | None = field(init=False, default=None)
     _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     _interrupted: threading.Event = field(init=False, default_factory=threading.Event)
 
@@ -253,7 +253,7 @@ class Sandbox:
         if root is not None:
             core = reducer.core
             assert isinstance(core, ReducerCore)
-            self._vitals = Vitals(
+            self._vitals = SystemMonitor(
                 self.scheduler, self.records, self.blobs, self.broker.depths, folder=root, is_active=lambda: True,
                 waits=core.waits,
             )  # fmt: skip

@@ -24,13 +24,13 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
     It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
     """
     from fedmq_reducer.web.api.context import ApiContext
-    from fedmq_reducer.web.api.feed import Feed
+    from fedmq_reducer.web.api.feed import EventStream
     from fedmq_reducer.web.api.publisher import ControlPublisher
     from fedmq_reducer.web.api.server import ApiServer
     from fedmq_reducer.web.app import create_app
 
     assert box.options.state_dir is not None
-    feed = Feed()
+    feed = EventStream()
     box.on_event = feed.push
     token = ControlSettings.load().admin_token
     with contextlib.closing(SqliteRecords(box.options.state_dir / "records.db")) as records:

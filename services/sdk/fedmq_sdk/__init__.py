@@ -6,6 +6,6 @@ session = Alliance("http://localhost:8090").start(rounds=10)
 session.wait()
 """
 
-from fedmq_sdk.alliance import Alliance, Session
+from fedmq_sdk.alliance import Alliance, SessionHandle
 
-__all__ = ["Alliance", "Session"]
+__all__ = ["Alliance", "SessionHandle"]

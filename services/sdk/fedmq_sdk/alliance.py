@@ -61,7 +61,7 @@ class Alliance:
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
-    def start(self, policy: Mapping[str, Any] | None = None, *, id: str | None = None, **fields: Any) -> Session:
+    def start(self, policy: Mapping[str, Any] | None = None, *, id: str | None = None, **fields: Any) -> SessionHandle:
         """Starts a session: `policy` with `fields` set in it (`rounds=10, train={"epochs": 2}`).
 
         `id` is the session's; the same one twice starts once, so a start that got no answer can be repeated with it.
@@ -69,12 +69,12 @@ class Alliance:
         values = {**(policy or {}), **fields}
         session = id or f"s{uuid.uuid4().hex[:12]}"
         self._rest.json("POST", "/start", {"id": session}, values)
-        return Session(self, session)
+        return SessionHandle(self, session)
 
-    def session(self, session: str) -> Session:
+    def session(self, session: str) -> SessionHandle:
         """A handle; raises NotFound if there is no such session."""
         self._rest.json("GET", f"/sessions/{_quoted(_id('session', session))}")
-        return Session(self, session)
+        return SessionHandle(self, session)
 
     def sessions(self, state: str | None = None, limit: int | None = 100) -> list[Row]:
         """Newest first; `limit` None: all."""
@@ -203,7 +203,7 @@ class Alliance:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionHandle:
     """One session of an alliance. Its properties ask anew each time."""
 
     alliance: Alliance

@@ -20,11 +20,11 @@ import numpy as np
 from fedmq.aggregation.arrangement import BLOCK, Arrangement
 from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, Floats, Integers, ceilings, lane_zero
 from fedmq.aggregation.lanes import Lanes
-from fedmq.aggregation.partial import INTEGERS, Partial
+from fedmq.aggregation.partial import INTEGERS, PartialSum
 from fedmq.aggregation.places import Places
 from fedmq.aggregation.stack import Stack
 from fedmq.errors import InvalidUpdate, ProtocolError
-from fedmq.tensors import MAX_COUNTER_DELTA, Role, Spec, TensorSpec
+from fedmq.tensors import MAX_COUNTER_DELTA, Spec, TensorRole, TensorSpec
 from fedmq.tensors.tensorblob import Source, Tensor, header
 
 MAX_WEIGHT = 2**53
@@ -167,7 +167,7 @@ class Accumulator:
         All or nothing, as `fold`; not idempotent. Raises `InvalidUpdate` if the blob is no partial,
         belongs to another spec or exponents, contradicts itself, or if the sum could overflow.
         """
-        said = Partial.read(partial.meta)
+        said = PartialSum.read(partial.meta)
         if said.exponents != self.exponents:
             raise InvalidUpdate("the partial was summed with other exponents")
         places = said.places(partial.tensors, self.spec)
@@ -195,7 +195,7 @@ class Accumulator:
     def load(cls, spec: Spec, partial: Source) -> Accumulator:
         """An accumulator that continues from a partial: the spec is the model's, the exponents are
         the partial's. Raises as `merge` does."""
-        accumulator = cls(spec, Partial.read(partial.meta).exponents)
+        accumulator = cls(spec, PartialSum.read(partial.meta).exponents)
         accumulator.merge(partial)
         return accumulator
 
@@ -212,7 +212,7 @@ class Accumulator:
             if total
         }
         largest = zip(self._largest.tolist(), self._second.tolist(), strict=True)
-        said = Partial(
+        said = PartialSum(
             count=self.count,
             weight=self.total_weight,
             exponents=self.exponents,
@@ -246,7 +246,7 @@ class Accumulator:
             raise ValueError("there is no mean: no update has been added")
         means = {}
         for index, name in enumerate(self._order.names):
-            if self.spec[name].role is Role.CONSTANT:
+            if self.spec[name].role is TensorRole.CONSTANT:
                 continue
             mean = np.zeros(self.spec[name].size)
             for lane in sorted(self._lanes.maxima):
@@ -256,7 +256,7 @@ class Accumulator:
                         into = mean[start : start + block.size]
                         np.add(into, np.multiply(block, unit, dtype=np.float64), out=into)
             np.divide(mean, float(self.total_weight), out=mean)
-            if self.spec[name].role is Role.COUNTER:
+            if self.spec[name].role is TensorRole.COUNTER:
                 np.rint(mean, out=mean)
             means[name] = mean.reshape(self.spec[name].shape)
         return means
@@ -313,7 +313,7 @@ class Accumulator:
 
 
 def _exponent(name: str, spec: Spec, exponents: Mapping[str, int]) -> int:
-    if spec[name].role is Role.COUNTER:
+    if spec[name].role is TensorRole.COUNTER:
         return 0
     exponent = exponents.get(name)
     if exponent is None or abs(exponent) > _FARTHEST:
@@ -323,9 +323,9 @@ def _exponent(name: str, spec: Spec, exponents: Mapping[str, int]) -> int:
 
 def _limit(tensor: TensorSpec) -> float:
     """The largest |delta| that an update may hold."""
-    if tensor.role is Role.CONSTANT:
+    if tensor.role is TensorRole.CONSTANT:
         return 0.0
-    return MAX_COUNTER_DELTA - 1 if tensor.role is Role.COUNTER else LARGEST_FLOAT
+    return MAX_COUNTER_DELTA - 1 if tensor.role is TensorRole.COUNTER else LARGEST_FLOAT
 
 
 def _totals(values: Floats) -> list[float]:

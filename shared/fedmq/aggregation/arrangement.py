@@ -25,7 +25,7 @@ _SMALL = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Span:
     """The tensors `first` to `last` (exclusive): `count` elements from byte `start` of the blob
     on, and from element `at` of the sum on. `counts` and `offsets` are those of each tensor."""
 
@@ -53,9 +53,9 @@ class Arrangement:
         *starts, self.elements = accumulate((spec[name].size for name in self.names), initial=0)
         self.at = dict(zip(self.names, starts, strict=True))
         self._layout: Layout | None = None
-        self._runs: tuple[Run, ...] = ()
+        self._runs: tuple[Span, ...] = ()
 
-    def runs(self, layout: Layout) -> tuple[Run, ...]:
+    def runs(self, layout: Layout) -> tuple[Span, ...]:
         """The runs of an update, whose header is checked against the spec (`tensors.check`).
 
         The last ones are remembered: the updates of a session have one header, and one layout."""
@@ -84,10 +84,10 @@ class Arrangement:
         if group:
             yield group
 
-    def _run(self, group: list[tuple[int, Tensor]]) -> Run:
+    def _run(self, group: list[tuple[int, Tensor]]) -> Span:
         first, tensor = group[0]
         counts = np.array([member.count for _, member in group], np.intp)
-        return Run(
+        return Span(
             dtype=tensor.dtype,
             start=tensor.start,
             at=self.at[self.names[first]],

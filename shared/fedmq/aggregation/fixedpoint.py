@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.tensors import Role, Spec
+from fedmq.tensors import Spec, TensorRole
 
 LANE_TOP = 48
 """An update's largest value is at most 2^48 units of its lane: below 2^51, where `MAGIC` works."""
@@ -66,7 +66,7 @@ def initial_exponents(spec: Spec, weights: Iterable[int]) -> dict[str, int]:
     """
     largest = heapq.nlargest(2, weights) or [1]
     exponent = _exponent(largest[-1] * _FIRST_DELTA)
-    return {name: exponent for name, tensor in spec.items() if tensor.role is not Role.COUNTER}
+    return {name: exponent for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER}
 
 
 def _exponent(value: float) -> int:

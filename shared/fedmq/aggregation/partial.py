@@ -22,7 +22,7 @@ _LANES = {str(lane) for lane in range(-200, 200)}
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
+class PartialSum:
     """What a partial says of itself.
 
     `count`: updates in the sum. `weight`: their total weight. `exponents`: by tensor name, those of
@@ -42,7 +42,7 @@ class Partial:
         return {"partial": asdict(self)}
 
     @classmethod
-    def read(cls, meta: Meta) -> Partial:
+    def read(cls, meta: Meta) -> PartialSum:
         """From a blob's metadata. Raises `InvalidUpdate` if that is not of this form."""
         try:
             said = cls(**meta["partial"])

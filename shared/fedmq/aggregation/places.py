@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.aggregation.arrangement import Run
+from fedmq.aggregation.arrangement import Span
 from fedmq.aggregation.fixedpoint import Floats, Integers, place
 
 
@@ -31,7 +31,7 @@ class Places:
         units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64).sum(axis=0)
         return {lane: units * inside for lane, inside in self._inside.items()}
 
-    def of(self, run: Run) -> list[tuple[int, Floats]]:
+    def of(self, run: Span) -> list[tuple[int, Floats]]:
         """The lanes of a run, each with the factor that makes integers of weighted deltas: one, or one an element."""
         factors = self._factors.get((run.first, run.last))
         if factors is None:
@@ -43,5 +43,5 @@ class Places:
         return factors
 
 
-def _spread(factors: Floats, run: Run) -> Floats:
+def _spread(factors: Floats, run: Span) -> Floats:
     return factors[:1] if (factors == factors[0]).all() else np.repeat(factors, run.counts)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.aggregation.arrangement import BLOCK, Run
+from fedmq.aggregation.arrangement import BLOCK, Span
 from fedmq.tensors.tensorblob import Array, Source
 
 MOST_BYTES = 262_144
@@ -30,7 +30,7 @@ class Stack:
             joined = b"".join([update.memory for update in updates if update.memory is not None])
             self._rows = np.frombuffer(joined, np.uint8).reshape(self.count, self.layout.size)
 
-    def blocks(self, run: Run, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
+    def blocks(self, run: Span, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
         """The elements of a run, shape (updates, elements), with the place of their first column in the sum; at most
         `BLOCK` columns at a time. A block overwrites the one before if the update is a file."""
         size = run.dtype.itemsize

@@ -9,7 +9,7 @@ from fedmq import tensors
 from fedmq.aggregation.accumulator import Accumulator
 from fedmq.aggregation.fixedpoint import Floats
 from fedmq.aggregation.optimizer import Model, Parameters, ServerOptimizer, State
-from fedmq.tensors import Role, Spec
+from fedmq.tensors import Spec, TensorRole
 from fedmq.tensors.tensorblob import Meta, Source, Weights
 
 
@@ -39,7 +39,7 @@ def next_model(
     return {name: new[name] for name in model}, after
 
 
-class Entry(Protocol):
+class LedgerEntry(Protocol):
     """What a replay needs of a ledger's accepted entry."""
 
     @property
@@ -50,7 +50,7 @@ def replay(
     model: Weights,
     meta: Meta,
     exponents: Mapping[str, int],
-    updates: Iterable[tuple[Entry, Source]],
+    updates: Iterable[tuple[LedgerEntry, Source]],
     optimizer: ServerOptimizer,
     parameters: Parameters,
     state: State | None,
@@ -69,4 +69,4 @@ def replay(
 
 
 def _is_trainable(spec: Spec, name: str) -> bool:
-    return spec[name].role is Role.TRAINABLE
+    return spec[name].role is TensorRole.TRAINABLE

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fedmq_schemas.messages import BlobRef
 
-Source = bytes | Path
+BlobSource = bytes | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Blobs(Protocol):
       prepares an upload in parts where it is large.
     """
 
-    def put(self, key: str, source: Source) -> BlobRef: ...
+    def put(self, key: str, source: BlobSource) -> BlobRef: ...
     def get(self, key: str) -> bytes: ...
     def load(self, ref: BlobRef) -> bytes: ...
     def read(self, key: str, offset: int, length: int) -> bytes: ...

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from weakref import WeakValueDictionary
 
-from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.base import BlobInfo, BlobSource
 from fedmq.blobs.keys import absent, check_key, check_sha256, check_size, is_folder
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.keys import BUCKETS
@@ -60,7 +60,7 @@ class FileBlobs:
             raise ConfigError(f"can't keep blobs in {self._root}: {error.strerror}") from error
         _OPEN[self._root] = self
 
-    def put(self, key: str, source: Source) -> BlobRef:
+    def put(self, key: str, source: BlobSource) -> BlobRef:
         check_key(key)
         partial = f"{self._partial}-{os.getpid()}-{next(self._counter)}"
         try:
@@ -212,7 +212,7 @@ def open_url(url: str, key: str) -> FileBlobs:
     return store
 
 
-def _write(target: int, source: Source) -> tuple[int, str]:
+def _write(target: int, source: BlobSource) -> tuple[int, str]:
     """Writes all of `source`; returns its size and sha256."""
     if isinstance(source, bytes):
         _write_all(target, memoryview(source))

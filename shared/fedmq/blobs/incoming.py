@@ -14,7 +14,7 @@ from fedmq.errors import InvalidUpdate
 from fedmq_schemas.messages import BlobRef
 
 
-class Landing:
+class IncomingBlob:
     """Receives the content of `ref` into the file `into`, or into memory where `into` is None.
 
     A context manager; it writes beside `into` and removes what is unfinished at the end.
@@ -62,7 +62,7 @@ class Landing:
         os.replace(self._partial, self._into)
         return self._into
 
-    def __enter__(self) -> Landing:
+    def __enter__(self) -> IncomingBlob:
         return self
 
     def __exit__(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.incoming import Landing
+from fedmq.blobs.base import BlobInfo, BlobSource
+from fedmq.blobs.incoming import IncomingBlob
 from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
 from fedmq.errors import NotFound, Refused
 from fedmq_schemas.messages import BlobRef
@@ -35,7 +35,7 @@ class MemoryBlobs:
         self._name = str(next(_NUMBERS))
         _STORES[self._name] = self
 
-    def put(self, key: str, source: Source) -> BlobRef:
+    def put(self, key: str, source: BlobSource) -> BlobRef:
         check_key(key)
         content = source if isinstance(source, bytes) else _read(source)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -58,7 +58,7 @@ class MemoryBlobs:
     def fetch(self, ref: BlobRef, into: Path) -> Path:
         content = self.get(ref.key)
         check_size(ref, len(content))
-        with Landing(ref, into) as landing:
+        with IncomingBlob(ref, into) as landing:
             landing.write(content)
             landing.finish()
         return into

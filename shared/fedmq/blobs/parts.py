@@ -10,14 +10,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.messages import Model
+from fedmq_schemas.messages import Frozen
 
 FRAGMENT = "#parts"
 SUFFIX = ".parts"
 LONGEST_PLAN = 4 << 20
 
 
-class UploadPlan(Model):
+class UploadPlan(Frozen):
     """`part` bytes go to each of `urls` by PUT, in order, the last with what remains; fewer than all may be used. Then
     their ETags go to `complete` by POST, and the blob is there."""
 

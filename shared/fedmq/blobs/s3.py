@@ -18,8 +18,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from fedmq.blobs.base import BlobInfo, Source
-from fedmq.blobs.incoming import Landing
+from fedmq.blobs.base import BlobInfo, BlobSource
+from fedmq.blobs.incoming import IncomingBlob
 from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
 from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
@@ -89,7 +89,7 @@ class S3Blobs:
             raise ConfigError(f"the S3 server's address is wrong: {error}") from error
         self._endpoint = endpoint
 
-    def put(self, key: str, source: Source) -> BlobRef:
+    def put(self, key: str, source: BlobSource) -> BlobRef:
         bucket, name = self._place(key)
         self._ensure(bucket)
         with _opened(source) as (file, size):
@@ -121,7 +121,7 @@ class S3Blobs:
     def fetch(self, ref: BlobRef, into: Path) -> Path:
         with self._response(ref.key, {}) as response:
             check_size(ref, int(response.headers["Content-Length"]))
-            with Landing(ref, into) as landing:
+            with IncomingBlob(ref, into) as landing:
                 for piece in response.stream(PIECE, decode_content=False):
                     landing.write(piece)
                 landing.finish()
@@ -275,7 +275,7 @@ class _Hashing:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(source: BlobSource) -> Iterator[tuple[BinaryIO, int]]:
     if isinstance(source, bytes):
         yield BytesIO(source), len(source)
         return

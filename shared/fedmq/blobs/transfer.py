@@ -18,16 +18,16 @@ from xml.sax.saxutils import escape
 from pydantic import ValidationError
 
 from fedmq.blobs import files, memory
-from fedmq.blobs.base import Source
+from fedmq.blobs.base import BlobSource
 from fedmq.blobs.http import PIECE, Attempts, refusal
 from fedmq.blobs.http import UrlExpired as UrlExpired
-from fedmq.blobs.incoming import Landing
+from fedmq.blobs.incoming import IncomingBlob
 from fedmq.blobs.keys import check_size
 from fedmq.blobs.parts import FRAGMENT, LONGEST_PLAN, UploadPlan
 from fedmq.errors import NotFound, ProtocolError, Refused
 from fedmq_schemas.messages import BlobRef
 
-Progress = Callable[[int, int], None]
+TransferProgress = Callable[[int, int], None]
 
 _S3 = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -39,7 +39,7 @@ def get(
     into: None = None,
     *,
     timeout: float = ...,
-    progress: Progress | None = ...,
+    progress: TransferProgress | None = ...,
     pause: Callable[[float], object] = ...,
     clock: Callable[[], float] = ...,
 ) -> bytes: ...
@@ -50,7 +50,7 @@ def get(
     into: Path,
     *,
     timeout: float = ...,
-    progress: Progress | None = ...,
+    progress: TransferProgress | None = ...,
     pause: Callable[[float], object] = ...,
     clock: Callable[[], float] = ...,
 ) -> Path: ...
@@ -60,7 +60,7 @@ def get(
     into: Path | None = None,
     *,
     timeout: float = 300.0,
-    progress: Progress | None = None,
+    progress: TransferProgress | None = None,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes | Path:
@@ -76,7 +76,7 @@ def get(
     if scheme == "file":
         path = files.open_url(url, ref.key).fetch(ref, Path())
         return path if into is not None else path.read_bytes()
-    with Landing(ref, into) as landing:
+    with IncomingBlob(ref, into) as landing:
         if scheme == "memory":
             landing.write(_memory(url, "get", ref.key).get(ref.key))
         else:
@@ -87,10 +87,10 @@ def get(
 def put(
     key: str,
     url: str,
-    source: Source,
+    source: BlobSource,
     *,
     timeout: float = 300.0,
-    progress: Progress | None = None,
+    progress: TransferProgress | None = None,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> BlobRef:
@@ -122,7 +122,7 @@ def _memory(url: str, method: str, key: str) -> memory.MemoryBlobs:
     return store
 
 
-def _reference(key: str, source: Source) -> BlobRef:
+def _reference(key: str, source: BlobSource) -> BlobRef:
     if isinstance(source, bytes):
         return BlobRef(key=key, size=len(source), sha256=hashlib.sha256(source).hexdigest())
     try:
@@ -133,7 +133,9 @@ def _reference(key: str, source: Source) -> BlobRef:
         raise NotFound(f"there is no file {source} to send") from None
 
 
-def _download(landing: Landing, ref: BlobRef, url: str, attempts: Attempts, progress: Progress | None) -> None:
+def _download(
+    landing: IncomingBlob, ref: BlobRef, url: str, attempts: Attempts, progress: TransferProgress | None
+) -> None:
     def turn() -> str | None:
         offset = landing.received
         with attempts.request("GET", url, {"Range": f"bytes={offset}-"} if offset else {}) as response:
@@ -157,7 +159,7 @@ def _download(landing: Landing, ref: BlobRef, url: str, attempts: Attempts, prog
 class _Told:
     """Counts what is sent, tells it, and stops when time is up."""
 
-    def __init__(self, size: int, attempts: Attempts, progress: Progress | None) -> None:
+    def __init__(self, size: int, attempts: Attempts, progress: TransferProgress | None) -> None:
         self._size = size
         self._attempts = attempts
         self._progress = progress

@@ -55,7 +55,7 @@ def _items(value: Any) -> Any:
 
 
 Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-Tasks = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
+TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
 
 
 class Settings(BaseSettings):
@@ -242,7 +242,7 @@ class ClientSettings(AllianceSettings):
     client_labels: Labels = Field(
         default_factory=dict, alias="FEDN_CLIENT_LABELS", description="what others may know of it: site=north,kind=mri"
     )
-    client_tasks: Tasks = Field(
+    client_tasks: TaskNames = Field(
         ("train", "validate"),
         alias="FEDN_CLIENT_TASKS",
         description="what it does: train,validate; an evaluator: validate",

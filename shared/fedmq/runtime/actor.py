@@ -20,7 +20,7 @@ from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
 from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
-from fedmq.runtime.sender_check import Origin
+from fedmq.runtime.sender_check import SenderCheck
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
@@ -75,7 +75,7 @@ class Actor:
         self._shared_account = shared_account
         self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
-        self._origin = Origin(inbox, topology, shared_account)
+        self._origin = SenderCheck(inbox, topology, shared_account)
         self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
         self._runner = EffectRunner(
             name, scheduler, performers or {}, offload=offload,

@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from fedmq.errors import FedMQError
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_schemas.messages import Body, Envelope
 from fedmq_schemas.topology import Queue
 
@@ -41,22 +41,22 @@ class Effect:
     ordered: ClassVar[bool] = False
 
 
-@frozen
+@value
 class Started(CoreEvent):
     """The actor is up and consumes its inbox."""
 
 
-@frozen
+@value
 class Reconnected(CoreEvent):
     """The broker connection was lost and is restored: unsettled deliveries are void and will be redelivered."""
 
 
-@frozen
+@value
 class Stopping(CoreEvent):
     """The process was asked to end: the core announces that it leaves, and starts nothing new."""
 
 
-@frozen
+@value
 class Received(CoreEvent):
     """A message of the inbox, decoded; `tag` is to be acknowledged or rejected."""
 
@@ -65,14 +65,14 @@ class Received(CoreEvent):
     tag: int
 
 
-@frozen
+@value
 class Fired(CoreEvent):
     """The timer `key` ran out."""
 
     key: str
 
 
-@frozen
+@value
 class Done(CoreEvent):
     """An effect that reports (`reports` is true) is complete, with its result. `effect` is the very object that the core
     returned."""
@@ -81,7 +81,7 @@ class Done(CoreEvent):
     result: Any = None
 
 
-@frozen
+@value
 class Failed(CoreEvent):
     """An effect was refused for good; the later ones of its group were not started. `effect` is the very object that the
     core returned."""
@@ -90,7 +90,7 @@ class Failed(CoreEvent):
     error: FedMQError
 
 
-@frozen
+@value
 class Publish(Effect):
     """Publishes a message. `id` identifies it if it is published again; None: a fresh id. `confirm` False: it is published
     once, and the group does not wait for the broker. `expiration`: seconds after which an unread message is discarded."""
@@ -103,7 +103,7 @@ class Publish(Effect):
     expiration: float | None = None
 
 
-@frozen
+@value
 class PublishEvent(Effect):
     """Publishes an event on the event exchange; the group does not wait for it. Where the event reports a decision, `id`
     derives from that decision, so that publishing it twice is harmless."""
@@ -117,14 +117,14 @@ class PublishEvent(Effect):
     id: str | None = None
 
 
-@frozen
+@value
 class Ack(Effect):
     """Acknowledges messages."""
 
     tags: tuple[int, ...]
 
 
-@frozen
+@value
 class Reject(Effect):
     """Rejects a message that can't be handled. It moves to the dead letters, and the reason is published."""
 
@@ -132,24 +132,24 @@ class Reject(Effect):
     reason: str
 
 
-@frozen
+@value
 class Resubscribe(Effect):
     """Returns all unsettled messages to the inbox, gives up the place as its active consumer, and consumes it again."""
 
 
-@frozen
+@value
 class Drained(Effect):
     """Declares that the core needs nothing more before the process ends, except the effects under way."""
 
 
-@frozen
+@value
 class Declare(Effect):
     """Declares a queue for another actor (a client's mailbox)."""
 
     queue: Queue
 
 
-@frozen
+@value
 class StartTimer(Effect):
     """Starts a timer: `Fired(key)` follows after `seconds`. It replaces a timer of the same key."""
 
@@ -157,14 +157,14 @@ class StartTimer(Effect):
     seconds: float
 
 
-@frozen
+@value
 class CancelTimer(Effect):
     """Cancels the timer `key`, if there is one."""
 
     key: str
 
 
-@frozen
+@value
 class Perform(Effect):
     """Base of effects that a role's own performers carry out (stores, folding, training).
 

@@ -11,7 +11,7 @@ from fedmq_schemas.messages import Envelope, Event, Events
 from fedmq_schemas.topology import CLIENT_EVENTS, Queue, event_key
 
 
-def hear(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Sequence[Event]]:
+def decode_events(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Sequence[Event]]:
     """The events in a delivery. `user`: whom they must be from, None: anybody.
 
     Raises ProtocolError as `codec.decode` does, and unless each is an event, what its address says and, if clients may
@@ -46,7 +46,7 @@ def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[
     def deliver(delivery: Delivery) -> None:
         connection.ack([delivery.tag])
         try:
-            envelope, events = hear(delivery, alliance)
+            envelope, events = decode_events(delivery, alliance)
         except ProtocolError:
             return
         for event in events:

@@ -24,7 +24,7 @@ MOST_KNOWN = 4096
 """Addresses that an inbox remembers, some hundred bytes each: those of a thousand clients and more."""
 
 
-class Origin:
+class SenderCheck:
     """What may come into one inbox. `servers`: the account of the alliance's servers; None: accounts say nothing."""
 
     def __init__(self, inbox: Queue, topology: Topology, servers: str | None) -> None:

@@ -1,6 +1,6 @@
 """Named tensors: their bytes, their roles, and the difference between two models."""
 
-from fedmq.tensors.model import MAX_COUNTER_DELTA, Role, Spec, TensorSpec, apply, check, delta, spec_of
+from fedmq.tensors.model import MAX_COUNTER_DELTA, Spec, TensorRole, TensorSpec, apply, check, delta, spec_of
 from fedmq.tensors.tensorblob import Array, Layout, Meta, Shaped, Source, Weights, decode, encode
 
 __all__ = [
@@ -8,7 +8,7 @@ __all__ = [
     "Array",
     "Layout",
     "Meta",
-    "Role",
+    "TensorRole",
     "Shaped",
     "Source",
     "Spec",

@@ -32,7 +32,7 @@ MAX_COUNTER_DELTA = 2**53
 exactly."""
 
 
-class Role(StrEnum):
+class TensorRole(StrEnum):
     """How a tensor is aggregated. It is kept in the model's metadata: `{"roles": {name: role}}`."""
 
     TRAINABLE = "trainable"
@@ -45,9 +45,9 @@ class Role(StrEnum):
     """Equal everywhere; an update that changes it is invalid. The default of bool."""
 
 
-_ROLES_OF_FLOATS = (Role.TRAINABLE, Role.STATISTIC, Role.CONSTANT)
-_ROLES_OF_INTEGERS = (Role.COUNTER, Role.CONSTANT)
-_ROLES_OF_BOOL = (Role.CONSTANT,)
+_ROLES_OF_FLOATS = (TensorRole.TRAINABLE, TensorRole.STATISTIC, TensorRole.CONSTANT)
+_ROLES_OF_INTEGERS = (TensorRole.COUNTER, TensorRole.CONSTANT)
+_ROLES_OF_BOOL = (TensorRole.CONSTANT,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    role: Role
+    role: TensorRole
 
     @property
     def size(self) -> int:
@@ -76,7 +76,7 @@ def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) 
     """Shape, dtype and role of each tensor of a model, by name.
 
     `model` is weights, or `Source.tensors` where only the header has been read; `meta` is the
-    model's metadata. Roles that it does not name are the defaults of `Role`. Raises `InvalidUpdate`
+    model's metadata. Roles that it does not name are the defaults of `TensorRole`. Raises `InvalidUpdate`
     for a role that is unknown, that does not suit the dtype, or that belongs to no tensor.
     """
     roles = (meta or {}).get("roles", {})
@@ -92,7 +92,7 @@ def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) 
         role = roles.get(name, allowed[0])
         if role not in allowed:
             raise InvalidUpdate(f"tensor {name!r} of dtype {dtype} can be {' or '.join(allowed)}, not {role!r}")
-        spec[name] = TensorSpec(tuple(tensor.shape), dtype, Role(role))
+        spec[name] = TensorSpec(tuple(tensor.shape), dtype, TensorRole(role))
     return spec
 
 

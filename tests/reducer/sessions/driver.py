@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from fedmq.runtime.effects import Effect, Perform, Resubscribe
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,
@@ -63,7 +63,7 @@ class SessionDriver(Driver):
     defaults of a test: no validation, and a random seed."""
 
     def __init__(self, homes: dict[str, list[str]], snapshot: Snapshot | None = None, **policy: Any) -> None:
-        self.reducer = ReducerCore(Assignment(Topology("a"), presence=10.0), presence=10.0)
+        self.reducer = ReducerCore(Membership(Topology("a"), presence=10.0), presence=10.0)
         super().__init__(self.reducer)
         self.policy = Policy.model_validate({"validation": "none", "random_seed": 1, **policy})
         self.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmq.runtime.effects import Now, PublishEvent
-from fedmq_reducer.membership import Assignment
+from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import OpenSeed, SessionSnapshot, Snapshot
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
@@ -37,7 +37,7 @@ def _snapshot(name: str, position: int, state: str, policy: dict[str, Any], roun
 def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:
     old = _snapshot("old", 0, "running", {"rounds": 9, "from_the_future": True}, rounds=2)
     sound = _snapshot("sound", 1, "queued", Policy(rounds=1).model_dump(mode="json"))
-    context = ReducerContext(Assignment(Topology("a"), presence=10.0), 3)
+    context = ReducerContext(Membership(Topology("a"), presence=10.0), 3)
 
     Sessions(context).restore(Snapshot((old, sound), next_position=2))
 

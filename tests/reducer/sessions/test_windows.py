@@ -8,14 +8,14 @@ import pytest
 
 from fedmq.runtime.effects import Effect, Fired, Now, Received
 from fedmq.runtime.routines import Routine
-from fedmq_reducer.membership import Assignment, Client
+from fedmq_reducer.membership import ClientMember, Membership
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted
 from fedmq_reducer.sessions.session import Lineage, Session, Stage
 from fedmq_reducer.sessions.steps.concluding import conclude
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
-from fedmq_schemas.policy import Policy, Select, Stop
+from fedmq_schemas.policy import EarlyStopping, ModelSelection, Policy
 from fedmq_schemas.records import SessionChange, ValidationRecord
 from fedmq_schemas.topology import Topology
 from support.cores import blob, bodies
@@ -31,20 +31,22 @@ def _model(number: int) -> BlobRef:
     return blob(f"models/s-{number:04d}")
 
 
-def _client(name: str, combiner: str = "combiner1") -> Client:
+def _client(name: str, combiner: str = "combiner1") -> ClientMember:
     tasks = ("validate",) if name in EVALUATOR else ("train", "validate")
-    return Client(name, {}, tasks, 1, None, "", combiner, None, present=True)
+    return ClientMember(name, {}, tasks, 1, None, "", combiner, None, present=True)
 
 
 class Table:
     """A session of ten rounds whose model of round `made` is the newest, and those who are there."""
 
-    def __init__(self, made: int = 3, term: int = 1, stop: Stop | None = None, **policy: object) -> None:
-        self.context = ReducerContext(Assignment(Topology("test"), presence=10.0), term)
+    def __init__(self, made: int = 3, term: int = 1, stop: EarlyStopping | None = None, **policy: object) -> None:
+        self.context = ReducerContext(Membership(Topology("test"), presence=10.0), term)
         self.clients = self.context.members.clients
         for name in EVERYBODY:
             self.clients[name] = _client(name)
-        wanted = Policy.model_validate({"rounds": 10, "validation_timeout": TIMEOUT, "stop": stop or Stop(), **policy})
+        wanted = Policy.model_validate(
+            {"rounds": 10, "validation_timeout": TIMEOUT, "stop": stop or EarlyStopping(), **policy}
+        )
         self.session = Session("s", wanted, 0, 1, Stage.RUNNING, made + 1, lineage=Lineage(_model(made)))
 
     def at(self, seconds: float) -> None:
@@ -169,7 +171,7 @@ def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open(
 
 
 def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_with_them() -> None:
-    table = Table(validation="with_training", stop=Stop(patience=2), select=Select(metric="loss"))
+    table = Table(validation="with_training", stop=EarlyStopping(patience=2), select=ModelSelection(metric="loss"))
     scoring = Routine(table.context, conclude(table.context, table.session))
     scoring.start()
     assert _clients(table.plans()) == EVERYBODY
@@ -182,7 +184,7 @@ def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_wi
 
 
 def test_a_score_is_recorded_from_those_who_have_answered_when_its_time_is_over() -> None:
-    table = Table(validation="with_training", stop=Stop(patience=2), select=Select(metric="loss"))
+    table = Table(validation="with_training", stop=EarlyStopping(patience=2), select=ModelSelection(metric="loss"))
     scoring = Routine(table.context, conclude(table.context, table.session))
     scoring.start()
     assert scoring.offer(Fired("score:s")) and scoring.is_over

@@ -17,7 +17,7 @@ class Crash(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Ambush:
+class FaultAtStep:
     """What happens to a process at its `step`-th step, counted over all its lives.
 
     crash: it dies, and is started again `seconds` later. pause: it stands still for `seconds` (SIGSTOP). cut: its link
@@ -66,7 +66,7 @@ class Network:
 
 
 @dataclass(slots=True)
-class Weather:
+class StoreFaults:
     """When a store is away: in these spans of time each call is `Transient`, and elsewhere with probability `flakes`,
     half of the time after the call has done its work."""
 

@@ -6,19 +6,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from fedmq.blobs.base import BlobInfo, Source
+from fedmq.blobs.base import BlobInfo, BlobSource
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.base import Document, Lease, Records
 from fedmq.records.documents import first_of_each
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas.messages import BlobRef
-from support.world.faults import Weather
+from support.world.faults import StoreFaults
 
 
 class Call(Protocol):
     """Surrounds a store's work with what happens in the world meanwhile. `patient`: the processes that see no fault."""
 
-    def __call__(self, what: str, weather: Weather, patient: Collection[str] = ()) -> AbstractContextManager[None]: ...
+    def __call__(
+        self, what: str, weather: StoreFaults, patient: Collection[str] = ()
+    ) -> AbstractContextManager[None]: ...
 
 
 class WorldBlobs(MemoryBlobs):
@@ -26,7 +28,7 @@ class WorldBlobs(MemoryBlobs):
     themselves until their time is up, which virtual time cannot show. `deleted`: what was there and is deleted, for those
     who look at a run afterwards. `on_put` is called with the reference of each blob that was stored."""
 
-    def __init__(self, call: Call, wall: Callable[[], float], weather: Weather) -> None:
+    def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         super().__init__(clock=wall)
         self._call = call
         self.weather = weather
@@ -34,7 +36,7 @@ class WorldBlobs(MemoryBlobs):
         self.deleted: dict[str, bytes] = {}
         self.on_put: Callable[[BlobRef], None] = lambda ref: None
 
-    def put(self, key: str, source: Source) -> BlobRef:
+    def put(self, key: str, source: BlobSource) -> BlobRef:
         with self._call(f"put {key}", self.weather):
             ref = super().put(key, source)
             self.on_put(ref)
@@ -80,7 +82,7 @@ class WorldRecords(Records):
     """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is told every change of a
     document by `insert`, `put` and `update`, also of many."""
 
-    def __init__(self, call: Call, wall: Callable[[], float], weather: Weather) -> None:
+    def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         self.inner = SqliteRecords(":memory:", clock=wall)
         self._call = call
         self.weather = weather

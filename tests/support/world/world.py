@@ -11,9 +11,9 @@ from typing import Any
 from fedmq.brokers.base import Connection, Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
 from fedmq.errors import FedMQError, Transient
-from fedmq.scheduler import Callback, Done, Timer, VirtualScheduler, run_work
+from fedmq.scheduler import Callback, OnWorkDone, Timer, VirtualScheduler, run_work
 from fedmq_schemas.topology import Queue
-from support.world.faults import Ambush, Crash, Network, Stall, Weather
+from support.world.faults import Crash, FaultAtStep, Network, Stall, StoreFaults
 from support.world.stores import WorldBlobs, WorldRecords
 
 HEARTBEAT_SECONDS = 10.0
@@ -32,16 +32,16 @@ class World:
         self,
         seed: int = 0,
         *,
-        blobs_weather: Weather | None = None,
-        records_weather: Weather | None = None,
+        blobs_weather: StoreFaults | None = None,
+        records_weather: StoreFaults | None = None,
         work_seconds: float = 0.05,
     ) -> None:
         self.source = random.Random(seed)
         self.scheduler = VirtualScheduler()
         self.network = Network(random.Random(seed + 1), self.scheduler.now)
         self.broker = MemoryBroker(self.scheduler, self.network)
-        self.blobs = WorldBlobs(self.call, self.scheduler.wall, blobs_weather or Weather())
-        self.records = WorldRecords(self.call, self.scheduler.wall, records_weather or Weather())
+        self.blobs = WorldBlobs(self.call, self.scheduler.wall, blobs_weather or StoreFaults())
+        self.records = WorldRecords(self.call, self.scheduler.wall, records_weather or StoreFaults())
         self.work_seconds = work_seconds
         self.running: Process | None = None
         self.processes: list[Process] = []
@@ -50,7 +50,7 @@ class World:
         self.on_settle: Callable[[Process, str, Sequence[int]], object] = lambda process, how, tags: None
         self.due_again: set[str] = set()
         self.steps: dict[str, int] = {}
-        self._ambushes: dict[tuple[str, int], Ambush] = {}
+        self._ambushes: dict[tuple[str, int], FaultAtStep] = {}
         self._stalls: list[Stall] = []
         self._ids = 0
 
@@ -71,7 +71,7 @@ class World:
 
     # -- blows ------------------------------------------------------------------------------------------------------
 
-    def ambush(self, ambushes: Iterable[Ambush]) -> None:
+    def ambush(self, ambushes: Iterable[FaultAtStep]) -> None:
         for ambush in ambushes:
             self._ambushes[ambush.process, ambush.step] = ambush
 
@@ -125,7 +125,7 @@ class World:
                 raise Transient(f"{what}: the process stands still")
 
     @contextmanager
-    def call(self, what: str, weather: Weather, patient: Collection[str] = ()) -> Iterator[None]:
+    def call(self, what: str, weather: StoreFaults, patient: Collection[str] = ()) -> Iterator[None]:
         """Surrounds a store's work with steps and with what the weather brings to all but the `patient`."""
         self.step()
         self._stand_still(what)
@@ -232,7 +232,7 @@ class Process:
     def later(self, seconds: float, callback: Callback) -> Timer:
         return self.world.scheduler.later(seconds, self.guard(callback))
 
-    def submit(self, work: Callable[[], Any], done: Done) -> None:
+    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
         """The work takes place, and is reported, some time later."""
         source, longest = self.world.source, self.world.work_seconds
         self.later(source.random() * longest, lambda: void(self.later(source.random() * longest, run_work(work, done))))

@@ -18,11 +18,11 @@ account = typer.Typer(
     no_args_is_help=True,
     help="Make and revoke clients' accounts at RabbitMQ. FEDN_AMQP_URL's account needs the tag administrator.",
 )
-Client = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's name, which is its account's too.")]
+ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's name, which is its account's too.")]
 
 
 @account.command()
-def add(client: Client, as_json: AsJson = False) -> None:
+def add(client: ClientName, as_json: AsJson = False) -> None:
     """Make an account, or give it a new password; print the settings that its client needs."""
     with _opened() as (settings, accounts):
         password = accounts.add(client)
@@ -41,7 +41,7 @@ def add(client: Client, as_json: AsJson = False) -> None:
 
 
 @account.command()
-def revoke(client: Client, as_json: AsJson = False) -> None:
+def revoke(client: ClientName, as_json: AsJson = False) -> None:
     """Remove an account: its connections end at once, and its updates are no longer taken."""
     with _opened() as (_, accounts):
         was_there = accounts.revoke(client)

@@ -18,8 +18,8 @@ from fedmq_cli.interruption import calling
 from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
 
 model = typer.Typer(no_args_is_help=True, help="One model: get it, verify how it came to be.")
-ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Its id, or best, or last.", show_default=False)]
-InSession = Annotated[str | None, typer.Option("--session", help="Best or last of this session.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its id, or best, or last.", show_default=False)]
+SessionOption = Annotated[str | None, typer.Option("--session", help="Best or last of this session.")]
 
 
 def seed(
@@ -85,8 +85,8 @@ def models(
 
 @model.command()
 def get(
-    model_id: ModelId = "last",
-    session: InSession = None,
+    model_id: ModelArgument = "last",
+    session: SessionOption = None,
     metric: Annotated[str | None, typer.Option(help="What best means: test/accuracy.")] = None,
     mode: Annotated[str | None, typer.Option(help="max or min.")] = None,
     form: Annotated[str, typer.Option("--format", help="safetensors, npz, keras or torch.")] = "safetensors",
@@ -142,7 +142,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 @model.command()
 def verify(
-    model_id: ModelId = "last",
+    model_id: ModelArgument = "last",
     state_dir: Annotated[
         Path | None, typer.Option(help="Read this sandbox's folder instead of asking a reducer.", show_default=False)
     ] = None,

@@ -77,7 +77,7 @@ def sandbox(
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings
     from fedmq_cli.logs import configure_logs
-    from fedmq_cli.progress import Progress
+    from fedmq_cli.progress import SessionProgress
     from fedmq_cli.views import view_for
     from fedmq_client.packages.commands import prepare
     from fedmq_client.packages.package import load
@@ -103,7 +103,7 @@ def sandbox(
     if serve:
         _serve(options, policy, port)
         return
-    progress = Progress(policy.rounds)
+    progress = SessionProgress(policy.rounds)
     view = view_for(progress, out)
 
     def on_event(_: Any, event: Any) -> None:

@@ -22,7 +22,9 @@ from fedmq_cli.output import (
 )
 
 session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)]
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)
+]
 
 
 def start(
@@ -86,7 +88,7 @@ def _follow(started: Any, as_json: bool) -> None:
 
 
 def stop(
-    session_id: SessionId = "last",
+    session_id: SessionArgument = "last",
     after_round: Annotated[bool, typer.Option("--after-round", help="Let the open round end first.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -161,7 +163,7 @@ def sessions(
 
 @session.command()
 def show(
-    session_id: SessionId = "last",
+    session_id: SessionArgument = "last",
     toml: Annotated[bool, typer.Option("--toml", help="Print its policy as a session file.")] = False,
     url: Url = None,
     as_json: AsJson = False,

@@ -25,10 +25,10 @@ from typing import Any
 
 from fedmq.model_files.naming import in_order
 from fedmq.tensors import Weights
-from fedmq_client.checks import Rubbish
+from fedmq_client.checks import InvalidResult
 from fedmq_client.frameworks import flower_records as records
 from fedmq_client.packages.package import PackageError
-from fedmq_client.trainer import Client, Metrics, Task, Trainer
+from fedmq_client.trainer import Client, Task, Trainer, TrainerMetrics
 
 SERVER_ROUND = "server-round"
 PROJECT = "pyproject.toml"
@@ -73,16 +73,16 @@ class _NumpyTrainer(_FlowerTrainer):
     def init(self) -> Weights:
         numpy_client = self._numpy_client(self._context(None))
         if records.is_flowers_own(numpy_client, "get_parameters"):
-            raise Rubbish("the NumPyClient has no get_parameters: write it, or start from a seed model")
+            raise InvalidResult("the NumPyClient has no get_parameters: write it, or start from a seed model")
         return records.listed(numpy_client.get_parameters({}))
 
-    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics]:
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
         context, names = self._context(task), in_order(weights)
         arrays, examples, metrics = self._numpy_client(context).fit([weights[name] for name in names], _config(task))
         self._keep(context, task)
         return records.renamed(names, records.listed(arrays)), examples, metrics
 
-    def validate(self, weights: Weights, task: Task) -> tuple[int, Metrics] | None:
+    def validate(self, weights: Weights, task: Task) -> tuple[int, TrainerMetrics] | None:
         context = self._context(task)
         numpy_client = self._numpy_client(context)
         if records.is_flowers_own(numpy_client, "evaluate"):
@@ -100,7 +100,7 @@ class _NumpyTrainer(_FlowerTrainer):
         # What Flower's to_client() returns holds the NumPyClient.
         made = getattr(made, "numpy_client", made)
         if not records.is_numpy_client(made):
-            raise Rubbish(f"the Flower client is a {type(made).__name__}, which has not fit and evaluate")
+            raise InvalidResult(f"the Flower client is a {type(made).__name__}, which has not fit and evaluate")
         return made
 
 
@@ -114,12 +114,12 @@ class _AppTrainer(_FlowerTrainer):
 
     def init(self) -> Weights:
         if not self._older:
-            raise Rubbish("a ClientApp has no first weights: start from a seed model")
+            raise InvalidResult("a ClientApp has no first weights: start from a seed model")
         answer = self._ask("get_parameters", {"getparametersins.config": records.config({})}, self._context(None))
         arrays = answer["getparametersres.parameters"]
         return records.listed([array.numpy() for array in arrays.values()])
 
-    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics]:
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
         context = self._context(task)
         answer = self._ask("train", self._content("fitins", weights, task), context)
         self._keep(context, task)
@@ -128,7 +128,7 @@ class _AppTrainer(_FlowerTrainer):
         new = {name: array.numpy() for name, array in arrays.items()}
         return records.renamed(in_order(weights), new), examples, metrics
 
-    def validate(self, weights: Weights, task: Task) -> tuple[int | None, Metrics] | None:
+    def validate(self, weights: Weights, task: Task) -> tuple[int | None, TrainerMetrics] | None:
         registered = getattr(self._made, "_registered_funcs", None)
         if not self._older and registered is not None and "evaluate.default" not in registered:
             return None
@@ -154,7 +154,7 @@ class _AppTrainer(_FlowerTrainer):
         return {**metrics, "num-examples": answer[f"{older}.num_examples"]["num_examples"]}
 
     def _ask(self, kind: str, content: dict[str, Any], context: Any) -> Any:
-        """The content of the app's answer. Raises Rubbish if it is an error."""
+        """The content of the app's answer. Raises InvalidResult if it is an error."""
         flower = import_module("flwr.app")
         # With metadata of its own: a message without asks for a task of Flower's runtime, which is not there.
         metadata = flower.Metadata(
@@ -170,7 +170,7 @@ class _AppTrainer(_FlowerTrainer):
         )
         reply = self._made(flower.Message(content=flower.RecordDict(content), metadata=metadata), context)
         if reply.has_error():
-            raise Rubbish(f"the ClientApp answered with an error: {reply.error.reason}")
+            raise InvalidResult(f"the ClientApp answered with an error: {reply.error.reason}")
         return reply.content
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedmq.model_files.naming import in_order, is_list, plain
 from fedmq.tensors import Weights
-from fedmq_client.checks import Rubbish
+from fedmq_client.checks import InvalidResult
 
 CODE_OK = 0
 _OTHERS = "records.json"
@@ -48,12 +48,12 @@ def renamed(names: Sequence[str], found: Mapping[str, NDArray[Any]]) -> Weights:
     if set(found) == set(names):
         return dict(found)
     if len(found) != len(names):
-        raise Rubbish(f"the Flower client returned {len(found)} arrays and not {len(names)}")
+        raise InvalidResult(f"the Flower client returned {len(found)} arrays and not {len(names)}")
     if is_list(found):
         return {name: found[str(number)] for number, name in enumerate(names)}
     short = {plain(name): name for name in names}
     if set(found) != set(short):
-        raise Rubbish(
+        raise InvalidResult(
             f"the Flower client returned arrays of other names: {', '.join(sorted(set(found) - set(short))[:3])}"
         )
     return {short[name]: array for name, array in found.items()}
@@ -71,10 +71,10 @@ def config(values: Mapping[str, Any]) -> Any:
 
 
 def only(content: Any, kind: str) -> Any:
-    """The one record of its kind in an answer. Raises Rubbish if there is none, or another."""
+    """The one record of its kind in an answer. Raises InvalidResult if there is none, or another."""
     found = list(getattr(content, kind).values())
     if len(found) != 1:
-        raise Rubbish(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
+        raise InvalidResult(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
     return found[0]
 
 

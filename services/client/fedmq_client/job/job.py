@@ -9,15 +9,15 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_client.trainer import Client
 
-Kind = Literal["train", "validate", "init"]
-Outcome = Literal["done", "abstained", "failed", "cancelled"]
+JobKind = Literal["train", "validate", "init"]
+JobOutcome = Literal["done", "abstained", "failed", "cancelled"]
 Blob = bytes | Path
 
 
-@frozen
+@value
 class Job:
     """One call of a trainer."""
 
@@ -26,7 +26,7 @@ class Job:
     client: Client
     package: Path
     """The folder with `fedn.yaml`."""
-    kind: Kind
+    kind: JobKind
     session: str = ""
     round: int = 1
     rounds: int = 1
@@ -50,7 +50,7 @@ class Job:
     `.state`; None: both come back as bytes."""
 
 
-@frozen
+@value
 class Validated:
     """The validation of the received model, told before training starts."""
 
@@ -60,7 +60,7 @@ class Validated:
     seconds: float
 
 
-@frozen
+@value
 class Result:
     """How a job ended.
 
@@ -73,7 +73,7 @@ class Result:
     """
 
     job: str
-    outcome: Outcome
+    outcome: JobOutcome
     examples: int | None = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     update: Blob | None = None

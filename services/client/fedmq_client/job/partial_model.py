@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fedmq.tensors import Role, Weights, spec_of
+from fedmq.tensors import TensorRole, Weights, spec_of
 from fedmq.tensors.splitting import LOCAL
-from fedmq.value import frozen
-from fedmq_client.checks import Rubbish
+from fedmq.value import value
+from fedmq_client.checks import InvalidResult
 
 KEPT = "fedmq.local/"
 """Begins a local tensor's name in the state that is kept beside `task.state`."""
 
 
-@frozen
+@value
 class Whole:
     """`shared` is the session's model, `base` what does not travel with it, `local` the names of base tensors that are
     this client's own, `kept` what it has made of them."""
@@ -35,7 +35,7 @@ class Whole:
         return {**self.base, **self.kept, **self.shared} if self.base else self.shared
 
     def shared_of(self, new: Weights) -> Weights:
-        """The part of the trainer's new weights that is sent. Raises Rubbish if a frozen tensor was changed."""
+        """The part of the trainer's new weights that is sent. Raises InvalidResult if a frozen tensor was changed."""
         local = self.base_meta.get(LOCAL, ())
         changed = [
             name
@@ -44,7 +44,9 @@ class Whole:
         ]
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise Rubbish(f"the policy freezes {changed[0]}{more}, and train returned another value: leave it as it is")
+            raise InvalidResult(
+                f"the policy freezes {changed[0]}{more}, and train returned another value: leave it as it is"
+            )
         return {name: new[name] for name in self.shared} if self.base else new
 
     def local_of(self, new: Weights) -> Weights:
@@ -67,7 +69,7 @@ def clipped(delta: Weights, model: Weights, meta: Mapping[str, Any], clip_norm: 
     if clip_norm is None:
         return delta
     spec = spec_of(model, meta)
-    names = [name for name in sorted(delta) if spec[name].role is Role.TRAINABLE]
+    names = [name for name in sorted(delta) if spec[name].role is TensorRole.TRAINABLE]
     norm = float(np.sqrt(sum(float(np.square(delta[name], dtype=np.float64).sum()) for name in names)))
     if not norm > clip_norm:
         return delta

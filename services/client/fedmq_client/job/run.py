@@ -18,7 +18,7 @@ import numpy as np
 from fedmq import tensors
 from fedmq.tensors import Weights
 from fedmq.tensors.flat import FlatModel, flat
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_client import checks
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.load_trainer import build
@@ -32,7 +32,7 @@ TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
 
 
-@frozen
+@value
 class Hooks:
     """What a running job tells, and asks, the outside."""
 
@@ -98,7 +98,7 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = running.result()
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
-    except checks.Rubbish as error:
+    except checks.InvalidResult as error:
         result = Result(job.id, "failed", reason=str(error), seconds=running.seconds)
     except packages.PackageError as error:
         reason, _, more = error.reason.partition("\n")
@@ -132,7 +132,7 @@ class _Running:
         if job.kind == "init":
             return self._init(trainer)
         if job.model is None:
-            raise checks.Rubbish(f"a {job.kind} job needs a model")
+            raise checks.InvalidResult(f"a {job.kind} job needs a model")
         self.step = "reading the model"
         shared, meta = self.trainers.model(job.model)
         base, base_meta = ({}, {}) if job.base is None else self.trainers.model(job.base, "base")
@@ -149,12 +149,12 @@ class _Running:
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
         if make is None:
-            raise checks.Rubbish(
+            raise checks.InvalidResult(
                 "the trainer has no init(): write one that returns the first weights, or start from a seed model"
             )
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
-            raise checks.Rubbish(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
+            raise checks.InvalidResult(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
         meta = {**_said(trainer, "meta"), "roles": _said(trainer, "roles")}
         weights = {name: np.asarray(value) for name, value in weights.items()}
         tensors.spec_of(weights, meta)
@@ -163,7 +163,7 @@ class _Running:
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
-            raise checks.Rubbish("the trainer has no validate(weights, task): write it, or ask for train")
+            raise checks.InvalidResult("the trainer has no validate(weights, task): write it, or ask for train")
         validated = self._validate(trainer, model, state)
         if validated is None:
             return Result(self.job.id, "abstained", seconds=self.seconds)
@@ -177,7 +177,7 @@ class _Running:
         if answer is None:
             return None
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise checks.Rubbish(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
+            raise checks.InvalidResult(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
         examples, metrics = answer
         return Validated(
             self.job.id,
@@ -193,7 +193,9 @@ class _Running:
         if answer is None:
             return Result(self.job.id, "abstained", seconds=self.seconds)
         if not isinstance(answer, tuple) or len(answer) != 3:
-            raise checks.Rubbish(f"train returned {checks.kind(answer)}: return weights, examples, metrics or None")
+            raise checks.InvalidResult(
+                f"train returned {checks.kind(answer)}: return weights, examples, metrics or None"
+            )
         weights, examples, metrics = answer
         new = checks.weights(weights, given)
         examples = checks.examples("train", examples)

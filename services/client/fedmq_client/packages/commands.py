@@ -36,10 +36,10 @@ from typing import Any
 from fedmq.errors import ConfigError
 from fedmq.model_files import formats
 from fedmq.tensors import Weights
-from fedmq_client.checks import Rubbish
+from fedmq_client.checks import InvalidResult
 from fedmq_client.packages import environments, exchange, process_groups
 from fedmq_client.packages.package import MANIFEST, Package, PackageError
-from fedmq_client.trainer import Client, Form, Metrics, Task
+from fedmq_client.trainer import Client, Form, Task, TrainerMetrics
 
 SHIM = Path(__file__).parent / "fedn_shim"
 SEED = "../seed"
@@ -60,7 +60,7 @@ def prepare(package: Package, form: Form | None, python_env: bool) -> None:
 class CommandTrainer:
     """Runs the commands of a package for one client. A command that the package lacks is a method that this lacks."""
 
-    validate: Callable[[Weights, Task], tuple[int | None, Metrics]]
+    validate: Callable[[Weights, Task], tuple[int | None, TrainerMetrics]]
     init: Callable[[], Weights]
 
     def __init__(self, package: Package, client: Client) -> None:
@@ -77,10 +77,10 @@ class CommandTrainer:
             log.warning("%s: format h5 knows no number of examples: each update weighs 1", package.folder)
         self._environment = _environment(package, client)
 
-    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, Metrics]:
-        """Raises Rubbish if there is no such command, it fails, or writes what is no model."""
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
+        """Raises InvalidResult if there is no such command, it fails, or writes what is no model."""
         if "train" not in self._package.entry_points:
-            raise Rubbish(f"{MANIFEST} names no train command")
+            raise InvalidResult(f"{MANIFEST} names no train command")
         form = self._package.format
         with self._files(weights, task) as source:
             target = source.with_name(f"out.{form}")
@@ -91,7 +91,7 @@ class CommandTrainer:
                 return new, 1, {}
             metadata = _json(target.with_name(target.name + "-metadata"), "train", "num_examples")
         if "num_examples" not in metadata:
-            raise Rubbish("the train command's OUT-metadata has no num_examples")
+            raise InvalidResult("the train command's OUT-metadata has no num_examples")
         examples = metadata.pop("num_examples")
         if isinstance(examples, float) and examples.is_integer():
             examples = int(examples)
@@ -105,7 +105,7 @@ class CommandTrainer:
         """As the seed's file has them; its kind of tensors decides if it has none."""
         return dict(self._meta.get("roles", {}))
 
-    def _validate(self, weights: Weights, task: Task) -> tuple[int | None, Metrics]:
+    def _validate(self, weights: Weights, task: Task) -> tuple[int | None, TrainerMetrics]:
         with self._files(weights, task) as source:
             target = source.with_name("metrics")
             target.touch()
@@ -113,7 +113,7 @@ class CommandTrainer:
             return None, _json(target, "validate", "accuracy")
 
     def _init(self) -> Weights:
-        """The seed that `build` makes, or that is there already. Raises Rubbish if there is none."""
+        """The seed that `build` makes, or that is there already. Raises InvalidResult if there is none."""
         if "build" in self._package.entry_points:
             self._run("build", None)
         folder = (self._package.folder / SEED).resolve()
@@ -122,13 +122,13 @@ class CommandTrainer:
             if path.is_file():
                 break
         else:
-            raise Rubbish(
+            raise InvalidResult(
                 f"there is no seed: write a build command that makes {SEED}.{self._package.format}, or give one"
             )
         try:
             model = formats.read(path)
         except ConfigError as error:
-            raise Rubbish(error.reason) from error
+            raise InvalidResult(error.reason) from error
         self._meta = dict(model.meta)
         return dict(model.weights)
 
@@ -152,12 +152,12 @@ class CommandTrainer:
             if task is not None:
                 task.check()
                 if task.deadline < 0:
-                    raise Rubbish(f"the {name} command took longer than the task may")
+                    raise InvalidResult(f"the {name} command took longer than the task may")
 
         code = process_groups.run(command, self._package.folder, environment, check)
         if code:
             how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-            raise Rubbish(f"the {name} command ({self._package.entry_points[name]}) {how}")
+            raise InvalidResult(f"the {name} command ({self._package.entry_points[name]}) {how}")
 
     def _start(self, task: Task) -> None:
         """`startup`, once in the life of this process. Clients that share a folder take turns."""
@@ -208,12 +208,14 @@ def _json(path: Path, name: str, example: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if not text.strip():
-            raise Rubbish(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
+            raise InvalidResult(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
         found = json.loads(text)
     except FileNotFoundError:
-        raise Rubbish(f"the {name} command wrote no {path.name}: JSON with {example}") from None
+        raise InvalidResult(f"the {name} command wrote no {path.name}: JSON with {example}") from None
     except ValueError as error:
-        raise Rubbish(f"what the {name} command wrote to {path.name} is no JSON: {error}") from error
+        raise InvalidResult(f"what the {name} command wrote to {path.name} is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise Rubbish(f"the {name} command wrote {type(found).__name__} to {path.name}: write an object with {example}")
+        raise InvalidResult(
+            f"the {name} command wrote {type(found).__name__} to {path.name}: write an object with {example}"
+        )
     return found

@@ -19,11 +19,11 @@ from fedmq.model_files.filetypes import found_instead
 from fedmq.model_files.formats import NETWORK
 from fedmq.model_files.naming import in_order
 from fedmq.tensors import Weights, tensorblob
-from fedmq_client.checks import Rubbish
+from fedmq_client.checks import InvalidResult
 
 
 def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
-    """Write a model for a command to read. Raises Rubbish if the form needs what the model lacks."""
+    """Write a model for a command to read. Raises InvalidResult if the form needs what the model lacks."""
     match form:
         case "npz":
             arrays: dict[str, Any] = {str(number): weights[name] for number, name in enumerate(in_order(weights))}
@@ -35,9 +35,9 @@ def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> N
 
 
 def read(form: str, path: Path, model: Weights) -> Weights:
-    """Read what a command made of `model`, under the same names. Raises Rubbish that says what was found."""
+    """Read what a command made of `model`, under the same names. Raises InvalidResult that says what was found."""
     if path.stat().st_size == 0:
-        raise Rubbish(f"the train command wrote no model to {path.name}, its second argument")
+        raise InvalidResult(f"the train command wrote no model to {path.name}, its second argument")
     match form:
         case "npz":
             return _read_npz(path, model)
@@ -45,7 +45,7 @@ def read(form: str, path: Path, model: Weights) -> Weights:
             try:
                 return tensorblob.decode(path.read_bytes())[0]
             except InvalidUpdate as error:
-                raise Rubbish(f"what the train command wrote is no model: {error.reason}") from error
+                raise InvalidResult(f"what the train command wrote is no model: {error.reason}") from error
         case _:
             return _read_h5(path, model)
 
@@ -58,10 +58,10 @@ def _read_npz(path: Path, model: Weights) -> Weights:
         with path.open("rb") as file:
             head = file.read(64)
         what = str(error) if head.startswith(b"PK") else f"it is {found_instead(head) or 'of no known form'}"
-        raise Rubbish(f"what the train command wrote is no .npz of plain arrays: {what}") from error
+        raise InvalidResult(f"what the train command wrote is no .npz of plain arrays: {what}") from error
     if found.keys() != {str(number) for number in range(len(model))}:
         names = ", ".join(list(found)[:3])
-        raise Rubbish(
+        raise InvalidResult(
             f"the train command wrote {len(found)} arrays ({names} …) and not {len(model)}, named 0 and so on"
         )
     return {name: found[str(number)] for number, name in enumerate(in_order(model))}
@@ -70,7 +70,7 @@ def _read_npz(path: Path, model: Weights) -> Weights:
 def _write_h5(weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
     network = meta.get(NETWORK)
     if not isinstance(network, str):
-        raise Rubbish("format h5 needs a seed that is a whole Keras model: start from an .h5 or .keras file")
+        raise InvalidResult("format h5 needs a seed that is a whole Keras model: start from an .h5 or .keras file")
     from fedmq.model_files import warm_keras
 
     model = warm_keras.from_json(network)
@@ -85,7 +85,7 @@ def _read_h5(path: Path, model: Weights) -> Weights:
     try:
         found = warm_keras.weights_of(warm_keras.from_file(path, "h5"))
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise Rubbish(f"what the train command wrote is no Keras model: {error}") from error
+        raise InvalidResult(f"what the train command wrote is no Keras model: {error}") from error
     if len(found) != len(model):
-        raise Rubbish(f"the train command wrote a Keras model of {len(found)} tensors and not {len(model)}")
+        raise InvalidResult(f"the train command wrote a Keras model of {len(found)} tensors and not {len(model)}")
     return dict(zip(in_order(model), found.values(), strict=True))

@@ -33,7 +33,7 @@ class Child:
 
     def __init__(self, environment: Mapping[str, str], changed: threading.Condition) -> None:
         self.changed = changed
-        self.messages: list[wire.Message] = []
+        self.messages: list[wire.PoolMessage] = []
         self.jobs = wire.JobWriter()
         self.results = 0
         self.ready = False

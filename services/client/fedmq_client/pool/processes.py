@@ -230,7 +230,7 @@ class ProcessPool:
             worker.is_hungry = False
         return []
 
-    def _hear(self, worker: Worker, child: Child, message: wire.Message) -> None:
+    def _hear(self, worker: Worker, child: Child, message: wire.PoolMessage) -> None:
         child.results += "result" in message
         if not worker.sent or message["job"] != worker.sent[0].job.id:
             return  # of a job that was taken back

@@ -20,7 +20,7 @@ import msgpack
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.trainer import Client
 
-Message = dict[str, Any]
+PoolMessage = dict[str, Any]
 
 PIPE_BYTES = 1 << 20
 _PATH = 1
@@ -52,7 +52,7 @@ def send(pipe: int, data: bytes) -> None:
         left = left[os.write(pipe, left) :]
 
 
-def receive(pipe: int) -> Iterator[list[Message]]:
+def receive(pipe: int) -> Iterator[list[PoolMessage]]:
     """Messages as they come, all that have come at once in a list; ends when the other side is gone."""
     unpacker = msgpack.Unpacker(ext_hook=_extension, strict_map_key=False, max_buffer_size=0)
     while data := os.read(pipe, PIPE_BYTES):
@@ -101,7 +101,7 @@ class JobReader:
         self._clients: dict[int, tuple[Client, Path]] = {}
         self._blobs: dict[str, bytes] = {}
 
-    def read(self, message: Message) -> Job | None:
+    def read(self, message: PoolMessage) -> Job | None:
         """The message's job, if it has one."""
         if "client" in message:
             number, said, package = message["client"]
@@ -120,12 +120,12 @@ class JobReader:
         return None
 
 
-def result(message: Message) -> Result:
+def result(message: PoolMessage) -> Result:
     """The result of a received `result` message."""
     return Result(**message)
 
 
-def validated(message: Message) -> Validated:
+def validated(message: PoolMessage) -> Validated:
     """The validation of a received `validated` message."""
     return Validated(**message)
 

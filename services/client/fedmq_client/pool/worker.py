@@ -66,7 +66,7 @@ class _Worker:
             os.write(2, END_OF_OUTPUT + b"\n")
             self._say({"job": job.id, "result": result, "took": time.monotonic() - began})
 
-    def _say(self, message: wire.Message) -> None:
+    def _say(self, message: wire.PoolMessage) -> None:
         data = wire.encoded(message)
         with self._saying:  # a trainer's own threads report too
             wire.send(self.outgoing, data)

@@ -8,7 +8,7 @@ from fedmq.runtime.effects import Effect, Publish
 from fedmq_client.role.attachment import publish_to
 from fedmq_client.role.operations import Forget, ModelValidated, TaskKey, TaskResult, Upload, task_key
 from fedmq_schemas import topology
-from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, PlanKey, Task, Update, Validation
+from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, PlanKey, TaskMessage, Update, Validation
 from fedmq_schemas.policy import weight_of
 
 LONGEST_REASON = 2_000
@@ -29,7 +29,7 @@ class Answers:
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
-    def repeat(self, task: Task, now: float) -> list[Effect]:
+    def repeat(self, task: TaskMessage, now: float) -> list[Effect]:
         """Answers a task that has been run before; nothing if it is still to be run."""
         key = task_key(task.plan)
         if key.action == "train":
@@ -40,7 +40,7 @@ class Answers:
             return [self._to_reducer(self._validation.model_copy(update={"plan": task.plan}))]
         return []
 
-    def answer(self, task: Task, result: TaskResult, now: float) -> list[Effect]:
+    def answer(self, task: TaskMessage, result: TaskResult, now: float) -> list[Effect]:
         """Answers a task whose work has ended. Keeps its update. The metrics of a validation were published before."""
         if task.plan.action == "validate":
             return (
@@ -66,7 +66,7 @@ class Answers:
 
     # -- uploads ----------------------------------------------------------------------------------------------------
 
-    def _upload(self, task: Task, result: TaskResult, now: float) -> Upload:
+    def _upload(self, task: TaskMessage, result: TaskResult, now: float) -> Upload:
         self.uploads += 1
         return Upload(task, result, now)
 
@@ -120,7 +120,7 @@ class Answers:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _validation_of(self, task: Task, weight: int | None, metrics: Metrics, reason: str = "") -> Validation:
+    def _validation_of(self, task: TaskMessage, weight: int | None, metrics: Metrics, reason: str = "") -> Validation:
         return Validation(
             plan=task.plan,
             model=task.model.key,

@@ -31,7 +31,7 @@ from fedmq_client.role.answers import Answers
 from fedmq_client.role.attachment import Attachment, publish_to
 from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskFinished, TaskResult, Upload, task_key
 from fedmq_client.role.tasks import Tasks, abandon_timer
-from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Grant, Progress, Task, Wait
+from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Grant, Progress, TaskMessage, Wait
 
 
 class State(Enum):
@@ -107,7 +107,7 @@ class ClientCore:
 
     def _received(self, event: Received, now: float) -> list[Effect]:
         match event.body:
-            case Task() as task:
+            case TaskMessage() as task:
                 effects = self._requested(task, now)
             case Cancel() as cancel:
                 effects = self._cancelled(cancel)
@@ -119,7 +119,7 @@ class ClientCore:
                 return [Reject(event.tag, f"a client does not receive {event.body.kind} messages")]
         return [Ack((event.tag,)), *effects]
 
-    def _requested(self, task: Task, now: float) -> list[Effect]:
+    def _requested(self, task: TaskMessage, now: float) -> list[Effect]:
         if self._tasks.is_late(task.plan):
             return []
         outdated = self._answers.outdate(task.plan)

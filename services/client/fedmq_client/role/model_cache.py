@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedmq.blobs import transfer
 from fedmq_client.job.job import Blob
-from fedmq_schemas.messages import BlobRef, Task
+from fedmq_schemas.messages import BlobRef, TaskMessage
 
 
 class Models:
@@ -17,7 +17,7 @@ class Models:
         self._folder = folder
         self._held: dict[str, bytes] = {}
 
-    def fetch(self, task: Task) -> tuple[Blob, Blob | None]:
+    def fetch(self, task: TaskMessage) -> tuple[Blob, Blob | None]:
         """The model and its base. Raises as `transfer.get` does."""
         if task.base is None and self._held.keys() == {task.model.sha256}:
             return self._held[task.model.sha256], None

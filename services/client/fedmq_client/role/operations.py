@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fedmq.runtime.effects import CoreEvent, Perform, Question
-from fedmq.value import frozen
-from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, Task
+from fedmq.value import value
+from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, TaskMessage
 
 SMALL = 1_000_000
 
@@ -31,7 +31,7 @@ def task_key(plan: PlanKey) -> TaskKey:
     return TaskKey(plan.session, plan.round, plan.action)
 
 
-@frozen
+@value
 class TaskResult:
     """How the work on a task ended. `update`: the delta of a training that is done; `examples`: as the trainer counted;
     `seconds`: duration of each step by its name."""
@@ -49,27 +49,27 @@ class TaskResult:
 # -- effects --------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class RunTask(Perform):
     """Fetches the model, validates it if the task requires that, and trains. The runner reports `ModelValidated`,
     `ProgressReported`, and at the end `TaskFinished`."""
 
-    task: Task
+    task: TaskMessage
 
 
-@frozen
+@value
 class Abandon(Perform):
     """Stops the work on this task. The runner reports nothing more about it."""
 
     key: TaskKey
 
 
-@frozen
+@value
 class Upload(Question[BlobRef]):
     """Stores a finished update where the task says. Answered by its BlobRef. `since`: when the upload was decided, in
     seconds on the monotonic clock."""
 
-    task: Task
+    task: TaskMessage
     result: TaskResult
     since: float
 
@@ -80,7 +80,7 @@ class Upload(Question[BlobRef]):
         return self.task.upload_url.startswith("http") or self.task.model.size > SMALL
 
 
-@frozen
+@value
 class Forget(Perform):
     """Deletes the kept updates and states of the rounds of `session` before `before_round`, which are over; None: of all
     its rounds."""
@@ -91,7 +91,7 @@ class Forget(Perform):
     independent = True
 
 
-@frozen
+@value
 class AssignPart(Perform):
     """Makes part `ordinal` of `count` of a common data set the client's own."""
 
@@ -102,16 +102,16 @@ class AssignPart(Perform):
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class ModelValidated(CoreEvent):
     """The model that a task names has these metrics on the client's data. `examples` None: not known."""
 
-    task: Task
+    task: TaskMessage
     examples: int | None
     metrics: Metrics
 
 
-@frozen
+@value
 class ProgressReported(CoreEvent):
     """The trainer reported the fraction of a task that is done, with metrics of its own."""
 
@@ -120,7 +120,7 @@ class ProgressReported(CoreEvent):
     metrics: Mapping[str, Any]
 
 
-@frozen
+@value
 class TaskFinished(CoreEvent):
     """The work on a task has ended."""
 

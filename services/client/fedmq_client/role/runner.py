@@ -19,7 +19,7 @@ from fedmq_client.role.model_cache import Models
 from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
-from fedmq_schemas.messages import BlobRef, Task
+from fedmq_schemas.messages import BlobRef, TaskMessage
 
 log = logging.getLogger("fedmq.client")
 
@@ -88,7 +88,9 @@ class TaskRunner:
 
         self._scheduler.submit(lambda: self._models.fetch(task), fetched)
 
-    def _submit(self, task: Task, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
+    def _submit(
+        self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
+    ) -> None:
         seconds = {"fetch": self._scheduler.now() - began}
         job = Job(
             id=job_id,
@@ -115,10 +117,10 @@ class TaskRunner:
             lambda result: self._done(task, key, result, seconds),
         )
 
-    def _validated(self, task: Task, validated: Validated) -> None:
+    def _validated(self, task: TaskMessage, validated: Validated) -> None:
         self._report(operations.ModelValidated(task, validated.examples, validated.metrics))
 
-    def _done(self, task: Task, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
+    def _done(self, task: TaskMessage, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
         if self._jobs.get(key) != result.job:
             return
         del self._jobs[key]

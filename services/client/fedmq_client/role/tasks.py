@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmq.runtime.effects import Effect, StartTimer
 from fedmq.runtime.watermarks import Watermarks
 from fedmq_client.role.operations import Abandon, RunTask, TaskKey, task_key
-from fedmq_schemas.messages import PlanKey, Task
+from fedmq_schemas.messages import PlanKey, TaskMessage
 
 ABANDON_AFTER = 5.0
 
@@ -19,8 +19,8 @@ class Tasks:
     """The task under way, and those that wait, the next one first."""
 
     def __init__(self) -> None:
-        self.under_way: Task | None = None
-        self._waiting: dict[TaskKey, Task] = {}
+        self.under_way: TaskMessage | None = None
+        self._waiting: dict[TaskKey, TaskMessage] = {}
         self._watermarks = Watermarks()
 
     def is_late(self, plan: PlanKey) -> bool:
@@ -29,7 +29,7 @@ class Tasks:
         position = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
         return self._watermarks.is_superseded(plan.session, position)
 
-    def add(self, task: Task) -> list[Effect]:
+    def add(self, task: TaskMessage) -> list[Effect]:
         """Queues a task, a training before all others, for which it makes room. A task that is under way already only takes
         the new request in place of the old one."""
         key = task_key(task.plan)
@@ -51,7 +51,7 @@ class Tasks:
         self.under_way = self._waiting.pop(next(iter(self._waiting)))
         return [RunTask(self.under_way)]
 
-    def finish(self, key: TaskKey) -> Task | None:
+    def finish(self, key: TaskKey) -> TaskMessage | None:
         """Returns the latest request for the work that has ended; None if other work is under way, as this was stopped."""
         if not self._is_under_way(key):
             return None

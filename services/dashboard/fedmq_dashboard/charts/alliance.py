@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child
-from fedmq_dashboard.feed import OpenRound
+from fedmq_dashboard.components import Element
+from fedmq_dashboard.feed import RoundInProgress
 from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, edges, figure, outcome_word
 
 STATES: dict[str, str] = {
@@ -28,8 +28,8 @@ Place = tuple[float, float]
 
 
 def draw(
-    clients: Sequence[Document], combiners: Sequence[Document], asked: Sequence[str], running: OpenRound | None
-) -> Child:
+    clients: Sequence[Document], combiners: Sequence[Document], asked: Sequence[str], running: RoundInProgress | None
+) -> Element:
     """None where nobody is known."""
     names = sorted({document["combiner"] for document in (*clients, *combiners)})
     if not names:
@@ -56,7 +56,7 @@ def draw(
     return c.graph("alliance", shape, f"{words.plural(len(names), 'combiner')}; clients: {told or 'none'}.", 340)
 
 
-def _states(clients: Sequence[Document], asked: set[str], running: OpenRound | None) -> dict[str, str]:
+def _states(clients: Sequence[Document], asked: set[str], running: RoundInProgress | None) -> dict[str, str]:
     answers: Mapping[str, str] = running.answers if running is not None else {}
     states = {}
     for client in clients:

@@ -9,7 +9,7 @@ from typing import Any
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child
+from fedmq_dashboard.components import Element
 from fedmq_dashboard.figures import BAND, INNER_BAND, SERIES, TEST, Trace, figure, line
 
 TRAINING = "training "
@@ -25,7 +25,7 @@ def names(trail: Sequence[Document], rounds: Sequence[Document]) -> list[str]:
 
 def draw(
     session: Document | None, trail: Sequence[Document], rounds: Sequence[Document], metric: str | None, axis: str
-) -> Child:
+) -> Element:
     if session is None or metric is None:
         return c.empty("No model has been validated yet: the first metrics come with the first round.")
     positions = positions_of(session, rounds, axis)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
-from fedmq_dashboard.components import Child
+from fedmq_dashboard.components import Element
 from fedmq_dashboard.figures import OUTCOME_COLOURS, figure, outcome_word
 from fedmq_schemas.records import OUTCOMES
 
 
-def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Child:
+def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
     """`late`: round → updates that came after their plan was closed; the ledger has their tasks as absent."""
     if not rounds:
         return c.empty("No round is committed yet.")

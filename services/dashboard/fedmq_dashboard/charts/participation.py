@@ -6,7 +6,7 @@ import numpy as np
 
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child
+from fedmq_dashboard.components import Element
 from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed
 from fedmq_dashboard.matrix import NOT_ASKED, Matrix, nanmedian
 from fedmq_schemas.records import OUTCOMES
@@ -15,7 +15,7 @@ MOST_TEXTS = 20_000
 ROW_PIXELS = 13
 
 
-def outcomes(matrix: Matrix, rows: np.ndarray) -> Child:
+def outcomes(matrix: Matrix, rows: np.ndarray) -> Element:
     """`rows`: which clients, from top to bottom."""
     codes = matrix.outcomes[rows]
     z = np.where(codes == NOT_ASKED, np.nan, codes).astype(np.float32)
@@ -47,7 +47,7 @@ def outcomes(matrix: Matrix, rows: np.ndarray) -> Child:
     )
 
 
-def norms(matrix: Matrix, rows: np.ndarray) -> Child:
+def norms(matrix: Matrix, rows: np.ndarray) -> Element:
     relative = matrix.relative_norms()
     if not np.any(np.isfinite(relative)):
         return c.empty("No update has been accepted yet, so there is no norm to compare.")
@@ -96,7 +96,7 @@ def _height(rows: np.ndarray) -> int:
     return min(900, max(200, 90 + ROW_PIXELS * len(rows)))
 
 
-def shares(matrix: Matrix, most: int = 15) -> Child:
+def shares(matrix: Matrix, most: int = 15) -> Element:
     """How much of the sum each client was, over the whole session."""
     total = float(matrix.weights.sum())
     if not total:

@@ -8,8 +8,8 @@ import numpy as np
 
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.columns import Columns, Floats
-from fedmq_dashboard.components import Child
+from fedmq_dashboard.columns import Columns, FloatColumn
+from fedmq_dashboard.components import Element
 from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed
 from fedmq_schemas.records import OUTCOMES
 
@@ -25,7 +25,7 @@ STEPS: dict[str, tuple[str, str]] = {
 }
 
 
-def segments(columns: Columns, planned_at: float) -> dict[str, Floats]:
+def segments(columns: Columns, planned_at: float) -> dict[str, FloatColumn]:
     """Seconds that each client spent in each of `STEPS`, one after the other since the plan; they end at its outcome.
 
     What the client did is measured on its own clock; only what is left over depends on clocks being right, and is cut to
@@ -42,7 +42,7 @@ def segments(columns: Columns, planned_at: float) -> dict[str, Floats]:
     return {"sent": room - returned, "waited": total - did, **spent, "returned": returned}
 
 
-def waterfall(columns: Columns, planned_at: float, committed_at: float | None, rows: np.ndarray) -> Child:
+def waterfall(columns: Columns, planned_at: float, committed_at: float | None, rows: np.ndarray) -> Element:
     parts = segments(columns, planned_at)
     names = [columns.clients[index] for index in rows]
     traces: list[Trace] = []
@@ -98,7 +98,7 @@ def _mark(at: float) -> dict[str, object]:
     return {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": dash, "label": label}
 
 
-def _sentence(columns: Columns, parts: dict[str, Floats], planned_at: float, committed_at: float | None) -> str:
+def _sentence(columns: Columns, parts: dict[str, FloatColumn], planned_at: float, committed_at: float | None) -> str:
     ends = columns.at - planned_at
     if np.all(np.isnan(ends)):
         return "Nobody has answered yet."
@@ -111,7 +111,7 @@ def _sentence(columns: Columns, parts: dict[str, Floats], planned_at: float, com
     )
 
 
-def by_round(rounds: Sequence[tuple[Columns, float]]) -> Child:
+def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
     """For each round, with when it was planned: the median client's steps, and its slowest client."""
     numbers = [columns.round for columns, _ in rounds]
     parts = [segments(columns, planned_at) for columns, planned_at in rounds]

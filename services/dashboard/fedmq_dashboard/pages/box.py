@@ -11,7 +11,7 @@ from fedmq.metrics import is_scalar
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.figures import SERIES, figure, line
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
@@ -61,7 +61,7 @@ def controls(boxes: Boxes, query: Query) -> list[Control]:
     return [session_control(boxes.sessions, boxes.session), metric_control(names, choose(query.get("metric"), names))]
 
 
-def view(boxes: Boxes, query: Query) -> list[Child]:
+def view(boxes: Boxes, query: Query) -> list[Element]:
     metric = choose(query.get("metric"), _names(boxes))
     if boxes.session is None:
         return [c.card("Metric distribution", c.empty(NO_SESSION))]
@@ -71,7 +71,7 @@ def view(boxes: Boxes, query: Query) -> list[Child]:
     return [c.card(title, _plot(boxes, metric)), _participants(boxes, metric, query)]
 
 
-def _plot(boxes: Boxes, metric: str) -> Child:
+def _plot(boxes: Boxes, metric: str) -> Element:
     models = [model for model in boxes.trail if model["metrics"].get(metric, {}).get("n", 0) >= 2]
     if not models:
         return c.empty("A box needs at least two participants that have validated the same model.")
@@ -98,7 +98,7 @@ def _plot(boxes: Boxes, metric: str) -> Child:
     return c.graph("box", figure([box, mean], x="Model ID (round)", y=metric), told, 420)
 
 
-def _participants(boxes: Boxes, metric: str, query: Query) -> Child:
+def _participants(boxes: Boxes, metric: str, query: Query) -> Element:
     chosen = boxes.chosen
     if chosen is None:
         return None
@@ -113,7 +113,7 @@ def _participants(boxes: Boxes, metric: str, query: Query) -> Child:
         )
     found.sort(key=lambda pair: pair[0], reverse=words.less_is_better(metric))
     worst, best = found[:SHOWN], found[SHOWN:][-SHOWN:]
-    parts: list[Child] = [html.Div([html.H3("Worst"), _rows(metric, worst)])]
+    parts: list[Element] = [html.Div([html.H3("Worst"), _rows(metric, worst)])]
     if best:
         parts.append(html.Div([html.H3("Best"), _rows(metric, list(reversed(best)))]))
     note = f"round {chosen['round']}, {words.plural(len(found), 'participant')}"
@@ -121,9 +121,9 @@ def _participants(boxes: Boxes, metric: str, query: Query) -> Child:
     return c.card(title, html.Div(parts, className="beside"), note=note, id="participants")
 
 
-def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Child:
+def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Element:
     columns = [c.Column("Client"), c.Column(metric, True), c.Column("Examples", True)]
-    rows: list[list[Child]] = [
+    rows: list[list[Element]] = [
         [
             c.link(row["client"], f"/clients?client={row['client']}"),
             words.number(value),

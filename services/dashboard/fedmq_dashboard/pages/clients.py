@@ -13,7 +13,7 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import participation
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.figures import outcome_word
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
@@ -29,7 +29,7 @@ SKEW_SHOWN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class ClientsPage:
     """All that the page shows. `troubles`: each client's newest one in this session."""
 
     sessions: Sequence[Document]
@@ -43,7 +43,7 @@ class Clients:
     one: OneClient | None
 
 
-def read(history: History, live: Live, query: Query) -> Clients:
+def read(history: History, live: Live, query: Query) -> ClientsPage:
     session = history.session(query.get("session"))
     name = session["session"] if session else None
     late = history.events({"session": name, "name": "update.discarded"}) if name else []
@@ -55,10 +55,12 @@ def read(history: History, live: Live, query: Query) -> Clients:
     troubles = last_troubles(columns)
     metrics = [m for m in words.metric_names([newest["metrics"]] if newest else []) if not m.startswith("test/")]
     one = read_one(history, query, name)
-    return Clients(history.sessions(), session, history.clients(), matrix, troubles, newest, validations, metrics, one)
+    return ClientsPage(
+        history.sessions(), session, history.clients(), matrix, troubles, newest, validations, metrics, one
+    )
 
 
-def controls(found: Clients, query: Query) -> list[Control]:
+def controls(found: ClientsPage, query: Query) -> list[Control]:
     names = {client["client"]: client["client"] for client in found.clients}
     return [
         session_control(found.sessions, found.session),
@@ -68,10 +70,10 @@ def controls(found: Clients, query: Query) -> list[Control]:
     ]
 
 
-def view(found: Clients, query: Query) -> list[Child]:
+def view(found: ClientsPage, query: Query) -> list[Element]:
     if not found.clients:
-        return [c.card("Clients", c.empty("No client has come yet. Start one: fedmq run client --package DIR"))]
-    parts: list[Child] = []
+        return [c.card("ClientsPage", c.empty("No client has come yet. Start one: fedmq run client --package DIR"))]
+    parts: list[Element] = []
     if found.one is not None:
         parts.append(one_client(found.one, query))
     order = choose(query.get("order"), list(ORDERS)) or "troubles"
@@ -107,7 +109,7 @@ def _page(query: Query, rows: int) -> tuple[int, int]:
     return min(max(1, query.number("page", 1)), pages), pages
 
 
-def _pager(query: Query, page: int, pages: int, rows: int) -> Child:
+def _pager(query: Query, page: int, pages: int, rows: int) -> Element:
     if pages == 1:
         return words.plural(rows, "client")
     if query.get("rows") == "all":
@@ -118,7 +120,7 @@ def _pager(query: Query, page: int, pages: int, rows: int) -> Child:
     return html.Span([before, f" {page} of {pages} ", after, " · ", everything])
 
 
-def _worst(found: Clients, metric: str | None) -> Child:
+def _worst(found: ClientsPage, metric: str | None) -> Element:
     if metric is None or found.newest is None:
         return c.card("Worst clients", c.empty("No client has validated a model yet."), wide=False)
     scored = [
@@ -128,11 +130,11 @@ def _worst(found: Clients, metric: str | None) -> Child:
     ]
     scored.sort(reverse=words.less_is_better(metric))
     rows = [[_name(client), words.number(value)] for value, client in scored[:WORST]]
-    table = c.table([c.Column("Client"), c.Column(metric, True)], rows, f"Clients with the worst {metric}")
+    table = c.table([c.Column("Client"), c.Column(metric, True)], rows, f"ClientsPage with the worst {metric}")
     return c.card(f"Worst clients by {metric}", table, note=words.short(found.newest["model"]), wide=False)
 
 
-def _everybody(found: Clients, query: Query, order: str) -> Child:
+def _everybody(found: ClientsPage, query: Query, order: str) -> Element:
     row = {name: index for index, name in enumerate(found.matrix.clients)}
     asked, troubles = found.matrix.asked(), found.matrix.troubles()
     rank = {found.matrix.clients[index]: place for place, index in enumerate(found.matrix.order(order))}
@@ -166,11 +168,11 @@ def _everybody(found: Clients, query: Query, order: str) -> Child:
     )
 
 
-def _name(client: str) -> Child:
+def _name(client: str) -> Element:
     return c.link(client, f"/clients?client={client}")
 
 
-def _trouble(client: str, trouble: Trouble | None, query: Query) -> Child:
+def _trouble(client: str, trouble: Trouble | None, query: Query) -> Element:
     if trouble is None:
         return "–"
     reason = trouble.reason or outcome_word(trouble.outcome)
@@ -187,4 +189,4 @@ def clock(transit: float) -> str:
     return f"{words.seconds(abs(transit))} {'behind, at most' if transit > 0 else 'ahead, at least'}"
 
 
-PAGE = Page("/clients", "Clients", "rounds", read, controls, view, clicked)
+PAGE = Page("/clients", "ClientsPage", "rounds", read, controls, view, clicked)

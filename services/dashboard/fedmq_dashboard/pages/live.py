@@ -11,8 +11,8 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import alliance, curves, outcomes
-from fedmq_dashboard.components import Child, Control
-from fedmq_dashboard.feed import OpenRound
+from fedmq_dashboard.components import Control, Element
+from fedmq_dashboard.feed import RoundInProgress
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import NO_SESSION, Page, choose, metric_control, session_control
@@ -34,14 +34,14 @@ LOGS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LiveView:
+class LivePage:
     """All that the page shows. `late`: round → how many updates came too late."""
 
     sessions: Sequence[Document]
     session: Document | None
     rounds: Sequence[Document]
     trail: Sequence[Document]
-    open: OpenRound | None
+    open: RoundInProgress | None
     asked: Sequence[str]
     clients: Sequence[Document]
     combiners: Sequence[Document]
@@ -49,13 +49,13 @@ class LiveView:
     late: dict[int, int]
 
 
-def read(history: History, live: Live, query: Query) -> LiveView:
+def read(history: History, live: Live, query: Query) -> LivePage:
     session = history.session(query.get("session"))
     clients, combiners = history.clients(), history.combiners()
     where = {"name": list(LOGS[choose(query.get("log"), list(LOGS)) or "decisions"])}
     log = history.events(where if where["name"] else None, LOG_LINES)
     if session is None:
-        return LiveView(history.sessions(), None, (), (), None, (), clients, combiners, log, {})
+        return LivePage(history.sessions(), None, (), (), None, (), clients, combiners, log, {})
     name = session["session"]
     newest = history.newest_attempt(name)
     running = live.open_round(name) if session["state"] not in ENDED else None
@@ -63,13 +63,13 @@ def read(history: History, live: Live, query: Query) -> LiveView:
     late: dict[int, int] = {}
     for event in history.events({"session": name, "name": "update.discarded"}):
         late[event["round"]] = late.get(event["round"], 0) + 1
-    return LiveView(
+    return LivePage(
         history.sessions(), session, history.rounds(name), history.trail(session), running, asked, clients, combiners,
         log, late,
     )  # fmt: skip
 
 
-def controls(now: LiveView, query: Query) -> list[Control]:
+def controls(now: LivePage, query: Query) -> list[Control]:
     names = curves.names(now.trail, now.rounds)
     return [
         session_control(now.sessions, now.session),
@@ -79,11 +79,11 @@ def controls(now: LiveView, query: Query) -> list[Control]:
     ]
 
 
-def view(now: LiveView, query: Query) -> list[Child]:
+def view(now: LivePage, query: Query) -> list[Element]:
     here = [client for client in now.clients if client["state"] == "present"]
     shape = alliance.draw(now.clients, now.combiners, now.asked, now.open)
     note = f"{words.plural(len(here), 'client')} here, {len(now.clients) - len(here)} away"
-    graph: Child = c.empty("No combiner and no client has come yet.") if shape is None else shape
+    graph: Element = c.empty("No combiner and no client has come yet.") if shape is None else shape
     metric = choose(query.get("metric"), curves.names(now.trail, now.rounds))
     axis = choose(query.get("x"), list(AXES)) or "round"
     return [
@@ -95,12 +95,12 @@ def view(now: LiveView, query: Query) -> list[Child]:
     ]
 
 
-def _progress(now: LiveView) -> Child:
+def _progress(now: LivePage) -> Element:
     session = now.session
     if session is None:
         return c.card("Session", c.empty(NO_SESSION), id="progress")
     done, wanted = len(now.rounds), session["policy"]["rounds"]
-    parts: list[Child] = [
+    parts: list[Element] = [
         html.Div(
             [
                 html.Label(f"{done} of {words.plural(wanted, 'round')}", htmlFor="rounds"),
@@ -114,12 +114,12 @@ def _progress(now: LiveView) -> Child:
         parts.append(_open_round(running))
     elif session["waiting"]:
         until = session["waiting_until"]
-        left: Child = html.Span([", ", c.moment(until, "left")]) if until else None
+        left: Element = html.Span([", ", c.moment(until, "left")]) if until else None
         parts.append(html.P([session["waiting"], left], className="waiting"))
     elif session["reason"]:
         parts.append(html.P(session["reason"], className="reason"))
     model = now.trail[-1]["model"] if now.trail else None
-    newest: Child = c.link(words.short(model), f"/models?model={model}") if model else "–"
+    newest: Element = c.link(words.short(model), f"/models?model={model}") if model else "–"
     policy = session["policy"]
     parts.append(
         c.facts(
@@ -134,7 +134,7 @@ def _progress(now: LiveView) -> Child:
     return c.card(session["name"] or session["session"], *parts, note=session["session"], id="progress")
 
 
-def _open_round(running: OpenRound) -> Child:
+def _open_round(running: RoundInProgress) -> Element:
     answered = len(running.answers)
     busy = [fraction for client, fraction in running.fractions.items() if client not in running.answers]
     reports = f", {len(busy)} report {100 * sum(busy) / len(busy):.0f} % done" if busy else ""
@@ -154,7 +154,7 @@ def _open_round(running: OpenRound) -> Child:
     )
 
 
-def _log(log: Sequence[Document]) -> Child:
+def _log(log: Sequence[Document]) -> Element:
     if not log:
         return c.empty("Nothing of this kind has happened.")
     columns = [

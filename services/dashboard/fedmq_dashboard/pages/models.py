@@ -11,7 +11,7 @@ from dash import html
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.figures import SERIES, edges, figure
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
@@ -32,7 +32,7 @@ MOST_IN_TREE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class ModelTrail:
     """Models, newest first, and the chosen one with its round, and what the sessions found that started from it."""
 
     models: Sequence[Document]
@@ -41,7 +41,7 @@ class Trail:
     summaries: Sequence[Document]
 
 
-def read(history: History, live: Live, query: Query) -> Trail:
+def read(history: History, live: Live, query: Query) -> ModelTrail:
     models = history.models(MOST_IN_TREE)
     wanted = query.get("model")
     chosen = history.model(wanted) if wanted else next(iter(models), None)
@@ -49,19 +49,19 @@ def read(history: History, live: Live, query: Query) -> Trail:
     if chosen is not None and chosen["session"]:
         committed = next((r for r in history.rounds(chosen["session"]) if r["round"] == chosen["round"]), None)
     summaries = history.summaries(chosen["model"]) if chosen is not None else []
-    return Trail(models, chosen, committed, summaries)
+    return ModelTrail(models, chosen, committed, summaries)
 
 
-def controls(trail: Trail, query: Query) -> list[Control]:
+def controls(trail: ModelTrail, query: Query) -> list[Control]:
     options = {model["model"]: words.short(model["model"], 40) for model in trail.models}
     return [Control("model", "Model", options, trail.chosen["model"] if trail.chosen else None)]
 
 
-def view(trail: Trail, query: Query) -> list[Child]:
+def view(trail: ModelTrail, query: Query) -> list[Element]:
     if not trail.models:
         return [c.card("Model trail", c.empty("There is no model yet. Make a first one: fedmq seed --package DIR"))]
     wanted = query.get("model")
-    parts: list[Child] = [c.card("Model trail", _tree(trail))]
+    parts: list[Element] = [c.card("Model trail", _tree(trail))]
     if trail.chosen is None:
         return [*parts, c.card("Model", c.empty(f"There is no model {wanted!r} in the records."))]
     return [*parts, _details(trail.chosen, trail.round, trail.summaries)]
@@ -94,7 +94,7 @@ def lanes(models: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _tree(trail: Trail) -> Child:
+def _tree(trail: ModelTrail) -> Element:
     places = lanes(trail.models)
     links = [(places[model["parent"]], places[model["model"]]) for model in trail.models if model["parent"] in places]
     chosen = trail.chosen["model"] if trail.chosen else None
@@ -133,7 +133,7 @@ def _tree(trail: Trail) -> Child:
 # -- one model ------------------------------------------------------------------------------------------------------
 
 
-def _details(model: Document, committed: Document | None, summaries: Sequence[Document]) -> Child:
+def _details(model: Document, committed: Document | None, summaries: Sequence[Document]) -> Element:
     name, ref = model["model"], model["ref"]
     uses = [c.command(f"fedmq model verify {name}")]
     if is_kept(model):
@@ -170,12 +170,12 @@ def _details(model: Document, committed: Document | None, summaries: Sequence[Do
     )  # fmt: skip
 
 
-def _ledger(model: Document) -> list[list[Child]]:
+def _ledger(model: Document) -> list[list[Element]]:
     ledger = model["ledger"]
     return [["ledger", html.Code(ledger["key"]), html.Code(ledger["sha256"])]] if ledger else []
 
 
-def _metrics(model: Document, summaries: Sequence[Document]) -> list[Child]:
+def _metrics(model: Document, summaries: Sequence[Document]) -> list[Element]:
     """A table for the session that made the model, and one for each session that started from it."""
     tables = [_table(model["metrics"], "Metrics of this model")] if model["metrics"] else []
     for summary in summaries:
@@ -185,7 +185,7 @@ def _metrics(model: Document, summaries: Sequence[Document]) -> list[Child]:
     return tables or [c.empty("Nobody has validated this model.")]
 
 
-def _table(metrics: Mapping[str, Any], caption: str) -> Child:
+def _table(metrics: Mapping[str, Any], caption: str) -> Element:
     columns = [c.Column("Metric"), *(c.Column(name, True) for name in ("mean", "min", "median", "max", "n"))]
     rows = [
         [name, *(words.number(metrics[name][key]) for key in ("mean", "min", "median", "max", "n"))]

@@ -10,7 +10,7 @@ from dash import html
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child
+from fedmq_dashboard.components import Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.pages.live import what
 from fedmq_dashboard.query import Query
@@ -42,10 +42,10 @@ def read_one(history: History, query: Query, session: str | None) -> OneClient |
     return OneClient(name, number if number >= 0 else None, known, history.events(where, most))
 
 
-def one_client(one: OneClient, query: Query) -> Child:
+def one_client(one: OneClient, query: Query) -> Element:
     title = one.name if one.round is None else f"{one.name}, round {one.round}"
     close = c.link("close", f"/clients{query.search(client=None, round=None)}", className="button")
-    parts: list[Child] = []
+    parts: list[Element] = []
     if one.document is not None:
         client = one.document
         parts.append(
@@ -65,17 +65,17 @@ def one_client(one: OneClient, query: Query) -> Child:
     return c.card(title, *parts, note=close, id="client")
 
 
-def _event(event: Document) -> Child:
+def _event(event: Document) -> Element:
     data = event["data"]
     where = "" if event["round"] is None else f"round {event['round']}"
-    head: list[Child] = [
+    head: list[Element] = [
         c.moment(event["at"]),
         " ",
         c.badge(event["name"], event["name"].partition(".")[2]),
         " ",
         where,
     ]
-    parts: list[Child] = [html.Div(head), html.Div(_told(event), className="what")]
+    parts: list[Element] = [html.Div(head), html.Div(_told(event), className="what")]
     if data.get("traceback"):
         parts.append(html.Pre(data["traceback"], className="traceback", tabIndex=0))
     return html.Article(parts, className="event")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from fedmq.records.base import Document
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.query import Query
@@ -34,7 +34,7 @@ class Page(Generic[D]):
     topic: Topic
     read: Callable[[History, Live, Query], D]
     controls: Callable[[D, Query], list[Control]]
-    view: Callable[[D, Query], list[Child]]
+    view: Callable[[D, Query], list[Element]]
     clicked: Callable[[str, Point], Changes] = _nothing
 
 

@@ -10,7 +10,7 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import curves
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.figures import SERIES, Trace, figure, line
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
@@ -63,7 +63,7 @@ def controls(comparison: Comparison, query: Query) -> list[Control]:
     ]
 
 
-def view(comparison: Comparison, query: Query) -> list[Child]:
+def view(comparison: Comparison, query: Query) -> list[Element]:
     if not comparison.sessions:
         return [c.card("Sessions", c.empty(NO_SESSION))]
     metric = choose(query.get("metric"), _names(comparison))
@@ -75,7 +75,7 @@ def view(comparison: Comparison, query: Query) -> list[Child]:
     ]
 
 
-def _plot(comparison: Comparison, metric: str | None, axis: str) -> Child:
+def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
     if metric is None:
         return c.empty("None of these sessions has a validated model yet.")
     traces: list[Trace] = []
@@ -120,7 +120,7 @@ def differences(policies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
-def _differences(comparison: Comparison) -> Child:
+def _differences(comparison: Comparison) -> Element:
     if len(comparison.compared) < 2:
         return c.empty("Choose at least two sessions to compare their policies.")
     found = differences([one.session["policy"] for one in comparison.compared])
@@ -138,7 +138,7 @@ def _shown(value: Any) -> str:
     return "–" if value in (None, "", {}, []) else str(value)
 
 
-def _list(sessions: Sequence[Document]) -> Child:
+def _list(sessions: Sequence[Document]) -> Element:
     columns = [
         c.Column("Session"), c.Column("State"), c.Column("Rounds", True), c.Column("Strategy"), c.Column("Began"),
         c.Column("Took", True), c.Column("Why it ended"),

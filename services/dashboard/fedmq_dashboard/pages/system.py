@@ -10,7 +10,7 @@ from dash import html
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import Page
@@ -51,7 +51,7 @@ def controls(system: System, query: Query) -> list[Control]:
     return []
 
 
-def view(system: System, query: Query) -> list[Child]:
+def view(system: System, query: Query) -> list[Element]:
     return [
         c.card("Queues", _queues(system.queues), note=_seen(system.queues)),
         c.card("Dead letters and refused messages", _letters(system.letters), id="letters"),
@@ -61,11 +61,11 @@ def view(system: System, query: Query) -> list[Child]:
     ]
 
 
-def _seen(document: Document | None) -> Child:
+def _seen(document: Document | None) -> Element:
     return None if document is None else html.Span(["seen at ", c.moment(document["at"])])
 
 
-def _queues(found: Document | None) -> Child:
+def _queues(found: Document | None) -> Element:
     if found is None:
         return c.empty(
             "No reducer has recorded its queues yet. They come with the first look, a few seconds after its start."
@@ -92,12 +92,12 @@ def _queues(found: Document | None) -> Child:
     return html.Div([c.table(columns, rows, "Queues, the fullest first", id="queues"), note])
 
 
-def _queue(queue: Document) -> list[Child]:
+def _queue(queue: Document) -> list[Element]:
     unacked = "–" if queue["unacked"] is None else words.number(queue["unacked"])
     return [queue["name"], words.number(queue["ready"]), unacked, words.number(queue["consumers"])]
 
 
-def _letters(letters: Sequence[Document]) -> Child:
+def _letters(letters: Sequence[Document]) -> Element:
     if not letters:
         return c.empty("None: every message could be read and was where it belongs.")
     columns = [c.Column("Time"), c.Column("Refused by"), c.Column("Queue"), c.Column("Routing key"), c.Column("Why")]
@@ -114,7 +114,7 @@ def _letters(letters: Sequence[Document]) -> Child:
     return c.table(columns, rows, "Dead letters, newest first")
 
 
-def _coordination(system: System) -> Child:
+def _coordination(system: System) -> Element:
     active = system.active
     described = c.facts(
         c.fact("Active reducer since", c.moment(active["at"], "date") if active else "no reducer has been active yet"),
@@ -136,7 +136,7 @@ def _coordination(system: System) -> Child:
     return html.Div([described, c.table(columns, rows, "Combiners")])
 
 
-def _stores(found: Document | None) -> Child:
+def _stores(found: Document | None) -> Element:
     if found is None:
         return c.empty("No reducer has looked at its stores yet. It does so a few seconds after its start.")
     if found["reason"]:
@@ -147,14 +147,14 @@ def _stores(found: Document | None) -> Child:
         for s in found["stores"]
     ]
     disk = found["disk"]
-    parts: list[Child] = [c.table(columns, rows, "Stores")]
+    parts: list[Element] = [c.table(columns, rows, "Stores")]
     if disk:
         used = f"{words.size(disk['free'])} of {words.size(disk['total'])} are free on the disk of the state directory"
         parts.append(html.P(used, className="note"))
     return html.Div(parts)
 
 
-def _faults(faults: Sequence[Document]) -> Child:
+def _faults(faults: Sequence[Document]) -> Element:
     if not faults:
         return c.empty("None: no service has met a fault of its own.")
     return html.Div(

@@ -11,7 +11,7 @@ from dash import html
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import Page, session_label
@@ -86,7 +86,7 @@ def controls(means: Means, query: Query) -> list[Control]:
     ]
 
 
-def view(means: Means, query: Query) -> list[Child]:
+def view(means: Means, query: Query) -> list[Element]:
     if not means.models:
         return [
             c.card(
@@ -121,11 +121,11 @@ def view(means: Means, query: Query) -> list[Child]:
     ]
 
 
-def _model(name: str) -> Child:
+def _model(name: str) -> Element:
     return c.link(words.short(name, 36), f"/models?model={name}", title=name)
 
 
-def _session(name: str | int | float | None) -> Child:
+def _session(name: str | int | float | None) -> Element:
     return "–" if name is None else c.link(words.short(str(name), 22), f"/?session={name}", title=str(name))
 
 
@@ -136,7 +136,7 @@ def _head(name: str, query: Query) -> c.Column:
     return c.Column(name, True, f"/table{query.search(sort=name, order=opposite, page=None)}", order)
 
 
-def _pager(query: Query, page: int, total: int) -> Child:
+def _pager(query: Query, page: int, total: int) -> Element:
     if total <= ROWS:
         return html.P(words.plural(total, "model"), className="note")
     newer = c.link("← before", f"/table{query.search(page=page - 1)}") if page > 1 else None
@@ -148,7 +148,7 @@ def _pager(query: Query, page: int, total: int) -> Child:
     )
 
 
-def _exports(query: Query) -> Child:
+def _exports(query: Query) -> Element:
     search = query.search(page=None)
     return html.Span(
         [

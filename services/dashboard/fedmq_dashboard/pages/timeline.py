@@ -10,7 +10,7 @@ from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import waterfall
 from fedmq_dashboard.columns import Columns, columns_of_events
-from fedmq_dashboard.components import Child, Control
+from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import NO_SESSION, Changes, Page, Point, session_control
@@ -64,7 +64,7 @@ def controls(found: Timeline, query: Query) -> list[Control]:
     return [session_control(found.sessions, found.session), Control("round", "Round", options, chosen)]
 
 
-def view(found: Timeline, query: Query) -> list[Child]:
+def view(found: Timeline, query: Query) -> list[Element]:
     if found.session is None:
         return [c.card("Timeline", c.empty(NO_SESSION))]
     if found.shown is None:
@@ -76,7 +76,7 @@ def view(found: Timeline, query: Query) -> list[Child]:
     return parts
 
 
-def _round(found: Timeline, columns: Columns, planned_at: float) -> Child:
+def _round(found: Timeline, columns: Columns, planned_at: float) -> Element:
     rows = waterfall.slowest_rows(columns, MOST_ROWS)
     title = f"Round {columns.round}" + (f", attempt {columns.attempt}" if columns.attempt > 1 else "")
     if not len(rows):
@@ -88,7 +88,7 @@ def _round(found: Timeline, columns: Columns, planned_at: float) -> Child:
     return c.card(title, waterfall.waterfall(columns, planned_at, found.committed.get(columns.round), rows), note=note)
 
 
-def _stragglers(found: Timeline) -> Child:
+def _stragglers(found: Timeline) -> Element:
     slow = waterfall.stragglers(found.rounds)
     if not slow:
         return c.card("Slowest as a rule", c.empty("Nobody has answered in any round yet."))
@@ -97,7 +97,7 @@ def _stragglers(found: Timeline) -> Child:
         c.Column("Usual time from plan to outcome", True),
         c.Column("Beside the others", True),
     ]
-    rows: list[list[Child]] = [
+    rows: list[list[Element]] = [
         [c.link(name, f"/clients?client={name}"), words.seconds(usual), f"{ratio:.1f} times"]
         for name, usual, ratio in slow
     ]

@@ -15,7 +15,7 @@ from fedmq.blobs.base import Blobs
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
 from fedmq.metrics import summarize
 from fedmq.records.base import Records
-from fedmq.tensors import Role, Spec, spec_of, tensorblob
+from fedmq.tensors import Spec, TensorRole, spec_of, tensorblob
 from fedmq.tensors.splitting import join, split
 from fedmq.tensors.tensorblob import Source
 from fedmq_reducer import operations
@@ -31,7 +31,7 @@ PIECE = 1 << 20
 SHOWN = 5
 
 
-class Aggregating:
+class AggregationPerformer:
     """The performers of one reducer. Tensors in memory: the model, the sum (int64) and the mean (float64). The ledger that
     was written last stays there too, as it is told next."""
 
@@ -129,7 +129,7 @@ class Aggregating:
         entries = self._disjoint(ledgers)
         weights, meta = tensorblob.decode(self._blobs.get(effect.model.key))
         spec = spec_of(weights, meta)
-        names = sorted(name for name, tensor in spec.items() if tensor.role is not Role.COUNTER)
+        names = sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
         exponents = dict(zip(names, effect.exponents, strict=True))
         total = self._merge(spec, exponents, effect.partials)
         self._check(total, entries)

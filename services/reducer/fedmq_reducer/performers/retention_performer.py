@@ -14,7 +14,7 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.records import ModelChange, is_kept
 
 
-class Sweeping:
+class RetentionPerformer:
     """The performers of one reducer."""
 
     def __init__(self, blobs: Blobs, records: Records) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fedmq.value import frozen
+from fedmq.value import value
 from fedmq_reducer.sessions.attempt import PlannedPart
 from fedmq_reducer.sessions.session import Stage
 from fedmq_schemas.messages import Partial
 
 
-@frozen
+@value
 class Answered:
     """A new partial has arrived for an open part; `tag` is its delivery, to be acknowledged."""
 
@@ -17,17 +17,17 @@ class Answered:
     tag: int
 
 
-@frozen
+@value
 class CombinersChanged:
     """Combiners have come or vanished, and their clients have moved."""
 
 
-@frozen
+@value
 class MembersChanged:
     """A combiner has reported that clients came or went."""
 
 
-@frozen
+@value
 class ValidationCounted:
     """A validation of one of the session's models has arrived and is counted."""
 

@@ -11,7 +11,7 @@ from enum import Enum
 
 from fedmq.runtime.effects import Ack, Effect, Received
 from fedmq_reducer.eligibility import reason_against
-from fedmq_reducer.membership import Client
+from fedmq_reducer.membership import ClientMember
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
 from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey
@@ -234,7 +234,7 @@ class Session:
         """Whether no round follows the newest model."""
         return bool(self.ending.finished_by) or self.round > self.policy.rounds
 
-    def chosen(self, clients: Iterable[Client]) -> list[Client]:
+    def chosen(self, clients: Iterable[ClientMember]) -> list[ClientMember]:
         """Returns the clients that the policy lets take part. Labels are checked for those that train: an evaluator has
         everybody's data."""
         return [
@@ -243,7 +243,7 @@ class Session:
             if not reason_against(self.policy, client.name, client.labels, client.package, "train" in client.tasks)
         ]
 
-    def draw(self, eligible: Sequence[Client]) -> list[str]:
+    def draw(self, eligible: Sequence[ClientMember]) -> list[str]:
         """Returns the sorted clients of this attempt. The draw depends on session, round, attempt and names alone, and so
         not on combiners."""
         wanted = math.ceil(self.policy.clients.fraction * len(eligible))

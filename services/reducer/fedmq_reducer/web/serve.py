@@ -11,7 +11,7 @@ from fedmq.process.settings import ReducerSettings
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler
 from fedmq_reducer.web.api.context import ApiContext
-from fedmq_reducer.web.api.feed import Feed
+from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.api.publisher import ControlPublisher
 from fedmq_reducer.web.api.server import ApiServer
 from fedmq_reducer.web.app import create_app
@@ -34,7 +34,7 @@ def serve_api(
 ) -> ApiServer:
     """Binds the port that the settings name; serves from `start` on. Raises ConfigError where the port is taken."""
     topology = Topology(settings.alliance)
-    feed = Feed()
+    feed = EventStream()
     control, events = broker.connect("api"), broker.connect("api.feed")
     scheduler.post(lambda: feed.watch(events, topology, name))
     token = settings.admin_token

@@ -23,8 +23,8 @@ from fedmq.brokers.base import (
     dead_headers,
 )
 from fedmq.brokers.depths import Depth
-from fedmq.brokers.memory.exchanges import Switchboard
-from fedmq.brokers.memory.queue import Consumer, Entry, MemoryQueue
+from fedmq.brokers.memory.exchanges import Exchanges
+from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
@@ -53,7 +53,7 @@ class MemoryBroker:
         self.faults = faults
         self.connections: dict[MemoryConnection, None] = {}
         self.down_until = 0.0
-        self.switchboard = Switchboard(scheduler)
+        self.switchboard = Exchanges(scheduler)
 
     def connect(self, name: str) -> MemoryConnection:
         connection = MemoryConnection(self, name)
@@ -96,8 +96,8 @@ class MemoryConnection:
         self._post = broker.scheduler.post
         self._closed = False
         self._tag = 0
-        self._unsettled: dict[int, tuple[Consumer, MemoryQueue, Entry]] = {}
-        self._consumers: dict[str, Consumer] = {}
+        self._unsettled: dict[int, tuple[QueueConsumer, MemoryQueue, QueuedMessage]] = {}
+        self._consumers: dict[str, QueueConsumer] = {}
         self._declared: dict[str, Queue] = {}
         self._deleted: list[str] = []
         self._arrived: deque[tuple[Outgoing, OnConfirm, FedMQError | None]] = deque()
@@ -197,12 +197,12 @@ class MemoryConnection:
             return
         if queue_name in self._consumers:
             raise ConfigError(f"{self.name} already consumes {queue_name}: cancel it first")
-        consumer = Consumer(prefetch, partial(self._hand, on_delivery))
+        consumer = QueueConsumer(prefetch, partial(self._hand, on_delivery))
         self._consumers[queue_name] = consumer
         if self._up:
             self._switchboard.join(queue_name, consumer)
 
-    def _hand(self, on_delivery: OnDelivery, consumer: Consumer, queue: MemoryQueue, entry: Entry) -> None:
+    def _hand(self, on_delivery: OnDelivery, consumer: QueueConsumer, queue: MemoryQueue, entry: QueuedMessage) -> None:
         self._tag += 1
         self._unsettled[self._tag] = (consumer, queue, entry)
         consumer.unsettled += 1
@@ -231,7 +231,7 @@ class MemoryConnection:
         for tag in tags:
             self._settle(tag)
 
-    def _settle(self, tag: int) -> tuple[MemoryQueue, Entry] | None:
+    def _settle(self, tag: int) -> tuple[MemoryQueue, QueuedMessage] | None:
         held = self._unsettled.pop(tag, None)
         if held is None:
             return None
@@ -288,7 +288,7 @@ class MemoryConnection:
         for name, consumer in self._consumers.items():
             self._switchboard.leave(name, consumer)
             consumer.unsettled = 0
-        returning: dict[MemoryQueue, list[Entry]] = {}
+        returning: dict[MemoryQueue, list[QueuedMessage]] = {}
         for _, queue, entry in self._unsettled.values():
             returning.setdefault(queue, []).append(entry)
         self._unsettled.clear()

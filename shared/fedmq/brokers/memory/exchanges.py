@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedmq.brokers.base import Outgoing
-from fedmq.brokers.memory.queue import Consumer, Entry, MemoryQueue
+from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
 from fedmq.brokers.memory.topics import TopicTable
 from fedmq.errors import ConfigError, FedMQError, NotFound
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
 
 
-class Switchboard:
+class Exchanges:
     """Queues that expire do so when they are next asked for, so no timer is needed."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._exchanges: dict[str, TopicTable[MemoryQueue]] = {}
         self._queues: dict[str, MemoryQueue] = {}
-        self._waiting: dict[str, list[Consumer]] = {}
+        self._waiting: dict[str, list[QueueConsumer]] = {}
 
     def find(self, name: str) -> MemoryQueue | None:
         """The queue of that name, None if there is none or it has expired."""
@@ -68,7 +68,7 @@ class Switchboard:
             self._waiting.setdefault(name, []).extend(queue.consumers)
             queue.consumers.clear()
 
-    def join(self, name: str, consumer: Consumer) -> None:
+    def join(self, name: str, consumer: QueueConsumer) -> None:
         """Adds a consumer, who waits if there is no such queue yet."""
         queue = self.find(name)
         if queue is None:
@@ -76,7 +76,7 @@ class Switchboard:
         else:
             queue.join(consumer)
 
-    def leave(self, name: str, consumer: Consumer) -> None:
+    def leave(self, name: str, consumer: QueueConsumer) -> None:
         """Takes a consumer away, also one that waits."""
         queue = self._queues.get(name)
         if queue is not None:
@@ -99,7 +99,7 @@ class Switchboard:
                 self.delete(queue.queue.name)
                 continue
             routed = True
-            queue.put(Entry(message, user, headers, expires_at))
+            queue.put(QueuedMessage(message, user, headers, expires_at))
         if message.mandatory and not routed:
             return NotFound(f"no queue receives {message.routing_key} of {message.exchange}")
         return None

@@ -13,7 +13,7 @@ from fedmq_schemas.topology import Queue
 BATCH = 100
 
 
-class Entry:
+class QueuedMessage:
     """One message in one queue. `expires_at` is on the scheduler's clock."""
 
     __slots__ = ("expires_at", "headers", "message", "redelivered", "user")
@@ -32,12 +32,12 @@ class Entry:
         self.redelivered = False
 
 
-class Consumer:
+class QueueConsumer:
     """One connection's claim on one queue. `hand` takes the entry over and calls the actor."""
 
     __slots__ = ("hand", "prefetch", "unsettled")
 
-    def __init__(self, prefetch: int, hand: Callable[[Consumer, MemoryQueue, Entry], None]) -> None:
+    def __init__(self, prefetch: int, hand: Callable[[QueueConsumer, MemoryQueue, QueuedMessage], None]) -> None:
         self.prefetch = prefetch
         self.hand = hand
         self.unsettled = 0
@@ -55,8 +55,8 @@ class MemoryQueue:
     def __init__(self, queue: Queue, owner: object | None, scheduler: Scheduler) -> None:
         self.queue = queue
         self.owner = owner
-        self.ready: deque[Entry] = deque()
-        self.consumers: list[Consumer] = []
+        self.ready: deque[QueuedMessage] = deque()
+        self.consumers: list[QueueConsumer] = []
         self.unused_at: float | None = None
         self._scheduler = scheduler
         self._posted = False
@@ -79,7 +79,7 @@ class MemoryQueue:
     def expired(self) -> bool:
         return self.unused_at is not None and self._scheduler.now() >= self.unused_at
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: QueuedMessage) -> None:
         """Adds at the end; a full queue drops its oldest."""
         ready, longest = self.ready, self.queue.max_length
         ready.append(entry)
@@ -87,19 +87,19 @@ class MemoryQueue:
             ready.popleft()
         self.wake()
 
-    def put_back(self, entries: list[Entry]) -> None:
+    def put_back(self, entries: list[QueuedMessage]) -> None:
         """Returns entries of a lost consumer to the front, in order, marked redelivered."""
         for entry in entries:
             entry.redelivered = True
         self.ready.extendleft(reversed(entries))
         self.wake()
 
-    def join(self, consumer: Consumer) -> None:
+    def join(self, consumer: QueueConsumer) -> None:
         self.consumers.append(consumer)
         self.touch()
         self.wake()
 
-    def leave(self, consumer: Consumer) -> None:
+    def leave(self, consumer: QueueConsumer) -> None:
         """Takes a consumer away; nothing happens if it isn't one. With single active consumer the
         next one takes over.
         """
@@ -114,7 +114,7 @@ class MemoryQueue:
             self._posted = True
             self._scheduler.post(self._hand_out)
 
-    def _free(self) -> Consumer | None:
+    def _free(self) -> QueueConsumer | None:
         """Whose turn it is: the longest unserved consumer with room, or the active one."""
         for consumer in self.consumers:
             if consumer.has_room():

@@ -14,7 +14,7 @@ import pika
 
 from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
 from fedmq.brokers.rabbitmq.link import Link, read_url
-from fedmq.brokers.rabbitmq.thread_bridge import Crossing
+from fedmq.brokers.rabbitmq.thread_bridge import ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
@@ -68,8 +68,8 @@ class RabbitmqConnection:
         self.on_error: OnError | None = None
         self._closed = False
         self._claims: dict[str, _Claim] = {}
-        self._link = Link(parameters, Crossing(scheduler.post), self._reconnected, self._fail)
-        self._put = Crossing(self._link.wake).put
+        self._link = Link(parameters, ThreadBridge(scheduler.post), self._reconnected, self._fail)
+        self._put = ThreadBridge(self._link.wake).put
         self._link.start()
 
     @property

@@ -26,7 +26,7 @@ class Held:
 
     __slots__ = ("consumer", "delivery", "delivery_tag", "rejected")
 
-    def __init__(self, consumer: Consumer, delivery_tag: int, delivery: Delivery) -> None:
+    def __init__(self, consumer: ChannelConsumer, delivery_tag: int, delivery: Delivery) -> None:
         self.consumer = consumer
         self.delivery_tag = delivery_tag
         self.delivery = delivery
@@ -45,7 +45,7 @@ class Host(Protocol):
     def deliveries_voided(self) -> None: ...
 
 
-class Consumer:
+class ChannelConsumer:
     """Lives on the link's thread. A queue that is absent, or deleted later, is tried again until it is there."""
 
     def __init__(self, host: Host, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:

@@ -18,9 +18,9 @@ from pika.spec import Connection as Spec
 
 from fedmq import tls
 from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
-from fedmq.brokers.rabbitmq.consumer import Consumer, Held
+from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
 from fedmq.brokers.rabbitmq.publisher import Deletion, Publisher, Sending
-from fedmq.brokers.rabbitmq.thread_bridge import Callback, Crossing
+from fedmq.brokers.rabbitmq.thread_bridge import Callback, ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq_schemas.topology import Queue
 
@@ -78,7 +78,7 @@ class Link:
     def __init__(
         self,
         parameters: pika.URLParameters,
-        out: Crossing,
+        out: ThreadBridge,
         on_reconnect: Callback,
         on_error: Callable[[FedMQError], None],
     ) -> None:
@@ -93,14 +93,14 @@ class Link:
         self._loop = IOLoop()
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
         self._connection: PikaLink | None = None
-        self._consumers: dict[int, Consumer] = {}
+        self._consumers: dict[int, ChannelConsumer] = {}
         self._publisher = Publisher(self._account, self.later, self.fail, self._on_idle)
         self._delay = FIRST_DELAY
         self._up = False
         self._was_up = False
         self._trouble: str | None = None
         self._reported: set[str] = set()
-        self._acking: set[Consumer] = set()
+        self._acking: set[ChannelConsumer] = set()
         self._closing = False
         self._leaving = False
 
@@ -146,7 +146,9 @@ class Link:
             self._publisher.put(Sending(message, None))
 
     def consume(self, key: int, queue_name: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
-        consumer = Consumer(self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery)))
+        consumer = ChannelConsumer(
+            self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery))
+        )
         self._consumers[key] = consumer
         if self._up and self._connection is not None:
             consumer.open(self._connection)

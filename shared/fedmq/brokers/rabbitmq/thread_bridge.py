@@ -8,7 +8,7 @@ from collections.abc import Callable
 Callback = Callable[[], None]
 
 
-class Crossing:
+class ThreadBridge:
     """`wake(callback)` has the other thread run a callback soon. One thread puts, the other runs; order is kept."""
 
     __slots__ = ("_wake", "_waiting", "_woken")

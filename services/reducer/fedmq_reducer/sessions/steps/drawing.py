@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.runtime.effects import CancelTimer, Fired, PublishEvent, StartTimer
-from fedmq_reducer.membership import Client
+from fedmq_reducer.membership import ClientMember
 from fedmq_reducer.operations import RecordAttempt
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, group_by_combiner
@@ -45,7 +45,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     return attempt
 
 
-async def _enough_clients(context: ReducerContext, session: Session) -> list[Client]:
+async def _enough_clients(context: ReducerContext, session: Session) -> list[ClientMember]:
     """Returns the clients that may be drawn, at least as many as the policy requires. Waits for them until `policy.wait`
     seconds after the wait began, however often their number changes and whoever is the reducer. Raises Ended."""
     required, is_waiting, overdue = session.policy.clients_required, False, f"wait:{session.name}"

@@ -8,7 +8,7 @@ from typing import Any
 from fedmq.runtime.effects import Effect
 from fedmq_reducer.operations import Delete, ExpireModels, Sweep
 from fedmq_reducer.sessions.session import Session
-from fedmq_schemas.policy import Retention, Select
+from fedmq_schemas.policy import ModelSelection, Retention
 
 
 def after_commit(session: Session, term: int) -> list[Effect]:
@@ -33,5 +33,5 @@ def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -
     retention = Retention.model_validate(policy["retention"])
     if not isinstance(retention.keep_models, int) or newest < 2:
         return []
-    select = Select.model_validate(policy["select"])
+    select = ModelSelection.model_validate(policy["select"])
     return [ExpireModels(session, newest, newest, retention.keep_models, select, term), Delete(term, session)]

@@ -12,13 +12,13 @@ from fedmq.errors import NotFound, ProtocolError
 from fedmq.records.base import Document, Records
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_reducer.retention import check_kept
-from fedmq_reducer.web.api.feed import Feed
+from fedmq_reducer.web.api.feed import EventStream
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Body, Start, Stop
 from fedmq_schemas.policy import Policy
 
-Publish = Callable[[Body, str], None]
+PublishControl = Callable[[Body, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class ApiContext:
     alliance: str
     records: Records
     blobs: Blobs
-    publish: Publish
-    feed: Feed
+    publish: PublishControl
+    feed: EventStream
     new_id: Callable[[], str]
     scratch: Path
     admin_token: str | None = None

@@ -55,7 +55,7 @@ class Subscription:
             self._queue.put_nowait(document)
 
 
-class Feed:
+class EventStream:
     """Takes events in on an actor's thread, tells them on the web server's."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from fedmq_schemas import records as tables
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 ClientName = Annotated[str, Path(pattern=NAME, description="a client's name")]
 CombinerName = Annotated[str, Path(pattern=NAME, description="a combiner's name")]
-Presence = Annotated[Literal["present", "away"] | None, Query()]
+PresenceFilter = Annotated[Literal["present", "away"] | None, Query()]
 
 
 def members(context: ApiContext) -> APIRouter:
@@ -22,7 +22,7 @@ def members(context: ApiContext) -> APIRouter:
 
     @router.get("/clients")
     def list_clients(
-        state: Presence = None,
+        state: PresenceFilter = None,
         combiner: Annotated[str | None, Query(pattern=NAME)] = None,
         limit: Limit = 100,
         after: AfterName = None,
@@ -37,7 +37,7 @@ def members(context: ApiContext) -> APIRouter:
         return Json(context.found(tables.CLIENTS, client, "client"))
 
     @router.get("/combiners")
-    def list_combiners(state: Presence = None, limit: Limit = 100, after: AfterName = None) -> Response:
+    def list_combiners(state: PresenceFilter = None, limit: Limit = 100, after: AfterName = None) -> Response:
         """By name."""
         return Json(page(records, tables.COMBINERS, {"state": state}, limit=limit, after=after))
 

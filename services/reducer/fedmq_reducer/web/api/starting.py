@@ -31,10 +31,10 @@ QUERY = [
     )
 ]
 
-Form = Callable[[Request], Response]
+PolicyForm = Callable[[Request], Response]
 
 
-def starting(context: ApiContext, guard: Callable[[Request], None], form: Form) -> APIRouter:
+def starting(context: ApiContext, guard: Callable[[Request], None], form: PolicyForm) -> APIRouter:
     """`form` answers a browser's GET."""
     router = APIRouter(tags=["start"])
 

@@ -15,7 +15,7 @@ from fedmq.errors import ConfigError
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_schemas.policy import Policy, Section
 
-Kind = Literal["text", "number", "choice", "names", "table"]
+FieldKind = Literal["text", "number", "choice", "names", "table"]
 
 COMMON = ("name", "seed", "rounds", "clients_required", "timeout", "clients.fraction", "strategy.name", "train")
 _LABELS = {
@@ -37,7 +37,7 @@ class Field:
     """One input. `name` is dotted as `--set` writes it; `default` as it stands in the input; `group` is its section."""
 
     name: str
-    kind: Kind
+    kind: FieldKind
     description: str
     default: str
     group: str
@@ -102,7 +102,7 @@ def _field(name: str, info: FieldInfo, group: str) -> Field:
     return Field(name, kind, info.description or "", shown(default), group, options)
 
 
-def _kind(name: str, annotation: Any) -> tuple[Kind, tuple[str, ...]]:
+def _kind(name: str, annotation: Any) -> tuple[FieldKind, tuple[str, ...]]:
     if name == "strategy.name":
         return "choice", tuple(SERVER_OPTIMIZERS)
     if get_origin(annotation) is Literal:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 MISSED_PERIODS = 3
 
 
-class Membership:
+class PresenceTable:
     """Names and when each was last heard (seconds on the caller's monotonic clock).
 
     A member is gone when it was not heard for three periods, but never before `grace_until`: after its own start nobody

@@ -1,33 +1,33 @@
-"""Membership: who is present, from signs of life at the times that the caller gives."""
+"""PresenceTable: who is present, from signs of life at the times that the caller gives."""
 
 from __future__ import annotations
 
 import pytest
 
-from fedmq.runtime.membership import MISSED_PERIODS, Membership
+from fedmq.runtime.presence_table import MISSED_PERIODS, PresenceTable
 
 PERIOD = 10.0
 
 
 @pytest.fixture
-def members() -> Membership:
-    return Membership(PERIOD)
+def members() -> PresenceTable:
+    return PresenceTable(PERIOD)
 
 
-def test_the_first_sign_of_life_makes_a_member(members: Membership) -> None:
+def test_the_first_sign_of_life_makes_a_member(members: PresenceTable) -> None:
     assert members.hear("a", 0.0)
     assert not members.hear("a", 1.0)
     assert "a" in members and "b" not in members
 
 
-def test_members_are_counted_and_listed_by_name(members: Membership) -> None:
+def test_members_are_counted_and_listed_by_name(members: PresenceTable) -> None:
     for name in ("c", "a", "b"):
         members.hear(name, 0.0)
     assert len(members) == 3
     assert list(members) == ["a", "b", "c"]
 
 
-def test_a_member_expires_when_three_periods_have_passed_without_a_sign_of_life(members: Membership) -> None:
+def test_a_member_expires_when_three_periods_have_passed_without_a_sign_of_life(members: PresenceTable) -> None:
     members.hear("a", 0.0)
     assert members.expire(MISSED_PERIODS * PERIOD) == []
     assert members.expire(MISSED_PERIODS * PERIOD + 0.1) == ["a"]
@@ -35,13 +35,13 @@ def test_a_member_expires_when_three_periods_have_passed_without_a_sign_of_life(
     assert members.expire(1_000.0) == []
 
 
-def test_each_sign_of_life_counts_anew(members: Membership) -> None:
+def test_each_sign_of_life_counts_anew(members: PresenceTable) -> None:
     members.hear("a", 0.0)
     members.hear("a", 25.0)
     assert members.expire(50.0) == []
 
 
-def test_members_that_expire_together_are_returned_by_name(members: Membership) -> None:
+def test_members_that_expire_together_are_returned_by_name(members: PresenceTable) -> None:
     for name in ("c", "a", "b"):
         members.hear(name, 0.0)
     members.hear("b", 30.0)
@@ -50,7 +50,7 @@ def test_members_that_expire_together_are_returned_by_name(members: Membership) 
 
 
 def test_nobody_expires_within_two_periods_of_a_start_as_signs_of_life_were_not_received_before(
-    members: Membership,
+    members: PresenceTable,
 ) -> None:
     members.hear("a", 0.0)
     members.start(100.0)
@@ -58,7 +58,7 @@ def test_nobody_expires_within_two_periods_of_a_start_as_signs_of_life_were_not_
     assert members.expire(100.0 + 2 * PERIOD) == ["a"]
 
 
-def test_a_member_that_is_removed_is_none_and_may_come_again(members: Membership) -> None:
+def test_a_member_that_is_removed_is_none_and_may_come_again(members: PresenceTable) -> None:
     members.hear("a", 0.0)
     assert members.remove("a")
     assert not members.remove("a")
