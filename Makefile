@@ -3,12 +3,12 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
-CORES := tests/shared/test_routines.py tests/shared/test_watermarks.py tests/shared/test_presence_table.py \
+CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_watermarks.py tests/shared/runtime/test_presence_table.py \
 	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py tests/reducer/test_membership_of_combiners.py \
 	tests/reducer/test_retention.py tests/reducer/test_stopping.py \
 	tests/combiner/test_answers.py tests/combiner/test_checkpoints.py tests/combiner/test_core.py \
 	tests/combiner/test_plans.py tests/combiner/test_presence.py tests/combiner/test_starting_over.py \
-	$(wildcard tests/client/test_core_*.py) tests/client/test_leaving.py
+	tests/client/role
 BLOWS ?= 30
 SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)

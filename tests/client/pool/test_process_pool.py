@@ -453,9 +453,9 @@ def test_a_callback_that_raises_does_not_stop_the_pool(runner: Runner, caplog: p
 PARENT = """
 import sys, threading
 from pathlib import Path
-from fedmq_client.processes import ProcessPool
+from fedmq_client.pool.processes import ProcessPool
 from fedmq_client import Client
-from fedmq_client.pool import Job
+from fedmq_client.job.job import Job
 
 package, model, do = sys.argv[1:]
 pool = ProcessPool(2)

@@ -3,7 +3,7 @@ forgotten."""
 
 from __future__ import annotations
 
-from client.core_driver import ClientDriver, abandoned, begun, plan, task
+from client.role.core_driver import ClientDriver, abandoned, begun, plan, task
 from fedmq.runtime.effects import Ack
 from fedmq_client.role.operations import Forget, Upload, task_key
 from support.cores import all_of, one

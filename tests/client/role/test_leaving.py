@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from client.core_driver import ClientDriver, NewClient, begun, plan, task
+from client.role.core_driver import ClientDriver, NewClient, begun, plan, task
 from fedmq.errors import ProtocolError, Refused
 from fedmq.runtime.effects import Drained, Effect, Publish, Stopping
 from fedmq_client.role.core import State

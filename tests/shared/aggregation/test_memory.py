@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fold.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "fold.py"
 
 
 def test_forty_updates_take_no_more_memory_than_five() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.core_driver import ClientDriver, plan, task
+from client.role.core_driver import ClientDriver, plan, task
 from fedmq.errors import ProtocolError, Refused
 from fedmq.runtime.effects import Publish
 from fedmq_client.role.operations import Upload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
+from client.role.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Publish
 from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import Attach, Validation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
+from client.role.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Ack, Effect, Publish
 from fedmq_client.role.operations import Upload
 from fedmq_schemas.messages import Attach, Decline, Progress, Update

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.core_driver import ClientDriver, NewClient, abandoned, begun, finished, plan, task
+from client.role.core_driver import ClientDriver, NewClient, abandoned, begun, finished, plan, task
 from fedmq.runtime.effects import Ack
 from fedmq_client.role.operations import Forget, Upload, task_key
 from fedmq_schemas.messages import Attach, PlanKey, Update

@@ -3,7 +3,7 @@ presence there."""
 
 from __future__ import annotations
 
-from client.core_driver import ClientDriver, NewClient, plan, task
+from client.role.core_driver import ClientDriver, NewClient, plan, task
 from fedmq.errors import Refused
 from fedmq.runtime.effects import Ack, Effect, Fired, Publish, Reject
 from fedmq_client.role.core import State

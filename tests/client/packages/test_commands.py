@@ -291,7 +291,7 @@ def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest
     (site / "fedn" / "utils" / "helpers" / "helpers.py").write_text(
         "from theirs import *\ndef load_metadata(path): return {'n': 77}\n"
     )
-    shim = Path(__file__).parents[2] / "services/client/fedmq_client/packages/fedn_shim/fedn/utils/helpers/helpers.py"
+    shim = Path(__file__).parents[3] / "services/client/fedmq_client/packages/fedn_shim/fedn/utils/helpers/helpers.py"
     (site / "theirs.py").write_text(shim.read_text())
     # Last on the path, as what is installed is: a `.pth` file would do the same.
     start = f"import sys\nsys.path.append({str(site)!r})\n"
@@ -409,8 +409,8 @@ def test_a_killed_client_takes_its_command_along(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from fedmq_client import Client
-from fedmq_client.pool import Job
-from fedmq_client.processes import ProcessPool
+from fedmq_client.job.job import Job
+from fedmq_client.pool.processes import ProcessPool
 if __name__ == "__main__":
     pool = ProcessPool(1, device="cpu")
     job = Job("j", Client("c"), Path({str(package)!r}), "train", model=Path({str(tmp_path / "model")!r}))

@@ -13,7 +13,7 @@ from fedmq.process.signals import on_first_signal
 DEADLINE = 30
 TWICE = """
 import os, signal, threading
-from fedmq.signals import on_first_signal
+from fedmq.process.signals import on_first_signal
 
 called = threading.Event()
 with on_first_signal([signal.SIGINT, signal.SIGTERM], called.set):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client.core_driver import ClientDriver, NewClient
+from client.role.core_driver import ClientDriver, NewClient
 from fedmq_client.role.core import ClientCore
 from fedmq_client.role.operations import TaskResult
 from fedmq_schemas.messages import Attach

@@ -19,7 +19,7 @@ from fedmq_client.packages import environments
 from fedmq_client.packages.package import PackageError, load
 from fedmq_client.pool.inline import InlinePool
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL = tensors.encode({"0000/w": np.array([1.0, 2.0], np.float32), "0001/b": np.array([3.0], np.float32)})
 
 NUMPY = """
@@ -123,8 +123,8 @@ import base64, json, sys
 from dataclasses import replace
 from pathlib import Path
 from fedmq_client import Client
-from fedmq_client.inline import InlinePool
-from fedmq_client.pool import Job
+from fedmq_client.pool.inline import InlinePool
+from fedmq_client.job.job import Job
 
 folder, model = Path(sys.argv[1]), base64.b64decode(sys.argv[2])
 pool, answers, state = InlinePool(), [], None
