@@ -1,6 +1,5 @@
-"""The contract between the roles: every message, the policy of a session and the topology.
+"""The contract between the roles: messages, records, the policy of a session, and the topology.
 
-Pure data: frozen models that validate themselves, and exchanges, queues, bindings and permissions
-as values. Nothing here does I/O, and nothing here imports another package of this project, so
-that a peer in any language can be written from it.
+Pure data: self-validating frozen models, and exchanges, queues, bindings and permissions as values. This package does
+no I/O and imports no other package of the project. A peer in any language can be written from it.
 """

@@ -1,10 +1,10 @@
-"""Writes the contract's documents from the code: `python -m fedmq_schemas.generate`.
+"""Generates the contract documents from the code: `python -m fedmq_schemas.generate`.
 
     json/KIND.json   JSON Schema of each message, envelope and body in one
-    asyncapi.yaml    AsyncAPI 3: exchanges, inboxes, addresses, who sends and receives what
+    asyncapi.yaml    AsyncAPI 3: exchanges, inboxes, addresses, senders and receivers
 
-Both are for peers in other languages, so they say all that this package knows; descriptions are docstrings. The same
-code gives the same text.
+Both are for peers in other languages. Their descriptions are the docstrings of this package. The same code generates the
+same text.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ _AMQP_BINDING = "0.3.0"
 
 
 def message_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a whole message of this kind: the envelope with its body."""
+    """Returns the JSON Schema of a whole message of this kind: the envelope with its body."""
     body = BODIES[kind]
     fields: dict[str, Any] = {
-        "kind": (Literal[kind], Field(description="the message's name")),
-        "version": (Literal[VERSION], Field(VERSION, description="changes only on a break")),
+        "kind": (Literal[kind], Field(description="kind of the message")),
+        "version": (
+            Literal[VERSION],
+            Field(VERSION, description="changes only when an old receiver would misunderstand a message"),
+        ),
         "body": (body, Field(default_factory=body)) if _is_optional(body) else (body, ...),
     }
     model = create_model(f"{_title(kind)}Message", __base__=Envelope, **fields)
@@ -52,7 +55,7 @@ def _is_optional(body: type[Body]) -> bool:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3 document. `{alliance}` stands for the alliance's id."""
+    """Returns the AsyncAPI 3 document. `{alliance}` stands for the alliance's id."""
     topology = Topology(ALLIANCE)
     return {
         "asyncapi": "3.0.0",
@@ -69,11 +72,11 @@ def asyncapi() -> dict[str, Any]:
                 "pathname": "/{vhost}",
                 "protocol": "amqp",
                 "protocolVersion": "0-9-1",
-                "description": "RabbitMQ 3.10 or newer. A client's account is named for it, and the broker validates "
-                f"`user_id`. A body has at most {MAX_BODY} bytes.",
+                "description": "RabbitMQ 3.10 or newer. The account of a client has the client's name, and the broker "
+                f"validates `user_id`. A body has at most {MAX_BODY} bytes.",
                 "variables": {
-                    "host": {"default": "localhost", "description": "where the broker is"},
-                    "vhost": {"default": "", "description": "a virtual host, if not the broker's default one"},
+                    "host": {"default": "localhost", "description": "host name of the broker"},
+                    "vhost": {"default": "", "description": "virtual host, unless it is the default one"},
                 },
             }
         },
@@ -138,7 +141,7 @@ def _parameters(key: str) -> dict[str, Any]:
 
 
 def inboxes(topology: Topology) -> dict[str, tuple[Queue, str]]:
-    """Every inbox by its role's name, with what it is for."""
+    """Returns each inbox and its description, by the name of its role."""
     return {
         "reducer": (topology.reducer(), _words(Topology.reducer)),
         "combiner": (topology.combiner("{combiner}"), _words(Topology.combiner)),
@@ -190,7 +193,7 @@ def _permissions(topology: Topology) -> dict[str, Any]:
 
 
 def _unescaped(pattern: str) -> str:
-    """Parameters in braces stand for names, which hold nothing that a regular expression would need escaped."""
+    """Restores parameters in braces. They stand for names, which need no escaping in regular expressions."""
     return pattern.replace(r"\{", "{").replace(r"\}", "}")
 
 
@@ -198,7 +201,7 @@ def _unescaped(pattern: str) -> str:
 
 
 def _channel_name(route: Route) -> str:
-    """`update_to_combiner`: exchange and receiver; requests of clients and of combiners have addresses of their own."""
+    """Returns `EXCHANGE_to_RECEIVER`. Names the sender too, where clients and combiners use different addresses."""
     of = f"_of_{route.sender}" if route.receiver == "reducer" and route.exchange in ("assignment", "update") else ""
     what = f"_{route.kind}" if route.exchange == "control" else ""
     return f"{route.exchange}{what}{of}_to_{route.receiver}"
@@ -223,7 +226,7 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _reply(route: Route) -> dict[str, Any]:
-    """AsyncAPI's `reply` is one channel; where the answers come over several, the extension alone names them."""
+    """AsyncAPI's `reply` names one channel. Answers over several channels are listed in `x-answers` only."""
     if not route.answers:
         return {}
     found = [
@@ -253,7 +256,7 @@ def _module_words(module: Any) -> str:
 
 
 def documents() -> dict[str, str]:
-    """Every generated file's text, by its path in this package."""
+    """Returns the text of each generated file, by its path in this package."""
     found = {
         f"json/{kind}.json": json.dumps(message_schema(kind), indent=2, ensure_ascii=False) + "\n"
         for kind in sorted(BODIES)
@@ -264,7 +267,7 @@ def documents() -> dict[str, str]:
 
 
 def write(folder: Path = FOLDER) -> Iterable[Path]:
-    """Writes all documents and removes those of messages that are no more; gives the paths."""
+    """Writes all documents, deletes those of removed messages, and yields the written paths."""
     (folder / "json").mkdir(exist_ok=True)
     texts = documents()
     for old in (folder / "json").glob("*.json"):

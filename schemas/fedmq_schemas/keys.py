@@ -1,8 +1,8 @@
-"""The keys of blobs and records: every key of the project is made and parsed here. Pure.
+"""The keys of all blobs and records. Every key of the project is formatted and parsed here. Pure.
 
 Readers may rely on these forms. Bucket `models` holds models, bucket `updates` holds all other blobs. Round and attempt
-numbers are padded with zeros, so that keys sort by number. `HASH` is the first twelve hex digits of the content's SHA-256:
-a key with a hash never gets other content.
+numbers are padded with zeros, so that keys sort by number. `HASH` is the first twelve hex digits of the content's SHA-256.
+The content under a key with a hash never changes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ UPDATES = "updates"
 BUCKETS = (MODELS, UPDATES)
 
 ALL_MODELS = f"{MODELS}/"
-"""The prefix of all models' blobs."""
+"""The prefix of the blobs of all models."""
 
 LONGEST_EVENT_ID = 200
-"""In bytes: an event's id is at most 200 characters, and an AMQP message's 255 bytes."""
+"""In bytes. An envelope accepts 200 characters; AMQP accepts 255 bytes."""
 
 _EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
 
 
 def short(sha256: str) -> str:
-    """Returns the part of a SHA-256 (hex) that stands in keys: its first twelve digits."""
+    """Returns the part of a SHA-256 (hex) that keys contain: its first twelve digits."""
     return sha256[:12]
 
 
@@ -59,8 +59,10 @@ def seed_model(sha256: str) -> str:
 
 
 def shared_model(seed: str, sha256: str) -> str:
-    """Returns the id of what a session trains of a seed: `SEED-shared-HASH`, as in
-    `seed-0a1b2c3d4e5f-shared-5f4e3d2c1b0a`."""
+    """Returns the id of the shared part of a seed: `SEED-shared-HASH`.
+
+    For example `seed-0a1b2c3d4e5f-shared-5f4e3d2c1b0a`.
+    """
     return f"{seed}-shared-{short(sha256)}"
 
 
@@ -73,12 +75,12 @@ def models_of_session(session: str) -> str:
 
 
 def base_blob(seed: str, sha256: str) -> str:
-    """Returns the key of the tensors of a seed that don't travel: `updates/SEED/base-HASH`."""
+    """Returns the key of a seed's tensors that are not shared: `updates/SEED/base-HASH`."""
     return f"{UPDATES}/{seed}/base-{short(sha256)}"
 
 
 def session_blobs(session: str) -> str:
-    """Returns the prefix of all blobs of a session but its models: `updates/SESSION/`."""
+    """Returns the prefix of all blobs of a session except its models: `updates/SESSION/`."""
     return f"{UPDATES}/{session}/"
 
 
@@ -87,26 +89,32 @@ def _in_round(session: str, number: int, name: str) -> str:
 
 
 def upload_prefix(session: str, number: int, client: str) -> str:
-    """Returns the prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`, as in
-    `updates/s1/000003/client1-`. A combiner accepts no update of this client under another key."""
+    """Returns the prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`.
+
+    For example `updates/s1/000003/client1-`. A combiner rejects updates of this client under any other key.
+    """
     return _in_round(session, number, f"{client}-")
 
 
 def upload_blob(session: str, number: int, client: str, suffix: str) -> str:
-    """Returns the key of one upload: the prefix and a suffix that is fresh for every task that is sent."""
+    """Returns the key of one upload: the prefix, and a suffix that differs for each task that is sent."""
     return f"{upload_prefix(session, number, client)}{suffix}"
 
 
 def clients_blob(plan: PlanKey) -> str:
-    """Returns the key of a plan's list of clients: `updates/SESSION/ROUND/clients-ACTION-ATTEMPT-PART.json`, as in
-    `updates/s1/000003/clients-train-1-0.json`."""
+    """Returns the key of a plan's list of clients: `updates/SESSION/ROUND/clients-ACTION-ATTEMPT-PART.json`.
+
+    For example `updates/s1/000003/clients-train-1-0.json`.
+    """
     return _in_round(plan.session, plan.round, f"clients-{plan.action}-{plan.attempt}-{plan.part}.json")
 
 
 def checkpoint_blob(plan: PlanKey, combiner: str) -> str:
-    """Returns the key of a combiner's newest checkpoint of a plan:
-    `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER.json`, as in
-    `updates/s1/000003/checkpoint-1-0-combiner1.json`. It is the one key of an attempt whose content changes."""
+    """Returns the key of a combiner's newest checkpoint of a plan.
+
+    `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER.json`, for example
+    `updates/s1/000003/checkpoint-1-0-combiner1.json`. It is the only key of an attempt whose content changes.
+    """
     return f"{_of_plan(plan, 'checkpoint', combiner)}.json"
 
 
@@ -145,8 +153,11 @@ def doctor_blob(token: str) -> str:
 
 
 def expiring_round(blob: str) -> int | None:
-    """Returns the round of a blob that only its round needs: an upload, a list of clients, a checkpoint, a partial or its
-    ledger. Returns None for all other blobs: models, bases, the ledgers of rounds, and optimizer states."""
+    """Returns the round of a blob that only its round needs, or None for other blobs.
+
+    Only their round needs uploads, lists of clients, checkpoints, partial sums and their ledgers. Other blobs are models,
+    bases, ledgers of rounds, and optimizer states.
+    """
     match = _EXPIRING.match(blob)
     return int(match[1]) if match is not None else None
 
@@ -171,20 +182,26 @@ def partial_record(plan: PlanKey) -> str:
 
 
 def validation_record(session: str, model: str, client: str) -> str:
-    """Returns the key of a validation: `SESSION/MODEL/CLIENT`, as in `s1/s1-0003-0a1b2c3d4e5f/client1`. Before sessions
-    were part of it, the key was `MODEL/CLIENT`: such records stay, and are found by their fields."""
+    """Returns the key of a validation: `SESSION/MODEL/CLIENT`, as in `s1/s1-0003-0a1b2c3d4e5f/client1`.
+
+    Earlier versions used `MODEL/CLIENT`. Such records still exist; readers find them by their fields.
+    """
     return f"{session}/{model}/{client}"
 
 
 def summary_record(session: str, model: str) -> str:
-    """Returns the key of what a session found of a model that it did not make: `SESSION/MODEL`, as in
-    `s2/s1-0003-0a1b2c3d4e5f`."""
+    """Returns the key of a session's summary of a model that it did not make: `SESSION/MODEL`.
+
+    For example `s2/s1-0003-0a1b2c3d4e5f`.
+    """
     return f"{session}/{model}"
 
 
 def validated_event(session: str, model: str, client: str) -> str:
-    """Returns the id of the event of a validation, the same however often it is published:
-    `validated-SESSION/MODEL/CLIENT`. Of a longer id than an event may have, the end is replaced by a hash of the whole."""
+    """Returns the id of the event of a validation: `validated-SESSION/MODEL/CLIENT`.
+
+    A repeated validation has the same id. If the id is longer than `LONGEST_EVENT_ID`, a hash of it replaces its end.
+    """
     event = f"validated-{session}/{model}/{client}".encode()
     if len(event) <= LONGEST_EVENT_ID:
         return event.decode()

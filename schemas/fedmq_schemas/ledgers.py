@@ -1,4 +1,4 @@
-"""Ledgers: blobs (JSON) that list what became of each task, so that a sum can be recomputed."""
+"""Ledgers: JSON blobs with the outcome of each task, from which a sum can be recomputed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained
 
 
 class LedgerEntry(Frozen):
-    """What became of one task. `norm` is the L2 norm of the delta, before weighting. `at`: UTC seconds since 1970 when the
-    combiner settled it. `seconds`: where the time went. The client says fetch, validate, train, upload, and total from
-    when it first received the task; the combiner adds fold, and transit: between the client's clock at publishing and
-    its own at folding, so that a clock that is wrong shows."""
+    """The outcome of one task.
+
+    `norm` is the L2 norm of the delta before weighting. `at` is when the combiner settled the task, in UTC seconds since
+    1970. `seconds` maps steps to durations. The client measures `fetch`, `validate`, `train`, `upload`, and `total` since
+    it first received the task. The combiner adds `fold` and `transit`. `transit` is the time from the client's clock at
+    publishing to the combiner's clock at folding, which reveals a wrong clock.
+    """
 
     client: str
     outcome: Outcome
@@ -31,7 +34,7 @@ class LedgerEntry(Frozen):
 
 
 def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:
-    """Returns how many entries have each outcome; all outcomes are named."""
+    """Returns the number of entries per outcome, including outcomes without entries."""
     counts: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
     for entry in entries:
         counts[entry.outcome] += 1
@@ -39,8 +42,11 @@ def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:
 
 
 class Ledger(Frozen):
-    """The ledger blob (JSON): enough to recompute a sum. A partial's ledger covers one plan; a round's covers all of its
-    plans, with entries sorted by client."""
+    """A ledger.
+
+    The ledger of a partial covers one plan. The ledger of a round covers all plans of the committed attempt, with entries
+    sorted by client.
+    """
 
     session: str
     round: int

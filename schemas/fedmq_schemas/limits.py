@@ -1,4 +1,4 @@
-"""Limits that trainers' side and messages agree on; imports nothing, as a worker process loads it."""
+"""Limits that clients and messages share. Imports nothing, because worker processes load it."""
 
 DEEPEST = 100
-"""Levels of a metric's lists and maps. A message takes 255 in all, and what tells of metrics nests them further."""
+"""Greatest depth of lists and maps in a metric. A message allows 255, and events and records nest metrics further."""

@@ -1,7 +1,7 @@
-"""The policy: everything that a session decides, in one frozen model.
+"""The policy of a session: all its settings, in one frozen model.
 
-It is the start message, the body of `POST /start`, the control form's fields and the session file. Unknown keys are
-errors that suggest the nearest known key.
+The same model is the body of a start message and of `POST /start`, the session file, and the form in the browser. An
+unknown key is an error that suggests the nearest known key.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from pydantic import (
 MAX_POLICY = 16 * 1024
 
 Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
-"""Whatever JSON can say: text, number, bool, None, and lists and maps of these, at most 255 deep."""
+"""A value of JSON: text, number, bool, None, or lists and maps of these, nested at most 255 deep."""
 
 
 class Section(BaseModel):
-    """A part of the policy: frozen, and it knows its keys. Strict: `true` is no number and `"3"` is not 3."""
+    """Base of the policy and its sections: immutable, rejects unknown keys, converts no types.
+
+    `true` is not a number, and `"3"` is not 3.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -52,80 +55,102 @@ class Section(BaseModel):
 
 
 class Strategy(Section):
-    """How the mean of the updates becomes the next model."""
+    """How the weighted mean of the updates changes the model."""
 
-    name: str = Field("fedavg", description="fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
+    name: str = Field("fedavg", description="the rule: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
     parameters: dict[str, float] = Field(
-        default_factory=dict, description="the server optimizer's own, e.g. server_learning_rate"
+        default_factory=dict, description="parameters of the server optimizer, such as server_learning_rate"
     )
 
 
 Patterns = Annotated[tuple[str, ...], Field(strict=False)]
-"""Names of tensors; `*` stands for any text: `head/*`."""
+"""Patterns of tensor names, in which `*` stands for any text: `head/*`."""
 
 
 class ClientSelection(Section):
     """Which clients take part."""
 
     where: dict[str, str] = Field(
-        default_factory=dict, description='labels that a client must have: {site = "north"}; none: all clients'
+        default_factory=dict, description='labels that a client must have, such as {site = "north"}; empty: all clients'
     )
-    exclude: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="names of clients to leave out")
+    exclude: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="names of clients that take no part"
+    )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="part of them that is drawn for each round, rounded up"
+        1.0, description="share of these clients that is drawn for each round, rounded up"
     )
 
 
 class ModelSelection(Section):
-    """Which model of the session is its best one."""
+    """Which model of the session is the best one."""
 
-    metric: str = Field("", description="e.g. test/accuracy; none: what there is, an evaluator's accuracy first")
-    mode: Literal["", "max", "min"] = Field("", description="max or min; none: max for accuracy and the like, else min")
+    metric: str = Field(
+        "",
+        description="metric to compare, such as test/accuracy; empty: a known metric, preferably an evaluator's accuracy",
+    )
+    mode: Literal["", "max", "min"] = Field(
+        "", description="max or min; empty: max for metrics such as accuracy, else min"
+    )
 
 
 class EarlyStopping(Section):
-    """When to end before all rounds are made. What counts is the selected metric; to know it, a round waits for the
-    validations of the model before it."""
+    """When a session ends before its last round.
 
-    patience: Annotated[int, Field(ge=1)] | None = Field(None, description="rounds without a better model")
-    min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="what a model must be better by, to be better")
-    target: float | None = Field(None, description="value of the metric that is good enough")
-    max_time: Annotated[float, Field(gt=0)] | None = Field(None, description="seconds after which no new round begins")
+    Compares the metric that the section `select` names. With `patience` or `target`, a round starts only after the model of
+    the previous round is validated.
+    """
+
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="end after this many rounds without a better model"
+    )
+    min_delta: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="least improvement of the metric that counts as better"
+    )
+    target: float | None = Field(None, description="end once the metric reaches this value")
+    max_time: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="start no round later than this many seconds after the session started"
+    )
 
     @property
     def needs_scores(self) -> bool:
+        """Whether the decision to stop depends on validations."""
         return self.patience is not None or self.target is not None
 
 
 class Tensors(Section):
-    """Which tensors travel. Names are patterns, `*` stands for any text. Local tensors stay in each client's state and
-    begin as the seed's; frozen ones never change, are sent once and kept by their hash. All others are shared: trained,
-    sent and summed. With `share`, only what it names is shared, and what is neither shared nor local is frozen."""
+    """Which tensors are trained together, as patterns of names in which `*` stands for any text.
 
-    share: Patterns = Field((), description="the only ones that are trained together: adapters, LoRA; none: all others")
-    local: Patterns = Field((), description="stay at each client: personal heads, batch norm")
-    frozen: Patterns = Field((), description="never change: an embedding, a backbone")
+    Shared tensors are trained, sent and summed. Local tensors stay in each client's private state and start as in the seed.
+    Frozen tensors never change; each client receives them once. Without `share`, all tensors that are neither local nor
+    frozen are shared. With `share`, only the tensors that it names are shared, and all that are not local are frozen.
+    """
+
+    share: Patterns = Field((), description="the only shared tensors, such as adapters or LoRA; empty: all others")
+    local: Patterns = Field((), description="tensors that stay at each client, such as personal heads or batch norm")
+    frozen: Patterns = Field((), description="tensors that never change, such as an embedding or a backbone")
 
 
 class UpdateBounds(Section):
-    """Bounds on one client's update, by the L2 norm of its delta."""
+    """Limits on the L2 norm of one client's delta."""
 
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="the client scales a longer delta down to this norm"
+        None, description="greatest norm; the client scales a longer delta down to it; unset: no limit"
     )
-    max_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="the combiner rejects a longer delta")
+    max_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="greatest norm; the combiner rejects a longer delta; unset: no limit"
+    )
 
 
 class Retention(Section):
-    """What stays in the blob store after a round is committed."""
+    """Which blobs are kept after a round is committed."""
 
     keep_updates: int | Literal["all"] = Field(
-        "all", description="all, or for how many committed rounds the clients' updates are kept (0: none)"
+        "all", description="all, or number of committed rounds whose updates are kept (0: none)"
     )
-
     keep_models: int | Literal["all"] = Field(
         "all",
-        description="all, or best and last and every so many-th model (0: best and last alone); seeds always stay",
+        description="all, or N to keep the best, the last and every N-th model (0: the best and the last); seeds are always "
+        "kept",
     )
 
     @field_validator("keep_updates", "keep_models")
@@ -137,38 +162,42 @@ class Retention(Section):
 
 
 class Policy(Section):
-    """What a session does. Times are seconds; counts of clients are totals over the alliance."""
+    """The settings of a session. Times are in seconds; numbers of clients are totals over the alliance."""
 
-    name: str = Field("", max_length=120, description="a name for people; need not be unique")
+    name: str = Field("", max_length=120, description="name for people; need not be unique")
     seed: str | None = Field(
-        None, description="id of the model to start from; none: the newest model, else the alliance's seed"
+        None, description="id of the model to start from; unset: the newest model, else the alliance's seed"
     )
-    rounds: Annotated[int, Field(ge=1, le=1_000_000)] = Field(5, description="how many models to make")
+    rounds: Annotated[int, Field(ge=1, le=1_000_000)] = Field(5, description="number of rounds; each makes one model")
     clients_required: Annotated[int, Field(ge=1)] = Field(
-        1, description="fewest accepted updates that make a round; a round waits for that many clients to start"
+        1, description="least number of accepted updates per round; a round starts once this many clients are available"
     )
     clients_requested: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="most clients asked in a round; none: all that are there"
+        None, description="greatest number of clients per round; unset: all that are available"
     )
     timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
-        180.0, description="seconds from a round's plans to its deadline"
+        180.0, description="seconds from the start of a round to its deadline"
     )
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="how often a round that missed its minimum is attempted again before the session fails"
+        2, description="number of further attempts at a round with too few updates, before the session fails"
     )
     wait: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] = Field(
-        3600.0, description="seconds to wait for enough clients before the session fails"
+        3600.0, description="seconds that a round waits for enough clients, before the session fails"
     )
-    weighting: str = Field("examples", description="examples, equal, or capped:N")
+    weighting: str = Field(
+        "examples",
+        description="weight of an update: examples (their number), equal (1), or capped:N (their number, at most N)",
+    )
     strategy: Strategy = Field(default_factory=Strategy)
-    train: dict[str, Plain] = Field(default_factory=dict, description="the trainer's own configuration")
+    train: dict[str, Plain] = Field(default_factory=dict, description="configuration that is passed to the trainer")
     schedule: dict[str, dict[str, Plain]] = Field(
         default_factory=dict,
-        description="keys of train whose value changes: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 from those rounds on",
+        description="keys of train that change during the session: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 sets values "
+        "from rounds 1 and 20 on",
     )
     clients: ClientSelection = Field(default_factory=ClientSelection)
     package: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="sha256 of the compute package that a client must have (`fedmq check` prints it); none: any"
+        None, description="SHA-256 of the package that a client must run (`fedmq check` prints it); unset: any"
     )
     tensors: Tensors = Field(default_factory=Tensors)
     update: UpdateBounds = Field(default_factory=UpdateBounds)
@@ -176,14 +205,14 @@ class Policy(Section):
     stop: EarlyStopping = Field(default_factory=EarlyStopping)
     validation: Literal["with_training", "separate", "none"] = Field(
         "with_training",
-        description="with_training: a client validates the model that it receives to train on, and the last one; separate: "
-        "all clients validate each model, in tasks of their own; none: only evaluators do",
+        description="with_training: a client validates each model that it receives for training, and the last one; "
+        "separate: all clients validate each model in separate tasks; none: only evaluators validate",
     )
     validation_timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
-        120.0, description="seconds that the validations of a model may take, where they have tasks of their own"
+        120.0, description="seconds until the deadline of separate validation tasks"
     )
     retention: Retention = Field(default_factory=Retention)
-    random_seed: int | None = Field(None, description="start of all random draws; none: derived from the session's id")
+    random_seed: int | None = Field(None, description="seed of all random draws; unset: derived from the session's id")
 
     @field_validator("weighting")
     @classmethod
@@ -202,7 +231,7 @@ class Policy(Section):
         return value
 
     def config(self, number: int) -> dict[str, Plain]:
-        """The trainer's configuration in round `number`: of each schedule the newest step that has come."""
+        """Returns the trainer's configuration in round `number`, with the latest step of each schedule."""
         values = dict(self.train)
         for name, steps in self.schedule.items():
             begun = [int(first) for first in steps if int(first) <= number]
@@ -221,17 +250,17 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _fits_into_messages(self) -> Policy:
-        """Every plan and task carries the trainer's configuration, and the rest of the policy travels in events."""
+        """Limits the size: each plan and task carries the trainer's configuration, and events carry the policy."""
         size = len(self.model_dump_json())
         if size > MAX_POLICY:
             raise ValueError(
-                f"a policy of {size} bytes is over the limit of {MAX_POLICY}: what is large belongs into the package"
+                f"the policy has {size} bytes, more than the limit of {MAX_POLICY}: move large values into the package"
             )
         return self
 
 
 def weight_of(weighting: str, examples: int) -> int:
-    """The integer weight that a client sends for `examples` training examples under a policy's `weighting`."""
+    """Returns the weight of an update from `examples` training examples, under a policy's `weighting`."""
     if weighting == "equal":
         return 1
     if weighting.startswith("capped:"):

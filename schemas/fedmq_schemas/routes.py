@@ -1,6 +1,6 @@
-"""Who sends which message to whom, over which address, and what answers it. Data.
+"""Routes of all messages: sender, receiver, address and answers. Pure data.
 
-`topology` says where queues are bound; this says what travels there. The contract document is made from both.
+`topology` declares the queues and their bindings. The AsyncAPI document is generated from both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from fedmq_schemas import topology
 SenderRole = Literal["starter", "client", "combiner", "reducer", "records"]
 
 ROLES: dict[SenderRole, str] = {
-    "starter": "anybody who may start a session: a person, the REST API, the command line",
-    "client": "owns private data; trains and validates",
+    "starter": "starts sessions: a person, the REST API or the command line",
+    "client": "trains and validates on its private data",
     "combiner": "folds the updates of its clients",
-    "reducer": "the one coordinator",
-    "records": "the queue of all events on their way into the record store; observers receive the same",
+    "reducer": "coordinates sessions; one reducer is active at a time",
+    "records": "the queue of all events to be recorded; observers receive the same events",
 }
 
 PARAMETERS: dict[str, str] = {
@@ -28,13 +28,15 @@ PARAMETERS: dict[str, str] = {
     "session": f"the session's id, or {topology.NO_SESSION!r} for an event of no session",
     "name": "the event's name, in two words: `round.committed`",
 }
-"""What stands in an address in braces. Each but `name` is one word; see `topology.is_name`."""
+"""Parameters of addresses, in braces there. All but `name` are one word of a routing key; see `topology.is_name`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way of one message. `key`: the routing key, with parameters in braces. `answers`: kinds that come back for it,
-    if any does."""
+    """The route of one kind of message from one role to another.
+
+    `key` is the routing key, with parameters in braces. `answers` are the kinds of messages that answer this one.
+    """
 
     kind: str
     sender: SenderRole
@@ -44,7 +46,7 @@ class Route:
     answers: tuple[str, ...] = ()
 
     def matches(self, routing_key: str) -> bool:
-        """Whether a routing key is one of this route."""
+        """Whether messages with this routing key take this route."""
         return _pattern(self.key).fullmatch(routing_key) is not None
 
 

@@ -1,11 +1,11 @@
 """Exchanges, queues, bindings and permissions as data.
 
-The adapters declare from it, the contract document draws it, and each role's broker permissions derive from it.
-Every name begins with the alliance's id, and queue names end in the topology's generation, because a broker refuses to
-change the arguments of a queue that exists.
+Broker adapters declare it, the AsyncAPI document lists it, and the broker permissions of each role derive from it.
+Every name begins with the alliance's id. Queue names end in the topology's generation, because a broker refuses to
+change the arguments of an existing queue.
 
     exchange     routing key                      from → to
-    control      control.<kind>                   anybody who may start → reducer
+    control      control.<kind>                   any authorized account → reducer
     assignment   assignment.reducer.<sender>      client, combiner → reducer
     assignment   assignment.<client>              reducer → client
     task         plan.<combiner>                  reducer → combiner
@@ -13,7 +13,7 @@ change the arguments of a queue that exists.
     update       update.<combiner>.<client>       client, lower combiner → combiner
     update       update.reducer.<sender>          combiner (partials), client (validations) → reducer
     event        event.<session>.<name>           all → records, observers
-    dead         the queue it came from           what could not be decoded or handled
+    dead         <queue>                          rejected messages of that queue
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name an alliance, combiner, client or session: it becomes one word of a routing key."""
+    """Whether `text` is a valid name of an alliance, combiner, client or session: one word of a routing key."""
     return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One binding of a queue to a topic exchange (both names complete)."""
+    """A binding of a queue to a topic exchange. `exchange` is the complete name."""
 
     exchange: str
     routing_key: str
@@ -51,8 +51,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue's arguments. `expires`: seconds unused until it is removed. `dead_letter`: the exchange for rejects.
-    `exchanges`: further ones that its reader publishes to, made with it."""
+    """The arguments of a queue.
+
+    `expires` is the number of seconds without a consumer after which the broker deletes the queue. `dead_letter` is the
+    exchange for rejected messages. `exchanges` are further exchanges that its consumer publishes to; they are declared
+    with the queue.
+    """
 
     name: str
     kind: Literal["quorum", "classic"]
@@ -65,7 +69,7 @@ class Queue:
     exchanges: tuple[str, ...] = ()
 
     def receives(self, exchange: str, routing_key: str) -> bool:
-        """Whether it is bound to this address. No pattern here holds `*`, or `#` but as its last word."""
+        """Whether the queue is bound to this address. Patterns here hold no `*`, and `#` only as their last word."""
         return any(
             bound.exchange == exchange
             and (bound.routing_key == routing_key or _starts_with(bound.routing_key, routing_key))
@@ -79,11 +83,12 @@ def _starts_with(pattern: str, routing_key: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All names of one alliance."""
+    """The exchanges and queues of one alliance."""
 
     alliance: str
 
     def exchange(self, name: str) -> str:
+        """Returns the complete name of one of `EXCHANGES`."""
         return f"{self.alliance}.{name}"
 
     def _queue_name(self, name: str) -> str:
@@ -93,7 +98,7 @@ class Topology:
         return Binding(self.exchange(exchange), routing_key)
 
     def reducer(self) -> Queue:
-        """The reducers' inbox: the first live one receives, the others stand by."""
+        """Inbox of the reducers. The broker delivers to one of them at a time; the others stand by."""
         return Queue(
             self._queue_name(REDUCER),
             "quorum",
@@ -108,7 +113,7 @@ class Topology:
         )
 
     def combiner(self, combiner: str) -> Queue:
-        """A combiner's inbox. Single active consumer: an old process beside a new one must not share its updates."""
+        """Inbox of a combiner. Single active consumer: an old process and its successor must not share the updates."""
         return Queue(
             self._queue_name(f"combiner.{combiner}"),
             "quorum",
@@ -118,7 +123,7 @@ class Topology:
         )
 
     def client(self, client: str) -> Queue:
-        """A client's mailbox, made for it by the reducer. Losing it costs a task sent again, never an update."""
+        """Mailbox of a client, declared by the reducer. After its loss, tasks are sent again; no update is lost."""
         return Queue(
             self._queue_name(f"client.{client}"),
             "classic",
@@ -127,17 +132,17 @@ class Topology:
         )
 
     def records(self) -> Queue:
-        """All events, on their way into the record store."""
+        """Queue of all events to be recorded."""
         return Queue(
             self._queue_name("records"), "quorum", (self._bind("event", "event.#"),), dead_letter=self.exchange("dead")
         )
 
     def dead(self) -> Queue:
-        """What could not be decoded or handled, with the reason in its headers."""
+        """Queue of messages that could not be decoded or handled, with the reason in their headers."""
         return Queue(self._queue_name("dead"), "quorum", (self._bind("dead", "#"),), max_length=DEAD_LENGTH)
 
     def observer(self, name: str, routing_key: str = "event.#") -> Queue:
-        """A live view's own queue: it goes with its connection, and drops the oldest when the view is slow."""
+        """Queue of a live view. It is deleted with its connection, and drops its oldest events when the view is slow."""
         return Queue(
             self._queue_name(f"observer.{name}"),
             "classic",
@@ -148,41 +153,51 @@ class Topology:
 
 
 def control_key(kind: str) -> str:
+    """Returns the routing key of a start or stop message."""
     return f"control.{kind}"
 
 
 def assignment_request_key(sender: str) -> str:
+    """Returns the routing key of a client's or combiner's request to the reducer."""
     return f"assignment.{REDUCER}.{sender}"
 
 
 def assignment_key(client: str) -> str:
+    """Returns the routing key of the reducer's answers to a client."""
     return f"assignment.{client}"
 
 
 def plan_key(combiner: str) -> str:
+    """Returns the routing key of the reducer's messages to a combiner."""
     return f"plan.{combiner}"
 
 
 def task_key(client: str) -> str:
+    """Returns the routing key of a combiner's messages to a client."""
     return f"task.{client}"
 
 
 def update_key(receiver: str, sender: str) -> str:
+    """Returns the routing key of results and presence messages to a combiner, or to `REDUCER`."""
     return f"update.{receiver}.{sender}"
 
 
 def event_key(session: str | None, name: str) -> str:
+    """Returns the routing key of an event. Without a session, `NO_SESSION` stands in its place."""
     return f"event.{session or NO_SESSION}.{name}"
 
 
 CLIENT_EVENTS = ("message.refused", "actor.error")
-"""All that a client tells the alliance itself, and of itself only. What it did is told by its combiner and the reducer."""
+"""The events that a client may publish. All others about a client are published by its combiner and the reducer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """RabbitMQ permissions of one account: regular expressions for configure, write and read, and for the routing
-    keys that it may write to (and bind from) each topic exchange; an exchange that is not named has no such bound."""
+    """RabbitMQ permissions of one account, as regular expressions.
+
+    `configure`, `write` and `read` match names of exchanges and queues. `topic_write` and `topic_read` match routing keys,
+    by exchange. An exchange that they do not name has no limit on routing keys.
+    """
 
     configure: str
     write: str
@@ -192,13 +207,13 @@ class Permissions:
 
 
 def server_permissions(topology: Topology) -> Permissions:
-    """Reducers, combiners and dashboards share an account that may do anything within the alliance."""
+    """Permissions of the account of reducers, combiners and dashboards: everything within the alliance."""
     everything = f"^{topology.alliance}[.]"
     return Permissions(everything, everything, everything, {}, {})
 
 
 def client_permissions(topology: Topology, client: str) -> Permissions:
-    """A client publishes only as itself and reads only its own mailbox; it declares and binds nothing."""
+    """Permissions of a client: publishes under its own name, reads its own mailbox, declares and binds nothing."""
     me, alliance = re.escape(client), re.escape(topology.alliance)
     events = "|".join(re.escape(event_key(None, name)) for name in CLIENT_EVENTS)
     return Permissions(

@@ -1,7 +1,7 @@
-"""What the record store holds: names and shapes that readers may rely on.
+"""The tables and documents of the record store, which readers may rely on.
 
-Times are UTC seconds since 1970. Only reducers write. A document that an older version has written loads: a field that it
-lacks has its default, and unknown fields are ignored.
+Times are in UTC seconds since 1970. Only reducers write. Documents of older versions stay readable: absent fields take
+their defaults, and unknown fields are ignored.
 """
 
 from fedmq_schemas.ledgers import OUTCOMES, Ledger, LedgerEntry, Outcome, count_outcomes
@@ -32,35 +32,37 @@ from fedmq_schemas.records.tables import (
 
 __all__ = [
     "ATTEMPTS",
-    "AttemptRecord",
     "CLIENTS",
     "COMBINERS",
-    "Change",
-    "ClientRecord",
-    "CombinerRecord",
     "ENDED",
     "EVENTS",
     "EVENT_NAMES",
-    "EventRecord",
     "INDEXES",
-    "Ledger",
-    "LedgerEntry",
     "MODELS",
-    "ModelChange",
-    "ModelRecord",
     "OUTCOMES",
-    "Outcome",
     "PARTIALS",
     "PARTICIPATION",
-    "PartialRecord",
-    "Participation",
-    "PlannedPartRecord",
     "ROUNDS",
-    "Record",
-    "RoundRecord",
     "SESSIONS",
     "SUMMARIES",
     "SYSTEM",
+    "TABLES",
+    "VALIDATIONS",
+    "AttemptRecord",
+    "Change",
+    "ClientRecord",
+    "CombinerRecord",
+    "EventRecord",
+    "Ledger",
+    "LedgerEntry",
+    "ModelChange",
+    "ModelRecord",
+    "Outcome",
+    "PartialRecord",
+    "Participation",
+    "PlannedPartRecord",
+    "Record",
+    "RoundRecord",
     "Score",
     "SessionChange",
     "SessionEnd",
@@ -68,8 +70,6 @@ __all__ = [
     "SessionState",
     "SummaryRecord",
     "SystemRecord",
-    "TABLES",
-    "VALIDATIONS",
     "ValidationRecord",
     "count_outcomes",
     "event_document",

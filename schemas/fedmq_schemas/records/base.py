@@ -1,4 +1,4 @@
-"""What all records have in common."""
+"""The bases of records and of their changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fedmq_schemas.messages import Frozen
 
 
 class Record(Frozen):
-    """Base of all records. `later`: fields that are not written before they are set."""
+    """Base of all records. Fields in `later` are absent from the document until they are set."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric that is NaN stays NaN
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # keeps NaN and infinite metrics
 
     table: ClassVar[str]
     later: ClassVar[frozenset[str]] = frozenset()
@@ -23,15 +23,15 @@ class Record(Frozen):
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
-        """Returns plain data for the record store; tuples become lists."""
+        """Returns the record as plain data for the record store. Tuples become lists."""
         return self.model_dump(mode="json", exclude=set(self.later - self.model_fields_set) or None)
 
 
 class Change(Frozen):
-    """Base of changes of a record: the fields that are set replace those of the document."""
+    """Base of changes of a record. The fields that are set replace those of the document."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     def fields(self) -> dict[str, Any]:
-        """Returns plain data for the record store: the fields that are set, and no others."""
+        """Returns the fields that are set, as plain data for the record store."""
         return self.model_dump(mode="json", include=self.model_fields_set)

@@ -9,38 +9,38 @@ from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import EVENTS
 
 EVENT_NAMES: dict[str, str] = {
-    "session.queued": "a start message became a session",
+    "session.queued": "a start message was accepted; the session is queued",
     "session.refused": "a start message was refused; data.reason, data.sender",
-    "session.started": "its first round is being planned",
-    "session.waiting": "it waits; data.reason says for what, data.waiting_until (UTC seconds since 1970) until when",
-    "session.finished": "all rounds are committed and the last model's validations are in",
-    "session.failed": "it ended without its rounds; data.reason",
-    "session.stopped": "somebody stopped it",
-    "round.planned": "clients are drawn and plans sent; data.clients, data.combiners, data.attempt, data.timeout",
-    "round.committed": "a new model; data.model, data.seconds, data.counts, data.metrics",
-    "round.retried": "the attempt missed its minimum; data.reason",
-    "update.accepted": "folded; data.weight, data.norm, data.seconds, data.metrics",
-    "update.rejected": "an invalid update; data.reason",
-    "update.discarded": "a late, repeated or superseded update; data.reason",
-    "update.abstained": "the trainer had nothing to give; data.reason",
-    "update.failed": "the trainer failed; data.reason, data.traceback",
-    "update.absent": "no answer by the deadline",
-    "task.progress": "a client's own report while it trains; data.fraction, data.metrics",
-    "model.validated": "one client's validation; data.model, data.scope, data.metrics, data.weight",
-    "client.attached": "a client was granted a combiner",
+    "session.started": "the session started; its first round is being planned",
+    "session.waiting": "the session waits; data.reason, data.waiting_until (deadline, UTC seconds since 1970)",
+    "session.finished": "all rounds are committed and the last model is validated",
+    "session.failed": "the session ended before its last round; data.reason",
+    "session.stopped": "the session was stopped on request",
+    "round.planned": "clients were drawn and plans were sent; data.clients, data.combiners, data.attempt, data.timeout",
+    "round.committed": "a new model was committed; data.model, data.seconds, data.counts, data.metrics",
+    "round.retried": "an attempt had too few updates; data.reason",
+    "update.accepted": "an update was folded; data.weight, data.norm, data.seconds, data.metrics",
+    "update.rejected": "an invalid update was rejected; data.reason",
+    "update.discarded": "a late, repeated or superseded update was discarded; data.reason",
+    "update.abstained": "a trainer returned nothing; data.reason",
+    "update.failed": "a trainer failed; data.reason, data.traceback",
+    "update.absent": "a client did not answer by the deadline",
+    "task.progress": "a client reported its progress; data.fraction, data.metrics",
+    "model.validated": "a client validated a model; data.model, data.scope, data.metrics, data.weight",
+    "client.attached": "a client was assigned to a combiner",
     "client.joined": "a combiner received a first message from a client",
     "client.vanished": "a client sent no message for three presence periods, or left",
-    "combiner.joined": "a combiner said hello",
+    "combiner.joined": "a combiner registered with the reducer",
     "combiner.vanished": "a combiner sent no message for three presence periods, or left",
-    "plan.voided": "a vanished or late combiner's plan was superseded",
-    "reducer.active": "a reducer took the lease; data.epoch",
-    "message.refused": "an undecodable, unknown or misplaced message; data.reason",
-    "actor.error": "a fault of our own; data.reason, data.traceback",
+    "plan.voided": "the plan of a vanished or late combiner was superseded",
+    "reducer.active": "a reducer acquired the lease; data.epoch",
+    "message.refused": "a message was undecodable, unknown or misaddressed; data.reason",
+    "actor.error": "an internal error occurred; data.reason, data.traceback",
 }
 
 
 class EventRecord(Record):
-    """An event. `at`: when the sender published it, by its own clock."""
+    """An event. `at` is the time of publishing by the sender's clock."""
 
     table = EVENTS
 
@@ -57,12 +57,13 @@ class EventRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.id
 
 
 def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
-    """Returns the document of an event. The envelope and the event are valid, so nothing is checked."""
-    # A round of a thousand clients has thousands of events: to make an EventRecord of each takes four times as long.
+    """Returns the document of a valid event in a valid envelope. Validates nothing again."""
+    # A round of a thousand clients has thousands of events, and an EventRecord for each takes four times as long.
     own = event if isinstance(event, ToldEvent) else envelope
     return {
         "id": own.id,

@@ -1,4 +1,4 @@
-"""Records of who and what is there: clients, combiners, queues and stores."""
+"""Records of clients, combiners, and the state of the system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmq_schemas.records.tables import CLIENTS, COMBINERS, SYSTEM
 
 
 class ClientRecord(Record):
-    """A client. `state`: whether its combiner receives signs of life from it. `ordinal` None: it does not train."""
+    """A client. `state` is `present` while its combiner receives presence messages. `ordinal` is None unless it trains."""
 
     table = CLIENTS
 
@@ -28,11 +28,12 @@ class ClientRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.client
 
 
 class CombinerRecord(Record):
-    """A combiner, and its number of clients."""
+    """A combiner. `clients` is its number of present clients."""
 
     table = COMBINERS
 
@@ -43,13 +44,16 @@ class CombinerRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.combiner
 
 
 class SystemRecord(Record):
-    """What the reducer saw of the queues, of the stores or of its sessions (`what`) when it last looked. `reason`: why it
-    saw nothing. `disk`: the disk of the stores, None where they lie elsewhere. `waits`: for each session under way, where
-    its course stands in the code and what it waits for."""
+    """The reducer's latest measurement of the queues, the stores or its sessions (`what`), taken at `at`.
+
+    `reason` says why a measurement failed. `disk` describes the disk of embedded stores and is None for remote ones.
+    `waits` maps each open session to the place in the code where it waits, and to what it waits for.
+    """
 
     table = SYSTEM
     later = frozenset({"queues", "stores", "disk", "waits"})
@@ -64,4 +68,5 @@ class SystemRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.what

@@ -1,4 +1,4 @@
-"""Records of models: the trail, their validations, and what a session found of the model that it started from."""
+"""Records of models, of their validations, and of summaries of validations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from fedmq_schemas.records.tables import MODELS, SUMMARIES, VALIDATIONS
 
 
 class ModelRecord(Record):
-    """A model of the trail. `round` is 0 for a seed, which has no session. `metrics`: the summary of its validations in the
-    session that made it, which alone sets them; a seed has none (older versions have set them). `kept`: whether its bytes
-    are to stay. Of a model that is not kept, `deleted` says whether the bytes are deleted."""
+    """A committed model or a seed.
+
+    A seed has `round` 0 and no session. `metrics` summarizes the validations in the session that made the model; no other
+    session changes it, and a seed has none (except from older versions). `kept` says whether the model's bytes are to be
+    kept. If not, `deleted` says whether they are deleted already.
+    """
 
     table = MODELS
     later = frozenset({"deleted"})
@@ -36,7 +39,7 @@ class ModelRecord(Record):
 
     @classmethod
     def of(cls, committed: RoundRecord) -> ModelRecord:
-        """Returns the record of a committed round's model, before anybody has validated it."""
+        """Returns the record of a committed round's model, without validations."""
         return cls(
             model=keys.model_id(committed.model.key),
             ref=committed.model,
@@ -50,11 +53,12 @@ class ModelRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.model
 
 
 class ModelChange(Change):
-    """A change of a model's record: the summary of its validations in its own session, or a step of its deletion."""
+    """A change of a model's record: the summary of its validations, or a step of its deletion."""
 
     metrics: dict[str, Any] = Field(default_factory=dict)
     kept: bool = True
@@ -62,13 +66,16 @@ class ModelChange(Change):
 
 
 def is_kept(model: Mapping[str, Any]) -> bool:
-    """Returns whether a model's bytes are to be there, by its document."""
+    """Returns whether the bytes of a model are to be kept, by its document."""
     return model.get("kept", True) is True
 
 
 class ValidationRecord(Record):
-    """The metrics of one model at one client (`scope` client) or evaluator (`test`). `round` is the one that made the
-    model, 0 for a seed. `weight` None: not known."""
+    """The metrics of one model at one client.
+
+    `scope` is `client` for the client's own data and `test` for an evaluator's test set. `round` is the round that made the
+    model, 0 for a seed. `weight` is the number of examples, None if unknown.
+    """
 
     table = VALIDATIONS
 
@@ -84,7 +91,7 @@ class ValidationRecord(Record):
 
     @classmethod
     def of(cls, body: Validation, client: str, at: float) -> ValidationRecord:
-        """Returns the record of a message. A train plan of round r carries the validation of the model of round r - 1."""
+        """Returns the record of a message. A train plan of round r validates the model of round r - 1."""
         plan = body.plan
         return cls(
             session=plan.session,
@@ -100,12 +107,15 @@ class ValidationRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return keys.validation_record(self.session, self.model, self.client)
 
 
 class SummaryRecord(Record):
-    """The summary of the validations of a session's first model, which this session did not make: another session has, or a
-    person has uploaded it. `round` is 0, as the session's first round starts from it."""
+    """The summary of a session's validations of the model that it started from, which it did not make.
+
+    Another session made this model, or a person uploaded it. `round` is 0: the session's first round starts from it.
+    """
 
     table = SUMMARIES
 
@@ -117,4 +127,5 @@ class SummaryRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return keys.summary_record(self.session, self.model)

@@ -1,4 +1,4 @@
-"""Records of rounds: their attempts, the answers of combiners, the commit, and what became of each task."""
+"""Records of rounds: attempts, partials, commits, and the outcome of each task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmq_schemas.records.tables import ATTEMPTS, PARTIALS, PARTICIPATION, ROUN
 
 
 class PlannedPartRecord(Frozen):
-    """One plan of an attempt. `part` is its number in the plan's key."""
+    """One plan of an attempt. `part` is the number in its key."""
 
     part: int
     combiner: str
@@ -23,8 +23,10 @@ class PlannedPartRecord(Frozen):
 
 
 class AttemptRecord(Record):
-    """The draw of one attempt: all that a reducer needs to send the attempt's plans again. `model` and `optimizer` are
-    those that the round starts from."""
+    """The draw of one attempt: everything that a reducer needs to send its plans again.
+
+    `model` and `optimizer` are the model and the optimizer state that the round starts from.
+    """
 
     table = ATTEMPTS
 
@@ -40,11 +42,12 @@ class AttemptRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return keys.attempt_record(self.session, self.round, self.attempt)
 
 
 class PartialRecord(Record):
-    """A combiner's answer to a plan. `plan` is the key of the record."""
+    """The partial of one plan. `plan` is the key of the record."""
 
     table = PARTIALS
 
@@ -55,17 +58,22 @@ class PartialRecord(Record):
 
     @classmethod
     def of(cls, partial: Partial, combiner: str) -> PartialRecord:
+        """Returns the record of a message."""
         plan = partial.plan
         return cls(session=plan.session, plan=keys.partial_record(plan), combiner=combiner, partial=partial)
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.plan
 
 
 class RoundRecord(Record):
-    """A committed round. `exponents` are the next round's. `seconds`: how long the round took. `bytes`: of models sent to
-    clients (`down`) and of the updates that came back (`up`)."""
+    """A committed round.
+
+    `exponents` are those of the next round. `seconds` is the duration of the round. `bytes` counts the models that clients
+    received (`down`) and the updates that they uploaded (`up`).
+    """
 
     table = ROUNDS
 
@@ -88,12 +96,16 @@ class RoundRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return keys.round_record(self.session, self.round)
 
 
 class Participation(Record):
-    """What became of each task of an attempt, one column a field, sorted by client. `seconds`: a column a step, None
-    where a client did not say. `reasons`: of those that were not accepted."""
+    """The outcome of each task of an attempt, in columns sorted by client.
+
+    `seconds` holds a column per step, with None where a client did not measure the step. `reasons` holds the reasons of
+    the clients whose updates were not accepted.
+    """
 
     table = PARTICIPATION
 
@@ -110,7 +122,7 @@ class Participation(Record):
 
     @classmethod
     def of(cls, ledger: Ledger) -> Participation:
-        """Returns the columns of a round's ledger. Checks nothing, as the ledger is valid."""
+        """Returns the columns of a round's ledger. The ledger is valid; nothing is validated again."""
         entries = ledger.entries
         steps = sorted({step for entry in entries for step in entry.seconds})
         return cls.model_construct(
@@ -128,4 +140,5 @@ class Participation(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return keys.attempt_record(self.session, self.round, self.attempt)

@@ -10,8 +10,11 @@ from fedmq_schemas.records.tables import SESSIONS, SessionState
 
 
 class Score(Frozen):
-    """Where a session stands by its metric after `round`, whose model has `value` (None: nobody gave one). `best` and
-    `best_round`: the value that patience counts from. A session's decision to stop follows from its recorded score."""
+    """The selected metric of a session after `round`, from which the session decides whether to stop early.
+
+    `value` is the metric of the round's model, None if no client reported it. Patience counts from `best_round`, whose
+    model has the value `best`.
+    """
 
     round: int
     value: float | None
@@ -22,9 +25,12 @@ class Score(Frozen):
 
 
 class SessionRecord(Record):
-    """A session. `policy` is plain data, as another version's policy may not be readable. `seed`: the id of the model that
-    it starts from; None: to be found. `base`: the tensors that don't travel. From its end on there are `round` and `model`,
-    the last committed ones, and `announced`, whether the end has been published."""
+    """A session.
+
+    `policy` is plain data, because this version may not accept another version's policy. `seed` is the id of the model that
+    the session starts from, None until it is chosen. `base` holds the tensors that are not shared. Once the session has
+    ended, `round` and `model` are the last committed ones, and `announced` says whether the end was published.
+    """
 
     table = SESSIONS
     later = frozenset({"round", "model", "announced"})
@@ -51,11 +57,12 @@ class SessionRecord(Record):
 
     @property
     def key(self) -> str:
+        """The key in its table."""
         return self.session
 
 
 class SessionChange(Change):
-    """A change of a session that is open, or whose end is being announced."""
+    """A change of an open session, or of one whose end is being published."""
 
     state: SessionState | None = None
     waiting: str | None = None
@@ -69,7 +76,7 @@ class SessionChange(Change):
 
 
 class SessionEnd(Change):
-    """The end of a session. `round`: the last committed one. `model`: its model, or the seed."""
+    """The end of a session. `round` is the last committed round, and `model` its model, or the seed."""
 
     state: Literal["finished", "failed", "stopped"]
     reason: str
@@ -82,5 +89,5 @@ class SessionEnd(Change):
 
     @classmethod
     def of(cls, record: SessionRecord) -> SessionEnd:
-        """Returns the end that a session's record states, marked as not published yet."""
+        """Returns the end of a recorded session, marked as not yet published."""
         return cls.model_validate({**record.model_dump(), "announced": False})

@@ -19,24 +19,23 @@ SYSTEM = "system"
 
 TABLES: dict[str, str] = {
     SESSIONS: "key: session. session, state, waiting, waiting_until, reason, policy, seed, random_seed, position, "
-    "created_at; when it has ended ended_at, round and model (the last committed), announced: its end was published",
-    ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided or not",
-    PARTIALS: "key: plan. The references of each combiner's answer",
-    ROUNDS: "key: session/round. The commit point: model, parent, ledger, optimizer state, scales, counts, bytes, metrics",
-    PARTICIPATION: "key: session/round/attempt. An aggregated attempt's ledger in columns, for readers: see Participation",
-    MODELS: "key: model id. Its blob, base (tensors that don't travel), parent, session, round (0: a seed), metrics, as "
-    "recorded by the session that made it; kept: whether its bytes stay; deleted: whether the bytes of an expired model are "
-    "deleted",
-    VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, as a session found them",
-    SUMMARIES: "key: session/model. Metrics of the model that a session started from, as this session found them",
+    "created_at; once ended: ended_at, round and model (the last committed), announced (the end was published)",
+    ATTEMPTS: "key: session/round/attempt. The draw of one attempt: its plans with combiner, clients, voided",
+    PARTIALS: "key: plan. The partial of one plan: the references of its sum and ledger",
+    ROUNDS: "key: session/round. A committed round: model, parent, ledger, optimizer, exponents, counts, bytes, metrics",
+    PARTICIPATION: "key: session/round/attempt. The ledger of an aggregated attempt in columns: see Participation",
+    MODELS: "key: model id. Its blob, base (the tensors that are not shared), parent, session, round (0: a seed); metrics, "
+    "from the session that made it; kept (its bytes are to be kept), deleted (they are deleted, as it is not kept)",
+    VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, in one session",
+    SUMMARIES: "key: session/model. Metrics of the model that a session started from, in this session",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
-    SYSTEM: "key: what, queues, stores or sessions. What a reducer saw when it last looked, at `at`; reason: why it could "
-    "not; waits: where the course of each session under way stands",
+    SYSTEM: "key: what (queues, stores or sessions). The reducer's latest measurement, taken at `at`; reason: why it "
+    "failed; waits: where each open session waits",
 }
 
-# The fields of each index, in their order: a query that fixes the first and sorts by the last needs no sort.
+# The fields of each index, in order. A query that fixes the first field and orders by the last needs no sorting.
 INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     SESSIONS: (("state",), ("position",), ("created_at",)),
     ATTEMPTS: (("session",), ("created_at",)),

@@ -1,0 +1,90 @@
+"""All messages: the envelope, and one frozen, self-validating body per kind.
+
+On the wire, a message is one map: the fields of the envelope, and the body under `body`. The encoding is msgpack, or
+JSON where the content type says so. Receivers ignore unknown fields. `version` changes only when an old receiver would
+misunderstand a message.
+
+Durations are in seconds, sizes in bytes. `sha256` is lower-case hex. Models, updates and partial sums are safetensors
+blobs in the blob store and never cross the broker.
+"""
+
+from fedmq_schemas.messages.base import (
+    MAX_BODY,
+    MAX_LISTED_CLIENTS,
+    VERSION,
+    BlobRef,
+    Body,
+    Envelope,
+    Frozen,
+    Metrics,
+    Name,
+    PlanKey,
+    Sha256,
+    TaskName,
+    Weight,
+)
+from fedmq_schemas.messages.events import Event, Events, ToldEvent
+from fedmq_schemas.messages.membership import (
+    Attach,
+    ClientHello,
+    ClientPresence,
+    CombinerHello,
+    CombinerPresence,
+    Grant,
+    Wait,
+    Welcome,
+)
+from fedmq_schemas.messages.rounds import (
+    Cancel,
+    Decline,
+    Partial,
+    Plan,
+    Progress,
+    TaskMessage,
+    Update,
+    Validation,
+    VoidPlan,
+)
+from fedmq_schemas.messages.sessions import Start, Stop
+
+# The kinds are the direct subclasses: a `ToldEvent` derives from `Event`, as it is a part of a message.
+BODIES: dict[str, type[Body]] = {body.kind: body for body in Body.__subclasses__()}
+
+__all__ = [
+    "BODIES",
+    "MAX_BODY",
+    "MAX_LISTED_CLIENTS",
+    "VERSION",
+    "Attach",
+    "BlobRef",
+    "Body",
+    "Cancel",
+    "ClientHello",
+    "ClientPresence",
+    "CombinerHello",
+    "CombinerPresence",
+    "Decline",
+    "Envelope",
+    "Event",
+    "Events",
+    "Frozen",
+    "Grant",
+    "Metrics",
+    "Name",
+    "Partial",
+    "Plan",
+    "PlanKey",
+    "Progress",
+    "Sha256",
+    "Start",
+    "Stop",
+    "TaskMessage",
+    "TaskName",
+    "ToldEvent",
+    "Update",
+    "Validation",
+    "VoidPlan",
+    "Wait",
+    "Weight",
+    "Welcome",
+]

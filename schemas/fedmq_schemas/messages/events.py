@@ -1,0 +1,43 @@
+"""Messages that report what happened."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fedmq_schemas.messages.base import Body, Name
+from fedmq_schemas.policy import Plain
+
+
+class Event(Body):
+    """Reports what happened (any role → event exchange).
+
+    `name` is one of `fedmq_schemas.records.EVENT_NAMES`. An event about a decision has an id that is derived from the
+    decision, so a repeated event is recorded once.
+    """
+
+    kind = "event"
+    name: str
+    session: Name | None = None
+    round: int | None = None
+    client: str | None = None
+    combiner: str | None = None
+    data: dict[str, Plain] = Field(default_factory=dict)
+
+
+class ToldEvent(Event):
+    """One event of an `events` message. Its own `id` and `cause` replace those of the envelope."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    cause: str | None = None
+
+
+class Events(Body):
+    """Reports several events of the same name and session at once (any role → event exchange).
+
+    Published under the same routing key as a single `event`, so a receiver of either receives both.
+    """
+
+    kind = "events"
+    events: Annotated[tuple[ToldEvent, ...], Field(min_length=1)]

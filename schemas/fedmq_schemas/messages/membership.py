@@ -1,0 +1,108 @@
+"""Messages between the reducer, its combiners and their clients about who takes part."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fedmq_schemas.messages.base import VERSION, Body, Name, Sha256, TaskName, Weight
+
+
+class Attach(Body):
+    """Requests a combiner (client → reducer).
+
+    Answered by `grant` or `wait`. `weight` is the announced number of examples; it scales the sums of the first round and
+    has no other effect. `speaks` holds the lowest and the highest supported protocol version.
+    """
+
+    kind = "attach"
+    labels: dict[str, str] = Field(default_factory=dict)
+    tasks: tuple[TaskName, ...] = ("train", "validate")
+    weight: Weight = 1
+    package: Sha256 | None = None
+    software: str = ""
+    speaks: tuple[int, int] = (VERSION, VERSION)
+
+
+class Grant(Body):
+    """Assigns a combiner to a client (reducer → client).
+
+    `ordinal` (from 0) and `count` identify the client's share of a data set that all clients hold. `presence` is the
+    number of seconds between two `client_presence` messages.
+    """
+
+    kind = "grant"
+    combiner: Name
+    ordinal: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=1)]
+    presence: Annotated[float, Field(gt=0)]
+
+
+class Wait(Body):
+    """Reports that no combiner is available (reducer → client).
+
+    The client repeats `attach` after `seconds`. `reason` is text for people.
+    """
+
+    kind = "wait"
+    seconds: Annotated[float, Field(gt=0)]
+    reason: str
+
+
+class ClientHello(Body):
+    """Registers a client with its combiner (client → combiner).
+
+    Sent after a start, a reconnect and a grant. Answered by every `task` that is still open for the client.
+    """
+
+    kind = "client_hello"
+
+
+class ClientPresence(Body):
+    """Reports that a client is alive (client → combiner).
+
+    Sent once per presence period, and with `leaving` at a clean stop.
+    """
+
+    kind = "client_presence"
+    leaving: bool = False
+
+
+class CombinerHello(Body):
+    """Registers a combiner (combiner → reducer).
+
+    Sent after a start and a reconnect. Answered by the combiner's open plans, and then by `welcome`.
+    """
+
+    kind = "combiner_hello"
+    speaks: tuple[int, int] = (VERSION, VERSION)
+
+
+class Welcome(Body):
+    """Reports that all open plans of a combiner have been sent (reducer → combiner).
+
+    Plans of other epochs that the combiner still holds are superseded. A reducer that becomes active also sends it, to
+    request a full `combiner_presence`. `presence` is the number of seconds between two of those.
+    """
+
+    kind = "welcome"
+    epoch: int
+    presence: Annotated[float, Field(gt=0)]
+
+
+class CombinerPresence(Body):
+    """Reports the clients of a combiner (combiner → reducer).
+
+    Sent once per presence period, and at once when clients join or leave. With `full`, `present` lists all clients, at most
+    500 per message; `more` is set on all but the last. Otherwise `present` and `gone` list only changes. `clients` is the
+    number of present clients. `leaving` is set at a clean stop.
+    """
+
+    kind = "combiner_presence"
+    clients: Annotated[int, Field(ge=0)]
+    present: tuple[Name, ...] = ()
+    gone: tuple[Name, ...] = ()
+    full: bool = False
+    more: bool = False
+    leaving: bool = False

@@ -1,0 +1,164 @@
+"""Messages of a round: plans, tasks and their results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedmq_schemas.messages.base import BlobRef, Body, Metrics, Name, PlanKey, Weight
+from fedmq_schemas.policy import Plain
+
+
+class Plan(Body):
+    """Assigns a combiner its part of an attempt (reducer → combiner).
+
+    Train: the combiner sends tasks, folds the updates, and sends `partial` to `reply_to` within `timeout` seconds.
+    Validate: it sends tasks, and the clients answer the reducer directly. More than 500 clients are listed in the blob
+    `clients_ref` (a JSON list of names) and not in `clients`. `exponents` scale the fixed-point sums of the model's tensors,
+    in the order of their sorted names. `base` holds the tensors that are not in every model. `epoch` is the reducer's
+    lease epoch.
+    """
+
+    kind = "plan"
+    plan: PlanKey
+    epoch: int
+    reply_to: Name
+    clients: tuple[Name, ...] = ()
+    clients_ref: BlobRef | None = None
+    model: BlobRef
+    base: BlobRef | None = None
+    exponents: tuple[int, ...] = ()
+    timeout: float
+    rounds: int
+    random_seed: int
+    config: dict[str, Plain] = Field(default_factory=dict)
+    weighting: str = "examples"
+    validate_model: bool = True
+    clip_norm: float | None = None
+    max_norm: float | None = None
+
+
+class VoidPlan(Body):
+    """Supersedes plans, or with `session` all plans of a session that has ended (reducer → combiner).
+
+    The combiner cancels the tasks of these plans and folds no more updates for them.
+    """
+
+    kind = "void_plan"
+    epoch: int
+    plans: tuple[PlanKey, ...] = ()
+    session: Name | None = None
+
+
+class TaskMessage(Body):
+    """Assigns one unit of work (combiner → client).
+
+    A train task is answered to `combiner` by `update` or `decline`; a validate task to the reducer by `validation`. The
+    task's key is (session, round, action): for a repeated task the client publishes the update that it keeps. `base` holds
+    the tensors that are not in every model. The URLs are presigned when the task is sent. The update is uploaded to
+    `upload_key`. `clip_norm` is the greatest L2 norm of a delta; the client scales a longer one down.
+    """
+
+    kind = "task"
+    plan: PlanKey
+    client: Name
+    combiner: Name
+    model: BlobRef
+    model_url: str = ""
+    base: BlobRef | None = None
+    base_url: str = ""
+    upload_key: str = ""
+    upload_url: str = ""
+    timeout: float
+    rounds: int
+    seed: int
+    config: dict[str, Plain] = Field(default_factory=dict)
+    weighting: str = "examples"
+    validate_model: bool = True
+    clip_norm: float | None = None
+
+
+class Cancel(Body):
+    """Cancels a client's work on a plan (combiner → client).
+
+    With `session_over`, the client also deletes what it keeps for the session.
+    """
+
+    kind = "cancel"
+    plan: PlanKey
+    session_over: bool = False
+
+
+class Update(Body):
+    """Reports the result of a train task (client → combiner).
+
+    Published after the upload of `blob`, which holds the weight delta to `model` (a blob key). `seconds` maps each step,
+    such as `train`, to its duration.
+    """
+
+    kind = "update"
+    plan: PlanKey
+    model: str
+    blob: BlobRef
+    weight: Weight
+    encoding: Literal["delta/f32"] = "delta/f32"
+    metrics: Metrics = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class Decline(Body):
+    """Reports that a task yields no update (client → combiner).
+
+    `abstained`: the trainer returned nothing. `failed`: the trainer raised an error.
+    """
+
+    kind = "decline"
+    plan: PlanKey
+    outcome: Literal["abstained", "failed"]
+    reason: str
+    traceback: str = ""
+
+
+class Progress(Body):
+    """Reports the progress of a training, at most once per second (client → combiner).
+
+    `fraction` is between 0 and 1. `metrics` are the trainer's own.
+    """
+
+    kind = "progress"
+    plan: PlanKey
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    metrics: Metrics = Field(default_factory=dict)
+
+
+class Validation(Body):
+    """Reports the metrics of a model at one client (client → reducer).
+
+    `scope` is `client` for the client's own data and `test` for a common test set. `weight` is the number of examples; with
+    None, the client's metrics are averaged with equal weights. `reason` says why a validation failed.
+    """
+
+    kind = "validation"
+    plan: PlanKey
+    model: str
+    scope: Literal["client", "test"]
+    weight: Weight | None
+    metrics: Metrics
+    reason: str = ""
+
+
+class Partial(Body):
+    """Reports the folded updates of a plan (combiner → `reply_to`).
+
+    `sum` is None if no update was accepted. `ledger` lists the outcome of every task; `counts` holds the number of tasks per
+    outcome.
+    """
+
+    kind = "partial"
+    plan: PlanKey
+    epoch: int
+    sum: BlobRef | None
+    ledger: BlobRef
+    total_weight: Annotated[int, Field(ge=0)]
+    counts: dict[str, int]

@@ -1,0 +1,33 @@
+"""Messages that start and stop sessions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedmq_schemas.messages.base import Body, Name
+from fedmq_schemas.policy import Policy
+
+
+class Start(Body):
+    """Starts a session (any authorized account → reducer).
+
+    The envelope's id becomes the session's id, so a repeated message starts the session once. Answered by the event
+    `session.queued`, or by `session.refused` with the reason.
+    """
+
+    kind = "start"
+    refusal = "session.refused"
+    policy: Policy = Field(default_factory=Policy)
+
+
+class Stop(Body):
+    """Ends a session now, or after the open round (any authorized account → reducer).
+
+    Answered by the event `session.stopped`, or by `message.refused` if no such session is open.
+    """
+
+    kind = "stop"
+    session: Name
+    when: Literal["now", "after_round"] = "now"
