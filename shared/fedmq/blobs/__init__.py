@@ -1,1 +1,1 @@
-"""Blob stores: the port in `base`, one adapter a file."""
+"""Blob stores: the port in `base`, one adapter per module, and transfers over presigned URLs."""

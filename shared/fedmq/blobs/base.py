@@ -1,20 +1,27 @@
-"""The blob port: immutable bytes under a key, in two buckets, streamed both ways."""
+"""The blob port: immutable bytes under a key, in two buckets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from fedmq_schemas.messages import BlobRef
+from pydantic import Field
+
+from fedmq.errors import Refused
+from fedmq_schemas.messages import BlobRef, Frozen
 
 BlobSource = bytes | Path
 
 
+class UrlExpired(Refused):
+    """The store refuses a presigned URL: it is too old or was never valid. A fresh one may work."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """What a listing tells: the key, size in bytes, seconds since 1970 of the last change."""
+    """An entry of a listing: the key, the size in bytes, and the last change in seconds since 1970."""
 
     key: str
     size: int
@@ -22,34 +29,83 @@ class BlobInfo:
 
 
 class Blobs(Protocol):
-    """A store of blobs. All methods block and may be called from any thread. Servers' faults are
-    `Transient`, absent keys `NotFound`, malformed keys `ProtocolError`.
+    """A store of blobs. All methods block, and may be called from any thread.
 
-    Keys are `bucket/name`, where the bucket is `models` or `updates` and the name may contain
-    slashes; `fedmq.blobs.keys` tells exactly.
-    - `put(key, source)`: stores bytes or a file whole or not at all, and returns its BlobRef (size,
-      sha256). The same key again replaces it (writers choose keys so that this only happens with
-      the same content).
-    - `load(ref)`: all bytes, in memory, and what `ref` announces: size first, then sha256; a difference is
-      `InvalidUpdate`. `get(key)`: all bytes, as they are. `read(key, offset, length)`: a part; past the end: fewer bytes.
-    - `fetch(ref, into)`: streams the blob to the file `into` (whole or not at all) and checks size
-      first, then sha256 while it comes; a difference is `InvalidUpdate`. An adapter that holds the
-      blob as a local file checks it in place and returns that path instead: only read it.
-    - `stat(key)`: BlobInfo. `list(prefix)`: BlobInfos, lazily; the prefix may end anywhere in a key. They come in key
-      order, where the server keeps to it: SeaweedFS goes folder by folder. `delete(key)`: absent is fine.
-    - `presign_get(key, seconds)`, `presign_put(key, seconds, size)`: URLs that need no credentials and
-      stop working after that time (`file://` URLs never do); `fedmq.blobs.transfer` follows them. The
-      blob need not exist yet. `size` is how many bytes are expected, up to twice as many will do; a server's store
-      prepares an upload in parts where it is large.
+    A key is `BUCKET/NAME`, where the bucket is `models` or `updates` and the name may contain slashes (see
+    `fedmq.blobs.checks`). All methods raise `Transient` if the server fails, `NotFound` for an absent key (except `delete`
+    and the presigning methods), and `ProtocolError` for a malformed key.
     """
 
-    def put(self, key: str, source: BlobSource) -> BlobRef: ...
-    def get(self, key: str) -> bytes: ...
-    def load(self, ref: BlobRef) -> bytes: ...
-    def read(self, key: str, offset: int, length: int) -> bytes: ...
-    def fetch(self, ref: BlobRef, into: Path) -> Path: ...
-    def stat(self, key: str) -> BlobInfo: ...
-    def list(self, prefix: str) -> Iterator[BlobInfo]: ...
-    def delete(self, key: str) -> None: ...
-    def presign_get(self, key: str, seconds: float) -> str: ...
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str: ...
+    def put(self, key: str, source: BlobSource) -> BlobRef:
+        """Stores bytes or a file, whole or not at all.
+
+        Replaces a blob of the same key. Callers choose keys so that the replaced content is the same.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Returns all bytes of a blob, without checking them."""
+        ...
+
+    def load(self, ref: BlobRef) -> bytes:
+        """Returns all bytes of a blob. Raises `InvalidUpdate` if size or SHA-256 differ from `ref`."""
+        ...
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Returns at most `length` bytes from `offset`: fewer at the end of the blob, none past it."""
+        ...
+
+    def fetch(self, ref: BlobRef, into: Path) -> Path:
+        """Streams a blob into the file `into`, whole or not at all, and returns the path of a file with its content.
+
+        An adapter that stores blobs as files returns the path of its own file, which the caller must not change. Raises
+        `InvalidUpdate` if size or SHA-256 differ from `ref`; the size is checked first.
+        """
+        ...
+
+    def stat(self, key: str) -> BlobInfo:
+        """Returns size and time of a blob."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        """Lists the blobs whose keys begin with `prefix`, lazily.
+
+        The prefix may end anywhere in a key. The blobs are in key order if the server lists them so (SeaweedFS lists folder
+        by folder).
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Deletes a blob. An absent blob is no error."""
+        ...
+
+    def presign_get(self, key: str, seconds: float) -> str:
+        """Returns a URL that reads the blob without credentials for `seconds` (a `file://` URL never expires).
+
+        The blob need not exist yet. `fedmq.blobs.transfer` follows these URLs.
+        """
+        ...
+
+    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+        """Returns a URL that writes the blob, as `presign_get`.
+
+        `size` is the expected number of bytes; uploads of up to twice as many succeed.
+        """
+        ...
+
+
+class UploadPlan(Frozen):
+    """The plan of an upload in parts, to which the presigned URL of a large upload leads.
+
+    The client puts `part` bytes to each of `urls`, in order, and the rest to the last one that it needs. Then it posts
+    their ETags to `complete`, which makes the blob. The store keeps the plan as a JSON blob under the key with
+    `PLAN_SUFFIX`. The URL of the plan ends in `PLAN_FRAGMENT`.
+    """
+
+    part: Annotated[int, Field(ge=1)]
+    urls: Annotated[tuple[str, ...], Field(min_length=1)]
+    complete: str
+
+
+PLAN_SUFFIX = ".parts"
+PLAN_FRAGMENT = "#parts"

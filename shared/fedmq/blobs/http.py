@@ -1,6 +1,6 @@
-"""One HTTP request after another until it succeeds, is refused, or time is up. Knows S3's words for it.
+"""HTTP requests that are repeated until they succeed, are refused, or time is up. Knows the error codes of S3.
 
-The query of a presigned URL is a secret: no error here shows it.
+The query of a presigned URL is a secret, so no error shows it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
 from fedmq import tls
+from fedmq.blobs.base import UrlExpired
 from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
 
 PIECE = 256 * 1024
@@ -25,18 +26,14 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_AGAIN_CODES = frozenset({"InternalError", "RequestTimeout", "SlowDown"})
-
-
-class UrlExpired(Refused):
-    """The server refuses the URL: it is too old, or was never good. Ask for a fresh one."""
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_CODES = frozenset({"InternalError", "RequestTimeout", "SlowDown"})
 
 
 class Attempts:
-    """What is tried again, and for how long: pauses of 0.2 s, doubling to 5 s, until `timeout` seconds are over.
+    """Repeats requests of one transfer, with pauses from 0.2 s, doubling to 5 s, until `timeout` seconds are over.
 
-    `pause` may return early (an `Event.wait`), or raise to give up. `clock` is monotonic seconds.
+    `pause` may return early, as `Event.wait` does, or raise an error to give up. `clock` returns monotonic seconds.
     """
 
     def __init__(self, timeout: float, pause: Callable[[float], object], clock: Callable[[], float]) -> None:
@@ -47,6 +44,7 @@ class Attempts:
         self._next = FIRST_PAUSE
 
     def left(self) -> float:
+        """Returns the seconds left."""
         return self._end - self._clock()
 
     def check(self, cause: str = "the transfer is too slow") -> None:
@@ -54,12 +52,15 @@ class Attempts:
         if self.left() <= 0:
             raise Transient(f"given up after {self._timeout:g} s: {cause}")
 
-    def until_done(self, turn: Callable[[], str | None]) -> None:
-        """Calls `turn` until it returns None. A text that it returns is why it must be called again; so is a failed
-        connection. Raises what `turn` raises, and `Transient` when time is up."""
+    def until_done(self, attempt: Callable[[], str | None]) -> None:
+        """Calls `attempt` until it returns None.
+
+        A returned text is the reason for another attempt. A failed connection is repeated as well. Raises what `attempt`
+        raises, and `Transient` when time is up.
+        """
         while True:
             try:
-                cause = turn()
+                cause = attempt()
             except HTTPError as error:
                 cause = re.sub(r"\?\S*", "?…", f"{type(error).__name__}: {error}")
             if cause is None:
@@ -73,9 +74,10 @@ class Attempts:
     def request(
         self, method: str, url: str, headers: dict[str, str] | None = None, body: Iterator[bytes] | bytes | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """One request, without retries or redirects. The connection is used again if all of the answer was read.
+        """Sends one request, without retries or redirects. Reuses the connection if the whole response is read.
 
-        Raises `ConfigError` for a server that can't be trusted."""
+        Raises `ConfigError` if the server's certificate is not trusted.
+        """
         scheme, host = _address(url)
         left = max(0.01, self.left())
         try:
@@ -104,11 +106,14 @@ class Attempts:
 
 
 def refusal(key: str, response: urllib3.BaseHTTPResponse) -> str:
-    """Why the server said no, if it may say yes later; else raises `UrlExpired`, `NotFound` or `Refused`."""
+    """Returns why the server refused a request that may succeed later.
+
+    Raises `UrlExpired`, `NotFound` or `Refused` if a repeated request cannot succeed.
+    """
     found = re.search(rb"<Code>(\w+)</Code>", response.read(4096))
     code = found[1].decode() if found else ""
     words = f"{response.status} {code or response.reason} for {key}"
-    if response.status in _AGAIN or code in _AGAIN_CODES:
+    if response.status in _TRANSIENT or code in _TRANSIENT_CODES:
         return words
     if response.status == 403:
         raise UrlExpired(f"the URL is no longer good: {words}")

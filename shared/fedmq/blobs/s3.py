@@ -1,4 +1,4 @@
-"""Blobs on an S3 server (MinIO or any other): the store for many machines. The only file that imports `minio`."""
+"""Blobs on an S3 server, such as MinIO: the store for many machines. The only module that imports `minio`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
+from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
@@ -18,10 +18,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from fedmq.blobs.base import BlobInfo, BlobSource
-from fedmq.blobs.incoming import IncomingBlob
-from fedmq.blobs.keys import absent, check_key, check_sha256, check_size
-from fedmq.blobs.parts import FRAGMENT, SUFFIX, UploadPlan
+from fedmq.blobs.base import PLAN_FRAGMENT, PLAN_SUFFIX, BlobInfo, BlobSource, UploadPlan
+from fedmq.blobs.checks import IncomingBlob, absent, check_key, check_size, opened
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
 from fedmq.tls import context as tls_context
 from fedmq.tls import explain_certificate_error
@@ -30,30 +28,28 @@ from fedmq_schemas.messages import BlobRef
 
 ONE_PART = 64 << 20
 PART = 16 << 20
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 PIECE = 1 << 20
-EARLIER = timedelta(minutes=5)
-LONGEST = timedelta(days=7)
+BACKDATED = timedelta(minutes=5)
+MAX_LIFETIME = timedelta(days=7)
 
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound"})
 _ACCOUNT = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"})
 _CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
-_PASSES = frozenset({"RequestTimeout", "SlowDown", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
+_TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
 
 
 class S3Blobs:
     """The `Blobs` port on S3; safe across threads, over one pool of connections.
 
-    `endpoint` is `host:port`. Buckets are `<prefix>models` and `<prefix>updates`, made when they are first needed. Up
-    to 64 MB a blob is put in one request and passes through memory; above, in parts of 16 MB, three at a time. Either
-    way S3 shows it whole or not at all.
+    `endpoint` is `host:port`. The buckets `PREFIXmodels` and `PREFIXupdates` are made when they are first needed. A blob of
+    up to 64 MB passes through memory and is put in one request; a larger one is put in parts of 16 MB, three at a time.
 
-    Presigned URLs are signed for `public_url`, where clients reach the same server, or for `endpoint`. They are dated
-    five minutes back, for clients and servers whose clocks differ, and live 7 days at most; a longer wish is cut. A URL
-    to put more than 64 MB leads to a plan of parts (`fedmq.blobs.parts`). An upload in parts that nobody completes is
-    removed by MinIO after a day; other servers need a lifecycle rule for it.
+    Presigned URLs are signed for `public_url`, at which clients reach the same server, or else for `endpoint`. They are
+    dated five minutes back, because clocks differ, and are valid for 7 days at most. A URL for an upload of more than 64 MB
+    leads to an `UploadPlan`. MinIO deletes uncompleted uploads in parts after a day; other servers need a lifecycle rule.
 
-    Raises `ConfigError` where the server refuses account, signature or clock, or can't be trusted.
+    Raises `ConfigError` if the server refuses account, signature or clock, or if its certificate is not trusted.
     """
 
     def __init__(
@@ -90,56 +86,60 @@ class S3Blobs:
         self._endpoint = endpoint
 
     def put(self, key: str, source: BlobSource) -> BlobRef:
+        """Puts the blob in one request, or in parts."""
         bucket, name = self._place(key)
         self._ensure(bucket)
-        with _opened(source) as (file, size):
+        with opened(source) as (file, size):
             reader = _Hashing(file)
             try:
                 with self._translated(key):
                     part = ONE_PART if size <= ONE_PART else PART
                     self._client.put_object(bucket, name, cast(BinaryIO, reader), size, part_size=part)
             except NotFound:
-                raise Transient(f"somebody removed the bucket {bucket}; it is made again at the next put") from None
+                raise Transient(f"the bucket {bucket} was removed; it is made again at the next put") from None
         return BlobRef(key=key, size=size, sha256=reader.digest.hexdigest())
 
     def load(self, ref: BlobRef) -> bytes:
-        with self._response(ref.key, {}) as response:
-            check_size(ref, int(response.headers["Content-Length"]))
-            content: bytes = response.read(decode_content=False)
-        check_size(ref, len(content))
-        check_sha256(ref, hashlib.sha256(content).hexdigest())
-        return content
+        """Compares the announced size with the response's header before reading."""
+        with IncomingBlob(ref) as incoming:
+            self._receive(incoming, ref)
+            return incoming.finish()
 
     def get(self, key: str) -> bytes:
-        return self._read(key, {})
+        """Reads the object."""
+        with self._response(key) as response:
+            return response.read(decode_content=False)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
+        """Reads a range of the object. S3 refuses ranges past the end, so the size is checked first."""
         if length <= 0 or offset >= self.stat(key).size:
             return b""
-        return self._read(key, {"Range": f"bytes={offset}-{offset + length - 1}"})
+        with self._response(key, {"Range": f"bytes={offset}-{offset + length - 1}"}) as response:
+            return response.read(decode_content=False)
 
     def fetch(self, ref: BlobRef, into: Path) -> Path:
-        with self._response(ref.key, {}) as response:
-            check_size(ref, int(response.headers["Content-Length"]))
-            with IncomingBlob(ref, into) as landing:
-                for piece in response.stream(PIECE, decode_content=False):
-                    landing.write(piece)
-                landing.finish()
+        """Streams the object into the file `into`."""
+        with IncomingBlob(ref, into) as incoming:
+            self._receive(incoming, ref)
+            incoming.finish()
         return into
 
     def stat(self, key: str) -> BlobInfo:
+        """Requests the object's header."""
         bucket, name = self._place(key)
         with self._translated(key):
             found = self._client.stat_object(bucket, name)
         return BlobInfo(key, found.size or 0, _seconds(found.last_modified))
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
+        """Lists in the order of the server."""
         bucket, slash, name = prefix.partition("/")
         for each in BUCKETS:
             if each == bucket if slash else each.startswith(bucket):
                 yield from self._list(each, name)
 
     def delete(self, key: str) -> None:
+        """Deletes the object."""
         bucket, name = self._place(key)
         try:
             with self._translated(key):
@@ -148,13 +148,15 @@ class S3Blobs:
             return
 
     def presign_get(self, key: str, seconds: float) -> str:
+        """Returns a URL for `public_url`."""
         return self._presign("GET", key, seconds)
 
     def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+        """Returns a URL for `public_url`: of the blob, or of the plan of a large upload."""
         self._ensure(self._place(key)[0])
         if size <= ONE_PART:
             return self._presign("PUT", key, seconds)
-        part = max(PART, -(-2 * size // MOST_PARTS))
+        part = max(PART, -(-2 * size // MAX_PARTS))
         upload = {"uploadId": self._start_upload(key)}
         urls = (
             self._presign("PUT", key, seconds, upload | {"partNumber": str(number)})
@@ -162,11 +164,11 @@ class S3Blobs:
         )
         complete = self._presign("POST", key, seconds, upload)
         plan = UploadPlan(part=part, urls=tuple(urls), complete=complete)
-        self.put(key + SUFFIX, plan.model_dump_json().encode())
-        return self._presign("GET", key + SUFFIX, seconds) + FRAGMENT
+        self.put(key + PLAN_SUFFIX, plan.model_dump_json().encode())
+        return self._presign("GET", key + PLAN_SUFFIX, seconds) + PLAN_FRAGMENT
 
     def _presign(self, method: str, key: str, seconds: float, query: dict[str, str] | None = None) -> str:
-        return self._sign(self._public, method, key, min(LONGEST, EARLIER + timedelta(seconds=seconds)), query)
+        return self._sign(self._public, method, key, min(MAX_LIFETIME, BACKDATED + timedelta(seconds=seconds)), query)
 
     def _sign(self, client: Minio, method: str, key: str, expires: timedelta, query: dict[str, str] | None) -> str:
         bucket, name = self._place(key)
@@ -175,13 +177,13 @@ class S3Blobs:
             bucket,
             name,
             expires=expires,
-            request_date=datetime.now(UTC) - EARLIER,
+            request_date=datetime.now(UTC) - BACKDATED,
             extra_query_params=dict(query or {}),
         )
 
     def _start_upload(self, key: str) -> str:
-        """The id of a new upload in parts. The library only starts those that it goes on with itself."""
-        url = self._sign(self._client, "POST", key, 2 * EARLIER, {"uploads": ""})
+        """Starts an upload in parts and returns its id. The library starts only uploads that it completes itself."""
+        url = self._sign(self._client, "POST", key, 2 * BACKDATED, {"uploads": ""})
         with self._translated(key):
             response = self._http.request("POST", url)
         found = re.search(rb"<UploadId>([^<]+)</UploadId>", response.data)
@@ -210,21 +212,22 @@ class S3Blobs:
             if not self._client.bucket_exists(bucket):
                 try:
                     self._client.make_bucket(bucket)
-                except S3Error as error:  # another process was faster
+                except S3Error as error:  # another process made it meanwhile
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                         raise
             self._ready.add(bucket)
 
-    def _read(self, key: str, headers: dict[str, str]) -> bytes:
-        with self._response(key, headers) as response:
-            content: bytes = response.read(decode_content=False)
-            return content
+    def _receive(self, incoming: IncomingBlob, ref: BlobRef) -> None:
+        with self._response(ref.key) as response:
+            check_size(ref, int(response.headers["Content-Length"]))
+            for piece in response.stream(PIECE, decode_content=False):
+                incoming.write(piece)
 
     @contextmanager
-    def _response(self, key: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _response(self, key: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
         bucket, name = self._place(key)
         with self._translated(key):
-            response = self._client.get_object(bucket, name, request_headers=dict(headers))
+            response = self._client.get_object(bucket, name, request_headers=dict(headers or {}))
             try:
                 yield response
             finally:
@@ -243,12 +246,12 @@ class S3Blobs:
             explained = explain_certificate_error(error)
             if explained is not None:
                 raise ConfigError(f"the S3 server at {self._endpoint} {explained}") from error
-            # The type's name alone: its words hold the URL.
+            # Only the type's name: the error's text contains the URL, which is a secret.
             cause = getattr(error, "reason", None) or error
             raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}") from error
 
     def _translate(self, error: S3Error, key: str) -> FedMQError:
-        words = f"the S3 server at {self._endpoint} says {error.code} for {key}"
+        words = f"the S3 server at {self._endpoint} answered {error.code} for {key}"
         if error.code in _ABSENT:
             self._ready.discard(error.bucket_name or "")
             return absent(key)
@@ -256,15 +259,15 @@ class S3Blobs:
             return ConfigError(f"{words}: see FEDN_MINIO_ACCESS_KEY and FEDN_MINIO_SECRET_KEY")
         if error.code in _CLOCK:
             return ConfigError(f"{words}: the clocks differ too much")
-        if error.code in _PASSES or error.response.status >= 500 or error.response.status in (408, 425, 429):
+        if error.code in _TRANSIENT or error.response.status >= 500 or error.response.status in (408, 425, 429):
             return Transient(words)
         return ProtocolError(f"{words}: {error.message}")
 
 
 class _Hashing:
-    """A file that is hashed as it is read."""
+    """A file that is hashed while it is read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
         self.digest = hashlib.sha256()
 
@@ -272,19 +275,6 @@ class _Hashing:
         piece = self._file.read(size)
         self.digest.update(piece)
         return piece
-
-
-@contextmanager
-def _opened(source: BlobSource) -> Iterator[tuple[BinaryIO, int]]:
-    if isinstance(source, bytes):
-        yield BytesIO(source), len(source)
-        return
-    try:
-        size = source.stat().st_size
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {source} to store") from None
-    with open(source, "rb") as file:
-        yield file, size
 
 
 def _seconds(modified: datetime | None) -> float:

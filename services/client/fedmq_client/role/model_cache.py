@@ -41,4 +41,4 @@ class Models:
         path = self._folder / f"{ref.sha256}.safetensors"
         if path.exists() and path.stat().st_size == ref.size:
             return path
-        return transfer.get(ref, url, path, timeout=timeout)
+        return transfer.fetch(ref, url, path, timeout=timeout)
