@@ -1,75 +1,14 @@
-"""The contract of the record port, on every adapter."""
+"""The contract of the record port, on every adapter: documents and queries."""
 
 import math
-import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
-from fedmq.records.base import Lease, Records
-from fedmq.records.documents import LEASE_TABLE
-from fedmq.records.mongo import MongoRecords
-from fedmq.records.sqlite import SqliteRecords
-from fedmq_schemas.records import TABLES
-from support.servers.mongo import MongoServer
-
-T = TypeVar("T")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-ADAPTERS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
-
-
-@pytest.fixture(params=ADAPTERS)
-def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Records]:
-    records: Records
-    if request.param == "mongo":
-        records = open_mongo(request.getfixturevalue("mongo_server"), clock)
-    else:
-        path = ":memory:" if request.param == "sqlite-memory" else tmp_path / "records.db"
-        records = SqliteRecords(path, fsync=request.param == "sqlite-fsync", clock=clock)
-    yield records
-    records.close()
-
-
-def open_mongo(server: MongoServer, clock: Clock) -> MongoRecords:
-    """A store that is empty, whatever the tests before put there."""
-    records = MongoRecords(server.host, server.port, "test", clock=clock)
-    for table in (*TABLES, LEASE_TABLE):
-        if records.count(table):
-            records.delete(table, {})
-    return records
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """What everybody does who meets `Transient`: the call again, a little later."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return call()
-        except Transient:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+from contracts.stores import patiently
+from fedmq.errors import NotFound, ProtocolError
+from fedmq.records.base import Records
 
 
 def ids(documents: Any) -> list[Any]:
@@ -137,14 +76,14 @@ def test_what_is_absent_is_none_empty_and_zero(records: Records) -> None:
     assert records.delete("sessions", {}) == 0
 
 
-def test_insert_tells_none_and_then_what_is_already_there(records: Records) -> None:
+def test_insert_returns_none_and_then_the_present_document(records: Records) -> None:
     assert records.insert("rounds", "s/1", {"model": "first"}) is None
     assert records.insert("rounds", "s/1", {"model": "second"}) == {"model": "first"}
     assert records.get("rounds", "s/1") == {"model": "first"}
     assert records.count("rounds") == 1
 
 
-def test_of_many_who_insert_the_same_key_one_wins_and_all_hear_who(records: Records) -> None:
+def test_one_of_many_inserts_of_a_key_wins_and_the_others_return_its_document(records: Records) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda n: patiently(lambda: records.insert("rounds", "s/1", {"by": n})), range(24)))
     winner = records.get("rounds", "s/1")
@@ -184,36 +123,25 @@ def test_updates_side_by_side_lose_nothing(records: Records) -> None:
     assert records.get("clients", "c") == {f"field{n}": n for n in range(24)}
 
 
-def test_many_are_put_at_once_and_replace(records: Records) -> None:
-    records.put("events", "e1", {"at": 0, "id": "old"})
-    records.put_many("events", ((f"e{n}", {"at": n, "id": n}) for n in range(200)))
-    records.put_many("events", [])
+@pytest.mark.parametrize(("call", "e1", "same"), [("put_many", "new", 2), ("insert_many", "old", 1)])
+def test_many_are_written_at_once_and_replace_or_leave_what_is_there(
+    records: Records, call: str, e1: str, same: int
+) -> None:
+    write_many = getattr(records, call)
+    records.put("events", "e1", {"id": "old"})
+    write_many("events", ((f"e{n}", {"id": "new"}) for n in range(200)))
+    write_many("events", [])
     assert records.count("events") == 200
-    assert records.get("events", "e1") == {"at": 1, "id": 1}
-    records.put_many("events", [("a\0b", {"id": "a\0b"}), ("a\0c", {"id": "\\u0000"})])
-    assert [document["id"] for key in ("a\0b", "a\0c") if (document := records.get("events", key))] == [
-        "a\0b",
-        "\\u0000",
+    assert records.get("events", "e1") == {"id": e1}
+    assert records.get("events", "e2") == {"id": "new"}
+    write_many(
+        "events", [("same", {"id": 1}), ("same", {"id": 2}), ("a\0b", {"id": "a\0b"}), ("a\0c", {"id": "\\u0000"})]
+    )
+    assert [records.get("events", key) for key in ("same", "a\0b", "a\0c")] == [
+        {"id": same},
+        {"id": "a\0b"},
+        {"id": "\\u0000"},
     ]
-    records.put_many("events", [("same", {"id": 1}), ("same", {"id": 2})])
-    assert records.get("events", "same") == {"id": 2}
-
-
-def test_many_are_inserted_at_once_and_the_first_of_each_key_stays(records: Records) -> None:
-    records.put("events", "e1", {"at": 0, "id": "old"})
-    records.insert_many("events", ((f"e{n}", {"at": n, "id": n}) for n in range(200)))
-    records.insert_many("events", [])
-    assert records.count("events") == 200
-    assert records.get("events", "e1") == {"at": 0, "id": "old"}
-    assert records.get("events", "e2") == {"at": 2, "id": 2}
-    records.insert_many("events", [("a\0b", {"id": "a\0b"}), ("a\0b", {"id": "second"}), ("a\0c", {"id": "\\u0000"})])
-    assert [document["id"] for key in ("a\0b", "a\0c") if (document := records.get("events", key))] == [
-        "a\0b",
-        "\\u0000",
-    ]
-    records.insert_many("events", [("same", {"id": 1}), ("same", {"id": 2})])
-    records.insert_many("events", [("same", {"id": 3}), ("other", {"id": 4})])
-    assert (records.get("events", "same"), records.get("events", "other")) == ({"id": 1}, {"id": 4})
 
 
 def test_find_and_count_by_equal_fields(filled: Records) -> None:
@@ -243,7 +171,7 @@ def test_find_in_order_of_a_field_and_then_of_the_key(filled: Records) -> None:
     assert ids(filled.find("events", descending=True, limit=2)) == ["e", "d"]
 
 
-def test_find_goes_on_after_a_value(filled: Records) -> None:
+def test_find_continues_after_a_value(filled: Records) -> None:
     assert ids(filled.find("events", order="at", after=2)) == ["e", "a"]
     assert ids(filled.find("events", order="at", descending=True, after=3)) == ["c", "b", "d"]
     assert ids(filled.find("events", after="c")) == ["d", "e"]
@@ -251,7 +179,7 @@ def test_find_goes_on_after_a_value(filled: Records) -> None:
     assert ids(filled.find("events", order="at", after=0, limit=0)) == []
 
 
-def test_delete_tells_how_many(filled: Records) -> None:
+def test_delete_returns_the_number_of_deleted_documents(filled: Records) -> None:
     assert filled.delete("events", {"session": "b"}) == 2
     assert filled.delete("events", {"session": "b"}) == 0
     assert ids(filled.find("events")) == ["a", "d", "e"]
@@ -282,7 +210,7 @@ def test_a_malformed_field_is_refused(records: Records, name: str) -> None:
         records.find("models", order=name)
 
 
-def test_what_is_no_document_is_refused(records: Records) -> None:
+def test_an_invalid_document_is_refused(records: Records) -> None:
     for document in ({"x": object()}, {"_id": "other"}):
         with pytest.raises(ProtocolError):
             records.put("models", "k", document)
@@ -297,260 +225,6 @@ def test_an_update_names_top_level_fields(records: Records, name: str) -> None:
     assert records.get("models", "k") == {"data": {"loss": 1}}
 
 
-def test_the_lease_is_held_by_one(records: Records) -> None:
-    assert records.acquire("one", 10) == Lease("one", 1)
-    assert records.acquire("two", 10) is None
-    assert records.acquire("one", 10) == Lease("one", 1)
-
-
-def test_an_expired_lease_goes_to_the_next_with_a_higher_epoch(records: Records, clock: Clock) -> None:
-    first = records.acquire("one", 10)
-    assert first is not None
-    clock.now += 9.9
-    assert records.acquire("two", 10) is None
-    clock.now += 0.1
-    assert records.acquire("two", 10) == Lease("two", 2)
-    assert not records.renew(first, 10)
-    assert records.acquire("one", 10) is None
-    clock.now += 10
-    assert records.acquire("one", 10) == Lease("one", 3)
-
-
-def test_renewing_keeps_the_lease_even_after_it_expired_untaken(records: Records, clock: Clock) -> None:
-    lease = records.acquire("one", 10)
-    assert lease is not None
-    for _ in range(3):
-        clock.now += 8
-        assert records.renew(lease, 10)
-    clock.now += 60
-    assert records.renew(lease, 10)
-    assert records.acquire("two", 10) is None
-
-
-def test_a_released_lease_is_free_at_once_and_its_epoch_never_comes_again(records: Records) -> None:
-    lease = records.acquire("one", 10)
-    assert lease is not None
-    records.release(lease)
-    assert not records.renew(lease, 10)
-    assert records.acquire("one", 10) == Lease("one", 2)
-    records.release(lease)
-    assert records.acquire("two", 10) is None
-
-
-def test_of_many_who_want_the_lease_one_has_it(records: Records) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        leases = list(pool.map(lambda n: patiently(lambda: records.acquire(f"holder{n}", 10)), range(16)))
-    assert [lease.epoch for lease in leases if lease is not None] == [1]
-
-
-def test_of_many_who_want_an_expired_lease_one_has_it(records: Records, clock: Clock) -> None:
-    assert records.acquire("first", 10) == Lease("first", 1)
-    clock.now += 10
-    with ThreadPoolExecutor(8) as pool:
-        leases = list(pool.map(lambda n: patiently(lambda: records.acquire(f"holder{n}", 10)), range(16)))
-    assert [lease.epoch for lease in leases if lease is not None] == [2]
-
-
-def test_a_fenced_writer_changes_nothing(records: Records, clock: Clock) -> None:
-    records.put("rounds", "s/1", {"by": "old"})
-    old = records.acquire("old", 10)
-    clock.now += 10
-    new = records.acquire("new", 10)
-    assert old is not None and new is not None
-    with pytest.raises(Fenced):
-        records.insert("rounds", "s/2", {"by": "old"}, fence=old.epoch)
-    with pytest.raises(Fenced):
-        records.put("rounds", "s/1", {"by": "zombie"}, fence=old.epoch)
-    with pytest.raises(Fenced):
-        records.update("rounds", "s/1", {"by": "zombie"}, fence=old.epoch)
-    with pytest.raises(Fenced):
-        records.put_many("rounds", [("s/1", {"by": "zombie"}), ("s/3", {"by": "zombie"})], fence=old.epoch)
-    with pytest.raises(Fenced):
-        records.insert_many("rounds", [("s/3", {"by": "zombie"})], fence=old.epoch)
-    assert ids({"id": d["by"]} for d in records.find("rounds")) == ["old"]
-    assert records.insert("rounds", "s/2", {"by": "new"}, fence=new.epoch) is None
-    records.put("rounds", "s/1", {"by": "new"}, fence=new.epoch)
-    records.update("rounds", "s/1", {"again": True}, fence=new.epoch)
-    assert records.get("rounds", "s/1") == {"by": "new", "again": True}
-
-
-def test_without_a_lease_on_record_a_fence_lets_through(records: Records) -> None:
-    records.put("rounds", "s/1", {"by": "first"}, fence=1)
-    assert records.count("rounds") == 1
-
-
 def test_close_is_idempotent(records: Records) -> None:
     records.close()
     records.close()
-
-
-# What only SQLite shows.
-
-
-def test_another_process_reads_and_writes_the_same_file(tmp_path: Path) -> None:
-    script = (
-        "import sys\nfrom fedmq.records.sqlite import SqliteRecords\n"
-        "records = SqliteRecords(sys.argv[1])\n"
-        "for n in range(50): records.insert('events', f'{sys.argv[2]}-{n}', {'n': n})\n"
-    )
-    path = tmp_path / "records.db"
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in "abc"]
-    records = SqliteRecords(path)
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
-    assert records.count("events") == 150
-    records.close()
-
-
-def test_updates_over_two_connections_lose_nothing(tmp_path: Path) -> None:
-    both = [SqliteRecords(tmp_path / "records.db") for _ in range(2)]
-    both[0].put("clients", "c", {})
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda n: both[n % 2].update("clients", "c", {f"field{n}": n}), range(200)))
-    assert both[1].get("clients", "c") == {f"field{n}": n for n in range(200)}
-    for records in both:
-        records.close()
-
-
-def test_what_a_write_reads_before_it_writes_stays_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmq.records.sqlite._BUSY_SECONDS", 0.01)
-    one, other = (SqliteRecords(tmp_path / "records.db") for _ in range(2))
-    other.put("models", "m", {})
-    with one._writing("models"), pytest.raises(Transient, match="locked"):
-        other.put("models", "m", {})
-    one.close()
-    other.close()
-
-
-def test_what_a_killed_process_had_put_is_there(tmp_path: Path) -> None:
-    script = (
-        "import os, sys\nfrom fedmq.records.sqlite import SqliteRecords\n"
-        "SqliteRecords(sys.argv[1]).put('models', 'm', {'a': 1})\nos.kill(os.getpid(), 9)\n"
-    )
-    path = tmp_path / "new" / "records.db"
-    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -9
-    records = SqliteRecords(path)
-    assert records.get("models", "m") == {"a": 1}
-    records.close()
-
-
-def test_questions_that_readers_ask_often_use_an_index(tmp_path: Path) -> None:
-    path = tmp_path / "records.db"
-    records = SqliteRecords(path)
-    records.put("events", "e", {"session": "s", "at": 1.0})
-    asked: list[str] = []
-    records._db.set_trace_callback(asked.append)
-    records.find("events", {"session": "s"}, order="at")
-    records._db.set_trace_callback(None)
-    [plan] = [row[3] for row in records._db.execute(f"EXPLAIN QUERY PLAN {asked[-1]}") if "events" in row[3]]
-    assert "USING INDEX" in plan
-    records.close()
-
-
-def test_a_lock_that_somebody_keeps_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmq.records.sqlite._BUSY_SECONDS", 0.01)
-    records = SqliteRecords(tmp_path / "records.db")
-    records.put("models", "m", {"a": 1})
-    other = sqlite3.connect(tmp_path / "records.db", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")  # which in WAL mode lets others read
-    with pytest.raises(Transient, match="locked"):
-        records.put("models", "m", {"a": 2})
-    assert records.get("models", "m") == {"a": 1}
-    other.execute("ROLLBACK")
-    records.put("models", "m", {"a": 2})
-    other.close()
-    records.close()
-
-
-def test_a_file_that_is_no_database_is_a_fault_of_the_settings(tmp_path: Path) -> None:
-    (tmp_path / "records.db").write_bytes(b"not a database at all, just text" * 100)
-    with pytest.raises(ConfigError, match=r"records\.db"):
-        SqliteRecords(tmp_path / "records.db").put("models", "m", {})
-    with pytest.raises(ConfigError):
-        SqliteRecords(tmp_path)
-
-
-# What only MongoDB shows.
-
-
-@pytest.mark.system
-def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
-    mongo_server: MongoServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedmq.records.mongo.SELECTION_SECONDS", 0.2)
-    records = open_mongo(mongo_server, clock)
-    records.put("models", "m", {"a": 1})
-    lease = records.acquire("one", 10)
-    assert lease is not None
-    mongo_server.kill()
-    try:
-        calls: list[Callable[[], Any]] = [
-            lambda: records.insert("rounds", "s/1", {}),
-            lambda: records.put("models", "m", {"a": 2}),
-            lambda: records.put_many("models", [("m", {"a": 2})]),
-            lambda: records.insert_many("models", [("n", {"a": 2})]),
-            lambda: records.update("models", "m", {"a": 2}),
-            lambda: records.get("models", "m"),
-            lambda: records.find("models"),
-            lambda: records.count("models"),
-            lambda: records.delete("models", {}),
-            lambda: records.acquire("two", 10),
-            lambda: records.renew(lease, 10),
-        ]
-        for call in calls:
-            with pytest.raises(Transient, match="MongoDB"):
-                call()
-    finally:
-        mongo_server.start()
-    assert patiently(lambda: records.get("models", "m")) == {"a": 1}
-    assert records.renew(lease, 10)
-    records.close()
-
-
-@pytest.mark.system
-def test_a_lease_that_is_taken_between_reading_and_writing_it_is_noticed(
-    mongo_server: MongoServer, clock: Clock
-) -> None:
-    faster = open_mongo(mongo_server, clock)
-    faster.acquire("first", 10)
-    clock.now += 10
-
-    def meddling() -> float:  # the time is read in between
-        faster.acquire("faster", 10)
-        return clock.now
-
-    slower = MongoRecords(mongo_server.host, mongo_server.port, "test", clock=meddling)
-    assert slower.acquire("slower", 10) is None
-    assert faster.acquire("faster", 10) == Lease("faster", 2)
-    slower.close()
-    faster.close()
-
-
-@pytest.mark.system
-def test_a_server_that_takes_no_write_concern_is_warned_of_once(
-    mongo_server: MongoServer, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    records = open_mongo(mongo_server, clock)
-    records.put("models", "a", {})
-    records.put("models", "b", {})
-    assert [message for message in caplog.messages if "write concern" in message] == [
-        "MongoDB at 127.0.0.1 takes no write concern: its own decides what survives its death"
-    ]
-    records.close()
-
-
-def test_account_and_members_reach_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    records = MongoRecords("a.example:1,b.example", 27018, "alliance", user="fedn_admin", password="hidden: @/%")
-    options = records._client.options
-    credentials = options.pool_options._credentials
-    assert credentials is not None
-    assert (credentials.username, credentials.password) == ("fedn_admin", "hidden: @/%")
-    assert credentials.source == "admin"
-    assert records._client._topology_settings.seeds == {("a.example", 1), ("b.example", 27018)}
-    assert records._database.name == "alliance"
-    assert "hidden" not in repr(records)
-    records.close()
-
-
-def test_an_address_that_can_not_be_is_a_fault_of_the_settings() -> None:
-    with pytest.raises(ConfigError, match="address"):
-        MongoRecords("host:port", 1, "alliance")

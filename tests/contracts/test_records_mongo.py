@@ -1,106 +1,105 @@
-"""What MongoDB answers beyond the contract: a write that meets another one is told so, and done again."""
+"""The contract of records in MongoDB, beyond the port: on a real server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure
 
+from contracts.stores import Clock, open_mongo, patiently
 from fedmq.errors import ConfigError, Transient
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
-from fedmq.runtime.effect_runner import EffectRunner
-from fedmq.runtime.effects import Perform
-from fedmq.scheduler import VirtualScheduler
-from fedmq.value import value
-
-WRITE_CONFLICT = 112
-UNAUTHORIZED = 13
+from support.servers.mongo import MongoServer
 
 
-def bulk(*codes: int) -> BulkWriteError:
-    return BulkWriteError({"writeErrors": [{"index": index, "code": code} for index, code in enumerate(codes)]})
-
-
-@pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoRecords]:
-    """Of a server that takes each write but what a test makes of it; nothing is connected."""
-    for call in ("delete_one", "create_index"):
-        monkeypatch.setattr(Collection, call, lambda *_, **__: None)
-    found = MongoRecords("127.0.0.1", 1, "fedmq")
-    yield found
-    found.close()
-
-
-CONFLICT = OperationFailure("WriteConflict error", WRITE_CONFLICT)
-WRITES: dict[str, tuple[str, OperationFailure, Callable[[MongoRecords], object]]] = {
-    "insert": ("insert_one", CONFLICT, lambda records: records.insert("rounds", "a", {"is": 1})),
-    "put": ("bulk_write", bulk(WRITE_CONFLICT), lambda records: records.put("rounds", "a", {"is": 1})),
-    "update": ("update_one", CONFLICT, lambda records: records.update("rounds", "a", {"is": 1})),
-    "put_many": (
-        "insert_many",
-        bulk(11000, WRITE_CONFLICT),
-        lambda records: records.put_many("rounds", [("a", {})] * 2),
-    ),
-    "insert_many": (
-        "insert_many",
-        bulk(11000, WRITE_CONFLICT),
-        lambda records: records.insert_many("rounds", [("a", {}), ("b", {})]),
-    ),
-    "delete": ("delete_many", CONFLICT, lambda records: records.delete("rounds", {"is": 1})),
-    "renew": ("update_one", CONFLICT, lambda records: records.renew(Lease("me", 1), 10.0)),
-    "release": ("update_one", CONFLICT, lambda records: records.release(Lease("me", 1))),
-}
-
-
-@pytest.mark.parametrize("write", WRITES)
-def test_a_write_that_met_another_one_may_be_done_again(
-    records: MongoRecords, monkeypatch: pytest.MonkeyPatch, write: str
+@pytest.mark.system
+def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
+    mongo_server: MongoServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call, error, perform = WRITES[write]
-    monkeypatch.setattr(Collection, call, _raising(error))
-    with pytest.raises(Transient, match="refused with code 112"):
-        perform(records)
+    monkeypatch.setattr("fedmq.records.mongo.SELECTION_SECONDS", 0.2)
+    records = open_mongo(mongo_server, clock)
+    records.put("models", "m", {"a": 1})
+    lease = records.acquire("one", 10)
+    assert lease is not None
+    mongo_server.kill()
+    try:
+        calls: list[Callable[[], Any]] = [
+            lambda: records.insert("rounds", "s/1", {}),
+            lambda: records.put("models", "m", {"a": 2}),
+            lambda: records.put_many("models", [("m", {"a": 2})]),
+            lambda: records.insert_many("models", [("n", {"a": 2})]),
+            lambda: records.update("models", "m", {"a": 2}),
+            lambda: records.get("models", "m"),
+            lambda: records.find("models"),
+            lambda: records.count("models"),
+            lambda: records.delete("models", {}),
+            lambda: records.acquire("two", 10),
+            lambda: records.renew(lease, 10),
+        ]
+        for call in calls:
+            with pytest.raises(Transient, match="MongoDB"):
+                call()
+    finally:
+        mongo_server.start()
+    assert patiently(lambda: records.get("models", "m")) == {"a": 1}
+    assert records.renew(lease, 10)
+    records.close()
 
 
-def test_an_account_that_may_not_write_many_is_told_so(records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Collection, "insert_many", _raising(bulk(UNAUTHORIZED)))
-    with pytest.raises(ConfigError, match="code 13: see FEDN_MONGO_USER"):
-        records.put_many("rounds", [("a", {})])
+@pytest.mark.system
+def test_a_lease_that_is_taken_between_reading_and_writing_it_is_noticed(
+    mongo_server: MongoServer, clock: Clock
+) -> None:
+    faster = open_mongo(mongo_server, clock)
+    faster.acquire("first", 10)
+    clock.now += 10
+
+    def meddling() -> float:  # the time is read in between
+        faster.acquire("faster", 10)
+        return clock.now
+
+    slower = MongoRecords(mongo_server.host, mongo_server.port, "test", clock=meddling)
+    assert slower.acquire("slower", 10) is None
+    assert faster.acquire("faster", 10) == Lease("faster", 2)
+    slower.close()
+    faster.close()
 
 
-@value
-class Insert(Perform):
-    key: str
+@pytest.mark.system
+def test_a_server_that_takes_no_write_concern_is_warned_of_once(
+    mongo_server: MongoServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = open_mongo(mongo_server, clock)
+    records.put("models", "a", {})
+    records.put("models", "b", {})
+    assert [message for message in caplog.messages if "write concern" in message] == [
+        "MongoDB at 127.0.0.1 accepts no write concern: its default decides which writes survive a crash"
+    ]
+    records.close()
 
 
-def test_an_actor_does_it_again_until_it_is_done(records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    conflicts = [CONFLICT, CONFLICT]
-    inserted: list[str] = []
-    failed: list[object] = []
+def test_account_and_members_reach_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    databases: list[str] = []
 
-    def insert_one(_: object, row: dict[str, str]) -> None:
-        if conflicts:
-            raise conflicts.pop()
-        inserted.append(row["_id"])
+    class Client:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            calls.append((arguments, options))
 
-    monkeypatch.setattr(Collection, "insert_one", insert_one)
-    scheduler = VirtualScheduler()
-    runner = EffectRunner(
-        "reducer", scheduler, {Insert: lambda effect: records.insert("rounds", effect.key, {})}, offload=False,
-        built_in=lambda effect, group: None, report=lambda event, cause: failed.append(event),
-        report_bug=lambda doing, error: failed.append(error), on_end=lambda: None,
-    )  # fmt: skip
-    runner.run([Insert("s/1")], None)
-    assert inserted == []
-    scheduler.run()
-    assert (inserted, failed) == (["s/1"], [])
+        def __getitem__(self, name: str) -> None:
+            databases.append(name)
+
+    monkeypatch.setattr("fedmq.records.mongo.MongoClient", Client)
+    records = MongoRecords("a.example:1,b.example", 27018, "alliance", user="fedn_admin", password="hidden: @/%")
+    [(arguments, options)] = calls
+    assert arguments == (["a.example:1", "b.example"], 27018)
+    assert (options["username"], options["password"]) == ("fedn_admin", "hidden: @/%")
+    assert databases == ["alliance"]
+    assert "hidden" not in repr(records)
 
 
-def _raising(error: Exception) -> Callable[..., None]:
-    def call(*_: object, **__: object) -> None:
-        raise error
-
-    return call
+def test_an_address_that_can_not_be_is_a_fault_of_the_settings() -> None:
+    with pytest.raises(ConfigError, match="address"):
+        MongoRecords("host:port", 1, "alliance")

@@ -30,7 +30,7 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize("made, text", [*EXPIRING.items(), *LASTING.items()])
+@pytest.mark.parametrize(("made", "text"), [*EXPIRING.items(), *LASTING.items()])
 def test_the_text_of_a_blob_key_is_a_contract_with_readers(made: str, text: str) -> None:
     assert made == text
 
@@ -52,7 +52,7 @@ def test_every_upload_of_a_client_lies_under_the_prefix_of_its_task() -> None:
 
 
 @pytest.mark.parametrize(
-    "made, text",
+    ("made", "text"),
     [
         (keys.committed_model("s1", 3, HASH), "s1-0003-0a1b2c3d4e5f"),
         (keys.seed_model(HASH), "seed-0a1b2c3d4e5f"),
@@ -90,7 +90,9 @@ def test_a_validations_event_id_fits_in_a_message_and_stays_the_validations_own(
     model = letter * 200
     found = {
         keys.validated_event(session, each, client)
-        for session in ("s" * 64, "t" * 64) for each in (model, f"{model[1:]}x") for client in ("c" * 64, "d" * 64)
-    }  # fmt: skip
+        for session in ("s" * 64, "t" * 64)
+        for each in (model, f"{model[1:]}x")
+        for client in ("c" * 64, "d" * 64)
+    }
     assert len(found) == 8
     assert all(len(each.encode()) <= 200 and each.startswith("validated-") for each in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,10 +50,21 @@ def plain(key: str) -> dict[str, Any]:
 MODEL, LEDGER = ref("models/s1-0001-0a1b2c3d4e5f"), ref("updates/s1/000001/ledger.json")
 PARTIAL = Partial(plan=PLAN, epoch=1, sum=None, ledger=LEDGER, total_weight=0, counts={"absent": 2})
 COMMITTED = RoundRecord(
-    session="s1", round=1, attempt=2, model=MODEL, parent=ref("models/seed-1"), base=None, optimizer=None, ledger=LEDGER,
-    total_weight=7, counts={"accepted": 2}, metrics={"loss": {"mean": 0.5}}, exponents=(-30, -20),
-    bytes={"down": 18, "up": 18}, seconds=1.5, epoch=1, committed_at=20.0,
-)  # fmt: skip
+    session="s1",
+    round=1,
+    attempt=2,
+    model=MODEL,
+    parent=ref("models/seed-1"),
+    ledger=LEDGER,
+    total_weight=7,
+    counts={"accepted": 2},
+    metrics={"loss": {"mean": 0.5}},
+    exponents=(-30, -20),
+    bytes={"down": 18, "up": 18},
+    seconds=1.5,
+    epoch=1,
+    committed_at=20.0,
+)
 ENTRIES = (
     LedgerEntry(client="a", outcome="accepted", weight=7, norm=1.5, seconds={"train": 2.0}, at=4.0),
     LedgerEntry(client="b", outcome="absent", reason="no answer by the deadline"),
@@ -60,138 +72,95 @@ ENTRIES = (
 ENVELOPE = Envelope(kind="event", id="e1", cause="m1", alliance="north", sender="reducer", sent_at=3.0)
 
 SESSION = SessionRecord(
-    session="s1", name="north", state="queued", waiting="", waiting_until=None, reason="", policy=POLICY, seed=None,
-    random_seed=5, position=0, stop_after_round=False, base=None, started_at=None, score=None, created_at=1.0,
-    ended_at=None,
-)  # fmt: skip
+    session="s1", name="north", state="queued", policy=POLICY, random_seed=5, position=0, created_at=1.0
+)
+PLANNED = PlannedPartRecord(part=0, combiner="c1", clients=("a", "b"), voided=True)
+ROUND_LEDGER = Ledger(
+    session="s1", round=1, attempt=2, parent=MODEL, exponents=(), total_weight=7, entries=ENTRIES, plans=(PLAN,)
+)
 
-WRITTEN: list[tuple[Record, str, dict[str, Any]]] = [
-    (
-        SESSION,
-        "s1",
-        {
-            "session": "s1", "name": "north", "state": "queued", "waiting": "", "waiting_until": None, "reason": "",
-            "policy": POLICY, "seed": None, "random_seed": 5, "position": 0, "stop_after_round": False, "base": None,
-            "started_at": None, "score": None, "created_at": 1.0, "ended_at": None,
-        },
+RECORDS: dict[str, Record] = {
+    "session": SESSION,
+    "attempt": AttemptRecord(
+        session="s1",
+        round=1,
+        attempt=2,
+        model=ref("models/seed-1"),
+        exponents=(-30, -20),
+        plans=(PLANNED,),
+        epoch=1,
+        created_at=2.0,
     ),
-    (
-        AttemptRecord(
-            session="s1", round=1, attempt=2, model=ref("models/seed-1"), optimizer=None, exponents=(-30, -20),
-            plans=(PlannedPartRecord(part=0, combiner="c1", clients=("a", "b"), voided=True),), epoch=1, created_at=2.0,
-        ),
-        "s1/000001/0002",
-        {
-            "session": "s1", "round": 1, "attempt": 2, "model": plain("models/seed-1"), "optimizer": None,
-            "exponents": [-30, -20],
-            "plans": [{"part": 0, "combiner": "c1", "clients": ["a", "b"], "voided": True}],
-            "epoch": 1, "created_at": 2.0,
-        },
+    "summary": SummaryRecord(session="s2", model="m", metrics={"loss": {"mean": 0.5}}, at=9.0),
+    "partial": PartialRecord.of(PARTIAL, "c1"),
+    "round": COMMITTED,
+    "participation": Participation.of(ROUND_LEDGER),
+    "model": ModelRecord.of(COMMITTED),
+    "client": ClientRecord(
+        client="a",
+        labels={"site": "north"},
+        tasks=("train", "validate"),
+        weight=7,
+        software="fedmq 1",
+        combiner="c1",
+        ordinal=0,
+        state="away",
+        last_seen=4.0,
     ),
-    (
-        SummaryRecord(session="s2", model="m", metrics={"loss": {"mean": 0.5}}, at=9.0),
-        "s2/m",
-        {"session": "s2", "model": "m", "round": 0, "metrics": {"loss": {"mean": 0.5}}, "at": 9.0},
-    ),
-    (
-        PartialRecord.of(PARTIAL, "c1"),
-        "s1/1/train/1/0",
-        {"session": "s1", "plan": "s1/1/train/1/0", "combiner": "c1", "partial": PARTIAL.model_dump(mode="json")},
-    ),
-    (
-        COMMITTED,
-        "s1/000001",
-        {
-            "session": "s1", "round": 1, "attempt": 2, "model": plain(MODEL.key), "parent": plain("models/seed-1"),
-            "base": None, "optimizer": None, "ledger": plain(LEDGER.key), "total_weight": 7, "counts": {"accepted": 2},
-            "metrics": {"loss": {"mean": 0.5}}, "exponents": [-30, -20], "bytes": {"down": 18, "up": 18},
-            "seconds": 1.5, "epoch": 1, "committed_at": 20.0,
-        },
-    ),
-    (
-        Participation.of(
-            Ledger(
-                session="s1", round=1, attempt=2, parent=MODEL, exponents=(), total_weight=7, entries=ENTRIES, plans=(PLAN,)
-            )
-        ),
-        "s1/000001/0002",
-        {
-            "session": "s1", "round": 1, "attempt": 2, "clients": ["a", "b"], "outcomes": ["accepted", "absent"],
-            "weights": [7, 0], "norms": [1.5, None], "at": [4.0, None], "seconds": {"train": [2.0, None]},
-            "reasons": {"b": "no answer by the deadline"},
-        },
-    ),
-    (
-        ModelRecord.of(COMMITTED),
-        "s1-0001-0a1b2c3d4e5f",
-        {
-            "model": "s1-0001-0a1b2c3d4e5f", "ref": plain(MODEL.key), "base": None, "parent": "seed-1", "session": "s1",
-            "round": 1, "ledger": plain(LEDGER.key), "metrics": {}, "kept": True, "created_at": 20.0,
-        },
-    ),
-    (
-        ClientRecord(
-            client="a", labels={"site": "north"}, tasks=("train", "validate"), weight=7, package=None, software="fedmq 1",
-            combiner="c1", ordinal=0, state="away", last_seen=4.0,
-        ),
-        "a",
-        {
-            "client": "a", "labels": {"site": "north"}, "tasks": ["train", "validate"], "weight": 7, "package": None,
-            "software": "fedmq 1", "combiner": "c1", "ordinal": 0, "state": "away", "last_seen": 4.0,
-        },
-    ),
-    (
-        CombinerRecord(combiner="c1", state="present", last_seen=4.0, clients=2),
-        "c1",
-        {"combiner": "c1", "state": "present", "last_seen": 4.0, "clients": 2},
-    ),
-    (
-        SystemRecord(what="queues", at=5.0, reason="", queues=({"name": "q", "ready": 1},)),
-        "queues",
-        {"what": "queues", "at": 5.0, "reason": "", "queues": [{"name": "q", "ready": 1}]},
-    ),
-    (
-        SystemRecord(what="stores", at=5.0, reason="", stores=(), disk=None),
-        "stores",
-        {"what": "stores", "at": 5.0, "reason": "", "stores": [], "disk": None},
-    ),
-]  # fmt: skip
+    "combiner": CombinerRecord(combiner="c1", state="present", last_seen=4.0, clients=2),
+    "queues": SystemRecord(what="queues", at=5.0, queues=({"name": "q", "ready": 1},)),
+    "stores": SystemRecord(what="stores", at=5.0, stores=(), disk=None),
+}
+WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("documents.json").read_text())
+"""Key and document of each record, as the record store holds them."""
 
 
-@pytest.mark.parametrize("record, key, document", WRITTEN)
-def test_a_record_is_written_as_plain_data_under_its_key(record: Record, key: str, document: dict[str, Any]) -> None:
-    assert record.key == key
-    assert record.document() == document
-    assert json.loads(json.dumps(record.document())) == document
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_is_written_as_plain_data_under_its_key_and_loads_again(name: str) -> None:
+    record, written = RECORDS[name], WRITTEN[name]
+    assert record.key == written["key"]
+    assert record.document() == written["document"]
+    assert json.loads(json.dumps(record.document())) == written["document"]
     assert record.table in records.TABLES
-
-
-@pytest.mark.parametrize("record, key, document", WRITTEN)
-def test_a_record_loads_as_it_was_written(record: Record, key: str, document: dict[str, Any]) -> None:
-    loaded = type(record).model_validate({**document, "of a later version": 1})
+    loaded = type(record).model_validate({**written["document"], "of a later version": 1})
     assert loaded == record
-    assert loaded.document() == document
+    assert loaded.document() == written["document"]
 
 
-@pytest.mark.parametrize("action, number", [("train", 0), ("validate", 1)])
+@pytest.mark.parametrize(("action", "number"), [("train", 0), ("validate", 1)])
 def test_a_validation_in_a_train_task_is_of_the_model_before_the_round(action: Any, number: int) -> None:
     plan = PlanKey(session="s1", round=1, action=action)
     body = Validation(plan=plan, model="models/m", scope="test", weight=None, metrics={"loss": [0.5, None]}, reason="x")
     record = ValidationRecord.of(body, "a", 4.0)
     assert record.key == "s1/m/a"
     assert record.document() == {
-        "session": "s1", "round": number, "model": "m", "client": "a", "scope": "test", "weight": None,
-        "metrics": {"loss": [0.5, None]}, "reason": "x", "at": 4.0,
-    }  # fmt: skip
+        "session": "s1",
+        "round": number,
+        "model": "m",
+        "client": "a",
+        "scope": "test",
+        "weight": None,
+        "metrics": {"loss": [0.5, None]},
+        "reason": "x",
+        "at": 4.0,
+    }
     assert ValidationRecord.model_validate(record.document()) == record
 
 
 def test_an_event_is_written_as_plain_data_under_its_id() -> None:
     told = Event(name="update.accepted", session="s1", round=1, client="a", data={"weight": 7})
     document = {
-        "id": "e1", "name": "update.accepted", "session": "s1", "round": 1, "client": "a", "combiner": None, "at": 3.0,
-        "sender": "reducer", "cause": "m1", "data": {"weight": 7},
-    }  # fmt: skip
+        "id": "e1",
+        "name": "update.accepted",
+        "session": "s1",
+        "round": 1,
+        "client": "a",
+        "combiner": None,
+        "at": 3.0,
+        "sender": "reducer",
+        "cause": "m1",
+        "data": {"weight": 7},
+    }
     assert records.event_document(ENVELOPE, told) == document
     record = EventRecord.model_validate(document)
     assert (record.key, record.document()) == ("e1", document)
@@ -216,13 +185,25 @@ def test_a_change_of_a_session_holds_the_fields_that_are_set_and_no_others() -> 
 
 def test_a_session_that_has_ended_loads_with_its_end() -> None:
     end = SessionEnd(
-        state="failed", reason="no clients", round=0, model=None, announced=False, ended_at=9.0, waiting="",
+        state="failed",
+        reason="no clients",
+        round=0,
+        model=None,
+        announced=False,
+        ended_at=9.0,
+        waiting="",
         waiting_until=None,
-    )  # fmt: skip
+    )
     assert end.fields() == {
-        "state": "failed", "reason": "no clients", "round": 0, "model": None, "announced": False, "ended_at": 9.0,
-        "waiting": "", "waiting_until": None,
-    }  # fmt: skip
+        "state": "failed",
+        "reason": "no clients",
+        "round": 0,
+        "model": None,
+        "announced": False,
+        "ended_at": 9.0,
+        "waiting": "",
+        "waiting_until": None,
+    }
     ended = SessionRecord.model_validate(SESSION.document() | end.fields())
     assert (ended.state, ended.round, ended.model, ended.announced) == ("failed", 0, None, False)
     assert ended.document() == SESSION.document() | end.fields()
@@ -238,7 +219,7 @@ def test_a_model_that_is_not_kept_says_whether_its_bytes_are_deleted() -> None:
 
 
 @pytest.mark.parametrize(
-    "record, added",
+    ("record", "added"),
     [
         (SESSION, ("waiting_until", "base", "started_at", "score")),
         (COMMITTED, ("base", "bytes")),

@@ -1,1 +1,1 @@
-"""Record stores: the port in `base`, one adapter a file."""
+"""Record stores: the port in `base`, one adapter per module."""

@@ -1,7 +1,7 @@
 """The record port: small documents in named tables, unique keys, and one lease.
 
-Only reducers write records; anybody may read them. A document is a JSON object. Tables are listed in
-`fedmq_schemas.records`, with what each holds.
+Only reducers write records; any role may read them. A document is a JSON object. `fedmq_schemas.records` lists the tables
+and their contents.
 """
 
 from __future__ import annotations
@@ -15,57 +15,51 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to decide. `epoch` grows by one with every new holder and never repeats."""
+    """The right to decide. `epoch` increases by one with every new holder and never repeats."""
 
     holder: str
     epoch: int
 
 
 class Records(Protocol):
-    """A store of documents. Methods block and may be called from any thread; a server that is away is `Transient`,
-    malformed names are `ProtocolError`.
+    """A store of documents. All methods block, and may be called from any thread.
 
-    A table is there as soon as it is used. Documents hold what JSON can (text, booleans, integers of 64 bits, floats,
-    None, lists, objects with text keys) and also NaN and the infinities; tuples come back as lists. A document has no
-    field `_id`.
+    A table exists once it is used. A document holds values of JSON (integers of 64 bits), and also NaN and the infinities.
+    It has no field `_id`. Tuples are returned as lists.
 
-    `fence`: the epoch of the writer's lease. Where given, the write is refused with `Fenced` if the recorded lease has
-    a higher epoch (SQLite: in the same transaction; MongoDB: read just before, the unique key is what makes it safe).
+    With `fence`, the epoch of the writer's lease, a write raises `Fenced` if the recorded lease has a higher epoch. SQLite
+    reads the lease in the transaction of the write. MongoDB reads it just before; unique keys make that safe.
 
-    - `insert(table, key, document, fence)`: None if it was inserted; the document that is already there if the key is
-      taken (nothing is changed then). This is the commit point of rounds.
-    - `put(table, key, document, fence)`: inserts or replaces.
-    - `update(table, key, fields, fence)`: sets these top-level fields; `NotFound` if the key is absent.
-    - `put_many(table, items, fence)`: many at once, in order; each present key is replaced; all durable on return. If it
-      raises, any part of them may have been written.
-    - `insert_many(table, items, fence)`: many at once; of each key the first document stays, whether it is there already or
-      among these. All durable on return; if it raises, any part of them may have been written.
-    - `get(table, key)`: the document or None.
-    - `find(table, where, order, descending, limit, after)`: documents whose fields equal `where` (dotted names reach
-      into sub-documents; a list value means "any of"; None also matches an absent field), ordered by the field `order`
-      and then by key, only those whose order value is greater (descending: less) than `after`. Without `order`: by key,
-      and `after` is a key. `count(table, where)`: how many.
-    - `delete(table, where)`: how many were removed; an empty `where` removes all.
-    - `acquire(holder, seconds)`: the lease if it is free, expired or already this holder's (renewed, same epoch); None
-      if another holds it. Compare-and-set; time is the caller's wall clock, read in the adapter only, so the clocks of
-      standby reducers must agree to well within `seconds`.
-    - `renew(lease, seconds)`: True if it still is this holder's with this epoch, even if it had expired meanwhile
-      without being taken; False if it was taken. `release(lease)`: gives it up at once.
-    - `close()`: idempotent.
+    All methods raise `Transient` if the server fails, and `ProtocolError` for a malformed name.
     """
 
-    def insert(
-        self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None
-    ) -> Document | None: ...
-    def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None: ...
-    def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None: ...
-    def put_many(
-        self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None
-    ) -> None: ...
-    def insert_many(
-        self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None
-    ) -> None: ...
-    def get(self, table: str, key: str) -> Document | None: ...
+    def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
+        """Inserts a document and returns None, or returns the present document of this key and changes nothing.
+
+        Inserting the record of a round commits the round.
+        """
+        ...
+
+    def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
+        """Inserts or replaces a document."""
+        ...
+
+    def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        """Sets top-level fields of a document. Raises `NotFound` for an absent key."""
+        ...
+
+    def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        """Inserts or replaces documents, in order. If it raises, any part of them may be written."""
+        ...
+
+    def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        """Inserts documents and keeps the first of each key, present or given. If it raises, any part may be written."""
+        ...
+
+    def get(self, table: str, key: str) -> Document | None:
+        """Returns a document, or None."""
+        ...
+
     def find(
         self,
         table: str,
@@ -75,10 +69,44 @@ class Records(Protocol):
         descending: bool = False,
         limit: int | None = None,
         after: Any = None,
-    ) -> Sequence[Document]: ...
-    def count(self, table: str, where: Mapping[str, Any] | None = None) -> int: ...
-    def delete(self, table: str, where: Mapping[str, Any]) -> int: ...
-    def acquire(self, holder: str, seconds: float) -> Lease | None: ...
-    def renew(self, lease: Lease, seconds: float) -> bool: ...
-    def release(self, lease: Lease) -> None: ...
-    def close(self) -> None: ...
+    ) -> Sequence[Document]:
+        """Returns the documents whose fields equal `where`.
+
+        Args:
+            table: The table.
+            where: Values by field. A dotted name reaches into sub-documents. A list means any of its values. None also
+                matches an absent field.
+            order: The field to order by; equal values are ordered by key. None orders by key.
+            descending: Reverses the order.
+            limit: The greatest number of documents.
+            after: Only documents whose value of `order` (or key) is greater than this; less, if descending.
+        """
+        ...
+
+    def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
+        """Returns the number of documents whose fields equal `where`."""
+        ...
+
+    def delete(self, table: str, where: Mapping[str, Any]) -> int:
+        """Deletes the documents whose fields equal `where` (all, if it is empty), and returns their number."""
+        ...
+
+    def acquire(self, holder: str, seconds: float) -> Lease | None:
+        """Returns the lease if it is free, expired, or held by `holder` already (with the same epoch); else None.
+
+        Compares and sets. The clocks of standby reducers must agree to well within `seconds`, because each adapter compares
+        the expiry with its own wall clock.
+        """
+        ...
+
+    def renew(self, lease: Lease, seconds: float) -> bool:
+        """Extends the lease, also an expired one. Returns False if another holder has acquired it."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Gives up the lease at once."""
+        ...
+
+    def close(self) -> None:
+        """Closes the store. May be called twice."""
+        ...

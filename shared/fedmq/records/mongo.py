@@ -1,6 +1,6 @@
-"""Records in MongoDB: the store for many machines. The only file that imports `pymongo`.
+"""Records in MongoDB 5 or newer: the store for many machines. The only module that imports `pymongo`.
 
-Each table is a collection whose `_id` is the key; the database is named for the alliance. MongoDB 5 or newer.
+Each table is a collection whose `_id` is the key. The database has the name of the alliance.
 """
 
 from __future__ import annotations
@@ -32,35 +32,33 @@ from fedmq.records.documents import (
     check_field,
     check_fields,
     check_table,
-    first_of_each,
 )
 from fedmq_schemas.records import INDEXES
 
 _LOG = logging.getLogger(__name__)
 SELECTION_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
-_TURNS = 8
+_ATTEMPTS = 8
 _UNAUTHORIZED = frozenset({13, 18, 8000})
 _DUPLICATE = 11000
+_WITHOUT_KEY = {"_id": False}
 _INVALID_OPTIONS = 72
-# On disk at most of the members before a write returns; a single server alone would acknowledge from memory.
+# A write returns once it is on disk at most members. Without `j`, a single server acknowledges from memory.
 _SAFE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 
 class MongoRecords:
     """The `Records` port on MongoDB; safe across threads, over one pool of connections.
 
-    `host` is a name, or `host:port,host:port` of a replica set. At most `connections` calls are under way at a time, and
-    one connection more looks after the server. `clock` gives the wall-clock seconds of the lease. What it makes it makes
-    at the first write, so a reader needs read rights only. No call waits longer than 5 s for a server, and 20 s for its
-    answer.
+    `host` is a name, or `host:port,host:port` for a replica set. At most `connections` calls run at a time; one more
+    connection monitors the server. `clock` returns the wall-clock seconds of the lease. Indexes are made at the first
+    write, so that a reader needs read rights only. A call waits at most 5 s for a server and 20 s for its answer.
 
-    A write returns once a majority has it on disk. A server that takes no write concern is used with its own, and a
-    warning is logged. What the server refuses for any reason but the account is `Transient`: a write that met another
-    one (code 112, WriteConflict, which a server may answer outside of transactions too) has changed nothing and may be
-    done again.
+    A write returns once a majority has it on disk. If a server accepts no write concern, its default is used and a warning
+    is logged. Refusals are `Transient`, unless they concern the account: after a conflict of two writes (code 112,
+    WriteConflict, also outside of transactions), nothing has changed and the write may be repeated.
 
-    Raises `ConfigError` where address or account are wrong; the account only shows at the first call.
+    Raises `ConfigError` if address or account are wrong; a wrong account only at the first call.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class MongoRecords:
                 appname="fedmq",
                 connect=False,
                 maxPoolSize=connections,
-                serverMonitoringMode="poll",  # one connection less
+                serverMonitoringMode="poll",  # saves one connection
                 serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
                 connectTimeoutMS=int(SELECTION_SECONDS * 1000),
                 socketTimeoutMS=int(ANSWER_SECONDS * 1000),
@@ -98,24 +96,27 @@ class MongoRecords:
             raise ConfigError(f"the address of {self._where} is wrong: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
+        """Inserts, and reads the present document if the key is taken."""
         row = _row(key, document)
         with self._writing(table, fence) as collection:
-            for _ in range(_TURNS):
+            for _ in range(_ATTEMPTS):
                 try:
                     collection.insert_one(row)
                     return None
                 except DuplicateKeyError:
-                    present = _document(collection.find_one({"_id": key}))
+                    present = collection.find_one({"_id": key}, _WITHOUT_KEY)
                     if present is not None:
                         return present
-        raise Transient(f"{key} comes and goes in {table}")
+        raise Transient(f"{key} in {table} is inserted and deleted again and again")
 
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
+        """Replaces with upsert."""
         row = _row(key, document)
         with self._writing(table, fence) as collection:
             _replace(collection, [row])
 
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        """Sets the fields in one operation."""
         check_fields(fields)
         with self._writing(table, fence) as collection:
             if fields:
@@ -126,17 +127,24 @@ class MongoRecords:
             raise NotFound(f"there is no {key} in {table}")
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
+        """Inserts all documents in one request, and replaces those whose keys are taken."""
         rows = [_row(key, document) for key, document in items]
         if not rows:
             return
         with self._writing(table, fence) as collection:
             try:
-                collection.insert_many(rows, ordered=False)  # most are new, and this is several times as fast
+                collection.insert_many(
+                    rows, ordered=False
+                )  # most keys are new, and inserting is several times as fast as replacing
             except BulkWriteError as error:
                 _replace(collection, [rows[index] for index in _taken(error)])
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
-        rows = [_row(key, document) for key, document in first_of_each(items).items()]
+        """Inserts all documents in one request, and ignores those whose keys are taken."""
+        first: dict[str, Document] = {}
+        for key, document in items:
+            first.setdefault(key, _row(key, document))
+        rows = list(first.values())
         if not rows:
             return
         with self._writing(table, fence) as collection:
@@ -146,8 +154,9 @@ class MongoRecords:
                 _taken(error)
 
     def get(self, table: str, key: str) -> Document | None:
+        """Reads by `_id`."""
         with self._reading(table) as collection:
-            return _document(collection.find_one({"_id": key}))
+            return collection.find_one({"_id": key}, _WITHOUT_KEY)
 
     def find(
         self,
@@ -159,28 +168,32 @@ class MongoRecords:
         limit: int | None = None,
         after: Any = None,
     ) -> Sequence[Document]:
+        """Sorts and limits on the server."""
         conditions = _conditions(where)
         by = "_id" if order is None else check_field(order)
         if after is not None:
             conditions.setdefault(by, {})["$lt" if descending else "$gt"] = after
         way = DESCENDING if descending else ASCENDING
         with self._reading(table) as collection:
-            if limit == 0:  # to MongoDB it would mean no limit
+            if limit == 0:  # for MongoDB, 0 means no limit
                 return []
-            found = collection.find(conditions).sort([(by, way)] if by == "_id" else [(by, way), ("_id", way)])
-            return [_without_key(row) for row in found.limit(limit or 0)]
+            found = collection.find(conditions, _WITHOUT_KEY)
+            return list(found.sort([(by, way)] if by == "_id" else [(by, way), ("_id", way)]).limit(limit or 0))
 
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
+        """Counts on the server."""
         with self._reading(table) as collection:
             return collection.count_documents(_conditions(where))
 
     def delete(self, table: str, where: Mapping[str, Any]) -> int:
+        """Deletes in one operation."""
         with self._writing(table) as collection:
             return collection.delete_many(_conditions(where)).deleted_count
 
     def acquire(self, holder: str, seconds: float) -> Lease | None:
+        """Reads the lease, and replaces it if it is still the one that was read."""
         with self._writing(LEASE_TABLE) as collection:
-            for _ in range(_TURNS):
+            for _ in range(_ATTEMPTS):
                 held, now = _lease(collection), self._clock()
                 epoch = held["epoch"]
                 if held["holder"] != holder:
@@ -190,20 +203,23 @@ class MongoRecords:
                 wanted = {"holder": holder, "epoch": epoch, "expires": now + seconds}
                 if _swap(collection, held, wanted):
                     return Lease(holder, epoch)
-        raise Transient("the lease changes hands too fast")
+        raise Transient("the lease changes its holder again and again")
 
     def renew(self, lease: Lease, seconds: float) -> bool:
+        """Extends the lease in one operation."""
         return self._change_lease(lease, {"expires": self._clock() + seconds})
 
     def release(self, lease: Lease) -> None:
+        """Clears holder and expiry; the epoch stays."""
         self._change_lease(lease, {"holder": "", "expires": 0.0})
 
     def version(self) -> str:
-        """The server's."""
+        """Returns the version of the server."""
         with self._translated():
             return str(self._client.server_info()["version"])
 
     def close(self) -> None:
+        """Closes the pool of connections."""
         self._client.close()
 
     def _change_lease(self, lease: Lease, fields: Document) -> bool:
@@ -229,7 +245,7 @@ class MongoRecords:
             yield collection
 
     def _agreed_concern(self) -> WriteConcern:
-        """What the server takes, found out by a write that changes nothing."""
+        """Returns the write concern that the server accepts, determined once by a write that changes nothing."""
         with self._lock:
             if self._concern is None:
                 try:
@@ -238,7 +254,9 @@ class MongoRecords:
                 except OperationFailure as error:
                     if error.code != _INVALID_OPTIONS:
                         raise
-                    _LOG.warning("%s takes no write concern: its own decides what survives its death", self._where)
+                    _LOG.warning(
+                        "%s accepts no write concern: its default decides which writes survive a crash", self._where
+                    )
                     self._concern = WriteConcern()
             return self._concern
 
@@ -255,13 +273,16 @@ class MongoRecords:
             raise ProtocolError(f"not a record: {error}") from error
         except ServerSelectionTimeoutError as error:
             found, _, _ = str(error).partition(", Timeout:")[0].partition(" (configured timeouts")
-            raise Transient(f"{self._where} is not there: {found}") from error
+            raise Transient(f"{self._where} is not reachable: {found}") from error
         except PyMongoError as error:
             raise Transient(f"{self._where} failed: {type(error).__name__}") from error
 
 
 def _code(error: OperationFailure) -> int | None:
-    """Of a write of many, what kept the first from being written, its key apart: its own says only that some failed."""
+    """Returns the code of an error; of a bulk write, the first code other than a duplicate key.
+
+    The code of a bulk write's error itself says only that some writes failed.
+    """
     faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
     return next((fault["code"] for fault in faults if fault["code"] != _DUPLICATE), error.code)
 
@@ -269,15 +290,6 @@ def _code(error: OperationFailure) -> int | None:
 def _row(key: str, document: Mapping[str, Any]) -> Document:
     check_document(document)
     return {"_id": key, **document}
-
-
-def _without_key(row: Document) -> Document:
-    del row["_id"]
-    return row
-
-
-def _document(row: Document | None) -> Document | None:
-    return None if row is None else _without_key(row)
 
 
 def _conditions(where: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -289,17 +301,17 @@ def _conditions(where: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _replace(collection: Collection[Document], rows: list[Document]) -> None:
     writes = [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
-    for _ in range(_TURNS):
+    for _ in range(_ATTEMPTS):
         try:
             collection.bulk_write(writes)
             return
         except BulkWriteError as error:
-            _taken(error)  # of two that insert the same key at once one is told so; the next time it replaces
-    raise Transient(f"others keep writing the same keys of {collection.name}")
+            _taken(error)  # another writer inserted the same key meanwhile; the next attempt replaces it
+    raise Transient(f"other writers insert the same keys of {collection.name} again and again")
 
 
 def _taken(error: BulkWriteError) -> list[int]:
-    """Which of the rows have a key that is there already; raises the error again if it tells anything else."""
+    """Returns the indexes of the rows whose key is present already. Raises the error if it has any other cause."""
     faults = error.details["writeErrors"]
     if not faults or any(fault["code"] != _DUPLICATE for fault in faults):
         raise error
@@ -311,7 +323,7 @@ def _lease(collection: Collection[Document]) -> Document:
 
 
 def _swap(collection: Collection[Document], held: Document, wanted: Document) -> bool:
-    """Compare and set: False if somebody else has changed the lease since."""
+    """Replaces the lease `held` by `wanted`. Returns False if the lease has changed meanwhile."""
     if "_id" in held:
         return collection.update_one(held, {"$set": wanted}).matched_count > 0
     try:

@@ -1,4 +1,4 @@
-"""What a session has found of the models that it did not make, and of those that are still being validated."""
+"""Summaries of the validations in a session, from its records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from fedmq_schemas import records as tables
 
 
 def first_model(records: Records, session: Mapping[str, Any]) -> Document | None:
-    """Returns `model` and `metrics` of the model that a session started from, as this session found them. None if no such
-    model is known yet.
+    """Returns `model` and `metrics` of the model that a session started from, by this session's validations.
 
-    A reducer records them when the model's validation is over. Before that, and for sessions of versions that recorded no
-    summaries, they are made of the session's validations.
+    Returns None if the model is not chosen yet. The reducer records a summary when the validation of the model ends. Until
+    then, and for sessions of versions without summaries, the metrics are computed from the validations.
     """
     name = session["session"]
     for summary in records.find(tables.SUMMARIES, {"session": name}, limit=1):
@@ -27,6 +26,6 @@ def first_model(records: Records, session: Mapping[str, Any]) -> Document | None
 
 
 def summary_in(records: Records, session: str, model: str) -> Summary:
-    """Returns the summary of a model's validations in a session, as far as they are recorded."""
+    """Returns the summary of the validations of a model that a session has recorded so far."""
     found = records.find(tables.VALIDATIONS, {"session": session, "model": model})
     return summarize_validations((row["scope"], row["weight"], row["metrics"]) for row in found)

@@ -50,7 +50,7 @@ def test_a_record_store_that_is_not_there(nothing: int, monkeypatch: pytest.Monk
     with pytest.raises(Transient) as raised:
         records.get("sessions", "s")
     records.close()
-    assert "is not there: " in raised.value.reason and "Connection refused" in raised.value.reason
+    assert "is not reachable: " in raised.value.reason and "Connection refused" in raised.value.reason
     assert "secret" not in raised.value.reason and "Topology" not in raised.value.reason
 
 

@@ -1,0 +1,42 @@
+"""The stores under contract: a new adapter is a line here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts.stores import Clock, open_mongo, open_s3
+from fedmq.blobs.base import Blobs
+from fedmq.blobs.files import FileBlobs
+from fedmq.blobs.memory import MemoryBlobs
+from fedmq.records.base import Records
+from fedmq.records.sqlite import SqliteRecords
+
+BLOBS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]
+RECORDS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
+
+
+@pytest.fixture(params=BLOBS)
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "memory":
+        return MemoryBlobs()
+    if request.param == "s3":
+        return open_s3(request.getfixturevalue("s3_server"))
+    return FileBlobs(tmp_path / "blobs", fsync=request.param == "files-fsync")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=RECORDS)
+def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Records]:
+    records: Records
+    if request.param == "mongo":
+        records = open_mongo(request.getfixturevalue("mongo_server"), clock)
+    else:
+        path = ":memory:" if request.param == "sqlite-memory" else tmp_path / "records.db"
+        records = SqliteRecords(path, fsync=request.param == "sqlite-fsync", clock=clock)
+    yield records
+    records.close()
