@@ -1,4 +1,4 @@
-"""Metrics of many clients as one summary. Pure."""
+"""Summaries of the metrics of many clients. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Summary = dict[str, dict[str, float]]
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether a metric can be averaged: a finite number, and no bool."""
+    """Whether a metric can be averaged: a finite number, not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summary:
-    """Mean, min, quartiles, max and n of each scalar metric over (weight, metrics) pairs.
+    """Returns mean, min, quartiles, max and n of each scalar metric over (weight, metrics) pairs.
 
-    The mean is weighted by examples; where a weight is not known (None) all of that metric's values weigh the same and
-    `unweighted` is 1. NaN, infinity, text and lists are left out: they are recorded, never averaged. The result does not
-    depend on the order of the pairs.
+    The mean is weighted by the number of examples. If one weight of a metric is unknown (None), all its values have the
+    same weight, and `unweighted` is 1. NaN, infinity, text and lists are left out. The result does not depend on the order
+    of the pairs.
     """
     values: dict[str, list[tuple[int | None, float]]] = {}
     for weight, metrics in results:
@@ -31,8 +31,10 @@ def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summar
 
 
 def summarize_validations(results: Iterable[tuple[str, int | None, Mapping[str, Any]]]) -> Summary:
-    """Returns the summary of a model's validations, given as (scope, weight, metrics). Metrics of evaluators, whose scope is
-    `test`, are prefixed `test/`."""
+    """Returns the summary of a model's validations, given as (scope, weight, metrics).
+
+    Metrics of evaluators, whose scope is `test`, get the prefix `test/`.
+    """
     found: Summary = {}
     results = list(results)
     for wanted, prefix in (("client", ""), ("test", "test/")):

@@ -1,6 +1,6 @@
-"""A policy from files, options and queries, and back as a TOML file. Pure.
+"""Policies from files, options and queries, and as TOML files. Pure.
 
-Errors name every fault at once and say what to change.
+Errors list all faults at once, with what to change.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fedmq_schemas.policy import Policy, Section
 
 _WIDTH = 100
 _WORDS = {"a valid dictionary": "a section of keys", "a valid tuple": "a list"}
-"""What Python calls a thing, and what a session file does."""
+"""Words of session files, by the words of Python."""
 
 
 def checked_policy(values: Mapping[str, Any]) -> Policy:
-    """Raises one ConfigError that names every fault."""
+    """Returns the policy with these values. Raises one `ConfigError` that lists all faults."""
     try:
         return Policy.model_validate(values)
     except ValidationError as error:
@@ -31,7 +31,7 @@ def checked_policy(values: Mapping[str, Any]) -> Policy:
 
 
 def faults(error: ValidationError) -> Iterator[str]:
-    """A line for each fault: where, what is wrong, and what was given."""
+    """Yields a line for each fault: the key, what is wrong, and the given value."""
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(map(str, fault["loc"])) or "policy"
         words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
@@ -43,9 +43,9 @@ def faults(error: ValidationError) -> Iterator[str]:
 
 
 def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`values` with each `dotted.key=value` set; a value is read as TOML, and as text if it is none.
+    """Returns `values` with each setting `dotted.key=value`. A value that is not TOML is read as text.
 
-    Raises ConfigError for a setting of another form, or one that sets a key inside of what is no section.
+    Raises `ConfigError` for a setting of another form, and for a key inside a value that is not a section.
     """
     result = _copy(values)
     for setting in settings:
@@ -63,7 +63,7 @@ def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[st
 
 
 def from_toml(text: str) -> dict[str, Any]:
-    """The values of a session file. Raises ConfigError with line and column."""
+    """Returns the values of a session file. Raises `ConfigError` with line and column."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -71,13 +71,13 @@ def from_toml(text: str) -> dict[str, Any]:
 
 
 def to_toml(policy: Policy) -> str:
-    """The policy as a session file that `from_toml` reads back; what is unset is left out."""
+    """Returns the policy as a session file that `from_toml` reads. Leaves out unset keys."""
     return "\n".join(_table(policy.model_dump(mode="json"), ())).strip() + "\n"
 
 
 def template() -> str:
-    """A session file with every key, its meaning and its default, all commented out."""
-    head = "# A session file: `fedmq start FILE`. What is left out has the default shown."
+    """Returns a session file with every key, its meaning and its default, all commented out."""
+    head = "# A session file: `fedmq start FILE`. Keys that are left out have the default shown."
     return "\n".join([head, *_explained(Policy, ())]) + "\n"
 
 
@@ -112,10 +112,6 @@ def _literal(value: Any) -> str:
     match value:
         case bool():
             return str(value).lower()
-        case float() if value != value:
-            return "nan"
-        case float() if value in (float("inf"), float("-inf")):
-            return "inf" if value > 0 else "-inf"
         case int() | float():
             return repr(value)
         case str():
@@ -129,7 +125,7 @@ def _literal(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """JSON's escapes are TOML's, but for DEL."""
+    """Quotes a text. TOML has the same escapes as JSON, and also requires one for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,9 +1,27 @@
-"""Policies from options and files."""
+"""Policies: what they accept, what they suggest, and how they are read from options and files."""
+
+import re
+from typing import Any
 
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.policies import checked_policy, with_settings
+from fedmq.policies import checked_policy, from_toml, template, to_toml, with_settings
+from fedmq_schemas.policy import Policy
+
+FULL: dict[str, Any] = {
+    "name": 'north\n"sites"',
+    "rounds": 7,
+    "train": {"epochs": 2, "layers": [1, 2.5], "deep": {"a b": True, "list": [{"q": 1}]}},
+    "schedule": {"rate": {"1": 0.1, "20": 0.01}},
+    "clients": {"where": {"site": "north"}, "exclude": ["c1"], "fraction": 0.5},
+    "package": "a" * 64,
+    "tensors": {"share": ["body/*"], "local": ["head/*"], "frozen": []},
+    "update": {"clip_norm": 1.5, "max_norm": 9.0},
+    "select": {"metric": "test/accuracy", "mode": "max"},
+    "stop": {"patience": 3, "min_delta": 0.001, "target": 0.95, "max_time": 3600.0},
+    "random_seed": 4,
+}
 
 
 def test_a_setting_reaches_into_sections_and_is_read_as_toml() -> None:
@@ -28,7 +46,7 @@ def test_a_setting_inside_of_a_value_is_refused() -> None:
         with_settings({"rounds": 3}, ["rounds.first=1"])
 
 
-def test_all_faults_of_a_policy_are_told_at_once_with_what_was_meant() -> None:
+def test_all_faults_of_a_policy_are_reported_at_once_with_suggestions() -> None:
     with pytest.raises(ConfigError) as caught:
         checked_policy({"rounds": 0, "strategy": {"nme": "fedadam"}, "weighting": "sometimes"})
     assert "rounds: must be greater than or equal to 1 (not 0)" in caught.value.reason
@@ -36,6 +54,49 @@ def test_all_faults_of_a_policy_are_told_at_once_with_what_was_meant() -> None:
     assert "examples, equal, or capped:N" in caught.value.reason
 
 
-def test_all_unknown_keys_of_a_section_are_told_at_once() -> None:
-    with pytest.raises(ConfigError, match="'rouns': did you mean 'rounds'.; unknown key 'sed': did you mean 'seed'"):
+def test_all_unknown_keys_of_a_section_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"'rouns': did you mean 'rounds'.; unknown key 'sed': did you mean 'seed'"):
         checked_policy({"rouns": 3, "sed": "a"})
+
+
+def test_a_policy_comes_back_from_its_file_as_it_was() -> None:
+    policy = checked_policy(FULL)
+    assert checked_policy(from_toml(to_toml(policy))) == policy
+    assert checked_policy(from_toml(to_toml(Policy()))) == Policy()
+
+
+def test_the_template_names_every_key_and_its_defaults_are_the_defaults() -> None:
+    text = template()
+    active = re.sub(r"(?m)^# (\w+ = )(?! )", r"\1", text)
+    assert checked_policy(from_toml(active)) == Policy()
+    for name in Policy.model_fields:
+        assert re.search(rf"(?m)^(# {name} =|\[{name}\])", text), name
+
+
+def test_a_key_of_a_section_is_suggested_with_its_section() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'clients.fraction'"):
+        checked_policy({"fraction": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"rounds": True}, "rounds"),
+        ({"rounds": "3"}, "rounds"),
+        ({"schedule": {"rate": {"first": 1.0}}}, "keys are round numbers, from 1"),
+        ({"schedule": {"rate": {"0": 1.0}}}, "keys are round numbers, from 1"),
+        ({"clients": {"fraction": 0}}, "clients.fraction"),
+        ({"package": "abc"}, "package"),
+        ({"update": {"clip_norm": 0}}, "update.clip_norm"),
+        ({"select": {"mode": "most"}}, "select.mode"),
+        ({"stop": {"patience": 0}}, "stop.patience"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_key(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        checked_policy(values)
+
+
+def test_a_file_that_is_no_toml_is_refused_with_the_place() -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        from_toml("rounds = 3\ntrain == 1\n")

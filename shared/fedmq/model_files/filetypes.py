@@ -1,4 +1,4 @@
-"""What a file seems to be, from its first bytes. Pure."""
+"""Guesses the type of a file from its first bytes. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _SPACES = str.maketrans("\t\r\n", "   ")
 
 
 def found_instead(head: bytes) -> str:
-    """What begins with these bytes (64 will do), in words and with the remedy where there is one; empty if they tell
-    nothing."""
+    """Returns a description of a file that begins with these bytes (64 are enough), with a remedy if there is one.
+
+    Returns an empty text for an unknown type.
+    """
     if not head:
         return "nothing: it is empty"
     for start, words in _STARTS.items():

@@ -1,11 +1,11 @@
-"""Model files of other tools, read and written: nothing is ever unpickled.
+"""Reads and writes model files of other tools. Nothing is unpickled.
 
-.safetensors   named tensors; what FedMQ itself keeps
+.safetensors   named tensors; FedMQ's own format
 .npz           numpy: arrays `0` … `n-1` or `arr_0` … (a list in integer order), or named arrays
-.keras, .h5    Keras, where it is installed: names as KerasTrainer gives them; the network is kept with them
-.pt, .pth      a PyTorch state dict, where torch is installed, loaded with weights only; names as TorchTrainer's
+.keras, .h5    Keras, if it is installed: named as by `KerasTrainer`; the network is stored in the metadata
+.pt, .pth      a PyTorch state dict, if torch is installed, loaded with weights only; named as by `TorchTrainer`
 
-What a file is, its first bytes decide and not its suffix. Half precision becomes float32, as a committed model has it.
+The first bytes of a file determine its type, not its suffix. Half precision becomes float32, as in committed models.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from fedmq.model_files.naming import in_order, is_list, matched, plain, position
 from fedmq.tensors import Weights
 
 SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
-"""By the forms that `write` knows."""
+"""The suffix of each format that `write` accepts."""
 NETWORK = "keras"
-"""The key of the metadata under which a Keras file's network is, as JSON."""
+"""The metadata key of the network of a Keras file, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model read from a file: its tensors, and FedMQ's own metadata (roles, network)."""
+    """A model from a file: its tensors, and FedMQ's metadata (roles, network)."""
 
     weights: Weights
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def blob(self) -> bytes:
-        """As safetensors."""
+        """Returns the model as safetensors."""
         return tensors.encode(self.weights, self.meta)
 
 
 def read(path: Path) -> ModelFile:
-    """Raises ConfigError that says what was found where a model was wanted, or which extra reads it."""
+    """Reads a model file. Raises `ConfigError` that names what the file is instead, or which extra reads it."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}" + (": it is a folder" if path.is_dir() else ""))
     with path.open("rb") as file:
@@ -69,13 +69,15 @@ def read(path: Path) -> ModelFile:
 
 
 def from_arrays(arrays: Mapping[str, Any]) -> ModelFile:
-    """A model from arrays, or what numpy takes for such. Raises ConfigError as `read` does."""
+    """Returns a model of arrays, or of values that numpy converts. Raises `ConfigError` as `read` does."""
     return _checked("the model", ModelFile({name: np.asarray(array) for name, array in arrays.items()}))
 
 
 def place(path: Path, model: str, form: str) -> Path:
-    """Where a model goes: into the file `path`, or into a folder as `MODEL` and the form's suffix. Raises ConfigError where
-    there is no such folder."""
+    """Returns the file to write a model to: `path`, or a file in the folder `path` named `MODEL` with the format's suffix.
+
+    Raises `ConfigError` if there is no such folder.
+    """
     target = path / f"{model}{SUFFIXES[form]}" if path.is_dir() else path
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent} for {target.name}: make it first")
@@ -90,13 +92,13 @@ def write(
     meta: Mapping[str, Any] | None = None,
     network: Callable[[], Any] | None = None,
 ) -> None:
-    """Writes weights as one of `SUFFIXES`, over what is there, whole or not at all.
+    """Writes weights in one of the formats of `SUFFIXES`, whole or not at all. Replaces an existing file.
 
-    - npz: positional names as a list, `0` … `n-1`; others as they are.
+    - npz: positional names become a list, `0` … `n-1`; other names stay.
     - torch: a state dict, in its order and with its names.
-    - keras: `network` makes the Keras model; it may be None if the session began with a Keras file, as `meta` tells then.
+    - keras: `network` makes the Keras model. It may be None if `meta` contains the network, from a Keras seed.
 
-    Raises ConfigError for an unknown form, or where the network is not known or another one.
+    Raises `ConfigError` for an unknown format, and if the network is unknown or has other tensors.
     """
     scratch = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -126,13 +128,13 @@ def _writer(
             return lambda path: torch.save(state, path)
         case "keras":
             model = _keras_model(weights, meta, network)
-            # Keras writes what the suffix says.
+            # Keras chooses its format by the suffix.
             return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
     raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
 
 
 def _write_npz(weights: Weights, path: Path) -> None:
-    """As numpy.savez, for which some names would be its own arguments."""
+    """Writes as numpy.savez, which takes some names for its own arguments."""
     ordered = in_order(weights)
     listed = {name.partition("/")[0].lstrip("0") or "0" for name in ordered}
     with zipfile.ZipFile(path, "w") as archive:
@@ -162,9 +164,9 @@ def _npz(path: Path) -> ModelFile:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} holds what is no plain array, or is damaged: {error}") from error
+        raise ConfigError(f"{path} holds something other than plain arrays, or is damaged: {error}") from error
     if all(name.startswith("arr_") and name[4:].isdigit() for name in arrays):
-        # What numpy calls arrays that were given none but a place.
+        # numpy names arrays so that were saved without names.
         arrays = {name[4:]: array for name, array in arrays.items()}
     if all(name.isdigit() for name in arrays) and not is_list(arrays):
         lacking = next(str(number) for number in range(len(arrays)) if str(number) not in arrays)
@@ -173,7 +175,7 @@ def _npz(path: Path) -> ModelFile:
 
 
 def _checked(path: Path | str, file: ModelFile) -> ModelFile:
-    """The file's model, widened; ConfigError for what no federation can start from."""
+    """Returns the model with half precision widened. Raises `ConfigError` if a session can't start from it."""
     if not file.weights:
         raise ConfigError(f"{path} holds no arrays")
     weights = {name: array.astype(np.float32) if _is_half(array) else array for name, array in file.weights.items()}
@@ -207,7 +209,7 @@ def _torch(path: Path) -> ModelFile:
     try:
         with warnings.catch_warnings(action="ignore"):
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a dozen kinds, down to pickle's own
+    except Exception as error:  # torch raises a dozen types, among them those of pickle
         raise ConfigError(
             f"{path} is no state dict: it is damaged, or holds Python objects beside tensors, which may run code and are "
             "never loaded: save model.state_dict(), not the model"
@@ -225,14 +227,14 @@ def _torch(path: Path) -> ModelFile:
     for name, own, tensor in zip(positional(map(str, found)), found, found.values(), strict=True):
         half = tensor.is_floating_point() and tensor.itemsize < 4
         weights[name] = (tensor.float() if half else tensor).numpy()
-        # The one kind of buffer that a state dict's names give away.
+        # Of all buffers, only these are recognized by their names in a state dict.
         if str(own).endswith((".running_mean", ".running_var")):
             roles[name] = "statistic"
     return ModelFile(weights, {"roles": roles} if roles else {})
 
 
 def _keras_model(weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None) -> Any:
-    """A Keras model with these weights."""
+    """Returns a Keras model with these weights."""
     if network is None and not isinstance(meta.get(NETWORK), str):
         raise ConfigError(
             "a Keras file holds the layers too, and this model does not know them, as its seed was no Keras file: name "

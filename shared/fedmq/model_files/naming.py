@@ -1,7 +1,7 @@
-"""What the tensors of a model are called, where frameworks think of a list or of names of their own.
+"""Names of tensors, for frameworks that use lists of arrays or names of their own.
 
-A name is positional where it begins with a number: `0003/kernel` is the fourth tensor, and `3` is too. So a model that
-came as a list of arrays, as named tensors, or from a trainer of ours fits the same network.
+A positional name begins with a number: `0003/kernel` and `3` are the fourth tensor. So a list of arrays, named tensors,
+and a model from one of our trainers fit the same network.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ _POSITION = re.compile(r"(\d+)(?:/|$)")
 
 
 def positional(names: Iterable[str]) -> list[str]:
-    """Each name after its position: `weight` as `0000/weight`."""
+    """Returns each name with its position in front: `weight` as `0000/weight`."""
     return [f"{number:04}/{name}" for number, name in enumerate(names)]
 
 
 def plain(name: str) -> str:
-    """The name without its position: `0000/weight` as `weight`, and `3` as `3`."""
+    """Returns the name without its position: `0000/weight` as `weight`, and `3` as `3`."""
     return re.sub(r"^\d+/(?=.)", "", name)
 
 
 def is_list(names: Collection[str]) -> bool:
-    """Whether these are the positions of a list: `0` … `n-1`, each once."""
+    """Whether these names are the positions of a list: `0` … `n-1`."""
     return {*names} == {str(number) for number in range(len(names))}
 
 
 def in_order(names: Collection[str]) -> list[str]:
-    """The order in which a list of arrays holds these tensors: by position if all have one, else by name."""
+    """Returns the names in the order of a list of arrays: by position if all names have one, else by name."""
     positions = {name: int(match[1]) for name in names if (match := _POSITION.match(name))}
     return sorted(names, key=lambda name: (positions[name] if len(positions) == len(names) else 0, name))
 
 
 def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
-    """The received names in the order of `own`, a network's positional names.
+    """Returns the received names in the order of `own`, the positional names of a network.
 
-    They fit if they are the same, if they are the same without positions, or if they are a list of as many. Raises
-    ConfigError, with the first three names that only one of them has, if they do not.
+    Names match if they are equal, if they are equal without positions, or if the received names are a list of the same
+    length. Otherwise raises `ConfigError` with the first three names that only one side has.
     """
     if set(received) == set(own):
         return list(own)

@@ -1,8 +1,7 @@
-"""A compiled Keras model that is kept from task to task, and whose every task starts afresh.
+"""Keras models: names, roles and files, and a compiled model that a process reuses for all its tasks.
 
-Building and tracing a model takes longer than a small task, so one is kept in a process and serves
-all its clients. All that a task leaves behind is set anew by the next: weights, optimizer, random
-generators; so a result never depends on what the process did before.
+Building and tracing a model takes longer than a small task, so a process keeps one for all its clients. Each task resets
+weights, optimizer and random generators, so that no result depends on earlier tasks.
 """
 
 import logging
@@ -22,11 +21,11 @@ from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
 from fedmq.tensors import Weights
 
-# Read by TensorFlow when it is imported; its greetings help nobody in a worker.
+# TensorFlow reads this at its import. Its messages at start are of no use in a worker.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import h5py  # noqa: E402
-import keras  # noqa: E402
+import h5py
+import keras
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow
@@ -35,29 +34,29 @@ if keras.backend.backend() == "tensorflow":
 
 
 def set_seed(seed: int) -> None:
-    """Seed Python's, numpy's and the framework's global generators."""
+    """Seeds the global generators of Python, numpy and the framework."""
     keras.utils.set_random_seed(seed & 0xFFFFFFFF)
 
 
 def names(model: Any) -> list[str]:
-    """A name for each of `model.weights`: its position and its own name, as in `0003/kernel`.
+    """Returns a name for each of `model.weights`: its position and its own name, as in `0003/kernel`.
 
-    Sorted, they are in the order of `model.set_weights`. Keras' own counters, which depend on how
-    many models a process has built, are left out.
+    In sorted order they are the arguments of `model.set_weights`. The names omit Keras' counters, which depend on how many
+    models the process has built.
     """
     return positional(re.sub(r"_[0-9]+$", "", variable.name) for variable in model.weights)
 
 
 def weights_of(model: Any) -> Weights:
-    """Copies of the model's weights, by `names`."""
+    """Returns copies of the model's weights, by `names`."""
     return {name: np.array(variable.numpy()) for name, variable in zip(names(model), model.weights, strict=True)}
 
 
 def roles_of(model: Any) -> dict[str, str]:
-    """The role of each tensor, by `names`.
+    """Returns the role of each tensor, by `names`.
 
-    What a gradient trains is trainable; other floats, such as batch-norm means and variances, are
-    statistics; integers are counters and flags are constant.
+    Tensors with a gradient are trainable. Other floats, such as means and variances of batch norm, are statistics. Integers
+    are counters, and flags are constant.
     """
     trained = {id(variable) for variable in model.trainable_variables}
     roles = {}
@@ -73,28 +72,29 @@ def roles_of(model: Any) -> dict[str, str]:
 
 
 def from_file(path: Path, kind: str) -> Any:
-    """A Keras model from a file of this kind, keras or h5, whatever its suffix; compiled, if it can be.
+    """Loads a Keras model from a file of this kind (`keras` or `h5`), whatever its suffix; compiled if possible.
 
-    What would need code of the file's own to load is refused: ValueError or TypeError, as for other files that are no
-    Keras models.
+    Raises `ValueError` or `TypeError` for a file that contains code, or that is not a Keras model.
     """
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        # Keras looks at the suffix alone.
+        # Keras determines the kind by the suffix alone.
         named = Path(folder, f"model.{kind}")
         named.symlink_to(path.absolute())
-        # Of a saved optimizer's state, which nobody asks for here.
+        # Warnings about the state of a saved optimizer, which is not used.
         warnings.simplefilter("ignore")
         with quiet():
             try:
                 return keras.models.load_model(named, safe_mode=True)
             except (ValueError, TypeError, KeyError):
-                # Such as a loss of the file's own, which has to do with training only.
+                # For example a custom loss, which only training needs.
                 return keras.models.load_model(named, compile=False, safe_mode=True)
 
 
 def save_h5(model: Any, path: Path) -> None:
-    """The whole model as `.h5`, compiled if it is, without its optimizer's state: a task begins with a fresh one, and
-    Keras 3 can't train on with one that it loads from this format."""
+    """Saves the whole model as `.h5`, without the state of its optimizer.
+
+    A task begins with a fresh optimizer, and Keras 3 can't continue to train with one from this format.
+    """
     with quiet():
         model.save(path)
     with h5py.File(path, "r+") as file:
@@ -103,7 +103,7 @@ def save_h5(model: Any, path: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Keras' advice on formats and metrics, which is for its own users."""
+    """Suppresses Keras' advice on formats and metrics, which is for people who write Keras code."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -114,13 +114,15 @@ def quiet() -> Iterator[None]:
 
 
 def from_json(network: str) -> Any:
-    """A Keras model from `model.to_json()`, compiled if that was, with weights of its own."""
+    """Returns a Keras model from `model.to_json()`, with fresh weights; compiled if the original was."""
     return keras.models.model_from_json(network)
 
 
 def built(model: Any, sample: Callable[[], NDArray[Any]]) -> Any:
-    """The model with its weights made: for one that does not know its input's shape, by a call on
-    `sample()`. Raises ConfigError if it is not compiled."""
+    """Returns the model after building its weights, by a call on `sample()` if its input shape is unknown.
+
+    Raises `ConfigError` if it is not compiled.
+    """
     if getattr(model, "optimizer", None) is None:
         raise ConfigError("model() must return a compiled model: call model.compile(...) in it")
     if not model.built:
@@ -129,11 +131,13 @@ def built(model: Any, sample: Callable[[], NDArray[Any]]) -> Any:
 
 
 class WarmModel:
-    """A model with a clean state at the start of each task."""
+    """A model that is reset at the start of each task."""
 
     def __init__(self, model: Any, proximal: bool) -> None:
-        """`proximal`: add mu / 2 * |w - w0|^2 to the training loss (FedProx, Li et al. 2020), where
-        w0 are the weights of the last `start`."""
+        """With `proximal`, adds mu / 2 * |w - w0|^2 to the training loss (FedProx, Li et al. 2020).
+
+        w0 are the weights of the latest `start`.
+        """
         self.model = model
         self._names = self._received = names(model)
         model.optimizer.build(model.trainable_variables)
@@ -146,7 +150,7 @@ class WarmModel:
             self._add_proximal_term()
 
     def load(self, weights: Weights) -> None:
-        """Set all weights. Raises ConfigError if names or shapes are not the model's."""
+        """Sets all weights. Raises `ConfigError` if names or shapes differ from the model's."""
         self._received = matched(weights, self._names)
         for name, variable in zip(self._received, self.model.weights, strict=True):
             if tuple(variable.shape) != weights[name].shape:
@@ -157,11 +161,11 @@ class WarmModel:
             variable.assign(weights[name])
 
     def weights(self) -> Weights:
-        """Copies of the weights, under the names of the last `load`."""
+        """Returns copies of the weights, under the names of the latest `load`."""
         return dict(zip(self._received, weights_of(self.model).values(), strict=True))
 
     def start(self, weights: Weights, seed: int, learning_rate: float | None, mu: float) -> None:
-        """Be as a new model with these weights: optimizer at zero, generators at `seed`."""
+        """Resets the model to these weights, a fresh optimizer, and generators seeded with `seed`."""
         set_seed(seed)
         self.load(weights)
         optimizer = self.model.optimizer

@@ -1,15 +1,12 @@
-"""The bytes of named tensors: safetensors, written and read here without holding more than is asked
-for.
+"""Named tensors as bytes: safetensors blobs, written whole and read block by block.
 
-A blob is eight bytes of header length (little-endian), a JSON header, and the tensors' raw
-little-endian bytes one after another (https://huggingface.co/docs/safetensors). Any safetensors
-reader opens ours and we open any of theirs within the dtypes below. The format is written here, not
-by the library, because the same tensors must give the same bytes on every machine and version, and
-because partials are written and updates are folded block by block.
+A blob is eight bytes of header length (little-endian), a JSON header, and the raw little-endian bytes of the tensors
+(https://huggingface.co/docs/safetensors). Any safetensors reader opens these blobs, and this module opens any safetensors
+blob with the dtypes below. The library is not used, because the same tensors must give the same bytes on every machine
+and version, and because partial sums are written and updates are folded block by block.
 
-What is ours beside the tensors is the one metadata key `fedmq`, whose value is canonical JSON.
-Nothing is ever unpickled: a blob is data from a stranger, and each of its claims is checked before
-it is used.
+Our metadata is canonical JSON under the metadata key `fedmq`. Nothing is unpickled: a blob is untrusted data, so each
+claim of its header is checked before use.
 """
 
 from __future__ import annotations
@@ -47,8 +44,6 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_FLOAT32 = DTYPES["F32"]
-"""By far the most common: recognised without a look-up, as a dtype's hash is slow."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
 
@@ -59,17 +54,22 @@ _CACHED_HEADER = 256 * 2**10
 
 
 class Shaped(Protocol):
-    """What has a dtype and a shape: an array, or a tensor that is only described."""
+    """Has a dtype and a shape: an array, or the description of a tensor."""
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the elements."""
+        ...
+
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """The length of each dimension."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies: `count` elements of `dtype` from byte `start` of the blob on."""
+    """The place of a tensor in a blob: `count` elements of `dtype` from byte `start`."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -79,8 +79,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A parsed header: tensors in the order of their bytes, our metadata as JSON text, and the size
-    in bytes of the whole blob. Blobs with the same header share one."""
+    """A parsed header. Blobs with equal headers share one object.
+
+    `tensors` are in the order of their bytes. `meta` is our metadata as JSON text. `size` is the size of the whole blob in
+    bytes.
+    """
 
     tensors: Mapping[str, Tensor]
     meta: str
@@ -88,34 +91,31 @@ class Layout:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinity raise
-    ValueError."""
+    """Returns JSON with sorted keys and no spaces: equal values give equal text.
+
+    Raises `ValueError` for NaN and infinity.
+    """
     return _CANONICAL.encode(value)
 
 
-def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype is _FLOAT32 or dtype in _CODES else dtype.newbyteorder("<")
-
-
 def supported(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The little-endian form of a dtype from the allow-list; `InvalidUpdate` for any other."""
-    little = _little(dtype)
-    if little is not _FLOAT32 and little not in _CODES:
+    """Returns the little-endian form of a dtype. Raises `InvalidUpdate` unless it is one of `DTYPES`."""
+    little = dtype if dtype in _CODES else dtype.newbyteorder("<")
+    if little not in _CODES:
         known = ", ".join(str(known) for known in DTYPES.values())
         raise InvalidUpdate(f"tensor {name!r} is of dtype {dtype}; a blob can hold {known}")
     return little
 
 
 def in_order(dtypes: Mapping[str, np.dtype[Any]]) -> list[str]:
-    """The names of tensors of these dtypes, in the order of their bytes in a blob of ours."""
+    """Returns the names of tensors in the order in which `encode` writes their bytes."""
     return sorted(dtypes, key=lambda name: (_RANK[dtypes[name]], name))
 
 
 def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, Sequence[str]]:
-    """The first bytes of a blob, and the names in the order in which their bytes must follow.
+    """Returns the header of a blob, and the names in the order in which the bytes of the tensors must follow.
 
-    Wide dtypes first, then by name, so that every tensor is aligned. The same arguments give the
-    same bytes.
+    Wide dtypes come first, then names in order, so that every tensor is aligned. The same arguments give the same bytes.
     """
     shapes = tuple((name, supported(name, tensor.dtype), tensor.shape) for name, tensor in tensors.items())
     return _header(shapes, canonical(meta) if meta else "{}")
@@ -123,7 +123,7 @@ def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[byte
 
 @lru_cache(maxsize=16)
 def _header(shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], meta: str) -> tuple[bytes, Sequence[str]]:
-    """Clients of one session write the same header again and again, so the last ones are kept."""
+    """Caches the latest headers, because all clients of a session write the same one."""
     little = {name: dtype for name, dtype, _ in shapes}
     shape_of = {name: shape for name, _, shape in shapes}
     order = in_order(little)
@@ -144,22 +144,21 @@ def _header(shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], meta
 
 
 def encode(weights: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> bytes:
-    """Tensors and metadata as one blob. The same tensors and metadata give the same bytes, in
-    whatever order given.
+    """Returns tensors and metadata (values of JSON) as one blob.
 
-    `meta` is whatever JSON can say. Raises `InvalidUpdate` for a dtype that is not in the
-    allow-list.
+    The same tensors and metadata give the same bytes, whatever their order. Raises `InvalidUpdate` for a dtype that is not
+    one of `DTYPES`.
     """
     head, order = header(weights, meta or {})
-    parts: list[Any] = [np.asarray(weights[name], _little(weights[name].dtype), order="C") for name in order]
+    parts: list[Any] = [np.asarray(weights[name], supported(name, weights[name].dtype), order="C") for name in order]
     return b"".join([head, *parts])
 
 
 def decode(blob: bytes | bytearray | memoryview) -> tuple[Weights, Meta]:
-    """The tensors of a blob, as read-only views of its bytes (nothing is copied), and its metadata.
+    """Returns the tensors of a blob, as read-only views of its bytes, and its metadata.
 
-    A safetensors blob that somebody else wrote has empty metadata. Raises `InvalidUpdate` if it is
-    truncated or garbled, saying how.
+    The metadata of a blob from another program is empty. Raises `InvalidUpdate` with the reason if the blob is truncated
+    or garbled.
     """
     source = Source(blob)
     weights: Weights = {}
@@ -174,12 +173,10 @@ _NO_BUFFER: NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
 class Source:
-    """A blob that can be read block by block: bytes in memory, or a file whose bytes never are in
-    memory at once.
+    """A blob that is read block by block: bytes in memory, or a file that is never in memory as a whole.
 
-    Opening checks the header against the blob's size, so what can be read later is complete:
-    `InvalidUpdate` if it is not. The bytes must not change while the source is used. A file stays
-    open until `close` (which is idempotent) or the end of a `with` block.
+    Opening compares the header with the blob's size, and raises `InvalidUpdate` if they differ. The bytes must not change
+    while the source is used. A file stays open until `close` or the end of a `with` block.
     """
 
     __slots__ = ("_fd", "_memory", "layout")
@@ -203,26 +200,25 @@ class Source:
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Name, dtype, shape and place of each tensor."""
+        """The place of each tensor, by its name."""
         return self.layout.tensors
 
     @property
     def meta(self) -> Meta:
-        """The metadata under our key, made anew at each call; empty if there is none."""
+        """Our metadata, decoded anew at each call. Empty if there is none."""
         meta: Meta = json.loads(self.layout.meta)
         return meta
 
     @property
     def memory(self) -> memoryview | None:
-        """The whole blob, if it is in memory."""
+        """The whole blob, or None if it is a file."""
         return self._memory
 
     def view(self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]) -> Array:
-        """`count` elements from byte `start` on: a view of the blob, or of `buffer` after reading
-        the file into it.
+        """Returns `count` elements from byte `start`: a view of the blob, or of `buffer`, into which the file is read.
 
-        So the result may be overwritten by the next call; `buffer` holds at least `count` elements
-        unless the blob is in memory.
+        The next call with the same buffer overwrites the result. `buffer` must hold at least `count` elements; a blob in
+        memory does not use it.
         """
         if self._memory is not None:
             return np.frombuffer(self._memory, dtype, count, start) if count else np.empty(0, dtype)
@@ -236,7 +232,7 @@ class Source:
         return into.view(dtype)
 
     def close(self) -> None:
-        """Close the file, if there is one."""
+        """Closes the file, if there is one. May be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -245,16 +241,13 @@ class Source:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> tuple[Mapping[str, Tensor], Meta]:
-    """Tensors and metadata of a blob of `size` bytes of which only the header is read, by `read(offset, length)`.
+    """Returns tensors and metadata of a blob of `size` bytes, reading only its header by `read(offset, length)`.
 
     Raises `InvalidUpdate` as `Source` does.
     """
@@ -279,9 +272,8 @@ def _header_length(first: bytes, size: int) -> int:
 
 
 def _parse(text: bytes, size: int) -> Layout:
-    """Parse a header. Clients of one session send the same one again and again, so small ones are
-    kept."""
-    return _remembered(text, size) if len(text) <= _CACHED_HEADER else _checked(text, size)
+    """Caches the latest small headers, because all clients of a session send the same one."""
+    return _cached(text, size) if len(text) <= _CACHED_HEADER else _checked(text, size)
 
 
 def _checked(text: bytes, size: int) -> Layout:
@@ -306,11 +298,11 @@ def _checked(text: bytes, size: int) -> Layout:
     whole = 8 + len(text) + end
     if whole != size:
         what = "truncated" if size < whole else "garbled"
-        raise InvalidUpdate(f"the blob is {what}: it has {size} bytes, its header speaks of {whole}")
+        raise InvalidUpdate(f"the blob is {what}: it has {size} bytes, its header describes {whole}")
     return Layout(placed, meta, size)
 
 
-_remembered = lru_cache(maxsize=16)(_checked)
+_cached = lru_cache(maxsize=16)(_checked)
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

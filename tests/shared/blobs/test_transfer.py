@@ -18,7 +18,6 @@ from fedmq.blobs.base import PLAN_FRAGMENT, UploadPlan, UrlExpired
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
-from fedmq.tls import context
 from fedmq_schemas.messages import BlobRef
 
 KEY = "updates/s/1/a"
@@ -47,6 +46,7 @@ class Web:
     script: list[Answer] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    connections: int = 0
 
 
 class Server(ThreadingHTTPServer):
@@ -65,6 +65,10 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            web.connections += 1
+            super().setup()
 
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
@@ -129,23 +133,23 @@ def time() -> Time:
     return Time()
 
 
-def test_a_blob_comes_as_bytes(web: Web) -> None:
+def test_a_blob_is_downloaded_as_bytes(web: Web) -> None:
     web.script = [Answer(body=CONTENT)]
     assert transfer.get(reference(), web.url) == CONTENT
 
 
-def test_a_blob_comes_as_a_file_and_nothing_else_is_left(web: Web, tmp_path: Path) -> None:
+def test_a_blob_is_downloaded_as_a_file_and_nothing_else_is_left(web: Web, tmp_path: Path) -> None:
     web.script = [Answer(body=CONTENT)]
     assert transfer.fetch(reference(), web.url, tmp_path / "model").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_empty_blob_comes(web: Web) -> None:
+def test_an_empty_blob_is_downloaded(web: Web) -> None:
     web.script = [Answer()]
     assert transfer.get(reference(b""), web.url) == b""
 
 
-def test_a_broken_download_goes_on_where_it_stopped(web: Web, time: Time, tmp_path: Path) -> None:
+def test_a_broken_download_resumes_where_it_stopped(web: Web, time: Time, tmp_path: Path) -> None:
     web.script = [Answer(body=CONTENT, cut=300_000), Answer(body=CONTENT)]
     path = transfer.fetch(reference(), web.url, tmp_path / "m", pause=time.pause, clock=time.clock)
     assert path.read_bytes() == CONTENT
@@ -190,7 +194,7 @@ def test_another_content_of_the_same_size_is_invalid_and_leaves_nothing(web: Web
     ("status", "error"),
     [(403, UrlExpired), (404, NotFound), (410, NotFound), (400, Refused), (301, Refused)],
 )
-def test_a_refusal_is_told_at_once(web: Web, status: int, error: type[Exception]) -> None:
+def test_a_refusal_is_raised_at_once(web: Web, status: int, error: type[Exception]) -> None:
     web.script = [Answer(status=status, body=b"<Error><Code>TheCode</Code></Error>")]
     with pytest.raises(error, match=f"{status} TheCode"):
         transfer.get(reference(), web.url)
@@ -248,7 +252,7 @@ def test_an_error_inside_a_200_ends_no_upload_in_parts(web: Web, time: Time, par
     assert len(time.pauses) == 1
 
 
-def test_a_plan_of_parts_that_is_gone_or_garbled_is_told(web: Web, parts: str) -> None:
+def test_a_plan_of_parts_that_is_gone_or_malformed_is_an_error(web: Web, parts: str) -> None:
     web.script = [Answer(body=b"{}")]
     with pytest.raises(ProtocolError, match="plan"):
         transfer.put(KEY, parts, CONTENT)
@@ -270,14 +274,12 @@ def test_a_transfer_that_trickles_past_its_time_is_given_up(web: Web) -> None:
 
 
 def test_connections_are_used_again(web: Web) -> None:
-    http._pool.cache_clear()
     web.script = [Answer(body=CONTENT), Answer(), Answer(status=503), Answer()]
     transfer.get(reference(), web.url)
     transfer.put(KEY, web.url, CONTENT)
     transfer.put(KEY, web.url, CONTENT, pause=lambda seconds: None)
-    pool = http._pool(None, context()).connection_from_url(web.url)
-    assert pool.num_connections == 1
-    assert pool.num_requests == 4
+    assert web.script == []
+    assert web.connections == 1
 
 
 def test_the_proxy_of_the_environment_is_used(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,13 +292,13 @@ def test_the_proxy_of_the_environment_is_used(web: Web, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "url", ["ftp://host/x", "/etc/passwd", "http:///x", "", "http://[::1/x?secret", "http://host:port/x?secret"]
 )
-def test_other_urls_are_a_breach_of_the_contract(url: str) -> None:
+def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ProtocolError, match="can't follow") as caught:
         transfer.get(reference(), url)
     assert "secret" not in caught.value.reason
 
 
-def test_what_a_connection_says_of_its_url_is_not_told(time: Time) -> None:
+def test_the_url_in_the_error_of_a_connection_stays_secret(time: Time) -> None:
     def turn() -> str | None:
         raise HTTPError("http://host/bucket/name?X-Amz-Signature=secret is broken")
 
@@ -311,13 +313,11 @@ EMBEDDED: list[Callable[[Path], FileBlobs | MemoryBlobs]] = [FileBlobs, lambda f
 
 
 @pytest.mark.parametrize("make", EMBEDDED, ids=["files", "memory"])
-def test_embedded_urls_lead_both_ways(make: Callable[[Path], FileBlobs | MemoryBlobs], tmp_path: Path) -> None:
+def test_embedded_urls_are_for_one_key_and_its_content_is_checked(
+    make: Callable[[Path], FileBlobs | MemoryBlobs], tmp_path: Path
+) -> None:
     blobs = make(tmp_path / "blobs with space")
-    ref = transfer.put(KEY, blobs.presign_put(KEY, 60), CONTENT)
-    assert ref == reference()
-    assert blobs.get(KEY) == CONTENT
-    assert transfer.get(ref, blobs.presign_get(KEY, 60)) == CONTENT
-    assert transfer.fetch(ref, blobs.presign_get(KEY, 60), tmp_path / "model").read_bytes() == CONTENT
+    blobs.put(KEY, CONTENT)
     with pytest.raises(InvalidUpdate):
         transfer.get(reference(CONTENT[::-1]), blobs.presign_get(KEY, 60))
     with pytest.raises(Refused):

