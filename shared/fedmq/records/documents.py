@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic_core import to_json
@@ -49,6 +49,14 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     for name in fields:
         if "." in check_field(name):
             raise ProtocolError(f"{name!r} is not a top-level field")
+
+
+def first_of_each(items: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
+    """Returns the first document of each key."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, document in items:
+        found.setdefault(key, document)
+    return found
 
 
 def to_text(document: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from fedmq.records.documents import (
     check_field,
     check_fields,
     check_table,
+    first_of_each,
 )
 from fedmq_schemas.records import INDEXES
 
@@ -141,10 +142,7 @@ class MongoRecords:
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """Inserts all documents in one request, and ignores those whose keys are taken."""
-        first: dict[str, Document] = {}
-        for key, document in items:
-            first.setdefault(key, _row(key, document))
-        rows = list(first.values())
+        rows = [_row(key, document) for key, document in first_of_each(items).items()]
         if not rows:
             return
         with self._writing(table, fence) as collection:
