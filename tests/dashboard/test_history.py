@@ -90,7 +90,7 @@ def test_only_a_few_sessions_are_remembered() -> None:
     assert records.read == read + 1
 
 
-def test_a_model_that_is_still_being_validated_is_summarised_here() -> None:
+def test_a_model_that_is_still_being_validated_is_summarized_here() -> None:
     records = SqliteRecords(":memory:")
     records.put(tables.MODELS, "m", {"model": "m", "session": "s", "round": 1, "created_at": 1.0, "metrics": {}})
     for client, scope, value in (("a", "client", 0.5), ("b", "client", 0.7), ("e", "test", 0.9)):
@@ -113,7 +113,7 @@ def test_a_trail_begins_with_its_seed() -> None:
     assert [model["model"] for model in History(records).trail(found)] == ["seed", "m1", "m2"]
 
 
-def test_a_first_model_of_another_session_is_summarised_from_what_this_session_found() -> None:
+def test_a_first_model_of_another_session_is_summarized_from_what_this_session_found() -> None:
     records = SqliteRecords(":memory:")
     metrics = {"accuracy": {"mean": 0.9}}
     document = {"model": "m", "session": "earlier", "round": 7, "created_at": 1.0, "metrics": metrics}

@@ -308,7 +308,7 @@ class Aggregate(Question["Aggregated"]):
 
 @value
 class Aggregated:
-    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarised. `bytes`: of models sent to
+    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarized. `bytes`: of models sent to
     clients (`down`) and of the updates that came back (`up`)."""
 
     model: BlobRef

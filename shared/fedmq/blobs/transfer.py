@@ -40,11 +40,8 @@ def get(
 
     The size is checked first. After a broken connection the transfer resumes where it stopped.
     """
-    scheme = url.partition("://")[0]
-    if scheme == "file":
+    if url.startswith("file://"):
         return files.open_url(url, ref.key).load(ref)
-    if scheme == "memory":
-        return memory.open_url(url, "get", ref.key).load(ref)
     with IncomingBlob(ref) as incoming:
         _download(incoming, ref, url, Attempts(timeout, pause, clock))
         return incoming.finish()
@@ -64,11 +61,8 @@ def fetch(
     The file is `into`, which is written whole or not at all. For a `file://` URL it is the blob's own file, which the caller
     must not change.
     """
-    scheme = url.partition("://")[0]
-    if scheme == "file":
+    if url.startswith("file://"):
         return files.open_url(url, ref.key).fetch(ref, into)
-    if scheme == "memory":
-        return memory.open_url(url, "get", ref.key).fetch(ref, into)
     with IncomingBlob(ref, into) as incoming:
         _download(incoming, ref, url, Attempts(timeout, pause, clock))
         incoming.finish()
@@ -89,10 +83,9 @@ def put(
     If the URL leads to a plan of an upload in parts, only the broken part is sent again after a fault. Raises `Refused` if
     the URL is for another key.
     """
-    scheme = url.partition("://")[0]
-    if scheme == "file":
+    if url.startswith("file://"):
         return files.open_url(url, key).put(key, source)
-    if scheme == "memory":
+    if url.startswith("memory://"):
         return memory.open_url(url, "put", key).put(key, source)
     attempts = Attempts(timeout, pause, clock)
     with opened(source) as (body, size):
@@ -105,6 +98,10 @@ def put(
 
 
 def _download(incoming: IncomingBlob, ref: BlobRef, url: str, attempts: Attempts) -> None:
+    if url.startswith("memory://"):
+        incoming.write(memory.open_url(url, "get", ref.key).get(ref.key))
+        return
+
     def attempt() -> str | None:
         offset = incoming.received
         with attempts.request("GET", url, {"Range": f"bytes={offset}-"} if offset else {}) as response:
