@@ -53,7 +53,7 @@ class Binding:
 class Queue:
     """The arguments of a queue.
 
-    `expires` is the number of seconds without a consumer after which the broker deletes the queue. `dead_letter` is the
+    `expires` is the number of seconds without use after which the broker deletes the queue. `dead_letter` is the
     exchange for rejected messages. `exchanges` are further exchanges that its consumer publishes to; they are declared
     with the queue.
     """

@@ -82,7 +82,7 @@ class CombinerHello(Body):
 class Welcome(Body):
     """Reports that all open plans of a combiner have been sent (reducer → combiner).
 
-    Plans of other epochs that the combiner still holds are superseded. A reducer that becomes active also sends it, to
+    What the combiner holds for any other plan is superseded. A reducer that becomes active also sends it, to
     request a full `combiner_presence`. `presence` is the number of seconds between two of those.
     """
 
