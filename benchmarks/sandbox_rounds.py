@@ -21,9 +21,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
-from fedmq_schemas import records
-from fedmq_schemas.policy import Policy
+from fedmq_sandbox import Sandbox
 
 TRAINER = """
 import numpy as np
@@ -42,14 +40,12 @@ FLOWER_ROUNDS = 4
 
 def rounds_ms(package: Path, clients: int, rounds: int, workers: int = 0) -> list[float]:
     """Milliseconds of each round but the first."""
-    options = SandboxOptions(package, clients=clients, workers=workers, evaluator=False)
-    policy = Policy(rounds=rounds, random_seed=1, validation="none")
-    with Sandbox(options, policy) as sandbox:
-        session = sandbox.train()
+    policy = {"rounds": rounds, "random_seed": 1, "validation": "none"}
+    with Sandbox(package, policy=policy, clients=clients, workers=workers, evaluator=False) as sandbox:
+        session = sandbox.run()
         if session["state"] != "finished":
             raise SystemExit(f"the session {session['state']}: {session['reason']}")
-        committed = sandbox.records.find(records.ROUNDS, order="round")
-    return [1e3 * float(document["seconds"]) for document in committed[1:]]
+        return [1e3 * each.seconds for each in sandbox.rounds() if each.number > 1]
 
 
 def flower_ms(python: Path, clients: int) -> list[float]:

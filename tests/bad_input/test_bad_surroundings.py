@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedmq.errors import ConfigError
 from fedmq.process.settings import ClientSettings, CombinerSettings
 from fedmq_client.packages.package import PackageError
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
-from fedmq_schemas.policy import Policy
 
 TRAINER = """
 import numpy as np
@@ -43,34 +42,32 @@ PACKAGES: dict[str, tuple[dict[str, str], str]] = {
 }  # fmt: skip
 
 
-def _package(folder: Path, files: dict[str, str]) -> SandboxOptions:
+def _sandbox(folder: Path, files: dict[str, str], **options: Any) -> Sandbox:
     package = folder / "package"
-    package.mkdir()
+    package.mkdir(exist_ok=True)
     for name, text in files.items():
         (package / name).write_text(text)
-    return SandboxOptions(package, clients=1, combiners=1, workers=0, evaluator=False)
+    return Sandbox(package, clients=1, combiners=1, workers=0, evaluator=False, rounds=1, **options)
 
 
 @pytest.mark.parametrize("row", PACKAGES)
 def test_a_package_that_can_not_be_used_is_refused_with_what_to_write(tmp_path: Path, row: str) -> None:
     files, words = PACKAGES[row]
-    options = _package(tmp_path, files)
-    with pytest.raises(ConfigError) as refused, Sandbox(options, Policy(rounds=1)) as sandbox:
-        sandbox.train()
+    with pytest.raises(ConfigError) as refused, _sandbox(tmp_path, files) as sandbox:
+        sandbox.run()
     assert words in refused.value.reason
 
 
 def test_a_package_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="there is no folder"), Sandbox(SandboxOptions(tmp_path / "x"), Policy()):
+    with pytest.raises(PackageError, match="there is no folder"), Sandbox(tmp_path / "x"):
         pass
 
 
 def test_a_package_that_breaks_after_the_seed_fails_its_tasks_with_the_reason(tmp_path: Path) -> None:
     """As at one site of many: the clients tell why, and the session ends with the count."""
     trainer = TRAINER.replace("return weights, 1, {}", "raise RuntimeError('no GPU')")
-    options = _package(tmp_path, {**GOOD, "trainer.py": trainer})
-    with Sandbox(options, Policy(rounds=1, retries=0)) as sandbox:
-        session = sandbox.train()
+    with _sandbox(tmp_path, {**GOOD, "trainer.py": trainer}, retries=0) as sandbox:
+        session = sandbox.run()
         told = sandbox.records.find(tables.EVENTS, {"name": "update.failed"})
     assert session["state"] == "failed" and session["reason"] == "round 1 got 0 updates of 1 in 1 attempt"
     assert [event["data"]["reason"] for event in told] == ["train raised RuntimeError: no GPU"]
@@ -99,10 +96,10 @@ def test_a_misspelt_variable_is_named_with_the_one_that_was_meant(
 
 
 def test_a_state_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
-    options = replace(_package(tmp_path, GOOD), state_dir=tmp_path / "state")
+    one, other = (_sandbox(tmp_path, GOOD, state_dir=tmp_path / "state") for _ in range(2))
     with (
-        Sandbox(options, Policy(rounds=1)),
+        one,
         pytest.raises(ConfigError, match="another sandbox is running in"),
-        Sandbox(options, Policy(rounds=1)),
+        other,
     ):
         pass

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedmq import tensors
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
-from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import Ledger
 
 TRAINER = """
@@ -67,10 +67,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         if event.name == "update.failed" and event.client is not None:
             tracebacks[event.client] = event.data.get("traceback", "")
 
-    options = SandboxOptions(folder, clients=12, combiners=2, workers=3, evaluator=False, state_dir=folder / "state")
-    policy = Policy(rounds=1, clients_required=2, timeout=12, validation="none", random_seed=1)
-    with Sandbox(options, policy, on_event) as sandbox:
-        session = sandbox.train()
+    policy = {"rounds": 1, "clients_required": 2, "timeout": 12, "validation": "none", "random_seed": 1}
+    options: dict[str, Any] = {"clients": 12, "workers": 3, "evaluator": False, "state_dir": folder / "state"}
+    with Sandbox(folder, policy=policy, on_event=on_event, **options) as sandbox:
+        session = sandbox.run()
         assert session["state"] == "finished", session["reason"]
         committed = sandbox.records.find(tables.ROUNDS)[0]
         ledger = Ledger.model_validate_json(sandbox.blobs.get(committed["ledger"]["key"]))

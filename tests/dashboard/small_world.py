@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
-from fedmq_schemas.policy import Policy
+from fedmq_sandbox import Sandbox
 
 ROUNDS = 4
 FAILING, FAILED_ROUND = "client3", 2
@@ -46,9 +45,8 @@ def write_package(folder: Path, trainer: str = TRAINER) -> Path:
 
 def train_into(state_dir: Path, package: Path, rounds: int = ROUNDS) -> None:
     """Runs the whole session; its records are in `state_dir`."""
-    policy = Policy(name="troubled", rounds=rounds, random_seed=1)
-    with Sandbox(SandboxOptions(package, clients=5, workers=0, state_dir=state_dir), policy) as box:
-        assert box.train()["state"] == "finished"
+    with Sandbox(package, workers=0, state_dir=state_dir, name="troubled", rounds=rounds, random_seed=1) as box:
+        assert box.run()["state"] == "finished"
 
 
 @functools.cache

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq.policies import checked_policy
 from fedmq.tensors import tensorblob
 from fedmq_client.packages.package import load
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
@@ -61,11 +60,10 @@ def echo(tmp_path: Path) -> Path:
 
 @contextmanager
 def _trained(
-    package: Path, policy: Mapping[str, Any], clients: int = 4, labels: Mapping[str, tuple[str, ...]] | None = None
+    package: Path, policy: Mapping[str, Any], clients: int = 4, **options: Any
 ) -> Iterator[tuple[Sandbox, dict[str, Any]]]:
-    options = SandboxOptions(package, clients=clients, workers=0, labels=labels or {})
-    with Sandbox(options, checked_policy({"random_seed": 3, **policy})) as box:
-        yield box, box.train()
+    with Sandbox(package, policy={"random_seed": 3, **policy}, clients=clients, workers=0, **options) as box:
+        yield box, box.run()
 
 
 def _rounds(box: Sandbox) -> list[dict[str, Any]]:
@@ -164,10 +162,8 @@ def test_a_target_that_is_reached_ends_a_session() -> None:
 
 
 def test_without_an_evaluator_the_clients_validations_decide() -> None:
-    options = SandboxOptions(REGRESSION, clients=3, workers=0, evaluator=False)
-    policy = checked_policy({"rounds": 40, "random_seed": 1, "stop": {"target": 5000.0}})
-    with Sandbox(options, policy) as box:
-        session = box.train()
+    policy = {"rounds": 40, "random_seed": 1, "stop": {"target": 5000.0}}
+    with _trained(REGRESSION, policy, clients=3, evaluator=False) as (box, session):
         assert session["score"]["metric"] == "mse"
         assert session["score"]["value"] <= 5000.0
         validated = box.records.count(tables.EVENTS, {"name": "model.validated", "client": "client1"})
@@ -234,20 +230,18 @@ def test_with_share_only_what_it_names_is_trained_together(echo: Path) -> None:
 
 
 def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path) -> None:
-    options = SandboxOptions(echo, clients=2, workers=0)
     with _trained(echo, {"rounds": 1, "tensors": {"frozen": ["backbone/*"]}}, clients=2) as (box, _):
         first = box.blobs.get(_model(box, 1)["base"]["key"])
         assert set(tensorblob.decode(first)[0]) == {"backbone/w"}
         seed = _model(box, 1)["model"]
-        again = Sandbox(options, checked_policy({"rounds": 1, "seed": seed, "random_seed": 1}))
-        with again as other:
+        with Sandbox(echo, clients=2, workers=0, rounds=1, seed=seed, random_seed=1) as other:
             for info in box.blobs.list(keys.ALL_MODELS):
                 other.blobs.put(info.key, box.blobs.get(info.key))
             for info in box.blobs.list(f"{keys.UPDATES}/"):
                 other.blobs.put(info.key, box.blobs.get(info.key))
             for document in box.records.find(tables.MODELS):
                 other.records.put(tables.MODELS, document["model"], document)
-            assert other.train()["state"] == "finished"
+            assert other.run()["state"] == "finished"
             assert set(_weights(other, 1)) == {"body/w", "head/w", "backbone/w"}
 
 
@@ -276,10 +270,8 @@ def test_patterns_that_do_not_fit_the_model_are_refused(echo: Path, tensors: dic
 def test_a_personal_intercept_fits_clients_of_different_ages_better_than_a_common_one() -> None:
     errors = {}
     for name, tensors in {"common": {}, "personal": {"local": ["intercept"]}}.items():
-        options = SandboxOptions(REGRESSION, clients=5, workers=0, dirichlet=0.1)
-        policy = checked_policy({"rounds": 20, "random_seed": 2, "tensors": tensors})
-        with Sandbox(options, policy) as box:
-            box.train()
+        policy = {"rounds": 20, "random_seed": 2, "tensors": tensors}
+        with _trained(REGRESSION, policy, clients=5, dirichlet=0.1) as (box, _):
             errors[name] = _model(box, 20)["metrics"]["mse"]["mean"]
     assert errors["personal"] < errors["common"]
 
@@ -312,10 +304,9 @@ def test_an_update_longer_than_the_policy_allows_is_rejected_with_its_norm(echo:
 def test_fedprox_holds_clients_together_that_would_drift_apart_and_gets_closer() -> None:
     spreads, errors = {}, {}
     for mu in (0.0, 1.0):
-        options = SandboxOptions(REGRESSION, clients=5, workers=0, dirichlet=0.1)
         train = {"steps": 20, "learning_rate": 0.1, "proximal_mu": mu}
-        with Sandbox(options, checked_policy({"rounds": 10, "random_seed": 2, "train": train})) as box:
-            box.train()
+        policy = {"rounds": 10, "random_seed": 2, "train": train}
+        with _trained(REGRESSION, policy, clients=5, dirichlet=0.1) as (box, _):
             norms = box.records.find(tables.PARTICIPATION, {"round": 1})[0]["norms"]
             spreads[mu] = max(norms) - min(norms)
             errors[mu] = _model(box, 10)["metrics"]["mse"]["mean"]

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedmq.policies import checked_policy
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
@@ -18,10 +17,9 @@ MODES = ("with_training", "separate", "none")
 
 def _run(validation: str, **policy: Any) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """The trail by round, its first model with what the session found of it; the validations and the session."""
-    options = SandboxOptions(REGRESSION, clients=4, combiners=2, workers=0)
     given = {"random_seed": 3, "rounds": ROUNDS, "validation": validation, **policy}
-    with Sandbox(options, checked_policy(given)) as box:
-        session = box.train()
+    with Sandbox(REGRESSION, policy=given, clients=4, workers=0) as box:
+        session = box.run()
         [summary] = box.records.find(tables.SUMMARIES)
         trail = {each["round"]: each for each in box.records.find(tables.MODELS)}
         trail[0] = {**trail[0], "metrics": summary["metrics"]}

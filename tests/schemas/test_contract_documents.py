@@ -17,10 +17,10 @@ import yaml
 from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryConnection
 from fedmq.brokers.memory.topics import TopicTable
-from fedmq_sandbox.sandbox import EVALUATOR, Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
+from fedmq_sandbox.services import EVALUATOR
 from fedmq_schemas import generate, messages, topology
 from fedmq_schemas.messages import BODIES
-from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import EVENT_NAMES
 from fedmq_schemas.routes import ROLES, ROUTES, Route
 from fedmq_schemas.topology import EXCHANGES, Topology, client_permissions
@@ -62,9 +62,8 @@ def traffic() -> Traffic:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryConnection, "publish", spy_publish)
         patch.setattr(MemoryConnection, "consume", spy_consume)
-        options = SandboxOptions(REGRESSION, clients=3, combiners=2, workers=0)
-        with Sandbox(options, Policy(rounds=2, random_seed=1)) as sandbox:
-            assert sandbox.train()["state"] == "finished"
+        with Sandbox(REGRESSION, clients=3, combiners=2, workers=0, rounds=2, random_seed=1) as sandbox:
+            assert sandbox.run()["state"] == "finished"
     return Traffic(tuple(sent), tuple(received))
 
 

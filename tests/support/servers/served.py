@@ -10,9 +10,8 @@ from pathlib import Path
 
 import urllib3
 
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_sandbox.serving import api_of
-from fedmq_schemas.policy import Policy
 
 PACKAGE = Path(__file__).parents[3] / "examples" / "numpy_regression" / "client"
 UP_SECONDS = 30.0
@@ -29,8 +28,8 @@ class Served:
 @contextlib.contextmanager
 def served(folder: Path, package: Path = PACKAGE, *, clients: int = 3, combiners: int = 2) -> Iterator[Served]:
     """Trainers run in this process. All clients have attached when it is given out."""
-    options = SandboxOptions(package, clients=clients, combiners=combiners, workers=0, state_dir=folder)
-    with Sandbox(options, Policy(random_seed=1)) as box, api_of(box, 0) as server:
+    alliance = Sandbox(package, clients=clients, combiners=combiners, workers=0, state_dir=folder, random_seed=1)
+    with alliance as box, api_of(box, 0) as server:
         ready = threading.Event()
 
         def start() -> None:

@@ -18,9 +18,7 @@ import typer
 from fedmq_cli.output import INTERRUPTED
 
 if TYPE_CHECKING:
-    from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
-    from fedmq_schemas.policy import Policy
-
+    from fedmq_sandbox import Sandbox
 
 DEFAULT_PORT = 8090
 """Port at which every verb expects the REST API by default."""
@@ -76,46 +74,62 @@ def sandbox(
     """
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings
-    from fedmq_cli.logs import configure_logs
-    from fedmq_cli.progress import SessionProgress
-    from fedmq_cli.views import view_for
     from fedmq_client.packages.commands import prepare
     from fedmq_client.packages.package import load
-    from fedmq_sandbox.sandbox import Interrupted, Sandbox, SandboxOptions
+    from fedmq_sandbox import Sandbox
 
     given = {"rounds": rounds, "random_seed": random_seed, "timeout": timeout}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if fraction is not None:
         values["clients"] = {"fraction": fraction}
-    policy = checked_policy(with_settings(values, settings or ()))
+    policy = with_settings(values, settings or ())
+    checked_policy(policy)
     if serve and (set(values) - {"random_seed"} or settings or json_file):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
     if json_file is not None and not json_file.parent.is_dir() and json_file.parent != state_dir:
         raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
-    prepare(load(package), form, not no_env)
-    folder = state_dir or _fresh_folder()
-    options = SandboxOptions(
-        package, clients=clients, combiners=combiners, dirichlet=dirichlet, state_dir=folder, fsync=fsync,
-        workers=(os.cpu_count() or 1) if workers is None else workers, form=form, python_env=not no_env,
+    prepare(load(package), form, not no_env)  # what is wrong with the package is known before a folder is made
+    box = Sandbox(
+        package,
+        policy=policy,
+        clients=clients,
+        combiners=combiners,
+        workers=workers,
         labels=_labels(labels or ()),
-    )  # fmt: skip
-    out = sys.stderr if json_file == Path("-") else sys.stdout
+        dirichlet=dirichlet,
+        state_dir=state_dir or _fresh_folder(),
+        fsync=fsync,
+        form=form,
+        python_env=not no_env,
+    )
     if serve:
-        _serve(options, policy, port)
-        return
-    progress = SessionProgress(policy.rounds)
+        _serve(box, port)
+    else:
+        _train(box, json_file)
+
+
+def _train(box: Sandbox, json_file: Path | None) -> None:
+    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.progress import SessionProgress
+    from fedmq_cli.views import view_for
+    from fedmq_sandbox import Interrupted
+
+    folder, package = _folder(box), box.options.package
+    out = sys.stderr if json_file == Path("-") else sys.stdout
+    progress = SessionProgress(box.policy.rounds)
     view = view_for(progress, out)
 
     def on_event(_: Any, event: Any) -> None:
         progress.feed(event)
         view.event(event)
 
-    with _opened(Sandbox(options, policy, on_event)) as box:
+    box.on_event = on_event
+    with _opened(box):
         configure_logs("warning", folder / "sandbox.log")
-        print(f"training {package} with {_alliance(options)}; all of it is kept in {folder}", file=out, flush=True)
+        print(f"training {package} with {_alliance(box)}; all of it is kept in {folder}", file=out, flush=True)
         try:
             with view:
-                session = box.train()
+                session = box.run()
         except Interrupted:
             print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
@@ -137,20 +151,20 @@ def sandbox(
     print(f"\nnext: {_next_command(package, result['path'])}", file=out)
 
 
-def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
+def _serve(box: Sandbox, port: int) -> None:
     from fedmq_cli.logs import configure_logs
-    from fedmq_sandbox.sandbox import Interrupted, Sandbox
+    from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
 
-    assert options.state_dir is not None
-    with _opened(Sandbox(options, policy)) as box, api_of(box, port) as server:
-        configure_logs("warning", options.state_dir / "sandbox.log")
+    folder = _folder(box)
+    with _opened(box), api_of(box, port) as server:
+        configure_logs("warning", folder / "sandbox.log")
 
         def ready() -> None:
             server.start()
             there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
             print(
-                f"{_alliance(options)} at {server.url} (this machine only); all of it is kept in {options.state_dir}\n"
+                f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {folder}\n"
                 f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
                 flush=True,
             )
@@ -158,31 +172,38 @@ def _serve(options: SandboxOptions, policy: Policy, port: int) -> None:
         try:
             box.serve(ready)
         except Interrupted:
-            print(f"interrupted before it was ready; to go on: {_again(options.state_dir)}", file=sys.stderr)
+            print(f"interrupted before it was ready; to go on: {_again(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-    print(f"\nstopped; open sessions go on with: {_again(options.state_dir)}", file=sys.stderr)
+    print(f"\nstopped; open sessions go on with: {_again(folder)}", file=sys.stderr)
 
 
-def _alliance(options: SandboxOptions) -> str:
-    clients, combiners = options.clients, options.combiners
+def _folder(box: Sandbox) -> Path:
+    assert box.options.state_dir is not None
+    return box.options.state_dir
+
+
+def _alliance(box: Sandbox) -> str:
+    clients, combiners = box.options.clients, box.options.combiners
     return f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
 
 
 def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` writes. Metrics are means over clients (`test/…`: the evaluator's); a model's path is its blob."""
-    from fedmq_schemas import records as tables
+    """Returns what `--json` writes.
 
-    found = box.records.find(tables.MODELS, {"session": session["session"]}, order="round")
-    models = {document["round"]: document for document in found}
-    rounds = []
-    for document in box.records.find(tables.ROUNDS, {"session": session["session"]}, order="round"):
-        metrics = _means(models.get(document["round"]))
-        counts = {name: document["counts"][name] for name in ("accepted", "rejected", "discarded", "abstained")}
-        rounds.append(
-            {"round": document["round"], "accuracy": metrics.get("test/accuracy"), "metrics": metrics,
-             "seconds": document["seconds"], **counts}
-        )  # fmt: skip
-    last = models[max(models)] if models else None
+    Metrics are means over clients (`test/…`: the evaluator's). The path is that of the model's blob, or, where some
+    tensors do not travel, of a file with all of them.
+    """
+    rounds = [
+        {
+            "round": each.number,
+            "accuracy": each.metrics.get("test/accuracy"),
+            "metrics": each.metrics,
+            "seconds": each.seconds,
+            **{name: each.counts[name] for name in ("accepted", "rejected", "discarded", "abstained")},
+        }
+        for each in box.rounds()
+    ]
+    last = box.model() if rounds else None
     path = _final_file(box, last) if last else None
     metrics = _means(last)
     return {
@@ -203,20 +224,14 @@ def _means(model: dict[str, Any] | None) -> dict[str, float]:
 
 
 def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
-    """The model's blob; where tensors don't travel, a file with all of them (local ones as the seed had them)."""
     from fedmq.model_files.formats import write
-    from fedmq.tensors import tensorblob
-    from fedmq.tensors.splitting import join
     from fedmq_schemas.messages import BlobRef
 
-    assert box.options.state_dir is not None
-    path = box.options.state_dir / f"{model['model']}.safetensors"
-    blob = box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
+    path = _folder(box) / f"{model['model']}.safetensors"
     if model["base"] is None:
-        return blob
-    base = tensorblob.decode(box.blobs.get(model["base"]["key"]))
-    weights, meta = join(*tensorblob.decode(blob.read_bytes()), *base)
-    write(weights, path, "safetensors", meta=meta)
+        return box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
+    whole = box.read(model["model"])
+    write(whole.weights, path, "safetensors", meta=whole.meta)
     return path
 
 

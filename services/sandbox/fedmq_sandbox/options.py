@@ -1,0 +1,78 @@
+"""The options of a sandbox beside its policy: checked and complete."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fedmq.errors import ConfigError
+from fedmq_client.trainer import Client, Form
+from fedmq_schemas.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """What `Sandbox` was given; `Sandbox` describes each option. Raises ConfigError for a value out of range."""
+
+    package: Path
+    clients: int
+    combiners: int
+    workers: int
+    labels: Mapping[str, Sequence[str]]
+    dirichlet: float | None
+    state_dir: Path | None
+    fsync: bool
+    evaluator: bool
+    alliance: str
+    device: str
+    form: Form | None
+    python_env: bool
+
+    def __post_init__(self) -> None:
+        if isinstance(self.clients, Mapping):
+            raise ConfigError(
+                "clients is a number here: give the policy's section of this name as policy={'clients': {…}}"
+            )
+        for name, least in (("clients", 1), ("combiners", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least} (not {getattr(self, name)})")
+        if self.dirichlet is not None and not self.dirichlet > 0:
+            raise ConfigError(f"dirichlet must be greater than 0 (not {self.dirichlet})")
+        for name, values in self.labels.items():
+            if isinstance(values, str) or not values:
+                raise ConfigError(f"the label {name!r} needs a list of values, such as ['north', 'south']")
+
+    def client(self, name: str, tasks: tuple[str, ...], ordinal: int, random_seed: int) -> Client:
+        """Returns the client as its trainer sees it. Clients that train have the values of each label in turn."""
+        labels = {label: values[ordinal % len(values)] for label, values in self.labels.items()}
+        return Client(
+            name=name,
+            ordinal=ordinal,
+            count=self.clients,
+            device=self.device,
+            state_dir=(self.state_dir or Path(".")) / "clients" / name,
+            tasks=tasks,
+            random_seed=random_seed,
+            dirichlet=self.dirichlet,
+            labels=labels if "train" in tasks else {},
+            form=self.form,
+            python_env=self.python_env,
+        )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ConfigError for a keyword that is neither an option nor a key of the policy, and names the nearest one."""
+    known = {field.name for field in fields(SandboxOptions)} | Policy.model_fields.keys()
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"{name!r} is neither an option of Sandbox nor a key of the policy: {hint}")
+
+
+def one_a_core() -> int:
+    """Returns the default number of worker processes."""
+    return os.cpu_count() or 1

@@ -1,0 +1,98 @@
+"""What a sandbox has made: its committed rounds and their models, read from the records and blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedmq.blobs.base import Blobs
+from fedmq.errors import NotFound
+from fedmq.metrics import summarize_validations
+from fedmq.model_files.formats import ModelFile
+from fedmq.records.base import Records
+from fedmq.tensors import tensorblob
+from fedmq.tensors.splitting import join
+from fedmq_reducer.retention import check_kept
+from fedmq_reducer.selection import best_model
+from fedmq_schemas import keys
+from fedmq_schemas import records as tables
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedRound:
+    """A committed round.
+
+    - `number`: from 1. `model`: the id of the model that the round made.
+    - `metrics`: the mean of each metric that validations of this model found. Names with the prefix `test/` are the
+      evaluator's. Those of the clients are complete, and included, once the next round is committed or the session ends.
+    - `training`: the mean of each metric that the trainers reported with their updates.
+    - `counts`: the number of clients by outcome: accepted, rejected, discarded, abstained, and so on.
+    - `seconds`: from the round's plan to its commit.
+    - `is_tested`: whether the evaluator has answered, with metrics or without.
+    """
+
+    number: int
+    model: str
+    metrics: dict[str, float]
+    training: dict[str, float]
+    counts: dict[str, int]
+    seconds: float
+    is_tested: bool
+
+
+def committed_rounds(records: Records, session: str, after: int = 0) -> Iterator[CommittedRound]:
+    """Yields the committed rounds of a session whose number is above `after`, in their order."""
+    for document in records.find(tables.ROUNDS, {"session": session}, order="round", after=after):
+        model = keys.model_id(document["model"]["key"])
+        tests = records.find(tables.VALIDATIONS, {"session": session, "model": model, "scope": "test"})
+        recorded = records.get(tables.MODELS, model)
+        assert recorded is not None
+        known = recorded["metrics"] or summarize_validations(
+            (each["scope"], each["weight"], each["metrics"]) for each in tests
+        )
+        yield CommittedRound(
+            number=document["round"],
+            model=model,
+            metrics=_means(known),
+            training=_means(document["metrics"]),
+            counts=document["counts"],
+            seconds=document["seconds"],
+            is_tested=bool(tests),
+        )
+
+
+def model_of(
+    records: Records, session: str, model: str, metric: str | None, mode: Literal["max", "min"] | None
+) -> dict[str, Any]:
+    """Returns a model's record: by id, or the session's `last` or `best` one. Raises NotFound."""
+    if model not in ("last", "best"):
+        document = records.get(tables.MODELS, model)
+        if document is None:
+            raise NotFound(f"there is no model {model!r}")
+        return document
+    made = records.find(tables.MODELS, {"session": session}, order="round")
+    if not made:
+        raise NotFound("the session has made no model yet")
+    if model == "last":
+        return made[-1]
+    session_record = records.get(tables.SESSIONS, session)
+    assert session_record is not None
+    select = session_record["policy"]["select"]
+    return best_model(made, metric or select["metric"], mode or select["mode"])
+
+
+def read_model(blobs: Blobs, document: dict[str, Any]) -> ModelFile:
+    """Returns a whole model. Tensors that do not travel are those of its base: frozen ones, and local ones as in the seed.
+
+    Raises Gone if retention has deleted the model.
+    """
+    check_kept(document)
+    weights, meta = tensorblob.decode(blobs.get(document["ref"]["key"]))
+    if document["base"] is not None:
+        weights, meta = join(weights, meta, *tensorblob.decode(blobs.get(document["base"]["key"])))
+    return ModelFile(weights, meta)
+
+
+def _means(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: summary["mean"] for name, summary in metrics.items()}

@@ -1,0 +1,57 @@
+"""The first model of a session, made by the package's trainer."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+
+from fedmq.blobs.base import Blobs
+from fedmq.errors import ConfigError
+from fedmq_client.job.job import Job, Pool, Result
+from fedmq_sandbox.options import SandboxOptions
+from fedmq_schemas import keys
+from fedmq_schemas.policy import Policy
+
+INIT_TIMEOUT = 600.0
+LOOK_AGAIN = 0.1
+
+
+class Interrupted(Exception):
+    """`Sandbox.interrupt` was called before the session ended. A sandbox with the same `state_dir` resumes it."""
+
+
+def make_seed(
+    options: SandboxOptions, policy: Policy, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
+) -> str:
+    """Stores the model that the trainer's `init` makes, and returns its id.
+
+    Raises ConfigError with the traceback if `init` made no model, and Interrupted.
+    """
+    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+    job = Job(
+        id="init",
+        client=options.client("init", ("train", "validate"), 0, random_seed),
+        package=options.package,
+        kind="init",
+        config=policy.train,
+        timeout=INIT_TIMEOUT,
+        seed=random_seed,
+    )
+    pool.submit(job, lambda _: None, lambda *_: None, results.put)
+    result = _first(results, interrupted)
+    if result.outcome != "done" or result.update is None:
+        raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
+    data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
+    name = keys.seed_model(hashlib.sha256(data).hexdigest())
+    blobs.put(keys.model_blob(name), data)
+    return name
+
+
+def _first(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> Result:
+    while not interrupted.is_set():
+        try:
+            return results.get(timeout=LOOK_AGAIN)
+        except queue.Empty:
+            continue
+    raise Interrupted

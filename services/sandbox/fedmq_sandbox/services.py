@@ -1,0 +1,193 @@
+"""The roles of a sandbox: recorder, reducer, combiners, clients and evaluator on one scheduler."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmq import codec
+from fedmq.blobs.base import Blobs
+from fedmq.brokers.base import Outgoing
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.records.base import Records
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.event_stream import observe
+from fedmq.scheduler import ThreadScheduler
+from fedmq_client.job.job import Pool
+from fedmq_client.role.actor import client_actor
+from fedmq_client.role.model_cache import Models
+from fedmq_client.role.store import FolderStore, MemoryStore, Store
+from fedmq_combiner.actor import combiner_actor
+from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.core import ReducerCore
+from fedmq_reducer.recorder import Recorder
+from fedmq_reducer.system_monitor import SystemMonitor
+from fedmq_sandbox.options import SandboxOptions
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
+from fedmq_schemas.policy import Policy
+from fedmq_schemas.topology import Topology, control_key
+
+OnEvent = Callable[[Envelope, Event], None]
+
+EVALUATOR = "evaluator"
+PRESENCE = 5.0
+"""Seconds between signs of life."""
+INLINE_PRESENCE = 3600.0
+"""A trainer in this process occupies the scheduler's thread, so nobody can give signs of life while it trains."""
+LOOK_AGAIN = 0.01
+
+
+@dataclass(slots=True)
+class Services:
+    """The actors of one alliance. All methods run while nobody else runs the scheduler."""
+
+    options: SandboxOptions
+    topology: Topology
+    random_seed: int
+    package_sha256: str
+    scheduler: ThreadScheduler
+    broker: MemoryBroker
+    blobs: Blobs
+    records: Records
+    pool: Pool
+    _actors: list[Actor] = field(default_factory=list)
+    _models: Models = field(default_factory=lambda: Models(None))
+    _recorder: Recorder | None = None
+    _monitor: SystemMonitor | None = None
+
+    def start(self, on_event: OnEvent, routing_key: str) -> None:
+        """Starts all actors. They begin when the scheduler runs.
+
+        `on_event` receives every event that `routing_key` matches, from the first one on.
+        """
+        self._observe(on_event, routing_key)
+        options, root = self.options, self.options.state_dir
+        presence = PRESENCE if options.workers else INLINE_PRESENCE
+        scratch = (root or Path(".")) / "scratch"
+        common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
+        stores: dict[str, Any] = {"blobs": self.blobs, "presence": presence}
+        self._recorder = Recorder(
+            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
+        )
+        self._recorder.start()
+        reducer = reducer_actor(
+            "sandbox",
+            self.broker.connect("reducer"),
+            records=self.records,
+            scratch=scratch,
+            partitions=options.clients,
+            **stores,
+            **common,
+        )
+        self._run(reducer)
+        if root is not None:
+            self._watch(reducer, root)
+        for number in range(1, options.combiners + 1):
+            name = f"combiner{number}"
+            self._run(combiner_actor(name, self.broker.connect(name), scratch=scratch / name, **stores, **common))
+        for number in range(options.clients):
+            self._start_client(f"client{number + 1}", ("train", "validate"), number, common)
+        if options.evaluator:
+            self._start_client(EVALUATOR, ("validate",), 0, common)
+
+    def start_session(self, session: str, policy: Policy) -> None:
+        """Publishes the start message once all clients are present, so that the first draw is among all of them."""
+        wanted = self.options.clients + self.options.evaluator
+        connection = self.broker.connect("sandbox")
+
+        def look() -> None:
+            if self.records.count(tables.CLIENTS, {"state": "present"}) < wanted:
+                self.scheduler.later(LOOK_AGAIN, look)
+                return
+            envelope = Envelope(
+                kind="start",
+                id=session,
+                alliance=self.options.alliance,
+                sender="sandbox",
+                sent_at=self.scheduler.wall(),
+            )
+            body = codec.encode(envelope.model_dump(), Start(policy=policy).model_dump())
+            exchange = self.topology.exchange("control")
+            connection.publish(Outgoing(exchange, control_key("start"), body, envelope.id), lambda _: None)
+
+        self.scheduler.post(look)
+
+    def stop(self, is_interrupted: Callable[[], bool]) -> None:
+        """Stops the actors, and then the recorder, which first receives all that they published.
+
+        Waits until the reducer has deleted what the session does not keep, unless it is interrupted.
+        """
+        while not (is_interrupted() or self._actors[0].idle):
+            self.scheduler.later(LOOK_AGAIN, self.scheduler.stop)
+            self.scheduler.run()
+        for actor in reversed(self._actors):
+            actor.stop()
+        while self.broker.ready(self.topology.records().name):
+            self.scheduler.post(self.scheduler.stop)
+            self.scheduler.run()
+        self.close()
+        if self._monitor is not None:
+            self._monitor.stop()
+            self._monitor.look(self.scheduler.wall(), {}, with_stores=True)
+
+    def close(self) -> None:
+        """Writes the events that the recorder still holds. Idempotent."""
+        if self._recorder is not None:
+            self._recorder.stop()
+
+    def _observe(self, on_event: OnEvent, routing_key: str) -> None:
+        connection = self.broker.connect("observer")
+        queue = self.topology.observer("sandbox", routing_key)
+        self.scheduler.post(lambda: observe(connection, queue, self.options.alliance, on_event))
+
+    def _watch(self, reducer: Actor, folder: Path) -> None:
+        core = reducer.core
+        assert isinstance(core, ReducerCore)
+        self._monitor = SystemMonitor(
+            self.scheduler,
+            self.records,
+            self.blobs,
+            self.broker.depths,
+            folder=folder,
+            is_active=lambda: True,
+            waits=core.waits,
+        )
+        self._monitor.start()
+
+    def _start_client(self, name: str, tasks: tuple[TaskName, ...], ordinal: int, common: dict[str, Any]) -> None:
+        root = self.options.state_dir
+        store: Store = FolderStore(root / "clients" / name / "finished") if root else MemoryStore()
+        models = Models(root / "clients" / name / "models") if root else self._models
+        client = self.options.client(name, tasks, ordinal, self.random_seed)
+        attach = Attach(tasks=tasks, labels=dict(client.labels), package=self.package_sha256)
+        connection = self.broker.connect(name)
+        self._run(
+            client_actor(
+                client,
+                attach,
+                self.options.package,
+                connection,
+                pool=self.pool,
+                store=store,
+                models=models,
+                **common,
+            )
+        )
+
+    def _run(self, actor: Actor) -> None:
+        self._actors.append(actor)
+        self.scheduler.post(actor.start)
+
+
+_LIFE = uuid.uuid4().hex[:12]
+_numbers = itertools.count()
+
+
+def _new_id() -> str:
+    """Returns an id that no other process makes: a number, and a suffix that is drawn once a process."""
+    return f"{next(_numbers):08x}{_LIFE}"

@@ -1,0 +1,152 @@
+"""The sandbox as a script or a notebook uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq.errors import ConfigError, NotFound
+from fedmq_sandbox import Interrupted, Sandbox
+
+REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
+SCRIPT = """
+import signal
+from fedmq_sandbox import Sandbox
+
+before = signal.getsignal(signal.SIGINT)
+with Sandbox({package!r}, clients=2, workers=2, rounds=2, random_seed=1) as sandbox:
+    print([round.number for round in sandbox.rounds()], signal.getsignal(signal.SIGINT) is before)
+"""
+
+
+def _sandbox(**options: Any) -> Sandbox:
+    return Sandbox(REGRESSION, **{"clients": 3, "workers": 0, "random_seed": 3, **options})
+
+
+def test_rounds_are_given_in_order_with_the_test_of_their_model() -> None:
+    with _sandbox(rounds=3) as sandbox:
+        rounds = list(sandbox.rounds())
+        assert sandbox.run()["state"] == "finished"
+        assert sandbox.model()["model"] == rounds[-1].model
+    assert [each.number for each in rounds] == [1, 2, 3]
+    assert rounds[2].metrics["test/mse"] < rounds[0].metrics["test/mse"]
+    assert rounds[2].training["mse"] < rounds[0].training["mse"]
+    assert [each.counts["accepted"] for each in rounds] == [3, 3, 3]
+
+
+def test_a_round_is_given_while_the_session_continues() -> None:
+    with _sandbox(rounds=1_000_000) as sandbox:
+        assert next(sandbox.rounds()).number == 1
+        assert sandbox.records.get("sessions", sandbox.session)["state"] == "running"  # type: ignore[index]
+
+
+def test_without_an_evaluator_a_round_has_what_the_trainers_reported() -> None:
+    with _sandbox(rounds=1, evaluator=False) as sandbox:
+        [only] = sandbox.rounds()
+    assert only.training.keys() == {"mse"}
+
+
+def test_a_session_that_a_loop_has_left_is_resumed_to_the_same_model(tmp_path: Path) -> None:
+    with _sandbox(rounds=30) as whole:
+        whole.run()
+        expected = whole.model()["ref"]["sha256"]
+    with _sandbox(rounds=30, state_dir=tmp_path) as sandbox:
+        for each in sandbox.rounds():
+            if each.number == 2:
+                break
+        with pytest.raises(Interrupted):
+            sandbox.run()
+    with _sandbox(rounds=30, state_dir=str(tmp_path)) as sandbox:
+        assert [each.number for each in sandbox.rounds()] == list(range(1, 31))
+        assert sandbox.model()["ref"]["sha256"] == expected
+
+
+def test_the_best_model_comes_as_arrays() -> None:
+    with _sandbox(rounds=4) as sandbox:
+        sandbox.run()
+        by_mse = min(sandbox.rounds(), key=lambda each: each.metrics["test/mse"])
+        assert sandbox.model("best", metric="test/mse")["model"] == by_mse.model
+        best = sandbox.weights("best", metric="test/mse")
+        assert {name: array.shape for name, array in best.items()} == {"coefficients": (7,), "intercept": (1,)}
+        np.testing.assert_equal(sandbox.weights(by_mse.model), best)
+        with pytest.raises(NotFound, match="there is no model 'none'"):
+            sandbox.weights("none")
+
+
+def test_there_is_no_model_before_the_first_round() -> None:
+    with _sandbox() as sandbox, pytest.raises(NotFound, match="has made no model yet"):
+        sandbox.model("best")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_running_event_loop_does_not_matter(workers: str) -> None:
+    async def train() -> str:
+        with _sandbox(rounds=1, workers=int(workers)) as sandbox:
+            return str(sandbox.run()["state"])
+
+    assert asyncio.run(train()) == "finished"
+
+
+def test_a_script_on_stdin_has_worker_processes_without_a_guard_and_keeps_its_signal_handlers(tmp_path: Path) -> None:
+    script = SCRIPT.format(package=str(REGRESSION))
+    done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[1, 2] True\n", "")
+
+
+def test_ctrl_c_ends_the_block_and_the_session(tmp_path: Path) -> None:
+    def train() -> None:
+        with _sandbox(rounds=1_000_000, state_dir=tmp_path) as sandbox:
+            for each in sandbox.rounds():
+                if each.number == 2:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    with _sandbox(rounds=1_000_000, state_dir=tmp_path) as sandbox:  # the folder is not in use any more
+        assert next(sandbox.rounds()).number == 1
+
+
+def test_what_stops_the_session_is_raised_where_the_caller_waits(tmp_path: Path) -> None:
+    (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (tmp_path / "trainer.py").write_text(
+        "class Trainer:\n"
+        "    def __init__(self, client): ...\n"
+        "    def init(self): raise ValueError('no shape')\n"
+        "    def train(self, weights, task): ...\n"
+    )
+    for wait in (Sandbox.run, lambda sandbox: list(sandbox.rounds())):
+        with Sandbox(tmp_path, workers=0) as sandbox, pytest.raises(ConfigError, match="no shape"):
+            wait(sandbox)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"client": 3}, "'client' is neither an option of Sandbox nor a key of the policy: did you mean 'clients'?"),
+        ({"round": 3}, "did you mean 'rounds'?"),
+        ({"rounds": 0}, "rounds: must be greater than or equal to 1 (not 0)"),
+        ({"policy": {"clients": {"fractions": 1}}}, "clients: unknown key 'fractions': did you mean 'fraction'?"),
+        ({"clients": {"fraction": 1}}, "as policy={'clients': {…}}"),
+        ({"clients": 0}, "clients must be at least 1 (not 0)"),
+        ({"workers": -1}, "workers must be at least 0 (not -1)"),
+        ({"dirichlet": 0.0}, "dirichlet must be greater than 0 (not 0.0)"),
+        ({"labels": {"site": "north"}}, "the label 'site' needs a list of values"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_to_write(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Sandbox(REGRESSION, **options)
+    assert complaint in refused.value.reason
+
+
+def test_a_sandbox_that_is_not_open_says_how_to_open_it() -> None:
+    with pytest.raises(ConfigError, match="with Sandbox"):
+        _sandbox().run()
