@@ -15,7 +15,7 @@ from fedmq.brokers.rabbitmq.accounts import Accounts
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.process.settings import ReducerSettings
 from fedmq.records.mongo import MongoRecords
-from fedmq_cli.examining import LEAST_HANDLES, Finding, examine
+from fedmq_cli.doctor_checks import LEAST_HANDLES, Finding, examine
 from fedmq_schemas.topology import Topology
 from support.servers.ports import free_ports
 from system.deployment import COMMAND, PACKAGE, Deployment, Servers
@@ -189,7 +189,7 @@ def test_too_few_file_handles_are_a_fault_with_its_remedy(
 
 
 def test_a_rabbitmq_that_is_too_old_is_a_fault(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmq_cli.examining.probe", lambda *_: "3.9.29")
+    monkeypatch.setattr("fedmq_cli.doctor_checks.probe", lambda *_: "3.9.29")
     found = examined(environment, monkeypatch, "broker")
 
     assert (found.verdict, found.text) == ("fault", "RabbitMQ 3.9.29 is too old: 3.10 or newer")
@@ -203,7 +203,7 @@ def test_a_clock_that_is_off_is_told(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, skew: float, verdict: str, words: str
 ) -> None:
     now = time.time
-    monkeypatch.setattr("fedmq_cli.examining.time", SimpleNamespace(time=lambda: now() + skew))
+    monkeypatch.setattr("fedmq_cli.doctor_checks.time", SimpleNamespace(time=lambda: now() + skew))
     found = examined(environment, monkeypatch, "clock")
 
     assert found.verdict == verdict

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli.commands import accounts, members, models, packages, sandbox, sessions
+from fedmq_cli.commands import accounts, members, models, packages, sandbox, session, sessions
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
@@ -110,7 +110,7 @@ for verb in (
 ):
     app.command(epilog=EXIT_CODES)(interruptible(verb))
 for group, verbs in (
-    ("session", sessions.session),
+    ("session", session.session),
     ("model", models.model),
     ("account", accounts.account),
     ("run", run),

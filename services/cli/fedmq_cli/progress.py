@@ -20,10 +20,8 @@ class Round:
 
     number: int
     asked: int = 0
-    attempt: int = 1
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ANSWERS, 0))
     seconds: float | None = None
-    model: str = ""
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -59,11 +57,11 @@ class SessionProgress:
             case "round", "planned":
                 self.session, self.state, self.reason = event.session, "running", ""
                 at = self.round(event.round or 0)
-                at.asked, at.attempt = data["clients"], data["attempt"]
+                at.asked = data["clients"]
                 at.counts = dict.fromkeys(_ANSWERS, 0)
             case "round", "committed":
                 at = self.round(event.round or 0)
-                at.seconds, at.model, at.counts = data["seconds"], data["model"], dict(data["counts"])
+                at.seconds, at.counts = data["seconds"], dict(data["counts"])
             case "update", outcome if event.client is not None:
                 at = self.round(event.round or 0)
                 if at.seconds is None and outcome in at.counts:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedmq_cli.interruption import calling
 from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
 from fedmq_schemas.messages import Event
+
+if TYPE_CHECKING:
+    from fedmq_sdk import SessionHandle
 
 MOST_CLIENTS = 24
 MOST_ROUNDS = 15
@@ -30,6 +34,21 @@ def view_for(progress: SessionProgress, stream: TextIO) -> View:
     """The live table if `stream` is a terminal, else plain lines."""
     console = Console(file=stream)
     return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)
+
+
+def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
+    """Shows a session by its events from the REST API until it has ended, and returns its record.
+
+    Ctrl-C ends the view; the session continues.
+    """
+    progress = SessionProgress(session.refresh()["policy"]["rounds"], session.id)
+    view = view_for(progress, stream)
+    with calling(view.__exit__), view:
+        for row in session.follow():
+            event = Event.model_validate(row)
+            progress.feed(event)
+            view.event(event)
+    return session.refresh()
 
 
 class PlainView:

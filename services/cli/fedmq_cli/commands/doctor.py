@@ -19,7 +19,7 @@ def doctor(
 
     Reads the same settings as `fedmq run ROLE`. Exit code 2 if there is a fault.
     """
-    from fedmq_cli.examining import examine, settings_of
+    from fedmq_cli.doctor_checks import examine, settings_of
 
     findings = []
     for finding in examine(settings_of(role)):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.finding import session_at
+from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
 from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from fedmq_cli.finding import session_at
+from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import calling
 from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
 

@@ -1,4 +1,4 @@
-"""Verbs on sessions: start, stop, status, sessions, session."""
+"""Verbs on sessions: start, stop, status, sessions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.finding import session_at
+from fedmq_cli.commands.session import SessionArgument, session_at
 from fedmq_cli.interruption import saying
-from fedmq_cli.output import (
-    AsJson,
-    Url,
-    duration,
-    local_time,
-    metrics_of,
-    print_columns,
-    print_json,
-    print_next,
-)
-
-session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
-SessionArgument = Annotated[
-    str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)
-]
+from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
 
 
 def start(
@@ -72,7 +58,7 @@ def start(
 
 def _follow(started: Any, as_json: bool) -> None:
     with saying(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}"):
-        from fedmq_cli.following import watch
+        from fedmq_cli.views import watch
 
         if not as_json:
             typer.echo(f"session {started.id} is started")
@@ -159,65 +145,3 @@ def sessions(
     }  # fmt: skip
     print_columns(rows, columns, "no session yet")
     print_next(f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow")
-
-
-@session.command()
-def show(
-    session_id: SessionArgument = "last",
-    toml: Annotated[bool, typer.Option("--toml", help="Print its policy as a session file.")] = False,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a session: state, rounds, and the metrics of its models."""
-    found = session_at(url, session_id)
-    if toml:
-        typer.echo(found.toml(), nl=False)
-        return
-    document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
-    if as_json:
-        print_json({**document, "rounds": rounds, "metrics": metrics})
-        return
-    note = document["reason"] or document["waiting"]
-    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
-    counts = {row["round"]: row for row in rounds}
-    rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
-    names = [name for name in metrics_of(metrics) if " " not in name][:4]
-    columns = {
-        "round": "round",
-        "accepted": "accepted",
-        "seconds": "seconds",
-        **{n: n for n in names},
-        "model": "model",
-    }
-    print_columns(rows, columns, "no model yet")
-    print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")
-
-
-@session.command()
-def compare(
-    one: Annotated[str, typer.Argument(help="A session's id.", show_default=False)],
-    other: Annotated[str, typer.Argument(help="Another session's id.", show_default=False)],
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two sessions: what their policies differ in, and their metrics round by round."""
-    from fedmq_cli.comparing import policy_differences, rounds_beside
-
-    first, second = session_at(url, one), session_at(url, other)
-    differences = policy_differences(first.refresh(), second.refresh())
-    rows = rounds_beside(first.metrics(), second.metrics(), first.id, second.id)
-    if as_json:
-        print_json({"policy": differences, "rounds": rows})
-        return
-    print_columns(differences, {"key": "policy", "one": first.id, "other": second.id}, "their policies are the same")
-    typer.echo("")
-    print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
-    print_next(f"fedmq session show {first.id}", f"fedmq session show {second.id}")
-
-
-@session.command()
-def template() -> None:
-    """Print a session file with every key, its meaning and its default."""
-    from fedmq.policies import template as text
-
-    typer.echo(text(), nl=False)

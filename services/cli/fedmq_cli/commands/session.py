@@ -1,0 +1,135 @@
+"""Verbs on one session: show, compare; a template for session files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedmq_cli.output import AsJson, Url, metrics_of, print_columns, print_json, print_next
+
+if TYPE_CHECKING:
+    from fedmq_sdk import SessionHandle
+
+session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)
+]
+
+
+def session_at(url: str | None, session: str) -> SessionHandle:
+    """Returns the session with this id, or for `last` the newest one. Raises NotFound."""
+    from fedmq.errors import NotFound
+    from fedmq_sdk.alliance import Alliance
+
+    alliance = Alliance(url)
+    if session == "last":
+        newest = alliance.sessions(limit=1)
+        if not newest:
+            raise NotFound("there is no session yet: `fedmq start` starts one")
+        session = newest[0]["session"]
+    return alliance.session(session)
+
+
+@session.command()
+def show(
+    session_id: SessionArgument = "last",
+    toml: Annotated[bool, typer.Option("--toml", help="Print its policy as a session file.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a session: state, rounds, and the metrics of its models."""
+    found = session_at(url, session_id)
+    if toml:
+        typer.echo(found.toml(), nl=False)
+        return
+    document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
+    if as_json:
+        print_json({**document, "rounds": rounds, "metrics": metrics})
+        return
+    note = document["reason"] or document["waiting"]
+    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
+    counts = {row["round"]: row for row in rounds}
+    rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
+    names = [name for name in metrics_of(metrics) if " " not in name][:4]
+    columns = {
+        "round": "round",
+        "accepted": "accepted",
+        "seconds": "seconds",
+        **{n: n for n in names},
+        "model": "model",
+    }
+    print_columns(rows, columns, "no model yet")
+    print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")
+
+
+@session.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="A session's id.", show_default=False)],
+    other: Annotated[str, typer.Argument(help="Another session's id.", show_default=False)],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two sessions: what their policies differ in, and their metrics round by round."""
+    first, second = session_at(url, one), session_at(url, other)
+    differences = _policy_differences(first.refresh(), second.refresh())
+    rows = _rounds_beside(first.metrics(), second.metrics(), first.id, second.id)
+    if as_json:
+        print_json({"policy": differences, "rounds": rows})
+        return
+    print_columns(differences, {"key": "policy", "one": first.id, "other": second.id}, "their policies are the same")
+    typer.echo("")
+    print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
+    print_next(f"fedmq session show {first.id}", f"fedmq session show {second.id}")
+
+
+@session.command()
+def template() -> None:
+    """Print a session file with every key, its meaning and its default."""
+    from fedmq.policies import template as text
+
+    typer.echo(text(), nl=False)
+
+
+def _policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each dotted key whose value differs, the seed and random seed that were used among them. A key that
+    a policy lacks is None."""
+    left, right = dict(_effective(one)), dict(_effective(other))
+    keys = [*left, *(key for key in right if key not in left)]
+    return [
+        {"key": key, "one": left.get(key), "other": right.get(key)} for key in keys if left.get(key) != right.get(key)
+    ]
+
+
+def _rounds_beside(
+    one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], first: str, second: str
+) -> list[dict[str, Any]]:
+    """Returns a row for each round, with a column for each session and each metric that both sessions have."""
+    left, right = ({row["round"]: row for row in rows} for rows in (one, other))
+    names = [name for name in _metrics(one) if name in _metrics(other)]
+    rows = []
+    for number in sorted({*left, *right}):
+        row: dict[str, Any] = {"round": number}
+        for name in names:
+            row[f"{name} {first}"] = left.get(number, {}).get(name)
+            row[f"{name} {second}"] = right.get(number, {}).get(name)
+        rows.append(row)
+    return rows if names else []
+
+
+def _effective(session: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    used = {"seed": session["seed"], "random_seed": session["random_seed"]}
+    yield from _leaves({**session["policy"], **used}, "")
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({name for row in rows for name in row if name not in ("round", "model") and " " not in name})
