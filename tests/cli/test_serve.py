@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedmq_sdk.alliance import Alliance
+from fedmq_sdk import Alliance
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"

@@ -19,7 +19,7 @@ from dashboard.small_world import write_package
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
 from fedmq_schemas import records as tables
-from fedmq_sdk.alliance import Alliance, SessionHandle
+from fedmq_sdk import Alliance, SessionHandle
 from support.servers.served import served
 
 ROUNDS = 2

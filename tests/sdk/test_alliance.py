@@ -12,7 +12,7 @@ import pytest
 
 from fedmq.errors import ConfigError, NotFound, Refused, Transient
 from fedmq.tensors import tensorblob
-from fedmq_sdk.alliance import Alliance, SessionHandle
+from fedmq_sdk import Alliance, SessionHandle
 from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"

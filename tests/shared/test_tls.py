@@ -19,7 +19,7 @@ from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError
 from fedmq.tls import context, explain_certificate_error, trust
 from fedmq_schemas.messages import BlobRef
-from fedmq_sdk.alliance import Alliance
+from fedmq_sdk import Alliance
 from support.servers import certificates
 from support.servers.certificates import Authority, Pair
 from support.servers.fixtures import require

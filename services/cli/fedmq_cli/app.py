@@ -1,6 +1,6 @@
-"""The `fedmq` command: its verbs, and how every error ends.
+"""The `fedmq` command: its verbs, and how every error is reported.
 
-Only what `--help` shows is imported here; a verb imports its role when it runs.
+Only what `--help` needs is imported here. A verb imports its role when it runs.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ EXTRAS = {
 
 
 class Verbs(TyperGroup):
-    """Ends our own errors, and a file that can't be opened, as one clear line on stderr and exit code 2, with --json as a
-    document on stdout too; names the extra that a verb misses."""
+    """A group of verbs that reports errors as one line on stderr and exit code 2, with --json as a document on stdout too.
+
+    This holds for FedMQ's own errors, files that can't be opened, and missing packages, for which the line names the
+    extra to install. Any other exception is a bug and passes.
+    """
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs a verb, and reports its errors."""
         try:
             return super().invoke(ctx)
         except FedMQError as error:
@@ -94,7 +98,7 @@ def fedmq(
     """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
 
 
-app.command(epilog=EXIT_CODES)(sandbox.sandbox)  # handles signals itself, as what `run` runs does
+app.command(epilog=EXIT_CODES)(sandbox.sandbox)  # handles signals itself, as the roles of `run` do
 for verb in (
     packages.init,
     packages.check,
@@ -123,7 +127,7 @@ for group, verbs in (
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """Runs the installed command."""
     end_by_interrupt()
     sys.exit(app())
 

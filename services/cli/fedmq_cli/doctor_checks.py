@@ -1,4 +1,4 @@
-"""What `fedmq doctor` looks at: each check finds what is well, or names the fault and the remedy."""
+"""The checks of `fedmq doctor`. Each returns what works, or raises an error that names fault and remedy."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from fedmq_schemas.topology import Topology
 
 OLDEST_RABBITMQ = (3, 10)
 LEAST_HANDLES = 60_000
-"""RabbitMQ keeps some of the 65,536 that the system should give it for itself."""
+"""Somewhat below the recommended limit of 65,536, of which RabbitMQ keeps some for itself."""
 MOST_SKEW = 240.0
-"""Seconds; URLs are dated five minutes back."""
+"""Seconds. Presigned URLs are dated five minutes back, so a larger skew makes them invalid."""
 NOTABLE_SKEW = 5.0
 
 ADDRESSES = {
@@ -42,19 +42,19 @@ ADDRESSES = {
     "blob store": "FEDN_MINIO_HOST, FEDN_MINIO_PORT and FEDN_MINIO_TLS",
     "record store": "FEDN_MONGO_HOST and FEDN_MONGO_PORT",
 }
-"""The settings that are wrong, if the server runs and yet does not answer."""
+"""The settings to check if a server runs and yet does not answer."""
 
 CheckResult = Literal["ok", "warning", "fault"]
 Check = Callable[[], str]
 
 
 class Notable(Exception):
-    """It works, but somebody should know."""
+    """Raised by a check for what works but deserves a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`text`: what was found; of a fault: the cause and what to do."""
+    """The result of one check. `text` says what was found; for a fault, its cause and remedy."""
 
     what: str
     verdict: CheckResult
@@ -62,17 +62,19 @@ class Finding:
 
 
 def settings_of(role: str) -> AllianceSettings:
-    """Raises ConfigError that names each bad value."""
+    """Returns the settings that the role would read. Raises ConfigError that names each bad value."""
     roles: dict[str, type[AllianceSettings]] = {
-        "reducer": ReducerSettings, "combiner": CombinerSettings, "client": ClientSettings,
-    }  # fmt: skip
+        "reducer": ReducerSettings,
+        "combiner": CombinerSettings,
+        "client": ClientSettings,
+    }
     if role not in roles:
         raise ConfigError(f"there is no role {role!r}: {', '.join(roles)}")
     return roles[role].load()
 
 
 def examine(settings: AllianceSettings) -> Iterator[Finding]:
-    """One finding after the other, as they come. Raises ConfigError for a file of authorities that can't be used."""
+    """Yields each finding as soon as its check has ended. Raises ConfigError for an unusable file of authorities."""
     tls.trust(settings.ca_file)
     checks: list[tuple[str, Check]] = [
         ("versions", _versions),

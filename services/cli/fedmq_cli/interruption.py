@@ -34,15 +34,18 @@ _callbacks: list[Callable[[], None]] = []
 
 
 def end_by_interrupt() -> None:
-    """Makes Ctrl-C end this process. Called once by the entry point; verbs called without it, as in tests, are plain
-    functions that KeyboardInterrupt may end. An ignored SIGINT (a shell's background job) stays ignored."""
+    """Makes Ctrl-C end this process. The entry point calls it once.
+
+    Without it, as in tests, verbs are plain functions that KeyboardInterrupt may end. An ignored SIGINT (a shell's
+    background job) stays ignored.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end_now)
 
 
 @contextmanager
 def saying(words: str) -> Iterator[None]:
-    """Within the block Ctrl-C ends the process with `words` on stderr."""
+    """Makes Ctrl-C within the block end the process with `words` on stderr."""
     _words.append(words)
     try:
         yield
@@ -52,7 +55,7 @@ def saying(words: str) -> Iterator[None]:
 
 @contextmanager
 def calling(callback: Callable[[], None]) -> Iterator[None]:
-    """Within the block Ctrl-C calls `callback` on the main thread before the process ends, the newest one first.
+    """Makes Ctrl-C within the block call `callback` on the main thread before the process ends, the newest one first.
 
     `callback` must be idempotent and safe beside the verb's thread, which continues to run. It must return soon.
     """
@@ -64,8 +67,10 @@ def calling(callback: Callable[[], None]) -> Iterator[None]:
 
 
 def interruptible(verb: Callable[P, T]) -> Callable[P, T]:
-    """`verb`, run on a thread of its own while the main thread waits for its end or for Ctrl-C. It is for verbs that set
-    no signal handlers themselves. Without `end_by_interrupt` it is a plain call."""
+    """Returns `verb` run on a thread of its own, while the main thread waits for its end or for Ctrl-C.
+
+    For verbs that set no signal handlers themselves. Without `end_by_interrupt` it is a plain call.
+    """
 
     @functools.wraps(verb)
     def run(*args: P.args, **options: P.kwargs) -> T:
@@ -105,7 +110,7 @@ def _end_now(number: int, _: object) -> None:
 
 
 def _exit() -> NoReturn:
-    """Writes to the descriptor, as `sys.stderr` has a lock."""
+    """Ends the process. Writes to the file descriptor, because `sys.stderr` has a lock."""
     with suppress(OSError):
         os.write(2, f"{_words[-1]}\n".encode())
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Logs for people and for tools: one line each, `time level name message key=value …`."""
+"""Logs for people and tools, one line a record: `time level name message key=value …`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class OneLine(logging.Formatter):
-    """A record as one line: UTC time, level, logger, message, then what was passed as `extra`."""
+    """Formats a record as one line: UTC time, level, logger, message, then the fields passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, with line ends escaped."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         extras = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
@@ -25,7 +26,7 @@ class OneLine(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Writes to what `sys.stderr` is now, so that a live view can put lines above itself."""
+    """Writes to the `sys.stderr` of the moment, which a live view replaces to put lines above itself."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -41,7 +42,7 @@ def _quoted(value: Any) -> str:
 
 
 def configure_logs(level: str = "info", file: Path | None = None) -> None:
-    """Sends our logs of at least `level` to stderr, and those of level info also to `file`. Repeatable."""
+    """Sends logs of at least `level` to stderr, and those of at least info to `file`. Repeatable."""
     handlers: list[logging.Handler] = [_Stderr()]
     handlers[0].setLevel(level.upper())
     if file is not None:

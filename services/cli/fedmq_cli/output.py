@@ -1,4 +1,4 @@
-"""How verbs answer: aligned columns for people, JSON for programs, and always the next command."""
+"""Output of verbs: aligned columns for people, JSON for programs, and the next command to type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Url = Annotated[
 TableRow = Mapping[str, Any]
 INTERRUPTED = 130
 JSON_WANTED = "fedmq.json"
-"""In the context's `meta`: how an error is told too."""
+"""Key in the context's `meta`: whether an error is also printed as JSON."""
 
 
 def _remember_json(ctx: typer.Context, wanted: bool) -> bool:
@@ -31,12 +31,15 @@ AsJson = Annotated[
 
 
 def print_json(value: Any) -> None:
-    """One document, indented; NaN as JSON's readers in Python and JavaScript take it apart: as text."""
+    """Prints one indented document. NaN and infinities are texts, because JSON has no such numbers."""
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
 
 
 def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: str) -> None:
-    """`columns`: heading by field. Numbers are right-aligned; `empty` is said where there are no rows."""
+    """Prints rows below headings; `columns` gives each field's heading. Numbers are right-aligned.
+
+    Prints `empty` where there are no rows.
+    """
     if not rows:
         typer.echo(empty)
         return
@@ -53,11 +56,12 @@ def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: s
 
 
 def print_next(*commands: str) -> None:
-    """What to type next."""
+    """Prints the commands that a user may want to type next."""
     typer.echo(f"\nnext: {'   or: '.join(commands)}")
 
 
 def shown(value: Any) -> str:
+    """Returns a value as text: six significant digits, yes or no, nothing for None, lists and maps with commas."""
     match value:
         case None:
             return ""
@@ -73,12 +77,12 @@ def shown(value: Any) -> str:
 
 
 def local_time(seconds: float | None) -> str:
-    """A time of the records, as this machine's clock on the wall says it."""
+    """Returns a time of the records (UTC seconds since 1970) in this machine's time zone; empty for None."""
     return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(seconds: float) -> str:
-    """`0.8 s`, `3 min`, `2 h`, `5 d`: how long ago, or how long."""
+    """Returns seconds as text in a suitable unit: `0.8 s`, `3 min`, `2 h`, `5 d`."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -86,7 +90,7 @@ def duration(seconds: float) -> str:
 
 
 def metrics_of(rows: Iterable[TableRow]) -> list[str]:
-    """The names of numbers in rows of metrics, accuracy and loss first."""
+    """Returns the names of the metrics in `rows`, accuracy and loss first."""
     known = {"round", "model", "created_at"}
     names = {name for row in rows for name, value in row.items() if isinstance(value, float) and name not in known}
     first = ("test/accuracy", "accuracy", "test/loss", "loss")

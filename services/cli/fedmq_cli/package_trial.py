@@ -1,5 +1,7 @@
-"""A package at work outside of any alliance: made from a template, its first model, and a trial of all that an alliance
-would ask of it."""
+"""A package outside of an alliance: made from a template, its first model, and a trial run.
+
+The trial does with the package what an alliance would do.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,9 @@ RunJob = Callable[[Job], tuple[Result, Validated | None]]
 
 
 def make_package(folder: Path, framework: str) -> Path:
-    """Writes a package that runs, on made-up data until it is given some. Returns its folder, `FOLDER/client`.
+    """Writes a package that runs on made-up data, and returns its folder, `FOLDER/client`.
 
-    Raises ConfigError for an unknown framework, or if the folder is there.
+    Raises ConfigError for an unknown framework, or if the folder exists.
     """
     if framework not in FRAMEWORKS:
         raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(FRAMEWORKS)}")
@@ -46,8 +48,10 @@ def make_package(folder: Path, framework: str) -> Path:
 
 
 def client_here(name: str, **options: Any) -> Client:
-    """A client as `fedmq run client` would be one on this machine, as to FEDN_DATA_PATH, FEDN_PACKAGE_FORM and
-    FEDN_PACKAGE_ENV; `options` that are not None come first."""
+    """Returns a client with the settings of `fedmq run client` on this machine.
+
+    These are FEDN_DATA_PATH, FEDN_PACKAGE_FORM and FEDN_PACKAGE_ENV. `options` that are not None take precedence.
+    """
     settings = ClientSettings.load()
     found: dict[str, Any] = {"data": settings.data_path and settings.data_path.absolute()}
     found |= {key: value for key, value in options.items() if value is not None}
@@ -55,7 +59,7 @@ def client_here(name: str, **options: Any) -> Client:
 
 
 def first_model(package: Path, random_seed: int) -> bytes:
-    """What the trainer's `init` makes, in a worker process. Raises ConfigError with the traceback."""
+    """Returns the model that the trainer's `init` makes in a worker process. Raises ConfigError with the traceback."""
     load(package)
     with _worker() as run:
         return _made(run, package, client_here("init", random_seed=random_seed))
@@ -70,7 +74,7 @@ def _made(run: RunJob, package: Path, client: Client) -> bytes:
 
 @dataclass(slots=True)
 class Trial:
-    """What a package did. `problem`: why an alliance would not get far with it; empty: it would."""
+    """What a package did. `problem` is the reason why an alliance could not use it; empty if it could."""
 
     package: str
     sha256: str
@@ -87,8 +91,10 @@ class Trial:
 
 
 def try_package(package: Path, client: Client, config: Mapping[str, Any], model: bytes | None) -> Trial:
-    """One validation and two trainings from the same model with the same seed, the second in a fresh worker: what would an
-    alliance see? `model` None: the package's own first one. Raises ConfigError if there is none."""
+    """Runs one validation and two trainings from the same model with the same seed, the second one in a fresh worker.
+
+    `model` None stands for the package's own first model. Raises ConfigError if the package makes none.
+    """
     trial = Trial(str(package), load(package).sha256)
     with _worker() as run:
         began = time.monotonic()
@@ -116,7 +122,7 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
 
 
 def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any], update: bytes) -> None:
-    """What a combiner would say of the update: its norm, or the reason to reject it."""
+    """Records the norm of the update, or the reason for which a combiner would reject it."""
     spec = spec_of(weights, meta)
     weight = weight_of("examples", trial.trained["examples"])
     exponents = aggregation.initial_exponents(spec, [weight])
@@ -130,7 +136,7 @@ def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, 
 
 @contextmanager
 def _worker() -> Iterator[RunJob]:
-    """Runs jobs in one worker process: `run(job)` gives its result, and the validation that came before."""
+    """Yields a function that runs a job in one worker process and returns its result and the validation before it."""
     pool = ProcessPool(1)
 
     def run(job: Job) -> tuple[Result, Validated | None]:

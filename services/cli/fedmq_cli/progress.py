@@ -1,4 +1,4 @@
-"""What a view knows of one running session: events in, numbers to show out. Pure."""
+"""The state of one running session as its views show it, made from events. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent"
 
 @dataclass(slots=True)
 class Round:
-    """One round as it is seen. `scores` are those of the model that it made."""
+    """One round. `scores` are the test metrics of the model that it made; `seconds` is None until its commit."""
 
     number: int
     asked: int = 0
@@ -27,7 +27,7 @@ class Round:
 
 @dataclass(slots=True)
 class SessionProgress:
-    """One session. `clients` says in a word or two what each client does, `answered` its last answer's round."""
+    """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer."""
 
     rounds_wanted: int
     session: str = ""
@@ -38,10 +38,11 @@ class SessionProgress:
     answered: dict[str, int] = field(default_factory=dict)
 
     def round(self, number: int) -> Round:
+        """Returns the round, a new one if no event has named it yet."""
         return self.rounds.setdefault(number, Round(number))
 
     def feed(self, event: Event) -> None:
-        """Takes an event in; those of other sessions are left out."""
+        """Applies an event. Ignores events of other sessions."""
         kind, _, word = event.name.partition(".")
         if kind == "client" and event.client is not None:
             self.clients[event.client] = {"vanished": "away"}.get(word, "ready")
@@ -83,7 +84,7 @@ class SessionProgress:
             self.clients[event.client] = "training"
 
     def summary(self) -> str:
-        """Who does what, in one line, however many clients there are."""
+        """Returns the number of clients for each activity, in one line."""
         counts: dict[str, int] = {}
         for word in self.clients.values():
             kind = word.split()[0]
@@ -92,13 +93,13 @@ class SessionProgress:
 
 
 def reason_text(data: Mapping[str, Any]) -> str:
-    """`waiting for clients, 2 of 3, until 14:05`: an event's reason, and until when, by this machine's clock."""
+    """Returns an event's reason and its deadline in local time: `waiting for clients, 2 of 3, until 14:05`."""
     reason, until = str(data.get("reason", "")), data.get("waiting_until")
     return reason if until is None else f"{reason}, until {datetime.fromtimestamp(until):%H:%M}"
 
 
 def scores_text(scores: Mapping[str, float]) -> str:
-    """`accuracy 0.9610, loss 0.1270`: accuracy first, at most three."""
+    """Returns at most three scores, accuracy first: `accuracy 0.9610, loss 0.1270`."""
     names = sorted(scores, key=lambda name: (name not in NEAR, NEAR.index(name) if name in NEAR else 0, name))
     return ", ".join(f"{name} {_number(scores[name])}" for name in names[:3])
 

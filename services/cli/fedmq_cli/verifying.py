@@ -137,6 +137,6 @@ def trail_of(folder: Path | None, url: str | None) -> Iterator[ParentTrail]:
         with contextlib.closing(_Folder(folder)) as trail:
             yield trail
         return
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     yield Alliance(url)

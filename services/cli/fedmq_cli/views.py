@@ -1,4 +1,4 @@
-"""A session as it is watched: a live table in a terminal, plain lines anywhere else."""
+"""Views of a running session: a live table in a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "
 
 
 class View(Protocol):
-    """`event` is called for each event, after `progress` has taken it in."""
+    """Shows a session while it is entered."""
 
     def __enter__(self) -> View: ...
     def __exit__(self, *error: object) -> None: ...
-    def event(self, event: Event) -> None: ...
+    def event(self, event: Event) -> None:
+        """Shows an event that `SessionProgress` has already received."""
 
 
 def view_for(progress: SessionProgress, stream: TextIO) -> View:
-    """The live table if `stream` is a terminal, else plain lines."""
+    """Returns the live table if `stream` is a terminal, else plain lines."""
     console = Console(file=stream)
     return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)
 
@@ -52,7 +53,7 @@ def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
 
 
 class PlainView:
-    """A line for each thing worth knowing."""
+    """Prints a line for each event that a person wants to know."""
 
     def __init__(self, progress: SessionProgress, stream: TextIO) -> None:
         self._progress = progress
@@ -64,6 +65,7 @@ class PlainView:
     def __exit__(self, *error: object) -> None: ...
 
     def event(self, event: Event) -> None:
+        """Prints the event's line, if it has one."""
         line = self._line(event)
         if line:
             print(line, file=self._stream, flush=True)
@@ -81,15 +83,13 @@ class PlainView:
             case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
                 reason = event.data.get("reason", "")
                 return f"{event.client}: {event.name.partition('.')[2]}{': ' if reason else ''}{reason}"
-            case "client.vanished":
-                return f"{event.client}: vanished"
-            case "combiner.vanished":
-                return f"{event.combiner}: vanished"
+            case "client.vanished" | "combiner.vanished":
+                return f"{event.client or event.combiner}: vanished"
         return ""
 
 
 class LiveView:
-    """A table of the last rounds, what each client does, and where the session stands; drawn eight times a second."""
+    """Draws the last rounds, what each client does, and the session's state, eight times a second."""
 
     def __init__(self, progress: SessionProgress, console: Console) -> None:
         self._progress = progress
@@ -103,7 +103,7 @@ class LiveView:
         self._live.stop()
 
     def event(self, event: Event) -> None:
-        """Drawn with the next frame."""
+        """Does nothing: the next frame shows the event."""
 
     def _render(self) -> RenderableType:
         progress = self._progress

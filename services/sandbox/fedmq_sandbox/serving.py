@@ -1,4 +1,4 @@
-"""The sandbox behind a port: its REST API, for curl, `fedmq start` and notebooks."""
+"""The REST API of a sandbox, for curl, `fedmq start` and notebooks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ HOST = "127.0.0.1"
 
 @contextlib.contextmanager
 def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
-    """The API of an open sandbox that has a state folder, bound to this machine and not yet started.
+    """Yields the API of an open sandbox with a state folder. It is bound to this machine and not yet started.
 
-    It reads the records by a connection of its own, so that a long answer does not hold up the alliance.
+    The API reads the records by a connection of its own, so that a long answer does not delay the alliance.
     """
     from fedmq_reducer.web.api.context import ApiContext
     from fedmq_reducer.web.api.feed import EventStream

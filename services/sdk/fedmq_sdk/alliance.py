@@ -1,13 +1,4 @@
-"""An alliance from Python: start and stop sessions, follow events, fetch models. Made for notebooks.
-
-from fedmq_client import Alliance
-
-alliance = Alliance("http://localhost:8090")
-session = alliance.start(rounds=10, train={"epochs": 2})
-session.wait()
-pandas.DataFrame(session.metrics())
-weights = alliance.weights("best")
-"""
+"""An alliance and its sessions as objects: start and stop sessions, follow events, fetch models."""
 
 from __future__ import annotations
 
@@ -34,17 +25,24 @@ from fedmq_sdk.rest import Rest
 
 Row = dict[str, Any]
 PATIENCE = 60.0
+"""Seconds for which a lost event stream is opened again."""
 UNSEEN = 15.0
+"""Seconds for which a session that was started may have no record yet."""
 PAUSE = 0.5
+"""Seconds between two requests for a session's state."""
 
 
 class Alliance:
-    """The REST API of a reducer as methods. Lists are lists of dicts: `pandas.DataFrame(rows)` takes them as they are.
+    """The REST API of a reducer as methods. Lists are lists of dicts, which `pandas.DataFrame(rows)` accepts.
 
-    `url` and `token`: by default from FEDN_REDUCER_HOST, FEDN_REDUCER_PORT and FEDN_ADMIN_TOKEN, of the environment or
-    `.env`; only changes need the token. With FEDN_REDUCER_TLS_CERT the URL is an https one, and over https the server's
-    certificate must be that one, whoever signed it and for whatever name. `timeout`: seconds without an answer.
-    Everything raises NotFound (no such thing), ConfigError (a wrong value; says what to change), Refused (the answer
+    Args:
+        url: by default from FEDN_REDUCER_HOST and FEDN_REDUCER_PORT, of the environment or `.env`. With
+            FEDN_REDUCER_TLS_CERT it is an https URL, and over https the server's certificate must be that one, whoever
+            signed it and for whatever name.
+        token: by default FEDN_ADMIN_TOKEN. Only changes need it.
+        timeout: seconds without an answer after which a request fails.
+
+    Every method raises NotFound (no such thing), ConfigError (a wrong value, with what to change), Refused (the answer
     is no) or Transient (no answer: try again).
     """
 
@@ -62,9 +60,10 @@ class Alliance:
     # -- sessions ---------------------------------------------------------------------------------------------------
 
     def start(self, policy: Mapping[str, Any] | None = None, *, id: str | None = None, **fields: Any) -> SessionHandle:
-        """Starts a session: `policy` with `fields` set in it (`rounds=10, train={"epochs": 2}`).
+        """Starts a session with `policy`, in which `fields` are set: `rounds=10, train={"epochs": 2}`.
 
-        `id` is the session's; the same one twice starts once, so a start that got no answer can be repeated with it.
+        `id` becomes the session's id. A second start with the same id starts nothing, so a start without an answer can
+        be repeated.
         """
         values = {**(policy or {}), **fields}
         session = id or f"s{uuid.uuid4().hex[:12]}"
@@ -72,23 +71,26 @@ class Alliance:
         return SessionHandle(self, session)
 
     def session(self, session: str) -> SessionHandle:
-        """A handle; raises NotFound if there is no such session."""
+        """Returns a handle of a session. Raises NotFound if there is no such session."""
         self._rest.json("GET", f"/sessions/{_quoted(_id('session', session))}")
         return SessionHandle(self, session)
 
     def sessions(self, state: str | None = None, limit: int | None = 100) -> list[Row]:
-        """Newest first; `limit` None: all."""
+        """Returns the sessions, newest first; with `limit` None all of them."""
         return self._rest.items("/sessions", {"state": state}, limit)
 
     # -- models -----------------------------------------------------------------------------------------------------
 
     def models(self, session: str | None = None, limit: int | None = 100) -> list[Row]:
-        """Newest first; `limit` None: all. Beside `metrics` (summaries, as the session found them that made the model) every
-        mean is a column of its own. A seed has none: see `summaries`."""
+        """Returns the models, newest first; with `limit` None all of them.
+
+        `metrics` holds the summaries of the session that made the model, and each mean is a column of its own. A seed has
+        no metrics: see `summaries`.
+        """
         return [_flat(model) for model in self._rest.items("/models", {"session": session}, limit)]
 
     def unused_models(self) -> list[Row]:
-        """Seeds that no session has started from."""
+        """Returns the seeds from which no session has started."""
         return self._rest.items("/models/unused", {}, None)
 
     def model(
@@ -99,12 +101,12 @@ class Alliance:
         metric: str | None = None,
         mode: Literal["max", "min"] | None = None,
     ) -> Row:
-        """A model's record, by id, or `last` or `best` (of a session; else of the newest one)."""
+        """Returns a model's record: by id, or the `last` or `best` one of `session`, by default of the newest session."""
         query = {"session": session, "metric": metric, "mode": mode} if model in ("last", "best") else {}
         return self._rest.json("GET", f"/models/{_quoted(_id('model', model))}", query)
 
     def trail(self, model: str) -> list[Row]:
-        """The model, its parent, and so on to the seed."""
+        """Returns the records of the model, its parent, and so on to the seed."""
         found: list[Row] = []
         following: str | None = self.model(model)["model"]
         while following is not None:
@@ -114,7 +116,10 @@ class Alliance:
         return found
 
     def download(self, model: str, to: Path | str, *, session: str | None = None) -> Path:
-        """Writes a model (safetensors) whole or not at all, and checks its hash. A folder gets `ID.safetensors`."""
+        """Writes a model (safetensors) completely or not at all, checks its hash, and returns the path.
+
+        In a folder the file is named `ID.safetensors`.
+        """
         document = self.model(model, session=session)
         path = formats.place(Path(to), document["model"], "safetensors")
         if document["base"] is not None:
@@ -132,12 +137,14 @@ class Alliance:
         return path
 
     def weights(self, model: str = "last", *, session: str | None = None) -> Weights:
-        """A model as a dict of numpy arrays."""
+        """Returns a model as a dict of numpy arrays."""
         return self.read(model, session=session).weights
 
     def read(self, model: str = "last", *, session: str | None = None) -> formats.ModelFile:
-        """A model with its metadata, checked; `formats` writes it in other forms. Where a policy keeps
-        tensors from travelling they are put back: frozen ones, and local ones as the seed had them."""
+        """Returns a model with its metadata, its hash checked. `fedmq.model_files.formats` writes it in other forms.
+
+        Tensors that do not travel are added: frozen ones, and local ones as in the seed.
+        """
         document = self.model(model, session=session)
         weights, meta = self._part(document, "download", document["ref"])
         if document["base"] is not None:
@@ -151,68 +158,77 @@ class Alliance:
         return tensorblob.decode(data)
 
     def ledger(self, model: str) -> Row:
-        """What became of every task of the model's round."""
+        """Returns the outcome of every task of the model's round."""
         return self._rest.json("GET", f"/models/{_quoted(self.model(model)['model'])}/ledger")
 
     def upload(self, seed: Path | str | Mapping[str, Any], name: str | None = None) -> str:
-        """Stores a seed and returns its id: a file (`fedmq.model_files.formats` says which) or a dict of arrays. The same
-        content again is the same seed."""
+        """Stores a seed and returns its id.
+
+        `seed` is a dict of arrays, or a file in one of the forms of `fedmq.model_files.formats`. The same content is the
+        same seed.
+        """
         found = formats.from_arrays(seed) if isinstance(seed, Mapping) else formats.read(Path(seed))
         return self.upload_blob(found.blob(), name)
 
     def upload_blob(self, data: bytes, name: str | None = None) -> str:
-        """As `upload`, of a model that is safetensors already; its metadata stays."""
+        """Stores a seed that is safetensors already, with its metadata, and returns its id."""
         return str(self._rest.upload("/models", {"name": name}, data)["model"])
 
     def blob(self, reference: BlobRef) -> bytes:
-        """A blob of an update, ledger or optimizer state, checked; NotFound if retention has removed it."""
+        """Returns a blob of an update, ledger or optimizer state, its hash checked. Raises NotFound after retention."""
         data = self._rest.content(f"/blobs/{_quoted(reference.key, '/')}")
         if hashlib.sha256(data).hexdigest() != reference.sha256:
             raise InvalidUpdate(f"{reference.key} is not what its reference says: its hash differs")
         return data
 
-    # -- who is there, and what happens -----------------------------------------------------------------------------
+    # -- members and events -----------------------------------------------------------------------------------------
 
     def clients(self, state: str | None = None) -> list[Row]:
+        """Returns the clients, by default in every state."""
         return self._rest.items("/clients", {"state": state}, None)
 
     def combiners(self, state: str | None = None) -> list[Row]:
+        """Returns the combiners, by default in every state."""
         return self._rest.items("/combiners", {"state": state}, None)
 
     def summaries(self, model: str) -> list[Row]:
-        """What each session found of a model that it started from, by `session`; every mean is a column."""
+        """Returns the metrics of a model in each session that started from it, a row a session; each mean is a column."""
         found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/summaries", {}, None)
         return [_flat(row) for row in found]
 
     def validations(self, model: str) -> list[Row]:
-        """What each client and evaluator found of a model, each metric a column, and in which `session`."""
+        """Returns the validations of a model by clients and evaluators, with their `session`; each metric is a column."""
         found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/validations", {}, None)
         return [{**row, **row.pop("metrics")} for row in found]
 
     def events(
         self, session: str | None = None, *, follow: bool = False, limit: int | None = 100, patience: float = PATIENCE
     ) -> Iterator[Row]:
-        """Recorded events, newest first. With `follow`: those of the session from its start, or else from now on, as
-        they happen, each once, without end; a lost connection is made again for `patience` seconds."""
+        """Returns recorded events, newest first.
+
+        With `follow`, yields events as they happen, each once, without end: those of the session from its start, or of
+        the alliance from now on. A lost connection is made again for `patience` seconds.
+        """
         if not follow:
             return iter(self._rest.items("/events", {"session": session}, limit))
         return self._rest.follow("/events/stream", {"session": session, "replay": "true"}, patience)
 
     def health(self) -> Row:
+        """Returns the alliance's name and the state of the reducer."""
         return self._rest.json("GET", "/health")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionHandle:
-    """One session of an alliance. Its properties ask anew each time."""
+    """One session of an alliance. Each property sends a request."""
 
     alliance: Alliance
     id: str
 
     def refresh(self) -> Row:
-        """Its record: state, what it waits for, why it ended, policy, rounds committed, newest model.
+        """Returns the session's record: state, what it waits for, why it ended, policy, rounds committed, newest model.
 
-        A start is answered before the reducer has recorded it: for some seconds a missing record is waited for.
+        A start is answered before the reducer has recorded it, so a missing record is waited for some seconds.
         """
         ends = time.monotonic() + UNSEEN
         while True:
@@ -225,16 +241,20 @@ class SessionHandle:
 
     @property
     def state(self) -> str:
+        """The session's state."""
         return str(self.refresh()["state"])
 
     @property
     def model(self) -> str | None:
-        """The id of its newest model."""
+        """The id of the session's newest model."""
         found: str | None = self.refresh()["model"]
         return found
 
     def wait(self, timeout: float | None = None) -> Row:
-        """Its record once it has ended; raises Refused if it failed, Transient when `timeout` seconds are over."""
+        """Waits for the session's end and returns its record.
+
+        Raises Refused if the session failed, and Transient after `timeout` seconds.
+        """
         ends = None if timeout is None else time.monotonic() + timeout
         while (document := self.refresh())["state"] not in ENDED:
             if ends is not None and time.monotonic() > ends:
@@ -245,7 +265,7 @@ class SessionHandle:
         return document
 
     def follow(self, patience: float = PATIENCE) -> Iterator[Row]:
-        """Its events from the start, as they happen, until it has ended."""
+        """Yields the session's events from its start, as they happen, until it has ended."""
         self.refresh()
         for event in self.alliance.events(self.id, follow=True, patience=patience):
             yield event
@@ -253,28 +273,31 @@ class SessionHandle:
                 return
 
     def stop(self, *, after_round: bool = False) -> str:
-        """Ends it now, or after the round that is open; returns the state that it was in."""
+        """Stops the session now, or after its open round. Returns the state in which it was."""
         when = "after_round" if after_round else "now"
         return str(self.alliance._rest.json("POST", f"/sessions/{_quoted(self.id)}/stop", {"when": when})["state"])
 
     def rounds(self) -> list[Row]:
-        """The committed rounds, each outcome's count a column."""
+        """Returns the committed rounds; the count of each outcome is a column."""
         found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/rounds", {}, None)
         return [{**row, **row["counts"], "model": keys.model_id(row["model"]["key"])} for row in found]
 
     def metrics(self) -> list[Row]:
-        """One row a model, as this session found it: its round and each metric's mean (`test/…`: an evaluator's), with the
-        spread over clients as `NAME min`, `NAME median` and `NAME max`. Round 0: the model that it started from."""
+        """Returns one row a model: its round, and each metric's mean in this session (`test/…`: an evaluator's).
+
+        The spread over clients is in the columns `NAME min`, `NAME median` and `NAME max`. Round 0 is the model from
+        which the session started.
+        """
         self.refresh()
         found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/metrics", {}, None)
         return [_metrics_row(model) for model in found]
 
     def why(self) -> list[Row]:
-        """For each client of the alliance: its part in the newest round, or why it has none."""
+        """Returns for each client of the alliance its part in the newest round, or the reason why it has none."""
         return self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/clients", {}, None)
 
     def toml(self) -> str:
-        """Its policy as a session file."""
+        """Returns the session's policy as a session file."""
         return self.alliance._rest.content(f"/sessions/{_quoted(self.id)}/policy.toml").decode()
 
 
@@ -286,7 +309,7 @@ def _wrong_hash(model: str) -> InvalidUpdate:
 
 
 def _id(kind: str, text: str) -> str:
-    """An id that an address can hold; NotFound for another, as there is nothing of that name."""
+    """Returns `text`. Raises NotFound if no address can hold it, as then nothing has this id."""
     if not text or "/" in text:
         raise NotFound(f"there is no {kind} {text!r}")
     return text

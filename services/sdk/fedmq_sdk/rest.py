@@ -1,4 +1,4 @@
-"""Requests to a reducer's REST API, over urllib3, with its errors as ours."""
+"""Requests to a reducer's REST API over urllib3, whose errors are translated into FedMQ's."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ Row = dict[str, Any]
 PAGE = 1000
 PIECE = 1 << 18
 SILENCE = 45.0
-"""Seconds; the server says something on a stream every 15."""
+"""Seconds without a sign of life on a stream; the server sends one every 15."""
 REMEMBERED = 20_000
+"""Number of events whose ids are kept, so that none is yielded twice after a lost connection."""
 
 
 class Rest:
-    """One server. Not for several threads at once where order matters; else any thread may call.
+    """One server. Any thread may call; requests of several threads have no order.
 
-    `certificate`: the PEM file of the only certificate that an https server may have; None: any that is trusted.
+    `certificate` is the PEM file of the only certificate that an https server may have. None accepts any trusted one.
     """
 
     def __init__(self, url: str, token: str | None, timeout: float, certificate: Path | None = None) -> None:
@@ -53,13 +54,14 @@ class Rest:
             self._pool = urllib3.PoolManager(retries=False, ssl_context=tls.context())
 
     def json(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Row:
+        """Sends `body` as JSON and returns the answer's document."""
         data = None if body is None else _encoded(body)
         headers = {} if data is None else {"Content-Type": "application/json"}
         answer: Row = json.loads(self._data(method, path, query or {}, data, headers))
         return answer
 
     def items(self, path: str, query: Mapping[str, Any], limit: int | None) -> list[Row]:
-        """All items of a list, page by page, at most `limit`."""
+        """Returns all items of a list, requested page by page, at most `limit`."""
         found: list[Row] = []
         after: str | None = None
         while limit is None or len(found) < limit:
@@ -72,14 +74,16 @@ class Rest:
         return found if limit is None else found[:limit]
 
     def content(self, path: str) -> bytes:
+        """Returns the bytes of an answer."""
         return self._data("GET", path, {}, None, {})
 
     def upload(self, path: str, query: Mapping[str, Any], data: bytes) -> Row:
+        """Sends bytes and returns the answer's document."""
         answer: Row = json.loads(self._data("POST", path, query, data, {"Content-Type": "application/octet-stream"}))
         return answer
 
     def download(self, path: str, into: Path) -> str:
-        """Streams an answer into a file; returns its sha256."""
+        """Writes an answer to a file piece by piece, and returns its sha256."""
         digest = hashlib.sha256()
         with self._translated(), into.open("wb") as file:
             response = self._request("GET", path, {}, None, {})
@@ -89,14 +93,14 @@ class Rest:
         return digest.hexdigest()
 
     def follow(self, path: str, query: Mapping[str, Any], patience: float) -> Iterator[Row]:
-        """Server-sent events, each id once, across lost connections that are made again within `patience` seconds."""
+        """Yields server-sent events, each id once. Makes a lost connection again for `patience` seconds."""
         seen: dict[str, None] = {}
         last: str | None = None
-        heard = time.monotonic()
+        alive_at = time.monotonic()
         while True:
             try:
                 for document in self._stream(path, query, last):
-                    heard = time.monotonic()
+                    alive_at = time.monotonic()
                     if document is None or document["id"] in seen:
                         continue
                     last = document["id"]
@@ -105,12 +109,12 @@ class Rest:
                         del seen[next(iter(seen))]
                     yield document
             except Transient:
-                if time.monotonic() - heard > patience:
+                if time.monotonic() - alive_at > patience:
                     raise
             time.sleep(0.5)
 
     def _stream(self, path: str, query: Mapping[str, Any], last: str | None) -> Iterator[Row | None]:
-        """Documents, and None for each sign of life."""
+        """Yields documents, and None for each sign of life."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last is not None else {})
         with self._translated():
             response = self._request("GET", path, query, None, headers, silence=SILENCE)
@@ -158,7 +162,7 @@ class Rest:
 
 
 class _Translated:
-    """urllib3's errors as Transient, or ConfigError where trying again is of no use."""
+    """Translates urllib3's errors into Transient, or into ConfigError where a retry is of no use."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -188,7 +192,7 @@ def _fault(error: SSLError) -> str:
 
 
 def fingerprint(certificate: Path) -> str:
-    """SHA-256 of the first certificate of a PEM file, in hex. Raises ConfigError where there is none."""
+    """Returns the SHA-256 of the first certificate of a PEM file in hex. Raises ConfigError if it holds none."""
     try:
         text = certificate.read_text(encoding="ascii", errors="replace")
     except OSError as error:
@@ -201,7 +205,7 @@ def fingerprint(certificate: Path) -> str:
 
 
 def _encoded(body: Any) -> bytes:
-    """JSON, in which numpy's numbers and arrays are plain ones. Raises ConfigError for what JSON can't say."""
+    """Returns `body` as JSON, numpy's numbers and arrays as plain ones. Raises ConfigError for what JSON can't hold."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.generic | np.ndarray):

@@ -1,1 +1,1 @@
-"""The command's verbs, a file for each group of them."""
+"""The verbs of the command, one module for each group."""

@@ -1,4 +1,4 @@
-"""`fedmq account`: accounts at the broker with which clients can do what a client must, and nothing else."""
+"""`fedmq account`: accounts at the broker, each of which permits what one client needs and nothing else."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
 
 
 def _url(own: str, user: str, password: str) -> str:
-    """The operator's URL with another account."""
+    """Returns the operator's URL `own` with the user and password of another account."""
     scheme, _, rest = own.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{user}:{password}@{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,4 +1,4 @@
-"""`fedmq doctor`: is everything there that a role needs, and if not, what to do."""
+"""`fedmq doctor`: checks everything that a role needs, and names the remedy for each fault."""
 
 from __future__ import annotations
 

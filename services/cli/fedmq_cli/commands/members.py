@@ -1,4 +1,4 @@
-"""Verbs on who is there and what happens: clients, events."""
+"""Verbs on clients and events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def clients(
     as_json: AsJson = False,
 ) -> None:
     """List clients: what they do, where they are, when they were last heard."""
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     rows = session_at(url, why).why() if why is not None else Alliance(url).clients()
     if as_json:
@@ -37,9 +37,15 @@ def clients(
     for row in rows:
         row["heard"] = f"{duration(max(0.0, now - row['last_seen']))} ago"
     columns = {
-        "client": "client", "state": "state", "combiner": "combiner", "tasks": "tasks", "labels": "labels",
-        "ordinal": "part", "weight": "weight", "heard": "heard",
-    }  # fmt: skip
+        "client": "client",
+        "state": "state",
+        "combiner": "combiner",
+        "tasks": "tasks",
+        "labels": "labels",
+        "ordinal": "part",
+        "weight": "weight",
+        "heard": "heard",
+    }
     print_columns(rows, columns, "no client has attached yet")
     print_next("fedmq clients --why SESSION", "fedmq start --follow")
 
@@ -54,7 +60,7 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """Show events, oldest first; with --json a line each. A followed session ends the command when it ends."""
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     found = session_at(url, session_id) if session_id is not None else None
     alliance = Alliance(url)
@@ -80,7 +86,7 @@ def _print_events(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
 
 
 def event_line(row: dict[str, Any]) -> str:
-    """One event on one line: when, what, whom it concerns, and what it says."""
+    """Returns one event as a line: time, name, session and round, client and combiner, reason."""
     place = [row["session"], f"round {row['round']}" if row["round"] is not None else None]
     who = [row["client"], row["combiner"]]
     words = [word for word in (*place, *who) if word]

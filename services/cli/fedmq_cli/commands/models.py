@@ -36,7 +36,7 @@ def seed(
 ) -> None:
     """Upload the first model of a session. The same model twice is the same seed."""
     from fedmq.errors import ConfigError
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     if (file is None) == (package is None):
         raise ConfigError("name a model's file, or a package whose trainer makes one: `fedmq seed --package DIR`")
@@ -62,7 +62,7 @@ def models(
 ) -> None:
     """List models, newest first, with their metrics."""
     from fedmq_schemas.records import is_kept
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     alliance = Alliance(url)
     session = None if session is None else session_at(url, session).id
@@ -103,7 +103,7 @@ def get(
     from fedmq.model_files import formats
     from fedmq_client.job.load_trainer import keras_model
     from fedmq_client.packages.package import load
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     if form not in formats.SUFFIXES:
         raise ConfigError(f"unknown format {form!r}: there are {', '.join(formats.SUFFIXES)}")
@@ -132,7 +132,7 @@ def get(
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A path of the same name in a scratch folder beside `path`. The folder is deleted at the end, also by Ctrl-C."""
+    """Yields a path of the same name in a scratch folder beside `path`. Deletes the folder at the end, also on Ctrl-C."""
     with (
         TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
         calling(partial(shutil.rmtree, folder, ignore_errors=True)),

@@ -1,4 +1,4 @@
-"""`fedmq run ROLE`: one process of a distributed alliance, as the settings say."""
+"""`fedmq run ROLE`: one process of a distributed alliance, configured by its settings."""
 
 from __future__ import annotations
 

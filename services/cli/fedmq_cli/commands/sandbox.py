@@ -1,4 +1,4 @@
-"""`fedmq sandbox`: trains a package in one process and says what came of it."""
+"""`fedmq sandbox`: trains a package in one process and prints the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fedmq_sandbox import Sandbox
 
 DEFAULT_PORT = 8090
-"""Port at which every verb expects the REST API by default."""
+"""Port where every verb expects the REST API by default."""
 
 
 def sandbox(
@@ -262,14 +262,14 @@ def _fresh_folder() -> Path:
 
 
 def _again(folder: Path) -> str:
-    """This command once more, on the same state."""
+    """Returns this command again, on the same state."""
     words = ["fedmq", *sys.argv[1:]]
     has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
     return shlex.join(words if has_folder else [*words, "--state-dir", str(folder)])
 
 
 def _next_command(package: Path, model: str) -> str:
-    """The example's own evaluation where there is one; else a look into the model's file."""
+    """Returns a command that runs the example's own evaluation if there is one, or else prints the model's arrays."""
     script = Path(os.path.abspath(package)).parent / "evaluate.py"
     if script.is_file():
         return shlex.join(["python", _short(str(script)), _short(model)])
@@ -278,7 +278,7 @@ def _next_command(package: Path, model: str) -> str:
 
 
 def _short(path: str) -> str:
-    """The path from here if it is below here, else the whole one."""
+    """Returns the path relative to the current folder if it is below it, else unchanged."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
 

@@ -21,7 +21,7 @@ SessionArgument = Annotated[
 def session_at(url: str | None, session: str) -> SessionHandle:
     """Returns the session with this id, or for `last` the newest one. Raises NotFound."""
     from fedmq.errors import NotFound
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     alliance = Alliance(url)
     if session == "last":
@@ -93,8 +93,10 @@ def template() -> None:
 
 
 def _policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row for each dotted key whose value differs, the seed and random seed that were used among them. A key that
-    a policy lacks is None."""
+    """Returns a row for each dotted key whose value differs, with None where a policy lacks the key.
+
+    The seed and random seed that were used are among the keys.
+    """
     left, right = dict(_effective(one)), dict(_effective(other))
     keys = [*left, *(key for key in right if key not in left)]
     return [

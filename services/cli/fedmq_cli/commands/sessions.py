@@ -32,7 +32,7 @@ def start(
     """Start a session. Exit code 1 if it is followed and fails or is stopped."""
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, from_toml, with_settings
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     values: dict[str, Any] = {}
     if file is not None:
@@ -94,7 +94,7 @@ def stop(
 
 def status(url: Url = None, as_json: AsJson = False) -> None:
     """Who is there, and what runs or waits."""
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     alliance = Alliance(url)
     health, clients, combiners = alliance.health(), alliance.clients(), alliance.combiners()
@@ -128,7 +128,7 @@ def sessions(
     as_json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
-    from fedmq_sdk.alliance import Alliance
+    from fedmq_sdk import Alliance
 
     rows = Alliance(url).sessions(limit=limit)
     if as_json:
@@ -140,8 +140,14 @@ def sessions(
         row["took"] = duration(row["ended_at"] - row["created_at"]) if row["ended_at"] else ""
         row["note"] = row["reason"] or row["waiting"]
     columns = {
-        "session": "session", "name": "name", "state": "state", "done": "rounds", "began": "began", "took": "took",
-        "model": "model", "note": "",
-    }  # fmt: skip
+        "session": "session",
+        "name": "name",
+        "state": "state",
+        "done": "rounds",
+        "began": "began",
+        "took": "took",
+        "model": "model",
+        "note": "",
+    }
     print_columns(rows, columns, "no session yet")
     print_next(f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow")
