@@ -29,7 +29,7 @@ from fedmq_schemas.topology import Queue, Topology
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.servers.rabbitmq import RabbitmqServer, missing  # noqa: E402
+from support.servers.rabbitmq import RabbitmqServer, missing
 
 BODY = b"x" * 500
 WINDOW = 1_000

@@ -1,4 +1,4 @@
-"""Writes the records of an alliance that never was, so that dashboards can be tried at scale.
+"""Writes the records of a made-up alliance, so that dashboards can be tried at scale.
 
     python benchmarks/generate_records.py DIR [--clients 1000] [--rounds 100] [--combiners 4] [--random-seed 1]
     fedmq run dashboard --state-dir DIR
@@ -16,9 +16,11 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import generated_documents as documents
+from generated_documents import MODEL_BYTES, Answer, Site
 
 from fedmq.metrics import summarize
 from fedmq.records.base import Document, Records
@@ -30,41 +32,8 @@ from fedmq_schemas.records import OUTCOMES
 from fedmq_schemas.topology import Topology
 
 BEGAN = 1_760_000_000.0
-MODEL_BYTES = 4_800_000
 ROUND_SECONDS = 60.0
 BATCH = 5_000
-TRACEBACK = """Traceback (most recent call last):
-  File "client/trainer.py", line 31, in train
-    images, labels = self.load(task.config["split"])
-  File "client/trainer.py", line 19, in load
-    return np.load(self.data / f"{split}.npz")
-FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """How one client behaves: `skill` shifts its accuracy, `pace` is seconds of training a round."""
-
-    name: str
-    combiner: str
-    weight: int
-    skill: float
-    pace: float
-    mislabelled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One client's part in a round: the columns of `participation`, and the model's score there."""
-
-    site: Site
-    outcome: str
-    reason: str
-    norm: float | None
-    at: float
-    seconds: dict[str, float]
-    score: dict[str, float]
 
 
 class Generator:
@@ -113,10 +82,17 @@ class Generator:
             }
             clients.append((site.name, document))
         evaluator = {
-            "client": "evaluator", "labels": {}, "tasks": ["validate"], "weight": 1, "package": None,
-            "software": "fedmq 0.1.0", "combiner": self._combiners[0], "ordinal": None, "state": "present",
+            "client": "evaluator",
+            "labels": {},
+            "tasks": ["validate"],
+            "weight": 1,
+            "package": None,
+            "software": "fedmq 0.1.0",
+            "combiner": self._combiners[0],
+            "ordinal": None,
+            "state": "present",
             "last_seen": BEGAN,
-        }  # fmt: skip
+        }
         records.put_many(tables.CLIENTS, [*clients, ("evaluator", evaluator)])
         for name in self._combiners:
             here = sum(site.combiner == name for site in self._sites)
@@ -124,7 +100,7 @@ class Generator:
             records.put(tables.COMBINERS, name, document)
 
     def _write_seed(self, records: Records) -> str:
-        document = _model("seed-0a1b2c3d4e5f", None, None, 0, BEGAN - 60)
+        document = documents.model("seed-0a1b2c3d4e5f", None, None, 0, BEGAN - 60)
         records.put(tables.MODELS, document["model"], document)
         return str(document["model"])
 
@@ -134,10 +110,17 @@ class Generator:
         self, records: Records, session: str, name: str, rounds: int, began: float, seed: str, position: int, state: str
     ) -> None:
         policy = Policy(
-            name=name, seed=seed, rounds=rounds if state == "finished" else rounds * 2, clients_required=2,
-            timeout=ROUND_SECONDS * 2, random_seed=position, train={"epochs": 1, "learning_rate": 0.1 / (position + 1)},
-        )  # fmt: skip
-        events: list[Document] = [_event("session.queued", session, None, began, "reducer", id=f"queued-{session}")]
+            name=name,
+            seed=seed,
+            rounds=rounds if state == "finished" else rounds * 2,
+            clients_required=2,
+            timeout=ROUND_SECONDS * 2,
+            random_seed=position,
+            train={"epochs": 1, "learning_rate": 0.1 / (position + 1)},
+        )
+        events: list[Document] = [
+            documents.event("session.queued", session, None, began, "reducer", id=f"queued-{session}")
+        ]
         parent, clock = seed, began
         for number in range(1, rounds + 1):
             answers = [self._answer(site, number, clock, position) for site in self._sites]
@@ -145,14 +128,23 @@ class Generator:
             clock = ended + 0.5
             if len(events) > BATCH:
                 _flush(records, events)
-        last = _event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", reason="")
+        last = documents.event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", reason="")
         _flush(records, [*events, last])
         document = {
-            "session": session, "name": name, "state": state, "waiting": "", "waiting_until": None,
+            "session": session,
+            "name": name,
+            "state": state,
+            "waiting": "",
+            "waiting_until": None,
             "policy": policy.model_dump(mode="json"),
-            "reason": "" if state == "finished" else "stopped by an operator", "seed": seed, "random_seed": position,
-            "position": position, "stop_after_round": False, "created_at": began, "ended_at": clock,
-        }  # fmt: skip
+            "reason": "" if state == "finished" else "stopped by an operator",
+            "seed": seed,
+            "random_seed": position,
+            "position": position,
+            "stop_after_round": False,
+            "created_at": began,
+            "ended_at": clock,
+        }
         records.put(tables.SESSIONS, session, document)
 
     def _answer(self, site: Site, number: int, began: float, position: int) -> Answer:
@@ -165,13 +157,17 @@ class Generator:
         score = {"accuracy": accuracy, "loss": -math.log(max(accuracy, 0.05))}
         fate = source.random()
         outcome, reason = next(
-            ((outcome, reason) for limit, outcome, reason in _FATES if fate < limit), ("accepted", "")
+            ((outcome, reason) for limit, outcome, reason in documents.FATES if fate < limit), ("accepted", "")
         )
         train = site.pace * source.lognormvariate(0, 0.1)
         seconds = {
-            "fetch": source.uniform(0.2, 1.5), "validate": train / 20, "train": train,
-            "upload": source.uniform(0.3, 2.0), "fold": source.uniform(0.01, 0.05), "transit": source.uniform(0.0, 0.2),
-        }  # fmt: skip
+            "fetch": source.uniform(0.2, 1.5),
+            "validate": train / 20,
+            "train": train,
+            "upload": source.uniform(0.3, 2.0),
+            "fold": source.uniform(0.01, 0.05),
+            "transit": source.uniform(0.0, 0.2),
+        }
         seconds["total"] = sum(seconds[name] for name in ("fetch", "validate", "train", "upload")) + 0.1
         norm = 4.0 * math.exp(-number / 40) * source.lognormvariate(0, 0.15) * (3.0 if site.mislabelled else 1.0)
         at = began + seconds["total"] + seconds["fold"] + source.uniform(0.05, 1.0)
@@ -181,9 +177,15 @@ class Generator:
         )
 
     def _write_round(
-        self, records: Records, session: str, number: int, began: float, parent: str, answers: list[Answer],
+        self,
+        records: Records,
+        session: str,
+        number: int,
+        began: float,
+        parent: str,
+        answers: list[Answer],
         events: list[Document],
-    ) -> tuple[str, float]:  # fmt: skip
+    ) -> tuple[str, float]:
         ended = max(answer.at for answer in answers)
         key = keys.round_record(session, number)
         model = keys.committed_model(session, number, hashlib.sha256(key.encode()).hexdigest())
@@ -192,24 +194,34 @@ class Generator:
             tables.ATTEMPTS, keys.attempt_record(session, number, 1), self._attempt(session, number, began, parent)
         )
         document = {
-            "session": session, "round": number, "attempt": 1,
-            "model": _ref(keys.model_blob(model)), "parent": _ref(keys.model_blob(parent)),
-            "optimizer": None, "ledger": _ref(keys.round_ledger_blob(session, number)),
+            "session": session,
+            "round": number,
+            "attempt": 1,
+            "model": documents.ref(keys.model_blob(model)),
+            "parent": documents.ref(keys.model_blob(parent)),
+            "optimizer": None,
+            "ledger": documents.ref(keys.round_ledger_blob(session, number)),
             "total_weight": sum(answer.site.weight for answer in answers if answer.outcome == "accepted"),
-            "counts": counts, "metrics": summarize([(1, {"loss": answer.score["loss"]}) for answer in answers]),
-            "exponents": [-30, -30], "seconds": ended - began, "epoch": 1, "committed_at": ended,
+            "counts": counts,
+            "metrics": summarize([(1, {"loss": answer.score["loss"]}) for answer in answers]),
+            "exponents": [-30, -30],
+            "seconds": ended - began,
+            "epoch": 1,
+            "committed_at": ended,
             "bytes": {"down": MODEL_BYTES * len(answers), "up": MODEL_BYTES * counts["accepted"]},
-        }  # fmt: skip
+        }
         records.put(tables.ROUNDS, key, document)
         records.put(
-            tables.PARTICIPATION, keys.attempt_record(session, number, 1), _participation(session, number, answers)
+            tables.PARTICIPATION,
+            keys.attempt_record(session, number, 1),
+            documents.participation(session, number, answers),
         )
         scores = [(answer.site.weight, answer.score) for answer in answers]
         test = {"accuracy": sum(answer.score["accuracy"] for answer in answers) / len(answers)}
         metrics = summarize(scores) | {f"test/{name}": value for name, value in summarize([(1, test)]).items()}
-        trail = _model(model, parent, session, number, ended) | {"metrics": metrics}
+        trail = documents.model(model, parent, session, number, ended) | {"metrics": metrics}
         records.put(tables.MODELS, model, trail)
-        records.put_many(tables.VALIDATIONS, _validations(session, number, model, ended, answers, test))
+        records.put_many(tables.VALIDATIONS, documents.validations(session, number, model, ended, answers, test))
         events += self._events(session, number, model, began, ended, counts, answers)
         return model, ended
 
@@ -224,28 +236,43 @@ class Generator:
             for part, combiner in enumerate(self._combiners)
         ]
         return {
-            "session": session, "round": number, "attempt": 1, "model": _ref(keys.model_blob(parent)), "optimizer": None,
-            "exponents": [-30, -30], "plans": plans, "epoch": 1, "created_at": began,
-        }  # fmt: skip
+            "session": session,
+            "round": number,
+            "attempt": 1,
+            "model": documents.ref(keys.model_blob(parent)),
+            "optimizer": None,
+            "exponents": [-30, -30],
+            "plans": plans,
+            "epoch": 1,
+            "created_at": began,
+        }
 
     def _events(
-        self, session: str, number: int, model: str, began: float, ended: float, counts: dict[str, int],
+        self,
+        session: str,
+        number: int,
+        model: str,
+        began: float,
+        ended: float,
+        counts: dict[str, int],
         answers: list[Answer],
-    ) -> Iterator[Document]:  # fmt: skip
+    ) -> Iterator[Document]:
         planned = {"attempt": 1, "clients": len(answers), "combiners": len(self._combiners), "timeout": 120.0}
-        yield _event("round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned)
+        yield documents.event(
+            "round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned
+        )
         for answer in answers:
             data: dict[str, Any] = {"weight": answer.site.weight, "norm": answer.norm, "seconds": answer.seconds}
             if answer.reason:
                 data["reason"] = answer.reason
             if answer.outcome == "failed":
-                data["traceback"] = TRACEBACK
+                data["traceback"] = documents.TRACEBACK
             site, name = answer.site, f"update.{answer.outcome}"
-            yield _event(name, session, number, answer.at, site.combiner, client=site.name, **data)
+            yield documents.event(name, session, number, answer.at, site.combiner, client=site.name, **data)
             scored = {"model": model, "scope": "client", "metrics": answer.score, "weight": site.weight}
-            yield _event("model.validated", session, number, answer.at, "reducer", client=site.name, **scored)
+            yield documents.event("model.validated", session, number, answer.at, "reducer", client=site.name, **scored)
         committed = {"model": model, "seconds": ended - began, "counts": counts, "attempt": 1}
-        yield _event(
+        yield documents.event(
             "round.committed", session, number, ended, "reducer", id=f"committed-{session}-{number}", **committed
         )
 
@@ -257,10 +284,10 @@ class Generator:
         }
         lost = {"reason": "it was not heard for three presence periods"}
         events = [
-            _event("reducer.active", None, None, BEGAN, "reducer", epoch=1),
-            _event("message.refused", None, None, at, "reducer", **refused),
-            _event("combiner.vanished", None, None, at + 1, "reducer", combiner=self._combiners[-1], **lost),
-            _event("combiner.joined", None, None, at + 2, "reducer", combiner=self._combiners[-1]),
+            documents.event("reducer.active", None, None, BEGAN, "reducer", epoch=1),
+            documents.event("message.refused", None, None, at, "reducer", **refused),
+            documents.event("combiner.vanished", None, None, at + 1, "reducer", combiner=self._combiners[-1], **lost),
+            documents.event("combiner.joined", None, None, at + 2, "reducer", combiner=self._combiners[-1]),
         ]
         _flush(records, events)
         records.put(tables.SYSTEM, "queues", {"what": "queues", "at": at, "reason": "", "queues": self._queues()})
@@ -287,66 +314,9 @@ class Generator:
         return [*rows, {"name": topology.dead().name, "ready": 1, "unacked": 0, "consumers": 0}, *boxes]
 
 
-_FATES = (
-    (0.004, "failed", "train raised FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'"),
-    (0.007, "rejected", "tensor '0003/kernel' holds NaN"),
-    (0.015, "abstained", "the trainer had nothing to give"),
-    (0.030, "absent", "no answer by the deadline"),
-)
-
-
-def _event(name: str, session: str | None, number: int | None, at: float, sender: str, **data: Any) -> Document:
-    client, combiner = data.pop("client", None), data.pop("combiner", None)
-    known = data.pop("id", None) or hashlib.sha256(f"{name}{session}{number}{client}{at}".encode()).hexdigest()[:32]
-    return {
-        "id": known, "name": name, "session": session, "round": number, "client": client, "combiner": combiner,
-        "at": at, "sender": sender, "cause": None, "data": data,
-    }  # fmt: skip
-
-
 def _flush(records: Records, events: list[Document]) -> None:
     records.put_many(tables.EVENTS, [(event["id"], event) for event in events])
     events.clear()
-
-
-def _ref(key: str) -> Document:
-    return {"key": key, "size": MODEL_BYTES, "sha256": hashlib.sha256(key.encode()).hexdigest()}
-
-
-def _model(name: str, parent: str | None, session: str | None, number: int, at: float) -> Document:
-    return {
-        "model": name, "ref": _ref(keys.model_blob(name)), "parent": parent, "session": session, "round": number,
-        "ledger": _ref(keys.round_ledger_blob(session, number)) if session else None, "metrics": {},
-        "created_at": at,
-    }  # fmt: skip
-
-
-def _participation(session: str, number: int, answers: list[Answer]) -> Document:
-    steps = ("fetch", "validate", "train", "upload", "total", "fold", "transit")
-    return {
-        "session": session,
-        "round": number,
-        "attempt": 1,
-        "clients": [answer.site.name for answer in answers],
-        "outcomes": [answer.outcome for answer in answers],
-        "weights": [answer.site.weight if answer.outcome == "accepted" else 0 for answer in answers],
-        "norms": [answer.norm for answer in answers],
-        "at": [answer.at for answer in answers],
-        "seconds": {step: [answer.seconds.get(step) for answer in answers] for step in steps},
-        "reasons": {answer.site.name: answer.reason for answer in answers if answer.reason},
-    }
-
-
-def _validations(
-    session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float]
-) -> list[tuple[str, Document]]:
-    common = {"session": session, "round": number, "model": model, "reason": "", "at": at}
-    rows = [
-        {**common, "client": a.site.name, "scope": "client", "weight": a.site.weight, "metrics": a.score}
-        for a in answers
-    ]
-    rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
-    return [(keys.validation_record(session, model, str(row["client"])), row) for row in rows]
 
 
 def generate(

@@ -65,9 +65,17 @@ def load(url: str, alliance: str, package: Path, first: int, clients: int) -> No
         name = f"client-{number:04d}"
         ids = iter(range(10**9))
         actor = client_actor(
-            Client(name), Attach(), package, broker.connect(name), scheduler, topology, pool=pool,
-            store=MemoryStore(), models=Models(None), new_id=lambda: f"{name}-{os.getpid()}-{next(ids)}",
-        )  # fmt: skip
+            Client(name),
+            Attach(),
+            package,
+            broker.connect(name),
+            scheduler,
+            topology,
+            pool=pool,
+            store=MemoryStore(),
+            models=Models(None),
+            new_id=lambda: f"{name}-{os.getpid()}-{next(ids)}",
+        )
         actor.start()
         if number < first + clients - 1:
             scheduler.later(CONNECT_EVERY, lambda: add(number + 1))
@@ -103,9 +111,14 @@ def watch(deployment: Deployment, clients: int, rounds: int) -> bool:
     print(f"{clients} clients attached after {time.monotonic() - began:.0f} s", flush=True)
     model = deployment.seed({"0": np.zeros((50, 40), np.float32), "1": np.zeros(500, np.float32)})
     deployment.start_session(
-        "crowd", seed=model, rounds=rounds, clients_required=clients, random_seed=1, timeout=ROUND_SECONDS,
+        "crowd",
+        seed=model,
+        rounds=rounds,
+        clients_required=clients,
+        random_seed=1,
+        timeout=ROUND_SECONDS,
         validation="none",
-    )  # fmt: skip
+    )
     readings: list[dict[str, float]] = []
     for number in range(1, rounds + 1):
         deployment.await_round("crowd", number, 2 * ROUND_SECONDS)

@@ -21,7 +21,7 @@ def load_data(data_path, is_train=True):
 def split(out_dir="data"):
     from sklearn.datasets import load_digits
 
-    n_splits = int(os.environ.get("FEDN_NUM_DATA_SPLITS", 5))
+    n_splits = int(os.environ.get("FEDN_NUM_DATA_SPLITS", "5"))
     digits = load_digits()
     for i in range(n_splits):
         x, y = digits.data[i::n_splits], digits.target[i::n_splits]

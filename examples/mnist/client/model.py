@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras  # noqa: E402
-from fedn.utils.helpers.helpers import get_helper  # noqa: E402
-from keras import layers  # noqa: E402
+import keras
+from fedn.utils.helpers.helpers import get_helper
+from keras import layers
 
 helper = get_helper("numpyhelper")
 

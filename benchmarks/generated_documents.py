@@ -1,0 +1,113 @@
+"""The documents that `generate_records.py` writes, in the shapes of `fedmq_schemas.records`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from fedmq.records.base import Document
+from fedmq_schemas import keys
+
+MODEL_BYTES = 4_800_000
+TRACEBACK = """Traceback (most recent call last):
+  File "client/trainer.py", line 31, in train
+    images, labels = self.load(task.config["split"])
+  File "client/trainer.py", line 19, in load
+    return np.load(self.data / f"{split}.npz")
+FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'
+"""
+FATES = (
+    (0.004, "failed", "train raised FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'"),
+    (0.007, "rejected", "tensor '0003/kernel' holds NaN"),
+    (0.015, "abstained", "the trainer had nothing to give"),
+    (0.030, "absent", "no answer by the deadline"),
+)
+"""Probability below which an outcome is drawn, cumulative; the outcome; its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How one client behaves: `skill` shifts its accuracy, `pace` is seconds of training a round."""
+
+    name: str
+    combiner: str
+    weight: int
+    skill: float
+    pace: float
+    mislabelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One client's part in a round: the columns of `participation`, and the model's score there."""
+
+    site: Site
+    outcome: str
+    reason: str
+    norm: float | None
+    at: float
+    seconds: dict[str, float]
+    score: dict[str, float]
+
+
+def event(name: str, session: str | None, number: int | None, at: float, sender: str, **data: Any) -> Document:
+    client, combiner = data.pop("client", None), data.pop("combiner", None)
+    known = data.pop("id", None) or hashlib.sha256(f"{name}{session}{number}{client}{at}".encode()).hexdigest()[:32]
+    return {
+        "id": known,
+        "name": name,
+        "session": session,
+        "round": number,
+        "client": client,
+        "combiner": combiner,
+        "at": at,
+        "sender": sender,
+        "cause": None,
+        "data": data,
+    }
+
+
+def ref(key: str) -> Document:
+    return {"key": key, "size": MODEL_BYTES, "sha256": hashlib.sha256(key.encode()).hexdigest()}
+
+
+def model(name: str, parent: str | None, session: str | None, number: int, at: float) -> Document:
+    return {
+        "model": name,
+        "ref": ref(keys.model_blob(name)),
+        "parent": parent,
+        "session": session,
+        "round": number,
+        "ledger": ref(keys.round_ledger_blob(session, number)) if session else None,
+        "metrics": {},
+        "created_at": at,
+    }
+
+
+def participation(session: str, number: int, answers: list[Answer]) -> Document:
+    steps = ("fetch", "validate", "train", "upload", "total", "fold", "transit")
+    return {
+        "session": session,
+        "round": number,
+        "attempt": 1,
+        "clients": [answer.site.name for answer in answers],
+        "outcomes": [answer.outcome for answer in answers],
+        "weights": [answer.site.weight if answer.outcome == "accepted" else 0 for answer in answers],
+        "norms": [answer.norm for answer in answers],
+        "at": [answer.at for answer in answers],
+        "seconds": {step: [answer.seconds.get(step) for answer in answers] for step in steps},
+        "reasons": {answer.site.name: answer.reason for answer in answers if answer.reason},
+    }
+
+
+def validations(
+    session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float]
+) -> list[tuple[str, Document]]:
+    common = {"session": session, "round": number, "model": model, "reason": "", "at": at}
+    rows = [
+        {**common, "client": a.site.name, "scope": "client", "weight": a.site.weight, "metrics": a.score}
+        for a in answers
+    ]
+    rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
+    return [(keys.validation_record(session, model, str(row["client"])), row) for row in rows]
