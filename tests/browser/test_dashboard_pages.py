@@ -19,8 +19,8 @@ from dashboard.small_world import FAILED_ROUND, FAILING, train_into, write_packa
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_dashboard.app import PAGES
 from fedmq_dashboard.live import Live
+from fedmq_dashboard.observer import Tail
 from fedmq_dashboard.serve import DashboardServer
-from fedmq_dashboard.sources import Tail
 
 pytestmark = pytest.mark.browser
 PATHS = [page.path for page in PAGES]

@@ -15,19 +15,33 @@ from fedmq_dashboard.pages.sessions import differences
 def timed(at: float | None, **seconds: float | None) -> Columns:
     return columns_of(
         {
-            "session": "s", "round": 1, "attempt": 1, "clients": ["a"], "outcomes": ["accepted"], "weights": [1],
-            "norms": [1.0], "at": [at], "seconds": {step: [value] for step, value in seconds.items()}, "reasons": {},
+            "session": "s",
+            "round": 1,
+            "attempt": 1,
+            "clients": ["a"],
+            "outcomes": ["accepted"],
+            "weights": [1],
+            "norms": [1.0],
+            "at": [at],
+            "seconds": {step: [value] for step, value in seconds.items()},
+            "reasons": {},
         }
-    )  # fmt: skip
+    )
 
 
 def test_the_steps_of_a_client_end_when_its_update_was_folded() -> None:
     one = timed(120.0, fetch=1.0, validate=2.0, train=8.0, upload=1.5, total=14.0, fold=0.5, transit=0.25)
     parts = waterfall.segments(one, 100.0)
     assert {step: float(values[0]) for step, values in parts.items()} == {
-        "sent": 5.25, "waited": 1.5, "fetch": 1.0, "validate": 2.0, "train": 8.0, "upload": 1.5,
-        "returned": 0.25, "fold": 0.5,
-    }  # fmt: skip
+        "sent": 5.25,
+        "waited": 1.5,
+        "fetch": 1.0,
+        "validate": 2.0,
+        "train": 8.0,
+        "upload": 1.5,
+        "returned": 0.25,
+        "fold": 0.5,
+    }
     assert sum(float(values[0]) for values in parts.values()) == pytest.approx(20.0)
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq_dashboard.feed import KNOWN_LENGTH, EventFeed
+from fedmq_dashboard.feed import EventFeed
 
 
 def event(name: str, at: float, round_number: int = 1, client: str | None = None, **data: Any) -> dict[str, Any]:
     return {
-        "id": f"{name}-{at}-{client}", "name": name, "session": "s", "round": round_number, "client": client,
-        "combiner": None, "at": at, "sender": "x", "cause": None, "data": data,
-    }  # fmt: skip
+        "id": f"{name}-{at}-{client}",
+        "name": name,
+        "session": "s",
+        "round": round_number,
+        "client": client,
+        "combiner": None,
+        "at": at,
+        "sender": "x",
+        "cause": None,
+        "data": data,
+    }
 
 
 def planned(at: float, round_number: int = 1, attempt: int = 1) -> dict[str, Any]:
@@ -91,9 +99,3 @@ def test_only_decisions_are_news_for_pages_of_rounds() -> None:
     feed.apply([planned(100.0)])
     feed.apply([event("update.accepted", 101.0, 1, "a"), event("model.validated", 102.0, 1, "a")])
     assert feed.revisions == {"any": 2, "rounds": 1}
-
-
-def test_what_is_known_of_past_events_stays_bounded() -> None:
-    feed = EventFeed()
-    feed.apply(event("client.joined", float(number)) for number in range(KNOWN_LENGTH + 10))
-    assert len(feed._known) == KNOWN_LENGTH

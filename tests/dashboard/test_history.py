@@ -58,12 +58,6 @@ def test_without_a_running_one_the_newest_session_is_shown() -> None:
     assert found is not None and found["session"] == "new"
 
 
-def test_a_session_that_is_named_and_unknown_is_none() -> None:
-    records = SqliteRecords(":memory:")
-    put_session(records, "old", "finished", 1.0)
-    assert History(records).session("other") is None
-
-
 def test_committed_rounds_are_read_once() -> None:
     records = Counting()
     history = History(records)

@@ -32,11 +32,6 @@ def test_who_waits_is_woken_by_news() -> None:
     assert woken == [{"any": 1, "rounds": 1}]
 
 
-def test_who_waits_in_vain_is_told_the_same() -> None:
-    live = Live()
-    assert live.wait(live.revisions, 0.001) == live.revisions
-
-
 def test_closing_lets_everybody_go() -> None:
     live = Live()
     woken: list[object] = []

@@ -1,17 +1,22 @@
-"""News from the broker, as any subscriber gets it."""
+"""News from the broker, and from records that another process writes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pytest
 
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.errors import Transient
+from fedmq.records.base import Document
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
+from fedmq_dashboard import observer
 from fedmq_dashboard.live import Live
-from fedmq_dashboard.observer import CATCH_UP_SECONDS, Observer
-from fedmq_dashboard.sources import Tail
+from fedmq_dashboard.observer import CATCH_UP_SECONDS, Observer, Tail
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.topology import Topology, event_key
@@ -72,9 +77,78 @@ def test_what_was_missed_is_taken_from_the_records() -> None:
     assert world.live.revisions["any"] == 1
 
 
-def test_it_leaves_without_holding_anybody_up() -> None:
-    world = World()
-    done: list[bool] = []
-    world.observer.drain(lambda: done.append(True))
-    world.observer.leave(1.0)
-    assert done == [True]
+# -- records that another process writes ------------------------------------------------------------------------------
+
+
+def put_event(
+    records: SqliteRecords, name: str, at: float, round_number: int = 1, client: str | None = None, **data: Any
+) -> None:
+    key = f"{name}-{at}-{client}"
+    document = {
+        "id": key,
+        "name": name,
+        "session": "s",
+        "round": round_number,
+        "client": client,
+        "combiner": None,
+        "at": at,
+        "sender": "x",
+        "cause": None,
+        "data": data,
+    }
+    records.put(tables.EVENTS, key, document)
+
+
+def start_round(records: SqliteRecords, at: float) -> None:
+    records.put(tables.SESSIONS, "s", {"session": "s", "state": "running", "created_at": 1.0})
+    records.put(tables.ATTEMPTS, "s/1/1", {"session": "s", "round": 1, "attempt": 1, "created_at": at})
+    put_event(records, "round.planned", at, attempt=1, clients=2, combiners=1, timeout=60.0)
+
+
+def test_the_first_look_takes_in_the_open_round_from_its_beginning() -> None:
+    records, live = SqliteRecords(":memory:"), Live()
+    put_event(records, "client.joined", 10.0)
+    start_round(records, 1000.0)
+    put_event(records, "update.accepted", 1001.0, client="a")
+    for number in range(20):
+        put_event(records, "client.joined", 2000.0 + number)
+    Tail(records, live).look()
+    running = live.open_round("s")
+    assert running is not None and running.answers == {"a": "accepted"}
+
+
+def test_later_looks_take_in_what_is_new_also_if_its_clock_is_a_little_behind() -> None:
+    records, live = SqliteRecords(":memory:"), Live()
+    start_round(records, 1000.0)
+    tail = Tail(records, live)
+    tail.look()
+    put_event(records, "client.joined", 1010.0)
+    tail.look()
+    put_event(records, "update.accepted", 1009.0, client="late")
+    tail.look()
+    running = live.open_round("s")
+    assert running is not None and running.answers == {"late": "accepted"}
+
+
+def test_many_events_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer, "PAGE", 3)
+    records, live = SqliteRecords(":memory:"), Live()
+    start_round(records, 1000.0)
+    for number in range(10):
+        put_event(records, "update.accepted", 1001.0 + number, client=f"c{number}")
+    Tail(records, live).look()
+    running = live.open_round("s")
+    assert running is not None and len(running.answers) == 10
+
+
+def test_records_that_are_away_are_told_and_asked_again() -> None:
+    class Away(SqliteRecords):
+        def find(self, table: str, where: Mapping[str, Any] | None = None, **options: Any) -> Sequence[Document]:
+            raise Transient("the disk is busy")
+
+    live = Live()
+    tail = Tail(Away(":memory:"), live, period=0.001)
+    tail.start()
+    assert live.wait({"any": 0, "rounds": 0}, 30) is not None
+    tail.stop()
+    assert live.trouble == "The records can't be read now: the disk is busy"

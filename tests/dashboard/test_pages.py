@@ -59,10 +59,20 @@ def test_an_address_with_wrong_values_is_answered(path: str, search: str) -> Non
 def test_a_session_that_has_just_been_queued_is_shown(path: str) -> None:
     records = SqliteRecords(":memory:")
     session = {
-        "session": "s", "name": "", "state": "queued", "waiting": "", "waiting_until": None, "reason": "",
-        "policy": Policy().model_dump(mode="json"), "seed": None, "random_seed": 1, "position": 0,
-        "stop_after_round": False, "created_at": 1.0, "ended_at": None,
-    }  # fmt: skip
+        "session": "s",
+        "name": "",
+        "state": "queued",
+        "waiting": "",
+        "waiting_until": None,
+        "reason": "",
+        "policy": Policy().model_dump(mode="json"),
+        "seed": None,
+        "random_seed": 1,
+        "position": 0,
+        "stop_after_round": False,
+        "created_at": 1.0,
+        "ended_at": None,
+    }
     records.put(tables.SESSIONS, "s", session)
     show(records, path)
 
@@ -224,10 +234,17 @@ def test_the_system_page_shows_queues_and_stores_that_the_reducer_saw() -> None:
 def test_dead_letters_are_shown_with_their_reasons() -> None:
     records = SqliteRecords(":memory:")
     event = {
-        "id": "1", "name": "message.refused", "session": None, "round": None, "client": None, "combiner": None,
-        "at": 1.0, "sender": "reducer", "cause": None,
+        "id": "1",
+        "name": "message.refused",
+        "session": None,
+        "round": None,
+        "client": None,
+        "combiner": None,
+        "at": 1.0,
+        "sender": "reducer",
+        "cause": None,
         "data": {"reason": "not msgpack", "inbox": "a.reducer.v1", "key": "control.start"},
-    }  # fmt: skip
+    }
     records.put(tables.EVENTS, "1", event)
     text = show(records, "/system").text
     assert "not msgpack" in text and "control.start" in text
@@ -237,9 +254,16 @@ def test_a_model_that_was_let_go_is_shown_as_such_and_offers_no_download() -> No
     records = SqliteRecords(":memory:")
     for number, kept in ((1, False), (2, True)):
         model = {
-            "model": f"m{number}", "session": "s", "round": number, "parent": None, "ledger": None, "metrics": {},
-            "kept": kept, "created_at": float(number), "ref": {"key": f"models/m{number}", "size": 9, "sha256": "a" * 64},
-        }  # fmt: skip
+            "model": f"m{number}",
+            "session": "s",
+            "round": number,
+            "parent": None,
+            "ledger": None,
+            "metrics": {},
+            "kept": kept,
+            "created_at": float(number),
+            "ref": {"key": f"models/m{number}", "size": 9, "sha256": "a" * 64},
+        }
         records.put(tables.MODELS, f"m{number}", model)
     gone, there = (show(records, "/models", f"?model=m{number}") for number in (1, 2))
     assert "let go" in gone.text and "fedmq model get" not in gone.text

@@ -1,13 +1,16 @@
-"""Addresses, and numbers in words."""
+"""Addresses, numbers in words, and tables as files."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 
 import pytest
 
 from fedmq_dashboard import words
 from fedmq_dashboard.query import Query
+from fedmq_dashboard.routes import Cell, to_csv, to_json
 
 
 def test_an_address_says_what_is_chosen() -> None:
@@ -30,10 +33,20 @@ def test_changes_keep_what_else_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.123456, "0.1235"), (12.3456, "12.35"), (1234.5, "1,234"), (5, "5"), (5.0, "5"), (1e-9, "1e-09"),
-        (float("nan"), "nan"), (None, "–"), (True, "–"), ("x", "–"), (0.0, "0"), (123456789, "123,456,789"),
+        (0.123456, "0.1235"),
+        (12.3456, "12.35"),
+        (1234.5, "1,234"),
+        (5, "5"),
+        (5.0, "5"),
+        (1e-9, "1e-09"),
+        (float("nan"), "nan"),
+        (None, "–"),
+        (True, "–"),
+        ("x", "–"),
+        (0.0, "0"),
+        (123456789, "123,456,789"),
     ],
-)  # fmt: skip
+)
 def test_numbers_have_four_digits(value: object, text: str) -> None:
     assert words.number(value) == text
 
@@ -53,10 +66,34 @@ def test_sizes_have_a_fitting_unit(value: float | None, text: str) -> None:
 
 def test_the_best_known_metrics_come_first_and_tests_last() -> None:
     assert words.metric_names([{"loss": 1, "zeal": 1}, {"test/accuracy": 1, "accuracy": 1}]) == [
-        "accuracy", "loss", "zeal", "test/accuracy",
-    ]  # fmt: skip
+        "accuracy",
+        "loss",
+        "zeal",
+        "test/accuracy",
+    ]
 
 
 def test_losses_and_errors_are_better_when_less() -> None:
     assert words.less_is_better("val_loss") and words.less_is_better("MSE")
     assert not words.less_is_better("accuracy")
+
+
+ROWS: list[dict[str, Cell]] = [
+    {"model": "m,1", "round": 1, "loss": 0.5},
+    {"model": 'm"2', "round": 2, "loss": None},
+]
+
+
+def test_csv_reads_back() -> None:
+    assert list(csv.DictReader(io.StringIO(to_csv(ROWS)))) == [
+        {"model": "m,1", "round": "1", "loss": "0.5"},
+        {"model": 'm"2', "round": "2", "loss": ""},
+    ]
+
+
+def test_no_rows_make_an_empty_file() -> None:
+    assert (to_csv([]), to_json([])) == ("", "[]")
+
+
+def test_a_text_that_looks_like_a_formula_is_defused() -> None:
+    assert to_csv([{"=1+1": "@sum", "n": -5}]) == "'=1+1,n\n'@sum,-5\n"

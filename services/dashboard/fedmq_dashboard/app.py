@@ -1,4 +1,4 @@
-"""The dashboard's application: an address chooses a page, a page's controls change the address, news make it read again."""
+"""The dashboard's application: the address chooses a page, controls change the address, and news refresh the page."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ from fedmq_dashboard.query import Query
 from fedmq_dashboard.routes import add_routes
 
 PAGES: tuple[Page[Any], ...] = (
-    live.PAGE, table.PAGE, box.PAGE, clients.PAGE, timeline.PAGE, models.PAGE, sessions.PAGE, system.PAGE,
-)  # fmt: skip
+    live.PAGE,
+    table.PAGE,
+    box.PAGE,
+    clients.PAGE,
+    timeline.PAGE,
+    models.PAGE,
+    sessions.PAGE,
+    system.PAGE,
+)
 CARRIED = ("session",)
-"""What stays chosen from page to page."""
+"""Values that links to other pages keep."""
 
 
 def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
-    """The application, not yet served."""
+    """Returns the application, which is not served yet."""
     app = dash.Dash(
         __name__,
         title="FedMQ",
@@ -69,6 +76,7 @@ def _frame(alliance: str) -> Component:
 
 
 def page_of(pathname: str | None) -> Page[Any] | None:
+    """Returns the page at a path."""
     path = "/" + (pathname or "/").strip("/")
     return next((page for page in PAGES if page.path == path), None)
 
@@ -113,7 +121,7 @@ def _add_callbacks(app: dash.Dash, history: History, live: Live) -> None:
         prevent_initial_call=True,
     )
     def choose(values: Sequence[Any], ids: Sequence[dict[str, str]], search: str, shown: dict[str, Any]) -> Any:
-        """A control that has just been shown tells its value too; only what differs from what was shown is a choice."""
+        """Changes the address. Controls report their values when they appear too, so only a changed value is a choice."""
         told = {each["control"]: _text(value) for each, value in zip(ids, values, strict=True)}
         chosen = {name: value for name, value in told.items() if value != shown.get("values", {}).get(name, value)}
         return _moved(search, {**chosen, "page": None}) if chosen else dash.no_update
@@ -138,13 +146,13 @@ def _text(value: Any) -> str:
 
 
 def _moved(search: str | None, changes: Mapping[str, str | int | None]) -> Any:
-    """The new address, or nothing where it would be the same: then the browser keeps what it shows."""
+    """Returns the new address, or no update if it is the same, so that the browser keeps its content."""
     changed = Query.parse(search).search(**changes)
     return dash.no_update if changed == Query.parse(search).search() else changed
 
 
 def _content(page: Page[Any] | None, history: History, live: Live, query: Query) -> tuple[list[Control], list[Element]]:
-    """Controls and body. What can't be read is told in place of the page, and tried again with the next news."""
+    """Returns controls and body. If the records can't be read, the body says so; the next news try again."""
     if page is None:
         return [], [c.card("Not found", c.empty("There is no such page here."))]
     try:
@@ -155,6 +163,7 @@ def _content(page: Page[Any] | None, history: History, live: Live, query: Query)
 
 
 def nav(page: Page[Any] | None, query: Query) -> list[Element]:
+    """Returns links to all pages."""
     carried = Query({name: query.values[name] for name in CARRIED if name in query.values}).search()
     return [
         dcc.Link(
@@ -167,6 +176,7 @@ def nav(page: Page[Any] | None, query: Query) -> list[Element]:
 
 
 def control(wanted: Control) -> Component:
+    """Returns the component of a control."""
     value: Any = wanted.value
     if wanted.multi:
         value = wanted.value.split(",") if wanted.value else []

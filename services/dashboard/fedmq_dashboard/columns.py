@@ -1,4 +1,4 @@
-"""An attempt's outcomes as arrays: small enough to keep for a thousand clients and thousands of rounds. Pure."""
+"""The outcomes of an attempt as arrays, small enough to keep thousands of rounds of a thousand clients. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ ABSENT = CODES["absent"]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What became of the tasks of one round. Row i of each column is about `clients[i]`; not told is NaN. `outcomes` are
-    indexes into `OUTCOMES`; `at` is UTC seconds since 1970 of the outcome, `seconds` where the time went."""
+    """The outcomes of the tasks of one round. Row i of each column is about `clients[i]`; NaN is not known.
+
+    `outcomes` are indexes into `OUTCOMES`. `at` is the time of the outcome in UTC seconds since 1970. `seconds` has a
+    column for each step of a task.
+    """
 
     session: str
     round: int
@@ -35,13 +38,13 @@ class Columns:
     reasons: Mapping[str, str]
 
     def step(self, name: str) -> FloatColumn:
-        """Seconds of a step; NaN where nobody told."""
+        """Returns the seconds of a step; NaN where they are not known."""
         found = self.seconds.get(name)
         return np.full(len(self.clients), np.nan) if found is None else found
 
 
 def columns_of(document: Mapping[str, Any]) -> Columns:
-    """From a document of table `participation`."""
+    """Returns the columns of a document of the table `participation`."""
     return Columns(
         session=document["session"],
         round=document["round"],
@@ -57,7 +60,7 @@ def columns_of(document: Mapping[str, Any]) -> Columns:
 
 
 def columns_of_events(session: str, round_number: int, attempt: int, events: Iterable[Mapping[str, Any]]) -> Columns:
-    """What is known so far of an attempt that is not aggregated: from its `update.*` events, the first outcome counts."""
+    """Returns the columns of an attempt that is not aggregated yet, from its `update.*` events. The first outcome counts."""
     answers: dict[str, Mapping[str, Any]] = {}
     for event in events:
         if (

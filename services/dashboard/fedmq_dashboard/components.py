@@ -59,10 +59,12 @@ def badge(text: str, kind: str | None = None) -> Component:
 
 
 def fact(label: str, value: Children, hint: str = "") -> Component:
+    """Returns a value with its label and a hint below."""
     return html.Div([html.Dt(label), html.Dd(value), html.Small(hint) if hint else None], className="fact")
 
 
 def facts(*items: Component) -> Component:
+    """Returns a list of facts."""
     return html.Dl(list(items), className="facts")
 
 
@@ -76,6 +78,7 @@ def moment(at: float | None, form: str = "time") -> Component:
 
 
 def link(text: Children, href: str, **properties: Any) -> Component:
+    """Returns a link within the dashboard."""
     return dcc.Link(text, href=href, **properties)
 
 
@@ -111,8 +114,11 @@ def _head(column: Column) -> Component:
 def graph(
     name: str, figure: dict[str, Any], summary: str, height: int = 320, legend: Component | None = None
 ) -> Component:
-    """A plot with its legend and a sentence that says what it shows. `name` is its id: a click is answered by the page's
-    `clicked`. The legend is that of the traces unless another is given; it wraps where the page is narrow."""
+    """Returns a plot with its legend and a sentence that says what it shows.
+
+    `name` is the id with which a click is passed to the page's `clicked`. Without `legend` the traces' own is used; it
+    wraps where the page is narrow.
+    """
     figure["layout"] |= {"height": height, "showlegend": False}
     plot = dcc.Graph(
         id={"graph": name},

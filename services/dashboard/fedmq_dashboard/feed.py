@@ -1,6 +1,6 @@
-"""Events to what is going on now: open rounds, who has answered, and how far the others are. Pure.
+"""The state of open rounds, made from events: who has answered, and how far the others are. Pure.
 
-What is past is read from the records; this holds only what would be too dear to ask them for at every event.
+The past is read from the records. This holds only what would be too expensive to read at every event.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ _CHATTER = ("task.progress", "update.", "model.validated")
 
 @dataclass(frozen=True, slots=True)
 class RoundInProgress:
-    """An attempt whose plans are out. `answers`: client → outcome; `fractions`: client → its own report of how far it is.
-    `planned_at` is UTC seconds since 1970, `timeout` seconds."""
+    """An attempt whose plans are published.
+
+    `answers` maps clients to outcomes, `fractions` clients to their reported progress. `planned_at` is in UTC seconds since
+    1970, `timeout` in seconds.
+    """
 
     session: str
     round: int
@@ -39,13 +42,14 @@ class RoundInProgress:
 
     @property
     def deadline(self) -> float:
+        """UTC seconds since 1970 at which the attempt ends."""
         return self.planned_at + self.timeout
 
 
 class EventFeed:
-    """Takes event documents (as in the records) in any order, each as often as it likes to come.
+    """Applies event documents (as in the records) in any order; each may arrive several times.
 
-    `revisions` grow: `any` with every new event, `rounds` with those that change what was decided.
+    `revisions` grow: `any` with every new event, `rounds` with events that record a decision.
     """
 
     def __init__(self) -> None:
@@ -57,7 +61,7 @@ class EventFeed:
         self._early: deque[Document] = deque(maxlen=EARLY_LENGTH)
 
     def apply(self, events: Iterable[Document]) -> bool:
-        """Whether any of them was new."""
+        """Applies events and returns whether any of them was new."""
         fresh = [event for event in events if self._is_new(event["id"])]
         for event in fresh:
             self._apply(event)
@@ -67,12 +71,12 @@ class EventFeed:
         return bool(fresh)
 
     def touch(self) -> None:
-        """What is shown has changed for another reason."""
+        """Increases all revisions, after a change that no event reports."""
         for topic in self.revisions:
             self.revisions[topic] += 1
 
     def open_round(self, session: str) -> RoundInProgress | None:
-        """A copy, for other threads to read."""
+        """Returns a copy of the session's open round, which other threads may read."""
         found = self._open.get(session)
         if found is None:
             return None

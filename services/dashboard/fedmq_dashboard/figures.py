@@ -34,12 +34,12 @@ _FONT = {"family": "system-ui, sans-serif", "size": 12}
 
 
 def outcome_word(outcome: str) -> str:
-    """`discarded` is called late where a task was not done in time."""
+    """Returns the word for an outcome: `discarded` updates are called late."""
     return OUTCOME_WORDS.get(outcome, outcome)
 
 
 def figure(traces: Sequence[Trace], *, x: str = "", y: str = "", **layout: Any) -> Figure:
-    """Traces with the layout that all plots share; `layout` is merged into it, axes key by key."""
+    """Returns a figure with the layout that all plots share. `layout` is merged into it, axes key by key."""
     axis = {"automargin": True, "zeroline": False, "fixedrange": True, "title": {"standoff": 8}}
     base: Figure = {
         "font": _FONT,
@@ -58,7 +58,7 @@ def figure(traces: Sequence[Trace], *, x: str = "", y: str = "", **layout: Any) 
 
 
 def packed(values: npt.NDArray[Any]) -> Any:
-    """An array in Plotly's compact form; NaN is a gap."""
+    """Returns an array in Plotly's compact form. NaN is a gap."""
     kinds = {"int8": "i1", "int16": "i2", "float32": "f4", "float64": "f8"}
     contiguous = np.ascontiguousarray(values)
     document = {"dtype": kinds[str(contiguous.dtype)], "bdata": base64.b64encode(contiguous.tobytes()).decode()}
@@ -68,13 +68,14 @@ def packed(values: npt.NDArray[Any]) -> Any:
 
 
 def line(name: str, x: Sequence[Any], y: Sequence[Any], colour: str, **more: Any) -> Trace:
+    """Returns a line, with a marker at each point if there are few points."""
     style = {"color": colour, "width": 2, **more.pop("line", {})}
     markers = {"mode": "lines+markers", "marker": {"size": 5}} if len(x) < 40 else {"mode": "lines"}
     return {"type": "scatter", "name": name, "x": list(x), "y": list(y), "line": style, **markers, **more}
 
 
 def edges(links: Iterable[tuple[tuple[float, float], tuple[float, float]]]) -> Trace:
-    """Thin lines between pairs of places."""
+    """Returns thin lines between pairs of places."""
     x: list[float | None] = []
     y: list[float | None] = []
     for one, other in links:

@@ -1,4 +1,4 @@
-"""What happened, from the records: every question is bounded, and what can't change is asked for once."""
+"""The past, read from the records: every query is bounded, and what can't change is read once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ KEPT_SESSIONS = 8
 
 @dataclass(slots=True)
 class Grown(Generic[T]):
-    """What is known of a table that only grows, for one session: `last` is the newest round."""
+    """The known rows of one session in a table that only grows. `last` is the newest round."""
 
     last: int | None = None
     items: list[T] = field(default_factory=list)
 
 
 class History:
-    """Reads records for pages; safe across threads. Raises what `Records` raises."""
+    """Reads records for pages. Safe across threads. Raises the errors of `Records`."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -42,11 +42,11 @@ class History:
     # -- sessions and rounds ----------------------------------------------------------------------------------------
 
     def sessions(self) -> Sequence[Document]:
-        """Newest first."""
+        """Returns the sessions, newest first."""
         return self._records.find(tables.SESSIONS, order="created_at", descending=True, limit=MOST_SESSIONS)
 
     def session(self, name: str | None) -> Document | None:
-        """The one named; else the one that runs; else the newest."""
+        """Returns the named session, or else the running one, or else the newest one."""
         if name:
             return self._records.get(tables.SESSIONS, name)
         known = self.sessions()
@@ -54,25 +54,26 @@ class History:
         return next(iter(running or known), None)
 
     def rounds(self, session: str) -> list[Document]:
-        """The committed rounds, in order."""
+        """Returns the committed rounds in order."""
         return self._grow(self._rounds, tables.ROUNDS, session, lambda document: document)
 
     def participation(self, session: str) -> list[Columns]:
-        """The outcomes of each round that was aggregated, in order."""
+        """Returns the outcomes of each aggregated round in order."""
         return self._grow(self._columns, tables.PARTICIPATION, session, columns_of)
 
     def attempts(self, session: str) -> Sequence[Document]:
-        """All draws."""
+        """Returns all attempts of a session."""
         return self._records.find(tables.ATTEMPTS, {"session": session})
 
     def newest_attempt(self, session: str) -> Document | None:
+        """Returns the newest attempt of a session."""
         found = self._records.find(tables.ATTEMPTS, {"session": session}, order="created_at", descending=True, limit=1)
         return next(iter(found), None)
 
     def _grow(
         self, kept: OrderedDict[str, Grown[T]], table: str, session: str, convert: Callable[[Document], T]
     ) -> list[T]:
-        """Committed rounds never change: only those after the last known one are read."""
+        """Returns all rows of a session. Reads only those after the last known one, as committed rounds never change."""
         with self._lock:
             known = kept.setdefault(session, Grown())
             kept.move_to_end(session)
@@ -86,8 +87,10 @@ class History:
     # -- models -----------------------------------------------------------------------------------------------------
 
     def trail(self, session: Mapping[str, Any]) -> list[Document]:
-        """The session's models in order, as it found them: each with a summary of its validations in this session. Before
-        them stands the model that it started from, as this session's of round 0, wherever it comes from."""
+        """Returns the session's models in order, each with the summary of its validations in this session.
+
+        The first one is the model from which the session started, as its model of round 0.
+        """
         first = first_model(self._records, session)
         known = self._records.get(tables.MODELS, first["model"]) if first else None
         seed = [{**known, **first, "session": session["session"], "round": 0}] if known and first else []
@@ -95,13 +98,15 @@ class History:
         return seed + [self._with_metrics(model) for model in made]
 
     def models(self, limit: int = MOST_MODELS) -> list[Document]:
-        """All models, newest first, each with a summary of its validations in the session that made it."""
+        """Returns all models, newest first, each with the summary of its validations in the session that made it."""
         found = self._records.find(tables.MODELS, order="created_at", descending=True, limit=limit)
         return [self._with_metrics(model) for model in found]
 
     def findings(self) -> list[Document]:
-        """All models, newest first, as each session found them: also once for each session that started from it, as this
-        session's of round 0."""
+        """Returns all models, newest first, with the summary of each session that validated them.
+
+        A model has a row for each session that started from it too, as that session's model of round 0.
+        """
         found: list[Document] = []
         summaries: dict[str, list[Document]] = {}
         for each in self._records.find(tables.SUMMARIES, order="at", descending=True, limit=MOST_MODELS):
@@ -114,39 +119,42 @@ class History:
         return found
 
     def model(self, name: str) -> Document | None:
+        """Returns a model with the summary of its validations in the session that made it."""
         found = self._records.get(tables.MODELS, name)
         return None if found is None else self._with_metrics(found)
 
     def _with_metrics(self, model: Document) -> Document:
-        """A reducer records a model's summary when its validation is over; until then it is made here."""
+        """Adds the summary of validations to a model. The reducer records the summary only when validation has ended."""
         if model["metrics"] or model["session"] is None:
             return model
         return model | {"metrics": summary_in(self._records, model["session"], model["model"])}
 
     def summaries(self, model: str) -> Sequence[Document]:
-        """What each session found of a model that it started from, newest first."""
+        """Returns the summaries of a model in the sessions that started from it, newest first."""
         return self._records.find(tables.SUMMARIES, {"model": model}, order="at", descending=True, limit=MOST_SESSIONS)
 
     def validations(self, session: str, model: str) -> Sequence[Document]:
-        """What each client and evaluator found of a model in a session."""
+        """Returns the validations of a model by each client and evaluator in a session."""
         return self._records.find(tables.VALIDATIONS, {"session": session, "model": model})
 
     # -- members and events -----------------------------------------------------------------------------------------
 
     def clients(self) -> Sequence[Document]:
+        """Returns all clients."""
         return self._records.find(tables.CLIENTS)
 
     def combiners(self) -> Sequence[Document]:
+        """Returns all combiners."""
         return self._records.find(tables.COMBINERS)
 
     def events(self, where: Mapping[str, Any] | None = None, limit: int = MOST_EVENTS) -> Sequence[Document]:
-        """Newest first."""
+        """Returns events, newest first."""
         return self._records.find(tables.EVENTS, where, order="at", descending=True, limit=limit)
 
     def events_after(self, session: str, at: float) -> Sequence[Document]:
-        """What a session's actors told since then, oldest first."""
+        """Returns a session's events after the time `at`, oldest first."""
         return self._records.find(tables.EVENTS, {"session": session}, order="at", after=at, limit=MOST_EVENTS)
 
     def system(self) -> Sequence[Document]:
-        """What the reducer last saw of queues and stores."""
+        """Returns the newest state of queues and stores that a reducer has recorded."""
         return self._records.find(tables.SYSTEM)

@@ -1,4 +1,4 @@
-"""The feed, shared between threads: one writes, any number wait for news."""
+"""The event feed shared between threads: one thread writes, any number of threads wait for news."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedmq_dashboard.feed import Document, EventFeed, Revisions, RoundInProgress
 
 
 class Live:
-    """An `EventFeed` behind a lock. `trouble` is why there is no news, in one sentence, or empty."""
+    """An `EventFeed` behind a lock. `trouble` is the reason why no news arrive, in one sentence, or empty."""
 
     def __init__(self) -> None:
         self._feed = EventFeed()
@@ -19,11 +19,13 @@ class Live:
         self._closed = False
 
     def apply(self, events: Iterable[Document]) -> None:
+        """Applies events, and wakes the waiting threads if any event is new."""
         with self._changed:
             if self._feed.apply(events):
                 self._changed.notify_all()
 
     def tell_trouble(self, sentence: str) -> None:
+        """Sets `trouble`, and wakes the waiting threads if it has changed."""
         with self._changed:
             if sentence != self._trouble:
                 self._trouble = sentence
@@ -32,20 +34,23 @@ class Live:
 
     @property
     def trouble(self) -> str:
+        """The reason why no news arrive; empty if they do."""
         with self._changed:
             return self._trouble
 
     @property
     def revisions(self) -> Revisions:
+        """A copy of the feed's revisions."""
         with self._changed:
             return dict(self._feed.revisions)
 
     def open_round(self, session: str) -> RoundInProgress | None:
+        """Returns a copy of the session's open round."""
         with self._changed:
             return self._feed.open_round(session)
 
     def wait(self, seen: Revisions, seconds: float) -> Revisions | None:
-        """The revisions as soon as they differ from those `seen`, or after so many seconds; None once it is closed."""
+        """Returns the revisions as soon as they differ from `seen`, or after `seconds`. Returns None once closed."""
         until = time.monotonic() + seconds
         with self._changed:
             while not self._closed and self._feed.revisions == seen:
@@ -55,7 +60,7 @@ class Live:
             return None if self._closed else dict(self._feed.revisions)
 
     def close(self) -> None:
-        """Lets everybody who waits go."""
+        """Wakes all waiting threads, for the last time."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

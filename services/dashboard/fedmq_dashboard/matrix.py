@@ -1,4 +1,4 @@
-"""Who took part in which round, as arrays: rows are clients, columns rounds. Pure."""
+"""Participation as arrays: a row for each client, a column for each round. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ ACCEPTED = CODES["accepted"]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """`outcomes` are indexes into `OUTCOMES`, or NOT_ASKED; `norms` are NaN where no update was accepted. `transit` is the
-    least that a client's messages seemed to take, `busy` the median of its seconds on a task."""
+    """The tasks of all clients in all rounds.
+
+    - `outcomes`: indexes into `OUTCOMES`, or NOT_ASKED. `norms`: NaN where no update was accepted.
+    - `transit`: the least seconds that a client's messages seemed to take. `busy`: its median seconds on a task.
+    """
 
     clients: tuple[str, ...]
     rounds: tuple[int, ...]
@@ -30,23 +33,24 @@ class Matrix:
     busy: FloatColumn
 
     def troubles(self) -> Counts:
-        """How many of each client's tasks were not accepted."""
+        """Returns for each client the number of its tasks that were not accepted."""
         counts: Counts = np.count_nonzero((self.outcomes != ACCEPTED) & (self.outcomes != NOT_ASKED), axis=1)
         return counts
 
     def asked(self) -> Counts:
+        """Returns for each client the number of its tasks."""
         counts: Counts = np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
         return counts
 
     def relative_norms(self) -> FloatColumn:
-        """Log2 of each norm over its round's median: 1 is twice the others'."""
+        """Returns log2 of each norm over its round's median: 1 is twice the others'."""
         median = nanmedian(self.norms, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log2(self.norms / median)
         return np.where(np.isfinite(logs), logs, np.nan)
 
     def order(self, by: str) -> Counts:
-        """Rows in the order to show them: by `name`, by `norm` (the oddest first), or by `troubles`."""
+        """Returns the rows in the order to show: by `name`, by `norm` (the oddest first), or by `troubles`."""
         if by == "name":
             return np.arange(len(self.clients))
         oddness = np.abs(np.nan_to_num(nanmedian(self.relative_norms(), axis=1)))
@@ -56,7 +60,7 @@ class Matrix:
 
 
 def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) -> Matrix:
-    """`late`: (round, client) of updates that came after their plan was closed; in the ledger their tasks are absent."""
+    """Returns the matrix. `late` has (round, client) of updates after their plan was closed, absent in the ledger."""
     clients = tuple(sorted({name for column in columns for name in column.clients}))
     row = {name: index for index, name in enumerate(clients)}
     shape = (len(clients), len(columns))
@@ -80,7 +84,7 @@ def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) 
 
 
 def nanmedian(values: FloatColumn, axis: int) -> FloatColumn:
-    """The median of what is told; NaN, without a warning, where nothing is."""
+    """Returns the median of the known values; NaN, without a warning, where there are none."""
     known = ~np.isnan(values)
     ordered = np.sort(values, axis=axis)  # NaN goes last
     count = known.sum(axis=axis, keepdims=True)
@@ -94,7 +98,7 @@ def nanmedian(values: FloatColumn, axis: int) -> FloatColumn:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A task that was not accepted."""
+    """A task whose outcome was not `accepted`."""
 
     round: int
     outcome: str
@@ -102,7 +106,7 @@ class Trouble:
 
 
 def last_troubles(columns: Iterable[Columns]) -> dict[str, Trouble]:
-    """Each client's newest trouble; `columns` are in the order of their rounds."""
+    """Returns each client's newest trouble. `columns` are in the order of their rounds."""
     newest: dict[str, Trouble] = {}
     for column in columns:
         for index in np.flatnonzero(column.outcomes != ACCEPTED):

@@ -1,26 +1,99 @@
-"""News from the alliance's event exchange, on a queue of this dashboard's own."""
+"""Sources of news: the alliance's event exchange, and records that another process writes."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from fedmq.brokers.base import Connection
 from fedmq.errors import FedMQError
+from fedmq.records.base import Document, Records
 from fedmq.runtime.event_stream import observe
 from fedmq.scheduler import Scheduler
 from fedmq_dashboard.live import Live
-from fedmq_dashboard.sources import Tail
+from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
 from fedmq_schemas.topology import Topology
 
 CATCH_UP_SECONDS = 10.0
+PERIOD = 0.5
+"""Seconds between two looks at the records."""
+OVERLAP = 3.0
+"""Seconds before the newest known event that each look reads again."""
+PAGE = 1_000
+
+
+class Tail:
+    """Follows the events that are added to records, on a thread of its own.
+
+    Each look reads the events since the last look and a few seconds before, because events are recorded in batches and
+    with times of several clocks.
+    """
+
+    def __init__(self, records: Records, live: Live, period: float = PERIOD) -> None:
+        self._records = records
+        self._live = live
+        self._period = period
+        self._stop = threading.Event()
+        self._at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops the thread and waits for its end."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look()
+            except FedMQError as error:
+                self._live.tell_trouble(f"The records can't be read now: {error.reason}")
+            else:
+                self._live.tell_trouble("")
+            if self._stop.wait(self._period):
+                return
+
+    def look(self) -> None:
+        """Applies new events. The first look starts where the oldest open round started."""
+        after = self._begin() if self._at is None else self._at - OVERLAP
+        while True:
+            found = self._records.find(tables.EVENTS, order="at", after=after, limit=PAGE)
+            self._live.apply(found)
+            if found:
+                after = found[-1]["at"]
+                self._at = max(self._at or after, after)
+            if len(found) < PAGE:
+                return
+
+    def _begin(self) -> float:
+        newest = self._records.find(tables.EVENTS, order="at", descending=True, limit=1)
+        self._at = newest[0]["at"] if newest else 0.0
+        planned = [self._planned(session["session"]) for session in self._running()]
+        return min([at - OVERLAP for at in planned if at is not None], default=self._at)
+
+    def _running(self) -> list[Document]:
+        states = ["waiting", "running", "validating"]
+        return list(self._records.find(tables.SESSIONS, {"state": states}))
+
+    def _planned(self, session: str) -> Any:
+        where = {"session": session}
+        found = self._records.find(tables.ATTEMPTS, where, order="created_at", descending=True, limit=1)
+        return found[0]["created_at"] if found else None
 
 
 class Observer:
-    """Takes in events as they are told. The broker drops the oldest for an observer that is slow, and keeps nothing while
-    it is away, so the records are asked every ten seconds for what was missed. A member of a `Service`."""
+    """Applies events as they are published. A member of a `Service`.
+
+    The broker drops the oldest events for a slow observer and keeps none while it is disconnected, so the records are read
+    every ten seconds for those that were missed.
+    """
 
     def __init__(
         self, connection: Connection, scheduler: Scheduler, topology: Topology, live: Live, tail: Tail, name: str
@@ -33,17 +106,20 @@ class Observer:
         self._name = name
 
     def start(self) -> None:
+        """Subscribes to all events."""
         queue = self._topology.observer(self._name)
-        observe(self._connection, queue, self._topology.alliance, self._heard)
+        observe(self._connection, queue, self._topology.alliance, self._receive)
         self._catch_up()
 
     def drain(self, then: Callable[[], None]) -> None:
+        """Has nothing to finish."""
         then()
 
     def leave(self, timeout: float) -> None:
+        """Closes the connection."""
         self._connection.close(timeout)
 
-    def _heard(self, envelope: Envelope, event: Event) -> None:
+    def _receive(self, envelope: Envelope, event: Event) -> None:
         self._live.apply([event_document(envelope, event)])
 
     def _catch_up(self) -> None:

@@ -1,4 +1,4 @@
-"""The dashboard as a process: of an alliance, or of a state directory that a sandbox writes or has written."""
+"""The dashboard as a process: for an alliance, or for the state directory of a sandbox."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from fedmq.process.settings import DashboardSettings
 from fedmq.process.signals import on_first_signal
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_dashboard.live import Live
-from fedmq_dashboard.observer import Observer
+from fedmq_dashboard.observer import Observer, Tail
 from fedmq_dashboard.serve import DashboardServer
-from fedmq_dashboard.sources import Tail
 from fedmq_schemas.topology import Topology
 
 
 def main(settings: DashboardSettings) -> None:
-    """Shows an alliance until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
+    """Shows an alliance until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
     from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 
     name = process_name()
@@ -37,7 +36,7 @@ def main(settings: DashboardSettings) -> None:
 
 
 def open_state_dir(state_dir: Path) -> SqliteRecords:
-    """The records of a sandbox. Raises ConfigError where there are none."""
+    """Returns the records of a sandbox. Raises ConfigError if there are none."""
     path = state_dir / "records.db"
     if not path.is_file():
         raise ConfigError(f"there are no records in {state_dir}: give the --state-dir of a sandbox")
@@ -45,8 +44,10 @@ def open_state_dir(state_dir: Path) -> SqliteRecords:
 
 
 def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:
-    """Shows a sandbox's records, also while it runs, until SIGINT or SIGTERM. Raises ConfigError where there are none,
-    or the port is taken."""
+    """Shows a sandbox's records until SIGINT or SIGTERM, also while the sandbox runs.
+
+    Raises ConfigError if there are no records, or the port is in use.
+    """
     records, live = open_state_dir(state_dir), Live()
     tail = Tail(records, live)
     server = DashboardServer(records, live, host, port, state_dir.resolve().name)

@@ -1,30 +1,35 @@
-"""What the dashboard's server answers beside its pages: the news stream, exports, health; and compression."""
+"""Routes of the dashboard's server beside its pages: the news stream, exports and health; compression."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import flask
 
 from fedmq.errors import FedMQError
-from fedmq_dashboard import export
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages import table
 from fedmq_dashboard.query import Query
 
+Cell = str | int | float | None
+
 LEAST_SECONDS = 0.5
 SETTLED_SECONDS = 1.5
 CLOCK_SECONDS = 10.0
-"""The stream tells news at most every half second, once more when the records have surely caught up, and the time."""
+"""Seconds. The stream sends news at most every half second, again once the records must contain it, and the time."""
 
 COMPRESSED_FROM = 2_000
 
 
 def add_routes(server: flask.Flask, history: History, live: Live) -> None:
+    """Adds the routes and the compression to the server."""
+
     @server.get("/export/table.<form>")
     def export_table(form: str) -> flask.Response:
         if form not in ("csv", "json"):
@@ -34,7 +39,7 @@ def add_routes(server: flask.Flask, history: History, live: Live) -> None:
             rows = table.rows(table.means(history, query), query)
         except FedMQError as error:
             return flask.Response(f"the records can't be read now: {error.reason}", 503, mimetype="text/plain")
-        text = export.to_csv(rows) if form == "csv" else export.to_json(rows)
+        text = to_csv(rows) if form == "csv" else to_json(rows)
         kind = "text/csv" if form == "csv" else "application/json"
         name = {"Content-Disposition": f"attachment; filename=metrics.{form}"}
         return flask.Response(text, mimetype=kind, headers=name)
@@ -62,7 +67,7 @@ def add_routes(server: flask.Flask, history: History, live: Live) -> None:
 
 
 def news(live: Live) -> Iterator[str]:
-    """Server-sent events: how far each topic is. A `+` says that the records have surely caught up with it."""
+    """Yields server-sent events with the revision of each topic. With a `+` the records contain it for certain."""
     seen, clock = live.revisions, 0
     is_settled = True
     while True:
@@ -75,3 +80,26 @@ def news(live: Live) -> Iterator[str]:
             return
         clock += is_settled and found == seen
         seen, is_settled = found, found == seen
+
+
+def to_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
+    """Returns rows as CSV with a header line; None is empty. Without rows the file is empty.
+
+    A text that a spreadsheet would execute as a formula gets an apostrophe in front.
+    """
+    if not rows:
+        return ""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writerow({name: _safe(name) for name in rows[0]})
+    writer.writerows({name: _safe(cell) for name, cell in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def to_json(rows: Sequence[Mapping[str, Cell]]) -> str:
+    """Returns rows as a JSON list of objects."""
+    return json.dumps(list(rows), indent=1, allow_nan=False)
+
+
+def _safe(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

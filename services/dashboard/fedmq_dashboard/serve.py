@@ -1,4 +1,4 @@
-"""The dashboard behind a port."""
+"""The dashboard's HTTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("fedmq.dashboard")
 
 
 class _Quiet(WSGIRequestHandler):
-    """Tells requests at debug level only, and speaks HTTP/1.1 so that connections are kept."""
+    """Logs requests at debug level only, and uses HTTP/1.1, which keeps connections open."""
 
     protocol_version = "HTTP/1.1"
 
@@ -26,9 +26,9 @@ class _Quiet(WSGIRequestHandler):
 
 
 class DashboardServer:
-    """Serves until stopped; each request has a thread of its own, so that open news streams hold nobody up.
+    """Serves until stopped. Each request has a thread of its own, so that open news streams block no other request.
 
-    Port 0 takes a free one. Raises ConfigError where it can't listen there.
+    Port 0 stands for any free port. Raises ConfigError if it can't listen on the port.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class DashboardServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="dashboard", daemon=True)
 
     def start(self) -> None:
-        """Returns at once; answers from now on."""
+        """Starts the server's thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Closes open streams too. Idempotent."""
+        """Stops the server, and closes open streams. Idempotent."""
         self._live.close()
         if self._thread.is_alive():
             self._server.shutdown()

@@ -11,7 +11,7 @@ _FIRST = ("accuracy", "auc", "f1", "mse", "mae", "loss")
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number with so many significant digits; what is none is a dash."""
+    """Returns a number with `digits` significant digits, or a dash for any other value."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "–"
     if not math.isfinite(value):
@@ -26,6 +26,7 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def seconds(value: float | None) -> str:
+    """Returns seconds in a suitable unit, or a dash if they are not known."""
     if value is None or not math.isfinite(value):
         return "–"
     if value < 1:
@@ -38,6 +39,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
+    """Returns a number of bytes in a suitable unit, or a dash if it is not known."""
     if value is None:
         return "–"
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
@@ -48,16 +50,17 @@ def size(value: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
+    """Returns a count with its noun: `1 round`, `2 rounds`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def less_is_better(metric: str) -> bool:
-    """By the metric's name: losses and errors."""
+    """Returns whether the metric's name is that of a loss or error."""
     return any(word in metric.lower() for word in _LESS_IS_BETTER)
 
 
 def metric_names(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All metrics of these summaries, the best known first; those of evaluators (`test/…`) after the clients'."""
+    """Returns the metrics of the summaries, the best known first; those of evaluators (`test/…`) after the clients'."""
     found = {name for summary in summaries for name in summary}
 
     def rank(name: str) -> tuple[bool, int, str]:
@@ -68,5 +71,5 @@ def metric_names(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def short(name: str, most: int = 28) -> str:
-    """A long name with its middle left out."""
+    """Returns a name of at most `most` characters, without its middle if it is longer."""
     return name if len(name) <= most else f"{name[: most - 13]}…{name[-12:]}"

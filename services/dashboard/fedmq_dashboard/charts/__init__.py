@@ -1,1 +1,1 @@
-"""Plots that more than one page could show, one a file. Pure."""
+"""Plots, one a module. Pure."""

@@ -30,7 +30,7 @@ Place = tuple[float, float]
 def draw(
     clients: Sequence[Document], combiners: Sequence[Document], asked: Sequence[str], running: RoundInProgress | None
 ) -> Element:
-    """None where nobody is known."""
+    """Returns the graph, or None if nobody is known."""
     names = sorted({document["combiner"] for document in (*clients, *combiners)})
     if not names:
         return None
@@ -71,7 +71,7 @@ def _states(clients: Sequence[Document], asked: set[str], running: RoundInProgre
 
 
 def _places(names: Sequence[str], clients: Sequence[Document]) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Where combiners and clients stand: clients in a sunflower around theirs, so that any number is even."""
+    """Returns the places of combiners and clients. Clients are in a sunflower around theirs, evenly for any number."""
     members: dict[str, list[str]] = {name: [] for name in names}
     for client in clients:
         members[client["combiner"]].append(client["client"])
@@ -116,22 +116,33 @@ def _combiners(names: Sequence[str], at: Mapping[str, Place], present: set[str])
     return [
         common
         | {
-            "x": [0.0], "y": [0.0], "text": ["reducer"], "mode": "markers+text", "textposition": "bottom center",
+            "x": [0.0],
+            "y": [0.0],
+            "text": ["reducer"],
+            "mode": "markers+text",
+            "textposition": "bottom center",
             "marker": {"size": 20, "color": "#c2528b", "symbol": "diamond"},
         },
         common
         | {
-            "x": [place[0] for place in places], "y": [place[1] for place in places], "text": list(names),
+            "x": [place[0] for place in places],
+            "y": [place[1] for place in places],
+            "text": list(names),
             "marker": {"size": 16, "color": colours, "symbol": "square"},
         },
-    ]  # fmt: skip
+    ]
 
 
 def _labels(names: Sequence[str], at: Mapping[str, Place], clients: Sequence[Document]) -> Trace:
-    """Each name below its own clients."""
+    """Returns each combiner's name below its clients."""
     sizes = {name: sum(client["combiner"] == name for client in clients) for name in names}
     below = [(at[name][0], at[name][1] - math.sqrt(sizes[name]) - 1.2) for name in names]
     return {
-        "type": "scatter", "mode": "text", "x": [place[0] for place in below], "y": [place[1] for place in below],
-        "text": list(names), "hoverinfo": "skip", "showlegend": False,
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "text",
+        "x": [place[0] for place in below],
+        "y": [place[1] for place in below],
+        "text": list(names),
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }

@@ -17,7 +17,7 @@ _DRAWN = ("min", "q1", "median", "q3", "max", "mean")
 
 
 def names(trail: Sequence[Document], rounds: Sequence[Document]) -> list[str]:
-    """What can be plotted: validation metrics, then what trainers reported while they trained."""
+    """Returns the names that can be plotted: metrics of validations, then those that trainers reported."""
     validated = words.metric_names(model["metrics"] for model in trail)
     known = list(dict.fromkeys(name.removeprefix("test/") for name in validated))
     return known + [TRAINING + name for name in words.metric_names(document["metrics"] for document in rounds)]
@@ -26,6 +26,7 @@ def names(trail: Sequence[Document], rounds: Sequence[Document]) -> list[str]:
 def draw(
     session: Document | None, trail: Sequence[Document], rounds: Sequence[Document], metric: str | None, axis: str
 ) -> Element:
+    """Returns the plot of one metric."""
     if session is None or metric is None:
         return c.empty("No model has been validated yet: the first metrics come with the first round.")
     positions = positions_of(session, rounds, axis)
@@ -55,7 +56,7 @@ def draw(
 
 
 def positions_of(session: Document, rounds: Sequence[Document], axis: str) -> dict[int, float]:
-    """Where each round's model stands on the x axis; 0 is the seed."""
+    """Returns the place of each round's model on the x axis; 0 is the seed."""
     numbers = [document["round"] for document in rounds]
     if axis == "hours":
         return {0: 0.0} | {

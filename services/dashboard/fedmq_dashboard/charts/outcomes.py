@@ -1,4 +1,4 @@
-"""What became of the tasks, round by round. Pure."""
+"""The outcomes of tasks, round by round. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedmq_schemas.records import OUTCOMES
 
 
 def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
-    """`late`: round → updates that came after their plan was closed; the ledger has their tasks as absent."""
+    """Returns the plot. `late` maps a round to its updates after the plan was closed, which are absent in the ledger."""
     if not rounds:
         return c.empty("No round is committed yet.")
     numbers = [document["round"] for document in rounds]
@@ -24,11 +24,14 @@ def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
         if totals[outcome]:
             traces.append(
                 {
-                    "type": "bar", "name": outcome_word(outcome), "x": numbers, "y": counts,
+                    "type": "bar",
+                    "name": outcome_word(outcome),
+                    "x": numbers,
+                    "y": counts,
                     "marker": {"color": OUTCOME_COLOURS[outcome], "line": {"width": 0}},
                     "hovertemplate": f"round %{{x}}: %{{y}} {outcome_word(outcome)}<extra></extra>",
                 }
-            )  # fmt: skip
+            )
     told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
     shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, yaxis={"rangemode": "tozero"})
     return c.graph("outcomes", shape, f"Over all rounds: {told}.", 340)

@@ -1,4 +1,4 @@
-"""Clients against rounds: what became of each task, and how large each update was. Pure."""
+"""Clients against rounds: the outcome of each task, and the norm of each update. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROW_PIXELS = 13
 
 
 def outcomes(matrix: Matrix, rows: np.ndarray) -> Element:
-    """`rows`: which clients, from top to bottom."""
+    """Returns the outcomes of the clients `rows`, from top to bottom."""
     codes = matrix.outcomes[rows]
     z = np.where(codes == NOT_ASKED, np.nan, codes).astype(np.float32)
     steps = len(OUTCOMES)
@@ -48,12 +48,17 @@ def outcomes(matrix: Matrix, rows: np.ndarray) -> Element:
 
 
 def norms(matrix: Matrix, rows: np.ndarray) -> Element:
+    """Returns the norms of the updates of the clients `rows`."""
     relative = matrix.relative_norms()
     if not np.any(np.isfinite(relative)):
         return c.empty("No update has been accepted yet, so there is no norm to compare.")
     scale = [
-        (0.0, "#2f6fc0"), (0.25, "#86abdc"), (0.5, "rgba(140,148,160,0.16)"), (0.75, "#e39a66"), (1.0, "#c2381f"),
-    ]  # fmt: skip
+        (0.0, "#2f6fc0"),
+        (0.25, "#86abdc"),
+        (0.5, "rgba(140,148,160,0.16)"),
+        (0.75, "#e39a66"),
+        (1.0, "#c2381f"),
+    ]
     trace = _heat(matrix, rows) | {
         "z": packed(relative[rows].astype(np.float32)),
         "zmin": -2,
@@ -97,17 +102,20 @@ def _height(rows: np.ndarray) -> int:
 
 
 def shares(matrix: Matrix, most: int = 15) -> Element:
-    """How much of the sum each client was, over the whole session."""
+    """Returns the share of each client in the weights of the whole session."""
     total = float(matrix.weights.sum())
     if not total:
         return c.empty("No update has been accepted yet, so nobody has a share.")
     order = np.argsort(-matrix.weights, kind="stable")
     top = order[:most]
     bar: Trace = {
-        "type": "bar", "orientation": "h", "y": [matrix.clients[index] for index in top],
-        "x": [100 * matrix.weights[index] / total for index in top], "marker": {"color": "#3d7fd0"},
+        "type": "bar",
+        "orientation": "h",
+        "y": [matrix.clients[index] for index in top],
+        "x": [100 * matrix.weights[index] / total for index in top],
+        "marker": {"color": "#3d7fd0"},
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
-    }  # fmt: skip
+    }
     shape = figure([bar], x="% of all accepted weight", yaxis={"autorange": "reversed", "type": "category"})
     half = int(np.searchsorted(np.cumsum(matrix.weights[order]), total / 2)) + 1
     rest = f" The {len(order) - most:,} others are not drawn." if len(order) > most else ""

@@ -26,7 +26,7 @@ STEPS: dict[str, tuple[str, str]] = {
 
 
 def segments(columns: Columns, planned_at: float) -> dict[str, FloatColumn]:
-    """Seconds that each client spent in each of `STEPS`, one after the other since the plan; they end at its outcome.
+    """Returns the seconds of each client in each of `STEPS`, one after the other from the plan to its outcome.
 
     What the client did is measured on its own clock; only what is left over depends on clocks being right, and is cut to
     what there is room for. Not told is 0.
@@ -43,6 +43,7 @@ def segments(columns: Columns, planned_at: float) -> dict[str, FloatColumn]:
 
 
 def waterfall(columns: Columns, planned_at: float, committed_at: float | None, rows: np.ndarray) -> Element:
+    """Returns the steps of the clients `rows` in one round."""
     parts = segments(columns, planned_at)
     names = [columns.clients[index] for index in rows]
     traces: list[Trace] = []
@@ -51,38 +52,49 @@ def waterfall(columns: Columns, planned_at: float, committed_at: float | None, r
         if np.any(values > 0):
             traces.append(
                 {
-                    "type": "bar", "orientation": "h", "name": label, "y": names, "x": packed(values),
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": label,
+                    "y": names,
+                    "x": packed(values),
                     "marker": {"color": colour, "line": {"width": 0}},
                     "hovertemplate": f"%{{y}}: {label}, %{{x:.2f}} s<extra></extra>",
                 }
-            )  # fmt: skip
+            )
     traces += _ends(columns, planned_at, rows)
     lines = [] if committed_at is None else [_mark(committed_at - planned_at)]
     shape = figure(
-        traces, x="seconds since the plan", barmode="stack", bargap=0.25, shapes=lines,
-        yaxis={"type": "category", "autorange": "reversed", "showgrid": False}, xaxis={"rangemode": "tozero"},
+        traces,
+        x="seconds since the plan",
+        barmode="stack",
+        bargap=0.25,
+        shapes=lines,
+        yaxis={"type": "category", "autorange": "reversed", "showgrid": False},
+        xaxis={"rangemode": "tozero"},
         margin={"t": 24},
-    )  # fmt: skip
+    )
     return c.graph(
         "waterfall", shape, _sentence(columns, parts, planned_at, committed_at), max(180, 90 + 18 * len(rows))
     )
 
 
 def _ends(columns: Columns, planned_at: float, rows: np.ndarray) -> list[Trace]:
-    """A cross where a task ended without an accepted update."""
+    """Returns a cross where a task ended without an accepted update."""
     traces = []
     for code, outcome in enumerate(OUTCOMES):
         members = [index for index in rows if columns.outcomes[index] == code and not np.isnan(columns.at[index])]
         if outcome != "accepted" and members:
             traces.append(
                 {
-                    "type": "scatter", "mode": "markers", "name": outcome_word(outcome),
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": outcome_word(outcome),
                     "y": [columns.clients[index] for index in members],
                     "x": [float(columns.at[index] - planned_at) for index in members],
                     "marker": {"symbol": "x", "size": 9, "color": OUTCOME_COLOURS[outcome]},
                     "hovertemplate": f"%{{y}}: {outcome_word(outcome)} at %{{x:.2f}} s<extra></extra>",
                 }
-            )  # fmt: skip
+            )
     return traces
 
 
@@ -112,7 +124,7 @@ def _sentence(columns: Columns, parts: dict[str, FloatColumn], planned_at: float
 
 
 def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
-    """For each round, with when it was planned: the median client's steps, and its slowest client."""
+    """Returns for each round the median client's steps and its slowest client; `rounds` has the time of each plan."""
     numbers = [columns.round for columns, _ in rounds]
     parts = [segments(columns, planned_at) for columns, planned_at in rounds]
     answered = [~np.isnan(columns.step("total")) for columns, _ in rounds]
@@ -125,18 +137,26 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
         if any(values):
             traces.append(
                 {
-                    "type": "bar", "name": label, "x": numbers, "y": values,
+                    "type": "bar",
+                    "name": label,
+                    "x": numbers,
+                    "y": values,
                     "marker": {"color": colour, "line": {"width": 0}},
                     "hovertemplate": f"round %{{x}}: {label}, median %{{y:.2f}} s<extra></extra>",
                 }
-            )  # fmt: skip
+            )
     slowest = [float(np.nanmax(columns.at - at)) if np.any(~np.isnan(columns.at)) else None for columns, at in rounds]
     traces.append(
         {
-            "type": "scatter", "mode": "lines", "name": "slowest client", "x": numbers, "y": slowest,
-            "line": {"color": "#c93756", "width": 2}, "hovertemplate": "round %{x}: slowest %{y:.2f} s<extra></extra>",
+            "type": "scatter",
+            "mode": "lines",
+            "name": "slowest client",
+            "x": numbers,
+            "y": slowest,
+            "line": {"color": "#c93756", "width": 2},
+            "hovertemplate": "round %{x}: slowest %{y:.2f} s<extra></extra>",
         }
-    )  # fmt: skip
+    )
     shape = figure(traces, x="round", y="seconds", barmode="stack", bargap=0.1, yaxis={"rangemode": "tozero"})
     return c.graph(
         "rounds",
@@ -147,7 +167,7 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
 
 
 def stragglers(rounds: Sequence[tuple[Columns, float]], most: int = 10) -> list[tuple[str, float, float]]:
-    """The clients that are slowest as a rule: name, median seconds from plan to outcome, and that over all clients'."""
+    """Returns the usually slowest clients: name, median seconds from plan to outcome, and its ratio to all clients'."""
     waits: dict[str, list[float]] = {}
     for columns, planned_at in rounds:
         for name, at in zip(columns.clients, columns.at, strict=True):
@@ -162,6 +182,6 @@ def stragglers(rounds: Sequence[tuple[Columns, float]], most: int = 10) -> list[
 
 
 def slowest_rows(columns: Columns, most: int) -> np.ndarray:
-    """The last to answer, in the order in which they answered; those without an answer are left out."""
+    """Returns the last clients to answer, in the order of their answers. Clients without an answer are left out."""
     known = np.flatnonzero(~np.isnan(columns.at))
     return known[np.argsort(columns.at[known], kind="stable")][-most:]

@@ -31,7 +31,7 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """A session's models; of the chosen one (else the newest) also what each participant said."""
+    """A session's models, and the validations of the chosen or else the newest one by each participant."""
 
     sessions: Sequence[Document]
     session: Document | None
@@ -41,6 +41,7 @@ class Boxes:
 
 
 def read(history: History, live: Live, query: Query) -> Boxes:
+    """Reads what the page shows."""
     session = history.session(query.get("session"))
     trail = history.trail(session) if session else []
     wanted = query.get("model")
@@ -57,11 +58,13 @@ def _names(boxes: Boxes) -> list[str]:
 
 
 def controls(boxes: Boxes, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     names = _names(boxes)
     return [session_control(boxes.sessions, boxes.session), metric_control(names, choose(query.get("metric"), names))]
 
 
 def view(boxes: Boxes, query: Query) -> list[Element]:
+    """Returns the page's body."""
     metric = choose(query.get("metric"), _names(boxes))
     if boxes.session is None:
         return [c.card("Metric distribution", c.empty(NO_SESSION))]
@@ -82,10 +85,19 @@ def _plot(boxes: Boxes, metric: str) -> Element:
         for name in ("min", "q1", "median", "q3", "max", "mean")
     }
     box = {
-        "type": "box", "name": "participants", "x": x, "lowerfence": column["min"], "q1": column["q1"],
-        "median": column["median"], "q3": column["q3"], "upperfence": column["max"],
-        "marker": {"color": SERIES[0]}, "line": {"width": 1.2}, "fillcolor": "rgba(61,127,208,0.28)", "whiskerwidth": 0.5,
-    }  # fmt: skip
+        "type": "box",
+        "name": "participants",
+        "x": x,
+        "lowerfence": column["min"],
+        "q1": column["q1"],
+        "median": column["median"],
+        "q3": column["q3"],
+        "upperfence": column["max"],
+        "marker": {"color": SERIES[0]},
+        "line": {"width": 1.2},
+        "fillcolor": "rgba(61,127,208,0.28)",
+        "whiskerwidth": 0.5,
+    }
     names = [model["model"] for model in models]
     mean = line("Mean", x, column["mean"], SERIES[1], customdata=names, mode="lines+markers", marker={"size": 5})
     mean["hovertemplate"] = "%{customdata}<br>mean %{y}<extra></extra>"
@@ -135,6 +147,7 @@ def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Element:
 
 
 def clicked(graph: str, point: Point) -> Changes:
+    """Returns how a click on a plot changes the address."""
     return {"model": point["customdata"]} if graph == "box" and point.get("customdata") else {}
 
 

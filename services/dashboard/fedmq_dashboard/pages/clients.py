@@ -30,7 +30,7 @@ SKEW_SHOWN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ClientsPage:
-    """All that the page shows. `troubles`: each client's newest one in this session."""
+    """The page's data. `troubles` has each client's newest one in this session."""
 
     sessions: Sequence[Document]
     session: Document | None
@@ -44,6 +44,7 @@ class ClientsPage:
 
 
 def read(history: History, live: Live, query: Query) -> ClientsPage:
+    """Reads what the page shows."""
     session = history.session(query.get("session"))
     name = session["session"] if session else None
     late = history.events({"session": name, "name": "update.discarded"}) if name else []
@@ -61,6 +62,7 @@ def read(history: History, live: Live, query: Query) -> ClientsPage:
 
 
 def controls(found: ClientsPage, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     names = {client["client"]: client["client"] for client in found.clients}
     return [
         session_control(found.sessions, found.session),
@@ -71,6 +73,7 @@ def controls(found: ClientsPage, query: Query) -> list[Control]:
 
 
 def view(found: ClientsPage, query: Query) -> list[Element]:
+    """Returns the page's body."""
     if not found.clients:
         return [c.card("ClientsPage", c.empty("No client has come yet. Start one: fedmq run client --package DIR"))]
     parts: list[Element] = []
@@ -99,6 +102,7 @@ def view(found: ClientsPage, query: Query) -> list[Element]:
 
 
 def clicked(graph: str, point: Point) -> Changes:
+    """Returns how a click on a plot changes the address."""
     if graph in ("matrix", "norms") and isinstance(point.get("y"), str):
         return {"client": point["y"], "round": point["x"]}
     return {"client": point["y"]} if graph == "shares" else {}
@@ -141,9 +145,17 @@ def _everybody(found: ClientsPage, query: Query, order: str) -> Element:
     everybody = sorted(found.clients, key=lambda client: (rank.get(client["client"], len(rank)), client["client"]))
     page, pages = _page(query, len(everybody))
     columns = [
-        c.Column("Client"), c.Column("State"), c.Column("Combiner"), c.Column("Labels"), c.Column("Accepted", True),
-        c.Column("Usual time", True), c.Column("Version"), c.Column("Package"), c.Column("Clock"), c.Column("Last trouble"),
-    ]  # fmt: skip
+        c.Column("Client"),
+        c.Column("State"),
+        c.Column("Combiner"),
+        c.Column("Labels"),
+        c.Column("Accepted", True),
+        c.Column("Usual time", True),
+        c.Column("Version"),
+        c.Column("Package"),
+        c.Column("Clock"),
+        c.Column("Last trouble"),
+    ]
     body = []
     for client in everybody[(page - 1) * ROWS : page * ROWS]:
         at = row.get(client["client"])
@@ -181,7 +193,7 @@ def _trouble(client: str, trouble: Trouble | None, query: Query) -> Element:
 
 
 def clock(transit: float) -> str:
-    """What the least time of a client's messages says of its clock: they can't arrive before they are sent."""
+    """Returns a remark on a client's clock: messages that seem to arrive before they are sent show that it is ahead."""
     if not math.isfinite(transit):
         return "–"
     if abs(transit) < SKEW_SHOWN:

@@ -1,4 +1,4 @@
-"""`/`: what the alliance does now."""
+"""`/`: the present state of the alliance."""
 
 from __future__ import annotations
 
@@ -23,9 +23,19 @@ LOG_LINES = 60
 AXES = {"round": "round", "hours": "hours", "bytes": "bytes sent and received"}
 _CHATTER = ("update.accepted", "model.validated", "task.progress")
 _TROUBLE = (
-    "update.rejected", "update.discarded", "update.failed", "update.absent", "round.retried", "session.failed",
-    "session.refused", "client.vanished", "combiner.vanished", "plan.voided", "message.refused", "actor.error",
-)  # fmt: skip
+    "update.rejected",
+    "update.discarded",
+    "update.failed",
+    "update.absent",
+    "round.retried",
+    "session.failed",
+    "session.refused",
+    "client.vanished",
+    "combiner.vanished",
+    "plan.voided",
+    "message.refused",
+    "actor.error",
+)
 LOGS: dict[str, tuple[str, ...]] = {
     "decisions": tuple(name for name in EVENT_NAMES if name not in _CHATTER and not name.startswith("update.")),
     "troubles": _TROUBLE,
@@ -35,7 +45,7 @@ LOGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class LivePage:
-    """All that the page shows. `late`: round → how many updates came too late."""
+    """The page's data. `late` maps a round to its number of late updates."""
 
     sessions: Sequence[Document]
     session: Document | None
@@ -50,6 +60,7 @@ class LivePage:
 
 
 def read(history: History, live: Live, query: Query) -> LivePage:
+    """Reads what the page shows."""
     session = history.session(query.get("session"))
     clients, combiners = history.clients(), history.combiners()
     where = {"name": list(LOGS[choose(query.get("log"), list(LOGS)) or "decisions"])}
@@ -64,12 +75,21 @@ def read(history: History, live: Live, query: Query) -> LivePage:
     for event in history.events({"session": name, "name": "update.discarded"}):
         late[event["round"]] = late.get(event["round"], 0) + 1
     return LivePage(
-        history.sessions(), session, history.rounds(name), history.trail(session), running, asked, clients, combiners,
-        log, late,
-    )  # fmt: skip
+        history.sessions(),
+        session,
+        history.rounds(name),
+        history.trail(session),
+        running,
+        asked,
+        clients,
+        combiners,
+        log,
+        late,
+    )
 
 
 def controls(now: LivePage, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     names = curves.names(now.trail, now.rounds)
     return [
         session_control(now.sessions, now.session),
@@ -80,6 +100,7 @@ def controls(now: LivePage, query: Query) -> list[Control]:
 
 
 def view(now: LivePage, query: Query) -> list[Element]:
+    """Returns the page's body."""
     here = [client for client in now.clients if client["state"] == "present"]
     shape = alliance.draw(now.clients, now.combiners, now.asked, now.open)
     note = f"{words.plural(len(here), 'client')} here, {len(now.clients) - len(here)} away"
@@ -180,7 +201,7 @@ def _log(log: Sequence[Document]) -> Element:
 
 
 def what(event: Document) -> str:
-    """An event's own words, else the sense of its name."""
+    """Returns an event's own reason, or else the meaning of its name."""
     data = event["data"]
     if data.get("reason"):
         return str(data["reason"])

@@ -33,7 +33,7 @@ MOST_IN_TREE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class ModelTrail:
-    """Models, newest first, and the chosen one with its round, and what the sessions found that started from it."""
+    """Models, newest first; the chosen one with its round and its summaries in the sessions that started from it."""
 
     models: Sequence[Document]
     chosen: Document | None
@@ -42,6 +42,7 @@ class ModelTrail:
 
 
 def read(history: History, live: Live, query: Query) -> ModelTrail:
+    """Reads what the page shows."""
     models = history.models(MOST_IN_TREE)
     wanted = query.get("model")
     chosen = history.model(wanted) if wanted else next(iter(models), None)
@@ -53,11 +54,13 @@ def read(history: History, live: Live, query: Query) -> ModelTrail:
 
 
 def controls(trail: ModelTrail, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     options = {model["model"]: words.short(model["model"], 40) for model in trail.models}
     return [Control("model", "Model", options, trail.chosen["model"] if trail.chosen else None)]
 
 
 def view(trail: ModelTrail, query: Query) -> list[Element]:
+    """Returns the page's body."""
     if not trail.models:
         return [c.card("Model trail", c.empty("There is no model yet. Make a first one: fedmq seed --package DIR"))]
     wanted = query.get("model")
@@ -71,8 +74,11 @@ def view(trail: ModelTrail, query: Query) -> list[Element]:
 
 
 def lanes(models: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Where each model stands: its distance from its seed, and a lane. The first child goes on in its parent's lane, any
-    other one begins a lane of its own. Models whose parent is not among these are roots."""
+    """Returns each model's place: its distance from its seed, and its lane.
+
+    The first child is in its parent's lane, any other child in a new lane. Models without a parent among `models` are
+    roots.
+    """
     known = {model["model"] for model in models}
     children: dict[str | None, list[str]] = {}
     for model in sorted(models, key=lambda model: (model["created_at"], model["model"])):
@@ -107,22 +113,29 @@ def _tree(trail: ModelTrail) -> Element:
         symbol = "diamond" if is_seed else "circle"
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "name": name, "x": [p[0] for p in at], "y": [p[1] for p in at],
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [p[0] for p in at],
+                "y": [p[1] for p in at],
                 "customdata": [model["model"] for model in members],
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "marker": {
-                    "size": [14 if model["model"] == chosen else 8 for model in members], "color": colour,
+                    "size": [14 if model["model"] == chosen else 8 for model in members],
+                    "color": colour,
                     "symbol": [symbol if is_kept(model) else f"{symbol}-open" for model in members],
                 },
             }
-        )  # fmt: skip
+        )
     depth = max(place[0] for place in places.values())
     wide = 1 + max(place[1] for place in places.values())
     margin = 0.5 + depth / 60
     shape = figure(
-        traces, x="rounds from the seed", yaxis={"visible": False, "range": [wide - 0.5, -0.5]},
+        traces,
+        x="rounds from the seed",
+        yaxis={"visible": False, "range": [wide - 0.5, -0.5]},
         xaxis={"range": [-margin, depth + margin]},
-    )  # fmt: skip
+    )
     told = (
         f"{words.plural(len(trail.models), 'model')} in {words.plural(wide, 'line')}, up to "
         f"{words.plural(depth, 'round')} deep. Click one to see it."
@@ -156,18 +169,24 @@ def _details(model: Document, committed: Document | None, summaries: Sequence[Do
         c.fact("Total weight", words.number(committed["total_weight"]) if committed else "–"),
     )
     return c.card(
-        words.short(name, 40), described, *_metrics(model, summaries),
+        words.short(name, 40),
+        described,
+        *_metrics(model, summaries),
         html.H3("Where it is"),
         c.table(
             [c.Column("What"), c.Column("Key"), c.Column("sha256")],
-            [["model", html.Code(ref["key"]), html.Code(ref["sha256"])], *_ledger(model)], "Blobs of this model",
+            [["model", html.Code(ref["key"]), html.Code(ref["sha256"])], *_ledger(model)],
+            "Blobs of this model",
         ),
         html.H3("Verify, download, start from it"),
         *uses,
         html.H3("Load it"),
-        *(html.Div([html.H4(framework), html.Pre(html.Code(text), tabIndex=0)]) for framework, text in SNIPPETS.items()),
+        *(
+            html.Div([html.H4(framework), html.Pre(html.Code(text), tabIndex=0)])
+            for framework, text in SNIPPETS.items()
+        ),
         id="model",
-    )  # fmt: skip
+    )
 
 
 def _ledger(model: Document) -> list[list[Element]]:
@@ -176,7 +195,7 @@ def _ledger(model: Document) -> list[list[Element]]:
 
 
 def _metrics(model: Document, summaries: Sequence[Document]) -> list[Element]:
-    """A table for the session that made the model, and one for each session that started from it."""
+    """Returns a table for the session that made the model, and one for each session that started from it."""
     tables = [_table(model["metrics"], "Metrics of this model")] if model["metrics"] else []
     for summary in summaries:
         name = summary["session"]
@@ -195,6 +214,7 @@ def _table(metrics: Mapping[str, Any], caption: str) -> Element:
 
 
 def clicked(graph: str, point: Point) -> Changes:
+    """Returns how a click on a plot changes the address."""
     return {"model": point["customdata"]} if graph == "trail" and point.get("customdata") else {}
 
 

@@ -1,4 +1,4 @@
-"""One client: what it is, and what it told, tracebacks included."""
+"""One client: its description and its events, with tracebacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENTS_OF_ROUND = 40
 
 @dataclass(frozen=True, slots=True)
 class OneClient:
-    """The client that was chosen, and its newest events, of one round if that was chosen too."""
+    """The chosen client and its newest events, of one round if a round is chosen too."""
 
     name: str
     round: int | None
@@ -30,6 +30,7 @@ class OneClient:
 
 
 def read_one(history: History, query: Query, session: str | None) -> OneClient | None:
+    """Reads the chosen client; None if none is chosen."""
     name = query.get("client")
     if name is None:
         return None
@@ -43,6 +44,7 @@ def read_one(history: History, query: Query, session: str | None) -> OneClient |
 
 
 def one_client(one: OneClient, query: Query) -> Element:
+    """Returns the section about one client."""
     title = one.name if one.round is None else f"{one.name}, round {one.round}"
     close = c.link("close", f"/clients{query.search(client=None, round=None)}", className="button")
     parts: list[Element] = []

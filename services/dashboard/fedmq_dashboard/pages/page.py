@@ -1,4 +1,4 @@
-"""What a page is."""
+"""The protocol of a page, and controls that several pages have."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def _nothing(graph: str, point: Point) -> Changes:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[D]):
-    """`read` asks for what the page shows; `controls` and `view` make components of it and are pure. `topic` is the news
-    that makes it read again. `clicked(graph, point)` says how a click on a plot changes the address."""
+    """A page. `read` reads what it shows; `controls` and `view`, which are pure, make components of that.
+
+    News of the `topic` refresh the page. `clicked(graph, point)` returns how a click on a plot changes the address.
+    """
 
     path: str
     title: str
@@ -42,19 +44,22 @@ NO_SESSION = "There is no session yet. Start one: fedmq start, or the form on th
 
 
 def session_label(session: Document) -> str:
+    """Returns a session's name and state."""
     name = session["name"] or short(session["session"])
     return f"{name} · {session['state']}"
 
 
 def session_control(sessions: Sequence[Document], chosen: Document | None) -> Control:
+    """Returns the control that chooses a session."""
     options = {session["session"]: session_label(session) for session in sessions}
     return Control("session", "Session", options, chosen["session"] if chosen else None)
 
 
 def metric_control(names: Sequence[str], chosen: str | None, label: str = "Metric") -> Control:
+    """Returns the control that chooses a metric."""
     return Control("metric", label, {name: name for name in names}, chosen)
 
 
 def choose(wanted: str | None, names: Sequence[str]) -> str | None:
-    """The wanted name if it is one of these, else the first."""
+    """Returns the wanted name if it is one of `names`, else the first of them."""
     return wanted if wanted in names else next(iter(names), None)

@@ -1,4 +1,4 @@
-"""`/sessions`: all sessions, and some of them beside each other."""
+"""`/sessions`: all sessions, and a comparison of some."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Comparison:
 
 
 def read(history: History, live: Live, query: Query) -> Comparison:
+    """Reads what the page shows."""
     sessions = history.sessions()
     by_name = {session["session"]: session for session in sessions}
     begun = [session["session"] for session in sessions if session["state"] != "queued"]
@@ -53,6 +54,7 @@ def _names(comparison: Comparison) -> list[str]:
 
 
 def controls(comparison: Comparison, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     options = {session["session"]: session_label(session) for session in comparison.sessions}
     compared = ",".join(one.session["session"] for one in comparison.compared)
     names = _names(comparison)
@@ -64,6 +66,7 @@ def controls(comparison: Comparison, query: Query) -> list[Control]:
 
 
 def view(comparison: Comparison, query: Query) -> list[Element]:
+    """Returns the page's body."""
     if not comparison.sessions:
         return [c.card("Sessions", c.empty(NO_SESSION))]
     metric = choose(query.get("metric"), _names(comparison))
@@ -98,7 +101,7 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
 
 
 def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A policy's fields with dotted names, as `--set` writes them."""
+    """Returns a policy's fields with dotted names, as `--set` writes them."""
     flat: dict[str, Any] = {}
     for name, value in policy.items():
         if isinstance(value, Mapping) and value:
@@ -109,7 +112,7 @@ def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(policies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The fields in which these policies differ, with each one's value; a field that one lacks is None there."""
+    """Returns the fields in which the policies differ, with the value of each policy; None where it lacks the field."""
     flat = [flatten(policy) for policy in policies]
     names = sorted({name for policy in flat for name in policy})
     return {
@@ -140,20 +143,31 @@ def _shown(value: Any) -> str:
 
 def _list(sessions: Sequence[Document]) -> Element:
     columns = [
-        c.Column("Session"), c.Column("State"), c.Column("Rounds", True), c.Column("Strategy"), c.Column("Began"),
-        c.Column("Took", True), c.Column("Why it ended"),
-    ]  # fmt: skip
+        c.Column("Session"),
+        c.Column("State"),
+        c.Column("Rounds", True),
+        c.Column("Strategy"),
+        c.Column("Began"),
+        c.Column("Took", True),
+        c.Column("Why it ended"),
+    ]
     rows = []
     for session in sessions:
         took = session["ended_at"] - session["created_at"] if session["ended_at"] else None
         policy = session["policy"]
         rows.append(
             [
-                c.link(session["name"] or session["session"], f"/?session={session['session']}", title=session["session"]),
-                c.badge(session["state"]), policy["rounds"], policy["strategy"]["name"],
-                c.moment(session["created_at"], "date"), words.seconds(took), session["reason"] or session["waiting"],
+                c.link(
+                    session["name"] or session["session"], f"/?session={session['session']}", title=session["session"]
+                ),
+                c.badge(session["state"]),
+                policy["rounds"],
+                policy["strategy"]["name"],
+                c.moment(session["created_at"], "date"),
+                words.seconds(took),
+                session["reason"] or session["waiting"],
             ]
-        )  # fmt: skip
+        )
     return c.table(columns, rows, "All sessions, newest first")
 
 

@@ -35,6 +35,7 @@ class System:
 
 
 def read(history: History, live: Live, query: Query) -> System:
+    """Reads what the page shows."""
     system = {document["what"]: document for document in history.system()}
     return System(
         queues=system.get("queues"),
@@ -48,10 +49,12 @@ def read(history: History, live: Live, query: Query) -> System:
 
 
 def controls(system: System, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     return []
 
 
 def view(system: System, query: Query) -> list[Element]:
+    """Returns the page's body."""
     return [
         c.card("Queues", _queues(system.queues), note=_seen(system.queues)),
         c.card("Dead letters and refused messages", _letters(system.letters), id="letters"),

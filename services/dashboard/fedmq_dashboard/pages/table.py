@@ -23,7 +23,7 @@ EVERY = "every"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Models as sessions found them, newest first, and the names of all metrics that any of them has."""
+    """Models with the metrics of each session, newest first, and the names of all their metrics."""
 
     sessions: Sequence[Document]
     models: Sequence[Document]
@@ -31,11 +31,12 @@ class Means:
 
 
 def read(history: History, live: Live, query: Query) -> Means:
+    """Reads what the page shows."""
     return means(history, query)
 
 
 def means(history: History, query: Query) -> Means:
-    """What the page shows and what is exported."""
+    """Reads what the page shows and exports."""
     wanted = query.get("session")
     if wanted in (None, EVERY):
         models = history.findings()
@@ -46,13 +47,13 @@ def means(history: History, query: Query) -> Means:
 
 
 def columns(means: Means, query: Query) -> list[str]:
-    """The chosen metrics, or all of them."""
+    """Returns the chosen metrics, or all of them."""
     chosen = [name for name in query.names("columns") if name in means.metrics]
     return chosen or list(means.metrics)
 
 
 def rows(means: Means, query: Query) -> list[dict[str, str | int | float | None]]:
-    """Plain rows, sorted as asked: what is not known is None, and last however it is sorted."""
+    """Returns plain rows in the chosen order. What is not known is None, and last in either order."""
     names = columns(means, query)
     found: list[dict[str, str | int | float | None]] = [
         {
@@ -78,6 +79,7 @@ def _mean(model: Document, name: str) -> float | None:
 
 
 def controls(means: Means, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     sessions = {EVERY: "every session"} | {session["session"]: session_label(session) for session in means.sessions}
     chosen = ",".join(columns(means, query)) if query.get("columns") else None
     return [
@@ -87,6 +89,7 @@ def controls(means: Means, query: Query) -> list[Control]:
 
 
 def view(means: Means, query: Query) -> list[Element]:
+    """Returns the page's body."""
     if not means.models:
         return [
             c.card(

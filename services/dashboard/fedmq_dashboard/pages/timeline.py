@@ -1,4 +1,4 @@
-"""`/timeline`: where a round's time went, and who holds it up."""
+"""`/timeline`: where a round's time went, and which clients delay it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ MOST_ROWS = 60
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """`rounds`: what is known of each aggregated round with when its last attempt was planned. `shown`: the chosen one,
-    which may still be open."""
+    """The page's data.
+
+    `rounds` has each aggregated round with the time of its last plan. `shown` is the chosen round, which may be open.
+    """
 
     sessions: Sequence[Document]
     session: Document | None
@@ -33,6 +35,7 @@ class Timeline:
 
 
 def read(history: History, live: Live, query: Query) -> Timeline:
+    """Reads what the page shows."""
     session = history.session(query.get("session"))
     if session is None:
         return Timeline(history.sessions(), None, (), None, {}, None)
@@ -56,6 +59,7 @@ def read(history: History, live: Live, query: Query) -> Timeline:
 
 
 def controls(found: Timeline, query: Query) -> list[Control]:
+    """Returns the page's controls."""
     numbers = [columns.round for columns, _ in found.rounds]
     if found.open is not None and found.open not in numbers:
         numbers.append(found.open)
@@ -65,6 +69,7 @@ def controls(found: Timeline, query: Query) -> list[Control]:
 
 
 def view(found: Timeline, query: Query) -> list[Element]:
+    """Returns the page's body."""
     if found.session is None:
         return [c.card("Timeline", c.empty(NO_SESSION))]
     if found.shown is None:
@@ -105,6 +110,7 @@ def _stragglers(found: Timeline) -> Element:
 
 
 def clicked(graph: str, point: Point) -> Changes:
+    """Returns how a click on a plot changes the address."""
     if graph == "rounds":
         return {"round": point["x"]}
     return {}
