@@ -184,9 +184,23 @@ def _command(state_dir: Path, *before: str) -> subprocess.CompletedProcess[str]:
     settings = ["select.metric=test/mse", "stop.patience=3", "stop.min_delta=1"]
     words = [word for setting in settings for word in ("--set", setting)]
     command = [
-        sys.executable, *(before or ("-m", "fedmq_cli.app")), "sandbox", "--package", str(REGRESSION), "--rounds", "40",
-        "--random-seed", "3", "--workers", "0", "--state-dir", str(state_dir), "--json", "-", *words,
-    ]  # fmt: skip
+        sys.executable,
+        *(before or ("-m", "fedmq_cli.app")),
+        "sandbox",
+        "--package",
+        str(REGRESSION),
+        "--rounds",
+        "40",
+        "--random-seed",
+        "3",
+        "--workers",
+        "0",
+        "--state-dir",
+        str(state_dir),
+        "--json",
+        "-",
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 

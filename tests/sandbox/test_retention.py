@@ -22,10 +22,28 @@ ROUNDS, EVERY = 9, 4
 
 def _command(state_dir: Path, *before: str, keep: str = str(EVERY)) -> subprocess.CompletedProcess[str]:
     command = [
-        sys.executable, *(before or ("-m", "fedmq_cli.app")), "sandbox", "--package", str(REGRESSION), "--clients", "3",
-        "--rounds", str(ROUNDS), "--random-seed", "3", "--workers", "0", "--state-dir", str(state_dir), "--json", "-",
-        "--set", f"retention.keep_models={keep}", "--set", "strategy.name=fedadam",
-    ]  # fmt: skip
+        sys.executable,
+        *(before or ("-m", "fedmq_cli.app")),
+        "sandbox",
+        "--package",
+        str(REGRESSION),
+        "--clients",
+        "3",
+        "--rounds",
+        str(ROUNDS),
+        "--random-seed",
+        "3",
+        "--workers",
+        "0",
+        "--state-dir",
+        str(state_dir),
+        "--json",
+        "-",
+        "--set",
+        f"retention.keep_models={keep}",
+        "--set",
+        "strategy.name=fedadam",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
