@@ -81,12 +81,6 @@ def test_an_error_is_a_document_too_where_json_is_wanted() -> None:
     assert result.stderr == f"fedmq: {reason}\n"
 
 
-def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = CliRunner().invoke(app, ["init", str(tmp_path / "file" / "mine")])
-    assert (result.exit_code, result.stderr) == (2, f"fedmq: {tmp_path / 'file' / 'mine'}: Not a directory\n")
-
-
 def test_an_error_of_the_system_that_names_no_file_is_a_bug_and_passes() -> None:
     result = CliRunner().invoke(_failing(OSError(5, "Input/output error")), ["fail"])
     assert isinstance(result.exception, OSError)
@@ -112,3 +106,9 @@ def test_a_missing_dependency_is_answered_with_its_extra() -> None:
 def test_a_missing_module_that_no_extra_brings_is_a_bug_and_passes() -> None:
     result = CliRunner().invoke(_failing(ModuleNotFoundError("No module named 'x'", name="x")), ["fail"])
     assert isinstance(result.exception, ModuleNotFoundError)
+
+
+def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "file" / "mine")])
+    assert (result.exit_code, result.stderr) == (2, f"fedmq: {tmp_path / 'file' / 'mine'}: Not a directory\n")

@@ -23,9 +23,13 @@ FEDMQ = [sys.executable, "-m", "fedmq_cli.app"]
 HIDDEN, SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 """What a terminal is sent for its cursor."""
 ANSWER = {
-    "session": "one", "state": "queued", "policy": {"rounds": 1},
-    "model": "first", "base": None, "ref": {"sha256": None},
-}  # fmt: skip
+    "session": "one",
+    "state": "queued",
+    "policy": {"rounds": 1},
+    "model": "first",
+    "base": None,
+    "ref": {"sha256": None},
+}
 INSIDE_A_LOCK = """
 import os, queue, signal, sys, threading
 import urllib3.connectionpool

@@ -71,14 +71,6 @@ def test_what_ran_can_be_run_again_to_the_same_bytes(fedmq: Verb, trained: dict[
     assert again["model"].rpartition("-")[2] == trained["model"].rpartition("-")[2]
 
 
-def test_the_same_id_starts_once(fedmq: Verb) -> None:
-    for _ in range(2):
-        assert _json(fedmq("start", "--rounds", 1, "--id", "once", "--json")) == {"session": "once"}
-    fedmq("events", "once", "--follow")
-    sessions = _json(fedmq("sessions", "--limit", 1000, "--json"))
-    assert [each["session"] for each in sessions].count("once") == 1
-
-
 def test_a_session_that_fails_is_exit_code_1_with_its_reason(fedmq: Verb) -> None:
     settings = ("--set", "clients_required=9", "--set", "wait=0.2")
     result = fedmq("start", *settings, "--follow")
@@ -116,14 +108,6 @@ def test_a_wrong_word_is_one_complaint_and_exit_code_2(fedmq: Verb, words: tuple
     assert result.exit_code == 2, result.output
     assert complaint in result.stderr
     assert result.stderr.startswith("fedmq: ")
-
-
-def test_a_session_file_that_is_no_text_is_said(fedmq: Verb, tmp_path: Path) -> None:
-    (tmp_path / "session.toml").write_bytes(b"\xff\xfe")
-    assert "fedmq: session.toml: 'utf-8' codec can't decode" in fedmq("start", "session.toml").stderr
-    (tmp_path / "session.toml").write_text("rounds = x\n")
-    result = fedmq("start", "session.toml")
-    assert (result.exit_code, "at line 1, column" in result.stderr) == (2, True), result.stderr
 
 
 def test_https_where_the_server_speaks_http_is_said(fedmq: Verb, alliance: Served) -> None:
@@ -196,14 +180,6 @@ def test_a_model_is_written_with_the_recorded_hash(fedmq: Verb, trained: dict[st
     data = (tmp_path / f"{trained['model']}.safetensors").read_bytes()
     assert got["model"] == trained["model"]
     assert hashlib.sha256(data).hexdigest() == got["ref"]["sha256"]
-
-
-def test_a_model_goes_into_a_folder_under_its_own_name(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    for form, suffix in (("safetensors", ".safetensors"), ("npz", ".npz")):
-        got = _json(fedmq("model", "get", "last", "--format", form, "-o", "models", "--json"))
-        assert got["path"] == f"models/{trained['model']}{suffix}"
-        assert (tmp_path / got["path"]).is_file()
 
 
 def test_the_best_model_is_the_one_with_the_best_test_metric(fedmq: Verb, trained: dict[str, Any]) -> None:
@@ -280,3 +256,19 @@ def test_a_changed_update_is_found_out(fedmq: Verb, alliance: Served, trained: d
         alliance.box.blobs.put(key, data)
     assert result.exit_code == 1
     assert "not what its reference says" in result.stdout
+
+
+def test_a_session_file_that_is_no_text_is_said(fedmq: Verb, tmp_path: Path) -> None:
+    (tmp_path / "session.toml").write_bytes(b"\xff\xfe")
+    assert "fedmq: session.toml: 'utf-8' codec can't decode" in fedmq("start", "session.toml").stderr
+    (tmp_path / "session.toml").write_text("rounds = x\n")
+    result = fedmq("start", "session.toml")
+    assert (result.exit_code, "at line 1, column" in result.stderr) == (2, True), result.stderr
+
+
+def test_a_model_goes_into_a_folder_under_its_own_name(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    for form, suffix in (("safetensors", ".safetensors"), ("npz", ".npz")):
+        got = _json(fedmq("model", "get", "last", "--format", form, "-o", "models", "--json"))
+        assert got["path"] == f"models/{trained['model']}{suffix}"
+        assert (tmp_path / got["path"]).is_file()

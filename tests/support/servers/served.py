@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ def served(folder: Path, package: Path = PACKAGE, *, clients: int = 3, combiners
 
 
 def _wait_for_clients(url: str, wanted: int) -> None:
-    """Polls by a server-side list until all are there; the test's own timeout is the bound."""
+    """Polls the list of present clients. Fails after `UP_SECONDS`."""
+    ends = time.monotonic() + UP_SECONDS
     with urllib3.PoolManager() as pool:
         while len(pool.request("GET", f"{url}/clients?state=present").json()["items"]) < wanted:
+            assert time.monotonic() < ends, f"{wanted} clients were not present in time"
             threading.Event().wait(0.01)
