@@ -1,9 +1,9 @@
-"""How many messages the brokers carry: in memory, and on a private RabbitMQ if this machine has one.
+"""Measures messages a second on the in-memory broker, and on a private RabbitMQ if this machine has one.
 
     python benchmarks/broker.py [--messages 20000] [--repeats 5]
 
-Bodies of 500 bytes, one publisher. `publish`: until every message is confirmed. `consume`: each acked by itself,
-prefetch 500. `one at a time`: publish, confirm, deliver and ack before the next. The floor for RabbitMQ is pika alone
+Bodies of 500 bytes, one publisher. `publish`: until every message is confirmed. `consume`: each is acknowledged
+by itself, prefetch 500. `one at a time`: publish, confirm, deliver and ack before the next. The floor for RabbitMQ is pika alone
 on the same broker, its SelectConnection with at most 1,000 unconfirmed messages. Medians of the repeats.
 """
 
@@ -100,7 +100,7 @@ def report(name: str, count: int, repeats: int, run: Run, few: int) -> None:
 
 
 def pika_alone(url: str, queue: Queue, key: str, count: int) -> float:
-    """Seconds to publish and have confirmed, with nothing between pika and the broker."""
+    """Returns the seconds until all messages are published and confirmed, by pika alone."""
     times: list[float] = []
     properties = pika.BasicProperties(content_type="application/msgpack", message_id="m", delivery_mode=2)
     sent = confirmed = 0

@@ -1,11 +1,11 @@
-"""What a round costs when every role is a process: RabbitMQ, an S3 server, a MongoDB server, two combiners, ten clients.
+"""Measures a round in which every role is a process: RabbitMQ, an S3 and a MongoDB server, two combiners, ten clients.
 
     python benchmarks/deployed_round.py [--rounds 40] [--clients 10] [--sqlite]
 
-A 10 kB model and training that adds a constant. Milliseconds from one commit to the next, the first five left out, and
-in the same run what the servers alone take for one message, blob or document. The MongoDB server is a stand-in that
-takes 20 ms and more for an insert; with `--sqlite` the reducer keeps its records in SQLite on disk instead, which shows
-what all the rest takes.
+A 10 kB model, and training that adds a constant. Prints the milliseconds from one commit to the next without the first
+five, and in the same run the milliseconds of the servers alone for one message, blob and document. The MongoDB server is
+a stand-in that takes 20 ms and more for an insert. With `--sqlite` the reducer keeps its records in SQLite on disk
+instead, which shows the time of all other parts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ app(["run", sys.argv[1]])
 WARM = 5
 LIMIT_MS = 150.0
 EPOCH = 1
-"""Of the one reducer that runs here."""
+"""The name of the only reducer of this benchmark."""
 TRAINER = """
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""From the command to the first aggregated round: `fedmq sandbox` on examples/numpy_regression, by the clock on the wall.
+"""Measures the time from the command to the first aggregated round: `fedmq sandbox` on examples/numpy_regression.
 
     python benchmarks/first_round.py [--runs 5]
 
-The clock starts before the interpreter does, and stops at the printed line of the first committed round. Python's own
-start is beside it, as the floor.
+The time starts before the interpreter and ends at the printed line of the first committed round. Python's own start is
+printed as the floor.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from statistics import median
 
 PACKAGE = Path(__file__).parents[1] / "examples" / "numpy_regression" / "client"
 PEERS_SECONDS = {"Flower 1.42": 8.8, "NVIDIA FLARE 2.9": 8.9}
-"""The same on the peers' own numpy examples, measured on the same kind of machine."""
+"""The same for the peers' own numpy examples, measured on the same kind of machine."""
 
 
 def first_round(state_dir: Path) -> float:
-    """Seconds until the first round is committed."""
+    """Returns the seconds until the first round is committed."""
     words = [sys.executable, "-m", "fedmq_cli.app", "sandbox", "--package", str(PACKAGE), "--rounds", "1"]
     began = time.perf_counter()
     with subprocess.Popen([*words, "--state-dir", str(state_dir)], stdout=subprocess.PIPE, text=True) as process:
@@ -36,7 +36,7 @@ def first_round(state_dir: Path) -> float:
 
 
 def bare_python() -> float:
-    """Seconds that an interpreter takes to import numpy."""
+    """Returns the seconds in which an interpreter imports numpy."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import numpy"], check=True)
     return time.perf_counter() - began

@@ -1,11 +1,10 @@
-"""What folding an update costs, beside the least that numpy could do, and how much memory it takes.
+"""Measures time and memory for folding an update, beside the least work that numpy could do.
 
     python benchmarks/fold.py [--megabytes 100] [--repeats 7]
 
 The floor is `sum += weight * update` with a float64 sum, in place, in blocks of 262,144 elements.
-Rows are measured in turns within one process, so their ratios hold on a noisy machine; times are
-medians. Peak memory is that of a process which folds updates from files, one after another, and
-writes the partial.
+Rows are measured in turns within one process, so that their ratios hold on a noisy machine. Times are medians. Peak
+memory is that of a process that folds updates from files, one after another, and writes the partial.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ CHUNK = 2**20
 
 
 def update_of(elements: int, random_seed: int, arrays: int = ARRAYS) -> Weights:
-    """An update of random float32 values."""
+    """Returns an update of random float32 values."""
     rng = np.random.default_rng(random_seed)
     size = elements // arrays
     return {f"{index:04d}/kernel": 0.01 * rng.standard_normal(size, dtype=np.float32) for index in range(arrays)}
 
 
 def accumulator_for(spec: Spec) -> Accumulator:
-    """Exponents as a round that went before would give them."""
+    """Returns exponents as a previous round would give them."""
     return Accumulator(spec, initial_exponents(spec, [4 * WEIGHT] * 2))
 
 
 def floor(update: Weights) -> Callable[[], None]:
-    """The float64 sum in numpy, as a function that adds the update once."""
+    """Returns a function that adds the update once to a float64 sum in numpy."""
     sums = [np.zeros(array.size) for array in update.values()]
     scratch = np.empty(min(BLOCK, max(array.size for array in update.values())))
     weight = np.float64(WEIGHT)
@@ -63,7 +62,7 @@ def floor(update: Weights) -> Callable[[], None]:
 
 
 def fetch(file: Path, scratch: Path) -> str:
-    """Copy a blob to a scratch file and hash it on the way, as a combiner does."""
+    """Copies a blob to a scratch file and hashes it, as a combiner does."""
     digest = hashlib.sha256()
     with file.open("rb") as blob, scratch.open("wb") as copy:
         while chunk := blob.read(CHUNK):
@@ -73,7 +72,7 @@ def fetch(file: Path, scratch: Path) -> str:
 
 
 def in_turns(rows: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each row, after one round to warm up."""
+    """Returns the median seconds of each row, after one round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(repeats + 1):
         for name, work in rows.items():
@@ -85,7 +84,7 @@ def in_turns(rows: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 
 
 def measure(update: Weights, folder: Path, repeats: int) -> dict[str, float]:
-    """Seconds of each step for one update, with its file in `folder`."""
+    """Returns the seconds of each step for one update, whose file is in `folder`."""
     blob = encode(update)
     file, scratch = folder / "0000", folder / "scratch"
     if not file.exists():
@@ -114,7 +113,7 @@ def measure(update: Weights, folder: Path, repeats: int) -> dict[str, float]:
 
 
 def fold_files(files: Iterable[Path], count: int) -> float:
-    """Fold `count` updates from files, write the partial; the process's peak memory in GB."""
+    """Folds `count` updates from files, writes the partial, and returns the process's peak memory in GB."""
     paths = list(files)
     with Source(paths[0]) as first:
         total = accumulator_for(spec_of(first.tensors))
@@ -129,7 +128,7 @@ def fold_files(files: Iterable[Path], count: int) -> float:
 
 
 def peak_memory(folder: Path, count: int) -> float:
-    """`fold_files` in a process of its own."""
+    """Runs `fold_files` in a process of its own."""
     command = [sys.executable, __file__, "--fold-files", str(folder), str(count)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -1,13 +1,13 @@
-"""What a round costs beside training: ten tensors of 1 kB, training that adds a constant, everything in one process.
+"""Measures a round without training: ten tensors of 1 kB, training that adds a constant, everything in one process.
 
     python benchmarks/sandbox_rounds.py [--rounds 10] [--clients 10 100 1000] [--flower /path/to/flower-venv/bin/python]
 
-Milliseconds a round, from the rounds' own records: from a round's plan to its commit. The first round is left out. With
-`--flower` Flower's simulation does the same work in turn (`peers/flower_rounds.py`), so that both meet the same machine.
-`--workers 2` has the trainers in worker processes, as `fedmq sandbox` has them unless it is told otherwise.
+Prints the milliseconds from each round's plan to its commit, without the first round. With `--flower` Flower's simulation
+does the same work in turn (`peers/flower_rounds.py`), so that both run under the same load. `--workers 2` runs the
+trainers in worker processes, which is the default of `fedmq sandbox`.
 
-Most of a round is Python's own work, so the interpreter counts: give both the same one. Distributions build theirs with
-profile-guided optimization, which many a home-made one lacks.
+Most of a round is Python's own work, so the interpreter matters: use the same one for both. Distributions build theirs with
+profile-guided optimization, which self-built ones often lack.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FLOWER_ROUNDS = 4
 
 
 def rounds_ms(package: Path, clients: int, rounds: int, workers: int = 0) -> list[float]:
-    """Milliseconds of each round but the first."""
+    """Returns the milliseconds of each round but the first."""
     policy = {"rounds": rounds, "random_seed": 1, "validation": "none"}
     with Sandbox(package, policy=policy, clients=clients, workers=workers, evaluator=False) as sandbox:
         session = sandbox.run()
@@ -49,7 +49,7 @@ def rounds_ms(package: Path, clients: int, rounds: int, workers: int = 0) -> lis
 
 
 def flower_ms(python: Path, clients: int) -> list[float]:
-    """Milliseconds of each round but the first in Flower's simulation."""
+    """Returns the milliseconds of each round but the first in Flower's simulation."""
     script = Path(__file__).parent / "peers" / "flower_rounds.py"
     command = [str(python), str(script), str(clients), str(FLOWER_ROUNDS)]
     ended = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)

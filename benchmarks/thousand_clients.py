@@ -1,12 +1,12 @@
-"""A thousand live clients, each with an AMQP connection of its own, on one broker, two combiners and one reducer.
+"""Runs a thousand clients, each with an AMQP connection of its own, on one broker, two combiners and one reducer.
 
     python benchmarks/thousand_clients.py [--clients 1000] [--rounds 10]
 
-The clients are real ones, five hundred in a load process; their training adds a constant to a 10 kB model. Prints the
-memory of broker, combiners and reducer after each round; exit code 1 if one of them grows after round 3. Of the broker
-that is what Erlang has in use, after it has collected the garbage that it puts off for minutes in processes that have
-little to do; `resident` also counts what its allocators hold in reserve, and decides nothing.
-Records are in SQLite, as the MongoDB stand-in takes half a minute to note that a thousand clients have come.
+The clients are real, five hundred in a process. Their training adds a constant to a 10 kB model. Prints the memory of
+broker, combiners and reducer after each round. Exits with 1 if one of them grows after round 3. The broker's memory is
+what Erlang uses after a garbage collection, which Erlang itself postpones for minutes in idle processes. `resident`
+includes the reserve of Erlang's allocators and does not decide the exit code. Records are in SQLite, because the MongoDB
+stand-in takes half a minute to record a thousand clients.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Trainer:
 
 
 def load(url: str, alliance: str, package: Path, first: int, clients: int) -> None:
-    """Runs clients until this process is killed; they come one after the other."""
+    """Runs clients until this process is killed. They attach one after the other."""
     logging.disable()
     scheduler, topology, pool = ThreadScheduler(threads=8), Topology(alliance), InlinePool()
     broker = RabbitmqBroker(url, scheduler)
@@ -85,7 +85,7 @@ def load(url: str, alliance: str, package: Path, first: int, clients: int) -> No
 
 
 def memory(deployment: Deployment) -> dict[str, float]:
-    """Megabytes in RAM, by process."""
+    """Returns the megabytes in RAM of each process."""
     broker = deployment.servers.rabbitmq
     broker.control("force_gc")
     node = broker.manage("GET", "nodes")[0]["name"]
@@ -100,12 +100,12 @@ def memory(deployment: Deployment) -> dict[str, float]:
 
 
 def least(readings: list[dict[str, float]], name: str) -> float:
-    """What is not yet collected only adds to what is in use."""
+    """Collects Erlang's garbage, which would count as memory in use."""
     return min(reading[name] for reading in readings)
 
 
 def watch(deployment: Deployment, clients: int, rounds: int) -> bool:
-    """Whether memory stayed as it was after round 3."""
+    """Returns whether no process has grown after round 3."""
     began = time.monotonic()
     deployment.await_present(tables.CLIENTS, clients, ATTACH_SECONDS)
     print(f"{clients} clients attached after {time.monotonic() - began:.0f} s", flush=True)

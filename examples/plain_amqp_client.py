@@ -20,12 +20,12 @@ URL, ALLIANCE, NAME, FILE = sys.argv[1:]
 ROWS = [[float(number) for number in line.split(",")] for line in Path(FILE).read_text().splitlines()]
 RATE = 0.1 / len(ROWS)
 KINDS, FORMS = "bbb---nnnnnnnnnn-----sssllmm", "BHI---fdBHIQbhiq-----BHIHIHI"
-"""Of msgpack's codes from 0xc4 on: binary, number, string, list or map; how the number or length is written."""
+"""For each msgpack code from 0xc4 on: its kind, and the format of its number or length."""
 combiner, presence, kept = "", 10.0, dict[str, Any]()
 
 
 def unpack(data: io.BytesIO) -> Any:
-    """The next msgpack value."""
+    """Returns the next msgpack value."""
     code = data.read(1)[0]
     if code < 0x80 or code >= 0xE0 or code in (0xC0, 0xC2, 0xC3):
         return {0xC0: None, 0xC2: False, 0xC3: True}.get(code, code if code < 0x80 else code - 256)
@@ -47,7 +47,7 @@ def send(channel: Any, exchange: str, key: str, kind: str, **body: Any) -> None:
 
 
 def train(task: dict[str, Any]) -> dict[str, Any]:
-    """Fetches the model, takes one step down the gradient, uploads the step: the reference to it."""
+    """Fetches the model, takes one step down the gradient, uploads the step, and returns the reference to it."""
     model = urllib.request.urlopen(task["model_url"]).read()
     assert hashlib.sha256(model).hexdigest() == task["model"]["sha256"]
     start, tensors = 8 + struct.unpack("<Q", model[:8])[0], {}

@@ -1,8 +1,9 @@
-"""The work of `../sandbox_rounds.py` in Flower's simulation. Needs `flwr[simulation]`, in an environment of its own.
+"""Does the work of `../sandbox_rounds.py` in Flower's simulation. Needs `flwr[simulation]` in an environment of its own.
 
     /path/to/flower-venv/bin/python benchmarks/peers/flower_rounds.py CLIENTS ROUNDS
 
-Prints one JSON list: seconds of each round, from configuring it to its aggregated model. The first also starts workers.
+Prints a JSON list with the seconds of each round, from its configuration to the aggregated model. The first round also
+starts the workers.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 class TimedFedAvg(FedAvg):
-    """FedAvg that notes when each round begins and ends."""
+    """FedAvg that records the start and end of each round."""
 
     began = 0.0
 

@@ -2,8 +2,8 @@
 
     python examples/mnist/evaluate.py MODEL.safetensors [DATA.npz]
 
-Nothing of FedMQ is used here, not even its model: the network is written out again below, so that
-the score can be trusted, and the file is shown to be usable anywhere.
+Nothing of FedMQ is used here, not even its model: the network is defined again below. This makes the score independent,
+and shows that the file can be used anywhere.
 """
 
 import os
@@ -19,7 +19,7 @@ DATA = Path(__file__).parent / "data" / "mnist-12k.npz"
 
 
 def evaluate(path: Path, data: Path = DATA) -> dict[str, float]:
-    """Loss and accuracy of the model in `path`. Its tensors, sorted by name, are the weights."""
+    """Returns loss and accuracy of the model in `path`. Its tensors, sorted by name, are the weights."""
     import keras
     from keras import layers
 

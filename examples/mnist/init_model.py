@@ -2,7 +2,7 @@
 
     python examples/mnist/init_model.py MODEL.safetensors [RANDOM_SEED]
 
-`fedmq sandbox` makes one by itself; this is for a seed model that is given to a running alliance.
+`fedmq sandbox` makes one by itself. This script makes a seed for a running alliance.
 """
 
 import sys
@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent / "client"
 
 
 def write(path: Path, random_seed: int) -> None:
-    """Write weights drawn from `random_seed`, with their roles."""
+    """Writes weights drawn from `random_seed`, with their roles."""
     client = Client(name="init", random_seed=random_seed)
     trainer = build(load(PACKAGE), client)
     assert isinstance(trainer, KerasTrainer)

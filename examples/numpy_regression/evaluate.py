@@ -1,4 +1,4 @@
-"""How far a model is from the closed-form solution of all patients' data, pooled.
+"""Prints the distance of a model from the closed-form solution of all patients' pooled data.
 
     python examples/numpy_regression/evaluate.py MODEL.safetensors
 
@@ -18,12 +18,12 @@ SCALE = np.array([13.1, 0.5, 4.4, 13.8, 12.9, 0.52, 11.5])
 
 
 def design(rows: np.ndarray) -> np.ndarray:
-    """Standardised measurements and a column of ones: (patients, 8)."""
+    """Returns standardised measurements and a column of ones: (patients, 8)."""
     return np.column_stack([(rows[:, :-1] - MEAN) / SCALE, np.ones(len(rows))])
 
 
 def evaluate(model: Path) -> dict[str, float]:
-    """Relative distance (coefficients or intercept, the larger), and mean squared errors."""
+    """Returns the relative distance (the larger one of coefficients and intercept), and mean squared errors."""
     rows = np.loadtxt(DATA, delimiter=",", skiprows=1)
     train, test = rows[:-TEST_ROWS], rows[-TEST_ROWS:]
     best = np.linalg.lstsq(design(train), train[:, -1], rcond=None)[0]

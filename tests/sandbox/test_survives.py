@@ -55,6 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return finish(tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.mark.timeout(900)
 def test_killed_at_twenty_drawn_instants(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     """An instant is before or after a write, a message or an acknowledgement, counted from the start of the process."""
     draws = random.Random(20)
