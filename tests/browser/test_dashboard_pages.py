@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import threading
 from pathlib import Path
 
-import httpx
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -88,15 +84,6 @@ def test_a_choice_changes_the_address_and_the_page(browser: Browser, dashboard: 
     assert "metric=loss" in browser.driver.current_url
     browser.driver.back()
     browser.wait_for_text("accuracy by round")
-
-
-def test_the_exports_of_the_table_parse(browser: Browser, dashboard: str) -> None:
-    browser.open(f"{dashboard}/table")
-    links = {link.text: link.get_attribute("href") for link in browser.all("a.button")}
-    shown = [row.text.split()[0] for row in browser.all("#means tbody tr")]
-    rows = list(csv.DictReader(io.StringIO(httpx.get(str(links["CSV"])).text)))
-    assert len(rows) == len(shown) == 5
-    assert [row["model"] for row in rows] == [row["model"] for row in json.loads(httpx.get(str(links["JSON"])).text)]
 
 
 def test_a_click_on_a_column_sorts_by_it(browser: Browser, dashboard: str) -> None:

@@ -70,28 +70,6 @@ def test_a_session_goes_on_where_the_killed_server_left_it(tmp_path: Path) -> No
         assert document["rounds_committed"] == 200
 
 
-def test_who_watches_may_stop_watching_and_the_session_goes_on(tmp_path: Path) -> None:
-    with _serving(tmp_path) as (url, _):
-        session = Alliance(url).start(rounds=100_000)
-        for words, said in (
-            (
-                ["start", "--rounds", "1", "--id", "second", "--follow"],
-                "session second goes on; to end it: fedmq stop second",
-            ),
-            (["events", session.id, "--follow"], "what runs goes on. next: fedmq status"),
-            (["events", "--follow"], "what runs goes on. next: fedmq status"),
-        ):
-            with subprocess.Popen(
-                [*FEDMQ, *words, "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            ) as watching:
-                assert watching.stdout is not None
-                assert watching.stdout.readline(), watching.communicate(timeout=30)[1]
-                watching.send_signal(signal.SIGINT)
-                _, complaint = watching.communicate(timeout=30)
-                assert (watching.returncode, said in complaint) == (130, True), complaint
-        assert (session.state, Alliance(url).session("second").state) == ("running", "queued")
-
-
 def test_options_of_a_session_have_no_place_where_nothing_is_trained(tmp_path: Path) -> None:
     words = ["sandbox", "--package", str(PACKAGE), "--serve", "--rounds", "3"]
     done = subprocess.run([*FEDMQ, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,12 +11,10 @@ from typing import Any
 
 import pytest
 import urllib3
-from typer.testing import CliRunner
 
 from dashboard.rendering import show
 from dashboard.small_world import write_package
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_cli.app import app
 from fedmq_schemas import records as tables
 from fedmq_sdk import Alliance, SessionHandle
 from support.servers.served import served
@@ -144,15 +141,6 @@ def test_the_dashboards_page_of_the_shared_model_names_the_session_that_started_
     captions = [str(each.children) for each in shown.elements() if type(each).__name__ == "Caption"]
     assert f"Metrics of this model in session {chain.sessions['second'].id}" in captions
     assert str(int(LOSSES["first"][-1])) in shown.text and str(int(LOSSES["second"][0])) in shown.text
-
-
-@pytest.mark.parametrize("place", LOSSES)
-def test_the_command_shows_each_session_the_metrics_that_it_found_itself(chain: Chain, place: str) -> None:
-    words = ["session", "show", chain.sessions[place].id, "--url", chain.alliance.url, "--json"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)["metrics"]
-    assert [(row["round"], row["loss"]) for row in rows] == list(enumerate(LOSSES[place]))
 
 
 def test_a_model_keeps_the_metrics_of_its_own_session_and_names_the_others_beside_them(chain: Chain) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +15,8 @@ from fedmq_client.packages.package import load
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
+from sandbox.commands import REGRESSION, finish, kill
 
-REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
-CRASHING = Path(__file__).parent / "crashing.py"
 SITES = {"site": ("north", "south")}
 
 ECHO = """
@@ -113,13 +108,6 @@ def test_only_clients_with_the_labels_take_part_and_evaluators_still_score() -> 
         assert _model(box, 3)["metrics"]["mse"]["n"] == 2
 
 
-def test_excluded_clients_and_a_fraction_leave_the_rest_out() -> None:
-    policy = {"rounds": 1, "clients": {"exclude": ["client2"], "fraction": 0.5}}
-    with _trained(REGRESSION, policy) as (box, _):
-        assert len(_asked(box)) == 2
-        assert "client2" not in _asked(box)
-
-
 def test_a_session_that_takes_nobody_says_so_and_gives_up_in_time() -> None:
     policy = {"clients": {"where": {"site": "east"}}, "wait": 0.1}
     with _trained(REGRESSION, policy, labels=SITES) as (_, session):
@@ -151,16 +139,6 @@ def test_patience_ends_a_session_so_many_rounds_after_its_best_model() -> None:
         assert _model(box, len(values))["metrics"]["mse"]["n"] == 4
 
 
-def test_a_target_that_is_reached_ends_a_session() -> None:
-    policy = {"rounds": 40, "select": {"metric": "test/mse", "mode": "min"}, "stop": {"target": 2000.0}}
-    with _trained(REGRESSION, policy) as (box, session):
-        made = box.records.find(tables.MODELS, {"session": box.session}, order="round")
-        found = [*box.records.find(tables.SUMMARIES), *made]
-        *before, last = [each["metrics"]["test/mse"]["mean"] for each in found]
-        assert last <= 2000.0 < min(before)
-        assert session["reason"].startswith("test/mse has reached 2000")
-
-
 def test_without_an_evaluator_the_clients_validations_decide() -> None:
     policy = {"rounds": 40, "random_seed": 1, "stop": {"target": 5000.0}}
     with _trained(REGRESSION, policy, clients=3, evaluator=False) as (box, session):
@@ -170,53 +148,27 @@ def test_without_an_evaluator_the_clients_validations_decide() -> None:
         assert validated == len(_rounds(box)) + 1  # each model once, the seed with the first training
 
 
-def test_time_that_is_over_begins_no_new_round() -> None:
-    with _trained(REGRESSION, {"rounds": 1000, "stop": {"max_time": 0.2}}) as (box, session):
-        assert session["state"] == "finished"
-        assert session["reason"] == "0.2 s are over"
-        assert 1 <= len(_rounds(box)) < 1000
-
-
 PLACES = ["before the score", "after the score", "before the commit", "after the commit"]
 
 
-def _command(state_dir: Path, *before: str) -> subprocess.CompletedProcess[str]:
-    settings = ["select.metric=test/mse", "stop.patience=3", "stop.min_delta=1"]
-    words = [word for setting in settings for word in ("--set", setting)]
-    command = [
-        sys.executable,
-        *(before or ("-m", "fedmq_cli.app")),
-        "sandbox",
-        "--package",
-        str(REGRESSION),
-        "--rounds",
-        "40",
-        "--random-seed",
-        "3",
-        "--workers",
-        "0",
-        "--state-dir",
-        str(state_dir),
-        "--json",
-        "-",
-        *words,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+WORDS = (
+    "--rounds 40 --random-seed 3 --workers 0 --set select.metric=test/mse --set stop.patience=3 --set stop.min_delta=1"
+)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(_command(tmp_path_factory.mktemp("whole")).stdout)
-    return result
+    return finish(tmp_path_factory.mktemp("whole"), WORDS)
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("number", ["2", "last"])
-def test_a_kill_changes_no_decision(place: str, number: str, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, None], ids=["second", "last"])
+def test_a_kill_changes_no_decision(
+    place: str, number: int | None, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     rounds = len(undisturbed["rounds"])
-    killed = _command(tmp_path, str(CRASHING), place, str(rounds) if number == "last" else number)
-    assert killed.returncode == -signal.SIGKILL
-    result = json.loads(_command(tmp_path).stdout)
+    kill(tmp_path, WORDS, place, number or rounds)
+    result = finish(tmp_path, WORDS)
     assert (len(result["rounds"]), result["sha256"]) == (rounds, undisturbed["sha256"])
     assert result["reason"] == undisturbed["reason"]
 

@@ -15,8 +15,8 @@ import pytest
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq_sandbox import Interrupted, Sandbox
+from sandbox.commands import REGRESSION
 
-REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 SCRIPT = """
 import signal
 from fedmq_sandbox import Sandbox

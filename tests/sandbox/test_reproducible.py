@@ -1,20 +1,16 @@
 """The same random seed gives the same model bytes, however the alliance is laid out."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fedmq import tensors
-from fedmq.brokers.base import Outgoing
-from fedmq.brokers.memory.broker import MemoryConnection
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import Ledger
-
-REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
+from sandbox.commands import REGRESSION
 
 
 def sha256_of(policy: Mapping[str, Any], **options: Any) -> str:
@@ -74,17 +70,3 @@ def test_two_combiners_with_unequal_clients_give_the_weighted_mean_and_no_mean_o
             groups.setdefault(combiners[client], []).append(delta[name].astype(np.float64))
         mean_of_means = np.mean([np.mean(deltas, axis=0) for deltas in groups.values()], axis=0)
         assert len(groups) == 2 and not np.allclose(mean, mean_of_means, rtol=1e-6)
-
-
-def test_no_object_is_shared_between_roles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever one role tells another is bytes in between: a spy on the broker sees nothing else."""
-    seen: list[type[Any]] = []
-    publish: Callable[..., None] = MemoryConnection.publish
-
-    def spy(self: MemoryConnection, message: Outgoing, on_confirm: Any = None) -> None:
-        seen.append(type(message.body))
-        publish(self, message, on_confirm)
-
-    monkeypatch.setattr(MemoryConnection, "publish", spy)
-    sha256_of({"rounds": 2, "random_seed": 1})
-    assert set(seen) == {bytes} and len(seen) > 50

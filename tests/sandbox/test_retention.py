@@ -1,11 +1,7 @@
-"""A sandbox that lets models go is killed, and run again: what is left is what its policy keeps."""
+"""A sandbox that deletes models is killed, and run again: the models that its policy keeps are left, and no other."""
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +10,11 @@ import pytest
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.selection import best_model
 from fedmq_schemas import records as tables
+from sandbox.commands import finish, kill
 
-REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
-CRASHING = Path(__file__).parent / "crashing.py"
 ROUNDS, EVERY = 9, 4
-
-
-def _command(state_dir: Path, *before: str, keep: str = str(EVERY)) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        *(before or ("-m", "fedmq_cli.app")),
-        "sandbox",
-        "--package",
-        str(REGRESSION),
-        "--clients",
-        "3",
-        "--rounds",
-        str(ROUNDS),
-        "--random-seed",
-        "3",
-        "--workers",
-        "0",
-        "--state-dir",
-        str(state_dir),
-        "--json",
-        "-",
-        "--set",
-        f"retention.keep_models={keep}",
-        "--set",
-        "strategy.name=fedadam",
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+WORDS = f"--clients 3 --rounds {ROUNDS} --random-seed 3 --workers 0 --set strategy.name=fedadam"
+KEEPING = f"{WORDS} --set retention.keep_models={EVERY}"
 
 
 def _left(state_dir: Path) -> tuple[set[int], set[int], set[int], int]:
@@ -64,14 +34,14 @@ def _left(state_dir: Path) -> tuple[set[int], set[int], set[int], int]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     state_dir = tmp_path_factory.mktemp("whole")
-    result: dict[str, Any] = json.loads(_command(state_dir, keep="all").stdout)
+    result = finish(state_dir, f"{WORDS} --set retention.keep_models=all")
     there, resumable, kept, best = _left(state_dir)
     assert there == kept == set(range(ROUNDS + 1)) and resumable == set(range(1, ROUNDS + 1))
     return result | {"best": best}
 
 
 def _assert_only_what_is_kept_is_left(state_dir: Path, undisturbed: dict[str, Any]) -> None:
-    result = json.loads(_command(state_dir).stdout)
+    result = finish(state_dir, KEEPING)
     assert result["sha256"] == undisturbed["sha256"]
     there, resumable, kept, best = _left(state_dir)
     assert best == undisturbed["best"]
@@ -85,9 +55,9 @@ def test_seed_best_last_and_every_so_many_th_model_stay_with_their_optimizer_sta
     _assert_only_what_is_kept_is_left(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(("place", "number"), [("before a model is deleted", "1"), ("after a model is deleted", "3")])
+@pytest.mark.parametrize(("place", "number"), [("before a model is deleted", 1), ("after a model is deleted", 3)])
 def test_a_kill_between_record_and_deletion_leaves_nothing_behind(
-    place: str, number: str, tmp_path: Path, undisturbed: dict[str, Any]
+    place: str, number: int, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    assert _command(tmp_path, str(CRASHING), place, number).returncode == -signal.SIGKILL
+    kill(tmp_path, KEEPING, place, number)
     _assert_only_what_is_kept_is_left(tmp_path, undisturbed)

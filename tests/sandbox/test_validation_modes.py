@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
+from sandbox.commands import REGRESSION
 
-REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 ROUNDS = 4
 MODES = ("with_training", "separate", "none")
 
