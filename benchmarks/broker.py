@@ -2,9 +2,9 @@
 
     python benchmarks/broker.py [--messages 20000] [--repeats 5]
 
-Bodies of 500 bytes, one publisher. `publish`: until every message is confirmed. `consume`: each is acknowledged
-by itself, prefetch 500. `one at a time`: publish, confirm, deliver and ack before the next. The floor for RabbitMQ is pika alone
-on the same broker, its SelectConnection with at most 1,000 unconfirmed messages. Medians of the repeats.
+Bodies of 500 bytes, one publisher. `publish`: until every message is confirmed. `consume`: each message is acknowledged
+by itself, prefetch 500. `one at a time`: publish, confirm, deliver and acknowledge before the next. The floor for RabbitMQ
+is pika alone on the same broker, its SelectConnection with at most 1,000 unconfirmed messages. Medians of the repeats.
 """
 
 from __future__ import annotations

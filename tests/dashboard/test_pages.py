@@ -52,7 +52,7 @@ def test_every_plot_has_a_sentence_and_every_table_a_caption(path: str) -> None:
     ],
 )
 def test_an_address_with_wrong_values_is_answered(path: str, search: str) -> None:
-    show(small_world(), path, search)
+    assert show(small_world(), path, search).text
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -74,7 +74,7 @@ def test_a_session_that_has_just_been_queued_is_shown(path: str) -> None:
         "ended_at": None,
     }
     records.put(tables.SESSIONS, "s", session)
-    show(records, path)
+    assert show(records, path).text
 
 
 # -- live -----------------------------------------------------------------------------------------------------------

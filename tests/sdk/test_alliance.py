@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import urllib3
 
-from fedmq.errors import ConfigError, NotFound, Refused, Transient
 from fedmq.tensors import tensorblob
-from fedmq_sdk import Alliance, SessionHandle
+from fedmq_sdk import Alliance, ConfigError, NotFound, Refused, SessionHandle, Transient
 from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"
@@ -155,16 +155,17 @@ def test_a_lost_stream_is_taken_up_without_a_gap_or_a_repeat(
     alliance: Alliance, trained: SessionHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [event["id"] for event in trained.follow()]
-    stream = alliance._rest._stream
+    read_chunked = urllib3.HTTPResponse.read_chunked
     lost = threading.Event()
 
-    def breaking(path: str, query: dict[str, str], last: str | None) -> Iterator[dict[str, str] | None]:
-        for number, document in enumerate(stream(path, query, last)):
-            yield document
-            if number == len(whole) // 2 and not lost.is_set():
+    def breaking(response: urllib3.HTTPResponse) -> Iterator[bytes]:
+        for piece in read_chunked(response):
+            if b"data: " in piece and not lost.is_set():
                 lost.set()
-                raise Transient("the connection is lost")
+                yield piece[: len(piece) // 2]
+                raise urllib3.exceptions.ProtocolError("the connection is lost")
+            yield piece
 
-    monkeypatch.setattr(alliance._rest, "_stream", breaking)
+    monkeypatch.setattr(urllib3.HTTPResponse, "read_chunked", breaking)
     assert [event["id"] for event in trained.follow()] == whole
     assert lost.is_set()
