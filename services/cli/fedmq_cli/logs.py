@@ -41,20 +41,11 @@ def _quoted(value: Any) -> str:
     return repr(text) if not text or any(character in text for character in ' "=\n') else text
 
 
-def configure_logs(level: str = "info", file: Path | None = None) -> None:
-    """Sends logs of at least `level` to stderr, and those of at least info to `file`. Repeatable."""
-    handlers: list[logging.Handler] = [_Stderr()]
-    handlers[0].setLevel(level.upper())
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
-        handlers[1].setLevel(logging.INFO)
-    for handler in handlers:
+def log_to(file: Path) -> None:
+    """Sends warnings to stderr, and records of level info and above to `file`. Called once a process."""
+    handlers = {logging.WARNING: _Stderr(), logging.INFO: logging.FileHandler(file, encoding="utf-8")}
+    for level, handler in handlers.items():
+        handler.setLevel(level)
         handler.setFormatter(OneLine())
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        if isinstance(old.formatter, OneLine):
-            root.removeHandler(old)
-            old.close()
-    root.handlers += handlers
-    root.setLevel(min(handler.level for handler in handlers))
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)

@@ -109,7 +109,7 @@ def sandbox(
 
 
 def _train(box: Sandbox, json_file: Path | None) -> None:
-    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.logs import log_to
     from fedmq_cli.progress import SessionProgress
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
@@ -125,7 +125,7 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
 
     box.on_event = on_event
     with _opened(box):
-        configure_logs("warning", folder / "sandbox.log")
+        log_to(folder / "sandbox.log")
         print(f"training {package} with {_alliance(box)}; all of it is kept in {folder}", file=out, flush=True)
         try:
             with view:
@@ -152,13 +152,13 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
 
 
 def _serve(box: Sandbox, port: int) -> None:
-    from fedmq_cli.logs import configure_logs
+    from fedmq_cli.logs import log_to
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
 
     folder = _folder(box)
     with _opened(box), api_of(box, port) as server:
-        configure_logs("warning", folder / "sandbox.log")
+        log_to(folder / "sandbox.log")
 
         def ready() -> None:
             server.start()
