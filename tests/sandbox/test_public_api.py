@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq.errors import ConfigError, NotFound
-from fedmq_sandbox import Interrupted, Sandbox
+from fedmq_sandbox import ConfigError, Interrupted, NotFound, Sandbox
 from sandbox.commands import REGRESSION
 
 SCRIPT = """

@@ -8,8 +8,9 @@ with Sandbox("examples/mnist/client", clients=5, rounds=5, state_dir="state") as
     weights = sandbox.weights("best")
 """
 
+from fedmq.errors import ConfigError, FedMQError, Gone, NotFound
 from fedmq_sandbox.rounds import CommittedRound
 from fedmq_sandbox.sandbox import Sandbox
 from fedmq_sandbox.seed import Interrupted
 
-__all__ = ["CommittedRound", "Interrupted", "Sandbox"]
+__all__ = ["CommittedRound", "ConfigError", "FedMQError", "Gone", "Interrupted", "NotFound", "Sandbox"]
