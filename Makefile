@@ -3,6 +3,7 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
+FLOWER ?=
 CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_watermarks.py tests/shared/runtime/test_presence_table.py \
 	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py tests/reducer/test_membership_of_combiners.py \
 	tests/reducer/test_retention.py tests/reducer/test_stopping.py \
@@ -12,6 +13,8 @@ CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_waterma
 BLOWS ?= 30
 SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
+PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+CAMPAIGN = PYTHONPATH=tests $(BIN)/python -m simulation.campaign
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -21,18 +24,30 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export COMPOSE_PROJECT_NAME ?= fedmq
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test cores check bench simulate chaos up down clean
+.PHONY: help install demo test test-all test-release cores check bench simulate chaos up down clean
 
 help: ## list the verbs
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed-all ## make .venv with everything in it
 
 demo: .venv/installed-demo ## train MNIST with five clients and two combiners in one process
 	$(BIN)/fedmq sandbox --package examples/mnist/client --clients 5 --combiners 2 --rounds 5 $(ARGS)
 
-test: .venv/installed-all ## run every test (ARGS="-k word" for some)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: .venv/installed-all ## run the fast tests, in a minute (ARGS="-k word" for some)
+	$(PYTEST) --fast $(ARGS)
+
+test-all: .venv/installed-all ## run every test, with real servers, and 2,000 fault plans, in half an hour
+	$(PYTEST) $(ARGS)
+	$(CAMPAIGN) --plans 2000
+
+test-release: test-all ## then measure for hours, and keep it in benchmarks/results (FLOWER=/path/to/python for peers)
+	$(CAMPAIGN) --plans 50000 --result benchmarks/results/simulation-50000.json
+	benchmarks/record chaos-200 env BLOWS=200 SEED=3 $(BIN)/python tests/system/chaos.py
+	benchmarks/record sandbox-rounds $(BIN)/python benchmarks/sandbox_rounds.py $(if $(FLOWER),--flower $(FLOWER))
+	benchmarks/record fold-500 $(BIN)/python benchmarks/fold.py --megabytes 500
+	benchmarks/record deployed-round $(BIN)/python benchmarks/deployed_round.py
+	benchmarks/record thousand-clients $(BIN)/python benchmarks/thousand_clients.py --rounds 20
 
 cores: .venv/installed-all ## test the decisions alone, in seconds, and measure the branches covered
 	$(BIN)/coverage run -m pytest -q $(CORES) $(ARGS)
@@ -47,8 +62,8 @@ check: .venv/installed-all ## lint, formatting, types and layers
 bench: .venv/installed-all ## measure; every figure beside its floor in the same run
 	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
-simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000)
-	PLANS=$(PLANS) $(BIN)/pytest tests/simulation $(ARGS)
+simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000, ARGS="--seed 7" for one)
+	$(CAMPAIGN) --plans $(PLANS) $(ARGS)
 
 chaos: .venv/installed-all ## kill processes and servers at random during a session (BLOWS=30 SEED=1)
 	BLOWS=$(BLOWS) SEED=$(SEED) $(BIN)/python tests/system/chaos.py

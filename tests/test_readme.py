@@ -51,8 +51,7 @@ HERE = {DEMO, SKEWED, SERVE, DASHBOARD, *TYPED, *HELP}
 DISTRIBUTED = "tests/system/test_distributed.py::"
 ELSEWHERE = {
     "make test": "tests/test_readme.py::test_each_verb_of_make_is_there",  # this run is it
-    "make simulate PLANS=50000": "tests/simulation/test_simulation.py::"
-    "test_every_guarantee_holds_under_every_fault_plan",
+    "make simulate PLANS=50000": "tests/simulation/test_simulation.py::test_every_guarantee_holds_under_a_fault_plan",
     "make chaos": "tests/system/test_chaos.py::test_thirty_blows_at_random_change_nothing",
     "make bench": "tests/test_readme.py::test_each_benchmark_starts",
     "fedmq init my-model --framework keras": "tests/cli/test_package_verbs.py::"
@@ -110,9 +109,13 @@ def _typed(command: str, folder: Path, url: str = "") -> str:
 def _kept_running(command: str, folder: Path, sign: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A command that serves, on a free port instead of its own: the line with `sign`, and its process."""
     process = subprocess.Popen(
-        [*shlex.split(command), "--port", str(*free_ports(1))], cwd=folder, env=_environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*shlex.split(command), "--port", str(*free_ports(1))],
+        cwd=folder,
+        env=_environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     with process:
         assert process.stdout is not None
         try:
@@ -148,8 +151,8 @@ def test_one_sandbox_is_driven_by_curl_by_the_command_from_python_and_watched(ch
         assert [each["state"] for each in Alliance(url).sessions()] == ["finished"] * 3
         (folder,) = (checkout / "fedmq-runs").iterdir()
         dashboard = DASHBOARD.replace("fedmq-runs/TIME", str(folder.relative_to(checkout)))
-        with _kept_running(dashboard, checkout, "The dashboard of fedmq-runs/") as (line, _):
-            shown = line.partition(" is at ")[2].partition(" ")[0]
+        with _kept_running(dashboard, checkout, "The dashboard of fedmq-runs/") as (greeting, _):
+            shown = greeting.partition(" is at ")[2].partition(" ")[0]
             assert json.loads(_typed(f"curl -sf {shown}/health", checkout))
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -172,9 +175,11 @@ def _pattern(line: str) -> str:
     line = re.sub(r"fedmq-runs/\d+-\d+", "RUN", re.sub(r"s[0-9a-f]{8}-\d{4}-[0-9a-f]{12}", "MODEL", line))
     line = re.escape(re.sub(r"[\d.]+ m?s$", "TIME", line))
     return (
-        line.replace("SCORES", r"\w+ [\d.]+").replace("RUN", r"fedmq-runs/[\d-]+").replace("MODEL", r"s\w+-\d{4}-\w{12}")
+        line.replace("SCORES", r"\w+ [\d.]+")
+        .replace("RUN", r"fedmq-runs/[\d-]+")
+        .replace("MODEL", r"s\w+-\d{4}-\w{12}")
         .replace("TIME", r"[\d.]+ m?s$")
-    )  # fmt: skip
+    )
 
 
 def test_a_label_skew_is_an_option(checkout: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +22,10 @@ from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
+from fedmq_schemas.messages import Attach, Body, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
+from simulation.observed import ErrorCollector, Observed
 from simulation.plans import PRESENCE, Fault, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
 from support.world import Process, StoreFaults, World
@@ -35,20 +35,7 @@ SEED = "seed"
 MAY_CHANGE = {tables.SESSIONS: {"announced"}, tables.MODELS: {"kept", "deleted"}}
 """Fields of an ended session's documents that change after its end: whether it was announced, and what retention keeps."""
 QUIET = 45.0
-"""How long the alliance runs on after its sessions have ended, with nothing wrong any more."""
-
-
-@dataclass(slots=True)
-class Told:
-    """What came out of a run. `events`: those of sessions and rounds that were sent, in order. `errors`: what the
-    runtime called an error of our own, or refused. `broken`: what was seen to go wrong while it ran."""
-
-    events: list[Event] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def named(self, name: str) -> list[Event]:
-        return [event for event in self.events if event.name == name]
+"""Virtual seconds that the alliance runs on, without faults, after its sessions have ended."""
 
 
 class Simulation:
@@ -62,7 +49,7 @@ class Simulation:
             blobs_weather=StoreFaults(plan.blobs_away, plan.flakes),
             records_weather=StoreFaults(plan.records_away, plan.flakes),
         )
-        self.told = Told()
+        self.observed = Observed()
         self.sessions = [f"session{number}" for number in range(1, len(plan.sessions) + 1)]
         self.ended: dict[str, Mapping[str, Any]] = {}
         self.gone: set[str] = set()
@@ -85,8 +72,8 @@ class Simulation:
     # -- one run ----------------------------------------------------------------------------------------------------
 
     def run(self, limit: float) -> bool:
-        """Whether all sessions ended before `limit` (virtual seconds)."""
-        handler = _Errors(self.told)
+        """Runs the plan; returns whether all sessions ended before `limit` (virtual seconds)."""
+        handler = ErrorCollector(self.observed)
         logger = logging.getLogger("fedmq")
         before = logger.propagate, logger.level
         logger.addHandler(handler)
@@ -118,7 +105,7 @@ class Simulation:
             logger.setLevel(level)
 
     def _is_mended(self) -> bool:
-        """Whether everybody who comes back is back."""
+        """Returns whether each process that is due to restart or resume has done so."""
         alive = [process for process in self.world.processes if process.is_alive]
         links = [link.inner for process in alive for link in process.links]
         return not self.world.due_again and not any(p.is_paused for p in alive) and all(link._up for link in links)
@@ -137,15 +124,9 @@ class Simulation:
         self._send(Start(policy=policy.model_copy(update={"seed": seed})), self.sessions[number])
 
     def _send(self, body: Start | Stop, message_id: str) -> None:
-        envelope = Envelope(kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="somebody", sent_at=0.0)
+        """Publishes until the broker has confirmed it."""
         connection = self.world.broker.connect("somebody")
-        message = Outgoing(
-            ALLIANCE.exchange("control"),
-            control_key(body.kind),
-            codec.encode(envelope.__dict__, body.model_dump()),
-            message_id,
-            mandatory=True,
-        )
+        message = _message("control", control_key(body.kind), body, "somebody", message_id, mandatory=True)
 
         def confirmed(error: object) -> None:
             if error is not None:
@@ -188,20 +169,14 @@ class Simulation:
             self._kill(name, blow.seconds)
 
     def _haunt(self) -> None:
-        """The fence of a record store may not be atomic; a combiner must not listen to an old epoch all the same."""
+        """Voids every plan under an old epoch, as a reducer does that does not know yet that it lost its lease. The fence
+        of a record store may not be atomic, so a combiner must discard such messages."""
         connection = self.world.broker.connect("reducer")
         for attempt in self.world.records.inner.find(tables.ATTEMPTS):
             for plan in attempt["plans"]:
-                key = PlanKey(
-                    session=attempt["session"], round=attempt["round"], attempt=attempt["attempt"], part=plan["part"]
-                )
-                body = VoidPlan(epoch=0, plans=(key,))
-                message_id = self.world.new_id()
-                envelope = Envelope(
-                    kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender="reducer", sent_at=0.0
-                )
-                data = codec.encode(envelope.__dict__, body.model_dump())
-                connection.publish(Outgoing(ALLIANCE.exchange("task"), plan_key(plan["combiner"]), data, message_id))
+                place = {name: attempt[name] for name in ("session", "round", "attempt")}
+                body = VoidPlan(epoch=0, plans=(PlanKey(**place, part=plan["part"]),))
+                connection.publish(_message("task", plan_key(plan["combiner"]), body, "reducer", self.world.new_id()))
 
     def _kill(self, name: str, seconds: float | None) -> None:
         if seconds is None:
@@ -221,15 +196,15 @@ class Simulation:
             changed = {name for name in old.keys() | written.keys() if old.get(name) != written.get(name)}
             if changed := changed - MAY_CHANGE.get(table, set()):
                 owner, fields = old["session"], ", ".join(sorted(changed))
-                self.told.broken.append(
+                self.observed.broken.append(
                     f"{key} in {table} belongs to {owner}, which had ended, and changed its {fields}"
                 )
         if table == tables.SESSIONS and new["state"] in tables.ENDED:
             if key in self.ended and self.ended[key]["state"] != new["state"]:
-                self.told.broken.append(f"{key} was {self.ended[key]['state']} and became {new['state']}")
+                self.observed.broken.append(f"{key} was {self.ended[key]['state']} and became {new['state']}")
             self.ended[key] = dict(new)
         if table == tables.ROUNDS and old is not None and dict(old) != from_text(to_text(new)):
-            self.told.broken.append(f"the record of round {key} was changed after its commit")
+            self.observed.broken.append(f"the record of round {key} was changed after its commit")
 
     def _sent(self, process: Process, message: Outgoing) -> None:
         if message.routing_key.startswith("event.session"):
@@ -239,7 +214,7 @@ class Simulation:
                     message.body, message.content_type, message_id=message.message_id, alliance=ALLIANCE.alliance
                 ).body
                 assert isinstance(body, Event)
-                self.told.events.append(body)
+                self.observed.events.append(body)
 
     # -- processes --------------------------------------------------------------------------------------------------
 
@@ -258,19 +233,33 @@ class Simulation:
         if name == "recorder":
             return Recorder(process.connect(name), process, ALLIANCE, world.records, offload=plan.offload)
         common: dict[str, Any] = {
-            "scheduler": process, "topology": ALLIANCE, "new_id": world.new_id,
+            "scheduler": process,
+            "topology": ALLIANCE,
+            "new_id": world.new_id,
             "observe": self._observer(name),
-        }  # fmt: skip
+        }
         if name in plan.reducers:
             return reducer_actor(
-                f"{name}-{self.lives[name]}", process.connect("reducer"), blobs=world.blobs, records=world.records,
-                scratch=Path("unused"), presence=PRESENCE, partitions=None, offload=plan.offload, **common,
-            )  # fmt: skip
+                f"{name}-{self.lives[name]}",
+                process.connect("reducer"),
+                blobs=world.blobs,
+                records=world.records,
+                scratch=Path("unused"),
+                presence=PRESENCE,
+                partitions=None,
+                offload=plan.offload,
+                **common,
+            )
         if name in plan.combiners:
             return combiner_actor(
-                name, process.connect(name), blobs=world.blobs, scratch=Path("unused"), presence=PRESENCE,
-                offload=plan.offload, **common,
-            )  # fmt: skip
+                name,
+                process.connect(name),
+                blobs=world.blobs,
+                scratch=Path("unused"),
+                presence=PRESENCE,
+                offload=plan.offload,
+                **common,
+            )
         return self._client_actor(self._clients[name], process, common)
 
     def _client_actor(self, client: SimulatedClient, process: Process, common: dict[str, Any]) -> Actor:
@@ -279,9 +268,15 @@ class Simulation:
             process, lambda _: client.seconds, client.examples, lambda number: client.moods.get(number, "train")
         )
         return client_actor(
-            Client(name=client.name, tasks=attach.tasks), attach, Path("unused"), process.connect(client.name),
-            pool=pool, store=self._stores[client.name], models=Models(None), **common,
-        )  # fmt: skip
+            Client(name=client.name, tasks=attach.tasks),
+            attach,
+            Path("unused"),
+            process.connect(client.name),
+            pool=pool,
+            store=self._stores[client.name],
+            models=Models(None),
+            **common,
+        )
 
     def _observer(self, name: str) -> Observe | None:
         trace, now, life = self.trace, self.world.scheduler.now, self.lives[name]
@@ -297,7 +292,7 @@ class Simulation:
         return observe
 
     def _epoch_watch(self, name: str) -> Observe:
-        """Notes if a combiner opens or ends plans on the word of an epoch below one that it has heard."""
+        """Records a breach if a combiner opens or ends plans for an epoch below one that it has received."""
         highest = 0
 
         def watch(event: CoreEvent, answer: Sequence[Effect], _: str | None) -> None:
@@ -305,7 +300,7 @@ class Simulation:
             body = event.body if isinstance(event, Received) else None
             if isinstance(body, Plan | VoidPlan | Welcome):
                 if body.epoch < highest and any(isinstance(effect, Open | Drop) for effect in answer):
-                    self.told.broken.append(f"{name} obeyed epoch {body.epoch} after {highest}")
+                    self.observed.broken.append(f"{name} obeyed epoch {body.epoch} after {highest}")
                 highest = max(highest, body.epoch)
 
         return watch
@@ -313,7 +308,7 @@ class Simulation:
     # -- after the run ----------------------------------------------------------------------------------------------
 
     def left_over(self) -> list[str]:
-        """What is still in a queue whose owner lives, or held by a process."""
+        """Describes messages that are still in a queue whose owner lives, or held by a process."""
         found = []
         for process in self.world.processes:
             if process.is_alive:
@@ -329,16 +324,7 @@ class Simulation:
         return found
 
 
-class _Errors(logging.Handler):
-    """Collects what the runtime calls an error of our own, and what it refuses."""
-
-    def __init__(self, told: Told) -> None:
-        super().__init__(logging.WARNING)
-        self._told = told
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR:
-            text = getattr(record, "traceback", record.getMessage())
-            self._told.errors.append(f"{getattr(record, 'actor', record.name)}: {text}")
-        elif record.getMessage() == "message refused":
-            self._told.errors.append(f"{record.actor} refused a message: {record.reason}")  # type: ignore[attr-defined]
+def _message(exchange: str, key: str, body: Body, sender: str, message_id: str, *, mandatory: bool = False) -> Outgoing:
+    envelope = Envelope(kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender=sender, sent_at=0.0)
+    data = codec.encode(envelope.__dict__, body.model_dump())
+    return Outgoing(ALLIANCE.exchange(exchange), key, data, message_id, mandatory=mandatory)

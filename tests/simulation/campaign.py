@@ -1,14 +1,23 @@
-"""Many fault plans over all cores of the machine, and one again."""
+"""Runs many fault plans on two processes, or one plan with its steps.
+
+    python -m simulation.campaign --plans 50000 --result simulation-50000.json
+    python -m simulation.campaign --seed 1234
+
+Run it in `tests`, or with that folder on `PYTHONPATH`. The exit code is 1 if a plan violated a guarantee.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
+import shlex
+import subprocess
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,9 +32,18 @@ PROCESSES = 2
 CHUNK = 20
 
 
+PROGRESS = 500
+"""Plans between two lines of progress."""
+
+
+def again(seed: int) -> str:
+    """Returns the command that runs a plan again and shows its steps."""
+    return f"again: cd tests && python -m simulation.campaign --seed {seed}"
+
+
 @dataclass(slots=True)
 class Result:
-    """What a campaign found. `failures`: seed → what was violated."""
+    """What a campaign over the seeds from 0 found. `failures`: seed → what was violated."""
 
     plans: int = 0
     seconds: float = 0.0
@@ -36,13 +54,20 @@ class Result:
 
     def text(self) -> str:
         return "\n".join(
-            f"SEED={seed}: {'; '.join(found)[:1500]}\n  again: SEED={seed} pytest tests/simulation/test_simulation.py"
-            for seed, found in sorted(self.failures.items())
+            f"SEED={seed}: {'; '.join(found)[:1500]}\n  {again(seed)}" for seed, found in sorted(self.failures.items())
         )
 
-    def write(self, path: Path, first: int) -> None:
-        document: dict[str, Any] = {
-            "seeds": [first, first + self.plans - 1],
+    def progress(self) -> str:
+        pace = self.seconds / self.plans * 1000
+        return f"{self.plans} plans, {len(self.failures)} failures, {self.seconds:.0f} s, {pace:.0f} ms a plan"
+
+    def document(self) -> dict[str, Any]:
+        """Returns the result as it is committed in benchmarks/results, with the command and the commit that it is of."""
+        git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return {
+            "command": shlex.join(["python", "-m", "simulation.campaign", *sys.argv[1:]]),
+            "commit": subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip(),
+            "seeds": [0, self.plans - 1],
             "plans": self.plans,
             "seconds": round(self.seconds, 1),
             "kinds": dict(sorted(self.kinds.items())),
@@ -50,8 +75,6 @@ class Result:
             "rounds_committed": self.rounds,
             "failures": {str(seed): found for seed, found in sorted(self.failures.items())},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +100,20 @@ def simulate(seed: int, bug: str | None = None, trace: list[str] | None = None) 
         finally:
             run.close()
     endings = tuple(document["state"] for document in run.ended.values())
-    rounds = len({(event.session, event.round) for event in run.told.named("round.committed")})
+    rounds = len({(event.session, event.round) for event in run.observed.named("round.committed")})
     return One(seed, plan.kind, found, endings, rounds)
 
 
 def campaign(
-    seeds: Iterable[int],
-    bug: str | None = None,
-    until_failure: bool = False,
-    tell: Callable[[str], object] | None = None,
+    seeds: Iterable[int], bug: str | None = None, *, until_failure: bool = False, progress: bool = False
 ) -> Result:
-    """Runs the plans of all seeds on `PROCESSES` processes. `tell` gets a line of progress every 1,000 plans."""
+    """Runs the plans of all seeds on `PROCESSES` processes; with `progress` it prints a line every so many plans."""
     result = Result()
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         for one in pool.imap_unordered(partial(simulate, bug=bug), seeds, CHUNK):
             result.plans += 1
+            result.seconds = time.monotonic() - began
             result.kinds[one.kind] += 1
             result.endings.update(one.endings)
             result.rounds += one.rounds
@@ -100,13 +121,28 @@ def campaign(
                 result.failures[one.seed] = one.found
                 if until_failure:
                     break
-            if tell is not None and result.plans % 1000 == 0:
-                pace = (time.monotonic() - began) / result.plans * 1000
-                tell(f"{result.plans} plans, {len(result.failures)} failures, {pace:.0f} ms a plan")
-    result.seconds = time.monotonic() - began
+            if progress and result.plans % PROGRESS == 0:
+                print(result.progress(), flush=True)
     return result
 
 
-def say(text: str) -> None:
-    """To the terminal, whatever the test runner captures."""
-    print(text, file=sys.__stderr__, flush=True)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plans", type=int, default=2000, help="run the plans of the seeds from 0 on")
+    parser.add_argument("--seed", type=int, help="run this plan alone and show its steps")
+    parser.add_argument("--result", type=Path, help="write what was found to this JSON file")
+    options = parser.parse_args()
+    if options.seed is not None:
+        trace = [repr(draw(options.seed))]
+        found = simulate(options.seed, trace=trace).found
+        print("\n".join([*trace, *found]))
+        return 1 if found else 0
+    result = campaign(range(options.plans), progress=True)
+    print("\n".join(filter(None, [result.progress(), result.text()])))
+    if options.result is not None:
+        options.result.write_text(json.dumps(result.document(), indent=2) + "\n")
+    return 1 if result.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -161,9 +161,14 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
     if kind == "gentle":
         requested = source.randint(1, trainers)
         return Policy(
-            clients_required=source.randint(1, requested), clients_requested=requested,
-            clients=ClientSelection(fraction=source.choice([0.3, 0.6, 1.0])), timeout=900.0, retries=0, wait=900.0, **common,
-        )  # fmt: skip
+            clients_required=source.randint(1, requested),
+            clients_requested=requested,
+            clients=ClientSelection(fraction=source.choice([0.3, 0.6, 1.0])),
+            timeout=900.0,
+            retries=0,
+            wait=900.0,
+            **common,
+        )
     if kind == "slack":
         return Policy(clients_required=trainers, timeout=900.0, retries=0, wait=1800.0, **common)
     required = source.randint(1, max(1, trainers - 1))
@@ -229,8 +234,9 @@ def _spare_one(blows: list[Fault], reducers: tuple[str, ...]) -> tuple[Fault, ..
     for blow in blows:
         for_good = blow.kind == "crash" and blow.seconds is None and blow.target in reducers
         if for_good and gone | {blow.target} == set(reducers):
-            blow = replace(blow, seconds=45.0)
-        elif for_good:
+            spared.append(replace(blow, seconds=45.0))
+            continue
+        if for_good:
             gone.add(blow.target)
         spared.append(blow)
     return tuple(spared)

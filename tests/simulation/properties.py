@@ -43,8 +43,8 @@ def deadline(plan: FaultPlan) -> float:
 
 def violations(run: Simulation, all_ended: bool) -> list[str]:
     """Everything that is wrong with a finished run."""
-    found = [f"error: {error}" for error in run.told.errors[:3]]
-    found += run.told.broken
+    found = [f"error: {error}" for error in run.observed.errors[:3]]
+    found += run.observed.broken
     if not all_ended:
         unfinished = [session for session in run.sessions if session not in run.ended]
         return [*found, f"G3: {', '.join(unfinished)} had not ended at {run.world.scheduler.now():.0f} s"]
@@ -110,10 +110,14 @@ def _round(
     optimizer = aggregation.server_optimizer(policy.strategy.name)
     state = tensors.decode(blobs.ever(ledger.optimizer.key))[0] if ledger.optimizer else None
     new, _ = aggregation.replay(
-        weights, meta, dict(zip(names, ledger.exponents, strict=True)),
-        [(entry, Source(update)) for entry, update in pairs], optimizer,
-        optimizer.configure(policy.strategy.parameters), state,
-    )  # fmt: skip
+        weights,
+        meta,
+        dict(zip(names, ledger.exponents, strict=True)),
+        [(entry, Source(update)) for entry, update in pairs],
+        optimizer,
+        optimizer.configure(policy.strategy.parameters),
+        state,
+    )
     model = blobs.ever(committed["model"]["key"])
     if tensors.encode(new, meta) != model:
         yield f"G1/G4: {name}: the model is not what the ledger's updates give"
@@ -147,7 +151,7 @@ def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: 
     """What was told is what is recorded."""
     models = {committed["round"]: committed["model"]["sha256"] for committed in rounds}
     told = set()
-    for event in run.told.named("round.committed"):
+    for event in run.observed.named("round.committed"):
         if event.session == session:
             told.add(event.round)
             if models.get(event.round or 0) != event.data["sha256"]:
@@ -158,7 +162,7 @@ def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: 
         name = keys.model_id(committed["model"]["key"])
         if run.world.records.inner.get(tables.MODELS, name) is None:
             yield f"{session}: model {name} is not recorded"
-    endings = {e.name for e in run.told.events if e.session == session} & {f"session.{s}" for s in tables.ENDED}
+    endings = {e.name for e in run.observed.events if e.session == session} & {f"session.{s}" for s in tables.ENDED}
     if endings - {f"session.{document['state']}"}:
         yield f"{session} is {document['state']}, told was {sorted(endings)}"
     if not endings:

@@ -37,9 +37,9 @@ def test_a_bug_in_a_routine_is_reported_and_costs_no_guarantee(where: str, seed:
     try:
         with patch.object(MODULES[module], name, bug):
             all_ended = run.run(deadline(run.plan))
-        [error] = run.told.errors
+        [error] = run.observed.errors
         assert "PlantedBug" in error
-        run.told.errors.clear()
+        run.observed.errors.clear()
         assert violations(run, all_ended) == []
         assert {document["state"] for document in run.ended.values()} == {"finished"}
     finally:

@@ -15,3 +15,4 @@ MOST_PLANS = 3000
 def test_the_simulation_finds(bug: str) -> None:
     result = campaign(range(MOST_PLANS), bug, until_failure=True)
     assert result.failures, f"{bug} was not found in {result.plans} plans"
+    assert "AttributeError" not in result.text(), f"{bug} uses a name that is gone: mend tests/simulation/bugs.py"

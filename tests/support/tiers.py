@@ -1,0 +1,87 @@
+"""Sorts the tests into tiers: a test is `real` if it needs more than this process, and otherwise of the fast tier.
+
+A test is real if at least one of these holds:
+- its module is in one of the `REAL_FOLDERS`, or imports a machine-learning framework, which takes seconds;
+- it carries one of the `REAL_MARKS`, or uses one of the `REAL_FIXTURES`;
+- it, a fixture of it, or a function of the tests that one of these calls uses one of the `STARTERS` of processes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from fedmq_client.pool.processes import ProcessPool
+
+TESTS = Path(__file__).parents[1]
+REAL_FOLDERS = ("browser", "compose", "system")
+REAL_MARKS = ("browser", "compose", "real", "system")
+REAL_FIXTURES = {"chromium", "mongo_server", "rabbitmq_server", "s3_server"}
+STARTERS = (multiprocessing, subprocess, ProcessPool)
+FRAMEWORK = re.compile(r"^(import|from) (flwr|keras|sklearn|tensorflow|torch)\b", re.MULTILINE)
+
+
+@cache
+def is_real_path(path: Path) -> bool:
+    """Returns whether all tests of a folder or module are real. Reads its text only: the fast tier need not import it."""
+    if not {*path.relative_to(TESTS).parts}.isdisjoint(REAL_FOLDERS):
+        return True
+    is_module = path.suffix == ".py" and path.name.startswith("test_")
+    return is_module and FRAMEWORK.search(path.read_text(encoding="utf-8")) is not None
+
+
+def is_real(item: pytest.Item) -> bool:
+    """Returns whether a test needs a server, a browser, a framework or another process."""
+    if is_real_path(item.path) or any(item.get_closest_marker(mark) for mark in REAL_MARKS):
+        return True
+    assert isinstance(item, pytest.Function)
+    if not REAL_FIXTURES.isdisjoint(item.fixturenames):
+        return True
+    fixtures = item._fixtureinfo.name2fixturedefs  # pytest has no public way to a fixture's function
+    return any(starts_processes(each) for each in [item.function, *(found[-1].func for found in fixtures.values())])
+
+
+def starts_processes(function: Any) -> bool:
+    """Returns whether a function of the tests, or one that it calls, names one of the `STARTERS`."""
+    seen: set[Any] = set()
+    waiting = [function]
+    while waiting:
+        current = inspect.unwrap(waiting.pop())
+        if not _is_of_tests(current) or current in seen:
+            continue
+        seen.add(current)
+        if inspect.isclass(current):
+            waiting += [each for each in vars(current).values() if inspect.isfunction(each)]
+            continue
+        for name in _names(current.__code__):
+            value = current.__globals__.get(name)
+            if any(value is starter for starter in STARTERS):
+                return True
+            waiting.append(value)
+    return False
+
+
+def _is_of_tests(value: Any) -> bool:
+    return (inspect.isfunction(value) or inspect.isclass(value)) and TESTS in Path(_file(value)).parents
+
+
+def _file(value: Any) -> str:
+    module = inspect.getmodule(value)
+    return getattr(module, "__file__", None) or ""
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yields the names that a function and the functions within it look up outside of themselves."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
