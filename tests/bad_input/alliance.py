@@ -68,8 +68,8 @@ class Alliance:
     def __init__(self, folder: Path, *, trainer: str = TRAINER, on_task: OnTask | None = ignore) -> None:
         self.scheduler = VirtualScheduler()
         self.broker = MemoryBroker(self.scheduler)
-        self.blobs = MemoryBlobs(clock=lambda: self.scheduler.wall())
-        self.records = SqliteRecords(":memory:", clock=lambda: self.scheduler.wall())
+        self.blobs = MemoryBlobs(clock=self.scheduler.wall)
+        self.records = SqliteRecords(":memory:", clock=self.scheduler.wall)
         self.blobs.put(keys.model_blob(SEED), tensors.encode(MODEL, {}))
         self._numbers = itertools.count()
         self._folder = folder
@@ -81,18 +81,26 @@ class Alliance:
         self._observe()
         Recorder(self.broker.connect("recorder"), self.scheduler, ALLIANCE, self.records, offload=False).start()
         common: dict[str, Any] = {
-            "scheduler": self.scheduler, "topology": ALLIANCE, "new_id": lambda: f"m{next(self._numbers)}",
-        }  # fmt: skip
+            "scheduler": self.scheduler,
+            "topology": ALLIANCE,
+            "new_id": lambda: f"m{next(self._numbers)}",
+        }
         self.actors: dict[str, Actor] = {
             "reducer": reducer_actor(
-                "r1", self.broker.connect("reducer"), blobs=self.blobs, records=self.records, scratch=folder,
-                presence=PRESENCE, partitions=2, **common,
+                "r1",
+                self.broker.connect("reducer"),
+                blobs=self.blobs,
+                records=self.records,
+                scratch=folder,
+                presence=PRESENCE,
+                partitions=2,
+                **common,
             ),
             COMBINER: combiner_actor(
                 COMBINER, self.broker.connect(COMBINER), blobs=self.blobs, scratch=folder, presence=PRESENCE, **common
             ),
             **{name: self._client(name, common) for name in GOOD},
-        }  # fmt: skip
+        }
         for actor in self.actors.values():
             actor.start()
         self.stranger = Stranger(self, on_task) if on_task is not None else None
@@ -100,9 +108,15 @@ class Alliance:
 
     def _client(self, name: str, common: dict[str, Any]) -> Actor:
         return client_actor(
-            Client(name), Attach(weight=10), self._folder, self.broker.connect(name), pool=self._pool,
-            store=MemoryStore(), models=Models(None), **common,
-        )  # fmt: skip
+            Client(name),
+            Attach(weight=10),
+            self._folder,
+            self.broker.connect(name),
+            pool=self._pool,
+            store=MemoryStore(),
+            models=Models(None),
+            **common,
+        )
 
     def _observe(self) -> None:
         connection = self.broker.connect("observer")
@@ -143,9 +157,13 @@ class Alliance:
     def pack(self, kind: str | None, body: Any, *, message_id: str | None = None, **changes: Any) -> bytes:
         """A message in msgpack, with the envelope's fields changed at will."""
         envelope = {
-            "kind": kind, "version": messages.VERSION, "id": message_id or f"x{next(self._numbers)}",
-            "alliance": ALLIANCE.alliance, "sender": STRANGER, "sent_at": 0.0,
-        }  # fmt: skip
+            "kind": kind,
+            "version": messages.VERSION,
+            "id": message_id or f"x{next(self._numbers)}",
+            "alliance": ALLIANCE.alliance,
+            "sender": STRANGER,
+            "sent_at": 0.0,
+        }
         packed: bytes = msgpack.packb({**envelope, "body": body, **changes})
         return packed
 

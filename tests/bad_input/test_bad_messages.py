@@ -41,11 +41,13 @@ ROWS: dict[str, tuple[Pack, str, str]] = {
     "a newer version": (lambda a: a.pack("client_hello", {}, version=2), MSGPACK, "version 2 of client_hello"),
     "another alliance": (lambda a: a.pack("client_hello", {}, alliance="other"), MSGPACK, "alliance 'other'"),
     "an oversize body": (
-        lambda a: a.pack("client_hello", {"labels": {"x": "y" * MAX_BODY}}), MSGPACK, f"over the limit of {MAX_BODY}",
+        lambda a: a.pack("client_hello", {"labels": {"x": "y" * MAX_BODY}}),
+        MSGPACK,
+        f"over the limit of {MAX_BODY}",
     ),
     "a body of another shape": (lambda a: a.pack("client_hello", [1, 2]), MSGPACK, "client_hello message"),
     "an envelope of another shape": (lambda a: a.pack("client_hello", {}, sent_at="now"), MSGPACK, "sent_at"),
-}  # fmt: skip
+}
 
 ADDRESSES = {
     "reducer": ("assignment", topology.assignment_request_key(STRANGER)),

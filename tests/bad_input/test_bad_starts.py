@@ -24,7 +24,8 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "a validation of no kind": ({"validation": "sometimes"}, "'with_training', 'separate' or 'none'"),
     "a bad weighting": ({"weighting": "capped:0"}, "weighting 'capped:0' is not known: examples, equal, or capped:N"),
     "fewer requested than required": (
-        {"clients_required": 3, "clients_requested": 2}, "clients_requested (2) is below clients_required (3)",
+        {"clients_required": 3, "clients_requested": 2},
+        "clients_requested (2) is below clients_required (3)",
     ),
     "no round": ({"rounds": 0}, "rounds"),
     "a fraction above 1": ({"clients": {"fraction": 1.5}}, "clients.fraction"),
@@ -32,7 +33,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "a validation of longer than a week": ({"validation_timeout": 1e7}, "validation_timeout"),
     "a wrong type": ({"rounds": "many"}, "rounds"),
     "a policy too large for a message": ({"train": {"x": "y" * 20_000}}, "what is large belongs into the package"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("row", POLICIES)
@@ -81,12 +82,14 @@ def test_a_bad_seed_fails_the_session_before_its_first_round(tmp_path: Path, row
 STRATEGIES: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown strategy": ({"name": "fedadm"}, "there is no server optimizer 'fedadm'; did you mean 'fedadam'?"),
     "an unknown parameter": (
-        {"name": "fedavg", "parameters": {"server_learning_rat": 1.0}}, "did you mean 'server_learning_rate'?",
+        {"name": "fedavg", "parameters": {"server_learning_rat": 1.0}},
+        "did you mean 'server_learning_rate'?",
     ),
     "a parameter out of bounds": (
-        {"name": "fedadam", "parameters": {"server_learning_rate": 0.0}}, "must be above 0",
+        {"name": "fedadam", "parameters": {"server_learning_rate": 0.0}},
+        "must be above 0",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("row", STRATEGIES)

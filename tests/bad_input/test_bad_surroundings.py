@@ -34,12 +34,15 @@ PACKAGES: dict[str, tuple[dict[str, str], str]] = {
     "a missing class": ({**GOOD, "fedn.yaml": "trainer: trainer.py:Trainr\n"}, "has no class Trainr"),
     "a class without train": ({**GOOD, "trainer.py": "class Trainer: ...\n"}, "has no method train"),
     "code that does not run": ({**GOOD, "trainer.py": "import nothing_of_the_kind\n"}, "nothing_of_the_kind"),
-    "no init and no seed": ({**GOOD, "trainer.py": TRAINER.replace("def init(", "def begin(")}, "the trainer has no init()"),
+    "no init and no seed": (
+        {**GOOD, "trainer.py": TRAINER.replace("def init(", "def begin(")},
+        "the trainer has no init()",
+    ),
     "an init that makes no model": (
         {**GOOD, "trainer.py": TRAINER.replace('return {"w": np.zeros(3, np.float32)}', "return [1, 2]")},
         "init returned a list",
     ),
-}  # fmt: skip
+}
 
 
 def _sandbox(folder: Path, files: dict[str, str], **options: Any) -> Sandbox:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,13 +49,15 @@ class Trainer:
         return new, 10, {}
 """
 
+pytestmark = pytest.mark.real  # worker processes, and the deadline of a round on the real clock
+
 RAISES, HANGS, RUBBISH, EXITS, KILLED, ABSTAINS, SHAPE, NAN, EXAMPLES, LEAVES = range(2, 12)
 
 Told = dict[str, tuple[str, str, str]]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """One session with all of them: client → outcome, reason and traceback."""
     folder = tmp_path_factory.mktemp("trainers")
     (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
@@ -67,7 +68,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         if event.name == "update.failed" and event.client is not None:
             tracebacks[event.client] = event.data.get("traceback", "")
 
-    policy = {"rounds": 1, "clients_required": 2, "timeout": 12, "validation": "none", "random_seed": 1}
+    policy = {"rounds": 1, "clients_required": 2, "timeout": 20, "validation": "none", "random_seed": 1}
     options: dict[str, Any] = {"clients": 12, "workers": 3, "evaluator": False, "state_dir": folder / "state"}
     with Sandbox(folder, policy=policy, on_event=on_event, **options) as sandbox:
         session = sandbox.run()
@@ -76,7 +77,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         ledger = Ledger.model_validate_json(sandbox.blobs.get(committed["ledger"]["key"]))
         model = tensors.decode(sandbox.blobs.get(committed["model"]["key"]))[0]
     assert np.array_equal(model["w"], np.ones(3, np.float32))
-    yield {entry.client: (entry.outcome, entry.reason, tracebacks.get(entry.client, "")) for entry in ledger.entries}
+    return {entry.client: (entry.outcome, entry.reason, tracebacks.get(entry.client, "")) for entry in ledger.entries}
 
 
 def client(ordinal: int) -> str:
@@ -94,9 +95,9 @@ def test_a_trainer_that_raises_fails_with_the_users_own_traceback(told: Told) ->
     assert "trainer.py" in traceback and "the scanner is off" in traceback
 
 
-def test_a_trainer_that_hangs_is_not_waited_for(told: Told) -> None:
-    """Its worker is ended at the deadline, which is the combiner's too: either of them is first."""
-    assert told[client(HANGS)][0] in ("failed", "absent")
+def test_a_trainer_that_hangs_is_absent_at_the_deadline(told: Told) -> None:
+    """Its worker has some seconds longer to end by itself, so the combiner's deadline is first."""
+    assert told[client(HANGS)][:2] == ("absent", "no answer by the deadline")
 
 
 def test_a_trainer_that_returns_rubbish_is_told_what_to_return(told: Told) -> None:
@@ -106,12 +107,12 @@ def test_a_trainer_that_returns_rubbish_is_told_what_to_return(told: Told) -> No
 
 def test_a_trainer_that_ends_its_process_costs_its_own_update(told: Told) -> None:
     outcome, reason, _ = told[client(EXITS)]
-    assert outcome == "failed" and "7" in reason
+    assert (outcome, reason) == ("failed", "the worker process ended with exit code 7")
 
 
 def test_a_trainer_that_is_killed_costs_its_own_update(told: Told) -> None:
     outcome, reason, _ = told[client(KILLED)]
-    assert outcome == "failed" and ("SIGKILL" in reason or "9" in reason)
+    assert (outcome, reason) == ("failed", "the worker process was killed by SIGKILL (out of memory?)")
 
 
 def test_a_trainer_that_abstains_abstains(told: Told) -> None:

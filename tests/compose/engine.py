@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from support import waiting
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = "deploy/compose"
@@ -112,14 +114,12 @@ def gateway() -> str:
     return ".".join(str(byte) for byte in reversed(bytes.fromhex(route)))
 
 
-def until(what: Callable[[], bool], words: str, seconds: float = 120.0) -> None:
-    """Returns once `what()` holds. Fails when time is up; no answer yet counts as not holding."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if what():
-                return
-        except (OSError, ValueError):
-            pass
-        time.sleep(0.5)
-    raise AssertionError(f"after {seconds:g} s still not so: {words}")
+def until(condition: Callable[[], bool], what: str, seconds: float = waiting.SECONDS) -> None:
+    """Returns once `condition` holds. Fails when time is up; a service that does not answer yet counts as not holding."""
+
+    def holds() -> bool:
+        with suppress(OSError, ValueError):
+            return condition()
+        return False
+
+    waiting.until(holds, what, seconds, every=0.5)

@@ -119,7 +119,7 @@ def test_clients_attach_ask_for_assignment_and_are_spread_over_combiners(
 ) -> None:
     """A client that is started attaches, gets a combiner, and asks again where there is none: at any time, before the
     first session (five were), during one (three came, five left), any number; and none of the combiners is left out."""
-    assert [each["clients"] for each in planned()][0] == 5
+    assert next(each["clients"] for each in planned()) == 5
     assert {8, 3} <= {each["clients"] for each in planned()}
     assert (scaled["state"], scaled["reason"]) == ("stopped", "stopped after the round")
     assert scaled["rounds_committed"] >= 6

@@ -86,10 +86,18 @@ def test_rabbitmqadmin_starts_a_session(roles: Project) -> None:
     [broker] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=rabbitmq").split()
     body = {"kind": "start", "id": "by-rabbitmqadmin", "body": {"policy": {"rounds": 1}}}
     said = run(
-        "docker", "exec", broker, "rabbitmqadmin", "--username=fedmq", "--password=password", "publish",
-        f"exchange={ALLIANCE}.control", "routing_key=control.start",
-        'properties={"content_type": "application/json"}', f"payload={json.dumps(body)}",
-    )  # fmt: skip
+        "docker",
+        "exec",
+        broker,
+        "rabbitmqadmin",
+        "--username=fedmq",
+        "--password=password",
+        "publish",
+        f"exchange={ALLIANCE}.control",
+        "routing_key=control.start",
+        'properties={"content_type": "application/json"}',
+        f"payload={json.dumps(body)}",
+    )
     assert said == "Message published\n"
     until(lambda: get("/sessions/by-rabbitmqadmin")["rounds_committed"] == 1, "the session has run")
 

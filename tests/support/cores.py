@@ -66,6 +66,16 @@ def blob(key: str, size: int = 1) -> BlobRef:
     return BlobRef(key=key, size=size, sha256="0" * 64)
 
 
+def received(
+    body: Body, sender: str, *, tag: int = 1, message_id: str = "", cause: str | None = None, sent_at: float = 0.0
+) -> Received:
+    """Returns the event of a message that is delivered under `tag`, in an envelope of the alliance "a"."""
+    envelope = Envelope(
+        kind=body.kind, id=message_id or f"m{tag}", cause=cause, alliance="a", sender=sender, sent_at=sent_at
+    )
+    return Received(body, envelope, tag)
+
+
 class Driver:
     """Hands events to a core at a time that the test sets (`at`, in seconds), and keeps account of deliveries, timers and
     unanswered effects. `tag` is that of the newest delivery. `held`: kinds of effects that are under way until `done` or
@@ -102,10 +112,7 @@ class Driver:
         """Delivers a message under a new tag. A message that is delivered again is another delivery."""
         self.tag += 1
         self._unsettled[self.tag] = body
-        envelope = Envelope(
-            kind=body.kind, id=message_id or f"m{self.tag}", alliance="a", sender=sender, sent_at=sent_at
-        )
-        return self.handle(Received(body, envelope, self.tag))
+        return self.handle(received(body, sender, tag=self.tag, message_id=message_id, sent_at=sent_at))
 
     def done(self, effect: Effect, result: Any = None) -> list[Effect]:
         """An effect is done; the later ones of its group take place too."""

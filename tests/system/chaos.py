@@ -40,9 +40,16 @@ Say = Callable[[str], None]
 def policy(seed: str, rounds: int) -> dict[str, Any]:
     """Every update is needed, and deadlines leave slack for any outage."""
     return {
-        "seed": seed, "rounds": rounds, "clients_required": 6, "timeout": 120, "retries": 1000, "wait": 600,
-        "random_seed": 7, "validation_timeout": 30, "train": {"seconds": 0.2},
-    }  # fmt: skip
+        "seed": seed,
+        "rounds": rounds,
+        "clients_required": 6,
+        "timeout": 120,
+        "retries": 1000,
+        "wait": 600,
+        "random_seed": 7,
+        "validation_timeout": 30,
+        "train": {"seconds": 0.2},
+    }
 
 
 class Chaos:

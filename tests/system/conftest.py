@@ -47,7 +47,12 @@ def undisturbed(started_alliance: Deployment) -> str:
 
 
 FAULT_POLICY: dict[str, Any] = {
-    "seed": "seed-system", "rounds": 4, "clients_required": 6, "timeout": 60, "retries": 20, "random_seed": 7,
+    "seed": "seed-system",
+    "rounds": 4,
+    "clients_required": 6,
+    "timeout": 60,
+    "retries": 20,
+    "random_seed": 7,
     "train": {"seconds": 0.3},
-}  # fmt: skip
+}
 """Every update is needed, and deadlines leave slack for any outage that the tests cause."""

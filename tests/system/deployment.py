@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pika
@@ -35,10 +31,11 @@ from support.servers.mongo import MongoServer
 from support.servers.ports import free_ports
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
+from support.waiting import SECONDS, until
+from system.node import Node
 
+T = TypeVar("T")
 PACKAGE = Path(__file__).parent / "package"
-COMMAND = Path(sys.executable).parent / "fedmq"
-LOOK_EVERY = 0.02
 
 
 @dataclass
@@ -62,60 +59,6 @@ def private_servers(folder: Path) -> Servers:
     return Servers(
         choice.make_rabbitmq(folder / "rabbitmq"), choice.make_s3(folder / "s3"), choice.make_mongo(folder / "mongo")
     )
-
-
-@dataclass
-class Node:
-    """A process that can be started again under the same identity."""
-
-    name: str
-    role: str
-    environment: dict[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    health_port: int = 0
-    api_port: int = 0
-    program: tuple[str | Path, ...] = (COMMAND, "run")
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.program, self.role],
-                env=self.environment, cwd=self.log.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()  # also ends one that is halted
-            self.process.wait()
-            self.process = None
-
-    def stop(self, timeout: float = 12.0) -> int:
-        """SIGTERM; the exit code."""
-        assert self.process is not None
-        self.process.terminate()
-        try:
-            return self.process.wait(timeout)
-        finally:
-            self.kill()
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-
-    def health(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/health", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
 
 
 @dataclass
@@ -189,8 +132,8 @@ class Deployment:
         self.await_present(tables.CLIENTS, clients)
         return self
 
-    def await_present(self, table: str, count: int, timeout: float = 60.0) -> None:
-        self.until(lambda: self.records.count(table, {"state": "present"}) >= count, timeout, f"{count} {table}")
+    def await_present(self, table: str, count: int) -> None:
+        self.until(lambda: self.records.count(table, {"state": "present"}) >= count, f"{count} {table}")
 
     def heal(self) -> Deployment:
         """Starts whatever is down, and waits until all are there."""
@@ -209,7 +152,7 @@ class Deployment:
         """Ends a process for good, in order; its exit code."""
         return self.nodes.pop(name).stop()
 
-    def active_reducer(self, other_than: Node | None = None, timeout: float = 30.0) -> Node:
+    def active_reducer(self, other_than: Node | None = None, seconds: float = SECONDS) -> Node:
         """The reducer that decides."""
 
         def active() -> Node | None:
@@ -220,10 +163,9 @@ class Deployment:
                             return node
             return None
 
-        found: Node = self.until(active, timeout, "active reducer")
-        return found
+        return self.until(active, "active reducer", seconds)
 
-    def await_state(self, node: Node, state: str, timeout: float = 30.0) -> None:
+    def await_state(self, node: Node, state: str) -> None:
         """What its health page says, once it serves one."""
 
         def is_so() -> bool:
@@ -231,7 +173,7 @@ class Deployment:
                 return bool(node.health()["state"] == state)
             return False
 
-        self.until(is_so, timeout, f"{state} {node.name}")
+        self.until(is_so, f"{state} {node.name}")
 
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.active_reducer().api_port}"
@@ -249,17 +191,15 @@ class Deployment:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def until(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
-        """What `condition` returns once that is true; it may fail as long as a server is away."""
-        ends = time.monotonic() + timeout
-        while True:
+    def until(self, condition: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+        """Returns what `condition` returns once that is true; it may fail as long as a server is away."""
+
+        def attempt() -> T | None:
             with suppress(Transient):
-                found = condition()
-                if found:
-                    return found
-            if time.monotonic() > ends:
-                raise AssertionError(f"no {what} within {timeout:g} s; logs are in {self.folder}\n{self.last_lines()}")
-            time.sleep(LOOK_EVERY)
+                return condition()
+            return None
+
+        return until(attempt, lambda: f"{what}; logs are in {self.folder}\n{self.last_lines()}", seconds)
 
     def last_lines(self) -> str:
         lines = []
@@ -272,18 +212,17 @@ class Deployment:
         """The number of committed rounds."""
         return self.records.count(tables.ROUNDS, {"session": session})
 
-    def await_round(self, session: str, number: int, timeout: float = 60.0) -> None:
-        self.until(lambda: self.round_of(session) >= number, timeout, f"round {number} of {session}")
+    def await_round(self, session: str, number: int, seconds: float = SECONDS) -> None:
+        self.until(lambda: self.round_of(session) >= number, f"round {number} of {session}", seconds)
 
-    def await_end(self, session: str, timeout: float = 90.0) -> dict[str, Any]:
+    def await_end(self, session: str, seconds: float = 2 * SECONDS) -> dict[str, Any]:
         """The session's record once it has ended."""
 
         def ended() -> dict[str, Any] | None:
             document = self.records.get(tables.SESSIONS, session)
             return document if document is not None and document["state"] in tables.ENDED else None
 
-        found: dict[str, Any] = self.until(ended, timeout, f"end of {session}")
-        return found
+        return self.until(ended, f"end of {session}", seconds)
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
@@ -350,9 +289,14 @@ class Deployment:
         optimizer = aggregation.server_optimizer("fedavg")
         exponents = dict(zip(sorted(parent), ledger.exponents, strict=True))
         again, _ = aggregation.replay(
-            parent, meta, exponents, [(entry, Source(data)) for entry, data in updates], optimizer,
-            optimizer.configure({}), None,
-        )  # fmt: skip
+            parent,
+            meta,
+            exponents,
+            [(entry, Source(data)) for entry, data in updates],
+            optimizer,
+            optimizer.configure({}),
+            None,
+        )
         stored = self.blobs.get(model.key)
         assert tensorblob.encode(again, meta) == stored
         for name, values in tensorblob.decode(stored)[0].items():

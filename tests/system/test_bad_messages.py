@@ -19,7 +19,7 @@ from fedmq_schemas.topology import Topology
 from system.conftest import FAULT_POLICY
 from system.deployment import Deployment
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.system
 
 SESSION = "pestered"
 BAD = 500
@@ -75,7 +75,7 @@ def test_500_bad_messages_all_end_with_a_reason_and_disturb_nothing(alliance: De
         return not missing
 
     try:
-        alliance.until(all_accounted_for, 30, "reason for every bad message")
+        alliance.until(all_accounted_for, "reason for every bad message")
     except AssertionError:
         pytest.fail(f"no reason for {[message for message in bad if message.id in missing][:5]}")
     assert alliance.records.count(tables.EVENTS, {"name": "actor.error"}) == faults

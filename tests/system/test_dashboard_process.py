@@ -12,7 +12,9 @@ import pytest
 
 from dashboard.test_server import update
 from support.servers.ports import free_ports
-from system.deployment import COMMAND, Deployment
+from support.waiting import SECONDS
+from system.deployment import Deployment
+from system.node import COMMAND
 
 pytestmark = pytest.mark.system
 
@@ -28,9 +30,13 @@ def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, subpr
     ports = {"FEDN_DASHBOARD_PORT": str(port), "FEDN_HEALTH_PORT": str(health_port)}
     with (tmp_path / "dashboard.log").open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, "run", "dashboard"], env=alliance.environment("dashboard-1") | ports, cwd=tmp_path,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            [COMMAND, "run", "dashboard"],
+            env=alliance.environment("dashboard-1") | ports,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -40,7 +46,7 @@ def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, subpr
             return False
 
     try:
-        alliance.until(answers, 30, "the dashboard answers")
+        alliance.until(answers, "the dashboard answers")
         yield url, process
     finally:
         process.kill()
@@ -51,13 +57,13 @@ def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
     alliance: Deployment, dashboard: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     url, process = dashboard
-    with httpx.stream("GET", f"{url}/stream", timeout=60) as answer:
+    with httpx.stream("GET", f"{url}/stream", timeout=SECONDS) as answer:
         lines = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
         first = next(lines)
         alliance.start_session("watched", seed="seed-system", rounds=2, clients_required=6, timeout=60)
         assert any(news["rounds"] != first["rounds"] for news in lines)
     assert alliance.await_end("watched")["state"] == "finished"
-    alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, 60, "the page shows the end")
+    alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, "the page shows the end")
     assert "combiner-1" in update(url, "/system").text
     process.terminate()
     assert process.wait(12) == 0

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from fedmq_schemas import records as tables
-from system.deployment import COMMAND, Deployment
+from support.waiting import SECONDS
+from system.deployment import Deployment
+from system.node import COMMAND
 
 pytestmark = pytest.mark.system
 
@@ -34,8 +36,10 @@ def test_a_json_message_from_plain_pika_starts_a_session_whose_models_are_exact_
 def test_a_post_request_by_curl_starts_a_session(alliance: Deployment) -> None:
     answer = subprocess.run(
         ["curl", "-sS", "--fail-with-body", "-X", "POST", f"{alliance.api_url()}/start", "--json", json.dumps(POLICY)],
-        capture_output=True, check=True, timeout=30,
-    )  # fmt: skip
+        capture_output=True,
+        check=True,
+        timeout=SECONDS,
+    )
 
     session = json.loads(answer.stdout)["session"]
     assert alliance.await_end(session)["state"] == "finished"
@@ -47,7 +51,7 @@ def test_fedmq_start_follows_a_session_to_its_end(alliance: Deployment, tmp_path
     file.write_text('seed = "seed-system"\nrounds = 9\nclients_required = 6\nrandom_seed = 1\n')
     options = ["--set", "rounds=3", "--id", "by-command", "--follow", "--url", alliance.api_url()]
 
-    subprocess.run([COMMAND, "start", file, *options], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([COMMAND, "start", file, *options], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
 
     assert alliance.await_end("by-command")["state"] == "finished"
     alliance.check_ledgers("by-command", rounds=3)
@@ -107,7 +111,7 @@ def test_a_combiner_added_in_round_3_gets_the_clients_that_come_after_it(allianc
     alliance.start_session("grown", **policy)
     alliance.await_round("grown", 2)
     alliance.add("combiner", 3)
-    alliance.until(lambda: alliance.records.count(tables.COMBINERS, {"state": "present"}) == 3, 20, "third combiner")
+    alliance.until(lambda: alliance.records.count(tables.COMBINERS, {"state": "present"}) == 3, "third combiner")
     alliance.add("client", 7)
 
     assert alliance.await_end("grown")["state"] == "finished"
@@ -124,7 +128,9 @@ def test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked(allian
     }
 
     def account(*words: str) -> str:
-        done = subprocess.run([COMMAND, "account", *words], env=operator, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [COMMAND, "account", *words], env=operator, capture_output=True, text=True, timeout=SECONDS
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -18,7 +18,9 @@ from fedmq.records.mongo import MongoRecords
 from fedmq_cli.doctor_checks import LEAST_HANDLES, Finding, examine
 from fedmq_schemas.topology import Topology
 from support.servers.ports import free_ports
-from system.deployment import COMMAND, PACKAGE, Deployment, Servers
+from support.waiting import SECONDS
+from system.deployment import PACKAGE, Deployment, Servers
+from system.node import COMMAND
 
 pytestmark = pytest.mark.system
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.system
 def environment(servers: Servers, tmp_path: Path) -> dict[str, str]:
     """The settings of a reducer, though none runs."""
     deployment = Deployment(tmp_path / "patient", servers, "patient")
-    deployment.until(lambda: servers.rabbitmq.manage("GET", "nodes")[0].get("fd_total"), 30, "numbers of the broker")
+    deployment.until(lambda: servers.rabbitmq.manage("GET", "nodes")[0].get("fd_total"), "numbers of the broker")
     deployment.records.close()
     return deployment.environment("doctor") | {"FEDN_RABBITMQ_MANAGEMENT_URL": servers.rabbitmq.management_url}
 
@@ -35,7 +37,7 @@ def environment(servers: Servers, tmp_path: Path) -> dict[str, str]:
 def doctor(environment: dict[str, str], role: str = "reducer", code: int = 0) -> dict[str, tuple[str, str]]:
     """What was found by what was looked at: verdict and text."""
     found = subprocess.run(
-        [COMMAND, "doctor", role, "--json"], env=environment, capture_output=True, text=True, timeout=60
+        [COMMAND, "doctor", role, "--json"], env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     assert found.returncode == code, found.stdout + found.stderr
     return {each["what"]: (each["verdict"], each["text"]) for each in json.loads(found.stdout)}
@@ -158,8 +160,9 @@ def test_a_client_whose_account_is_anothers_is_told(environment: dict[str, str],
     url = rabbitmq.url.replace("guest:guest", f"ill:{accounts.add('ill')}")
     mine = environment | {"FEDN_AMQP_URL": url, "FEDN_CLIENT_NAME": "ill"}
     assert doctor(mine, "client")["broker"] == (
-        "warning", "no alliance patient has been here: see ALLIANCE_UID, or start its reducer"
-    )  # fmt: skip
+        "warning",
+        "no alliance patient has been here: see ALLIANCE_UID, or start its reducer",
+    )
     rabbitmq.manage("PUT", f"exchanges/%2F/{topology.exchange('update')}", {"type": "topic", "durable": True})
 
     assert doctor(mine, "client")["broker"][0] == "ok"

@@ -13,10 +13,12 @@ import pytest
 from fedmq_schemas import records as tables
 from support.servers.proxy import Proxy
 from support.servers.unreliable import UnreliableHttp
+from support.waiting import promised, until
 from system.conftest import FAULT_POLICY
-from system.deployment import Deployment, Node
+from system.deployment import Deployment
+from system.node import Node
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.system
 
 OUTAGE = 10.0
 TAKE_OVER = 15.0
@@ -97,7 +99,7 @@ def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_tr
     with closing(proxy), redirected([node], FEDN_AMQP_URL=f"amqp://guest:guest@127.0.0.1:{proxy.port}/"):
         alliance.await_state(node, "attached")
         alliance.start_session("cut-off", **FAULT_POLICY | {"rounds": 2, "train": {"seconds": training}})
-        alliance.until(lambda: 'received_total{kind="task"' in node.metrics(), 30, "task of the client")
+        alliance.until(lambda: 'received_total{kind="task"' in node.metrics(), "task of the client")
         outage(alliance, proxy.down, proxy.up, cut_off)
         assert alliance.round_of("cut-off") == 0
 
@@ -192,13 +194,12 @@ def test_the_standby_takes_over_from_a_reducer_that_is_killed_between_partial_an
 ) -> None:
     def blow() -> None:
         active = alliance.active_reducer()
-        ends = time.monotonic() + 30
-        while not list(alliance.blobs.list("updates/fault-take-over/000002/partial-")):  # the commit is near: no sleep
-            assert time.monotonic() < ends, "no partial within 30 s"
+        partials = "updates/fault-take-over/000002/partial-"
+        until(lambda: list(alliance.blobs.list(partials)), "a partial", every=0)  # the commit follows at once
         active.kill()
         began = time.monotonic()
         assert alliance.round_of("fault-take-over") == 1
-        alliance.active_reducer(other_than=active, timeout=TAKE_OVER)
+        alliance.active_reducer(other_than=active, seconds=promised(TAKE_OVER))
         print(f"took over {time.monotonic() - began:.1f} s after the kill")
 
     survives(alliance, undisturbed, "take-over", blow)
@@ -214,14 +215,14 @@ def test_the_standby_takes_over_from_a_reducer_that_hangs_and_that_one_disturbs_
         hung.append(alliance.active_reducer())
         hung[0].signal(signal.SIGSTOP)
         began = time.monotonic()
-        alliance.active_reducer(other_than=hung[0], timeout=TAKE_OVER)
-        alliance.await_round("fault-hung", 2, timeout=TAKE_OVER)
+        alliance.active_reducer(other_than=hung[0], seconds=promised(TAKE_OVER))
+        alliance.await_round("fault-hung", 2, seconds=promised(TAKE_OVER))
         print(f"the next round was committed {time.monotonic() - began:.1f} s after the halt")
         hung[0].signal(signal.SIGCONT)
 
     survives(alliance, undisturbed, "hung", blow)
     alliance.check_each_round_once("fault-hung")
-    alliance.until(lambda: hung[0].health()["state"] == "standby", 20, "standby")
+    alliance.until(lambda: hung[0].health()["state"] == "standby", "standby")
 
 
 def test_sigterm_ends_every_role_within_10_seconds_and_the_session_goes_on(
@@ -230,7 +231,7 @@ def test_sigterm_ends_every_role_within_10_seconds_and_the_session_goes_on(
     def blow() -> None:
         nodes = [alliance.active_reducer(), alliance.nodes["combiner-1"], alliance.nodes["client-2"]]
         with ThreadPoolExecutor() as threads:
-            assert list(threads.map(lambda node: node.stop(10.0), nodes)) == [0, 0, 0]
+            assert list(threads.map(lambda node: node.stop(promised(10.0)), nodes)) == [0, 0, 0]
         for node in nodes:
             node.start()
 

@@ -63,7 +63,7 @@ def plain_client(alliance: Deployment, file: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-        alliance.until(lambda: is_away(alliance.records.get(tables.CLIENTS, "outsider")), 30, "end of outsider")
+        alliance.until(lambda: is_away(alliance.records.get(tables.CLIENTS, "outsider")), "end of outsider")
 
 
 def is_away(client: Document | None) -> bool:

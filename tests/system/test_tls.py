@@ -20,7 +20,9 @@ from support.servers.fixtures import require
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
-from system.deployment import COMMAND, Deployment, Node, Servers
+from support.waiting import SECONDS
+from system.deployment import Deployment, Servers
+from system.node import COMMAND, Node
 
 pytestmark = pytest.mark.system
 
@@ -81,7 +83,7 @@ def alliance(
 def fedmq(alliance: Deployment, *words: str | Path, code: int = 0, **settings: str) -> str:
     """What the command prints where it has the reducer's settings, and others."""
     environment = alliance.nodes["reducer-1"].environment | settings
-    done = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -173,7 +175,7 @@ def test_a_broker_that_is_trusted_no_more_is_waited_for(alliance: Secure, strang
     rabbitmq.tls = stranger.sign("impostor")
     rabbitmq.start()
     for node in alliance.nodes.values():
-        alliance.until(partial(complains, node), 30, f"complaint of {node.name}")
+        alliance.until(partial(complains, node), f"complaint of {node.name}")
     rabbitmq.stop()
     rabbitmq.tls = trusted
     rabbitmq.start()
@@ -188,6 +190,6 @@ def examined(alliance: Secure, role: str, **settings: str) -> dict[str, tuple[st
     management = {"FEDN_RABBITMQ_MANAGEMENT_URL": alliance.servers.rabbitmq.management_url}
     environment = alliance.environment("doctor") | management | settings
     done = subprocess.run(
-        [COMMAND, "doctor", role, "--json"], env=environment, capture_output=True, text=True, timeout=60
+        [COMMAND, "doctor", role, "--json"], env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     return {each["what"]: (each["verdict"], each["text"]) for each in json.loads(done.stdout)}

@@ -9,7 +9,6 @@ import os
 import resource
 import shutil
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -23,9 +22,9 @@ from fedmq.records.mongo import MongoRecords
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import OPEN_FILES, RabbitmqServer
 from support.servers.seaweedfs import S3Server
+from support.waiting import until
 
 PINNED = Path(__file__).parents[3] / "deploy" / "compose" / ".env.example"
-START_SECONDS = 120.0
 STOP_SECONDS = 30
 
 
@@ -111,13 +110,12 @@ class _Contained:
         """Returns when it answers, which it does a while after its port is open. Running already: nothing happens."""
         if not self._box.is_running:
             self._box.start()
-            deadline = time.monotonic() + START_SECONDS
-            while not self._is_there():
-                if time.monotonic() > deadline:
-                    words = self._box.last_words()
-                    self._box.remove()
-                    raise RuntimeError(f"{type(self).__name__} did not start: {words}")
-                time.sleep(0.1)
+            try:
+                until(self._is_there, f"{type(self).__name__} answers")
+            except TimeoutError as error:
+                words = self._box.last_words()
+                self._box.remove()
+                raise RuntimeError(f"{type(self).__name__} did not start: {words}") from error
         return self
 
     def _is_there(self) -> bool:
@@ -142,9 +140,11 @@ class RabbitmqContainer(_Contained, RabbitmqServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._box = _Box(
-            "RABBITMQ_IMAGE", {5672: self.port, 15672: self.management_port},
-            RABBITMQ_DEFAULT_USER="guest", RABBITMQ_DEFAULT_PASS="guest",
-        )  # fmt: skip
+            "RABBITMQ_IMAGE",
+            {5672: self.port, 15672: self.management_port},
+            RABBITMQ_DEFAULT_USER="guest",
+            RABBITMQ_DEFAULT_PASS="guest",
+        )
 
     def control(self, *words: str) -> str:
         return self._box.run("rabbitmqctl", *words)
@@ -158,9 +158,12 @@ class S3Container(_Contained, S3Server):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._box = _Box(
-            "MINIO_IMAGE", {9000: self.port}, "server /data --console-address :9001",
-            MINIO_ROOT_USER=self.access_key, MINIO_ROOT_PASSWORD=self.secret_key,
-        )  # fmt: skip
+            "MINIO_IMAGE",
+            {9000: self.port},
+            "server /data --console-address :9001",
+            MINIO_ROOT_USER=self.access_key,
+            MINIO_ROOT_PASSWORD=self.secret_key,
+        )
 
     def _answers(self) -> bool:
         return S3Server._answers(self)

@@ -8,12 +8,10 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from support.servers.ports import free_ports, listens
-
-START_SECONDS = 30.0
+from support.waiting import until
 
 # It ends when its input does: also when the process that started it dies.
 _PROGRAM = """
@@ -52,12 +50,13 @@ class MongoServer:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            deadline = time.monotonic() + START_SECONDS
-            while not listens(self.port):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.kill()
-                    raise RuntimeError(f"briskdb did not start: see {self.folder}/output.log")
-                time.sleep(0.02)
+            process = self._process
+            try:
+                until(lambda: listens(self.port) or process.poll() is not None, "briskdb listens")
+                assert process.poll() is None, "briskdb ended"
+            except (AssertionError, TimeoutError) as error:
+                self.kill()
+                raise RuntimeError(f"briskdb did not start: see {self.folder}/output.log") from error
         return self
 
     def stop(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 import urllib.request
 from base64 import b64encode
 from pathlib import Path
@@ -17,11 +16,11 @@ from typing import Any
 
 from support.servers.certificates import Pair
 from support.servers.ports import free_ports, listens
+from support.waiting import until
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "compose" / "rabbitmq.conf"
 OPEN_FILES = 65_536
-START_SECONDS = 60.0
 
 
 def missing() -> str | None:
@@ -159,9 +158,9 @@ class RabbitmqServer:
         }
 
     def _await(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.remove()
-                raise RuntimeError(f"RabbitMQ did not start: see {self.folder}/output.log and {self.folder}/log")
-            time.sleep(0.05)
+        try:
+            until(lambda: listens(port) or process.poll() is not None, "RabbitMQ listens")
+            assert process.poll() is None, "RabbitMQ ended"
+        except (AssertionError, TimeoutError) as error:
+            self.remove()
+            raise RuntimeError(f"RabbitMQ did not start: see {self.folder}/output.log and {self.folder}/log") from error

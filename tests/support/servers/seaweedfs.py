@@ -11,15 +11,14 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from support.servers.certificates import Pair
 from support.servers.ports import free_ports
+from support.waiting import until
 
-START_SECONDS = 60.0
 _SCRIPTS = Path(sys.executable).parent
 
 
@@ -111,12 +110,11 @@ class S3Server:
         return [_weed() or "weed", "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
 
     def _await(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError(f"SeaweedFS did not start: see {self.folder}/output.log")
-            time.sleep(0.05)
+        try:
+            until(self._answers, "SeaweedFS answers")
+        except TimeoutError as error:
+            self.kill()
+            raise RuntimeError(f"SeaweedFS did not start: see {self.folder}/output.log") from error
 
     def _answers(self) -> bool:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import urllib3
 
 from fedmq_sandbox import Sandbox
 from fedmq_sandbox.serving import api_of
+from support.waiting import SECONDS, until
 
 PACKAGE = Path(__file__).parents[3] / "examples" / "numpy_regression" / "client"
-UP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +39,16 @@ def served(folder: Path, package: Path = PACKAGE, *, clients: int = 3, combiners
         thread = threading.Thread(target=lambda: box.serve(start), name="sandbox")
         thread.start()
         try:
-            assert ready.wait(UP_SECONDS)
+            assert ready.wait(SECONDS)
             _wait_for_clients(server.url, clients + 1)
             yield Served(server.url, box)
         finally:
             box.interrupt()
-            thread.join(UP_SECONDS)
+            thread.join(SECONDS)
             assert not thread.is_alive()
 
 
 def _wait_for_clients(url: str, wanted: int) -> None:
-    """Polls the list of present clients. Fails after `UP_SECONDS`."""
-    ends = time.monotonic() + UP_SECONDS
     with urllib3.PoolManager() as pool:
-        while len(pool.request("GET", f"{url}/clients?state=present").json()["items"]) < wanted:
-            assert time.monotonic() < ends, f"{wanted} clients were not present in time"
-            threading.Event().wait(0.01)
+        present = f"{url}/clients?state=present"
+        until(lambda: len(pool.request("GET", present).json()["items"]) >= wanted, f"{wanted} clients are present")

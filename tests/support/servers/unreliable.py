@@ -54,7 +54,7 @@ class UnreliableHttp:
                 else:
                     self._answer(got.status, headers, content, len(content) // 2)
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any  # noqa: N815 - names that http.server calls
 
             def _answer(self, status: int, headers: dict[str, str], content: bytes, sent: int | None = None) -> None:
                 self.send_response(status)
