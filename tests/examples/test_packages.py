@@ -14,6 +14,8 @@ from fedmq_client import Client
 from fedmq_client.packages import environments
 from fedmq_client.packages.package import load
 
+pytestmark = pytest.mark.real  # trains with frameworks and runs commands
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 120.0
+SECONDS = 240.0
 """The usual deadline. It only bounds a failure, so it leaves room for a busy machine."""
 
 

@@ -15,6 +15,8 @@ from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import PackageError, load
 from fedmq_client.pool.inline import InlinePool
 
+pytestmark = pytest.mark.real  # makes environments, which takes seconds
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
