@@ -13,8 +13,11 @@ CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_waterma
 BLOWS ?= 30
 SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
-PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-CAMPAIGN = PYTHONPATH=tests $(BIN)/python -m simulation.campaign
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# The plugin of schemathesis takes seconds to import, and serves no fast test.
+FAST := --fast -p no:schemathesis
+PYTEST := $(BIN)/pytest $(IN_PARALLEL)
+CAMPAIGN := PYTHONPATH=tests $(BIN)/python -m simulation.campaign
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -24,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export COMPOSE_PROJECT_NAME ?= fedmq
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release cores check bench simulate chaos up down clean
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos up down clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,7 +38,7 @@ demo: .venv/installed-demo ## train MNIST with five clients and two combiners in
 	$(BIN)/fedmq sandbox --package examples/mnist/client --clients 5 --combiners 2 --rounds 5 $(ARGS)
 
 test: .venv/installed-all ## run the fast tests, in a minute (ARGS="-k word" for some)
-	$(PYTEST) --fast $(ARGS)
+	$(PYTEST) $(FAST) $(ARGS)
 
 test-all: .venv/installed-all ## run every test, with real servers, and 2,000 fault plans, in half an hour
 	$(PYTEST) $(ARGS)
@@ -48,6 +51,11 @@ test-release: test-all ## then measure for hours, and keep it in benchmarks/resu
 	benchmarks/record fold-500 $(BIN)/python benchmarks/fold.py --megabytes 500
 	benchmarks/record deployed-round $(BIN)/python benchmarks/deployed_round.py
 	benchmarks/record thousand-clients $(BIN)/python benchmarks/thousand_clients.py --rounds 20
+
+test-with: ## run the fast tests under another interpreter, without PyTorch and TensorFlow (PYTHON=python3.13)
+	@test -x .venv-$(PYTHON)/bin/pip || $(PYTHON) -m venv .venv-$(PYTHON)
+	.venv-$(PYTHON)/bin/pip install -qq --editable '.[server,dashboard,sklearn,dev]'
+	.venv-$(PYTHON)/bin/pytest $(IN_PARALLEL) $(FAST) $(ARGS)
 
 cores: .venv/installed-all ## test the decisions alone, in seconds, and measure the branches covered
 	$(BIN)/coverage run -m pytest -q $(CORES) $(ARGS)
@@ -82,7 +90,7 @@ down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
 	cd deploy/compose && $(COMPOSE) $(STACK) down $(ARGS)
 
 clean: ## remove .venv, builds and caches
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml exactly when what it names is installed.

@@ -27,9 +27,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("fast") and tiers.is_real_path(collection_path) else None
 
 
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skips the modules whose framework is not installed; PyTorch and TensorFlow may lack for a new Python."""
+    return tiers.ModuleWithoutItsFramework.of(module_path, parent)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the real tests, and deselects them with `--fast`."""
-    fast, real = [], []
+    fast: list[pytest.Item] = []
+    real: list[pytest.Item] = []
     for item in items:
         (real if tiers.is_real(item) else fast).append(item)
     for item in real:

@@ -51,8 +51,6 @@ HERE = {DEMO, SKEWED, SERVE, DASHBOARD, *TYPED, *HELP}
 DISTRIBUTED = "tests/system/test_distributed.py::"
 ELSEWHERE = {
     "make test": "tests/test_readme.py::test_each_verb_of_make_is_there",  # this run is it
-    "make test-all": "tests/test_readme.py::test_each_verb_of_make_is_there",
-    "make test-release": "tests/test_readme.py::test_each_verb_of_make_is_there",  # hours
     "make simulate PLANS=50000": "tests/simulation/test_simulation.py::test_every_guarantee_holds_under_a_fault_plan",
     "make chaos": "tests/test_readme.py::test_each_verb_of_make_is_there",  # `make test-release` runs it
     "make bench": "tests/test_readme.py::test_each_benchmark_starts",

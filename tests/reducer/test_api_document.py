@@ -28,8 +28,6 @@ from fedmq_schemas.records import ENDED
 from reducer.drawn import near
 from support.servers.served import Served, served
 
-pytestmark = pytest.mark.real  # sends some hundred requests
-
 EXAMPLES = 30
 SEED = "seed-5d1e84adb228"
 """What the package's trainer makes first."""

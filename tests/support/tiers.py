@@ -1,7 +1,7 @@
 """Sorts the tests into tiers: a test is `real` if it needs more than this process, and otherwise of the fast tier.
 
 A test is real if at least one of these holds:
-- its module is in one of the `REAL_FOLDERS`, or imports a machine-learning framework, which takes seconds;
+- its module is in one of the `REAL_FOLDERS`, or imports a machine-learning framework or the like (`HEAVY`);
 - it carries one of the `REAL_MARKS`, or uses one of the `REAL_FIXTURES`;
 - it, a fixture of it, or a function of the tests that one of these calls uses one of the `STARTERS` of processes.
 """
@@ -14,9 +14,10 @@ import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,7 +28,8 @@ REAL_FOLDERS = ("browser", "compose", "system")
 REAL_MARKS = ("browser", "compose", "real", "system")
 REAL_FIXTURES = {"chromium", "mongo_server", "rabbitmq_server", "s3_server"}
 STARTERS = (multiprocessing, subprocess, ProcessPool)
-FRAMEWORK = re.compile(r"^(import|from) (flwr|keras|sklearn|tensorflow|torch)\b", re.MULTILINE)
+HEAVY = re.compile(r"^(?:import|from) (flwr|keras|schemathesis|sklearn|tensorflow|torch)\b", re.MULTILINE)
+"""An import at the head of a module that takes seconds."""
 
 
 @cache
@@ -36,7 +38,27 @@ def is_real_path(path: Path) -> bool:
     if not {*path.relative_to(TESTS).parts}.isdisjoint(REAL_FOLDERS):
         return True
     is_module = path.suffix == ".py" and path.name.startswith("test_")
-    return is_module and FRAMEWORK.search(path.read_text(encoding="utf-8")) is not None
+    return is_module and bool(heavy_imports(path))
+
+
+def heavy_imports(path: Path) -> set[str]:
+    """Returns the names of the heavy packages that a module imports at its head."""
+    return set(HEAVY.findall(path.read_text(encoding="utf-8")))
+
+
+class ModuleWithoutItsFramework(pytest.Module):
+    """Skips all tests of a module that imports a package which this environment lacks."""
+
+    @classmethod
+    def of(cls, path: Path, parent: pytest.Collector) -> ModuleWithoutItsFramework | None:
+        """Returns None if nothing is missing."""
+        if any(find_spec(name) is None for name in heavy_imports(path)):
+            return cls.from_parent(parent, path=path)
+        return None
+
+    def collect(self) -> NoReturn:
+        missing = sorted(name for name in heavy_imports(self.path) if find_spec(name) is None)
+        raise pytest.skip.Exception(f"not installed here: {', '.join(missing)}", allow_module_level=True)
 
 
 def is_real(item: pytest.Item) -> bool:

@@ -108,7 +108,7 @@ def run_chaos(deployment: Deployment, *, blows: int, seed: int, say: Say, name: 
         blow = chaos.strike()
         say(f"{time.monotonic() - began:7.1f} s  round {_round(deployment, session):>4}  blow {number:>3}: {blow}")
         if number % BREATH == 0:
-            done = deployment.until(lambda: deployment.round_of(session), END_SECONDS, "answer of the records")
+            done = deployment.until(lambda: deployment.round_of(session), "answer of the records", END_SECONDS)
             deployment.await_round(session, done + 1, END_SECONDS)
     rounds = deployment.round_of(session)
     say(f"{time.monotonic() - began:7.1f} s  round {rounds:>4}  no more blows")
