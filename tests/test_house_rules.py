@@ -29,7 +29,6 @@ SAME_NAME_ALLOWED = {
     "Meta": _ALIAS,
     "Row": "a JSON object of the REST API, in two modules of the SDK",
     "State": "the optimizer's arrays, as its literature calls them, and the states of the client's core",
-    "TableRow": "a row to print, which one module may change and the other may not",
     "Topic": "what a dashboard's feed reports, and what its page listens to, which is more",
 }
 """Name → why it may be defined more than once. Rather rename one than add to this list."""

@@ -1,0 +1,53 @@
+"""A new test is sorted into its tier by what it uses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from support.tiers import TESTS, is_real_path, starts_processes
+
+
+def runs_a_process() -> None:
+    subprocess.run([sys.executable, "--version"], check=True)
+
+
+def calls_what_runs_a_process() -> None:
+    def inner() -> None:
+        runs_a_process()
+
+    inner()
+
+
+class Helper:
+    def start(self) -> None:
+        calls_what_runs_a_process()
+
+
+def makes_a_helper() -> None:
+    Helper().start()
+
+
+def computes() -> None:
+    assert sorted([2, 1]) == [1, 2]
+
+
+@pytest.mark.parametrize("function", [runs_a_process, calls_what_runs_a_process, makes_a_helper])
+def test_a_function_that_leads_to_another_process_is_found(function: object) -> None:
+    assert starts_processes(function)
+
+
+def test_a_function_that_stays_in_this_process_is_not_found() -> None:
+    assert not starts_processes(computes)
+
+
+@pytest.mark.parametrize("path", ["system", "browser/conftest.py", "client/frameworks/test_torch_trainer.py"])
+def test_what_imports_a_framework_or_is_among_real_tests_is_real(path: str) -> None:
+    assert is_real_path(TESTS / path)
+
+
+@pytest.mark.parametrize("path", ["combiner", "combiner/test_core.py", "conftest.py"])
+def test_what_does_neither_is_not(path: str) -> None:
+    assert is_real_path(TESTS / path) is False
