@@ -17,8 +17,9 @@ import numpy as np
 from fedmq import codec, tensors
 from fedmq.blobs import transfer
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.brokers.base import MSGPACK, Delivery, Outgoing
+from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.codec import MSGPACK
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.actor import Actor
 from fedmq.scheduler import VirtualScheduler

@@ -21,7 +21,7 @@ from bad_input.alliance import (
     delta,
     only_train,
 )
-from fedmq.brokers.base import JSON, MSGPACK
+from fedmq.codec import JSON, MSGPACK
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Progress, TaskMessage
 from fedmq_schemas.topology import REDUCER

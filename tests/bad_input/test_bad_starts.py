@@ -11,7 +11,7 @@ import pytest
 
 from bad_input.alliance import POLICY, SEED, Alliance, assert_unharmed
 from fedmq import tensors
-from fedmq.brokers.base import JSON
+from fedmq.codec import JSON
 from fedmq_schemas import records as tables
 from fedmq_schemas import topology
 

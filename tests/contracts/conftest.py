@@ -1,4 +1,4 @@
-"""The stores under contract: a new adapter is a line here."""
+"""The stores and brokers under contract: a new adapter is a line here."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 
 from contracts.stores import Clock, open_mongo, open_s3
+from contracts.worlds import MemoryWorld, RabbitmqWorld, World
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
+from support.servers.rabbitmq import RabbitmqServer
 
 BLOBS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]
 RECORDS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
+BROKERS = ["memory_world", pytest.param("rabbitmq_world", marks=pytest.mark.system)]
 
 
 @pytest.fixture(params=BLOBS)
@@ -40,3 +43,23 @@ def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ite
         records = SqliteRecords(path, fsync=request.param == "sqlite-fsync", clock=clock)
     yield records
     records.close()
+
+
+@pytest.fixture(params=BROKERS)
+def world(request: pytest.FixtureRequest) -> World:
+    made: World = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+def memory_world() -> Iterator[MemoryWorld]:
+    made = MemoryWorld()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rabbitmq_world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
+    made = RabbitmqWorld(rabbitmq_server)
+    yield made
+    made.close()

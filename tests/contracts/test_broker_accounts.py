@@ -10,7 +10,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
-from fedmq.brokers.rabbitmq.accounts import Accounts
+from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
@@ -23,22 +23,20 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
-    made = RabbitmqWorld(rabbitmq_server)
-    yield made
-    made.close()
+def world(rabbitmq_world: RabbitmqWorld) -> RabbitmqWorld:
+    return rabbitmq_world
 
 
 @pytest.fixture
-def accounts(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> Iterator[Accounts]:
+def accounts(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqAccounts]:
     made = open_accounts(rabbitmq_server, world.topology)
     yield made
     for name in made.names():
         made.revoke(name)
 
 
-def open_accounts(server: RabbitmqServer, topology: Topology) -> Accounts:
-    return Accounts(Management(server.url, server.management_url), topology)
+def open_accounts(server: RabbitmqServer, topology: Topology) -> RabbitmqAccounts:
+    return RabbitmqAccounts(Management(server.url, server.management_url), topology)
 
 
 def url_of(server: RabbitmqServer, name: str, password: str) -> str:
@@ -46,7 +44,7 @@ def url_of(server: RabbitmqServer, name: str, password: str) -> str:
 
 
 def test_a_refused_account_is_reported_once_and_served_when_it_exists(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     reducer = world.connect("reducer.r1")
     reducer.declare(world.topology.reducer())
@@ -66,7 +64,7 @@ def test_a_refused_account_is_reported_once_and_served_when_it_exists(
 
 
 def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")
@@ -107,7 +105,7 @@ def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
 
 
 def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for_ever(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     server_side = world.connect("reducer.r1")
     queue = world.topology.client("c3")
@@ -129,7 +127,7 @@ def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for
 
 
 def test_revoking_an_account_cuts_its_live_connection_and_removes_its_mailbox(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     server_side = world.connect("reducer.r1")
     server_side.declare(world.topology.reducer())
@@ -173,7 +171,7 @@ FORBIDDEN: dict[str, Callable[[BlockingChannel, Topology], object]] = {
 
 
 def test_a_client_account_can_make_bind_read_and_forge_nothing(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")
@@ -194,7 +192,7 @@ def test_a_client_account_can_make_bind_read_and_forge_nothing(
 
 
 def test_an_account_that_is_added_again_has_another_password(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     first, second = accounts.add("c7"), accounts.add("c7")
     assert first != second
@@ -204,7 +202,9 @@ def test_an_account_that_is_added_again_has_another_password(
     pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", second))).close()
 
 
-def test_no_account_but_this_alliances_clients_is_touched(accounts: Accounts, rabbitmq_server: RabbitmqServer) -> None:
+def test_no_account_but_this_alliances_clients_is_touched(
+    accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+) -> None:
     other = open_accounts(rabbitmq_server, Topology("other"))
     other.add("c8")
     for change in (accounts.add, accounts.revoke):
@@ -218,16 +218,16 @@ def test_no_account_but_this_alliances_clients_is_touched(accounts: Accounts, ra
 
 
 def test_an_account_without_the_right_to_manage_accounts_is_told_so(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     url = url_of(rabbitmq_server, "c9", accounts.add("c9"))
     with pytest.raises(ConfigError, match="tag administrator"):
-        Accounts(Management(url, rabbitmq_server.management_url), world.topology).add("c10")
+        RabbitmqAccounts(Management(url, rabbitmq_server.management_url), world.topology).add("c10")
 
 
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
-    world: RabbitmqWorld, accounts: Accounts, rabbitmq_server: RabbitmqServer, header: str
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer, header: str
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")

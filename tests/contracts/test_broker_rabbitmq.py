@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -16,10 +15,8 @@ from support.servers.rabbitmq import RabbitmqServer
 
 
 @pytest.fixture
-def world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
-    made = RabbitmqWorld(rabbitmq_server)
-    yield made
-    made.close()
+def world(rabbitmq_world: RabbitmqWorld) -> RabbitmqWorld:
+    return rabbitmq_world
 
 
 @pytest.mark.parametrize("url", ["", "http://host", "amqp://host:port/", "amqp://host:1/?heartbeat=x"])

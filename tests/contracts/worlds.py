@@ -9,10 +9,10 @@ from typing import Protocol
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
-from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.errors import FedMQError
+from fedmq.process.connect import open_broker
 from fedmq.scheduler import ThreadScheduler, VirtualScheduler
-from fedmq_schemas.topology import Topology
+from fedmq_schemas.topology import Queue, Topology
 from support.servers.proxy import Proxy
 from support.servers.rabbitmq import RabbitmqServer
 
@@ -23,12 +23,14 @@ QUIET = 0.3
 class World(Protocol):
     """One broker with nothing in it that this test could meet: `topology` is of an alliance of its own.
 
+    - `account`: the `account` of the brokers that `connect` uses.
     - `until(condition)`: runs callbacks until it holds; fails the test if it doesn't for long.
     - `rest(seconds)`: lets time pass, so that what must not happen had its chance.
     - `cut(connection)`, `restore(connection)`: the link is lost, and stays so until it is restored.
     """
 
     topology: Topology
+    account: str | None
 
     def connect(self, name: str) -> Connection: ...
     def until(self, condition: Callable[[], bool]) -> None: ...
@@ -42,7 +44,10 @@ class MemoryWorld:
     def __init__(self) -> None:
         self.topology = Topology("alliance")
         self.scheduler = VirtualScheduler()
-        self.broker = MemoryBroker(self.scheduler)
+        broker = open_broker("memory:", self.scheduler)
+        assert isinstance(broker, MemoryBroker)
+        self.broker = broker
+        self.account: str | None = broker.account
 
     def connect(self, name: str) -> Connection:
         return self.broker.connect(name)
@@ -75,12 +80,15 @@ class RabbitmqWorld:
     def __init__(self, server: RabbitmqServer) -> None:
         self.topology = Topology(f"alliance{next(self._numbers)}")
         self.scheduler = ThreadScheduler()
+        self.account: str | None = None
         self._server = server
         self._proxies: dict[Connection, Proxy] = {}
 
     def connect(self, name: str) -> Connection:
         proxy = Proxy(self._server.port)
-        connection = RabbitmqBroker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", self.scheduler).connect(name)
+        broker = open_broker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", self.scheduler)
+        self.account = broker.account
+        connection = broker.connect(name)
         self._proxies[connection] = proxy
         return connection
 
@@ -149,3 +157,22 @@ def confirm_of(world: World, connection: Connection, exchange: str, key: str) ->
     connection.publish(message(world.topology, exchange, key, "m", mandatory=True), confirms.append)
     world.until(lambda: bool(confirms))
     return confirms[0]
+
+
+def send(world: World, sender: Connection, key: str, *ids: str, exchange: str = "task") -> None:
+    """Publishes and waits until all are confirmed."""
+    confirms: Confirms = []
+    for each in ids:
+        sender.publish(message(world.topology, exchange, key, each), confirms.append)
+    world.until(lambda: len(confirms) == len(ids))
+    assert confirms == [None] * len(ids)
+
+
+def open_inbox(connection: Connection, queue: Queue, prefetch: int = 0, acking: bool = True) -> Inbox:
+    inbox = Inbox(connection, acking)
+    connection.consume(queue.name, prefetch, inbox)
+    return inbox
+
+
+def numbered(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]

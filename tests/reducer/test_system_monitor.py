@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.brokers.base import Outgoing
-from fedmq.brokers.depths import Depth
+from fedmq.brokers.base import Depth, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import Transient
 from fedmq.records.sqlite import SqliteRecords

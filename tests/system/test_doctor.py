@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedmq.brokers.rabbitmq.accounts import Accounts
+from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.process.settings import ReducerSettings
 from fedmq.records.mongo import MongoRecords
@@ -156,7 +156,7 @@ def test_a_password_that_breaks_the_url_is_not_shown(environment: dict[str, str]
 
 def test_a_client_whose_account_is_anothers_is_told(environment: dict[str, str], servers: Servers) -> None:
     rabbitmq, topology = servers.rabbitmq, Topology("patient")
-    accounts = Accounts(Management(rabbitmq.url, rabbitmq.management_url), topology)
+    accounts = RabbitmqAccounts(Management(rabbitmq.url, rabbitmq.management_url), topology)
     url = rabbitmq.url.replace("guest:guest", f"ill:{accounts.add('ill')}")
     mine = environment | {"FEDN_AMQP_URL": url, "FEDN_CLIENT_NAME": "ill"}
     assert doctor(mine, "client")["broker"] == (
@@ -192,7 +192,7 @@ def test_too_few_file_handles_are_a_fault_with_its_remedy(
 
 
 def test_a_rabbitmq_that_is_too_old_is_a_fault(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmq_cli.doctor_checks.probe", lambda *_: "3.9.29")
+    monkeypatch.setattr("fedmq.brokers.rabbitmq.administration.probe", lambda *_: "3.9.29")
     found = examined(environment, monkeypatch, "broker")
 
     assert (found.verdict, found.text) == ("fault", "RabbitMQ 3.9.29 is too old: 3.10 or newer")

@@ -15,10 +15,8 @@ import urllib3
 
 from fedmq import __version__, tls
 from fedmq.blobs import transfer
-from fedmq.brokers.rabbitmq.management import Management
-from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
-from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.connect import open_administration, open_blobs, open_records
 from fedmq.process.settings import (
     AllianceSettings,
     BlobSettings,
@@ -122,13 +120,16 @@ def _state_folder(folder: Path) -> str:
 
 
 def _broker(settings: AllianceSettings) -> str:
-    url, topology = settings.amqp_url.get_secret_value(), Topology(settings.alliance)
+    topology = Topology(settings.alliance)
     client = settings.client_name if isinstance(settings, ClientSettings) else None
     is_unnamed = isinstance(settings, ClientSettings) and client is None
+    broker = open_administration(settings.amqp_url.get_secret_value())
     try:
-        version = probe(url, None if is_unnamed else topology, client)
+        version = broker.probe(None if is_unnamed else topology, client)
     except NotFound as error:
         raise Notable(error.reason) from error
+    finally:
+        broker.close()
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == 2 and numbers < OLDEST_RABBITMQ:
         raise ConfigError(f"RabbitMQ {version} is too old: 3.10 or newer")
@@ -136,13 +137,13 @@ def _broker(settings: AllianceSettings) -> str:
 
 
 def _file_handles(settings: ReducerSettings) -> str:
-    management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
+    broker = open_administration(settings.amqp_url.get_secret_value(), settings.management_url)
     try:
-        limit = management.file_handles()
+        limit = broker.file_handles()
     except FedMQError as error:
         raise Notable(f"the broker's limit of open files is not known: {error.reason}") from error
     finally:
-        management.close()
+        broker.close()
     if limit == 0:
         raise Notable("the broker does not tell its limit of open files yet")
     if limit < LEAST_HANDLES:

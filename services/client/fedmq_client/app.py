@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq import __version__
-from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.process.connect import open_broker
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings
@@ -52,9 +52,8 @@ def main(settings: ClientSettings) -> None:
         package=package.sha256,
         software=f"fedmq {__version__}",
     )
-    connection = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler).connect(
-        f"client.{identity.name}"
-    )
+    broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
+    connection = broker.connect(f"client.{identity.name}")
     actor = client_actor(
         client,
         attach,

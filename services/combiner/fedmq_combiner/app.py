@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
-from fedmq.process.connect import open_blobs
+from fedmq.process.connect import open_blobs, open_broker
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings
@@ -20,7 +19,7 @@ def main(settings: CombinerSettings) -> None:
     identity = claim(settings.state_dir, "combiner", settings.combiner_name, "combiner")
     service = Service("combiner", identity.name, settings)
     service.stack.callback(identity.close)
-    broker = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler)
+    broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     topology = Topology(settings.alliance)
     connection = broker.connect(f"combiner.{identity.name}")
     for queue in (topology.reducer(), topology.records(), topology.dead()):  # what it says waits there for a reducer

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from fedmq.errors import ConfigError
-from fedmq.process.connect import open_records
+from fedmq.process.connect import open_broker, open_records
 from fedmq.process.identity import process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import DashboardSettings
@@ -21,8 +21,6 @@ from fedmq_schemas.topology import Topology
 
 def main(settings: DashboardSettings) -> None:
     """Shows an alliance until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
-    from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
-
     name = process_name()
     service = Service("dashboard", name, settings)
     records, live = open_records(settings), Live()
@@ -30,7 +28,7 @@ def main(settings: DashboardSettings) -> None:
     server = DashboardServer(records, live, settings.dashboard_bind, settings.dashboard_port, settings.alliance)
     service.stack.callback(server.stop)
     server.start()
-    broker = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler)
+    broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     connection, topology = broker.connect("dashboard"), Topology(settings.alliance)
     service.run([Observer(connection, service.scheduler, topology, live, Tail(records, live), name)])
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
-from fedmq.brokers.rabbitmq.management import Management
-from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.connect import open_administration, open_blobs, open_broker, open_records
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings
@@ -29,7 +27,7 @@ def main(settings: ReducerSettings) -> None:
     identity = claim(settings.state_dir, "reducer", None, "reducer")
     service.stack.callback(identity.close)
     topology = Topology(settings.alliance)
-    broker = RabbitmqBroker(settings.amqp_url.get_secret_value(), service.scheduler)
+    broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     records, blobs = open_records(settings), open_blobs(settings)
     service.stack.callback(records.close)
     connection = broker.connect("reducer")
@@ -77,7 +75,7 @@ def main(settings: ReducerSettings) -> None:
     api = serve_api(
         settings,
         broker,
-        broker.account,
+        broker.account or "api",
         service.scheduler,
         blobs=blobs,
         records=records,
@@ -87,13 +85,13 @@ def main(settings: ReducerSettings) -> None:
     )
     service.stack.callback(api.stop)
     api.start()
-    management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
-    service.stack.callback(management.close)
+    administration = open_administration(settings.amqp_url.get_secret_value(), settings.management_url)
+    service.stack.callback(administration.close)
     vitals = SystemMonitor(
         service.scheduler,
         records,
         blobs,
-        lambda: management.depths(settings.alliance),
+        lambda: administration.depths(settings.alliance),
         folder=identity.folder,
         is_active=lambda: core.lease is LeaseState.ACTIVE,
         waits=core.waits,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.blobs.base import Blobs
-from fedmq.brokers.depths import Depth
+from fedmq.brokers.base import Depth
 from fedmq.errors import FedMQError
 from fedmq.records.base import Records
 from fedmq.scheduler import Scheduler, Timer

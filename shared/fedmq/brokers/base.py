@@ -1,27 +1,25 @@
 """The broker port: durable queues bound to topic exchanges, with acknowledgements and confirms.
 
-The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every
-method is called from that thread; an adapter with threads of its own posts to the scheduler.
+The semantics are RabbitMQ's. All callbacks run on the scheduler's thread, in order, and every method is called from that
+thread, unless its docstring says otherwise. An adapter with threads of its own posts to the scheduler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedmq.codec import MSGPACK
 from fedmq.errors import FedMQError
-from fedmq_schemas.topology import Queue
-
-MSGPACK = "application/msgpack"
-JSON = "application/json"
+from fedmq_schemas.topology import Queue, Topology
 
 
 @dataclass(slots=True)
 class Outgoing:
-    """A message to publish. `expiration`: seconds until the broker may drop it unread, None: never.
+    """A message to publish. `expiration`: seconds after which the broker may drop it unread, None: never.
 
-    With `mandatory`, a message that no queue would receive is a failed confirm (`NotFound`).
+    With `mandatory`, the confirm fails with `NotFound` if no queue receives the message.
     """
 
     exchange: str
@@ -35,9 +33,10 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Delivery:
-    """A message that was handed to a consumer and is not yet settled. `tag` is unique in its
-    connection for ever: acking a tag of before a reconnect does nothing. `user` is the broker's own
-    word on who published it, if it has one.
+    """A message that was handed to a consumer.
+
+    `tag` settles it and is never used again on its connection, so a tag from before a reconnect settles nothing. `user` is
+    the account that published the message, as the broker verified it; None where it did not.
     """
 
     tag: int
@@ -52,6 +51,16 @@ class Delivery:
     headers: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How full a queue is at one instant. `ready` messages wait; `unacked` ones are with a consumer, None: not known."""
+
+    name: str
+    ready: int
+    unacked: int | None
+    consumers: int
+
+
 OnDelivery = Callable[[Delivery], None]
 OnConfirm = Callable[[FedMQError | None], None]
 OnReconnect = Callable[[], None]
@@ -59,12 +68,12 @@ OnError = Callable[[FedMQError], None]
 
 
 def dead_exchange(exchange: str) -> str:
-    """The `dead` exchange of the alliance that an exchange belongs to."""
+    """Returns the name of the `dead` exchange of the alliance that an exchange belongs to."""
     return f"{exchange.rpartition('.')[0]}.dead"
 
 
 def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None) -> dict[str, str]:
-    """The headers of a dead letter: why it was rejected, and the address and sender that it had."""
+    """Returns the headers of a dead letter: why it was rejected, and the address and sender that it had."""
     return {
         "x-fedmq-reason": reason,
         "x-fedmq-exchange": exchange,
@@ -76,58 +85,132 @@ def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None)
 class Connection(Protocol):
     """One actor's link to the broker. It reconnects by itself, for ever, with back-off.
 
-    - `declare(queue)`: makes queue, bindings and the exchanges they need, before anything that is
-      published later. Again with the same arguments: nothing happens. With others: ConfigError
-      through `on_error`.
-    - `delete(queue_name)`: removes a queue with its messages; absent: nothing happens.
-    - `publish(message, on_confirm)`: `on_confirm(None)` once the broker has taken responsibility
-      (routed to durable queues and stored), `on_confirm(error)` if it refused for good. Messages of
-      one connection to one queue arrive in the order of their publish calls. After a reconnect what
-      is unconfirmed is sent again with the same id, so a receiver may see it twice. Without
-      `on_confirm` it is sent once and may be lost. An exchange that does not exist is a failed
-      confirm (`NotFound`), one that this account may not write to is too (`ConfigError`).
-    - `consume(queue_name, prefetch, on_delivery)`: at most `prefetch` deliveries unsettled at a
-      time (0: no bound). A queue that is not there yet, or is deleted meanwhile, is waited for.
-      With single active consumer only the first live consumer receives. Consuming a queue that this
-      connection consumes already: ConfigError, raised.
-    - `cancel(queue_name)`: no more deliveries from it; unsettled ones stay settleable.
-    - `ack(tags)`: done with these; unknown or old tags: nothing happens.
-    - `reject(tag, reason)`: to the dead-letter exchange with the reason in header `x-fedmq-reason`
-      and the original exchange, routing key and sender beside it. Where a queue has no dead-letter
-      exchange the message is still published to `dead` by the adapter.
-    - `requeue(tag)`: back to the queue, marked redelivered; whether before or after what waits there is the broker's
-      choice (RabbitMQ's differs by queue type and version), so whoever requeues must not wait for others to come first.
-    - `on_error`: called with a ConfigError, once for each cause, when trying again cannot help: a
-      queue of other arguments, wrong credentials, a missing permission. While it is None the error
-      is raised on the scheduler's thread.
-    - `on_reconnect`: called after a connection was lost and is whole again (consumers included).
-      All unsettled deliveries of before are void: the broker delivers them again, first and in
-      order.
-    - `close()`: waits for the confirms of outstanding publishes for at most `timeout` seconds, then
-      leaves. Unsettled deliveries return to the front of their queues, in order, marked
-      redelivered. `kill()` leaves at once, as a crash would. Calls on a closed connection do
-      nothing.
+    - `on_error`: receives a ConfigError, once for each cause, when retrying cannot help: a queue that exists with other
+      arguments, wrong credentials, a missing permission. While it is None the error is raised on the scheduler's thread.
+    - `on_reconnect`: called when a lost connection is restored, consumers included. All earlier unsettled deliveries are
+      void: the broker delivers them again, first and in order.
+
+    Calls on a closed connection do nothing.
     """
 
     on_reconnect: OnReconnect | None
     on_error: OnError | None
 
-    def declare(self, queue: Queue) -> None: ...
-    def delete(self, queue_name: str) -> None: ...
-    def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None: ...
-    def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None: ...
-    def cancel(self, queue_name: str) -> None: ...
-    def ack(self, tags: list[int]) -> None: ...
-    def reject(self, tag: int, reason: str) -> None: ...
-    def requeue(self, tag: int) -> None: ...
-    def close(self, timeout: float = 5.0) -> None: ...
-    def kill(self) -> None: ...
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now; from any thread."""
+        ...
+
+    def declare(self, queue: Queue) -> None:
+        """Declares the queue, its bindings and their exchanges, before anything that is published later.
+
+        Declaring it again with the same arguments does nothing; with other arguments, `on_error` receives a ConfigError.
+        """
+
+    def delete(self, queue_name: str) -> None:
+        """Deletes a queue with its messages. Does nothing if it does not exist."""
+
+    def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None:
+        """Publishes a message. Messages of one connection to one queue arrive in the order of these calls.
+
+        - `on_confirm(None)`: the broker is responsible for the message: it is routed to durable queues and stored.
+        - `on_confirm(error)`: refused for good: `NotFound` for an exchange that does not exist, `ConfigError` for one that
+          this account may not write to.
+        - After a reconnect, unconfirmed messages are published again with the same id, so they may arrive twice.
+        - Without `on_confirm` the message is published once and may be lost.
+        """
+
+    def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:
+        """Receives the queue's messages, at most `prefetch` of them unsettled at a time (0: no limit).
+
+        Waits for a queue that does not exist yet or is deleted later. Of a queue with a single active consumer, only the
+        first live consumer receives messages. Raises ConfigError if this connection already consumes the queue.
+        """
+
+    def cancel(self, queue_name: str) -> None:
+        """Ends the deliveries of a queue. Unsettled ones can still be settled."""
+
+    def ack(self, tags: list[int]) -> None:
+        """Acknowledges deliveries. Unknown and old tags do nothing."""
+
+    def reject(self, tag: int, reason: str) -> None:
+        """Moves a delivery to its queue's dead-letter exchange, or to the alliance's where the queue has none. The headers
+        are those of `dead_headers`."""
+
+    def requeue(self, tag: int) -> None:
+        """Returns a delivery to its queue, marked as redelivered.
+
+        Its place among the waiting messages is undefined: RabbitMQ's choice depends on queue type and version.
+        """
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Waits at most `timeout` seconds for outstanding confirms, then disconnects. Unsettled deliveries return to the
+        front of their queues, in order, marked as redelivered."""
+
+    def kill(self) -> None:
+        """Disconnects at once, as a crash would."""
 
 
 class Broker(Protocol):
-    """Where connections come from. `connect(name)`: the name is the actor's role and id
-    (`combiner.c1`). Receivers
-    see as `user` the account that the broker knows the sender by: the name itself in memory.
+    """Makes connections."""
+
+    @property
+    def account(self) -> str | None:
+        """The account that publishes on all connections, and that receivers see as `user`. None: the `user` of a connection
+        is its name."""
+        ...
+
+    def connect(self, name: str) -> Connection:
+        """Returns a new connection at once; what is called before it is established is done then. `name`: the actor's
+        role and id (`combiner.c1`)."""
+        ...
+
+
+class Accounts(Protocol):
+    """The accounts of an alliance's clients at the broker, each with the permissions of a client and no more.
+
+    The calls raise Transient if the broker can't be reached. They raise ConfigError if it refuses, or if the name is not,
+    or can't be, a client's of this alliance.
     """
 
-    def connect(self, name: str) -> Connection: ...
+    def add(self, client: str) -> str:
+        """Creates the account and returns its password. An existing account gets a new password."""
+        ...
+
+    def revoke(self, client: str) -> bool:
+        """Deletes the account and its mailbox, and closes its connections. Returns whether the account existed."""
+        ...
+
+    def names(self) -> list[str]:
+        """Returns the clients of this alliance that have an account, sorted."""
+        ...
+
+
+class Administration(Protocol):
+    """A broker as its administrators see it. Calls block, and need no scheduler.
+
+    The calls raise Transient if the broker can't be reached, and ConfigError with the remedy if it refuses.
+    """
+
+    def probe(self, topology: Topology | None, client: str | None = None) -> str:
+        """Connects once with the account of the broker's URL, and returns the broker's version.
+
+        With `topology` it tries what the account of the alliance's servers must be permitted; with `client` too, it tries
+        instead whether the account may publish as that client. Raises NotFound if the alliance has no exchanges yet.
+        """
+        ...
+
+    def depths(self, alliance: str) -> Sequence[Depth]:
+        """Returns the depths of the alliance's queues, by name."""
+        ...
+
+    def file_handles(self) -> int:
+        """Returns how many files and connections the broker may hold open; 0 if it does not report this yet."""
+        ...
+
+    def accounts(self, topology: Topology) -> Accounts:
+        """Returns the accounts of an alliance's clients."""
+        ...
+
+    def close(self) -> None:
+        """Closes the connections of these calls."""

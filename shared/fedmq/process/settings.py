@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fedmq.brokers.registry import SERVER_SCHEMES
 from fedmq.errors import ConfigError
 from fedmq_schemas.messages import Name, TaskName, Weight
 
@@ -132,9 +132,11 @@ class AllianceSettings(TrustSettings):
 
     @field_validator("amqp_url")
     @classmethod
-    def _is_amqp(cls, value: SecretStr) -> SecretStr:
-        if not re.match(r"amqps?://[^/]", value.get_secret_value()):
-            raise ValueError("must begin with amqp:// or amqps:// and name a host")
+    def _names_a_server(cls, value: SecretStr) -> SecretStr:
+        scheme, _, host = value.get_secret_value().partition("://")
+        if scheme not in SERVER_SCHEMES or host[:1] in ("", "/"):
+            known = " or ".join(f"{each}://" for each in SERVER_SCHEMES)
+            raise ValueError(f"must begin with {known} and name a host")
         return value
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from fedmq.brokers.depths import Depth
+from fedmq.brokers.base import Depth
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, Transient

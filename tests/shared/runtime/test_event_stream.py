@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fedmq import codec
-from fedmq.brokers.base import MSGPACK, Delivery, Outgoing
+from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.codec import MSGPACK
 from fedmq.errors import ProtocolError
 from fedmq.runtime.event_stream import decode_events, observe
 from fedmq.scheduler import VirtualScheduler

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.brokers.base import MSGPACK, Delivery
+from fedmq.brokers.base import Delivery
+from fedmq.codec import MSGPACK
 from fedmq.errors import ProtocolError
 from fedmq.runtime.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope

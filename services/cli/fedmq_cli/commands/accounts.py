@@ -11,7 +11,7 @@ import typer
 from fedmq_cli.output import AsJson, print_columns, print_json, print_next
 
 if TYPE_CHECKING:
-    from fedmq.brokers.rabbitmq.accounts import Accounts
+    from fedmq.brokers.base import Accounts
     from fedmq.process.settings import ManagementSettings
 
 account = typer.Typer(
@@ -66,19 +66,18 @@ def list_accounts(as_json: AsJson = False) -> None:
 
 @contextmanager
 def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
-    from fedmq.brokers.rabbitmq.accounts import Accounts
-    from fedmq.brokers.rabbitmq.management import Management
+    from fedmq.process.connect import open_administration
     from fedmq.process.settings import ManagementSettings
     from fedmq.tls import trust
     from fedmq_schemas.topology import Topology
 
     settings = ManagementSettings.load()
     trust(settings.ca_file)
-    management = Management(settings.amqp_url.get_secret_value(), settings.management_url)
+    broker = open_administration(settings.amqp_url.get_secret_value(), settings.management_url)
     try:
-        yield settings, Accounts(management, Topology(settings.alliance))
+        yield settings, broker.accounts(Topology(settings.alliance))
     finally:
-        management.close()
+        broker.close()
 
 
 def _url(own: str, user: str, password: str) -> str:

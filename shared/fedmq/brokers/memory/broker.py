@@ -14,6 +14,7 @@ from typing import Protocol
 
 from fedmq.brokers.base import (
     Delivery,
+    Depth,
     OnConfirm,
     OnDelivery,
     OnError,
@@ -22,7 +23,6 @@ from fedmq.brokers.base import (
     dead_exchange,
     dead_headers,
 )
-from fedmq.brokers.depths import Depth
 from fedmq.brokers.memory.exchanges import Exchanges
 from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
 from fedmq.errors import ConfigError, FedMQError
@@ -54,6 +54,11 @@ class MemoryBroker:
         self.connections: dict[MemoryConnection, None] = {}
         self.down_until = 0.0
         self.switchboard = Exchanges(scheduler)
+
+    @property
+    def account(self) -> None:
+        """None: the `user` of a connection is its name."""
+        return None
 
     def connect(self, name: str) -> MemoryConnection:
         connection = MemoryConnection(self, name)
@@ -111,6 +116,11 @@ class MemoryConnection:
         if broker.scheduler.now() < broker.down_until:
             self._up = False
             self._return_after(0.0, first=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is whole."""
+        return self._up and not self._closed
 
     def declare(self, queue: Queue) -> None:
         if self._closed:

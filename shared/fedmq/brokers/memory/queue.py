@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from fedmq.brokers.base import Outgoing
-from fedmq.brokers.depths import Depth
+from fedmq.brokers.base import Depth, Outgoing
 from fedmq.scheduler import Scheduler
 from fedmq_schemas.topology import Queue
 

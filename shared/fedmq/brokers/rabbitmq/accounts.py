@@ -14,7 +14,7 @@ from fedmq_schemas.topology import Permissions, Topology, client_permissions, is
 PASSWORD_BYTES = 24
 
 
-class Accounts:
+class RabbitmqAccounts:
     """Asks as `management`'s account, which needs the tag `administrator`. Calls raise Transient if the API can't be
     reached, and ConfigError if it refuses or the name is not, or may not be, a client's of this alliance."""
 

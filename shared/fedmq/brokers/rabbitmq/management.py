@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import urllib3
 
 from fedmq import tls
-from fedmq.brokers.depths import Depth
+from fedmq.brokers.base import Depth
 from fedmq.errors import ConfigError, NotFound, Transient
 
 PORT = 15672
