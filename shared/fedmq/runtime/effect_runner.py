@@ -85,7 +85,7 @@ class EffectRunner:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no effect is under way."""
+        """Whether no effect is under way. One that waits to be tried again is under way."""
         return self._under_way == 0
 
     def close(self) -> None:
@@ -146,10 +146,13 @@ class EffectRunner:
             self._start(Execution(effect, groups, members[0].group.cause, members))
 
     def _start(self, execution: Execution) -> None:
-        """Has the effect performed: off the thread, or on the scheduler's next turn."""
         for group in execution.groups:
             group.is_waiting = True
         self._under_way += 1
+        self._perform(execution)
+
+    def _perform(self, execution: Execution) -> None:
+        """Has the effect performed: off the thread, or on the scheduler's next turn."""
         effect = execution.effect
         if effect.heavy or self._offload:
             performer = self._performers[type(effect)]
@@ -187,6 +190,9 @@ class EffectRunner:
             self._end(execution, result, error)
 
     def _end(self, execution: Execution, result: Any, error: Exception | None) -> None:
+        if isinstance(error, Transient) and not self._is_closed:
+            self._retry_later(execution, error)
+            return
         self._under_way -= 1
         if not self._is_closed and self._report_outcome(execution, result, error):
             for group in execution.groups:
@@ -198,10 +204,7 @@ class EffectRunner:
         self._on_end()
 
     def _report_outcome(self, execution: Execution, result: Any, error: Exception | None) -> bool:
-        """Reports what became of the effect, or has it performed again. Returns whether its groups may advance."""
-        if isinstance(error, Transient):
-            self._retry_later(execution, error)
-            return False
+        """Reports the outcome. Returns whether the groups of the effect may advance."""
         effect, members = execution.effect, execution.members
         if error is not None and len(members) > 1:
             self._ordered.put_back(members)
@@ -224,7 +227,7 @@ class EffectRunner:
 
         def retry() -> None:
             if not self._is_closed:
-                self._start(execution)
+                self._perform(execution)
 
         self._scheduler.later(execution.wait, retry)
         execution.wait = min(execution.wait * 2, LAST_RETRY)

@@ -119,6 +119,8 @@ def test_an_effect_that_meets_an_outage_is_tried_again_alone_and_later_each_time
 
     bench = Bench(add)
     bench.start(Add(1), Add(2), Add(3))
+    bench.scheduler.settle()
+    assert not bench.runner.is_idle, "also while it waits"
     bench.scheduler.run()
     assert bench.calls == [1, 2, 3, 2, 2]
     assert bench.events == [Done(Add(1), 1), Done(Add(3), 3), Done(Add(2), 2)]
