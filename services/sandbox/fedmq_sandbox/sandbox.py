@@ -7,7 +7,6 @@ is decided is recorded, every role registers again when it starts, and open mess
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ConfigError
 from fedmq.model_files.formats import ModelFile
 from fedmq.policies import checked_policy
+from fedmq.process.lock import try_lock
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import ThreadScheduler
@@ -315,9 +315,7 @@ class Sandbox:
 def _locked(state_dir: Path) -> Iterator[None]:
     """One sandbox at a time in a state directory. The lock goes with the process."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another sandbox is running in {state_dir}") from None
+    with (state_dir / "lock").open("a") as file:
+        if not try_lock(file):
+            raise ConfigError(f"another sandbox is running in {state_dir}")
         yield

@@ -1,8 +1,7 @@
-"""Who a process is: a name that survives restarts, and a state folder that no other process shares."""
+"""The identity of a process: a name that survives restarts, and a state folder that no other process shares."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import socket
@@ -11,25 +10,27 @@ from pathlib import Path
 from typing import IO
 
 from fedmq.errors import ConfigError
+from fedmq.process.lock import try_lock
 
 MOST_SLOTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`folder` is this process's own as long as `lock` is open, which the process's death closes too."""
+    """A process's name and state folder. No other process gets the folder while `lock` is open."""
 
     name: str
     folder: Path
     lock: IO[str]
 
     def close(self) -> None:
+        """Releases the folder."""
         self.lock.close()
 
 
 def claim(root: Path, role: str, name: str | None, base: str) -> Identity:
-    """The folder `root/role/…` for a name that was given, or the first one that no process holds, with the name that was
-    drawn for it once: `base` and six random characters.
+    """Claims the folder `root/role/NAME`, or without a name the first of `root/role/1`, `root/role/2`, … that no process
+    holds. Such a folder keeps the name that was drawn for it once: `base` and six random characters.
 
     Raises ConfigError if another process holds the named folder, or if it can't be written.
     """
@@ -38,15 +39,12 @@ def claim(root: Path, role: str, name: str | None, base: str) -> Identity:
         folder = root / role / slot
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / "lock").open("w")
+            lock = (folder / "lock").open("a")
         except OSError as error:
             raise ConfigError(f"the state folder {folder} can't be written ({error}): see FEDN_STATE_DIR") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        return Identity(name or _kept_name(folder / "name", base), folder, lock)
+        if try_lock(lock):
+            return Identity(name or _kept_name(folder / "name", base), folder, lock)
+        lock.close()
     raise ConfigError(f"another {role} named {name} runs in {root}: give this one another name or FEDN_STATE_DIR")
 
 
@@ -61,5 +59,5 @@ def _kept_name(path: Path, base: str) -> str:
 
 
 def process_name() -> str:
-    """Names this process alone, among all of all hosts and times: a lease's holder."""
+    """Returns a name that no other process has, on any host and at any time. It is the holder of a lease."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

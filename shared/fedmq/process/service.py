@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import mmap
 import os
-import resource
 import signal
 import threading
 import time
@@ -38,16 +38,17 @@ Gauges = Callable[[], Mapping[str, float]]
 
 
 class Member(Protocol):
-    """What a service runs. All calls are made on the scheduler's thread.
+    """What a service runs. All calls are made on the scheduler's thread."""
 
-    - `drain(then)`: receives nothing new, announces that it leaves, and calls `then` once nothing is under way.
-    - `leave(timeout)`: closes its connection when its publishes are confirmed, or after `timeout` seconds. Unsettled
-      messages return to their queues.
-    """
+    def start(self) -> None:
+        """Starts to receive and to work."""
 
-    def start(self) -> None: ...
-    def drain(self, then: Callable[[], None]) -> None: ...
-    def leave(self, timeout: float) -> None: ...
+    def drain(self, then: Callable[[], None]) -> None:
+        """Receives nothing new, announces that it leaves, and calls `then` once nothing is under way."""
+
+    def leave(self, timeout: float) -> None:
+        """Closes its connection when its publishes are confirmed, or after `timeout` seconds. Unsettled messages return to
+        their queues."""
 
 
 class Service:
@@ -73,8 +74,11 @@ class Service:
         return f"{next(self._numbers):08x}{self._life}"
 
     def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
-        """Runs the members in the calling thread until a signal arrives, or an error ends the service. Closes what is on
-        `stack` at the end. `details()`: what `/health` reports of this role; `gauges()`: numbers for `/metrics`."""
+        """Runs the members in the calling thread until a signal arrives, or an error ends the service.
+
+        `details()` returns what `/health` reports of this role, and `gauges()` numbers for `/metrics`. At the end, what is
+        on `stack` is closed.
+        """
         self.members = list(members)
         with self.stack:
             self._serve_health(details, gauges)
@@ -135,9 +139,9 @@ class Service:
     def _samples(self, gauges: Gauges) -> Iterator[Sample]:
         yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
         yield Sample("fedmq_uptime_seconds", time.monotonic() - self._began)
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        yield Sample("process_cpu_seconds_total", usage.ru_utime + usage.ru_stime)
-        yield Sample("process_resident_memory_bytes", resident_bytes())
+        yield Sample("process_cpu_seconds_total", time.process_time())
+        if (resident := _resident_bytes()) is not None:
+            yield Sample("process_resident_memory_bytes", resident)
         telemetry = self.telemetry
         for family, label, counts in (
             ("fedmq_messages_received_total", "kind", telemetry.received),
@@ -150,7 +154,10 @@ class Service:
             yield Sample(f"fedmq_{name}", number)
 
 
-def resident_bytes() -> int:
-    """Returns how much of this process's memory is in RAM."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def _resident_bytes() -> int | None:
+    """Returns how much of this process's memory is in RAM; None where the system has no /proc to read it from."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return None

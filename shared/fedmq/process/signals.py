@@ -1,14 +1,14 @@
-"""Signals for a process whose main thread must not be interrupted in the middle of a library's code.
+"""Handles signals without interrupting the main thread in the middle of a library's code.
 
-An exception raised by a signal handler, and a lock taken by one, meet whatever lock the main thread holds just then. So
-the handler here does next to nothing. What a signal is for runs on a thread of its own, which may take locks as any
-other thread.
+An exception that a signal handler raises leaves locks of the main thread taken, and a lock that a handler takes may be
+held by the main thread just then. So the handler here does next to nothing: the callback runs on a thread of its own,
+which may take locks like any other thread.
 """
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +18,18 @@ _END = b"\0"
 
 @contextmanager
 def on_first_signal(numbers: Sequence[int], callback: Callable[[], None]) -> Iterator[None]:
-    """Within the block the first of the signals `numbers` calls `callback` on a thread of its own. The second signal has
+    """Within the block, the first of the signals `numbers` calls `callback` on a thread of its own. The second signal has
     the system's default action: it kills the process. For the main thread only.
 
-    The interpreter writes each signal into a pipe, whichever thread the kernel delivers it to. Nothing else wakes the
-    thread: a main thread that waits for a lock does not notice a signal that another thread has received.
+    The interpreter writes each signal into a socket, whichever thread the kernel delivers it to. Without the socket, a
+    main thread that waits for a lock would not notice a signal that another thread received. A pipe would do on POSIX
+    systems; Windows writes signals to sockets.
     """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
 
     def wait() -> None:
-        if os.read(reading, 1) != _END:
+        if reading.recv(1) != _END:
             callback()
 
     def on_signal(*_: object) -> None:
@@ -37,7 +38,7 @@ def on_first_signal(numbers: Sequence[int], callback: Callable[[], None]) -> Ite
 
     thread = threading.Thread(target=wait, name="fedmq-signals", daemon=True)
     thread.start()
-    descriptor = signal.set_wakeup_fd(writing)
+    descriptor = signal.set_wakeup_fd(writing.fileno())
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
@@ -45,7 +46,7 @@ def on_first_signal(numbers: Sequence[int], callback: Callable[[], None]) -> Ite
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(descriptor)
-        os.write(writing, _END)
+        writing.send(_END)
         thread.join()
-        os.close(reading)
-        os.close(writing)
+        reading.close()
+        writing.close()

@@ -9,7 +9,6 @@ It is made once, of this interpreter's version, and kept in the user's cache und
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -24,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from fedmq.process.lock import wait_for_lock
 from fedmq_client.packages.package import PackageError
 
 COMPLETE = "complete"
@@ -66,7 +66,7 @@ def locked(path: Path, mode: str = "a") -> Iterator[None]:
     """One process at a time; the lock goes with the process. `mode` opens the file: `r` leaves it as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open(mode) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_lock(file)
         yield
 
 
