@@ -1,7 +1,7 @@
-"""The codec: messages to bytes and back. Pure.
+"""Encodes messages to bytes and decodes them. Pure.
 
-Every message of every setting passes through here, so what works in one process works between two. msgpack is what
-FedMQ sends; JSON is accepted as well, by content type, so that a person can publish a start message by hand.
+Every message passes through here, also inside one process, so what works in one process works between two. FedMQ sends
+msgpack. JSON is accepted as well, by content type, so that a person can publish a start message by hand.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope, St
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
-# `model_validate` and `model_dump` of pydantic take half as long again as what they call.
-_AS_ENVELOPE = Envelope.__pydantic_validator__.validate_python
-_AS_BODY = {kind: body.__pydantic_validator__.validate_python for kind, body in BODIES.items()}
 MOST_STEPS = 6
-"""Of the way to a fault, that many steps are told; a hostile body may be hundreds deep."""
+"""Number of path elements that an error message shows. Limits messages about deeply nested hostile bodies."""
+MOST_FAULTS = 3
+"""Number of faults that an error message explains."""
 
 
 @dataclass(slots=True)
@@ -36,11 +35,11 @@ class Message:
 
 
 class UnknownKind(ProtocolError):
-    """The kind or version is newer than this program, or not ours."""
+    """The kind or version is newer than this program, or not one of FedMQ's."""
 
 
 class BadBody(ProtocolError):
-    """The envelope is sound and its body does not validate. `envelope` says whose it is."""
+    """The body does not validate; its envelope does."""
 
     def __init__(self, reason: str, envelope: Envelope) -> None:
         super().__init__(reason)
@@ -48,8 +47,10 @@ class BadBody(ProtocolError):
 
 
 def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: str = MSGPACK) -> bytes:
-    """The wire form of a body's fields with its envelope's. Raises ProtocolError if it is larger than a message may be
-    (64 KB), as large things go by reference, or holds what a message can't."""
+    """Encodes an envelope's fields with those of its body.
+
+    Raises ProtocolError if a value can't be encoded, or if the message is larger than 64 KB: large data travels as blobs.
+    """
     document = {**envelope, "body": body}
     try:
         data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
@@ -60,19 +61,15 @@ def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: s
     return data
 
 
-def fields_of(body: Body) -> dict[str, Any]:
-    """The fields of a body, for `encode`."""
-    fields: dict[str, Any] = body.__pydantic_serializer__.to_python(body)
-    return fields
-
-
 def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, user: str | None = None) -> Message:
-    """Checks and builds a message.
+    """Decodes and validates a message.
 
-    `message_id`, `alliance` and `user` are what the broker knows: they stand in for an envelope's `id`, `alliance` and
-    `sender` where a hand-written message lacks them. Raises ProtocolError that names the cause: oversize, not a map,
-    unknown kind or version (UnknownKind), another alliance, a sender that is not the authenticated user, or a body that
-    does not validate (BadBody).
+    `message_id`, `alliance` and `user` are what the broker reports. They replace an envelope's `id`, `alliance` and
+    `sender` where a hand-written message lacks them. `user` None: the broker does not identify the sender.
+
+    Raises ProtocolError with the cause: too large, not a map, another alliance, a sender that is not `user`. Raises its
+    subclass UnknownKind for a kind or version that this program does not know, and BadBody for a body that does not
+    validate.
     """
     document = _parse(data, content_type)
     kind = document.get("kind")
@@ -87,7 +84,7 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     document.setdefault("sender", user or "somebody")
     document.setdefault("sent_at", 0.0)
     try:
-        envelope: Envelope = _AS_ENVELOPE(document)
+        envelope = Envelope.model_validate(document)
     except ValidationError as error:
         raise ProtocolError(f"{kind} message: {explain(error)}") from error
     if envelope.alliance != alliance:
@@ -95,15 +92,15 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     if user is not None and envelope.sender != user and kind != Start.kind:
         raise ProtocolError(f"{kind} message says it is from {envelope.sender!r}, the broker says {user!r}")
     try:
-        return Message(envelope, _AS_BODY[kind](body_document))
+        return Message(envelope, BODIES[kind].model_validate(body_document))
     except ValidationError as error:
         raise BadBody(f"{kind} message: {explain(error)}", envelope) from error
 
 
 def explain(error: ValidationError) -> str:
-    """One sentence a person can act on: where, and what is wrong there (the first three faults)."""
+    """Returns one sentence that names the place and the cause of the first faults."""
     faults = []
-    for fault in error.errors(include_url=False, include_input=False)[:3]:
+    for fault in error.errors(include_url=False, include_input=False)[:MOST_FAULTS]:
         where = ".".join(str(step) for step in fault["loc"][:MOST_STEPS])
         text = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{where}: {text}" if where else text)
@@ -112,7 +109,7 @@ def explain(error: ValidationError) -> str:
 
 
 def name_from_id(message_id: str) -> str:
-    """A message id as a session id: unchanged where it is a legal name, else with what is not legal replaced."""
+    """Returns a message id as a session id: unchanged if it is a legal name, otherwise with illegal characters replaced."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", message_id).strip("-_")[:64] or "session"
 
 
@@ -121,7 +118,7 @@ def _parse(data: bytes, content_type: str) -> dict[str, Any]:
         raise ProtocolError(f"a body of {len(data)} bytes is over the limit of {MAX_BODY}")
     try:
         document = json.loads(data) if content_type == JSON else msgpack.unpackb(data)
-        if content_type == JSON:  # its numbers and texts may be such that no message of ours can pass them on
+        if content_type == JSON:  # JSON has numbers and texts that msgpack, and so a message of ours, can't pass on
             msgpack.packb(document)
     except Exception as error:
         form = "JSON" if content_type == JSON else "msgpack"

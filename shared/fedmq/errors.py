@@ -1,25 +1,26 @@
 """Every error that FedMQ raises on purpose.
 
     FedMQError
-    ├── ConfigError      a setting, file or argument is wrong: the user mends it
+    ├── ConfigError      a setting, file or argument is wrong: the user corrects it
     ├── ProtocolError    a message or blob breaks the contract: dead-lettered with its reason
     ├── Refused          the request is well formed and the answer is no
-    │   ├── InvalidUpdate    an update that can't enter the sum: outcome `rejected`
+    │   ├── InvalidUpdate    an update that can't be aggregated: outcome `rejected`
     │   ├── NotFound         no such blob, record or session
-    │   │   └── Gone             a model that was, and that its session's retention has let go
+    │   │   └── Gone             a model whose bytes its session's retention has deleted
     │   └── Fenced           the writer's lease epoch is no longer the current one
-    └── Transient        a server is away or slow: try again with back-off
+    └── Transient        a server is unreachable or slow: retry with back-off
 
-Adapters translate the errors of their library into these at every call; nothing foreign leaks.
+Adapters translate the errors of their library into these at every call, so callers catch no library's errors.
 Any other exception is a bug.
 """
 
 
 class FedMQError(Exception):
-    """Base of the tree. `reason` is one sentence that names the cause and, where there is one, the remedy."""
+    """Base of the tree."""
 
     @property
     def reason(self) -> str:
+        """One sentence that names the cause and, where there is one, the remedy."""
         return str(self.args[0]) if self.args else type(self).__name__
 
 
@@ -44,7 +45,7 @@ class NotFound(Refused):
 
 
 class Gone(NotFound):
-    """The bytes of the model were deleted, as the session that made it does not keep them; its record stays."""
+    """The bytes of the model were deleted, as its session does not keep them; the model's record remains."""
 
 
 class Fenced(Refused):

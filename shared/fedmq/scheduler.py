@@ -1,8 +1,8 @@
 """The clock port: one thread that runs callbacks in order, and timers on a monotonic clock.
 
-Every actor lives on a scheduler and is only ever touched by its thread, so no actor needs a lock. Other threads
-(pika's, a worker's, a pool's) reach it through `post`. `ThreadScheduler` runs in real time; `VirtualScheduler` jumps
-from timer to timer, for simulation and tests.
+Every actor belongs to a scheduler, and only the scheduler's thread calls it, so no actor needs a lock. Other threads
+(pika's, a worker's, a pool's) call it through `post`. `ThreadScheduler` runs in real time; `VirtualScheduler` jumps from
+timer to timer, for simulation and tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OnWorkDone = Callable[[Any, Exception | None], None]
 
 
 class Timer:
-    """A callback due at a time of the scheduler's clock; `cancel` is idempotent."""
+    """A callback that is due at a time of the scheduler's clock."""
 
     __slots__ = ("callback", "cancelled")
 
@@ -30,24 +30,33 @@ class Timer:
         self.cancelled = False
 
     def cancel(self) -> None:
+        """Prevents the callback, unless it has run. Idempotent."""
         self.cancelled = True
 
 
 class Scheduler(Protocol):
-    """What actors and adapters may ask of time and threads.
+    """Time and threads, as actors and adapters use them."""
 
-    - `now()`: seconds on a monotonic clock. `wall()`: UTC seconds since 1970, for records and people.
-    - `post(callback)`: run it on the scheduler's thread, after all that was posted before; safe from any thread.
-    - `later(seconds, callback)`: run it once, not before that time has passed; from the scheduler's thread only.
-    - `submit(work, done)`: run `work()` off the thread, then `done(result, error)` on it; `error` is None on success.
-      In virtual time `work` runs inline and `done` is posted.
-    """
+    def now(self) -> float:
+        """Returns seconds on a monotonic clock."""
+        ...
 
-    def now(self) -> float: ...
-    def wall(self) -> float: ...
-    def post(self, callback: Callback) -> None: ...
-    def later(self, seconds: float, callback: Callback) -> Timer: ...
-    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None: ...
+    def wall(self) -> float:
+        """Returns UTC seconds since 1970, for records and people."""
+        ...
+
+    def post(self, callback: Callback) -> None:
+        """Runs the callback on the scheduler's thread, after all that were posted before; from any thread."""
+
+    def later(self, seconds: float, callback: Callback) -> Timer:
+        """Runs the callback once, not before `seconds` have passed; from the scheduler's thread only."""
+        ...
+
+    def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
+        """Runs `work()` on another thread, then `done(result, error)` on the scheduler's; `error` is None on success.
+
+        In virtual time `work` runs inline and `done` is posted.
+        """
 
 
 def run_work(work: Callable[[], Any], done: OnWorkDone) -> Callback:
@@ -61,7 +70,7 @@ def run_work(work: Callable[[], Any], done: OnWorkDone) -> Callback:
 
 
 class ThreadScheduler:
-    """Real time. `run` occupies the calling thread until `stop`; `threads` bounds what `submit` runs side by side."""
+    """Real time. `run` blocks the calling thread until `stop`. `threads`: how much work `submit` runs in parallel."""
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
@@ -72,25 +81,28 @@ class ThreadScheduler:
         self._order = itertools.count()
         self._wake = threading.Event()
         self._thread: int | None = None
-        """The one that is in `run`."""
+        """The thread that is in `run`."""
         self._stopping = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="effects")
 
     def post(self, callback: Callback) -> None:
+        """Wakes `run` if it is called on another thread."""
         self._ready.append(callback)
         if threading.get_ident() != self._thread:
             self._wake.set()
 
     def later(self, seconds: float, callback: Callback) -> Timer:
+        """Timers of the same time run in the order of these calls."""
         timer = Timer(callback)
         heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
         return timer
 
     def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
+        """Runs the work on one of the helper threads."""
         self._pool.submit(lambda: self.post(run_work(work, done)))
 
     def run(self) -> None:
-        """Runs callbacks until `stop`. An exception of a callback ends the run and is raised here."""
+        """Runs callbacks until `stop`. An exception of a callback ends the run and is raised."""
         self._stopping = False
         self._thread = threading.get_ident()
         ready = self._ready
@@ -111,7 +123,7 @@ class ThreadScheduler:
         self._wake.set()
 
     def close(self) -> None:
-        """Gives up the helper threads; work that has not started is dropped."""
+        """Ends the helper threads. Work that has not started is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _fire_due(self) -> None:
@@ -128,7 +140,7 @@ class ThreadScheduler:
 
 
 class VirtualScheduler:
-    """Virtual time: `run` executes what is ready, then jumps to the next timer. Fully deterministic."""
+    """Virtual time: `run` runs what is ready, then jumps to the next timer. Fully deterministic."""
 
     EPOCH = 1_767_225_600.0
     """1 January 2026."""
@@ -140,20 +152,25 @@ class VirtualScheduler:
         self._order = itertools.count()
 
     def now(self) -> float:
+        """Returns the virtual time, 0 at first."""
         return self._now
 
     def wall(self) -> float:
+        """Returns the virtual time since `EPOCH`."""
         return self.EPOCH + self._now
 
     def post(self, callback: Callback) -> None:
+        """Runs the callback in `settle` or `run`."""
         self._ready.append(callback)
 
     def later(self, seconds: float, callback: Callback) -> Timer:
+        """Timers of the same time run in the order of these calls."""
         timer = Timer(callback)
         heapq.heappush(self._timers, (self._now + max(0.0, seconds), next(self._order), timer))
         return timer
 
     def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
+        """Runs the work inline."""
         self.post(run_work(work, done))
 
     def settle(self) -> None:
@@ -162,7 +179,10 @@ class VirtualScheduler:
             self._ready.popleft()()
 
     def run(self, until: Callable[[], bool] = lambda: False, limit: float = float("inf")) -> bool:
-        """Runs until `until()` is true (returns True), nothing is left, or virtual time would pass `limit` (False)."""
+        """Runs until `until()` is true, and returns True.
+
+        Returns False if nothing is left to run, or if virtual time would pass `limit`.
+        """
         while not until():
             if self._ready:
                 self._ready.popleft()()

@@ -1,7 +1,7 @@
-"""Whom this process trusts over TLS: the system's authorities, and those of the file that FEDN_CA_FILE names.
+"""The certificate authorities that this process trusts: the system's, and those in the file FEDN_CA_FILE.
 
-One choice for the whole process, made before it connects, as broker, S3 server, presigned URLs, the reducer's REST API
-and RabbitMQ's management API are all checked with it.
+One choice for the whole process, made before it connects: the broker, the S3 server, presigned URLs, the reducer's REST
+API and RabbitMQ's management API are all verified with it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from fedmq.errors import ConfigError
 
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = frozenset({62, 64})
-"""OpenSSL's codes for what is wrong with a certificate."""
+"""OpenSSL's codes for faults of a certificate."""
 
 _ca_file: Path | None = None
 
 
 def trust(ca_file: Path | None) -> None:
-    """What `context` trusts from now on; None: the system's authorities alone. Idempotent.
+    """Sets the authorities that `context` trusts from now on; None: the system's alone. Idempotent.
 
-    Raises `ConfigError` where the file can't be read or holds no certificate.
+    Raises `ConfigError` if the file can't be read or holds no certificate.
     """
-    global _ca_file
+    global _ca_file  # noqa: PLW0603 - one trust for the process, which libraries' callbacks read as well
     _context(ca_file)
     _ca_file = ca_file
 
 
 def context() -> ssl.SSLContext:
-    """For connections to servers, whose certificates and names are checked. The same one until `trust` is called."""
+    """Returns the context for connections to servers; it verifies certificates and host names."""
     return _context(_ca_file)
 
 
 def explain_certificate_error(error: BaseException) -> str | None:
-    """What is wrong with a server's certificate and what to do about it, where that is what a library's error is about;
-    begins with a verb."""
+    """Returns the fault of a server's certificate and its remedy, as words that begin with a verb.
+
+    Returns None if the library's error is about something else.
+    """
     found = next((each for each in _wrapped(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
     if found is None:
         return None
@@ -69,7 +71,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _wrapped(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that libraries have put into it."""
+    """Yields an error and all errors that libraries have wrapped in it."""
     yield error
     inner = [getattr(error, "reason", None), *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
     for each in (*inner, *error.args, error.__cause__):

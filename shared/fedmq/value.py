@@ -1,4 +1,4 @@
-"""Data that nobody changes, at no cost when it is made."""
+"""Values: dataclasses that type checkers hold to be frozen, and that are cheap to make."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ Class = TypeVar("Class")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(made: type[Class]) -> type[Class]:
-    """A dataclass with slots that type checkers hold to be frozen. Nothing checks it again at run time: that would make
-    each of the many effects and events of a round three times as slow to make."""
+    """Makes a dataclass with slots that type checkers hold to be frozen.
+
+    It is not frozen at run time: that would make each of the many effects and events of a round three times as slow to
+    create.
+    """
     return dataclass(slots=True, unsafe_hash=True)(made)

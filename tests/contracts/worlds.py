@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
-from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.errors import FedMQError
 from fedmq.process.connect import open_broker
 from fedmq.scheduler import ThreadScheduler, VirtualScheduler

@@ -9,7 +9,8 @@ import pytest
 
 from fedmq import codec
 from fedmq.brokers.base import Delivery, Outgoing
-from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.errors import Refused, Transient
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fedmq.blobs.files import FileBlobs
-from fedmq.brokers.memory.broker import MemoryConnection
+from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import main
 from fedmq_schemas import keys

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from fedmq.brokers.base import Delivery, Outgoing
-from fedmq.brokers.memory.broker import MemoryConnection
+from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.brokers.memory.topics import TopicTable
 from fedmq_sandbox import Sandbox
 from fedmq_sandbox.services import EVALUATOR

@@ -14,8 +14,8 @@ import pytest
 
 from fedmq.blobs import transfer
 from fedmq.blobs.s3 import S3Blobs
-from fedmq.brokers.rabbitmq.link import read_url
 from fedmq.brokers.rabbitmq.management import Management
+from fedmq.brokers.rabbitmq.pika_connection import read_url
 from fedmq.errors import ConfigError
 from fedmq.tls import context, explain_certificate_error, trust
 from fedmq_schemas.messages import BlobRef

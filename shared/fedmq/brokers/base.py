@@ -134,8 +134,10 @@ class Connection(Protocol):
         """Acknowledges deliveries. Unknown and old tags do nothing."""
 
     def reject(self, tag: int, reason: str) -> None:
-        """Moves a delivery to its queue's dead-letter exchange, or to the alliance's where the queue has none. The headers
-        are those of `dead_headers`."""
+        """Moves a delivery to its queue's dead-letter exchange, or to the alliance's if the queue has none.
+
+        The headers are those of `dead_headers`.
+        """
 
     def requeue(self, tag: int) -> None:
         """Returns a delivery to its queue, marked as redelivered.
@@ -144,8 +146,10 @@ class Connection(Protocol):
         """
 
     def close(self, timeout: float = 5.0) -> None:
-        """Waits at most `timeout` seconds for outstanding confirms, then disconnects. Unsettled deliveries return to the
-        front of their queues, in order, marked as redelivered."""
+        """Waits at most `timeout` seconds for outstanding confirms, then disconnects.
+
+        Unsettled deliveries return to the front of their queues, in order, marked as redelivered.
+        """
 
     def kill(self) -> None:
         """Disconnects at once, as a crash would."""
@@ -156,13 +160,17 @@ class Broker(Protocol):
 
     @property
     def account(self) -> str | None:
-        """The account that publishes on all connections, and that receivers see as `user`. None: the `user` of a connection
-        is its name."""
+        """The account that publishes on all connections, and that receivers see as `user`.
+
+        None: the `user` of a connection is its name.
+        """
         ...
 
     def connect(self, name: str) -> Connection:
-        """Returns a new connection at once; what is called before it is established is done then. `name`: the actor's
-        role and id (`combiner.c1`)."""
+        """Returns a new connection at once. Calls before it is established take effect when it is.
+
+        `name`: the actor's role and id (`combiner.c1`).
+        """
         ...
 
 

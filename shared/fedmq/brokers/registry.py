@@ -22,22 +22,22 @@ SERVER_SCHEMES = tuple(scheme for scheme in ADAPTERS if scheme != "memory")
 
 
 class Adapter(Protocol):
-    """What an adapter's package provides.
+    """The functions of an adapter's package. Both connect to nothing yet, and raise ConfigError for a wrong URL."""
 
-    - `open_broker(url, scheduler)`: a broker whose callbacks run on `scheduler`. Connects to nothing yet.
-    - `open_administration(url, api_url)`: see `Administration`. `api_url` is where the administration's API is, None: the
-      default of the broker's host.
+    def open_broker(self, url: str, scheduler: Scheduler) -> Broker:
+        """Returns the broker at `url`. Its callbacks run on `scheduler`."""
+        ...
 
-    Both raise ConfigError if the URL can't be read.
-    """
-
-    def open_broker(self, url: str, scheduler: Scheduler) -> Broker: ...
-    def open_administration(self, url: str, api_url: str | None) -> Administration: ...
+    def open_administration(self, url: str, api_url: str | None) -> Administration:
+        """Returns the administration of the broker at `url`. `api_url`: where its API is; None: the broker's default."""
+        ...
 
 
 def find_adapter(url: str) -> Adapter:
-    """Returns the adapter for a broker's URL. Raises ConfigError if there is none; its text has no part of the URL, which
-    may hold a password."""
+    """Returns the adapter for a broker's URL.
+
+    Raises ConfigError if there is none. The message shows no part of the URL, which may hold a password.
+    """
     name = ADAPTERS.get(url.partition(":")[0])
     if name is None:
         raise ConfigError(f"FEDN_AMQP_URL must begin with one of: {', '.join(f'{scheme}:' for scheme in ADAPTERS)}")

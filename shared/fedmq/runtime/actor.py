@@ -102,8 +102,10 @@ class Actor:
         self.handle(effects.Reconnected())
 
     def handle(self, event: CoreEvent, cause: str | None = None) -> None:
-        """Passes an event to the core and starts the effects that it returns. `cause`: the id of the message that led to
-        the event. On the scheduler's thread only."""
+        """Passes an event to the core and starts the effects that it returns. On the scheduler's thread only.
+
+        `cause`: the id of the message that led to the event.
+        """
         if self._closed:
             return
         now = Now(self._scheduler.now(), self._scheduler.wall())
@@ -130,7 +132,7 @@ class Actor:
 
     @property
     def unsettled(self) -> int:
-        """Messages that are neither acked nor rejected."""
+        """Number of messages that are neither acknowledged nor rejected."""
         return len(self._unsettled)
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -142,16 +144,20 @@ class Actor:
             self.leave(timeout)
 
     def drain(self, then: Callable[[], None]) -> None:
-        """Receives no more messages, passes `Stopping` to the core, and calls `then` once the core has returned `Drained`
-        and no effect is under way. `leave` is still to be called."""
+        """Receives no more messages and passes `Stopping` to the core.
+
+        Calls `then` once the core has returned `Drained` and no effect is under way. `leave` must still be called.
+        """
         self._on_drained = then
         self._connection.cancel(self._inbox.name)
         self.handle(effects.Stopping())
         self._end_drain()
 
     def leave(self, timeout: float) -> None:
-        """Closes the connection once what was published is confirmed, after at most `timeout` seconds. Unsettled messages
-        return to the inbox."""
+        """Closes the connection once all publishes are confirmed, after at most `timeout` seconds.
+
+        Unsettled messages return to the inbox.
+        """
         if not self._closed:
             self._close()
             self._writer.flush_events()
@@ -164,7 +170,7 @@ class Actor:
             then()
 
     def kill(self) -> None:
-        """Leaves as a crash would: nothing more is published, and nothing confirmed."""
+        """Leaves as a crash would: publishes and confirms nothing more."""
         self._close()
         self._connection.kill()
 
@@ -202,7 +208,7 @@ class Actor:
         return None if is_shared else delivery.user
 
     def _publish_refusal(self, error: codec.BadBody) -> None:
-        """Publishes the event that ends the sender's wait, if there is one for this kind of message."""
+        """Publishes the event that ends the sender's wait, if this kind of message has one."""
         envelope = error.envelope
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
@@ -212,7 +218,7 @@ class Actor:
             )
 
     def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
-        """Rejects a message, which moves to the dead letters, and publishes why; `cause` is the message's id."""
+        """Rejects a message, which moves to the dead letters, and publishes the reason; `cause` is the message's id."""
         log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
         self._writer.add_event(
             effects.PublishEvent(

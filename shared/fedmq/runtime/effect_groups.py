@@ -32,8 +32,10 @@ class EffectGroup:
 
 
 class OrderedEffect:
-    """An ordered effect of a group. Its place in the order dates from when the core returned it; it is performed once
-    its group has reached it (`is_due`)."""
+    """An ordered effect of a group.
+
+    Its place in the order is set when the core returns it. It is performed once its group has reached it (`is_due`).
+    """
 
     __slots__ = ("effect", "group", "is_due")
 
@@ -44,15 +46,17 @@ class OrderedEffect:
 
 
 class Taken(NamedTuple):
-    """What is to be performed next: one effect, which does what the `members` do, in their order."""
+    """The effect to perform next; it is equivalent to its `members`, in their order."""
 
     effect: Perform
     members: Sequence[OrderedEffect]
 
 
 class OrderedQueue:
-    """The ordered effects of one actor, in the order in which its core returned them. At most one is performed at a time:
-    after `take`, nothing is taken until `put_back` or `end` is called."""
+    """The ordered effects of one actor, in the order in which its core returned them.
+
+    At most one is performed at a time: after `take`, nothing is taken until `put_back` or `end` is called.
+    """
 
     def __init__(self) -> None:
         self._effects: deque[OrderedEffect] = deque()
@@ -70,8 +74,10 @@ class OrderedQueue:
         return ordered
 
     def take(self) -> Taken | None:
-        """Returns the next effect with those that can be joined to it. Returns None while an effect is performed, or
-        while the group of the next one has not reached it."""
+        """Returns the next effect with those that can be joined to it.
+
+        Returns None while an effect is performed, or while the group of the next one has not reached it.
+        """
         effects = self._effects
         while effects and effects[0].group.is_dropped and not effects[0].is_due:
             effects.popleft()
@@ -94,12 +100,14 @@ class OrderedQueue:
         return effect.joined(following.effect) if following is not None and following.is_due else None
 
     def end(self) -> None:
-        """Notes that what was taken has been performed, or refused."""
+        """Notes that the taken effect was performed or refused."""
         self._is_busy = False
 
     def put_back(self, members: Sequence[OrderedEffect]) -> None:
-        """Returns members that were refused together to their places, to be taken one by one: so only those fail that are
-        refused alone."""
+        """Returns members that were refused together to their places, to be taken one by one.
+
+        So only those fail that are refused alone.
+        """
         self._effects.extendleft(reversed(members))
         self._take_alone = len(members)
         self._is_busy = False

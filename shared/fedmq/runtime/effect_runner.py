@@ -28,8 +28,12 @@ _NEED_NO_CONFIRMATION = (effects.Publish, effects.PublishEvent)
 
 
 class Execution:
-    """A Perform effect under way. `groups` wait for it; an independent effect has none. `members`: the ordered effects
-    that it performs, if it is ordered. `wait`: seconds until it is tried again."""
+    """A Perform effect under way.
+
+    - `groups`: the groups that wait for it; an independent effect has none.
+    - `members`: the ordered effects that it performs, if it is ordered.
+    - `wait`: seconds until it is retried after an outage.
+    """
 
     __slots__ = ("cause", "effect", "groups", "members", "wait")
 
@@ -85,7 +89,7 @@ class EffectRunner:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no effect is under way. One that waits to be tried again is under way."""
+        """Whether no effect is under way. An effect that waits for its retry is under way."""
         return self._under_way == 0
 
     def close(self) -> None:
@@ -100,7 +104,7 @@ class EffectRunner:
         self._advance(group)
 
     def confirmation(self, effect: Effect, group: EffectGroup) -> Callable[[FedMQError | None], None]:
-        """Has the group wait for a publish. Returns what to call once the publish is confirmed, or refused with an error."""
+        """Makes the group wait for a publish. Returns the callback for its confirmation or refusal."""
         group.unconfirmed += 1
         self._under_way += 1
 
@@ -178,7 +182,7 @@ class EffectRunner:
             effect = execution.effect
             try:
                 result = self._performers[type(effect)](effect)
-            except Exception as error:  # the core receives it, and decides
+            except Exception as error:  # reported to the core, which decides
                 self._end(execution, None, error)
             else:
                 self._performed(execution, result, None)

@@ -21,8 +21,10 @@ Answer = TypeVar("Answer")
 
 
 class Now(NamedTuple):
-    """The time at which an event is handled: `seconds` on the process's monotonic clock, `wall` in UTC seconds since 1970
-    for records."""
+    """The time at which an event is handled.
+
+    `seconds` is on the process's monotonic clock. `wall` is UTC seconds since 1970, for records.
+    """
 
     seconds: float
     wall: float
@@ -43,7 +45,7 @@ class Effect:
 
 @value
 class Started(CoreEvent):
-    """The actor is up and consumes its inbox."""
+    """The actor has started and consumes its inbox."""
 
 
 @value
@@ -53,7 +55,7 @@ class Reconnected(CoreEvent):
 
 @value
 class Stopping(CoreEvent):
-    """The process was asked to end: the core announces that it leaves, and starts nothing new."""
+    """The process is to end: the core announces that it leaves, and starts nothing new."""
 
 
 @value
@@ -74,8 +76,10 @@ class Fired(CoreEvent):
 
 @value
 class Done(CoreEvent):
-    """An effect that reports (`reports` is true) is complete, with its result. `effect` is the very object that the core
-    returned."""
+    """An effect whose `reports` is true is complete, with its result.
+
+    `effect` is the very object that the core returned.
+    """
 
     effect: Effect
     result: Any = None
@@ -83,8 +87,10 @@ class Done(CoreEvent):
 
 @value
 class Failed(CoreEvent):
-    """An effect was refused for good; the later ones of its group were not started. `effect` is the very object that the
-    core returned."""
+    """An effect was refused for good; the later ones of its group were not started.
+
+    `effect` is the very object that the core returned.
+    """
 
     effect: Effect
     error: FedMQError
@@ -92,8 +98,12 @@ class Failed(CoreEvent):
 
 @value
 class Publish(Effect):
-    """Publishes a message. `id` identifies it if it is published again; None: a fresh id. `confirm` False: it is published
-    once, and the group does not wait for the broker. `expiration`: seconds after which an unread message is discarded."""
+    """Publishes a message.
+
+    - `id`: identifies the message if it is published again; None: a fresh id.
+    - `confirm` False: the message is published once, and the group does not wait for the broker.
+    - `expiration`: seconds after which an unread message is discarded.
+    """
 
     exchange: str
     routing_key: str
@@ -105,8 +115,10 @@ class Publish(Effect):
 
 @value
 class PublishEvent(Effect):
-    """Publishes an event on the event exchange; the group does not wait for it. Where the event reports a decision, `id`
-    derives from that decision, so that publishing it twice is harmless."""
+    """Publishes an event on the event exchange; the group does not wait for it.
+
+    Where the event reports a decision, `id` derives from that decision, so that publishing it twice is harmless.
+    """
 
     name: str
     session: str | None = None
@@ -180,11 +192,13 @@ class Perform(Effect):
 
     @property
     def heavy(self) -> bool:
+        """Whether this effect is heavy; see the class."""
         return False
 
     def joined(self, later: Perform) -> Perform | None:
-        """Returns one effect that does what `self` and then `later` do, both ordered; None if there is none. Only effects
-        that do not report are joined. If the joined effect is refused, its parts are performed one by one.
+        """Returns one effect equivalent to `self` followed by `later`, both ordered; None if they cannot be joined.
+
+        Only effects that do not report are joined. If the joined effect is refused, its parts are performed one by one.
 
         While a slow store is busy with one write, others gather. Of a session with 4,000 validations by 1,000 clients,
         SQLite with fsync takes 64 writes instead of 4,034, and the process 3.1 s of CPU instead of 5.5.
@@ -202,4 +216,6 @@ class Question(Perform, Generic[Answer]):
 class Core(Protocol):
     """A role's decisions: no I/O, no clock, no threads, no unseeded randomness."""
 
-    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]: ...
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        """Returns the effects of one event as one group."""
+        ...

@@ -1,4 +1,4 @@
-"""Events, as whoever listens to them takes them: decoded, and held against the way that they came."""
+"""Receives the event stream: decodes events, and verifies that each has the address and the sender that it claims."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fedmq_schemas.topology import CLIENT_EVENTS, Queue, event_key
 
 
 def decode_events(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Sequence[Event]]:
-    """The events in a delivery. `user`: whom they must be from, None: anybody.
+    """Returns the events in a delivery. `user`: the account that must have sent them; None: any.
 
-    Raises ProtocolError as `codec.decode` does, and unless each is an event, what its address says and, if clients may
-    tell such, about its sender.
+    Raises ProtocolError as `codec.decode` does, for a message that is no event, and for an event whose session and name
+    are not those of its routing key. An event that clients may publish must be about its sender.
     """
     message = codec.decode(
         delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=alliance, user=user
@@ -39,9 +39,11 @@ def decode_events(delivery: Delivery, alliance: str, user: str | None = None) ->
     return envelope, events
 
 
-def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[[Envelope, Event], None]) -> None:
-    """Declares an observer's queue and tells each event from it, without a promise: one that can't be heard is left to
-    the recorder, which dead-letters it with the reason. From the scheduler's thread."""
+def observe(connection: Connection, queue: Queue, alliance: str, on_event: Callable[[Envelope, Event], None]) -> None:
+    """Declares an observer's queue and passes each of its events to `on_event`. From the scheduler's thread.
+
+    Events may be lost. An invalid one is ignored here: the recorder dead-letters it with the reason.
+    """
 
     def deliver(delivery: Delivery) -> None:
         connection.ack([delivery.tag])
@@ -50,7 +52,7 @@ def observe(connection: Connection, queue: Queue, alliance: str, tell: Callable[
         except ProtocolError:
             return
         for event in events:
-            tell(envelope, event)
+            on_event(envelope, event)
 
     connection.declare(queue)
     connection.consume(queue.name, 0, deliver)

@@ -22,8 +22,11 @@ MAX_EVENTS = 100
 
 
 class MessageWriter:
-    """Writes the messages of `sender`. `new_id` returns message ids. `writers`: for a type of body, the function that
-    returns its fields; those of all others are the body's own."""
+    """Writes the messages of `sender`.
+
+    `new_id` returns message ids. `writers`: for a type of body, the function that returns its fields; those of all others
+    are the body's own.
+    """
 
     def __init__(
         self,
@@ -46,15 +49,15 @@ class MessageWriter:
     def encode(self, effect: effects.Publish, cause: str | None) -> Outgoing:
         """Returns the encoded message. Raises ProtocolError if it is too large."""
         body = effect.body
-        fields_of: BodyWriter = self._writers.get(type(body), codec.fields_of)
+        write: BodyWriter = self._writers.get(type(body), Body.model_dump)
         exchange = self._topology.exchange(effect.exchange)
-        return self._outgoing(
-            exchange, effect.routing_key, body.kind, fields_of(body), effect.id, cause, effect.expiration
-        )
+        return self._outgoing(exchange, effect.routing_key, body.kind, write(body), effect.id, cause, effect.expiration)
 
     def add_event(self, effect: effects.PublishEvent, cause: str | None) -> None:
-        """Adds an event to those that are published, unconfirmed, on the scheduler's next turn or by `flush_events`.
-        Neighbours of one name and session share a message."""
+        """Adds an event, to be published unconfirmed on the scheduler's next turn or by `flush_events`.
+
+        Consecutive events of one name and session share a message.
+        """
         event = {
             "name": effect.name,
             "session": effect.session,
@@ -75,8 +78,10 @@ class MessageWriter:
         self._events.append(event)
 
     def flush_events(self) -> None:
-        """Publishes the events that were added. To be called before anything is sent that must not overtake them. An event
-        that no message can hold is published without its data, but with its reason."""
+        """Publishes the added events. To be called before publishing anything that must not overtake them.
+
+        An event that is too large for a message is published without its data, but with its reason.
+        """
         if not self._events:
             return
         events, self._events = self._events, []

@@ -1,4 +1,4 @@
-"""Who is there: last-heard times against a presence period. Pure."""
+"""Tracks which members are alive, by the time of their last message and a presence period. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ MISSED_PERIODS = 3
 
 
 class PresenceTable:
-    """Names and when each was last heard (seconds on the caller's monotonic clock).
+    """Members and the times of their last messages, in seconds on the caller's monotonic clock.
 
-    A member is gone when it was not heard for three periods, but never before `grace_until`: after its own start nobody
-    declares anybody vanished for two periods.
+    A member expires after three periods without a message. During the first two periods after `start` nobody expires, as
+    the members' messages may have been missed before.
     """
 
     def __init__(self, period: float) -> None:
@@ -20,20 +20,21 @@ class PresenceTable:
         self._grace_until = float("-inf")
 
     def start(self, now: float) -> None:
+        """Begins the time in which nobody expires."""
         self._grace_until = now + 2 * self.period
 
     def hear(self, name: str, now: float) -> bool:
-        """Notes a sign of life; True if the name was not a member before."""
+        """Records a sign of life. Returns whether the name is a new member."""
         new = name not in self._heard
         self._heard[name] = now
         return new
 
     def remove(self, name: str) -> bool:
-        """True if it was a member."""
+        """Removes a member. Returns whether the name was one."""
         return self._heard.pop(name, None) is not None
 
     def expire(self, now: float) -> list[str]:
-        """Removes and returns, sorted, those that were not heard for too long."""
+        """Removes the members that were silent for too long, and returns their names, sorted."""
         if now < self._grace_until:
             return []
         limit = now - MISSED_PERIODS * self.period

@@ -25,8 +25,10 @@ Course = Coroutine[object, Any, object]
 
 
 class Awaited(NamedTuple):
-    """What a routine waits for: the answer to `question`; or an event of one of the types `events`, or the timer
-    `until`."""
+    """What a routine waits for.
+
+    Either the answer to `question`, or an event of one of the types `events` or the timer `until`.
+    """
 
     question: Effect | None
     events: tuple[type, ...] = ()
@@ -49,9 +51,11 @@ def _suspend(wait: Awaited) -> Generator[Awaited, Any, Any]:
 
 
 class Context:
-    """What the routines and reactions of one core share: the time, the effects that they emit, and who waits for which
-    answer. `now` is the time of the event that the core handles. `is_broken`: a course has ended by an exception, so what it
-    was to do is undone; the core is to start over, and resets this."""
+    """What the routines and reactions of one core share: the time, their effects, and which routine waits for which answer.
+
+    - `now`: the time of the event that the core handles.
+    - `is_broken`: a course has ended by an exception, so its work is not done. The core starts over and resets this.
+    """
 
     def __init__(self) -> None:
         self.now = Now(0.0, 0.0)
@@ -69,8 +73,10 @@ class Context:
         return taken
 
     async def ask(self, question: Question[Answer], *then: Effect) -> Answer:
-        """Emits `question`, then `then` in the same group, and returns the answer. Raises the FedMQError with which the
-        question was refused."""
+        """Emits `question`, then `then` in the same group, and returns the answer.
+
+        Raises the FedMQError with which the question was refused.
+        """
         self._effects += (question, *then)
         answer: Answer = await _suspend(Awaited(question))
         return answer
@@ -84,13 +90,18 @@ class Context:
     @overload
     async def first(self, a: type[A], b: type[B], /, *, until: str) -> A | B | Fired: ...
     async def first(self, *events: type[Any], until: str = "") -> Any:
-        """Returns the first event of one of these types, or `Fired` if the timer `until`, which was started before, runs
-        out first. Events of other types that arrive meanwhile are not kept."""
+        """Returns the first event of one of these types.
+
+        Returns `Fired` if the timer `until`, which was started before, runs out first. Events of other types that arrive
+        meanwhile are not kept.
+        """
         return await _suspend(Awaited(None, events, until))
 
     def answer(self, event: Done | Failed) -> bool:
-        """Resumes the routine that waits for this very effect, and returns whether there is one. An equal effect that
-        somebody else asked for, for example under an earlier lease, does not count."""
+        """Resumes the routine that waits for this very effect, and returns whether there is one.
+
+        An equal effect that was emitted elsewhere, for example under an earlier lease, does not count.
+        """
         routine = self._asked.pop(id(event.effect), None)
         if routine is None:
             return False
@@ -105,13 +116,16 @@ class Context:
         self._asked[id(question)] = routine
 
     def forget(self, question: Effect) -> None:
-        """Notes that nobody waits for the answer to `question` any more."""
+        """Notes that no routine waits for the answer to `question` any more."""
         self._asked.pop(id(question), None)
 
 
 class Routine:
-    """One `async def` under way. It runs only inside a call of one of these methods, each of which takes it to its next
-    wait or to its end. An exception that the course does not catch is raised there."""
+    """One `async def` under way.
+
+    It runs only inside a call of one of these methods, each of which runs it to its next wait or to its end. An exception
+    that the course does not catch is raised there.
+    """
 
     __slots__ = ("_context", "_course", "wait")
 
@@ -140,17 +154,20 @@ class Routine:
         self._advance(self._course.throw, error)
 
     def close(self) -> None:
-        """Ends the course where it waits; it emits nothing any more. Idempotent."""
+        """Ends the course where it waits. It emits nothing more. Idempotent."""
         self._stop_waiting()
         self._course.close()
 
     @property
     def is_over(self) -> bool:
+        """Whether the course has ended."""
         return self.wait is None
 
     def where(self) -> str:
-        """Returns where the course stands, outermost function first with its file and line, and what it waits for. For
-        people; from any thread."""
+        """Returns where the course stands, outermost function first, with file and line, and what it waits for.
+
+        For people; from any thread.
+        """
         calls: list[str] = []
         course: object = self._course
         while isinstance(course, types.CoroutineType) and (frame := course.cr_frame) is not None:

@@ -1,8 +1,8 @@
-"""Whether a message may come from where it says, by the way that it came.
+"""Verifies that a message's sender may publish this kind of message to the address that it has.
 
-RabbitMQ bounds the routing keys that a client's account may write to, and vouches for `user_id` where a message has one.
-That alone leaves two holes, closed here: RabbitMQ 3 does not hold further keys in the headers `CC` and `BCC` against
-those bounds, and a client's own address could carry what only others may say. For events see `listening`.
+RabbitMQ restricts the routing keys that a client's account may write to, and verifies `user_id` where a message has one.
+That leaves two holes, which are closed here: RabbitMQ 3 does not check the further keys in the headers `CC` and `BCC`, and
+a client's own address could carry a kind of message that only others may send. For events see `event_stream`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ for _route in ROUTES:
 
 
 MOST_KNOWN = 4096
-"""Addresses that an inbox remembers, some hundred bytes each: those of a thousand clients and more."""
+"""Number of addresses that an inbox remembers, at some hundred bytes each: enough for a thousand clients.
+
+Looking up an address takes six times as long as remembering it, at thousands of messages a round.
+"""
 
 
 class SenderCheck:
-    """What may come into one inbox. `servers`: the account of the alliance's servers; None: accounts say nothing."""
+    """Checks the messages of one inbox. `servers`: the account of the alliance's servers; None: accounts are not checked."""
 
     def __init__(self, inbox: Queue, topology: Topology, servers: str | None) -> None:
         self._inbox = inbox
@@ -34,18 +37,22 @@ class SenderCheck:
         self._known: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
 
     def check(self, delivery: Delivery, envelope: Envelope) -> None:
-        """Raises ProtocolError unless the inbox is bound to the message's address, its kind travels there, its sender is
-        the one in that address, and what only the alliance's servers say was said under their account."""
-        way = envelope.kind, delivery.exchange, delivery.routing_key
-        known = self._known.get(way)
+        """Raises ProtocolError if the message breaks one of these rules.
+
+        - The inbox is bound to the message's address, and messages of its kind have that address.
+        - The sender is the one that the address names.
+        - A message that only the alliance's servers send was published with their account.
+        """
+        address = envelope.kind, delivery.exchange, delivery.routing_key
+        known = self._known.get(address)
         if known is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            known = self._known[way] = self._look_up(*way)
-        word, is_servers = known
-        if word is not None and word != envelope.sender:
+            known = self._known[address] = self._look_up(*address)
+        sender, is_servers = known
+        if sender is not None and sender != envelope.sender:
             raise ProtocolError(
-                f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {word!r}"
+                f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {sender!r}"
             )
         if is_servers and self._servers is not None and delivery.user != self._servers:
             raise ProtocolError(
@@ -53,7 +60,7 @@ class SenderCheck:
             )
 
     def _look_up(self, kind: str, exchange: str, key: str) -> tuple[str | None, bool]:
-        """Who must have sent what has this address, None: anybody; and whether only servers send it."""
+        """Returns the sender that a message with this address must have (None: any), and whether only servers send it."""
         if not self._inbox.receives(exchange, key):
             raise ProtocolError(f"it was published to {key!r}, which {self._inbox.name} is not bound to")
         senders = {

@@ -30,6 +30,7 @@ class ActorTelemetry:
         self._causes: OrderedDict[str, str | None] = OrderedDict()
 
     def __call__(self, event: CoreEvent, answer: Sequence[Effect], cause: str | None) -> None:
+        """Counts and logs one step of the core; see `fedmq.runtime.actor.Observe`."""
         if isinstance(event, Received):
             self._count_received(event)
         for effect in answer:

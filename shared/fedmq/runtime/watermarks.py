@@ -16,15 +16,19 @@ _OVER: Position = (2**63,)
 
 
 class Watermarks:
-    """The newest position of each of the 100 sessions that were seen last. Of a session before these nothing is known, not
-    even that it is over."""
+    """The newest positions of the 100 sessions that were seen last.
+
+    Nothing is known of an older session, not even that it is over.
+    """
 
     def __init__(self) -> None:
         self._newest: dict[str, Position] = {}
 
     def is_superseded(self, session: str, position: Position = _START) -> bool:
-        """Returns whether the session is over, or a later position was seen before. Otherwise notes the position. Without
-        a position, only the end of the session counts."""
+        """Returns whether the session is over, or a later position was seen before. Otherwise notes the position.
+
+        Without a position, only the end of the session counts.
+        """
         newest = self._newest.get(session, _START)
         if newest is _OVER or (position and position < newest):
             return True
@@ -36,7 +40,7 @@ class Watermarks:
         self._note(session, _OVER)
 
     def _note(self, session: str, position: Position) -> None:
-        self._newest.pop(session, None)  # so that the dict is in the order of the last sight
+        self._newest.pop(session, None)  # keeps the dict in the order in which sessions were last seen
         self._newest[session] = position
         if len(self._newest) > MOST_SESSIONS:
             del self._newest[next(iter(self._newest))]

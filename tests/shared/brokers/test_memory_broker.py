@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
-from fedmq.brokers.memory.broker import RESENT_AFTER, MemoryBroker
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.brokers.memory.connection import RESENT_AFTER
 from fedmq.errors import FedMQError
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.topology import Topology

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmq.brokers.base import Connection, Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
-from fedmq.brokers.memory.broker import MemoryBroker, MemoryConnection
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.errors import FedMQError, Transient
 from fedmq.scheduler import Callback, OnWorkDone, Timer, VirtualScheduler, run_work
 from fedmq_schemas.topology import Queue

@@ -1,52 +1,20 @@
 """The broker of the sandbox, simulation and tests: RabbitMQ's semantics in one process.
 
-Queues live as long as the `MemoryBroker`; connections come and go. What RabbitMQ would do on its own threads is done in
-callbacks posted to the scheduler, so nothing is ever delivered or confirmed from within a call. With `faults`,
-`break_connection` and `outage` it fails as a network and a broker do.
+Queues live as long as the `MemoryBroker`. What RabbitMQ does on its own threads is done in callbacks posted to the
+scheduler, so nothing is delivered or confirmed from within a call. With `faults`, `break_connection` and `outage` it fails
+as a network and a broker do.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Protocol
-
-from fedmq.brokers.base import (
-    Delivery,
-    Depth,
-    OnConfirm,
-    OnDelivery,
-    OnError,
-    OnReconnect,
-    Outgoing,
-    dead_exchange,
-    dead_headers,
-)
+from fedmq.brokers.base import Depth
+from fedmq.brokers.memory.connection import Faults, MemoryConnection
 from fedmq.brokers.memory.exchanges import Exchanges
-from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
-from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
-from fedmq_schemas.topology import Queue
-
-RESENT_AFTER = 1.0
-_NO_HEADERS: Mapping[str, object] = {}
-
-
-class Faults(Protocol):
-    """What the network does to messages on their way to the broker.
-
-    `on_publish(message)`: the delays in seconds of each copy that arrives: `[0.0]` is no fault,
-    `[0.3]` a slow network, `[0.0, 0.3]` a duplicate. `[]`: lost before the confirm, so it is sent again after
-    `RESENT_AFTER` seconds, or lost for good if nobody waits for its confirm. First copies never overtake each other
-    within a connection, as on a TCP stream; duplicates may arrive at any time later.
-    """
-
-    def on_publish(self, message: Outgoing) -> Sequence[float]: ...
 
 
 class MemoryBroker:
-    """All exchanges and queues. One scheduler's thread only."""
+    """All exchanges and queues. For one scheduler's thread only."""
 
     def __init__(self, scheduler: Scheduler, faults: Faults | None = None) -> None:
         self.scheduler = scheduler
@@ -61,286 +29,29 @@ class MemoryBroker:
         return None
 
     def connect(self, name: str) -> MemoryConnection:
+        """Returns a connection that is established, unless the broker has an outage."""
         connection = MemoryConnection(self, name)
         self.connections[connection] = None
         return connection
 
     def break_connection(self, connection: MemoryConnection, downtime: float = 0.0) -> None:
-        """Cuts a link; it is whole again after `downtime` seconds, or when the broker's outage is over. Its deliveries
-        are void, unconfirmed messages are sent again, then `on_reconnect` is called. A broken one: nothing happens."""
+        """Breaks a connection for `downtime` seconds, or until the broker's outage is over.
+
+        Then its unconfirmed messages are sent again, and `on_reconnect` is called. Does nothing if it is broken already.
+        """
         connection.lose(downtime)
 
     def outage(self, seconds: float) -> None:
-        """Takes the broker away from everybody for a time. Queues and messages survive, exclusive queues don't."""
+        """Breaks all connections for a time. Queues and messages survive; exclusive queues do not."""
         self.down_until = max(self.down_until, self.scheduler.now() + seconds)
         for connection in list(self.connections):
             connection.lose(seconds)
 
     def ready(self, queue_name: str) -> int:
-        """How many messages wait in a queue, those handed to a consumer not counted; 0 if there is no such queue."""
+        """Returns how many messages wait in a queue and are with no consumer; 0 if there is no such queue."""
         queue = self.switchboard.find(queue_name)
         return 0 if queue is None else len(queue.ready)
 
     def depths(self) -> list[Depth]:
-        """All queues at a glance, by name. From any thread: what it tells may be a moment old."""
+        """Returns the depths of all queues, by name; from any thread, so they may be a moment old."""
         return sorted((queue.depth() for queue in self.switchboard.queues()), key=lambda depth: depth.name)
-
-
-class MemoryConnection:
-    """One actor's link. Calls on a closed connection do nothing, as those of a dead process would.
-
-    A `close` while the link is down leaves at once, and what is unconfirmed is lost.
-    """
-
-    def __init__(self, broker: MemoryBroker, name: str) -> None:
-        self.name = name
-        self.on_reconnect: OnReconnect | None = None
-        self.on_error: OnError | None = None
-        self._broker = broker
-        self._switchboard = broker.switchboard
-        self._post = broker.scheduler.post
-        self._closed = False
-        self._tag = 0
-        self._unsettled: dict[int, tuple[QueueConsumer, MemoryQueue, QueuedMessage]] = {}
-        self._consumers: dict[str, QueueConsumer] = {}
-        self._declared: dict[str, Queue] = {}
-        self._deleted: list[str] = []
-        self._arrived: deque[tuple[Outgoing, OnConfirm, FedMQError | None]] = deque()
-        self._confirming = False
-        # Only faults and a broken link ever put something here: sent, or to be sent, and not at the
-        # broker yet.
-        self._pipe: deque[tuple[Outgoing, OnConfirm | None]] = deque()
-        self._pipe_clear_at = 0.0
-        self._epoch = 0
-        self._up = True
-        if broker.scheduler.now() < broker.down_until:
-            self._up = False
-            self._return_after(0.0, first=True)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the link is whole."""
-        return self._up and not self._closed
-
-    def declare(self, queue: Queue) -> None:
-        if self._closed:
-            return
-        self._declared[queue.name] = queue
-        if self._up:
-            self._declare(queue)
-
-    def _declare(self, queue: Queue) -> None:
-        try:
-            self._switchboard.declare(queue, self if queue.exclusive else None)
-        except ConfigError as error:
-            del self._declared[queue.name]
-            self._post(partial(self._fail, error))
-
-    def _fail(self, error: FedMQError) -> None:
-        if self.on_error is None:
-            raise error
-        self.on_error(error)
-
-    def delete(self, queue_name: str) -> None:
-        if self._closed:
-            return
-        self._declared.pop(queue_name, None)
-        if self._up:
-            self._switchboard.delete(queue_name)
-        else:
-            self._deleted.append(queue_name)
-
-    def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None:
-        if self._closed:
-            return
-        if self._up and self._broker.faults is None:
-            self._arrive(message, on_confirm)
-        elif not self._up:
-            if on_confirm is not None:
-                self._pipe.append((message, on_confirm))
-        else:
-            self._send_with_faults(self._broker.faults, message, on_confirm)
-
-    def _arrive(self, message: Outgoing, on_confirm: OnConfirm | None) -> None:
-        error = self._switchboard.route(message, self.name, _NO_HEADERS)
-        if on_confirm is not None:
-            self._arrived.append((message, on_confirm, error))
-            if not self._confirming:
-                self._confirming = True
-                self._post(self._confirm)
-
-    def _confirm(self) -> None:
-        self._confirming = False
-        for _ in range(len(self._arrived)):
-            # A callback may break this very connection, which takes the rest back to be sent again.
-            if not self._arrived:
-                return
-            _, on_confirm, error = self._arrived.popleft()
-            on_confirm(error)
-
-    def _send_with_faults(self, faults: Faults | None, message: Outgoing, on_confirm: OnConfirm | None) -> None:
-        delays: Sequence[float] = (0.0,) if faults is None else faults.on_publish(message)
-        if not delays:
-            if on_confirm is None:
-                return
-            delays = (RESENT_AFTER,)
-        scheduler = self._broker.scheduler
-        now = scheduler.now()
-        self._pipe_clear_at = max(self._pipe_clear_at, now + delays[0])
-        self._pipe.append((message, on_confirm))
-        if self._pipe_clear_at <= now and len(self._pipe) == 1:
-            self._pipe_out(self._epoch)
-        else:
-            scheduler.later(self._pipe_clear_at - now, partial(self._pipe_out, self._epoch))
-        for delay in delays[1:]:
-            scheduler.later(delay, partial(self._arrive_again, message))
-
-    def _arrive_again(self, message: Outgoing) -> None:
-        self._switchboard.route(message, self.name, _NO_HEADERS)
-
-    def _pipe_out(self, epoch: int) -> None:
-        if epoch == self._epoch and self._up:
-            self._arrive(*self._pipe.popleft())
-
-    def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:
-        if self._closed:
-            return
-        if queue_name in self._consumers:
-            raise ConfigError(f"{self.name} already consumes {queue_name}: cancel it first")
-        consumer = QueueConsumer(prefetch, partial(self._hand, on_delivery))
-        self._consumers[queue_name] = consumer
-        if self._up:
-            self._switchboard.join(queue_name, consumer)
-
-    def _hand(self, on_delivery: OnDelivery, consumer: QueueConsumer, queue: MemoryQueue, entry: QueuedMessage) -> None:
-        self._tag += 1
-        self._unsettled[self._tag] = (consumer, queue, entry)
-        consumer.unsettled += 1
-        message = entry.message
-        on_delivery(
-            Delivery(
-                self._tag,
-                queue.queue.name,
-                message.exchange,
-                message.routing_key,
-                message.body,
-                message.message_id,
-                message.content_type,
-                entry.redelivered,
-                entry.user,
-                entry.headers,
-            )
-        )
-
-    def cancel(self, queue_name: str) -> None:
-        consumer = self._consumers.pop(queue_name, None)
-        if consumer is not None:
-            self._switchboard.leave(queue_name, consumer)
-
-    def ack(self, tags: list[int]) -> None:
-        for tag in tags:
-            self._settle(tag)
-
-    def _settle(self, tag: int) -> tuple[MemoryQueue, QueuedMessage] | None:
-        held = self._unsettled.pop(tag, None)
-        if held is None:
-            return None
-        consumer, queue, entry = held
-        consumer.unsettled -= 1
-        queue.wake()
-        return queue, entry
-
-    def reject(self, tag: int, reason: str) -> None:
-        held = self._settle(tag)
-        if held is None:
-            return
-        queue, entry = held
-        message = entry.message
-        dead = Outgoing(
-            queue.queue.dead_letter or dead_exchange(message.exchange),
-            queue.queue.name,
-            message.body,
-            message.message_id,
-            message.content_type,
-        )
-        headers = dead_headers(reason, message.exchange, message.routing_key, entry.user)
-        self._switchboard.route(dead, self.name, headers)
-
-    def requeue(self, tag: int) -> None:
-        held = self._settle(tag)
-        if held is not None:
-            queue, entry = held
-            entry.redelivered = True
-            queue.put(entry)
-
-    def close(self, timeout: float = 5.0) -> None:
-        if self._closed:
-            return
-        while self._up and self._pipe:
-            self._arrive(*self._pipe.popleft())
-        self._depart()
-
-    def kill(self) -> None:
-        if self._closed:
-            return
-        self._arrived.clear()
-        self._depart()
-
-    def _depart(self) -> None:
-        self._closed = True
-        self._epoch += 1
-        self._release()
-        self._consumers.clear()
-        del self._broker.connections[self]
-
-    def _release(self) -> None:
-        """What a broker does when a link ends: consumers go, unsettled deliveries return, exclusive queues vanish."""
-        for name, consumer in self._consumers.items():
-            self._switchboard.leave(name, consumer)
-            consumer.unsettled = 0
-        returning: dict[MemoryQueue, list[QueuedMessage]] = {}
-        for _, queue, entry in self._unsettled.values():
-            returning.setdefault(queue, []).append(entry)
-        self._unsettled.clear()
-        for queue, entries in returning.items():
-            queue.put_back(entries)
-        for spec in self._declared.values():
-            if spec.exclusive:
-                self._switchboard.delete(spec.name)
-
-    def lose(self, downtime: float) -> None:
-        """Breaks the link: see `MemoryBroker.break_connection`."""
-        if self._closed or not self._up:
-            return
-        self._up = False
-        self._epoch += 1
-        self._release()
-        unconfirmed = [(message, on_confirm) for message, on_confirm, _ in self._arrived]
-        self._arrived.clear()
-        self._pipe = deque([*unconfirmed, *(held for held in self._pipe if held[1] is not None)])
-        self._return_after(downtime, first=False)
-
-    def _return_after(self, downtime: float, first: bool) -> None:
-        scheduler = self._broker.scheduler
-        downtime = max(downtime, self._broker.down_until - scheduler.now())
-        scheduler.later(downtime, partial(self._come_back, first))
-
-    def _come_back(self, first: bool) -> None:
-        if self._closed:
-            return
-        if self._broker.scheduler.now() < self._broker.down_until:
-            self._return_after(0.0, first)
-            return
-        self._up = True
-        self._pipe_clear_at = 0.0
-        for name in self._deleted:
-            self._switchboard.delete(name)
-        self._deleted.clear()
-        for queue in list(self._declared.values()):
-            self._declare(queue)
-        for name, consumer in self._consumers.items():
-            self._switchboard.join(name, consumer)
-        while self._pipe:
-            self._arrive(*self._pipe.popleft())
-        if not first and self.on_reconnect is not None:
-            self.on_reconnect()

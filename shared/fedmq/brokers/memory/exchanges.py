@@ -1,4 +1,4 @@
-"""The in-memory broker's exchanges and queues: who gets a message, and who may take it from there."""
+"""The in-memory broker's exchanges: routes messages into queues, and attaches consumers to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedmq_schemas.topology import Queue
 
 
 class Exchanges:
-    """Queues that expire do so when they are next asked for, so no timer is needed."""
+    """All exchanges and queues. A queue expires when it is next looked up, so no timer is needed."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -22,7 +22,7 @@ class Exchanges:
         self._waiting: dict[str, list[QueueConsumer]] = {}
 
     def find(self, name: str) -> MemoryQueue | None:
-        """The queue of that name, None if there is none or it has expired."""
+        """Returns the queue of that name; None if there is none or it has expired."""
         queue = self._queues.get(name)
         if queue is not None and queue.expired():
             self.delete(name)
@@ -30,12 +30,14 @@ class Exchanges:
         return queue
 
     def queues(self) -> list[MemoryQueue]:
-        """Those that are there, and perhaps some that have just expired."""
+        """Returns all queues, possibly with some that have just expired."""
         return list(self._queues.values())
 
     def declare(self, spec: Queue, owner: object | None) -> None:
-        """Makes queue, bindings and exchanges. `owner`: the connection of an exclusive queue, else None. Raises
-        ConfigError if the queue exists with other arguments or another owner."""
+        """Declares a queue, its bindings and exchanges. `owner`: the connection of an exclusive queue, else None.
+
+        Raises ConfigError if the queue exists with other arguments or another owner.
+        """
         existing = self.find(spec.name)
         if existing is not None:
             if existing.queue != spec or existing.owner is not owner:
@@ -57,7 +59,7 @@ class Exchanges:
         return self._exchanges.setdefault(name, TopicTable())
 
     def delete(self, name: str) -> None:
-        """Removes a queue with its messages; its consumers wait for it to come back. Absent: nothing happens."""
+        """Deletes a queue with its messages. Its consumers wait until it is declared again."""
         queue = self._queues.pop(name, None)
         if queue is None:
             return
@@ -69,7 +71,7 @@ class Exchanges:
             queue.consumers.clear()
 
     def join(self, name: str, consumer: QueueConsumer) -> None:
-        """Adds a consumer, who waits if there is no such queue yet."""
+        """Adds a consumer, which waits if the queue does not exist yet."""
         queue = self.find(name)
         if queue is None:
             self._waiting.setdefault(name, []).append(consumer)
@@ -77,7 +79,7 @@ class Exchanges:
             queue.join(consumer)
 
     def leave(self, name: str, consumer: QueueConsumer) -> None:
-        """Takes a consumer away, also one that waits."""
+        """Removes a consumer, also one that waits."""
         queue = self._queues.get(name)
         if queue is not None:
             queue.leave(consumer)
@@ -86,7 +88,7 @@ class Exchanges:
             waiting.remove(consumer)
 
     def route(self, message: Outgoing, user: str, headers: Mapping[str, object]) -> FedMQError | None:
-        """Puts a message into the queues that its key matches. Returns the error of the confirm, or None."""
+        """Puts a message into the queues that its key matches. Returns the error of its confirm, or None."""
         exchange = self._exchanges.get(message.exchange)
         if exchange is None:
             return NotFound(f"there is no exchange {message.exchange}: start the reducer first")

@@ -1,4 +1,4 @@
-"""The in-memory broker's queues: what waits, who consumes, and whose turn it is."""
+"""The in-memory broker's queues: waiting messages, consumers, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class QueuedMessage:
 
 
 class QueueConsumer:
-    """One connection's claim on one queue. `hand` takes the entry over and calls the actor."""
+    """One connection's consumer of one queue. `hand` delivers an entry to the actor."""
 
     __slots__ = ("hand", "prefetch", "unsettled")
 
@@ -42,13 +42,14 @@ class QueueConsumer:
         self.unsettled = 0
 
     def has_room(self) -> bool:
+        """Returns whether the prefetch allows another delivery."""
         return not self.prefetch or self.unsettled < self.prefetch
 
 
 class MemoryQueue:
-    """Hands entries to consumers from the scheduler only, never from within a publish or an ack.
+    """A queue that delivers from the scheduler only, never from within a publish or an ack.
 
-    `owner` is the connection that an exclusive queue lives and dies with, else None.
+    `owner`: the connection of an exclusive queue, which is deleted with it; else None.
     """
 
     def __init__(self, queue: Queue, owner: object | None, scheduler: Scheduler) -> None:
@@ -62,24 +63,23 @@ class MemoryQueue:
         self.touch()
 
     def depth(self) -> Depth:
-        """What waits, and what its consumers hold."""
+        """Returns how much waits, and how much its consumers hold."""
         consumers = list(self.consumers)
         held = sum(consumer.unsettled for consumer in consumers)
         return Depth(self.queue.name, len(self.ready), held, len(consumers))
 
     def touch(self) -> None:
-        """Starts the time after which an unused queue expires anew; with a consumer it doesn't
-        run.
-        """
+        """Restarts the time after which an unused queue expires. It does not run while the queue has a consumer."""
         expires = self.queue.expires
         if expires is not None:
             self.unused_at = None if self.consumers else self._scheduler.now() + expires
 
     def expired(self) -> bool:
+        """Returns whether the queue was unused for too long."""
         return self.unused_at is not None and self._scheduler.now() >= self.unused_at
 
     def put(self, entry: QueuedMessage) -> None:
-        """Adds at the end; a full queue drops its oldest."""
+        """Appends an entry. A full queue drops its oldest one."""
         ready, longest = self.ready, self.queue.max_length
         ready.append(entry)
         if longest is not None and len(ready) > longest:
@@ -87,34 +87,33 @@ class MemoryQueue:
         self.wake()
 
     def put_back(self, entries: list[QueuedMessage]) -> None:
-        """Returns entries of a lost consumer to the front, in order, marked redelivered."""
+        """Returns entries of a lost consumer to the front, in order, marked as redelivered."""
         for entry in entries:
             entry.redelivered = True
         self.ready.extendleft(reversed(entries))
         self.wake()
 
     def join(self, consumer: QueueConsumer) -> None:
+        """Adds a consumer."""
         self.consumers.append(consumer)
         self.touch()
         self.wake()
 
     def leave(self, consumer: QueueConsumer) -> None:
-        """Takes a consumer away; nothing happens if it isn't one. With single active consumer the
-        next one takes over.
-        """
+        """Removes a consumer. With a single active consumer, the next one takes over."""
         if consumer in self.consumers:
             self.consumers.remove(consumer)
             self.touch()
             self.wake()
 
     def wake(self) -> None:
-        """Makes sure that a hand-out is due if one is possible."""
+        """Schedules deliveries if any are possible."""
         if not self._posted and self.ready and self._free() is not None:
             self._posted = True
             self._scheduler.post(self._hand_out)
 
     def _free(self) -> QueueConsumer | None:
-        """Whose turn it is: the longest unserved consumer with room, or the active one."""
+        """Returns the consumer that is next: of those with room the one that waits longest, or the active one."""
         for consumer in self.consumers:
             if consumer.has_room():
                 return consumer
@@ -123,8 +122,7 @@ class MemoryQueue:
         return None
 
     def _hand_out(self) -> None:
-        # At most a batch at a time, so that a long queue doesn't keep timers and other queues
-        # waiting.
+        # At most a batch at a time, so that a long queue does not delay timers and other queues.
         self._posted = False
         try:
             for _ in range(BATCH):
@@ -139,7 +137,7 @@ class MemoryQueue:
             self.wake()
 
     def _drop_expired(self) -> bool:
-        """Drops expired entries from the head, as RabbitMQ does; False if nothing is left."""
+        """Drops expired entries from the head, as RabbitMQ does. Returns whether any are left."""
         ready = self.ready
         while ready:
             expires_at = ready[0].expires_at

@@ -1,8 +1,7 @@
 """Topic exchange routing: in a pattern `*` is one word and `#` any number of words, also none.
 
-Follows RabbitMQ's topic exchange (AMQP 0-9-1, section 3.1.3.3). Patterns are kept as a trie, so a
-key costs as many steps as it has words however many queues are bound, and matches are remembered
-until a binding changes.
+Follows RabbitMQ's topic exchange (AMQP 0-9-1, section 3.1.3.3). Patterns are kept as a trie, so matching a key takes as
+many steps as the key has words, however many queues are bound. Matches are remembered until a binding changes.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class TopicTable(Generic[Target]):
             self._matches.clear()
 
     def unbind(self, pattern: str, target: Target) -> None:
-        """Takes a binding away; an absent one changes nothing."""
+        """Removes a binding; an absent one changes nothing."""
         targets = self._node(pattern).targets
         if target in targets:
             targets.remove(target)
             self._matches.clear()
 
     def match(self, key: str) -> tuple[Target, ...]:
-        """The targets of a routing key, each once however many of its bindings match."""
+        """Returns the targets of a routing key, each once however many of its bindings match."""
         found = self._matches.get(key)
         if found is None:
             if len(self._matches) >= REMEMBERED:

@@ -1,4 +1,4 @@
-"""Clients' accounts at RabbitMQ: each may do what `client_permissions` says, and nothing beside."""
+"""Clients' accounts at RabbitMQ, each with the permissions of `client_permissions` and no more."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ PASSWORD_BYTES = 24
 
 
 class RabbitmqAccounts:
-    """Asks as `management`'s account, which needs the tag `administrator`. Calls raise Transient if the API can't be
-    reached, and ConfigError if it refuses or the name is not, or may not be, a client's of this alliance."""
+    """The accounts of one alliance. The account of `management` needs the tag `administrator`."""
 
     def __init__(self, management: Management, topology: Topology) -> None:
         self._management = management
         self._topology = topology
 
     def add(self, client: str) -> str:
-        """Makes the account, and returns its password. If it is there already it gets another password."""
-        self._is_there(client)
+        """Grants the permissions last: until then the account can't connect."""
+        self._exists(client)
         password = secrets.token_urlsafe(PASSWORD_BYTES)
         permissions = client_permissions(self._topology, client)
         user, vhost = quote(client, safe=""), self._management.vhost
@@ -32,26 +31,27 @@ class RabbitmqAccounts:
         for exchange, pattern in permissions.topic_write.items():
             body = {"exchange": exchange, "write": pattern, "read": permissions.topic_read.get(exchange, "^$")}
             self._management.call("PUT", f"topic-permissions/{vhost}/{user}", body)
-        # Without these it can't connect, so at no time may it do more than at the end.
+        # Without these it can't connect, so it never has more permissions than in the end.
         self._management.call("PUT", f"permissions/{vhost}/{user}", _plain(permissions))
         return password
 
     def revoke(self, client: str) -> bool:
-        """Removes the account, at which RabbitMQ closes its connections, and its mailbox. False: it was not there."""
-        if not self._is_there(client):
+        """RabbitMQ closes the connections of a deleted account."""
+        if not self._exists(client):
             return False
         self._management.call("DELETE", f"users/{quote(client, safe='')}")
         mailbox = quote(self._topology.client(client).name, safe="")
-        with suppress(NotFound):  # it never attached
+        with suppress(NotFound):  # the client never attached
             self._management.call("DELETE", f"queues/{self._management.vhost}/{mailbox}")
         return True
 
     def names(self) -> list[str]:
-        """The clients of this alliance that have an account."""
+        """Returns the accounts whose permissions are those of a client of this alliance."""
         found = self._management.call("GET", f"vhosts/{self._management.vhost}/permissions")
         return sorted(each["user"] for each in found if self._is_ours(each))
 
-    def _is_there(self, client: str) -> bool:
+    def _exists(self, client: str) -> bool:
+        """Returns whether the account exists. Raises ConfigError if it is not a client's of this alliance."""
         if not is_name(client):
             raise ConfigError(f"{client!r} can't be a client's name: letters, digits, - and _, at most 64")
         user = quote(client, safe="")
@@ -60,7 +60,7 @@ class RabbitmqAccounts:
         except NotFound:
             return False
         granted = self._management.call("GET", f"users/{user}/permissions")
-        # None of any kind: an `add` that did not come to its end.
+        # An account without permissions is left by an `add` that was interrupted.
         if tags or not all(self._is_ours(each) for each in granted):
             raise ConfigError(
                 f"the account {client!r} exists, and is not a client's of alliance {self._topology.alliance}"

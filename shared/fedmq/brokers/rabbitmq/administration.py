@@ -12,8 +12,10 @@ from fedmq_schemas.topology import Topology
 
 
 class RabbitmqAdministration:
-    """`url`: the broker's; its account needs the tag `monitoring` for `depths` and `file_handles`, and `administrator` for
-    accounts. `api_url`: see `Management`."""
+    """Administers the broker at `url`. `api_url`: see `Management`.
+
+    The account of the URL needs the tag `monitoring` for `depths` and `file_handles`, and `administrator` for accounts.
+    """
 
     def __init__(self, url: str, api_url: str | None = None) -> None:
         self._url = url

@@ -1,8 +1,8 @@
 """The broker port on RabbitMQ 3.10 to 4.x.
 
-Each connection has a thread that runs pika; the actor's calls cross over to it in batches and its callbacks come back
-through the scheduler. Messages are published persistent if they are confirmed, and under the account's own name, which
-RabbitMQ verifies.
+Each connection has a thread that runs pika. The actor's calls are passed to it in batches, and its callbacks return
+through the scheduler. A message that is to be confirmed is persistent. Each has the account's name, which RabbitMQ
+verifies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 import pika
 
 from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing
-from fedmq.brokers.rabbitmq.link import Link, read_url
+from fedmq.brokers.rabbitmq.link import Link
+from fedmq.brokers.rabbitmq.pika_connection import read_url
 from fedmq.brokers.rabbitmq.thread_bridge import ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.scheduler import Scheduler
@@ -24,9 +25,9 @@ STACK_TIMEOUT = 10.0
 
 
 class RabbitmqBroker:
-    """`url`: `amqp://user:password@host:port/vhost`, or `amqps://`; a `/` in a vhost's name is written `%2F`.
+    """The RabbitMQ at `amqp[s]://user:password@host:port/vhost`; a `/` in a vhost's name is written `%2F`.
 
-    Raises ConfigError if the URL can't be read. Nothing is connected before `connect`.
+    Raises ConfigError if the URL can't be read. Connects to nothing before `connect`.
     """
 
     def __init__(self, url: str, scheduler: Scheduler) -> None:
@@ -34,12 +35,11 @@ class RabbitmqBroker:
         self._scheduler = scheduler
         account = self._parameters("").credentials
         self.account = account.username if isinstance(account, pika.PlainCredentials) else ""
-        """Whose messages these are; several actors may share it."""
-        # pika logs each failed attempt with several tracebacks; the link says the same in one line.
+        # pika logs each failed attempt with several tracebacks; the link logs one line.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
 
     def connect(self, name: str) -> RabbitmqConnection:
-        """Returns at once; what is asked of the connection before it is up is done when it is."""
+        """Starts the connection's thread."""
         return RabbitmqConnection(self._parameters(name), self._scheduler)
 
     def _parameters(self, name: str) -> pika.URLParameters:
@@ -51,7 +51,7 @@ class RabbitmqBroker:
 
 
 class _Claim:
-    """One `consume` call, until it is cancelled."""
+    """One `consume` call, until its `cancel`."""
 
     __slots__ = ("live", "on_delivery")
 
@@ -61,7 +61,7 @@ class _Claim:
 
 
 class RabbitmqConnection:
-    """The actor's side, on the scheduler's thread. `close` and `kill` wait for the thread to end."""
+    """The actor's side of a connection, on the scheduler's thread. `close` and `kill` wait for the link's thread to end."""
 
     def __init__(self, parameters: pika.URLParameters, scheduler: Scheduler) -> None:
         self.on_reconnect: OnReconnect | None = None
@@ -74,22 +74,26 @@ class RabbitmqConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether RabbitMQ is there now; may be asked on any thread."""
+        """Whether the link is established."""
         return self._link.is_up
 
     def declare(self, queue: Queue) -> None:
+        """Passes the queue to the link, which declares it again after each reconnect."""
         if not self._closed:
             self._put(partial(self._link.declare, queue))
 
     def delete(self, queue_name: str) -> None:
+        """Passes the deletion to the link."""
         if not self._closed:
             self._put(partial(self._link.delete, queue_name))
 
     def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None:
+        """Passes the message to the link."""
         if not self._closed:
             self._put(partial(self._link.publish, message, on_confirm))
 
     def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:
+        """Consumes on a channel of its own."""
         if self._closed:
             return
         if queue_name in self._claims:
@@ -104,30 +108,36 @@ class RabbitmqConnection:
             self._put(partial(self._link.drop, delivery.tag))
 
     def cancel(self, queue_name: str) -> None:
+        """Drops deliveries that are on their way from the link."""
         claim = self._claims.pop(queue_name, None)
         if claim is not None:
             claim.live = False
             self._put(partial(self._link.cancel, id(claim)))
 
     def ack(self, tags: list[int]) -> None:
+        """Passes the tags to the link, which joins acknowledgements."""
         if not self._closed:
             self._put(partial(self._link.ack, tags))
 
     def reject(self, tag: int, reason: str) -> None:
+        """Passes the rejection to the link, which publishes the dead letter."""
         if not self._closed:
             self._put(partial(self._link.reject, tag, reason))
 
     def requeue(self, tag: int) -> None:
+        """Passes the tag to the link."""
         if not self._closed:
             self._put(partial(self._link.requeue, tag))
 
     def close(self, timeout: float = 5.0) -> None:
+        """Waits for the link's thread, which waits for the confirms."""
         if not self._closed:
             self._end()
             self._put(partial(self._link.close, timeout))
             self._link.join(timeout + 2.0)
 
     def kill(self) -> None:
+        """Drops what is not sent yet."""
         if not self._closed:
             self._end()
             self._put(self._link.kill)

@@ -1,4 +1,4 @@
-"""One consumer on a channel of its own, so that a refusal (which closes a channel) disturbs nobody else."""
+"""One consumer on a channel of its own, as a refusal of RabbitMQ closes the whole channel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_RETRY = 1.0
 
 
 class Held:
-    """A delivery that is not settled. Its own tag is never used again, `delivery_tag` counts anew on each channel."""
+    """An unsettled delivery. Its own tag is never used again; `delivery_tag` starts at 1 on each channel."""
 
     __slots__ = ("consumer", "delivery", "delivery_tag", "rejected")
 
@@ -34,19 +34,28 @@ class Held:
 
 
 class Host(Protocol):
-    """What a consumer needs of its link. `held`: the unsettled deliveries of all consumers, by the tag actors see."""
+    """What a consumer needs of its link. `held`: the unsettled deliveries of all consumers, by the tag that actors use."""
 
     held: dict[int, Held]
     next_tag: count[int]
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> object: ...
-    def declared(self, queue_name: str) -> Queue | None: ...
-    def fail(self, error: FedMQError) -> None: ...
-    def deliveries_voided(self) -> None: ...
+    def later(self, seconds: float, callback: Callable[[], None]) -> object:
+        """Calls back on the link's thread after this time."""
+        ...
+
+    def declared(self, queue_name: str) -> Queue | None:
+        """Returns the queue of that name, if this connection declares it."""
+        ...
+
+    def fail(self, error: FedMQError) -> None:
+        """Reports an error that retrying does not mend."""
+
+    def deliveries_voided(self) -> None:
+        """Reports that the unsettled deliveries will be delivered again."""
 
 
 class ChannelConsumer:
-    """Lives on the link's thread. A queue that is absent, or deleted later, is tried again until it is there."""
+    """Consumes one queue, on the link's thread. Retries until a queue exists that is absent or deleted later."""
 
     def __init__(self, host: Host, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:
         self.queue_name = queue_name
@@ -69,7 +78,7 @@ class ChannelConsumer:
         connection.channel(on_open_callback=self._on_open)
 
     def lose(self) -> None:
-        """The connection is gone, and with it the right to settle what it delivered."""
+        """Notes that the connection is lost, so its deliveries can't be settled any more."""
         self._attempt += 1
         self._connection = self._channel = None
         self._consumer_tag = ""
@@ -105,7 +114,7 @@ class ChannelConsumer:
 
     def _on_message(self, _: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         if self._cancelled:
-            return  # it returns to its queue when the channel closes
+            return  # the message returns to its queue when the channel closes
         assert method.delivery_tag is not None and method.exchange is not None and method.routing_key is not None
         tag = next(self._host.next_tag)
         self._unsettled[method.delivery_tag] = tag
@@ -125,11 +134,11 @@ class ChannelConsumer:
         self._deliver(delivery)
 
     def ack(self, delivery_tag: int) -> None:
-        """Remembers an ack until `flush`."""
+        """Keeps an acknowledgement until `flush`."""
         self._acked.add(delivery_tag)
 
     def flush(self) -> None:
-        """Sends the acks: one for all that come first of the unsettled, then one each."""
+        """Sends the acknowledgements: one for the longest run from the first unsettled delivery, then one each."""
         channel, unsettled, acked = self._channel, self._unsettled, self._acked
         if channel is None or not channel.is_open or not acked:
             return
@@ -149,18 +158,19 @@ class ChannelConsumer:
         self._close_if_done()
 
     def requeue(self, delivery_tag: int) -> None:
+        """Returns a delivery to its queue."""
         if self._channel is not None and self._channel.is_open:
             self._channel.basic_nack(delivery_tag, requeue=True)
             self._unsettled.pop(delivery_tag, None)
             self._close_if_done()
 
     def drop(self, delivery_tag: int) -> None:
-        """The actor had cancelled before it saw this one: it returns to its queue when the channel closes."""
+        """Forgets a delivery that the actor did not receive. It returns to its queue when the channel closes."""
         self._unsettled.pop(delivery_tag, None)
         self._close_if_done()
 
     def cancel(self) -> None:
-        """No more deliveries. The channel stays for what is unsettled."""
+        """Ends the deliveries. The channel stays open until they are settled."""
         self._cancelled = True
         if self._channel is not None and self._channel.is_open and self._consumer_tag:
             self._channel.basic_cancel(self._consumer_tag)
@@ -175,7 +185,7 @@ class ChannelConsumer:
 
         def retry() -> None:
             if attempt != self._attempt:
-                return  # the connection was lost meanwhile, which starts anew by itself
+                return  # the connection was lost meanwhile, which opens this consumer again
             if self._channel is not None:
                 self._consume()
             elif self._connection is not None and self._connection.is_open and not self._cancelled:

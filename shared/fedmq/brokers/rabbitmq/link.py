@@ -10,69 +10,33 @@ from functools import partial
 from itertools import count
 
 import pika
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.select_connection import IOLoop
 from pika.connection import Connection
-from pika.exceptions import ConnectionClosedByClient
 from pika.frame import Method
 from pika.spec import Connection as Spec
 
 from fedmq import tls
 from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
+from fedmq.brokers.rabbitmq.pika_connection import PikaConnection, innermost
 from fedmq.brokers.rabbitmq.publisher import Deletion, Publisher, Sending
 from fedmq.brokers.rabbitmq.thread_bridge import Callback, ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq_schemas.topology import Queue
 
-FORM = "amqp[s]://user:password@host:port/vhost, where what is special in a password is percent-encoded"
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 LEAVE_SECONDS = 1.0
-
-
-def read_url(url: str) -> pika.URLParameters:
-    """Raises ConfigError if it can't be read. Over TLS the broker's certificate and name are checked, with what
-    `fedmq.tls` trusts where the URL does not say otherwise (pika's `ssl_options`)."""
-    try:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("it begins otherwise")
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        # Without pika's words, which may hold a part of the password.
-        raise ConfigError(f"FEDN_AMQP_URL is not of the form {FORM}") from error
-    if parameters.ssl_options is not None and "ssl_options=" not in url:
-        parameters.ssl_options = pika.SSLOptions(tls.context())
-    return parameters
-
-
-class PikaLink(SelectConnection):
-    """pika's connection with two more ways to end, of which RabbitMQ makes the same: all that is unsettled returns to
-    the front of its queue, in order. pika's own `close` cancels each consumer first, and what is then on its way to a
-    cancelled consumer returns ahead of the rest."""
-
-    # pika's own, which its type stubs leave out.
-    _set_connection_state: Callable[[int], None]
-    _on_close_ready: Callable[[], None]
-    _terminate_stream: Callable[[Exception], None]
-
-    def leave(self) -> None:
-        """Closes the connection once RabbitMQ has read all that was sent."""
-        self._error = ConnectionClosedByClient(200, "normal shutdown")
-        self._set_connection_state(self.CONNECTION_CLOSING)
-        self._on_close_ready()
-
-    def crash(self) -> None:
-        """Drops the connection without a word."""
-        self._terminate_stream(ConnectionClosedByClient(200, "killed"))
 
 
 log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
 
 
 class Link:
-    """All methods but `start`, `wake` and `join` run on the link's own thread; callers cross over with `wake`.
+    """A connection that is restored for ever, with its consumers and its publisher.
 
-    `out` brings callbacks to the actor's thread. `on_reconnect` and `on_error` are called there.
+    All methods but `start`, `wake` and `join` run on the link's own thread; callers reach it with `wake`. `out` passes
+    callbacks to the actor's thread, on which `on_reconnect` and `on_error` are called.
     """
 
     def __init__(
@@ -92,7 +56,7 @@ class Link:
         self._on_error = on_error
         self._loop = IOLoop()
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
-        self._connection: PikaLink | None = None
+        self._connection: PikaConnection | None = None
         self._consumers: dict[int, ChannelConsumer] = {}
         self._publisher = Publisher(self._account, self.later, self.fail, self._on_idle)
         self._delay = FIRST_DELAY
@@ -105,17 +69,20 @@ class Link:
         self._leaving = False
 
     def start(self) -> None:
+        """Starts the link's thread, which connects."""
         self._thread.start()
 
     def wake(self, callback: Callback) -> None:
+        """Runs the callback on the link's thread; from any thread."""
         self._loop.add_callback_threadsafe(callback)
 
     def join(self, timeout: float) -> None:
+        """Waits for the end of the link's thread."""
         self._thread.join(timeout)
 
     @property
     def is_up(self) -> bool:
-        """May be asked on any thread."""
+        """Whether the connection is established; from any thread."""
         return self._up
 
     def _run(self) -> None:
@@ -131,21 +98,25 @@ class Link:
 
             self._out.put(reveal)
 
-    # What actors ask for.
+    # -- calls of the actor -----------------------------------------------------------------------------------------
 
     def declare(self, queue: Queue) -> None:
+        """Declares the queue now and after each reconnect."""
         self._publisher.put(queue)
 
     def delete(self, queue_name: str) -> None:
+        """Deletes the queue."""
         self._publisher.put(Deletion(queue_name))
 
     def publish(self, message: Outgoing, on_confirm: Callable[[FedMQError | None], None] | None) -> None:
+        """Publishes the message. Without `on_confirm` it is dropped while the connection is lost."""
         if on_confirm is not None:
             self._publisher.put(Sending(message, lambda error: self._out.put(partial(on_confirm, error))))
         elif self._up or not self._was_up:
             self._publisher.put(Sending(message, None))
 
     def consume(self, key: int, queue_name: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
+        """Consumes the queue until `cancel(key)`."""
         consumer = ChannelConsumer(
             self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery))
         )
@@ -154,17 +125,19 @@ class Link:
             consumer.open(self._connection)
 
     def cancel(self, key: int) -> None:
+        """Ends the deliveries of `consume(key, ...)`."""
         consumer = self._consumers.pop(key, None)
         if consumer is not None:
             consumer.cancel()
 
     def ack(self, tags: list[int]) -> None:
+        """Acknowledges deliveries together with those of other calls that arrive now."""
         for tag in tags:
             held = self.held.pop(tag, None)
             if held is not None:
                 held.consumer.ack(held.delivery_tag)
                 if not self._acking:
-                    # After all that crossed over together, so that the acks of many calls become one.
+                    # After all calls that were passed over together, so that their acknowledgements become one.
                     self.wake(self._flush_acks)
                 self._acking.add(held.consumer)
 
@@ -174,7 +147,7 @@ class Link:
         self._acking.clear()
 
     def reject(self, tag: int, reason: str) -> None:
-        """Publishes to the dead-letter exchange, and acks once that is confirmed, so that the reason can't get lost."""
+        """Publishes a dead letter, and acknowledges the delivery once that is confirmed, so the reason is never lost."""
         held = self.held.get(tag)
         if held is None or held.rejected:
             return
@@ -191,7 +164,7 @@ class Link:
 
         def done(error: FedMQError | None) -> None:
             if error is not None:
-                # Kept, it would come back for ever.
+                # If it were not acknowledged, it would be redelivered for ever.
                 log.warning("dropped %s of %s (%s): %s", delivery.message_id, delivery.queue, reason, error.reason)
             self.ack([tag])
 
@@ -199,51 +172,57 @@ class Link:
         self._publisher.put(Sending(message, done, headers))
 
     def requeue(self, tag: int) -> None:
+        """Returns a delivery to its queue."""
         held = self.held.pop(tag, None)
         if held is not None:
             held.consumer.requeue(held.delivery_tag)
 
     def drop(self, tag: int) -> None:
-        """Forgets a delivery that reached an actor who no longer wants any."""
+        """Forgets a delivery whose consumer the actor had cancelled before it received it."""
         held = self.held.pop(tag, None)
         if held is not None:
             held.consumer.drop(held.delivery_tag)
 
     def close(self, timeout: float) -> None:
+        """Disconnects once all publishes are confirmed, or after `timeout` seconds."""
         self._closing = True
         self.later(timeout, self._leave)
         if self._publisher.is_idle():
             self._leave()
 
     def kill(self) -> None:
+        """Disconnects at once."""
         self._closing = True
         self._publisher.forget()
         self._leave(in_order=False)
 
-    # What consumers and the publisher ask for.
+    # -- calls of consumers and the publisher -----------------------------------------------------------------------
 
     def later(self, seconds: float, callback: Callback) -> object:
+        """Calls back on the link's thread after this time."""
         return self._loop.call_later(seconds, callback)
 
     def declared(self, queue_name: str) -> Queue | None:
+        """Returns the queue of that name, if this connection declares it."""
         return self._publisher.declared(queue_name)
 
     def fail(self, error: FedMQError) -> None:
-        """Reports what trying again won't mend, once for each cause."""
+        """Reports an error that retrying does not mend, once for each cause."""
         if error.reason not in self._reported:
             self._reported.add(error.reason)
             self._out.put(partial(self._on_error, error))
 
     def deliveries_voided(self) -> None:
+        """Reports that the unsettled deliveries will be delivered again."""
         self._out.put(self._on_reconnect)
 
-    # What the connection goes through.
+    # -- events of the connection -----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         if self._closing:
             self._loop.stop()
             return
-        self._connection = PikaLink(
+        self._connection = PikaConnection(
             self._parameters,
             on_open_callback=lambda connection: self._publisher.open(connection, self._on_ready),
             on_open_error_callback=self._on_lost,
@@ -299,8 +278,11 @@ class Link:
             self.fail(ConfigError(f"{where} {refusal}: see FEDN_AMQP_URL"))
 
     def _refusal(self, text: str) -> str | None:
-        """What is wrong with the account or vhost, if RabbitMQ says so. pika's exception types only guess it from how
-        far the handshake came, which a broker that is just going down can stop anywhere."""
+        """Returns the fault of the account or vhost, if RabbitMQ's message names one.
+
+        pika's exception types only guess it from the progress of the handshake, which a broker that shuts down can end at
+        any point.
+        """
         if "ACCESS_REFUSED" in text:
             return f"refuses the account {self._account!r} or its password"
         if "NOT_ALLOWED" in text and "is down" not in text and "limit" not in text:
@@ -324,10 +306,3 @@ class Link:
             self._connection.leave()
         else:
             self._connection.crash()
-
-
-def innermost(error: BaseException) -> BaseException:
-    """What happened, out of pika's wrappings, whose own words are empty."""
-    inner = [*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args]
-    wrapped = [each for each in inner if isinstance(each, BaseException)]
-    return innermost(wrapped[-1]) if wrapped else error

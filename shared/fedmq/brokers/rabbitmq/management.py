@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, as far as it is used: how full the queues are, and accounts."""
+"""A client of RabbitMQ's management API, which reports queues and nodes and changes accounts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _COLUMNS = "name,messages_ready,messages_unacknowledged,consumers"
 
 
 class Management:
-    """Asks as the account of `amqp_url`, which needs the tag `monitoring` or `management`. `url`: where the API is; None:
-    port 15672 of the broker's host."""
+    """Calls the API with the account of `amqp_url`. `url`: where the API is; None: port 15672 of the broker's host."""
 
     def __init__(self, amqp_url: str, url: str | None = None) -> None:
         broker = urlsplit(amqp_url)
         host = f"[{broker.hostname}]" if ":" in (broker.hostname or "") else broker.hostname or "localhost"
         self.vhost = quote(unquote(broker.path.removeprefix("/")) or "/", safe="")
-        """As paths of the API name it."""
+        """The vhost's name, quoted for paths of the API."""
         self._api = f"{(url or f'http://{host}:{PORT}').rstrip('/')}/api"
         self._user = unquote(broker.username or "guest")
         account = f"{self._user}:{unquote(broker.password or 'guest')}"
@@ -34,16 +33,22 @@ class Management:
         self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False, ssl_context=tls.context())
 
     def depths(self, alliance: str) -> list[Depth]:
-        """The alliance's queues, by name. Raises Transient if the API can't be reached, ConfigError if it refuses."""
+        """Returns the depths of the alliance's queues, by name.
+
+        Raises Transient if the API can't be reached, and ConfigError if it refuses the account.
+        """
         found = self.call("GET", f"queues/{self.vhost}?columns={_COLUMNS}")
         return sorted((_depth(each) for each in found if each["name"].startswith(f"{alliance}.")), key=lambda d: d.name)
 
     def file_handles(self) -> int:
-        """How many files and connections the smallest node of the cluster may hold open. Raises as `depths` does."""
+        """Returns how many files and connections the cluster's smallest node may hold open; 0 if none reports it yet.
+
+        Raises as `depths` does.
+        """
         return min((int(node["fd_total"]) for node in self.call("GET", "nodes") if "fd_total" in node), default=0)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The decoded answer, None where it is empty. Raises as `depths` does, and NotFound."""
+        """Returns the decoded answer, None if it is empty. Raises as `depths` does, and NotFound for an unknown path."""
         url = f"{self._api}/{path}"
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -69,10 +74,11 @@ class Management:
             raise Transient(f"{url} does not answer as RabbitMQ's management API does") from error
 
     def close(self) -> None:
+        """Closes the connections."""
         self._pool.clear()
 
 
 def _depth(found: Mapping[str, Any]) -> Depth:
-    """A queue that was made a moment ago has no numbers yet."""
+    """Returns one queue's depth. A queue that was just declared has no numbers yet."""
     unacked = found.get("messages_unacknowledged")
     return Depth(found["name"], found.get("messages_ready", 0), unacked, found.get("consumers", 0))

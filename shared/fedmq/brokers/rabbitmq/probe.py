@@ -1,4 +1,4 @@
-"""One look at RabbitMQ: is it there, does it know the account, what may the account do, how old is it."""
+"""Probes a RabbitMQ once: whether it answers and accepts the account, the account's permissions, and the version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pika.exceptions import (
 )
 
 from fedmq import tls
-from fedmq.brokers.rabbitmq.link import innermost, read_url
+from fedmq.brokers.rabbitmq.pika_connection import innermost, read_url
 from fedmq.brokers.rabbitmq.queues import NOT_FOUND
 from fedmq.errors import ConfigError, NotFound, Transient
 from fedmq_schemas.topology import Topology, server_permissions, update_key
@@ -22,12 +22,14 @@ SECONDS = 5.0
 
 
 def probe(url: str, topology: Topology | None, client: str | None = None) -> str:
-    """RabbitMQ's version. With `topology` it also tries whether the account may make, write to, bind and read what the
-    servers of an alliance need, in a queue and an exchange that go again; with a client's name too, whether it may
-    publish as that client, by a message that nobody receives.
+    """Returns RabbitMQ's version.
 
-    Raises Transient if nobody answers, NotFound if the alliance is not there yet, ConfigError with the remedy for a bad
-    address, account, vhost, permission or certificate.
+    - With `topology`: also tries the permissions of the alliance's servers (configure, write, read) on an exchange and a
+      queue that it deletes again.
+    - With `client` too: tries instead whether the account may publish as that client, by a message that nobody receives.
+
+    Raises Transient if nothing answers, NotFound if the alliance has no exchanges yet, and ConfigError with the remedy for
+    a wrong address, account, vhost, permission or certificate.
     """
     parameters = read_url(url)
     account = parameters.credentials.username if isinstance(parameters.credentials, pika.PlainCredentials) else ""
@@ -53,7 +55,7 @@ def probe(url: str, topology: Topology | None, client: str | None = None) -> str
         words = "not in AMQP" if isinstance(cause, AMQPConnectorException) else f"{type(cause).__name__}: {cause}"
         raise Transient(f"no RabbitMQ answers at {where} ({words})") from error
     try:
-        # pika's blocking connection keeps what RabbitMQ says of itself in the connection that it wraps.
+        # pika's blocking connection keeps RabbitMQ's properties in the connection that it wraps.
         properties = vars(connection)["_impl"].server_properties or {}
         if topology is not None and client is not None:
             _try_to_publish(connection, topology, account, client)
@@ -83,7 +85,7 @@ def _try_permissions(connection: pika.BlockingConnection, topology: Topology, ac
 
 
 def _try_to_publish(connection: pika.BlockingConnection, topology: Topology, account: str, client: str) -> None:
-    nobody = "-"  # no name, so no inbox is bound to it
+    nobody = "-"  # not a legal name, so no inbox is bound to it
     try:
         channel = connection.channel()
         channel.confirm_delivery()

@@ -1,8 +1,7 @@
 """The channel that declares and publishes: in order, pipelined, and again after a loss until RabbitMQ has confirmed.
 
-Declarations are sent without waiting for an answer on the channel that publishes, so that RabbitMQ does them before
-what is published later. A refusal closes the channel; its text names the culprit, which is reported, and all else is
-sent again on a new channel.
+Declarations are sent on the same channel without waiting for an answer, so RabbitMQ performs them before later publishes.
+A refusal closes the channel. Its text names the cause, which is reported; everything else is sent again on a new channel.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ AGAIN_AFTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A message on its way. `done` is called on the link's thread; without it the message is sent at most once."""
+    """A message to send. `done` is called on the link's thread; without it the message is sent at most once."""
 
     message: Outgoing
     done: Callable[[FedMQError | None], None] | None
@@ -38,12 +37,19 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
+    """A queue to delete."""
+
     queue_name: str
 
 
 class Publisher:
-    """Lives on the link's thread. `user`: the account, which RabbitMQ verifies on each message. `later`: its timers.
-    `fail` reports what trying again won't mend; `idle` is called whenever nothing is left to send or confirm."""
+    """Sends declarations, deletions and messages, on the link's thread.
+
+    - `user`: the account, which RabbitMQ verifies for each message.
+    - `later`: starts a timer of the link.
+    - `fail`: reports an error that retrying does not mend.
+    - `idle`: called whenever nothing is left to send or to be confirmed.
+    """
 
     def __init__(
         self,
@@ -66,23 +72,25 @@ class Publisher:
         self._returned: set[tuple[str | None, str | None, str | None]] = set()
 
     def put(self, item: Sending | Queue | Deletion) -> None:
+        """Sends the item after all earlier ones."""
         self._outbox.append(item)
         self._send()
 
     def declared(self, queue_name: str) -> Queue | None:
-        """The queue of that name, if this connection declares it."""
+        """Returns the queue of that name, if this connection declares it."""
         return self._declared.get(queue_name)
 
     def is_idle(self) -> bool:
+        """Returns whether nothing is left to send or to be confirmed."""
         return not self._outbox and not self._unconfirmed
 
     def forget(self) -> None:
-        """Gives up all that is not sent yet."""
+        """Drops everything that is not confirmed."""
         self._outbox.clear()
         self._unconfirmed.clear()
 
     def open(self, connection: Connection, ready: Callable[[], None]) -> None:
-        """Opens the channel, declares again what was declared, sends again what is unconfirmed, then calls `ready`."""
+        """Opens the channel, declares all queues again, calls `ready`, and sends again what is unconfirmed."""
 
         def selected(channel: Channel) -> None:
             self._channel = channel
@@ -101,7 +109,7 @@ class Publisher:
         connection.channel(on_open_callback=opened)
 
     def lose(self) -> None:
-        """The channel is gone: what nobody confirmed goes back to the front of the outbox, in order."""
+        """Notes that the channel is lost: unconfirmed messages return to the front of the outbox, in order."""
         self._channel = None
         self._outbox.extendleft(item for item in reversed(self._unconfirmed.values()) if item.done is not None)
         self._unconfirmed.clear()
@@ -162,7 +170,7 @@ class Publisher:
         if item.done is None:
             return
         if refused:
-            # RabbitMQ could not store it just now, such as while a queue has no leader.
+            # RabbitMQ can't store it now, for example while a queue has no leader.
             self._later(AGAIN_AFTER, lambda: self.put(item))
             return
         message = item.message
@@ -175,7 +183,7 @@ class Publisher:
 
     def _on_closed(self, connection: Connection, reason: BaseException) -> None:
         if not isinstance(reason, ChannelClosedByBroker):
-            return  # with the connection, whose own callback follows
+            return  # closed with the connection, whose own callback follows
         mended = self._take_out_culprit(reason.reply_code, reason.reply_text)
         self.lose()
         self._later(0.0 if mended else AGAIN_AFTER, lambda: self._reopen(connection))
@@ -185,10 +193,10 @@ class Publisher:
             self.open(connection, lambda: None)
 
     def _take_out_culprit(self, code: int, text: str) -> bool:
-        """Takes out what RabbitMQ refused, and reports it. False if that isn't known, or may pass by itself."""
+        """Removes what RabbitMQ refused, and reports it. Returns False if that is unknown, or if retrying may mend it."""
         about = terms.subject(text)
         if code == terms.RESOURCE_LOCKED:
-            return False  # an exclusive queue of our own last connection, which RabbitMQ has not noticed the end of yet
+            return False  # an exclusive queue of our own last connection, whose end RabbitMQ has not noticed yet
         if about.queue is None and about.exchange is not None and self._refuse_messages(code, text, about):
             return True
         names = [

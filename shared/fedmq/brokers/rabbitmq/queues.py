@@ -1,7 +1,7 @@
-"""Queues and exchanges in RabbitMQ's terms: what is declared, and what a refusal of RabbitMQ is about.
+"""Queues and exchanges in RabbitMQ's terms: their declarations, and the subject of a refusal.
 
-Works on 3.10 and 4.x: every queue names its type and is durable, or goes with its connection; no queue mode, version or
-master locator, no prefetch per channel, no mirroring.
+Works on 3.10 and 4.x: every queue names its type and is durable or exclusive; no queue mode, version or master locator, no
+prefetch per channel, no mirroring.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PRECONDITION_FAILED = 406
 
 
 def arguments(queue: Queue) -> dict[str, Any]:
-    """The arguments of `queue.declare`.
+    """Returns the arguments of `queue.declare`.
 
-    No `x-dead-letter-exchange`: the adapter publishes rejects itself, with their reason, and a message that expired
-    unread should vanish.
+    There is no `x-dead-letter-exchange`: the adapter publishes rejected messages itself, with their reason, and a message
+    that expires unread must not become a dead letter.
     """
     args: dict[str, Any] = {"x-queue-type": queue.kind}
     if queue.kind == "quorum":
-        # 4.x drops a message after 20 deliveries by default, and 3.10 takes -1 for 0: so a number that is never met.
+        # 4.x drops a message after 20 deliveries by default, and 3.10 takes -1 for 0: so a number that is never reached.
         args["x-delivery-limit"] = DELIVERY_LIMIT
     if queue.single_active_consumer:
         args["x-single-active-consumer"] = True
@@ -41,15 +41,15 @@ def arguments(queue: Queue) -> dict[str, Any]:
 
 
 def exchanges(queue: Queue) -> set[str]:
-    """The exchanges that a queue needs."""
+    """Returns the exchanges that a queue needs."""
     needed = {*queue.exchanges, *(binding.exchange for binding in queue.bindings)}
     return needed if queue.dead_letter is None else needed | {queue.dead_letter}
 
 
 def declare(channel: Channel, queue: Queue, known: set[str]) -> None:
-    """Declares exchanges, queue and bindings without waiting: RabbitMQ does them before what the channel sends later.
+    """Declares exchanges, queue and bindings without waiting. RabbitMQ performs them before the channel's later calls.
 
-    `known`: exchanges that this channel declared before; those of this queue are added.
+    `known`: exchanges that this channel has declared; those of this queue are added.
     """
     for exchange in sorted(exchanges(queue) - known):
         channel.exchange_declare(exchange, "topic", durable=True)
@@ -63,7 +63,7 @@ def declare(channel: Channel, queue: Queue, known: set[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What RabbitMQ's text about a refusal names."""
+    """The names in RabbitMQ's text about a refusal."""
 
     queue: str | None
     exchange: str | None
@@ -71,7 +71,7 @@ class Subject:
 
 
 def subject(text: str) -> Subject:
-    """Reads the names out of a text such as `NOT_FOUND - no exchange 'a.task' in vhost '/'`."""
+    """Parses the names in a text such as `NOT_FOUND - no exchange 'a.task' in vhost '/'`."""
 
     def name(word: str) -> str | None:
         found = re.search(rf"{word} '([^']*)'", text)

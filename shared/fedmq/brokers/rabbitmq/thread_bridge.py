@@ -1,4 +1,4 @@
-"""Callbacks on their way to another thread, with one wake-up for however many are waiting."""
+"""Passes callbacks to another thread, with one wake-up for all that are waiting."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Callback = Callable[[], None]
 
 
 class ThreadBridge:
-    """`wake(callback)` has the other thread run a callback soon. One thread puts, the other runs; order is kept."""
+    """A queue of callbacks from one thread to another, in order. `wake(callback)` runs a callback on the other thread."""
 
-    __slots__ = ("_wake", "_waiting", "_woken")
+    __slots__ = ("_waiting", "_wake", "_woken")
 
     def __init__(self, wake: Callable[[Callback], None]) -> None:
         self._wake = wake
@@ -19,7 +19,8 @@ class ThreadBridge:
         self._woken = False
 
     def put(self, callback: Callback) -> None:
-        # Appended before the flag is read, and the flag cleared before the length is: so nothing is left behind.
+        """Runs the callback on the other thread."""
+        # Appended before the flag is read, and the flag cleared before the length is: so no callback is left waiting.
         self._waiting.append(callback)
         if not self._woken:
             self._woken = True
