@@ -20,6 +20,10 @@ from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope, St
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
+# `model_validate` and `model_dump` take twice as long as the pydantic calls that they wrap: about 3 % of the CPU time of a
+# round with 1,000 clients.
+_AS_ENVELOPE = Envelope.__pydantic_validator__.validate_python
+_AS_BODY = {kind: body.__pydantic_validator__.validate_python for kind, body in BODIES.items()}
 MOST_STEPS = 6
 """Number of path elements that an error message shows. Limits messages about deeply nested hostile bodies."""
 MOST_FAULTS = 3
@@ -61,6 +65,12 @@ def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: s
     return data
 
 
+def fields_of(body: Body) -> dict[str, Any]:
+    """Returns the fields of a body, for `encode`."""
+    fields: dict[str, Any] = body.__pydantic_serializer__.to_python(body)
+    return fields
+
+
 def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, user: str | None = None) -> Message:
     """Decodes and validates a message.
 
@@ -84,7 +94,7 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     document.setdefault("sender", user or "somebody")
     document.setdefault("sent_at", 0.0)
     try:
-        envelope = Envelope.model_validate(document)
+        envelope: Envelope = _AS_ENVELOPE(document)
     except ValidationError as error:
         raise ProtocolError(f"{kind} message: {explain(error)}") from error
     if envelope.alliance != alliance:
@@ -92,7 +102,7 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     if user is not None and envelope.sender != user and kind != Start.kind:
         raise ProtocolError(f"{kind} message says it is from {envelope.sender!r}, the broker says {user!r}")
     try:
-        return Message(envelope, BODIES[kind].model_validate(body_document))
+        return Message(envelope, _AS_BODY[kind](body_document))
     except ValidationError as error:
         raise BadBody(f"{kind} message: {explain(error)}", envelope) from error
 

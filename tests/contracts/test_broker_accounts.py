@@ -241,11 +241,14 @@ def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
+        refusals: list[int] = []
         try:
             channel.basic_publish(topology.exchange("assignment"), "assignment.reducer.c12", b"", forged)
-        except ChannelClosedByBroker as refused:  # by RabbitMQ 4
-            assert refused.reply_code == 403
-            return
+        except ChannelClosedByBroker as error:
+            refusals.append(error.reply_code)
+    if refusals:  # by RabbitMQ 4
+        assert refusals == [403]
+        return
     world.until(lambda: bool(inbox.deliveries))
     envelope = Envelope(kind="grant", id="m", alliance=topology.alliance, sender="reducer", sent_at=0.0)
     with pytest.raises(ProtocolError, match="is not bound to"):

@@ -1,4 +1,4 @@
-"""A client as a process of its own: it connects out to the broker and to the URLs that it is given, and nowhere else.
+"""A client as a process of its own: it connects to the broker and to the URLs that it receives, and listens nowhere.
 
 Its trainer runs in a worker process. `main` returns after SIGTERM.
 """
@@ -26,7 +26,7 @@ from fedmq_schemas.topology import Topology
 
 
 def main(settings: ClientSettings) -> None:
-    """Runs until SIGTERM. Raises ConfigError where a setting or the package is wrong, or the broker refuses the account."""
+    """Runs until SIGTERM. Raises ConfigError if a setting or the package is wrong, or the broker refuses the account."""
     package = load(settings.package)
     prepare(package, settings.package_form, settings.package_env)
     identity = claim(settings.state_dir, "client", settings.client_name, settings.client_name_base)

@@ -15,14 +15,15 @@ from fedmq_schemas.topology import Topology
 
 
 def main(settings: CombinerSettings) -> None:
-    """Runs until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
+    """Runs until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
     identity = claim(settings.state_dir, "combiner", settings.combiner_name, "combiner")
     service = Service("combiner", identity.name, settings)
     service.stack.callback(identity.close)
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     topology = Topology(settings.alliance)
     connection = broker.connect(f"combiner.{identity.name}")
-    for queue in (topology.reducer(), topology.records(), topology.dead()):  # what it says waits there for a reducer
+    # Declared here too, so that messages wait for a reducer that starts later.
+    for queue in (topology.reducer(), topology.records(), topology.dead()):
         connection.declare(queue)
     actor = combiner_actor(
         identity.name,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fedmq.blobs.base import Blobs
+from fedmq.codec import fields_of
 from fedmq_schemas import keys
 from fedmq_schemas.messages import TaskMessage
 
@@ -49,7 +50,7 @@ class TaskWriter:
 
     def _with_model_urls(self, task: TaskMessage) -> dict[str, Any]:
         seconds = task.timeout + URL_SLACK
-        fields = task.model_dump() | {"model_url": self._blobs.presign_get(task.model.key, seconds)}
+        fields = fields_of(task) | {"model_url": self._blobs.presign_get(task.model.key, seconds)}
         if task.base is not None:
             fields["base_url"] = self._blobs.presign_get(task.base.key, seconds)
         return fields

@@ -1,6 +1,6 @@
-"""A reducer as a process of its own: the actor, and the recorder that writes the event stream into the records.
+"""A reducer as a process of its own: the actor, the recorder of the event stream, the REST API and the system monitor.
 
-Any number may run; one decides, the others stand by. `main` returns after SIGTERM.
+Any number may run: one decides, the others stand by. `main` returns after SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedmq_schemas.topology import Topology
 
 
 def main(settings: ReducerSettings) -> None:
-    """Runs until SIGTERM. Raises ConfigError where a setting is wrong or a server refuses the account."""
+    """Runs until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
     holder = process_name()
     service = Service("reducer", holder, settings)
     identity = claim(settings.state_dir, "reducer", None, "reducer")

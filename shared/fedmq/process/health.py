@@ -24,8 +24,10 @@ class Sample(NamedTuple):
 
 
 class HealthServer:
-    """Listens on `port` of `host` (0: any free one, see `port`). `health()` gives whether all is well, and the JSON that
-    says so (200, or 503 where not); `samples()` the numbers. Both are called on a thread of the server's.
+    """Serves the pages on `port` of `host`; 0 takes any free port, see the attribute `port`.
+
+    `health()` returns whether the process is well (status 200, else 503) and the JSON to report. `samples()` returns the
+    numbers. Both are called on a thread of the server.
 
     Raises ConfigError if the port is taken.
     """
@@ -56,7 +58,7 @@ class HealthServer:
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Probes come every few seconds and are not worth a line."""
+                """Logs nothing, as probes arrive every few seconds."""
 
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
@@ -67,12 +69,13 @@ class HealthServer:
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def close(self) -> None:
+        """Stops serving and closes the port."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def exposition(samples: Iterable[Sample]) -> str:
-    """Prometheus' text format, version 0.0.4."""
+    """Returns the samples in Prometheus' text format, version 0.0.4."""
     families: dict[str, list[str]] = {}
     for sample in samples:
         labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items())

@@ -29,8 +29,10 @@ class Identity:
 
 
 def claim(root: Path, role: str, name: str | None, base: str) -> Identity:
-    """Claims the folder `root/role/NAME`, or without a name the first of `root/role/1`, `root/role/2`, … that no process
-    holds. Such a folder keeps the name that was drawn for it once: `base` and six random characters.
+    """Claims a state folder for this process.
+
+    With `name` the folder is `root/role/NAME`. Without, it is the first of `root/role/1`, `root/role/2`, … that no process
+    holds; such a folder keeps a name that is drawn once: `base` and six random characters.
 
     Raises ConfigError if another process holds the named folder, or if it can't be written.
     """

@@ -11,13 +11,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLine(logging.Formatter):
-    """`at` (UTC), `level`, `logger`, `message`, the fields of every line, then what was passed as `extra`."""
+    """A line has `at` (UTC), `level`, `logger`, `message`, the fields of every line, then those passed as `extra`."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__()
         self._fields = dict(fields)
 
     def format(self, record: logging.LogRecord) -> str:
+        """Returns the record as one JSON object; values that JSON can't represent become text."""
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -32,7 +33,7 @@ class JsonLine(logging.Formatter):
 
 
 def configure_service_logs(level: str, **fields: str) -> None:
-    """Sends logs of at least `level` to stderr as JSON lines, and nothing anywhere else. Repeatable."""
+    """Sends logs of at least `level` to stderr as JSON lines, and nowhere else. Idempotent."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLine(fields))
     root = logging.getLogger()

@@ -47,8 +47,10 @@ class Member(Protocol):
         """Receives nothing new, announces that it leaves, and calls `then` once nothing is under way."""
 
     def leave(self, timeout: float) -> None:
-        """Closes its connection when its publishes are confirmed, or after `timeout` seconds. Unsettled messages return to
-        their queues."""
+        """Closes its connection when its publishes are confirmed, or after `timeout` seconds.
+
+        Unsettled messages return to their queues.
+        """
 
 
 class Service:
@@ -95,7 +97,7 @@ class Service:
         log.info("ended")
 
     def drain(self) -> None:
-        """Drains the members, then ends the service. On the scheduler's thread."""
+        """Drains the members, then ends the service, after at most 8 seconds. On the scheduler's thread."""
         log.info("draining")
         self.scheduler.later(DRAIN_SECONDS, self.scheduler.stop)
         self._draining = len(self.members)
@@ -121,8 +123,10 @@ class Service:
             self.stack.callback(server.close)
 
     def _health(self, details: Details) -> tuple[bool, Mapping[str, Any]]:
-        """Returns whether the scheduler's thread still answers, and what `/health` reports. A lost broker is reported, but
-        is no reason to restart the process."""
+        """Returns whether the scheduler's thread still answers, and what `/health` reports.
+
+        A lost broker is reported, but is no reason to restart the process.
+        """
         answered = threading.Event()
         self.scheduler.post(answered.set)
         well = answered.wait(ANSWER_SECONDS)

@@ -1,8 +1,8 @@
-"""Settings: environment variables and a `.env` file in the current folder, checked once, when a process starts.
+"""Settings: environment variables and a `.env` file in the current folder, validated once, when a process starts.
 
-One frozen class for each role. A field's alias is its variable, its description says meaning and unit. FEDn's names
-are kept, so that an existing `.env` works unchanged; an empty value counts as unset, and the environment wins over the
-file. Secrets are `SecretStr`, which no repr shows.
+Each role has a frozen class. A field's alias is its variable; its description states meaning and unit. FEDn's names are
+kept, so an existing `.env` works unchanged. An empty value counts as unset, and the environment precedes the file. Secrets
+are `SecretStr`, which no repr shows.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fedmq.brokers.registry import SERVER_SCHEMES
 from fedmq.errors import ConfigError
-from fedmq_schemas.messages import Name, TaskName, Weight
+from fedmq.process.setting_types import SERVER, BrokerUrl, Labels, Port, TaskNames
+from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
 
-# Clearer than pydantic's words.
+# Clearer than pydantic's messages.
 _WORDS = {
     "string_pattern_mismatch": "does not have the right form",
     "int_parsing": "must be a whole number",
@@ -33,33 +33,9 @@ _WORDS = {
     "bool_parsing": "must be true or false",
 }
 
-# http[s]://host[:port]
-_SERVER = r"^https?://(\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s]+)(:\d{1,5})?/?$"
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def _pairs(value: Any) -> Any:
-    """`site=north,kind=mri` as a dict."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(name.strip() and equals for name, equals, _ in pairs):
-        raise ValueError("write it as name=value,name=value")
-    return {name.strip(): text.strip() for name, _, text in pairs}
-
-
-def _items(value: Any) -> Any:
-    """`train,validate` as a list."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
-
 
 class Settings(BaseSettings):
-    """Base of the roles' settings. Make one with `load`, which also takes values by field name, as options do."""
+    """Base of the roles' settings. Create one with `load`."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -73,10 +49,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **options: Any) -> Self:
-        """Options that are not None, else the environment, else `.env`, else the defaults.
+        """Loads the settings: from `options` that are not None, else the environment, else `.env`, else the defaults.
 
-        Raises one `ConfigError` that names every bad value with its remedy. Logs a warning for each unknown `FEDN_*`
-        variable.
+        `options` are named as the fields are. Raises one `ConfigError` that names every invalid value with its remedy. Logs
+        a warning for each unknown `FEDN_*` variable.
         """
         for words in unknown_variables():
             _LOG.warning("%s", words)
@@ -87,7 +63,7 @@ class Settings(BaseSettings):
 
 
 class TrustSettings(Settings):
-    """Whom a process trusts over TLS."""
+    """The authorities that a process trusts over TLS."""
 
     ca_file: Path | None = Field(
         None,
@@ -97,12 +73,12 @@ class TrustSettings(Settings):
 
 
 class AllianceSettings(TrustSettings):
-    """What every role needs: which alliance, and where its broker is."""
+    """Settings of every role: the alliance and its broker."""
 
     alliance: Name = Field(
         "fedmq", alias="ALLIANCE_UID", description="the alliance; begins all queue names: letters, digits, - and _"
     )
-    amqp_url: SecretStr = Field(
+    amqp_url: BrokerUrl = Field(
         SecretStr("amqp://guest:guest@localhost:5672/"),
         alias="FEDN_AMQP_URL",
         description="the broker: amqp[s]://user:password@host:port/vhost",
@@ -130,30 +106,21 @@ class AllianceSettings(TrustSettings):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
 
-    @field_validator("amqp_url")
-    @classmethod
-    def _names_a_server(cls, value: SecretStr) -> SecretStr:
-        scheme, _, host = value.get_secret_value().partition("://")
-        if scheme not in SERVER_SCHEMES or host[:1] in ("", "/"):
-            known = " or ".join(f"{each}://" for each in SERVER_SCHEMES)
-            raise ValueError(f"must begin with {known} and name a host")
-        return value
-
 
 class ManagementSettings(AllianceSettings):
-    """Where RabbitMQ is managed."""
+    """The address of RabbitMQ's management API."""
 
     management_url: str | None = Field(
         None,
         alias="FEDN_RABBITMQ_MANAGEMENT_URL",
-        pattern=_SERVER,
+        pattern=SERVER,
         description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues and for accounts; "
         "none: the broker's host, port 15672",
     )
 
 
 class BlobSettings(TrustSettings):
-    """Where the S3 server is: MinIO or any other."""
+    """The S3 server: MinIO or any other."""
 
     minio_host: str = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
     minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="its port")
@@ -172,13 +139,13 @@ class BlobSettings(TrustSettings):
     minio_public_url: str | None = Field(
         None,
         alias="FEDN_MINIO_PUBLIC_URL",
-        pattern=_SERVER,
+        pattern=SERVER,
         description="http[s]://host[:port] where clients reach the S3 server; none: as this process does",
     )
 
 
 class RecordSettings(AllianceSettings):
-    """Where MongoDB is; its database is named for the alliance."""
+    """The MongoDB server; its database has the alliance's name."""
 
     mongo_host: str = Field(
         "localhost", alias="FEDN_MONGO_HOST", description="host of MongoDB, or host:port,host:port of a replica set"
@@ -192,7 +159,7 @@ class RecordSettings(AllianceSettings):
 
 
 class ControlSettings(TrustSettings):
-    """Where the reducer's REST API is, and what opens it."""
+    """The address of the reducer's REST API, and its token."""
 
     reducer_host: str = Field("localhost", alias="FEDN_REDUCER_HOST", description="host where others reach the reducer")
     reducer_port: Port = Field(8090, alias="FEDN_REDUCER_PORT", description="port of its page and REST API")
@@ -208,7 +175,7 @@ class ControlSettings(TrustSettings):
 
 
 class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlSettings):
-    """The reducer's."""
+    """Settings of a reducer."""
 
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_key: Path | None = Field(
@@ -225,7 +192,7 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
 
 
 class CombinerSettings(AllianceSettings, BlobSettings):
-    """A combiner's."""
+    """Settings of a combiner."""
 
     combiner_name: Name | None = Field(
         None,
@@ -235,7 +202,7 @@ class CombinerSettings(AllianceSettings, BlobSettings):
 
 
 class ClientSettings(AllianceSettings):
-    """A client's."""
+    """Settings of a client."""
 
     client_name: Name | None = Field(
         None, alias="FEDN_CLIENT_NAME", description="id of the client; none: drawn once and kept in its state folder"
@@ -272,7 +239,7 @@ class ClientSettings(AllianceSettings):
 
 
 class DashboardSettings(RecordSettings, ControlSettings):
-    """The dashboard's."""
+    """Settings of a dashboard."""
 
     dashboard_host: str = Field("localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach it")
     dashboard_port: Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="its port")
@@ -287,7 +254,7 @@ ROLES: Mapping[str, type[Settings]] = {
     "control": ControlSettings,
 }
 
-# Read by the compose files, not by a process of ours.
+# Read by the compose files, not by a process of FedMQ.
 COMPOSE: Mapping[str, str] = {
     "EXAMPLE": "which example's clients compose starts",
     "FEDN_PUBLISH": "address of this machine that compose publishes ports on",
@@ -298,7 +265,7 @@ COMPOSE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable, for people. `default` is empty where there is none, and `***` for a secret."""
+    """One environment variable, for people. `default` is empty if there is none, and `***` for a secret."""
 
     name: str
     default: str
@@ -307,7 +274,7 @@ class Variable:
 
 
 def variables() -> list[Variable]:
-    """Every variable that means something, in order of its name."""
+    """Returns every variable that is read, sorted by name."""
     found = [Variable(name, "", description, ("compose",)) for name, description in COMPOSE.items()]
     fields = {
         str(field.alias): (field, tuple(role for role, cls in ROLES.items() if name in cls.model_fields))
@@ -322,7 +289,7 @@ def variables() -> list[Variable]:
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> list[str]:
-    """A sentence for each set `FEDN_*` variable that nothing reads, with the name that was perhaps meant."""
+    """Returns a sentence for each set `FEDN_*` variable that nothing reads, with the name that was probably meant."""
     given = {*(os.environ if environ is None else environ), *dotenv_values(env_file)}
     known = [variable.name for variable in variables()]
     sentences = []
@@ -340,7 +307,7 @@ def _shown(value: Any) -> str:
 
 
 def _complaints(cls: type[Settings], error: ValidationError) -> Iterator[str]:
-    """A line for each bad value: variable, value (never a secret's), what is wrong, and the remedy."""
+    """Yields a line for each invalid value: variable, value (never a secret's), cause and remedy."""
     fields = {**{str(field.alias): field for field in cls.model_fields.values()}, **cls.model_fields}
     for fault in error.errors(include_url=False):
         field = fields.get(str(fault["loc"][0])) if fault["loc"] else None

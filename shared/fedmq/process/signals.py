@@ -18,8 +18,9 @@ _END = b"\0"
 
 @contextmanager
 def on_first_signal(numbers: Sequence[int], callback: Callable[[], None]) -> Iterator[None]:
-    """Within the block, the first of the signals `numbers` calls `callback` on a thread of its own. The second signal has
-    the system's default action: it kills the process. For the main thread only.
+    """Within the block, the first of the signals `numbers` calls `callback` on a thread of its own.
+
+    The second signal has the system's default action: it kills the process. For the main thread only.
 
     The interpreter writes each signal into a socket, whichever thread the kernel delivers it to. Without the socket, a
     main thread that waits for a lock would not notice a signal that another thread received. A pipe would do on POSIX

@@ -78,9 +78,15 @@ class Actor:
         self._origin = SenderCheck(inbox, topology, shared_account)
         self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
         self._runner = EffectRunner(
-            name, scheduler, performers or {}, offload=offload,
-            built_in=self._built_in, report=self.handle, report_bug=self._report_bug, on_end=self._end_drain,
-        )  # fmt: skip
+            name,
+            scheduler,
+            performers or {},
+            offload=offload,
+            built_in=self._built_in,
+            report=self.handle,
+            report_bug=self._report_bug,
+            on_end=self._end_drain,
+        )
         self._timers: dict[str, Timer] = {}
         self._closed = False
         self._is_core_drained = False

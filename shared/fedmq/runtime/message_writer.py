@@ -49,7 +49,7 @@ class MessageWriter:
     def encode(self, effect: effects.Publish, cause: str | None) -> Outgoing:
         """Returns the encoded message. Raises ProtocolError if it is too large."""
         body = effect.body
-        write: BodyWriter = self._writers.get(type(body), Body.model_dump)
+        write: BodyWriter = self._writers.get(type(body), codec.fields_of)
         exchange = self._topology.exchange(effect.exchange)
         return self._outgoing(exchange, effect.routing_key, body.kind, write(body), effect.id, cause, effect.expiration)
 

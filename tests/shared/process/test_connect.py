@@ -44,7 +44,7 @@ def test_a_broker_is_opened_by_the_scheme_of_its_url(url: str, broker: type, acc
 @pytest.mark.parametrize("url", ["", "north:hidden@host", "nats://north:hidden@host"])
 def test_a_url_without_an_adapter_is_refused_without_a_word_of_it(url: str) -> None:
     for call in (lambda: open_broker(url, VirtualScheduler()), lambda: open_administration(url)):
-        with pytest.raises(ConfigError, match="FEDN_AMQP_URL must begin with one of: amqp:, amqps:, memory:$"):
+        with pytest.raises(ConfigError, match=r"FEDN_AMQP_URL must begin with one of: amqp:, amqps:, memory:$"):
             call()
 
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedmq.process import lock
 from fedmq.process.lock import try_lock, wait_for_lock
 
 
@@ -17,6 +16,7 @@ class Msvcrt(SimpleNamespace):
     """Windows' module: a lock is of a file, and ends with the descriptor that holds it."""
 
     LK_NBLCK = 2
+    held: set[int]
 
     def locking(self, descriptor: int, mode: int, count: int) -> None:
         assert (mode, count) == (self.LK_NBLCK, 1)
@@ -61,6 +61,6 @@ def test_a_lock_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             if len(waits) == 3:
                 first.close()
 
-        monkeypatch.setattr(lock.time, "sleep", sleep)
+        monkeypatch.setattr("fedmq.process.lock.time.sleep", sleep)
         wait_for_lock(second)
     assert len(waits) == 3

@@ -43,9 +43,14 @@ class World:
     def start(self, core: Keeper) -> Actor:
         numbers = iter(range(100))
         actor = Actor(
-            "keeper", core, self.broker.connect("keeper"), self.scheduler, ALLIANCE,
-            inbox=ALLIANCE.combiner("keeper"), new_id=lambda: f"id{next(numbers)}",
-        )  # fmt: skip
+            "keeper",
+            core,
+            self.broker.connect("keeper"),
+            self.scheduler,
+            ALLIANCE,
+            inbox=ALLIANCE.combiner("keeper"),
+            new_id=lambda: f"id{next(numbers)}",
+        )
         actor.start()
         self.scheduler.settle()
         return actor

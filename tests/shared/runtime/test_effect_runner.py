@@ -196,8 +196,9 @@ def test_an_effect_that_is_completed_later_is_under_way_until_then(offload: bool
     add.laters[1].complete("two")
     add.laters[0].complete("one")
     assert [(event.effect, event.result) for event in bench.events if isinstance(event, Done)] == [
-        (second, "two"), (first, "one"),
-    ]  # fmt: skip
+        (second, "two"),
+        (first, "one"),
+    ]
     assert bench.events[0].effect is second
     assert bench.runner.is_idle
 
@@ -271,9 +272,15 @@ def test_an_actor_performs_what_is_queued_and_publishes_its_events_before_it_lea
     observe(broker.connect("page"), alliance.observer("page"), "a", lambda _, event: published.append(event))
 
     actor = Actor(
-        "k1", Leaver(), broker.connect("k1"), scheduler, alliance, inbox=alliance.combiner("k1"), new_id=lambda: "id",
+        "k1",
+        Leaver(),
+        broker.connect("k1"),
+        scheduler,
+        alliance,
+        inbox=alliance.combiner("k1"),
+        new_id=lambda: "id",
         performers={Add: lambda effect: done.append(effect.number), Other: lambda effect: done.append(effect.name)},
-    )  # fmt: skip
+    )
     actor.start()
     scheduler.settle()
     actor.stop()

@@ -40,7 +40,7 @@ def test_an_event_is_what_its_address_says() -> None:
 
 def test_a_client_tells_faults_of_itself_only() -> None:
     told("actor.error", "event.-.actor.error", client="c1")
-    with pytest.raises(ProtocolError, match="tells actor.error of somebody else"):
+    with pytest.raises(ProtocolError, match=r"tells actor\.error of somebody else"):
         told("actor.error", "event.-.actor.error", client="c2")
     told("client.joined", "event.-.client.joined", sender="k1", client="c2")
 

@@ -87,8 +87,10 @@ def test_events_of_one_name_and_session_that_come_at_once_are_one_message_with_i
     assert (envelope.kind, envelope.cause) == (Events.kind, None)
     assert len({envelope.id, *(told for told, _ in ids)}) == 4
     assert [(event.client, event.combiner, event.round, event.data) for event in events] == [
-        ("c1", "k1", 1, {}), ("c2", "k1", 1, {"x": 2}), ("c3", "k1", 1, {}),
-    ]  # fmt: skip
+        ("c1", "k1", 1, {}),
+        ("c2", "k1", 1, {"x": 2}),
+        ("c3", "k1", 1, {}),
+    ]
 
 
 def test_events_of_later_turns_are_messages_of_their_own(world: World) -> None:
@@ -100,9 +102,15 @@ def test_events_of_later_turns_are_messages_of_their_own(world: World) -> None:
 
 def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: World) -> None:
     world.emit(
-        accepted("c1"), accepted("c2"), PublishEvent("round.summed", "s1", 1, "c3"), accepted("c4"), accepted("c5", "s2"),
-        accepted("c6", "s2"), accepted("c7", None), accepted("c8"),
-    )  # fmt: skip
+        accepted("c1"),
+        accepted("c2"),
+        PublishEvent("round.summed", "s1", 1, "c3"),
+        accepted("c4"),
+        accepted("c5", "s2"),
+        accepted("c6", "s2"),
+        accepted("c7", None),
+        accepted("c8"),
+    )
     assert clients(world.told) == [["c1", "c2"], ["c3"], ["c4"], ["c5", "c6"], ["c7"], ["c8"]]
 
 

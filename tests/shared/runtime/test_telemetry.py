@@ -48,9 +48,15 @@ def telemetry_of_a_chain() -> dict[str, ActorTelemetry]:
     for name, key in (("one", topology.update_key("two", "one")), ("two", topology.update_key("three", "two"))):
         found[name] = ActorTelemetry()
         actor = Actor(
-            name, Echo(key), broker.connect(name), scheduler, ALLIANCE,
-            inbox=ALLIANCE.combiner(name), new_id=ids_of(name), observe=found[name],
-        )  # fmt: skip
+            name,
+            Echo(key),
+            broker.connect(name),
+            scheduler,
+            ALLIANCE,
+            inbox=ALLIANCE.combiner(name),
+            new_id=ids_of(name),
+            observe=found[name],
+        )
         actor.start()
     scheduler.settle()
     envelope = {"kind": "client_hello", "id": "root", "alliance": "a", "sender": "c1", "sent_at": 0.0}
@@ -86,8 +92,12 @@ def test_a_line_is_one_json_object_with_its_extras() -> None:
     at = fields.pop("at")
     assert at.endswith("+00:00")
     assert fields == {
-        "level": "warning", "logger": "fedmq", "message": "will try again", "role": "client", "reason": "line\nbreak",
-    }  # fmt: skip
+        "level": "warning",
+        "logger": "fedmq",
+        "message": "will try again",
+        "role": "client",
+        "reason": "line\nbreak",
+    }
 
 
 def test_a_traceback_is_part_of_its_line() -> None:

@@ -261,6 +261,10 @@ class Link(Connection):
         self._on_reconnect = callback
         self.inner.on_reconnect = None if callback is None else self.process.guard(callback)
 
+    @property
+    def connected(self) -> bool:
+        return self.inner.connected
+
     def declare(self, queue: Queue) -> None:
         self.process.world.step()
         self.inner.declare(queue)
