@@ -10,8 +10,8 @@ from typing import Protocol
 from fedmq.brokers.base import Connection, Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.brokers.memory.connection import MemoryConnection
+from fedmq.brokers.registry import open_broker
 from fedmq.errors import FedMQError
-from fedmq.process.connect import open_broker
 from fedmq.scheduler import ThreadScheduler, VirtualScheduler
 from fedmq_schemas.topology import Queue, Topology
 from support.servers.proxy import Proxy

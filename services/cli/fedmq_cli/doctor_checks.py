@@ -15,8 +15,9 @@ import urllib3
 
 from fedmq import __version__, tls
 from fedmq.blobs import transfer
+from fedmq.brokers.registry import open_administration
 from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
-from fedmq.process.connect import open_administration, open_blobs, open_records
+from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.settings import (
     AllianceSettings,
     BlobSettings,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq import __version__
-from fedmq.process.connect import open_broker
+from fedmq.brokers.registry import open_broker
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.process.connect import open_blobs, open_broker
+from fedmq.brokers.registry import open_broker
+from fedmq.process.connect import open_blobs
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings

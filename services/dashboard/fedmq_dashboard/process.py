@@ -6,8 +6,9 @@ import signal
 import threading
 from pathlib import Path
 
+from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
-from fedmq.process.connect import open_broker, open_records
+from fedmq.process.connect import open_records
 from fedmq.process.identity import process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import DashboardSettings

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.process.connect import open_administration, open_blobs, open_broker, open_records
+from fedmq.brokers.registry import open_administration, open_broker
+from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings

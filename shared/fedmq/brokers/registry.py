@@ -1,4 +1,4 @@
-"""The broker adapters, by the scheme of a broker's URL. An adapter and its library are imported on first use."""
+"""Opens brokers by the scheme of their URL. An adapter and its library are imported on first use."""
 
 from __future__ import annotations
 
@@ -33,11 +33,24 @@ class Adapter(Protocol):
         ...
 
 
-def find_adapter(url: str) -> Adapter:
-    """Returns the adapter for a broker's URL.
+def open_broker(url: str, scheduler: Scheduler) -> Broker:
+    """Returns the broker at `url`: `amqp:` or `amqps:` for RabbitMQ, `memory:` for a new one in this process.
 
-    Raises ConfigError if there is none. The message shows no part of the URL, which may hold a password.
+    Connects to nothing yet. Raises ConfigError if the URL can't be read.
     """
+    return _find_adapter(url).open_broker(url, scheduler)
+
+
+def open_administration(url: str, api_url: str | None = None) -> Administration:
+    """Returns the administration of the broker at `url`. `api_url`: where its API is; None: the broker's default.
+
+    Connects to nothing yet. Raises ConfigError if the URL can't be read, or if the broker has none.
+    """
+    return _find_adapter(url).open_administration(url, api_url)
+
+
+def _find_adapter(url: str) -> Adapter:
+    """Raises ConfigError if there is none. The message shows no part of the URL, which may hold a password."""
     name = ADAPTERS.get(url.partition(":")[0])
     if name is None:
         raise ConfigError(f"FEDN_AMQP_URL must begin with one of: {', '.join(f'{scheme}:' for scheme in ADAPTERS)}")

@@ -1,4 +1,4 @@
-"""Opens the broker and the stores that a role's settings name. Their libraries are imported only then."""
+"""Opens the stores that a role's settings name. Their libraries are imported only then."""
 
 from __future__ import annotations
 
@@ -7,30 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fedmq.blobs.base import Blobs
-from fedmq.brokers.base import Administration, Broker
-from fedmq.brokers.registry import find_adapter
 from fedmq.errors import ConfigError
 from fedmq.process.settings import BlobSettings, RecordSettings
-from fedmq.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from fedmq.records.mongo import MongoRecords
-
-
-def open_broker(url: str, scheduler: Scheduler) -> Broker:
-    """Returns the broker at `url`: `amqp:` or `amqps:` for RabbitMQ, `memory:` for a new one in this process.
-
-    Connects to nothing yet. Raises ConfigError if the URL can't be read.
-    """
-    return find_adapter(url).open_broker(url, scheduler)
-
-
-def open_administration(url: str, api_url: str | None = None) -> Administration:
-    """Returns the administration of the broker at `url`. `api_url`: where its API is; None: the broker's default.
-
-    Connects to nothing yet. Raises ConfigError if the URL can't be read, or if the broker has none.
-    """
-    return find_adapter(url).open_administration(url, api_url)
 
 
 def open_blobs(settings: BlobSettings) -> Blobs:

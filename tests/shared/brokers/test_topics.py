@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmq.brokers.memory import topics
 from fedmq.brokers.memory.topics import TopicTable
 
 words = st.sampled_from(["a", "b", "c"])
@@ -42,12 +41,3 @@ def test_a_binding_made_or_taken_away_counts_at_once() -> None:
     table.unbind("a.#", "queue")
     table.unbind("a.#", "queue")
     assert table.match("a.b") == ()
-
-
-def test_remembered_matches_are_bounded() -> None:
-    table: TopicTable[str] = TopicTable()
-    table.bind("#", "queue")
-    for number in range(topics.REMEMBERED + 1):
-        table.match(f"event.{number}")
-    assert len(table._matches) <= topics.REMEMBERED
-    assert table.match("event.0") == ("queue",)

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 import pytest
 
 from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.errors import Transient
 from fedmq.runtime.actor import Actor
-from fedmq.runtime.effects import CoreEvent, Drained, Effect, Now, Publish, Received, Stopping
+from fedmq.runtime.effect_runner import FIRST_RETRY
+from fedmq.runtime.effects import CoreEvent, Drained, Effect, Now, Perform, Publish, Received, Started, Stopping
 from fedmq.scheduler import VirtualScheduler
+from fedmq.value import value
 from fedmq_schemas import messages, topology
 from fedmq_schemas.topology import Topology
 
 ALLIANCE = Topology("a")
+
+
+@value
+class Store(Perform):
+    """Meets an outage once."""
 
 
 class Keeper:
@@ -26,6 +34,8 @@ class Keeper:
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         if isinstance(event, Received):
             self.received += 1
+        if isinstance(event, Started):
+            return [Store()]
         if isinstance(event, Stopping):
             goodbye = Publish("update", topology.update_key("keeper", "keeper"), messages.ClientPresence(leaving=True))
             return [goodbye, *([Drained()] if self._leaves else [])]
@@ -33,15 +43,21 @@ class Keeper:
 
 
 class World:
-    def __init__(self, core: Keeper) -> None:
+    def __init__(self, core: Keeper, outages: int = 0) -> None:
         self.scheduler = VirtualScheduler()
         self.broker = MemoryBroker(self.scheduler)
         self.core = core
-        self.actor = self.start(core)
+        self.actor = self.start(core, outages)
         self.drained: list[float] = []
 
-    def start(self, core: Keeper) -> Actor:
+    def start(self, core: Keeper, outages: int = 0) -> Actor:
         numbers = iter(range(100))
+        errors = [Transient("away")] * outages
+
+        def store(effect: Store) -> None:
+            if errors:
+                raise errors.pop()
+
         actor = Actor(
             "keeper",
             core,
@@ -50,6 +66,7 @@ class World:
             ALLIANCE,
             inbox=ALLIANCE.combiner("keeper"),
             new_id=lambda: f"id{next(numbers)}",
+            performers={Store: store},
         )
         actor.start()
         self.scheduler.settle()
@@ -91,3 +108,14 @@ def test_a_core_that_has_not_left_is_waited_for() -> None:
     world.scheduler.settle()
 
     assert world.drained == []
+
+
+def test_an_effect_that_waits_for_its_retry_is_waited_for() -> None:
+    world = World(Keeper(), outages=1)
+
+    world.drain()
+    world.scheduler.settle()
+    assert world.drained == []
+    world.scheduler.run()
+
+    assert world.drained == [FIRST_RETRY]

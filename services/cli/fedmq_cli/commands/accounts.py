@@ -66,7 +66,7 @@ def list_accounts(as_json: AsJson = False) -> None:
 
 @contextmanager
 def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
-    from fedmq.process.connect import open_administration
+    from fedmq.brokers.registry import open_administration
     from fedmq.process.settings import ManagementSettings
     from fedmq.tls import trust
     from fedmq_schemas.topology import Topology

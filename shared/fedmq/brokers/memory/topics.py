@@ -11,8 +11,6 @@ from typing import Generic, TypeVar
 
 Target = TypeVar("Target")
 
-REMEMBERED = 100_000
-
 
 class _Node(Generic[Target]):
     __slots__ = ("children", "targets")
@@ -47,8 +45,6 @@ class TopicTable(Generic[Target]):
         """Returns the targets of a routing key, each once however many of its bindings match."""
         found = self._matches.get(key)
         if found is None:
-            if len(self._matches) >= REMEMBERED:
-                self._matches.clear()
             found = tuple(dict.fromkeys(_walk(self._root, key.split("."), 0)))
             self._matches[key] = found
         return found
