@@ -50,14 +50,13 @@ class BadBody(ProtocolError):
         self.envelope = envelope
 
 
-def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: str = MSGPACK) -> bytes:
-    """Encodes an envelope's fields with those of its body.
+def encode(envelope: Mapping[str, Any], body: Mapping[str, Any]) -> bytes:
+    """Encodes an envelope's fields with those of its body, as msgpack.
 
     Raises ProtocolError if a value can't be encoded, or if the message is larger than 64 KB: large data travels as blobs.
     """
-    document = {**envelope, "body": body}
     try:
-        data = json.dumps(document, separators=(",", ":")).encode() if content_type == JSON else msgpack.packb(document)
+        data: bytes = msgpack.packb({**envelope, "body": body})
     except (TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"a {envelope['kind']} message can't be written: {error}") from error
     if len(data) > MAX_BODY:

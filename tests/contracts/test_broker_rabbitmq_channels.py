@@ -16,6 +16,7 @@ from pika.spec import Basic
 
 from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
+from fedmq.brokers.rabbitmq.link import Link
 from fedmq.brokers.rabbitmq.publisher import WINDOW, Publisher, Sending
 from fedmq.brokers.rabbitmq.queues import Subject, subject
 from fedmq.errors import ConfigError, FedMQError, NotFound
@@ -102,7 +103,7 @@ class Wire:
 
 
 def open_consumer(wire: Wire) -> tuple[ChannelConsumer, Listener]:
-    consumer = ChannelConsumer(wire, "a.combiner.k1.v1", 100, lambda delivery: None)
+    consumer = ChannelConsumer(cast(Link, wire), "a.combiner.k1.v1", 100, lambda delivery: None)
     consumer.open(cast(Connection, wire))
     return consumer, wire.channels[-1]
 
@@ -303,7 +304,7 @@ def test_a_refusal_that_names_nothing_is_reported_and_all_is_sent_again() -> Non
 
 def test_deliveries_of_foreign_publishers_may_lack_properties() -> None:
     wire, seen = Wire(), cast("list[Delivery]", [])
-    ChannelConsumer(wire, "q", 0, seen.append).open(cast(Connection, wire))
+    ChannelConsumer(cast(Link, wire), "q", 0, seen.append).open(cast(Connection, wire))
     method = Basic.Deliver("tag", 1, False, "", "q")
     wire.channels[-1].callbacks["message"](None, method, BasicProperties(), b"{}")
     assert (seen[0].message_id, seen[0].content_type, seen[0].user, seen[0].headers) == ("", "", None, {})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pika import BasicProperties
 from pika.channel import Channel
@@ -14,8 +13,10 @@ from pika.spec import Basic
 
 from fedmq.brokers.base import Delivery
 from fedmq.brokers.rabbitmq import queues as terms
-from fedmq.errors import ConfigError, FedMQError
-from fedmq_schemas.topology import Queue
+from fedmq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedmq.brokers.rabbitmq.link import Link
 
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
@@ -33,33 +34,12 @@ class Held:
         self.rejected = False
 
 
-class Host(Protocol):
-    """What a consumer needs of its link. `held`: the unsettled deliveries of all consumers, by the tag that actors use."""
-
-    held: dict[int, Held]
-    next_tag: count[int]
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> object:
-        """Calls back on the link's thread after this time."""
-        ...
-
-    def declared(self, queue_name: str) -> Queue | None:
-        """Returns the queue of that name, if this connection declares it."""
-        ...
-
-    def fail(self, error: FedMQError) -> None:
-        """Reports an error that retrying does not mend."""
-
-    def deliveries_voided(self) -> None:
-        """Reports that the unsettled deliveries will be delivered again."""
-
-
 class ChannelConsumer:
     """Consumes one queue, on the link's thread. Retries until a queue exists that is absent or deleted later."""
 
-    def __init__(self, host: Host, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(self, link: Link, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:
         self.queue_name = queue_name
-        self._host = host
+        self._link = link
         self._prefetch = prefetch
         self._deliver = deliver
         self._connection: Connection | None = None
@@ -86,7 +66,7 @@ class ChannelConsumer:
 
     def _void(self) -> None:
         for tag in self._unsettled.values():
-            self._host.held.pop(tag, None)
+            self._link.held.pop(tag, None)
         self._unsettled.clear()
         self._acked.clear()
 
@@ -97,7 +77,7 @@ class ChannelConsumer:
             return
         channel.add_on_close_callback(self._on_closed)
         channel.add_on_cancel_callback(lambda _: self._try_again())
-        queue = self._host.declared(self.queue_name)
+        queue = self._link.declared(self.queue_name)
         if queue is not None:
             terms.declare(channel, queue, set())
         channel.basic_qos(prefetch_count=self._prefetch)
@@ -116,7 +96,7 @@ class ChannelConsumer:
         if self._cancelled:
             return  # the message returns to its queue when the channel closes
         assert method.delivery_tag is not None and method.exchange is not None and method.routing_key is not None
-        tag = next(self._host.next_tag)
+        tag = next(self._link.next_tag)
         self._unsettled[method.delivery_tag] = tag
         delivery = Delivery(
             tag,
@@ -130,7 +110,7 @@ class ChannelConsumer:
             properties.user_id,
             properties.headers or {},
         )
-        self._host.held[tag] = Held(self, method.delivery_tag, delivery)
+        self._link.held[tag] = Held(self, method.delivery_tag, delivery)
         self._deliver(delivery)
 
     def ack(self, delivery_tag: int) -> None:
@@ -191,7 +171,7 @@ class ChannelConsumer:
             elif self._connection is not None and self._connection.is_open and not self._cancelled:
                 self.open(self._connection)
 
-        self._host.later(self._retry_after, retry)
+        self._link.later(self._retry_after, retry)
         self._retry_after = min(LONGEST_RETRY, 2 * self._retry_after)
 
     def _on_closed(self, _: Channel, reason: Exception) -> None:
@@ -201,9 +181,9 @@ class ChannelConsumer:
         self._consumer_tag = ""
         if self._unsettled:
             self._void()
-            self._host.deliveries_voided()
+            self._link.deliveries_voided()
         if reason.reply_code == terms.ACCESS_REFUSED:
-            self._host.fail(
+            self._link.fail(
                 ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: `fedmq doctor` says what to do")
             )
         self._try_again()

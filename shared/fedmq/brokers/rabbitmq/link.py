@@ -47,6 +47,7 @@ class Link:
         on_error: Callable[[FedMQError], None],
     ) -> None:
         self.held: dict[int, Held] = {}
+        """The unsettled deliveries of all consumers, by the tag that actors use."""
         self.next_tag = count(1)
         self._parameters = parameters
         account = parameters.credentials
