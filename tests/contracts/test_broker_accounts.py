@@ -1,4 +1,4 @@
-"""Least privilege on a real RabbitMQ: what a client's account may do, and how it is made and revoked."""
+"""Least privilege on a real RabbitMQ: the permissions of a client's account, and how it is created and revoked."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_no_account_but_this_alliances_clients_is_touched(
     assert other.revoke("c8")
 
 
-def test_an_account_without_the_right_to_manage_accounts_is_told_so(
+def test_an_account_that_may_not_manage_accounts_is_refused_with_the_remedy(
     world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
 ) -> None:
     url = url_of(rabbitmq_server, "c9", accounts.add("c9"))
@@ -226,7 +226,7 @@ def test_an_account_without_the_right_to_manage_accounts_is_told_so(
 
 
 @pytest.mark.parametrize("header", ["CC", "BCC"])
-def test_what_a_client_smuggles_into_anothers_mailbox_by_a_header_is_not_taken(
+def test_a_message_that_a_client_routes_to_anothers_mailbox_by_a_header_is_refused(
     world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer, header: str
 ) -> None:
     topology = world.topology

@@ -34,7 +34,7 @@ def test_without_a_prefetch_all_is_delivered(world: World) -> None:
     world.until(lambda: len(inbox.ids) == 300)
 
 
-def test_what_is_acked_never_comes_back_and_the_rest_comes_first_and_in_order(world: World) -> None:
+def test_acked_messages_never_return_and_the_rest_is_redelivered_first_and_in_order(world: World) -> None:
     first, second, sender = world.connect("combiner.k1"), world.connect("combiner.k2"), world.connect("client.c1")
     queue = world.topology.combiner("k1")
     first.declare(queue)
@@ -115,7 +115,7 @@ def test_a_reject_becomes_a_dead_letter_with_reason_and_origin(world: World, inb
     assert again.ids == []
 
 
-def test_a_requeued_message_comes_again_and_none_is_lost(world: World) -> None:
+def test_a_requeued_message_is_redelivered_and_none_is_lost(world: World) -> None:
     connection = world.connect("combiner.k1")
     queue = world.topology.combiner("k1")
     connection.declare(queue)

@@ -8,7 +8,7 @@ from contracts.worlds import Confirms, World, message, numbered, open_inbox, sen
 from fedmq.errors import NotFound
 
 
-def test_a_lost_connection_comes_back_whole(world: World) -> None:
+def test_a_lost_connection_is_restored_whole(world: World) -> None:
     connection, sender = world.connect("combiner.k1"), world.connect("reducer.r1")
     queue = world.topology.combiner("k1")
     connection.declare(queue)
@@ -44,7 +44,7 @@ def test_a_connection_reports_whether_the_broker_can_be_reached(world: World) ->
     assert not connection.connected
 
 
-def test_what_is_unconfirmed_at_a_loss_is_sent_again_in_order(world: World) -> None:
+def test_messages_that_are_unconfirmed_at_a_loss_are_sent_again_in_order(world: World) -> None:
     connection, receiver = world.connect("client.c1"), world.connect("combiner.k1")
     queue = world.topology.combiner("k1")
     receiver.declare(queue)

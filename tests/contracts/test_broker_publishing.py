@@ -1,4 +1,4 @@
-"""The broker port: what is published reaches the queues that are bound to it, and is confirmed."""
+"""The broker port: a message reaches the queues that are bound to its address, and is confirmed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmq.errors import FedMQError, NotFound
 from fedmq_schemas.topology import Binding
 
 
-def test_a_delivery_says_what_was_published_and_where(world: World) -> None:
+def test_a_delivery_has_the_published_message_and_its_address(world: World) -> None:
     connection = world.connect("reducer.r1")
     queue = world.topology.client("c1")
     connection.declare(queue)
@@ -106,7 +106,7 @@ def test_thousands_of_messages_arrive_once_and_in_order(world: World) -> None:
     assert inbox.ids == numbered(1, 3000)
 
 
-def test_what_no_queue_receives_is_confirmed_unless_it_is_mandatory(world: World) -> None:
+def test_a_message_that_no_queue_receives_is_confirmed_unless_it_is_mandatory(world: World) -> None:
     connection = world.connect("reducer.r1")
     connection.declare(world.topology.client("c1"))
     confirms: Confirms = []

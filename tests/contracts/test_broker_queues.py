@@ -49,7 +49,7 @@ def test_an_error_that_nobody_handles_ends_the_run(world: World) -> None:
         world.until(lambda: False)
 
 
-def test_a_deleted_queue_is_gone_with_its_messages_and_comes_back_empty(world: World) -> None:
+def test_a_queue_is_deleted_with_its_messages_and_declared_again_empty(world: World) -> None:
     connection = world.connect("reducer.r1")
     queue = world.topology.client("c1")
     connection.declare(queue)
@@ -128,7 +128,7 @@ def test_a_full_queue_drops_its_oldest(world: World) -> None:
     assert inbox.ids == ["3", "4", "5"]
 
 
-def test_an_exclusive_queue_goes_with_its_connection(world: World) -> None:
+def test_an_exclusive_queue_is_deleted_with_its_connection(world: World) -> None:
     observer, other = world.connect("observer.o1"), world.connect("reducer.r1")
     observer.declare(world.topology.observer("o1"))
     send(world, observer, "event.s1.round", "m1", exchange="event")

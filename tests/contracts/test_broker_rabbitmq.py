@@ -1,4 +1,4 @@
-"""What only a real RabbitMQ can show: arguments as declared, death and return of the server."""
+"""Tests that need a real RabbitMQ: arguments as declared, death and restart of the server."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_connections_bear_the_name_of_their_actor(world: RabbitmqWorld, rabbitmq
 
 
 @pytest.mark.system
-def test_a_broker_that_is_short_of_memory_is_waited_for_and_told_of_and_nothing_is_lost(
+def test_a_broker_that_is_short_of_memory_is_reported_and_waited_for_and_nothing_is_lost(
     world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     sender, receiver = world.connect("reducer.r1"), world.connect("combiner.k1")
@@ -127,7 +127,7 @@ def test_a_broker_that_is_short_of_memory_is_waited_for_and_told_of_and_nothing_
 
 
 @pytest.mark.system
-def test_what_was_confirmed_survives_a_power_cut_and_all_connections_return(
+def test_confirmed_messages_survive_a_power_cut_and_all_connections_are_restored(
     world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
 ) -> None:
     topology = world.topology

@@ -1,4 +1,4 @@
-"""What the RabbitMQ adapter says on a channel, and how it reads a refusal: shown on a channel that only listens."""
+"""The RabbitMQ adapter's calls on a channel, and how it parses a refusal: shown on a channel that only records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOPOLOGY = Topology("a")
 
 
 class Listener:
-    """A channel that opens at once and notes what it is told, as (method, main argument)."""
+    """A channel that opens at once and records its calls, as (method, main argument)."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -203,7 +203,7 @@ def test_no_more_than_the_window_is_unconfirmed() -> None:
     assert published(channel) == WINDOW + 10
 
 
-def test_what_rabbitmq_could_not_store_just_now_is_sent_again() -> None:
+def test_a_message_that_rabbitmq_could_not_store_is_sent_again() -> None:
     wire = Wire()
     publisher, channel = open_publisher(wire)
     told: list[FedMQError | None] = []

@@ -1,4 +1,4 @@
-"""What the broker's contract suite needs of an adapter beside the port: a scheduler to drive, and links to break."""
+"""The worlds of the broker's contract suite: beside the port, a scheduler to drive and links to break."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class RabbitmqWorld:
 
 @dataclass
 class Inbox:
-    """What a consumer received and a publisher was told. `acking`: it acks each delivery as it comes."""
+    """The deliveries of a consumer. `acking`: it acknowledges each at once."""
 
     connection: Connection
     acking: bool = True
@@ -153,7 +153,7 @@ def message(topology: Topology, exchange: str, routing_key: str, message_id: str
 
 
 def confirm_of(world: World, connection: Connection, exchange: str, key: str) -> FedMQError | None:
-    """What the publisher of one mandatory message is told."""
+    """Publishes one mandatory message and returns its confirm."""
     confirms: Confirms = []
     connection.publish(message(world.topology, exchange, key, "m", mandatory=True), confirms.append)
     world.until(lambda: bool(confirms))

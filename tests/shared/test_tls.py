@@ -1,4 +1,4 @@
-"""Whom a process trusts over TLS: every connection is made with it, and a server that is not trusted is told of so."""
+"""Every connection trusts the same authorities, and the error about a server that is not trusted names the remedy."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_connection_trusts_the_authority_that_is_named_and_no_other(
     assert "secret" not in raised.value.reason
 
 
-def test_a_certificate_for_another_name_is_told_of_as_such(authority: Authority) -> None:
+def test_a_certificate_for_another_name_is_reported_as_such(authority: Authority) -> None:
     trust(authority.certificate)
     pair = authority.sign("wrong", "subjectAltName=DNS:elsewhere.example")
     with served(pair) as port, pytest.raises(ConfigError, match=r"another name \(IP address mismatch") as raised:
@@ -107,14 +107,14 @@ def test_a_certificate_for_another_name_is_told_of_as_such(authority: Authority)
 
 
 @pytest.mark.parametrize(("code", "words"), [(10, "has expired: renew it there"), (9, "is not valid yet: compare")])
-def test_a_certificate_of_another_time_is_told_of_as_such(code: int, words: str) -> None:
+def test_a_certificate_of_another_time_is_reported_as_such(code: int, words: str) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code = code
     assert words in (explain_certificate_error(OSError("wrapped", error)) or "")
     assert explain_certificate_error(OSError("another thing")) is None
 
 
-def test_what_is_no_file_of_certificates_is_refused_and_what_was_trusted_stays(
+def test_a_file_without_certificates_is_refused_and_the_trust_stays_as_it_was(
     authority: Authority, tmp_path: Path
 ) -> None:
     trust(authority.certificate)
@@ -127,7 +127,7 @@ def test_what_is_no_file_of_certificates_is_refused_and_what_was_trusted_stays(
     assert context() is before
 
 
-def test_the_broker_is_checked_with_what_is_trusted_unless_its_url_says_otherwise(authority: Authority) -> None:
+def test_the_broker_is_verified_with_the_trusted_authorities_unless_its_url_names_others(authority: Authority) -> None:
     trust(authority.certificate)
     assert read_url("amqp://localhost/").ssl_options is None
     ours = read_url("amqps://localhost/").ssl_options

@@ -24,7 +24,7 @@ AMQP = "amqp://us%40er:pass%2Fword@localhost:5672/%2F"
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """A server that gives everybody this answer, and what it was asked: path and credentials."""
+    """A server with one answer for every request; yields its URL and the requests' paths and credentials."""
     asked: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +48,7 @@ def answering(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, s
         server.server_close()
 
 
-def test_an_alliances_queues_are_told_by_name() -> None:
+def test_an_alliances_queues_are_listed_by_name() -> None:
     body = (
         b'[{"name":"a.z.v1","messages_ready":1,"messages_unacknowledged":2,"consumers":3},{"name":"a.b.v1"},'
         b'{"name":"ab.c.v1","messages_ready":9}]'
@@ -71,7 +71,7 @@ def test_another_answer_may_be_better_next_time(status: int, body: bytes) -> Non
         Management(AMQP, url).depths("a")
 
 
-def test_an_api_that_is_away_is_told() -> None:
+def test_an_api_that_is_away_is_a_transient_error() -> None:
     with pytest.raises(Transient, match=r"does not answer at http://127\.0\.0\.1:1/api"):
         Management(AMQP, "http://127.0.0.1:1").depths("a")
 

@@ -1,4 +1,4 @@
-"""What only the in-memory broker offers: faults on demand, outages, and an exact, repeatable course of events."""
+"""Only the in-memory broker has faults on demand, outages, and an exact, repeatable course of events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Plan:
 
 
 class Bench:
-    """A reducer that publishes to a client which acks all it gets. `course`: what happened, and when."""
+    """A reducer that publishes to a client which acknowledges every message. `course`: the events, with their times."""
 
     def __init__(self, faults: Plan | None = None) -> None:
         self.scheduler = VirtualScheduler()
@@ -53,7 +53,7 @@ class Bench:
         )
 
 
-def test_a_delay_holds_up_what_the_same_connection_sends_later_and_nobody_else() -> None:
+def test_a_delay_holds_up_later_messages_of_the_same_connection_only() -> None:
     bench = Bench(Plan(slow=[0.5]))
     for message_id in ("slow", "next"):
         bench.publish(message_id, confirmed=False)
@@ -92,7 +92,7 @@ def test_a_confirm_that_a_break_swallowed_makes_a_duplicate() -> None:
     assert sorted(bench.course) == [(0.0, "m"), (2.0, "m"), (2.0, "m confirmed")]
 
 
-def test_what_is_on_its_way_when_the_link_breaks_is_sent_again_in_order_or_lost() -> None:
+def test_messages_on_a_link_that_breaks_are_sent_again_in_order_or_lost() -> None:
     bench = Bench(Plan(a=[0.5]))
     bench.publish("a")
     bench.publish("b", confirmed=False)
@@ -125,7 +125,7 @@ def test_an_outage_takes_everybody_down_and_all_return_after_it() -> None:
     ]
 
 
-def test_a_killed_connection_hears_nothing_more() -> None:
+def test_a_killed_connection_receives_and_confirms_nothing_more() -> None:
     bench = Bench(Plan(slow=[0.5]))
     bench.publish("slow")
     bench.publish("m")
@@ -135,7 +135,7 @@ def test_a_killed_connection_hears_nothing_more() -> None:
     assert bench.reducer not in bench.broker.connections
 
 
-def test_a_close_sends_what_a_slow_network_still_holds() -> None:
+def test_a_close_sends_messages_that_a_slow_network_still_holds() -> None:
     bench = Bench(Plan(slow=[0.5]))
     bench.publish("slow")
     bench.reducer.close()
@@ -201,7 +201,7 @@ def test_a_long_queue_is_handed_out_in_turns_with_other_work() -> None:
     assert 0 < position < 250
 
 
-def test_what_held_up_a_broken_link_does_not_hold_up_the_next() -> None:
+def test_a_delay_of_a_broken_link_does_not_delay_the_restored_one() -> None:
     bench = Bench(Plan(slow=[10.0]))
     bench.reducer.on_reconnect = lambda: bench.publish("hello")
     bench.publish("slow")

@@ -22,7 +22,7 @@ def test_callbacks_put_together_cross_with_one_wake_up() -> None:
     assert len(woken) == 1
 
 
-def test_what_is_put_while_the_other_side_runs_crosses_too() -> None:
+def test_a_callback_that_is_put_while_the_other_side_runs_is_passed_too() -> None:
     woken: list[Callback] = []
     seen: list[str] = []
     crossing = ThreadBridge(woken.append)

@@ -109,7 +109,7 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ClientSettings.load(client_labels={"a": "b"}, client_tasks=("train",)).client_labels == {"a": "b"}
 
 
-def test_all_bad_values_are_told_at_once_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_at_once_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = {
         "ALLIANCE_UID": "a b",
         "FEDN_AMQP_URL": "http://user:secret@host",

@@ -1,4 +1,4 @@
-"""An actor that drains takes nothing new, finishes what is under way, and gives the rest back."""
+"""An actor that drains receives nothing new, finishes the effects under way, and returns the rest to its inbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Store(Perform):
 
 
 class Keeper:
-    """Holds what it receives, and says goodbye with a publish."""
+    """Holds the messages that it receives, and publishes that it leaves."""
 
     def __init__(self, *, leaves: bool = True) -> None:
         self.received = 0
@@ -89,7 +89,7 @@ def test_a_drain_is_over_once_the_goodbye_is_confirmed(world: World) -> None:
     assert len(world.drained) == 1
 
 
-def test_what_arrives_during_a_drain_is_left_for_the_next_process(world: World) -> None:
+def test_messages_that_arrive_during_a_drain_are_left_for_the_next_process(world: World) -> None:
     world.drain()
     world.scheduler.settle()
     world.actor.leave(1.0)

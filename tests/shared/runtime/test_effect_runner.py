@@ -1,4 +1,4 @@
-"""What runs an actor's effects: on the scheduler's next turn or off its thread, again after an outage, completed later."""
+"""Effects are performed on the scheduler's next turn or off its thread, retried after an outage, or completed later."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Bench:
             self.runner.run([effect], None)
 
 
-def test_what_is_performed_on_the_thread_waits_for_the_next_turn() -> None:
+def test_an_effect_on_the_actors_thread_is_performed_on_the_next_turn() -> None:
     bench = Bench()
     bench.runner.run([Other("first"), Ack((1,))], None)
     assert (bench.calls, bench.acked) == ([], [])
@@ -238,7 +238,7 @@ def test_an_effect_that_meets_an_outage_later_is_tried_again() -> None:
     assert done == Done(effect, "in") and done.effect is effect
 
 
-def test_a_result_that_comes_after_the_end_is_not_reported() -> None:
+def test_a_result_that_arrives_after_the_end_is_not_reported() -> None:
     add = Postponing()
     bench = Bench(add)
     bench.start(Add(1))

@@ -1,4 +1,4 @@
-"""An event is what its address says, about whom its sender may tell of."""
+"""An event has the session and name of its routing key, and is about a member that its sender may report on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def told(name: str, key: str, *, sender: str = "c1", client: str | None = None, 
     return heard
 
 
-def test_an_event_is_what_its_address_says() -> None:
+def test_an_event_has_the_session_and_name_of_its_routing_key() -> None:
     assert told("message.refused", "event.-.message.refused").name == "message.refused"
     told("round.committed", event_key("s1", "round.committed"), session="s1", sender="reducer")
     for name, session in (("round.committed", None), ("message.refused", "s1")):
@@ -38,7 +38,7 @@ def test_an_event_is_what_its_address_says() -> None:
             told(name, "event.-.message.refused", session=session)
 
 
-def test_a_client_tells_faults_of_itself_only() -> None:
+def test_a_client_reports_only_its_own_faults() -> None:
     told("actor.error", "event.-.actor.error", client="c1")
     with pytest.raises(ProtocolError, match=r"tells actor\.error of somebody else"):
         told("actor.error", "event.-.actor.error", client="c2")
@@ -56,7 +56,7 @@ def one_of(number: int, name: str = "actor.error", client: str | None = "c1", se
     return ToldEvent(id=f"e{number}", name=name, session=session, client=client)
 
 
-def test_events_in_one_message_are_heard_each_in_its_order() -> None:
+def test_events_of_one_message_are_received_in_order() -> None:
     assert together(one_of(1), one_of(2), one_of(3), key="event.-.actor.error") == ["e1", "e2", "e3"]
     key = event_key("s1", "update.accepted")
     accepted = [one_of(number, "update.accepted", f"c{number}", "s1") for number in range(3)]
@@ -73,7 +73,7 @@ def test_events_in_one_message_are_heard_each_in_its_order() -> None:
     ],
     ids=["another name", "another session", "of somebody else"],
 )
-def test_a_message_in_which_one_event_is_not_as_its_address_says_is_refused(
+def test_a_message_in_which_one_event_contradicts_the_routing_key_is_refused(
     odd: ToldEvent, reason: str, at: int
 ) -> None:
     events = [one_of(1), one_of(2)]
@@ -98,7 +98,7 @@ def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
             decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), "event.-.x.y", body, "m", MSGPACK, False), "a")
 
 
-def test_an_observer_is_told_each_event_of_a_message() -> None:
+def test_an_observer_receives_each_event_of_a_message() -> None:
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
     heard: list[str | None] = []
@@ -111,7 +111,7 @@ def test_an_observer_is_told_each_event_of_a_message() -> None:
     assert heard == ["c0", "c1", "c2"]
 
 
-def test_what_an_observer_can_not_hear_does_not_end_it() -> None:
+def test_an_observer_ignores_an_invalid_event() -> None:
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
     heard: list[str] = []

@@ -23,7 +23,7 @@ ALLIANCE = Topology("a")
 
 
 class World:
-    """A broker whose event exchange is read: `messages` has what travelled there, in order."""
+    """A broker whose event exchange is read: `messages` has the messages published there, in order."""
 
     def __init__(self) -> None:
         self.scheduler = VirtualScheduler()
@@ -72,7 +72,7 @@ def test_one_event_is_a_message_of_its_own_with_its_id_and_cause(world: World) -
     assert (envelope.kind, envelope.id, envelope.cause) == ("event", "round-1", "m0")
 
 
-def test_events_of_one_name_and_session_that_come_at_once_are_one_message_with_ids_and_causes_of_their_own(
+def test_events_of_one_name_session_and_turn_share_a_message_with_ids_and_causes_of_their_own(
     world: World,
 ) -> None:
     world.emit(accepted("c1"), cause="because-1")
@@ -114,21 +114,21 @@ def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: Wor
     assert clients(world.told) == [["c1", "c2"], ["c3"], ["c4"], ["c5", "c6"], ["c7"], ["c8"]]
 
 
-def test_no_more_are_told_together_than_the_limit(world: World) -> None:
+def test_a_message_holds_no_more_events_than_the_limit(world: World) -> None:
     names = [f"c{number}" for number in range(2 * MAX_EVENTS + 1)]
     world.emit(*(accepted(name) for name in names))
     assert [len(events) for events in world.told] == [MAX_EVENTS, MAX_EVENTS, 1]
     assert [name for message in clients(world.told) for name in message] == names
 
 
-def test_those_that_are_too_large_together_go_one_by_one_and_whole(world: World) -> None:
+def test_events_that_are_too_large_together_are_published_one_by_one_and_whole(world: World) -> None:
     world.emit(*(accepted(f"c{number}", text="x" * (MAX_BODY // 3)) for number in range(4)))
     assert clients(world.told) == [["c0"], ["c1"], ["c2"], ["c3"]]
     assert all(len(event.data["text"]) == MAX_BODY // 3 for [event] in world.told)
     assert len({message.message_id for message in world.messages}) == 4
 
 
-def test_one_that_is_too_large_alone_tells_less_and_its_neighbours_tell_all(world: World) -> None:
+def test_an_event_that_is_too_large_loses_its_data_and_its_neighbours_do_not(world: World) -> None:
     world.emit(accepted("c1", x=1), accepted("c2", reason="r" * 2000, text="x" * MAX_BODY), accepted("c3", x=3))
     [first], [large], [last] = world.told
     assert (first.data, last.data) == ({"x": 1}, {"x": 3})
@@ -137,8 +137,8 @@ def test_one_that_is_too_large_alone_tells_less_and_its_neighbours_tell_all(worl
     assert "over the limit" in large.data["left_out"]
 
 
-def test_one_that_no_message_can_hold_tells_less_and_ends_nobody(world: World) -> None:
-    """A file's name may hold what is no text; whoever is called by the scheduler must not raise."""
+def test_an_event_that_can_not_be_encoded_loses_its_data_and_raises_nothing(world: World) -> None:
+    """A file's name may hold bytes that are no text; a callback of the scheduler must not raise."""
     world.emit(accepted("c1", x=1), accepted("c2", reason="can't open \udcff"), accepted("c3", x=2**80))
     [first], [odd], [huge] = world.told
     assert first.data == {"x": 1}
@@ -177,7 +177,7 @@ def send_hello(world: World) -> None:
 
 
 class Recording:
-    """What an actor asks of its connection, and the kinds of what it publishes, in order."""
+    """The calls of an actor to its connection, and the kinds of its messages, in order."""
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
@@ -211,7 +211,7 @@ def test_a_publish_does_not_overtake_the_events_before_it(world: World, monkeypa
     ],
     ids=["ack", "reject"],
 )
-def test_a_message_is_settled_after_the_events_that_tell_of_it(
+def test_a_message_is_settled_after_the_events_that_report_it(
     world: World, monkeypatch: pytest.MonkeyPatch, settle: Callable[[int], Effect], calls: list[str]
 ) -> None:
     acting(world, Script((), lambda tag: [accepted("c1"), accepted("c2"), settle(tag), accepted("c3")]))
@@ -223,7 +223,7 @@ def test_a_message_is_settled_after_the_events_that_tell_of_it(
     assert clients(world.told)[0] == ["c1", "c2"]
 
 
-def test_who_leaves_tells_what_it_has_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_that_leaves_publishes_its_waiting_events(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = Recording(world, monkeypatch)
     actor = acting(world, Script([accepted("c1"), accepted("c2")]))
     actor.leave(1.0)
@@ -231,7 +231,7 @@ def test_who_leaves_tells_what_it_has_not_told(world: World, monkeypatch: pytest
     assert clients(world.told) == [["c1", "c2"]]
 
 
-def test_who_is_killed_tells_nothing_more(world: World) -> None:
+def test_an_actor_that_is_killed_publishes_nothing_more(world: World) -> None:
     actor = acting(world, Script([accepted("c1")]))
     actor.kill()
     assert world.told == []

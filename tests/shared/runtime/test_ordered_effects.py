@@ -47,7 +47,7 @@ class Aside(Perform):
 
 
 class Bench:
-    """Performers off the thread. `calls`: what they performed, in order. `acked`, `done`, `failed`: what came of it."""
+    """Performers off the thread. `calls`: their effects, in order. `acked`, `done`, `failed`: the outcomes."""
 
     def __init__(self, refuse: Callable[[Sequence[str]], Exception | None] = lambda names: None) -> None:
         self.scheduler = VirtualScheduler()
@@ -95,7 +95,7 @@ def writes(count: int) -> list[list[Effect]]:
 
 
 def once(name: str, error: Exception) -> Callable[[Sequence[str]], Exception | None]:
-    """Refuses what has this name, the first time."""
+    """Refuses the first effect of this name."""
     errors = [error]
     return lambda names: errors.pop() if errors and name in names else None
 
@@ -154,7 +154,7 @@ def test_the_core_receives_the_part_of_a_joined_effect_that_it_returned() -> Non
 # -- joined -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_comes_while_a_write_is_under_way_is_written_together() -> None:
+def test_writes_that_arrive_while_another_is_under_way_are_joined() -> None:
     bench = Bench()
     bench.run(*writes(5))
     assert bench.calls == [("0",), ("1", "2", "3", "4")]

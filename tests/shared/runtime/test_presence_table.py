@@ -58,7 +58,7 @@ def test_nobody_expires_within_two_periods_of_a_start_as_signs_of_life_were_not_
     assert members.expire(100.0 + 2 * PERIOD) == ["a"]
 
 
-def test_a_member_that_is_removed_is_none_and_may_come_again(members: PresenceTable) -> None:
+def test_a_removed_member_is_none_and_may_join_again(members: PresenceTable) -> None:
     members.hear("a", 0.0)
     assert members.remove("a")
     assert not members.remove("a")

@@ -1,4 +1,4 @@
-"""Routines: what resumes them, what ends them, and what they leave behind."""
+"""Routines: how they are resumed and ended, and what remains of them."""
 
 from __future__ import annotations
 

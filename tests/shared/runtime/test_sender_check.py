@@ -63,7 +63,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("what", SMUGGLED)
-def test_what_was_published_to_another_address_is_refused(what: str) -> None:
+def test_a_message_that_was_published_to_another_address_is_refused(what: str) -> None:
     kind, exchange, key, inbox = SMUGGLED[what]
     with pytest.raises(ProtocolError, match="is not bound to"):
         check(kind, exchange, key, INBOXES[inbox], servers=SERVERS)

@@ -24,7 +24,7 @@ ALLIANCE = Topology("a")
 
 
 class Echo:
-    """Says hello to a combiner for each hello that it receives, and tells it."""
+    """Publishes a hello and an event for each hello that it receives."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -67,7 +67,7 @@ def telemetry_of_a_chain() -> dict[str, ActorTelemetry]:
     return found
 
 
-def test_what_is_told_names_the_message_that_led_to_it_and_those_before(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logged_event_names_the_chain_of_messages_that_led_to_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fedmq.runtime.telemetry"):
         found = telemetry_of_a_chain()
 
