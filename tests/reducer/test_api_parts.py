@@ -17,8 +17,8 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.eligibility import explain
 from fedmq_reducer.selection import best_model
 from fedmq_reducer.web.api import feed as feeds
+from fedmq_reducer.web.api.access import is_browser
 from fedmq_reducer.web.api.answers import Json, page
-from fedmq_reducer.web.api.browsers import is_browser
 from fedmq_reducer.web.api.feed import EventStream
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event

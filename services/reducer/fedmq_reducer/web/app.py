@@ -1,4 +1,4 @@
-"""The application: every router, joined."""
+"""The web application: the routers of the REST API, the control page, and answers to errors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import fedmq
-from fedmq_reducer.web.api.access import changes_allowed, named_locally
+from fedmq_reducer.web.api import downloads, events, health, members, models, sessions, starting
+from fedmq_reducer.web.api.access import is_named_locally
 from fedmq_reducer.web.api.answers import Json, add_error_answers
-from fedmq_reducer.web.api.blobs import blobs
 from fedmq_reducer.web.api.context import ApiContext
-from fedmq_reducer.web.api.events import events
-from fedmq_reducer.web.api.health import health
-from fedmq_reducer.web.api.members import members
-from fedmq_reducer.web.api.models import models
-from fedmq_reducer.web.api.sessions import sessions
-from fedmq_reducer.web.api.starting import starting
 from fedmq_reducer.web.page.router import ControlPage
 
 DESCRIPTION = """Starts, stops and shows sessions. Changing requests need `Authorization: Bearer TOKEN` where the server
@@ -26,34 +20,34 @@ the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infin
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The API, with the control page at `/` and in a browser's `/start`."""
+    """Returns the API, with the control page at `/` and at a browser's `/start`."""
     app = FastAPI(
-        title="FedMQ", version=fedmq.__version__, description=DESCRIPTION, default_response_class=Json,
-        redoc_url=None, responses=_ERRORS,
-    )  # fmt: skip
-    guard, page = changes_allowed(context.admin_token), ControlPage(context)
-    app.include_router(starting(context, guard, page.form))
-    app.include_router(sessions(context, guard))
-    app.include_router(models(context, guard))
-    app.include_router(blobs(context, guard))
-    app.include_router(members(context))
-    app.include_router(events(context))
-    app.include_router(health(context))
+        title="FedMQ",
+        version=fedmq.__version__,
+        description=DESCRIPTION,
+        default_response_class=Json,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    page = ControlPage(context)
+    app.state.context, app.state.form = context, page.form
+    for module in (starting, sessions, models, downloads, members, events, health):
+        app.include_router(module.router)
     app.include_router(page.router)
     add_error_answers(app)
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Json:
-        words = error.detail
-        if error.status_code in (404, 405):  # The router's: what is not there in the records has its own words.
-            words = f"{request.method} {request.url.path}: there is no such thing to ask; /docs lists what there is"
-        return Json({"error": words}, error.status_code, headers=error.headers)
+        reason = error.detail
+        if error.status_code in (404, 405):  # The router's: a record that is missing raises NotFound.
+            reason = f"{request.method} {request.url.path}: there is no such thing to ask; /docs lists what there is"
+        return Json({"error": reason}, error.status_code, headers=error.headers)
 
     if context.local_only:
 
         @app.middleware("http")
         async def only_local_names(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-            if not named_locally(request):
+            if not is_named_locally(request):
                 return Json({"error": "this server answers to localhost only; FEDN_REDUCER_BIND opens it"}, 421)
             return await call_next(request)
 

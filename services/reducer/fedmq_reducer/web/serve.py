@@ -1,4 +1,4 @@
-"""The REST API beside a reducer: any reducer's will do, a standby's too."""
+"""Serves the REST API and the control page of a reducer process, also of one that stands by."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serve_api(
     name: str,
     new_id: Callable[[], str],
 ) -> ApiServer:
-    """Binds the port that the settings name; serves from `start` on. Raises ConfigError where the port is taken."""
+    """Returns the server, bound to the port that the settings name. Raises ConfigError if the port is taken."""
     topology = Topology(settings.alliance)
     feed = EventStream()
     control, events = broker.connect("api"), broker.connect("api.feed")
@@ -50,6 +50,9 @@ def serve_api(
         local_only=settings.reducer_bind in LOCAL,
     )
     return ApiServer(
-        create_app(context), settings.reducer_bind, settings.reducer_port,
-        certificate=settings.reducer_tls_cert, key=settings.reducer_tls_key,
-    )  # fmt: skip
+        create_app(context),
+        settings.reducer_bind,
+        settings.reducer_port,
+        certificate=settings.reducer_tls_cert,
+        key=settings.reducer_tls_key,
+    )

@@ -1,2 +1,5 @@
-"""The reducer's REST API. It only publishes control messages, reads records and stores seeds; whichever reducer decides,
-any reducer's API will do, a standby's too."""
+"""The reducer's REST API.
+
+It publishes control messages, reads records and stores seeds. It decides nothing, so the API of any reducer will do, also of
+one that stands by. Each endpoint is a function of its module; `context.py` has what they share.
+"""

@@ -1,4 +1,4 @@
-"""What answers look like: JSON that always parses, pages of a list, and errors that say what to change."""
+"""The form of answers: JSON that always parses, pages of a list, and errors that say what to change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from fedmq.errors import ConfigError, FedMQError, Gone, InvalidUpdate, NotFound, ProtocolError, Transient
-from fedmq.records.base import Document, Records
+from fedmq.records.base import Records
 
 MOST = 1000
 
-SESSION = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NAME = SESSION = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 MODEL = r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$"
 SEED = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 CURSOR = r"^-?[0-9.e+-]{1,30}$"
@@ -39,6 +39,7 @@ class Json(JSONResponse):
     """JSON in which NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`, as JSON has no such numbers."""
 
     def render(self, content: Any) -> bytes:
+        """Returns the bytes of the body."""
         try:
             text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except ValueError:
@@ -66,25 +67,23 @@ def page(
     limit: int,
     after: str | None,
 ) -> dict[str, Any]:
-    """`items` in the order of a field (without one: of the key), and `next`, None on the last page. Items that share the
-    last value of the order come with it, so a page may be longer than its limit and none is lost between two."""
+    """Returns `items` in the order of a field (by default of the key), and `next`, which is None on the last page.
+
+    A page is longer than `limit` if several items share its last value of the order: no item is lost between two pages.
+    """
     wanted = {name: value for name, value in where.items() if value is not None}
     start = _cursor(after) if order is not None else after
     found = list(records.find(table, wanted, order=order, descending=descending, limit=limit + 1, after=start))
     if len(found) <= limit:
         return {"items": found, "next": None}
+    items = found[:limit]
     if order is None:
-        return {"items": found[:limit], "next": _key(table, found[limit - 1])}
-    last = found[limit - 1][order]
+        return {"items": items, "next": str(items[-1][table.removesuffix("s")])}
+    last = items[-1][order]
     if found[limit][order] == last:
-        before = [item for item in found[:limit] if item[order] != last]
-        found = [*before, *records.find(table, wanted | {order: last})]
-        return {"items": found, "next": json.dumps(last)}
-    return {"items": found[:limit], "next": json.dumps(last)}
-
-
-def _key(table: str, document: Document) -> str:
-    return str(document[table.removesuffix("s")])
+        before = [item for item in items if item[order] != last]
+        items = [*before, *records.find(table, wanted | {order: last})]
+    return {"items": items, "next": json.dumps(last)}
 
 
 def _cursor(after: str | None) -> Any:
@@ -95,19 +94,18 @@ def _cursor(after: str | None) -> Any:
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Every error is `{"error": one text}`: 404 not there, 410 not any more, 409 the answer is no, 422 wrong parameters,
-    503 a server that this one needs is away."""
+    """Makes the app answer each error with `{"error": one text}`, and with the status of the error's class."""
 
     @app.exception_handler(FedMQError)
     def refused(_: Request, error: FedMQError) -> Json:
-        return Json({"error": error.reason}, status_of(error))
+        return Json({"error": error.reason}, _status_of(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Json:
         return Json({"error": "\n".join(_fault(fault) for fault in error.errors())}, 422)
 
 
-def status_of(error: FedMQError) -> int:
+def _status_of(error: FedMQError) -> int:
     match error:
         case Gone():
             return 410
@@ -121,6 +119,7 @@ def status_of(error: FedMQError) -> int:
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
+    """Returns what is wrong with which parameter, from an error of pydantic."""
     where = ".".join(str(step) for step in fault["loc"][1:])
     match fault["type"]:
         case "json_invalid":

@@ -1,11 +1,13 @@
-"""What every endpoint stands on."""
+"""What the endpoints share: the alliance's stores, and what several endpoints do with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
 
 from fedmq.blobs.base import Blobs
 from fedmq.errors import NotFound, ProtocolError
@@ -23,10 +25,17 @@ PublishControl = Callable[[Body, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """`publish(body, id)` sends a control message and returns once the broker has it (Transient if it is away).
-    `feed`: the events as they come. `new_id`: makes ids. `scratch`: a folder for seeds on their way in.
-    `admin_token`: what changes need; None: anybody who reaches the server may. `local_only`: the server is bound to this
-    machine, so a request under another host's name is a trick."""
+    """The stores of one alliance, and how the API publishes to its reducer.
+
+    - `publish(body, id)`: publishes a control message and returns once the broker has it. Raises Transient if the broker is
+      away.
+    - `feed`: the events as they are published.
+    - `new_id`: makes ids.
+    - `scratch`: a folder for seeds that are being uploaded.
+    - `admin_token`: what requests that change something must carry. With None, anybody who reaches the server may send them.
+    - `local_only`: the server is bound to this machine. A request under another host's name is then an attack (DNS
+      rebinding).
+    """
 
     alliance: str
     records: Records
@@ -39,15 +48,18 @@ class ApiContext:
     local_only: bool = True
 
     def found(self, table: str, key: str, what: str) -> Document:
-        """The document, or NotFound that says `what` is not there."""
+        """Returns a record. Raises NotFound, which names the missing thing as `what`."""
         document = self.records.get(table, key)
         if document is None:
             raise NotFound(f"there is no {what} {key!r}")
         return document
 
     def start(self, policy: Policy, session: str | None = None) -> str:
-        """Publishes the start message; returns the session's id, which is also the message's. The same id twice starts
-        once. Raises ConfigError for an unknown strategy, NotFound for an unknown seed, Gone for one that was let go."""
+        """Publishes the start message. Returns the session's id, which is also the message's.
+
+        A session whose id is published twice is started once. Raises ConfigError for an unknown strategy, NotFound for an
+        unknown seed, and Gone for a seed that is no longer kept.
+        """
         check_strategy(policy.strategy.name, policy.strategy.parameters)
         if policy.seed is not None:
             check_kept(self.model(policy.seed))
@@ -56,14 +68,17 @@ class ApiContext:
         return session
 
     def stop(self, session: str, when: Any) -> Document:
-        """Publishes the stop message, unless the session has ended. Raises NotFound."""
+        """Publishes the stop message, unless the session has ended. Returns the session's record. Raises NotFound."""
         document = self.found(tables.SESSIONS, session, "session")
         if document["state"] not in tables.ENDED:
             self.publish(Stop(session=session, when=when), self.new_id())
         return document
 
     def model(self, model: str) -> Document:
-        """A model's record; for a blob in bucket `models` that no session has used yet, what is known of it."""
+        """Returns a model's record, or what is known of a blob in bucket `models` that no session has used yet.
+
+        Raises NotFound.
+        """
         document = self.records.get(tables.MODELS, model)
         if document is not None:
             return document
@@ -75,9 +90,25 @@ class ApiContext:
 
 
 def unused_model(model: str, size: int, modified: float) -> Document:
-    """A blob of bucket `models` in the shape of a record; its hash is not known before a session adopts it."""
-    ref = {"key": keys.model_blob(model), "size": size, "sha256": None}
+    """Returns a blob of bucket `models` in the shape of a record. Its hash is unknown until a session adopts the blob."""
     return {
-        "model": model, "ref": ref, "base": None, "parent": None, "session": None, "round": 0, "ledger": None, "metrics": {},
-        "kept": True, "created_at": modified,
-    }  # fmt: skip
+        "model": model,
+        "ref": {"key": keys.model_blob(model), "size": size, "sha256": None},
+        "base": None,
+        "parent": None,
+        "session": None,
+        "round": 0,
+        "ledger": None,
+        "metrics": {},
+        "kept": True,
+        "created_at": modified,
+    }
+
+
+async def _context_of(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(_context_of)]
+"""The type of an endpoint's parameter that receives the context."""

@@ -1,4 +1,4 @@
-"""Events: what happened, and what happens."""
+"""Events: recorded ones in pages, and new ones as a stream."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from fedmq_reducer.web.api.answers import After, Json, Limit, page
-from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.answers import NAME, After, Json, Limit, page
+from fedmq_reducer.web.api.context import ApiContext, Context
 from fedmq_reducer.web.api.feed import KEPT
 from fedmq_schemas import records as tables
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 QUIET = 15.0
+"""Seconds without an event after which the stream sends a comment, so that the connection stays open."""
 SLACK = 5.0
 """Seconds: events of several machines reach the records out of order by their clocks, and by a batch."""
 
@@ -27,55 +27,55 @@ OfClient = Annotated[str | None, Query(pattern=NAME, description="only this clie
 Named = Annotated[str | None, Query(pattern=r"^[a-z_.]{1,60}$", description="only these, e.g. round.committed")]
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)]
 
+router = APIRouter(prefix="/events", tags=["events"])
 
-def events(context: ApiContext) -> APIRouter:
-    router = APIRouter(prefix="/events", tags=["events"])
 
-    @router.get("")
-    def list_events(
-        session: OfSession = None,
-        client: OfClient = None,
-        name: Named = None,
-        oldest_first: bool = False,
-        limit: Limit = 100,
-        after: After = None,
-    ) -> Response:
-        """Recorded events, newest first unless told."""
-        where = {"session": session, "client": client, "name": name}
-        return Json(
-            page(
-                context.records, tables.EVENTS, where, order="at", descending=not oldest_first, limit=limit,
-                after=after,
-            )
-        )  # fmt: skip
-
-    @router.get(
-        "/stream",
-        response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}, "description": "each event's JSON, with its id"}},
+@router.get("")
+def list_events(
+    context: Context,
+    session: OfSession = None,
+    client: OfClient = None,
+    name: Named = None,
+    oldest_first: bool = False,
+    limit: Limit = 100,
+    after: After = None,
+) -> Response:
+    """Lists recorded events, by default newest first."""
+    where = {"session": session, "client": client, "name": name}
+    descending = not oldest_first
+    return Json(
+        page(context.records, tables.EVENTS, where, order="at", descending=descending, limit=limit, after=after)
     )
-    async def stream(
-        session: OfSession = None,
-        client: OfClient = None,
-        name: Named = None,
-        last: LastId = None,
-        replay: Annotated[bool, Query(description="begin with the session's recorded events")] = False,
-    ) -> Response:
-        """Events as they happen (server-sent). After `Last-Event-ID` it begins a little before that event: each event
-        comes at least once, and what came before is known by its id."""
-        where = {"session": session, "client": client, "name": name}
-        wanted = {field: value for field, value in where.items() if value is not None}
-        since = await run_in_threadpool(_since, context, last) if last is not None else None
-        from_start = replay and session is not None
-        documents = _documents(context, wanted, since, from_start)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_frames(documents), media_type="text/event-stream", headers=headers)
 
-    return router
+
+@router.get(
+    "/stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "each event's JSON, with its id"}},
+)
+async def stream(
+    context: Context,
+    session: OfSession = None,
+    client: OfClient = None,
+    name: Named = None,
+    last: LastId = None,
+    replay: Annotated[bool, Query(description="begin with the session's recorded events")] = False,
+) -> Response:
+    """Sends events as they are published (server-sent events).
+
+    With `Last-Event-ID` the stream begins a little before that event. Each event is then sent at least once; a reader
+    recognises repeated events by their ids.
+    """
+    where = {"session": session, "client": client, "name": name}
+    wanted = {field: value for field, value in where.items() if value is not None}
+    since = await run_in_threadpool(_since, context, last) if last is not None else None
+    documents = _documents(context, wanted, since, from_start=replay and session is not None)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_frames(documents), media_type="text/event-stream", headers=headers)
 
 
 def _since(context: ApiContext, last: str) -> float | None:
-    """When to begin so that nothing after the event `last` is missed; None: from now on, as it is not known."""
+    """Returns the time from which no event after the event `last` is missed, or None if that event is unknown."""
     document = context.records.get(tables.EVENTS, last)
     return document["at"] - SLACK if document is not None else None
 
@@ -83,34 +83,31 @@ def _since(context: ApiContext, last: str) -> float | None:
 async def _documents(
     context: ApiContext, wanted: dict[str, str], since: float | None, from_start: bool
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """Recorded events from `since`, then live ones, each once; None where it has been quiet."""
-    told: dict[str, None] = {}
+    """Yields recorded events from `since`, then new ones, each once; None after each quiet period."""
+    sent: dict[str, None] = {}
     with context.feed.subscribe() as subscription:
         past: Iterable[dict[str, Any]] = ()
         if from_start or since is not None:
-            recorded = await run_in_threadpool(_recorded, context, wanted, None if from_start else since)
+            after = None if from_start else since
+            recorded = await run_in_threadpool(context.records.find, tables.EVENTS, wanted, order="at", after=after)
             here = [document for document in subscription.newest if since is None or document["at"] >= since]
-            past = sorted({document["id"]: document for document in (*recorded, *here)}.values(), key=_when)
+            past = sorted({document["id"]: document for document in (*recorded, *here)}.values(), key=_time_of)
         for document in past:
             if _fits(document, wanted):
-                told[document["id"]] = None
+                sent[document["id"]] = None
                 yield document
         while not subscription.lost:
-            live = await subscription.next(QUIET)
-            if live is None:
+            new = await subscription.next(QUIET)
+            if new is None:
                 yield None
-            elif _fits(live, wanted) and live["id"] not in told:
-                told[live["id"]] = None
-                if len(told) > KEPT:
-                    del told[next(iter(told))]
-                yield live
+            elif _fits(new, wanted) and new["id"] not in sent:
+                sent[new["id"]] = None
+                if len(sent) > KEPT:
+                    del sent[next(iter(sent))]
+                yield new
 
 
-def _recorded(context: ApiContext, wanted: dict[str, str], since: float | None) -> list[dict[str, Any]]:
-    return list(context.records.find(tables.EVENTS, wanted, order="at", after=since))
-
-
-def _when(document: dict[str, Any]) -> float:
+def _time_of(document: dict[str, Any]) -> float:
     return float(document["at"])
 
 

@@ -1,4 +1,4 @@
-"""Events as they come: the newest in memory, and subscribers that are told each one."""
+"""Events as they are published: the newest ones in memory, and subscriptions that receive each one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ ROUND_BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 1
 
 
 class Subscription:
-    """One reader's queue, until its `with` block ends. When it falls `KEPT` events behind it is `lost`: it must begin again
-    from the records. `newest`: the events of before it.
+    """One reader's queue of events, until its `with` block ends.
 
-    No generator makes it, as the garbage collector may end one on any thread, also on one that is telling an event."""
+    - `newest`: the newest events before the subscription.
+    - `lost`: the reader has fallen `KEPT` events behind, and must begin again from the records.
+
+    This is a class and not a generator: the garbage collector may close a generator on a thread that already holds the
+    stream's lock, which deadlocks.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, end: Callable[[Subscription], None]) -> None:
         self.newest: list[dict[str, Any]] = []
@@ -38,14 +42,14 @@ class Subscription:
         self._end(self)
 
     async def next(self, timeout: float) -> dict[str, Any] | None:
-        """The next event, or None if none came in time."""
+        """Returns the next event, or None if there is none within `timeout` seconds."""
         try:
             return await asyncio.wait_for(self._queue.get(), timeout)
         except TimeoutError:
             return None
 
-    def tell(self, document: dict[str, Any]) -> None:
-        """From any thread."""
+    def put(self, document: dict[str, Any]) -> None:
+        """Appends an event. May be called on any thread."""
         self._loop.call_soon_threadsafe(self._put, document)
 
     def _put(self, document: dict[str, Any]) -> None:
@@ -56,7 +60,11 @@ class Subscription:
 
 
 class EventStream:
-    """Takes events in on an actor's thread, tells them on the web server's."""
+    """Receives events on the scheduler's thread, and hands them to subscriptions on the web server's.
+
+    `counts`: events by name. `round_seconds`: the sum of the rounds' durations, then how many rounds took at most each of
+    `ROUND_BUCKETS` seconds.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -66,13 +74,14 @@ class EventStream:
         self._subscriptions: list[Subscription] = []
 
     def push(self, envelope: Envelope, event: Event) -> None:
+        """Counts an event, and hands it to all subscriptions."""
         with self._lock:
             self.counts[event.name] += 1
             if event.name == "round.committed":
                 self._time_round(float(event.data.get("seconds", 0.0)))
             self._newest.append((envelope, event))
             for subscription in self._subscriptions:
-                subscription.tell(event_document(envelope, event))
+                subscription.put(event_document(envelope, event))
 
     def _time_round(self, seconds: float) -> None:
         self.round_seconds[0] += seconds
@@ -80,11 +89,11 @@ class EventStream:
             self.round_seconds[index] += seconds <= bound
 
     def watch(self, connection: Connection, topology: Topology, name: str) -> None:
-        """Listens on a queue of its own; from the scheduler's thread."""
+        """Consumes the alliance's events from a queue of its own. Must be called on the scheduler's thread."""
         observe(connection, topology.observer(name), topology.alliance, self.push)
 
     def subscribe(self) -> Subscription:
-        """From the web server's loop, in a `with` statement."""
+        """Returns a new subscription, to be used in a `with` statement. Must be called in the web server's loop."""
         subscription = Subscription(asyncio.get_running_loop(), self._unsubscribe)
         with self._lock:
             subscription.newest = [event_document(envelope, event) for envelope, event in self._newest]

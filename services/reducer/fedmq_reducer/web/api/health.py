@@ -1,4 +1,4 @@
-"""Whether the server is well, and its numbers for Prometheus."""
+"""Whether the server can read the records, and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,56 +13,57 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fedmq
 from fedmq_reducer.web.api.answers import Json
-from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.context import ApiContext, Context
 from fedmq_reducer.web.api.feed import ROUND_BUCKETS
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import OUTCOMES, SessionState
 
+router = APIRouter(tags=["health"])
 
-def health(context: ApiContext) -> APIRouter:
-    router = APIRouter(tags=["health"])
-    registry = CollectorRegistry()
-    registry.register(_Numbers(context))
 
-    @router.get("/health")
-    def is_well() -> Response:
-        """200 if this server can read the records; 503 says what is away. `waits`: where the courses of sessions stood in
-        the code, and what they waited for, when the reducer that decides last looked, at `waits_at`."""
-        open_states = ["queued", "running", "waiting", "validating"]
-        sessions = {
-            each["session"]: each["state"] for each in context.records.find(tables.SESSIONS, {"state": open_states})
+@router.get("/health")
+def is_well(context: Context) -> Response:
+    """Answers 200 if this server can read the records; 503 says what is away.
+
+    `waits`: where in the code the course of each session stood, and what it waited for, when the reducer that decides
+    looked last, at `waits_at`.
+    """
+    open_states = ["queued", "running", "waiting", "validating"]
+    found = context.records.find(tables.SESSIONS, {"state": open_states})
+    sessions = {each["session"]: each["state"] for each in found}
+    seen = context.records.get(tables.SYSTEM, "sessions") or {"waits": {}, "at": None}
+    return Json(
+        {
+            "status": "ok",
+            "alliance": context.alliance,
+            "version": fedmq.__version__,
+            "sessions": sum(state != "queued" for state in sessions.values()),
+            "waits": {session: where for session, where in seen["waits"].items() if session in sessions},
+            "waits_at": seen["at"],
         }
-        seen = context.records.get(tables.SYSTEM, "sessions") or {"waits": {}, "at": None}
-        return Json(
-            {
-                "status": "ok",
-                "alliance": context.alliance,
-                "version": fedmq.__version__,
-                "sessions": sum(state != "queued" for state in sessions.values()),
-                "waits": {session: where for session, where in seen["waits"].items() if session in sessions},
-                "waits_at": seen["at"],
-            }
-        )
-
-    @router.get("/metrics", response_class=PlainTextResponse)
-    def numbers() -> Response:
-        """For Prometheus. Counters count from this server's start, gauges tell what is recorded."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    return router
+    )
 
 
-class _Numbers:
-    """Collected when asked for."""
+@router.get("/metrics", response_class=PlainTextResponse)
+def numbers(context: Context) -> Response:
+    """Returns metrics for Prometheus. Counters count from this server's start; gauges show what is recorded."""
+    registry = CollectorRegistry()
+    registry.register(_Metrics(context))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Metrics:
+    """Collects the metrics of an alliance when they are requested."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
 
     def describe(self) -> list[Any]:
-        """Nothing in advance: records need not be reachable when the server starts."""
+        """Returns nothing in advance, as records need not be reachable then."""
         return []
 
     def collect(self) -> Iterator[Any]:
+        """Yields the metric families."""
         records, feed = self._context.records, self._context.feed
         sessions = GaugeMetricFamily("fedmq_sessions", "Sessions by state.", labels=["state"])
         for state in get_args(SessionState):

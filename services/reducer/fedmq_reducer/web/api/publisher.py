@@ -15,7 +15,7 @@ CONFIRM_SECONDS = 10.0
 
 
 class ControlPublisher:
-    """Publishes under `sender`, which is the connection's account where the broker checks it."""
+    """Publishes control messages as `sender`. A broker that checks senders requires the connection's account."""
 
     def __init__(self, connection: Connection, scheduler: Scheduler, topology: Topology, sender: str) -> None:
         self._connection = connection
@@ -24,11 +24,18 @@ class ControlPublisher:
         self._sender = sender
 
     def __call__(self, body: Body, message_id: str) -> None:
-        """From any thread but the scheduler's. Raises what the broker refuses with, Transient if it does not answer."""
+        """Publishes a message and waits for the broker's confirmation. Must not be called on the scheduler's thread.
+
+        Raises the error with which the broker refuses the message, or Transient if the broker does not answer in time.
+        """
         envelope = {
-            "kind": body.kind, "version": VERSION, "id": message_id, "alliance": self._topology.alliance,
-            "sender": self._sender, "sent_at": self._scheduler.wall(),
-        }  # fmt: skip
+            "kind": body.kind,
+            "version": VERSION,
+            "id": message_id,
+            "alliance": self._topology.alliance,
+            "sender": self._sender,
+            "sent_at": self._scheduler.wall(),
+        }
         message = Outgoing(
             self._topology.exchange("control"),
             control_key(body.kind),

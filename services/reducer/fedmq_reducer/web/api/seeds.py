@@ -1,4 +1,4 @@
-"""A seed on its way into the blob store."""
+"""Checks an uploaded seed and stores it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PIECE = 1 << 20
 
 
 def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobRef, bool]:
-    """Checks a safetensors file and puts it into bucket `models`; returns its reference and whether it was not there.
+    """Checks a safetensors file and puts it into bucket `models`. Returns its reference, and whether it is new.
 
-    Raises InvalidUpdate that says what was found instead of a model, Refused if the name is another model's.
+    Raises InvalidUpdate, which says what was found instead of a model, and Refused if the name belongs to another model.
     """
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -52,7 +52,7 @@ def store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[BlobR
 
 
 def _fault(source: Source) -> str:
-    """What no federation can start from, or nothing."""
+    """Returns why no session can start from the model, or an empty text."""
     if not source.tensors:
         return "it holds no tensors"
     buffer = np.empty(PIECE, np.uint8)

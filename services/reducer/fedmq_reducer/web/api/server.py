@@ -1,4 +1,4 @@
-"""The application behind a port, in a thread of its own."""
+"""Serves the web application at a port, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STOP_SECONDS = 5.0
 
 
 class ApiServer:
-    """Bound when made, so that a taken port is a ConfigError here; serves between `start` and `stop`.
+    """Binds its port when it is made, and serves between `start` and `stop`.
 
-    `port` 0 takes any free one. With a certificate and its key (PEM) it speaks https; a pair that can't be used is a
-    ConfigError too.
+    `port` 0 takes any free port. With a certificate and its key (PEM) the server speaks https. Raises ConfigError if the
+    port is taken, or if certificate and key can't be used.
     """
 
     def __init__(
@@ -39,16 +39,22 @@ class ApiServer:
             raise ConfigError(f"can't listen on {host}:{port} ({error.strerror}): choose another port") from error
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_config=None, access_log=False,
-            timeout_graceful_shutdown=1, ssl_certfile=certificate, ssl_keyfile=key,
-        )  # fmt: skip
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="fedmq-api", daemon=True)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
 
     def start(self) -> None:
-        """Returns when requests are answered. Raises ConfigError if that does not come to be."""
+        """Returns when requests are answered. Raises ConfigError if the server does not start within ten seconds."""
         self._thread.start()
         ends = time.monotonic() + START_SECONDS
         while not self._server.started:
@@ -57,7 +63,7 @@ class ApiServer:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """Lets open requests end for a second, then ends; idempotent."""
+        """Gives open requests a second to end, then stops. Idempotent."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
@@ -74,7 +80,9 @@ def _check_pair(certificate: Path | None, key: Path | None) -> None:
         return
     files = f"FEDN_REDUCER_TLS_CERT={certificate}" + (f" with FEDN_REDUCER_TLS_KEY={key}" if key else "")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")  # never asked for
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            certificate, key, password=""
+        )  # else OpenSSL asks at the terminal
     except ssl.SSLError as error:
         raise ConfigError(f"{files}: no certificate and its key, both in PEM ({error.reason})") from error
     except OSError as error:

@@ -1,18 +1,17 @@
-"""`/start`: a session, from curl, a program or a browser."""
+"""`/start`: starts a session, from curl, a program or a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy, with_settings
+from fedmq_reducer.web.api.access import GUARDED, check_may_change, is_browser
 from fedmq_reducer.web.api.answers import SESSION, Json
-from fedmq_reducer.web.api.browsers import is_browser
-from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.context import Context
 from fedmq_schemas.policy import Policy
 
 StartId = Annotated[
@@ -31,43 +30,41 @@ QUERY = [
     )
 ]
 
-PolicyForm = Callable[[Request], Response]
+router = APIRouter(tags=["start"])
 
 
-def starting(context: ApiContext, guard: Callable[[Request], None], form: PolicyForm) -> APIRouter:
-    """`form` answers a browser's GET."""
-    router = APIRouter(tags=["start"])
+@router.get(
+    "/start",
+    status_code=202,
+    openapi_extra={"parameters": QUERY},
+    responses={200: {"content": {"text/html": {}}, "description": "a browser gets the form and starts nothing"}},
+)
+def start_by_get(context: Context, request: Request, session: StartId = None) -> Response:
+    """Starts a session with the policy in the query, and defaults for the rest. A browser gets the form instead.
 
-    @router.get(
-        "/start",
-        status_code=202,
-        openapi_extra={"parameters": QUERY},
-        responses={200: {"content": {"text/html": {}}, "description": "a browser gets the form and starts nothing"}},
-    )
-    def start_by_get(request: Request, session: StartId = None) -> Response:
-        """Starts a session with what the query says, any key of the policy (`train.epochs=2` reaches into a section),
-        and defaults for the rest. A browser gets the form instead."""
-        if is_browser(request):
-            return form(request)
-        guard(request)
-        return _accepted(context.start(_policy(request), session))
+    Any key of the policy may be given; `train.epochs=2` sets a key of a section.
+    """
+    if is_browser(request):
+        form: Response = request.app.state.form(request)
+        return form
+    check_may_change(request)
+    return _accepted(context.start(_policy(request), session))
 
-    @router.post("/start", status_code=202, dependencies=[Depends(guard)], openapi_extra={"parameters": QUERY})
-    def start_by_post(
-        request: Request, policy: Annotated[Policy | None, Body()] = None, session: StartId = None
-    ) -> Response:
-        """Starts a session with this policy, or with what the query says, as GET does; and defaults for the rest.
-        Answers at once."""
-        if policy is None:
-            policy = _policy(request)
-        elif request.query_params.keys() - {"id"}:
-            raise ConfigError("the policy is the body of this request: leave it out of the address")
-        return _accepted(context.start(policy, session))
 
-    return router
+@router.post("/start", status_code=202, dependencies=GUARDED, openapi_extra={"parameters": QUERY})
+def start_by_post(
+    context: Context, request: Request, policy: Annotated[Policy | None, Body()] = None, session: StartId = None
+) -> Response:
+    """Starts a session with the policy in the body or in the query, and defaults for the rest. Answers at once."""
+    if policy is None:
+        policy = _policy(request)
+    elif request.query_params.keys() - {"id"}:
+        raise ConfigError("the policy is the body of this request: leave it out of the address")
+    return _accepted(context.start(policy, session))
 
 
 def _policy(request: Request) -> Policy:
+    """Returns the policy of the query. Raises ConfigError for a key that is given twice, unknown or wrong."""
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         key = FEDN_NAMES.get(name, name)
@@ -75,8 +72,7 @@ def _policy(request: Request) -> Policy:
             raise ConfigError(f"{name} is given twice")
         if key != "id":
             given[key] = value
-    values: dict[str, Any] = with_settings({}, (f"{key}={value}" for key, value in given.items()))
-    return checked_policy(values)
+    return checked_policy(with_settings({}, (f"{key}={value}" for key, value in given.items())))
 
 
 def _accepted(session: str) -> Response:

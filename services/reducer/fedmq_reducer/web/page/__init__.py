@@ -1,4 +1,4 @@
-"""The control page: the alliance at a glance, and the form that starts and stops sessions.
+"""The control page: the status of the alliance, and the form that starts and stops sessions.
 
-Rendered by the server, kept fresh by server-sent events; it works without scripts too, only not live.
+The server renders it and keeps it up to date by server-sent events. Without scripts it works, but does not update itself.
 """

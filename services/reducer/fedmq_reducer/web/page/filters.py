@@ -1,4 +1,4 @@
-"""How the templates write times and numbers. Pure."""
+"""Filters with which the templates write times and labels. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 
 def moment(at: float | None, form: str = "time") -> Markup:
-    """A `<time>` in UTC; the page's script shows it in the viewer's time zone. `form`: time, date or left."""
+    """Returns a `<time>` in UTC, which the page's script shows in the viewer's time zone. `form`: time, date or left."""
     if at is None:
         return Markup("–")
     iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
@@ -19,6 +19,7 @@ def moment(at: float | None, form: str = "time") -> Markup:
 
 
 def labels(pairs: dict[str, str]) -> str:
+    """Returns labels as one text, sorted by name."""
     return ", ".join(f"{name} {value}" for name, value in sorted(pairs.items()))
 
 

@@ -1,4 +1,4 @@
-"""The start form: the policy's fields as they are declared, and back. Pure."""
+"""The start form: makes inputs of the policy's fields, and a policy of submitted inputs. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TOP = "more of rounds and clients"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One input. `name` is dotted as `--set` writes it; `default` as it stands in the input; `group` is its section."""
+    """One input. `name` is dotted as in `--set`; `default` is the text in the input; `group` is the field's section."""
 
     name: str
     kind: FieldKind
@@ -45,16 +45,18 @@ class Field:
 
     @property
     def label(self) -> str:
+        """The text beside the input."""
         return _LABELS.get(self.name) or self.name.rpartition(".")[2].replace("_", " ")
 
     @property
     def example(self) -> str:
+        """A text that shows what to write into the input, or an empty text."""
         return _EXAMPLES.get(self.name, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The fields of a section, and what the section is about."""
+    """The fields of a section of the policy, and the section's description."""
 
     title: str
     description: str
@@ -63,21 +65,21 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of a form: a policy, or what is wrong at which field (`""`: at none)."""
+    """The result of checking a form: a policy, or the faults by field (`""`: of no field)."""
 
     policy: Policy | None
     faults: Mapping[str, str]
 
 
 def fields() -> list[Field]:
-    """All fields, the common ones first."""
+    """Returns all fields, the common ones first."""
     every = list(_fields(Policy, ""))
     by_name = {field.name: field for field in every}
     return [by_name[name] for name in COMMON] + [field for field in every if field.name not in COMMON]
 
 
 def groups() -> list[Group]:
-    """The fields that are not common, by section."""
+    """Returns the fields that are not common, by section."""
     found: dict[str, Group] = {}
     for field in fields():
         if field.name not in COMMON:
@@ -116,7 +118,7 @@ def _kind(name: str, annotation: Any) -> tuple[FieldKind, tuple[str, ...]]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The types of a union, without None, and of an annotated type."""
+    """Yields the types of a union, without None, and of an annotated type."""
     inner = get_args(annotation)
     origin = get_origin(annotation)
     if origin in (dict, tuple, Literal) or not inner:
@@ -130,7 +132,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def shown(value: Any) -> str:
-    """A default as it stands in its input; tables begin empty."""
+    """Returns a default as the text in its input, which is empty for tables."""
     match value:
         case None | Mapping():
             return ""
@@ -142,7 +144,7 @@ def shown(value: Any) -> str:
 
 
 def check(form: Mapping[str, str]) -> Checked:
-    """The policy that a submitted form means. An empty input is the default."""
+    """Returns the policy of a submitted form. An empty input stands for the default."""
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
     for field in fields():
@@ -168,7 +170,7 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _read(field: Field, text: str) -> Any:
-    """Raises ValueError for what is no table."""
+    """Returns the value of an input. Raises ValueError if the field is a table and the text is not TOML."""
     match field.kind:
         case "names":
             return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -182,7 +184,7 @@ def _read(field: Field, text: str) -> Any:
 
 
 def _number(text: str) -> int | float | str:
-    """What is none stays text, which the policy then refuses in its own words."""
+    """Returns the text as a number, or as it is: the policy then refuses it with a message of its own."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -192,7 +194,7 @@ def _number(text: str) -> int | float | str:
 
 
 def _placed(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Each fault with its field: by its place, or by the field that it names first."""
+    """Yields the field and the message of each fault. The field is that of the fault's place, or the first one it names."""
     names = {field.name for field in fields()}
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")

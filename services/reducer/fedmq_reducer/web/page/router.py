@@ -1,4 +1,4 @@
-"""The page's routes: whole pages, and the fragments that its script puts in place."""
+"""The routes of the control page: whole pages, and the fragments that its script inserts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from fedmq.errors import FedMQError, NotFound
-from fedmq_reducer.web.api.access import changes_allowed
+from fedmq_reducer.web.api.access import GUARDED, is_browser
 from fedmq_reducer.web.api.answers import Json, SessionId
-from fedmq_reducer.web.api.browsers import is_browser
 from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.page import form as forms
 from fedmq_reducer.web.page import status
@@ -38,7 +37,7 @@ HEADERS = {
 
 
 class ControlPage:
-    """`router` has all routes; `form(request)` answers a browser's `GET /start`."""
+    """The control page. `router` has its routes; `form` answers a browser's `GET /start`."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -49,31 +48,34 @@ class ControlPage:
             lstrip_blocks=True,
         )
         self._templates.filters.update(FILTERS)
-        guard = changes_allowed(context.admin_token)
         self.router = APIRouter(include_in_schema=False)
         self.router.add_api_route("/", self._index)
         self.router.add_api_route("/page/static/{name}", self._static)
         self.router.add_api_route("/page/stream", self._stream)
-        allowed = [Depends(guard)]
-        self.router.add_api_route("/page/start", self._start, methods=["POST"], dependencies=allowed)
-        self.router.add_api_route("/page/sessions/{session}/stop", self._stop, methods=["POST"], dependencies=allowed)
+        self.router.add_api_route("/page/start", self._start, methods=["POST"], dependencies=GUARDED)
+        self.router.add_api_route("/page/sessions/{session}/stop", self._stop, methods=["POST"], dependencies=GUARDED)
 
     # -- whole pages ------------------------------------------------------------------------------------------------
 
     def _index(self, request: Request) -> Response:
-        """A browser gets the page; a program is told where to look."""
+        """Returns the page to a browser, and a list of places to a program."""
         if is_browser(request):
             return self._page(request)
         return Json({"start": "/start", "sessions": "/sessions", "models": "/models", "documentation": "/docs"})
 
     def form(self, request: Request) -> Response:
-        """The page with the form open; a browser starts nothing by looking."""
+        """Returns the page with the form open. A browser that looks at it starts nothing."""
         return self._page(request, opened=True)
 
     def _page(
-        self, request: Request, *, opened: bool = False, given: Mapping[str, str] | None = None,
-        faults: Mapping[str, str] | None = None, code: int = 200,
-    ) -> Response:  # fmt: skip
+        self,
+        request: Request,
+        *,
+        opened: bool = False,
+        given: Mapping[str, str] | None = None,
+        faults: Mapping[str, str] | None = None,
+        code: int = 200,
+    ) -> Response:
         started = request.query_params.get("started")
         html = self._render(
             "page.html",
@@ -92,7 +94,7 @@ class ControlPage:
     # -- changes ----------------------------------------------------------------------------------------------------
 
     async def _start(self, request: Request) -> Response:
-        """Starts a session from the form. A script gets a fragment, a browser without one a page."""
+        """Starts a session from the form. Answers a script with a fragment, and a browser without scripts with a page."""
         given = await _submitted(request)
         return await run_in_threadpool(self._start_with, request, given)
 
@@ -129,14 +131,14 @@ class ControlPage:
         return self._templates.get_template(template).render(alliance=self._context.alliance, **values)
 
     def _status(self) -> status.Status | None:
-        """None while the records can't be read."""
+        """Returns None if the records can't be read."""
         try:
             return status.read_status(self._context.records)
         except FedMQError:
             return None
 
     def _form(self, given: Mapping[str, str] | None, faults: Mapping[str, str] | None) -> dict[str, Any]:
-        """What the form's template needs: `given` is what was submitted, and stays in the inputs."""
+        """Returns the values of the form's template. `given`: what was submitted, to be shown in the inputs."""
         every = forms.fields()
         return {
             "common": every[: len(forms.COMMON)],
@@ -148,7 +150,7 @@ class ControlPage:
         }
 
     def _seeds(self) -> list[tuple[str, str]]:
-        """Models to start from, as value and label: the trail's newest, and those that nobody has used."""
+        """Returns models to start from, as value and label: unused ones, then the newest ones of the trail."""
         try:
             models = status.newest_models(self._context.records)
             unused = status.unused_seeds(self._context.blobs, self._context.records, models)
@@ -165,8 +167,10 @@ class ControlPage:
         return StreamingResponse(self._fragments(), media_type="text/event-stream", headers=headers)
 
     async def _fragments(self) -> AsyncIterator[bytes]:
-        """The status as HTML, now and whenever it has changed: soon after events, once more when the records have caught
-        up with them, and now and then without."""
+        """Yields the status as HTML, at once and whenever it has changed.
+
+        The status is read soon after events, once more when the records contain them, and every ten seconds.
+        """
         last = ""
         wait = 0.0
         yield b"retry: 2000\n\n"
@@ -189,7 +193,7 @@ class ControlPage:
 
 
 async def _submitted(request: Request) -> dict[str, str]:
-    """An urlencoded form; what is longer than a policy can be is cut off, and then refused."""
+    """Returns an urlencoded form. A form that is longer than any policy is cut off, and then refused."""
     body = b""
     async for piece in request.stream():
         body += piece

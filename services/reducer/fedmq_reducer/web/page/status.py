@@ -1,4 +1,4 @@
-"""What the page shows of the alliance, from the records."""
+"""The status of the alliance that the page shows, read from the records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ACTIVE = ("waiting", "running", "validating")
 
 @dataclass(frozen=True, slots=True)
 class OpenRound:
-    """The attempt whose plans are out. `deadline`: UTC seconds since 1970."""
+    """The attempt whose plans are open. `deadline`: UTC seconds since 1970."""
 
     number: int
     attempt: int
@@ -33,7 +33,7 @@ class OpenRound:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The session that runs. `done` rounds are committed."""
+    """The session that runs. `done`: the number of committed rounds."""
 
     session: Document
     done: int
@@ -43,7 +43,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The alliance at a glance. `clients` are the first of `known`, those that are away before the others."""
+    """The status of the alliance. `clients`: the first of `known` clients, those that are away before the others."""
 
     state: str
     current: Current | None
@@ -55,6 +55,7 @@ class Status:
 
 
 def read_status(records: Records) -> Status:
+    """Returns the status. Raises FedMQError if the records can't be read."""
     sessions = records.find(tables.SESSIONS, order="created_at", descending=True, limit=MOST_SESSIONS)
     active = records.find(tables.SESSIONS, {"state": list(_ACTIVE)}, limit=1)
     current = _current(records, active[0]) if active else None
@@ -83,21 +84,23 @@ def _current(records: Records, session: Document) -> Current:
 def _open(records: Records, session: Document, attempt: Document) -> OpenRound:
     asked = {client for plan in attempt["plans"] for client in plan["clients"]}
     where = {"session": attempt["session"]}
-    told = records.find(tables.EVENTS, where, order="at", after=attempt["created_at"], limit=MOST_EVENTS)
+    published = records.find(tables.EVENTS, where, order="at", after=attempt["created_at"], limit=MOST_EVENTS)
     answered = {
-        event["client"] for event in told if event["name"].startswith("update.") and event["round"] == attempt["round"]
+        event["client"]
+        for event in published
+        if event["name"].startswith("update.") and event["round"] == attempt["round"]
     }
     deadline = attempt["created_at"] + session["policy"]["timeout"]
     return OpenRound(attempt["round"], attempt["attempt"], len(asked), len(asked & answered), deadline)
 
 
 def newest_models(records: Records) -> list[Document]:
-    """The newest of the trail."""
+    """Returns the newest models of the trail."""
     return list(records.find(tables.MODELS, order="created_at", descending=True, limit=MOST_MODELS))
 
 
 def unused_seeds(blobs: Blobs, records: Records, models: Sequence[Document]) -> list[str]:
-    """Blobs of bucket `models` that no session has started from, as far as one look goes. `models`: known records."""
+    """Returns blobs of bucket `models` that no session has started from, at most 100. `models`: records that are known."""
     known = {model["model"] for model in models}
     names = (keys.model_id(info.key) for info in islice(blobs.list(keys.ALL_MODELS), MOST_MODELS))
     unknown = islice((name for name in names if name not in known), MOST_SEEDS)
@@ -105,7 +108,7 @@ def unused_seeds(blobs: Blobs, records: Records, models: Sequence[Document]) -> 
 
 
 def described(model: Document) -> str:
-    """A model in a list: its id, and the mean of the metric that says most."""
+    """Returns the label of a model: its id, and the mean of its most telling metric."""
     metrics: dict[str, Any] = model["metrics"]
     names: list[str] = [
         name for name in ("test/accuracy", "accuracy", "test/loss", "loss") if name in metrics
