@@ -14,7 +14,6 @@ from fedmq_reducer.operations import (
     Acquire,
     Aggregate,
     CheckLease,
-    Load,
     OpenSeed,
     RecordAttempt,
     RecordPartial,
@@ -22,8 +21,8 @@ from fedmq_reducer.operations import (
     RecordSession,
     Release,
     Renew,
-    Snapshot,
 )
+from fedmq_reducer.snapshot import Load, Snapshot
 from fedmq_schemas.messages import ClientHello, CombinerHello, Plan, Start, Welcome
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import Topology

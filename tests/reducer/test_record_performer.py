@@ -6,8 +6,8 @@ import pytest
 
 from fedmq.errors import Refused
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.operations import Load
 from fedmq_reducer.performers.record_performer import RecordPerformer
+from fedmq_reducer.snapshot import Load
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ClientRecord
 

@@ -11,13 +11,14 @@ from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.membership import Membership
-from fedmq_reducer.operations import ChangeSession, Delete, ExpireModels, Snapshot
+from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.performers.retention_performer import RetentionPerformer
-from fedmq_reducer.retention import check_kept, superfluous
+from fedmq_reducer.retention import Delete, ExpireModels, check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
 from fedmq_reducer.sessions.steps.expiring import after_commit, after_end
+from fedmq_reducer.snapshot import Snapshot
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef

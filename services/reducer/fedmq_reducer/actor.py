@@ -1,4 +1,4 @@
-"""A reducer at work: core, performers and inbox joined."""
+"""Builds the actor of a reducer from its core, its performers and its inbox."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def reducer_actor(
     shared_account: str | None = None,
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor. `holder` names this process in the lease. `offload`: the stores are servers. For `shared_account`
-    see `Actor`."""
+    """Returns the actor.
+
+    `holder` names this process in the lease. `offload`: the stores are servers. `shared_account`: see `Actor`.
+    """
     core = ReducerCore(Membership(topology, presence=presence, partitions=partitions), presence=presence)
-    aggregating = AggregationPerformer(blobs, records, scratch, scheduler.wall)
     return Actor(
         REDUCER,
         core,
@@ -47,7 +48,7 @@ def reducer_actor(
         inbox=topology.reducer(),
         new_id=new_id,
         performers=RecordPerformer(holder, records).performers()
-        | aggregating.performers()
+        | AggregationPerformer(blobs, records, scratch, scheduler.wall).performers()
         | RetentionPerformer(blobs, records).performers(),
         prefetch=2000,
         offload=offload,

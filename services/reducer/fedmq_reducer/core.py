@@ -1,8 +1,8 @@
 """The reducer's decisions. Pure.
 
-One reducer decides at a time: the one that holds the lease. The others stand by and keep what they receive unsettled. A
-reducer that finds that its lease was taken gives its messages back and stands by. A reducer that takes the lease reads the
-records first, then publishes `welcome` to every combiner, which answers with all that it knows.
+One reducer decides at a time: the one that holds the lease. The others stand by, and leave the messages that they receive
+unacknowledged. A reducer whose lease another one has taken gives its messages back and stands by. A reducer that takes the
+lease reads the records first. Then it publishes `welcome` to every combiner, which reports all of its clients.
 """
 
 from __future__ import annotations
@@ -34,18 +34,10 @@ from fedmq.runtime.effects import (
     Stopping,
 )
 from fedmq_reducer.membership import Membership
-from fedmq_reducer.operations import (
-    Acquire,
-    CheckLease,
-    Load,
-    RecordLateValidation,
-    RecordValidations,
-    Release,
-    Renew,
-    Snapshot,
-)
+from fedmq_reducer.operations import Acquire, CheckLease, RecordLateValidation, RecordValidations, Release, Renew
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
+from fedmq_reducer.snapshot import Load, Snapshot
 from fedmq_schemas import messages, topology
 
 LEASE_PERIOD = 3.0
@@ -53,13 +45,15 @@ LEASE_HINT_PERIOD = 0.5
 
 
 class LeaseState(Enum):
-    STANDBY = "standby"
-    LOADING = "loading"
-    ACTIVE = "active"
+    """Whether this reducer decides."""
+
+    STANDBY = "standby"  # another reducer decides, or none
+    LOADING = "loading"  # the lease is ours; the records are being read
+    ACTIVE = "active"  # this reducer decides
 
 
 class ReducerCore:
-    """`members` knows clients and combiners, `presence` is their period in seconds."""
+    """A reducer. `members`: the clients and combiners. `presence`: seconds between their heartbeats."""
 
     def __init__(self, members: Membership, *, presence: float) -> None:
         self.lease = LeaseState.STANDBY
@@ -80,8 +74,11 @@ class ReducerCore:
         return self._context.term
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
-        """Returns the effects that answer an event. An exception, which is a bug, leaves none. If it has left something
-        undone, and not just a message unanswered, the reducer starts over (`_start_over`)."""
+        """Returns the effects that answer an event.
+
+        After an exception, which is a bug, the event has no effects. If more was left undone than the answer to one
+        message, the reducer starts over (`_start_over`).
+        """
         self._context.now = now
         try:
             self._handle(event)
@@ -98,23 +95,10 @@ class ReducerCore:
                 self._received(event)
             case Received():
                 self._keep(event)
-            case Failed(effect=effect, error=Fenced()):
-                self._lease_answered(effect)
-                self._lose(effect)
-            case Done(effect=Acquire() as effect, result=term):
-                self._lease_answered(effect)
-                self._acquired(term)
-            case Done(effect=Load() as effect, result=Snapshot() as snapshot):
-                self._loaded(effect, snapshot)
-            case Done(effect=Renew() as effect, result=is_ours):
-                self._lease_answered(effect)
-                if not is_ours:
-                    self._lose(effect)
-            case Done():
-                self._context.answer(event)
-            case Failed():
-                self._lease_answered(event.effect)
-                self._failed(event)
+            case Done() | Failed():
+                if isinstance(event.effect, Acquire | Renew):
+                    self._is_asking = False
+                self._answered(event)
             case Fired():
                 self._fired(event)
             case Started():
@@ -127,28 +111,42 @@ class ReducerCore:
                 released = [Release(self.term)] if self.lease is LeaseState.ACTIVE else []
                 self._context.emit(*released, Drained())
 
+    def _answered(self, event: Done | Failed) -> None:
+        match event:
+            case Failed(effect=effect, error=Fenced()):
+                self._lose(effect)
+            case Failed():
+                self._failed(event)
+            case Done(effect=Acquire(), result=term):
+                self._acquired(term)
+            case Done(effect=Renew() as effect, result=is_ours):
+                if not is_ours:
+                    self._lose(effect)
+            case Done(effect=Load() as effect, result=Snapshot() as snapshot):
+                self._loaded(effect, snapshot)
+            case Done():
+                self._context.answer(event)
+
     def waits(self) -> dict[str, str]:
-        """Returns for each session under way where its course stands and what it waits for."""
+        """Returns for each session under way where in the code its course stands, and what it waits for."""
         return self.sessions.waits()
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
     def _keep(self, event: Received) -> None:
-        """Keeps a message until this reducer has read the records, or gives it back. The first one that a standby receives
-        is a hint that nobody else decides."""
+        """Keeps a message until this reducer has read the records, or gives it back.
+
+        The first message that a standby receives is a hint that no other reducer decides, so it asks for the lease.
+        """
         self._stash.append(event)
         if len(self._stash) == 1 and self.lease is LeaseState.STANDBY:
             self._ask(Acquire())
 
     def _ask(self, effect: Acquire | Renew) -> None:
-        """Asks for the lease, one question at a time: while the record store is away the runtime tries it again."""
+        """Asks for the lease, unless a question is open: while the record store is away, the runtime retries it."""
         if not self._is_asking:
             self._is_asking = True
             self._context.emit(effect)
-
-    def _lease_answered(self, effect: Effect) -> None:
-        if isinstance(effect, Acquire | Renew):
-            self._is_asking = False
 
     def _acquired(self, term: int | None) -> None:
         if self.lease is not LeaseState.STANDBY:
@@ -161,8 +159,10 @@ class ReducerCore:
         self._load()
 
     def _not_acquired(self) -> None:
-        """Another reducer decides. If the broker delivers its messages here all the same, they go back, and this reducer
-        queues for the inbox anew; half a second later, as the holder may just have died."""
+        """Gives messages back that the broker has delivered here although another reducer holds the lease.
+
+        Asks for the lease once more before that, half a second later: the holder may just have crashed.
+        """
         if not self._stash:
             return
         self._insisted = not self._insisted
@@ -172,7 +172,7 @@ class ReducerCore:
         self._stand_by()
 
     def _load(self) -> None:
-        """Reads the records, from which this reducer then decides."""
+        """Reads the records, on which all decisions under the new lease are based."""
         self.lease = LeaseState.LOADING
         self._is_broken = self._context.is_broken = False
         self._loading = Load()
@@ -197,12 +197,12 @@ class ReducerCore:
         self.lease = LeaseState.ACTIVE
 
     def _lose(self, effect: Effect) -> None:
-        """Stands by because another reducer decides now, unless the effect that shows it is of an earlier lease."""
+        """Stands by because another reducer holds the lease, unless `effect` belongs to an earlier lease."""
         if self.lease is not LeaseState.STANDBY and getattr(effect, "term", self.term) == self.term:
             self._stand_by()
 
     def _stand_by(self) -> None:
-        """Gives back the messages that this reducer holds."""
+        """Gives back the messages that this reducer holds, and waits for the lease."""
         self.lease, self._loading = LeaseState.STANDBY, None
         self.sessions.close()
         self._stash.clear()
@@ -210,9 +210,11 @@ class ReducerCore:
             self._context.emit(Resubscribe(), StartTimer("lease", LEASE_PERIOD))
 
     def _failed(self, event: Failed) -> None:
-        """Raises the error in the routine that waits for the effect. With an effect that no routine waits for, others may
-        have been dropped, so it is reported and the reducer is to start over. An effect of an earlier lease, tried again all
-        the while, may be refused for what has happened since: nobody needs it."""
+        """Raises the error in the routine that waits for the effect.
+
+        If no routine waits for it, other effects may have been dropped with it. So the error is published, and the reducer
+        starts over. An effect of an earlier lease may be refused after many retries; nothing needs it any more.
+        """
         effect, error = event.effect, event.error
         if effect is not self._loading and (self.lease is not LeaseState.ACTIVE or self._context.answer(event)):
             return
@@ -228,13 +230,13 @@ class ReducerCore:
             self._note_error(reason)
 
     def _is_needed(self, effect: Effect) -> bool:
-        """Whether effects of this term have been dropped with this one that nobody will ask for again."""
-        is_asked = isinstance(effect, Question)  # and nobody waits for it any more
+        """Returns whether effects of this term may have been dropped with this one, and nothing repeats them."""
+        is_asked = isinstance(effect, Question)  # by a routine that is closed
         is_alone = isinstance(effect, Perform) and effect.independent
         return not is_asked and not is_alone and getattr(effect, "term", self.term) == self.term
 
     def _reject_recorded(self, effect: Effect, reason: str) -> None:
-        """Rejects the messages whose content the record store refuses: delivered again, they would be refused again."""
+        """Rejects the messages whose content the record store refuses, as it would refuse them after each redelivery."""
         match effect:
             case RecordValidations(tags=tags):
                 self._context.emit(*(Reject(tag, reason) for tag in tags))
@@ -247,8 +249,11 @@ class ReducerCore:
             self.sessions.note_error(error)
 
     def _start_over(self) -> None:
-        """Gives up the lease and stands by. Whoever takes the lease next, this reducer or another one, reads the records and
-        receives the messages that are given back: a bug, and a record that is refused, cost no more than a crash."""
+        """Gives up the lease and stands by.
+
+        The reducer that takes the lease next, this one or another, reads the records and receives the messages that are
+        given back. So a bug, or a record that is refused, costs no more than a crash.
+        """
         self._context.emit(Release(self.term))
         self._stand_by()
 
@@ -265,8 +270,11 @@ class ReducerCore:
             self.sessions.fired(event)
 
     def _renew(self) -> None:
-        """Asks for the lease, or to keep it. Starts over after an error: not at once, because its cause may still be
-        there."""
+        """Asks for the lease, or prolongs it.
+
+        Starts over after an error. This is done here and not at once, because the cause of the error may take a while to go
+        away.
+        """
         self._context.emit(StartTimer("lease", LEASE_PERIOD))
         if self._is_broken and self.lease is not LeaseState.STANDBY:
             self._start_over()
@@ -289,14 +297,14 @@ class ReducerCore:
                 self._rehome()
                 context.emit(Ack((event.tag,)))
             case messages.CombinerPresence():
-                self._heard(sender)
+                self._note_combiner(sender)
                 context.emit(*self.members.presence(sender, body, context.now))
                 if self.members.disagrees(sender, body):
                     self._answer_hello(sender)
                 self.sessions.members_changed()
                 context.emit(Ack((event.tag,)))
             case messages.CombinerHello():
-                self._heard(sender)
+                self._note_combiner(sender)
                 self._answer_hello(sender)
                 context.emit(Ack((event.tag,)))
             case messages.Start(policy=policy):
@@ -306,8 +314,8 @@ class ReducerCore:
             case _:
                 context.emit(Reject(event.tag, f"a reducer does not receive {body.kind} messages"))
 
-    def _heard(self, combiner: str) -> None:
-        """Notes a sign of life. If the combiner is new, waiting clients get a place, and those of vanished ones move."""
+    def _note_combiner(self, combiner: str) -> None:
+        """Notes a heartbeat. If the combiner is new, clients that wait, and those of vanished combiners, are granted one."""
         context, members = self._context, self.members
         if members.hear(combiner, context.now):
             context.emit(*members.join(combiner, context.now), *members.serve_waiting(self.term, context.now))
@@ -318,8 +326,11 @@ class ReducerCore:
         self.sessions.combiners_changed()
 
     def _answer_hello(self, combiner: str) -> None:
-        """Publishes a combiner's open plans and the welcome that ends them, while the lease is held: a combiner that was
-        welcomed does not ask again, and a reducer that lost the lease knows of no plan made since."""
+        """Publishes a combiner's open plans, then `welcome`.
+
+        Only while the lease is held. A reducer that has lost it does not know the plans that were made since, and a combiner
+        that was welcomed does not register again.
+        """
         self._context.emit(CheckLease(self.term))
         self.sessions.publish_open_plans(combiner)
         self._welcome(combiner)

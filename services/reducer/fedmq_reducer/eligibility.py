@@ -1,4 +1,4 @@
-"""Why a client takes part in a session's newest round, or none. Pure."""
+"""Explains why a client takes part in a session's newest round, or does not. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fedmq_schemas.policy import Policy
 Document = Mapping[str, Any]
 
 
-def reason_against(policy: Policy, name: str, labels: Mapping[str, str], package: str | None, trains: bool) -> str:
-    """Why the policy does not let this client take part; empty: it does."""
+def ineligible_because(policy: Policy, name: str, labels: Mapping[str, str], package: str | None, trains: bool) -> str:
+    """Returns why the policy does not let this client take part, or an empty text."""
     if name in policy.clients.exclude:
         return "the policy excludes it"
     if not trains:
@@ -27,30 +27,37 @@ def reason_against(policy: Policy, name: str, labels: Mapping[str, str], package
 
 
 def explain(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
-    """Returns `client`, `drawn` and one sentence, `why`. `attempt` is the session's newest, `outcomes` its participation."""
+    """Returns `client`, `drawn`, and one sentence, `why`.
+
+    `attempt`: the newest one of the session. `outcomes`: the attempt's participation.
+    """
     name = client["client"]
     drawn = attempt is not None and any(name in plan["clients"] for plan in attempt["plans"] if not plan["voided"])
-    return {"client": name, "drawn": drawn, "why": _why(client, session, attempt, outcomes, drawn)}
+    sentence = (
+        _drawn_sentence(name, attempt, outcomes) if drawn and attempt else _idle_sentence(client, session, attempt)
+    )
+    return {"client": name, "drawn": drawn, "why": sentence}
 
 
-def _why(client: Document, session: Document, attempt: Document | None, outcomes: Document | None, drawn: bool) -> str:
-    if attempt is not None and drawn:
-        at = f"round {attempt['round']}, attempt {attempt['attempt']}"
-        if outcomes is None or client["client"] not in outcomes["clients"]:
-            return f"{at}: asked, and not yet answered"
-        outcome = outcomes["outcomes"][outcomes["clients"].index(client["client"])]
-        reason = outcomes["reasons"].get(client["client"])
-        return f"{at}: {outcome}" + (f": {reason}" if reason else "")
+def _drawn_sentence(name: str, attempt: Document, outcomes: Document | None) -> str:
+    at = f"round {attempt['round']}, attempt {attempt['attempt']}"
+    if outcomes is None or name not in outcomes["clients"]:
+        return f"{at}: asked, and not yet answered"
+    outcome = outcomes["outcomes"][outcomes["clients"].index(name)]
+    reason = outcomes["reasons"].get(name)
+    return f"{at}: {outcome}" + (f": {reason}" if reason else "")
+
+
+def _idle_sentence(client: Document, session: Document, attempt: Document | None) -> str:
     if client["state"] != "present":
         return f"its combiner, {client['combiner']}, does not hear it"
     if "train" not in client["tasks"]:
         return "it validates only"
     policy = Policy.model_validate(session["policy"])
-    against = reason_against(policy, client["client"], client["labels"], client["package"], True)
-    if against:
-        return against
+    ineligible = ineligible_because(policy, client["client"], client["labels"], client["package"], True)
+    if ineligible:
+        return ineligible
     if attempt is None:
-        return f"no round is planned yet; the session is {session['state']}" + (
-            f", {session['waiting']}" if session["waiting"] else ""
-        )
+        waiting = f", {session['waiting']}" if session["waiting"] else ""
+        return f"no round is planned yet; the session is {session['state']}{waiting}"
     return f"it was not drawn for round {attempt['round']}, or came after the draw"

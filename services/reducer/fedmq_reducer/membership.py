@@ -1,8 +1,8 @@
-"""Which client works with which combiner. Pure.
+"""Decides which client works with which combiner. Pure.
 
-Clients attach at any time and get the combiner with the fewest clients. A client's ordinal is the lowest free one,
-stays with its name, and is free again when the client has vanished. The clients of a vanished combiner are moved to
-living ones as soon as there are any.
+A client may attach at any time, and is granted the combiner with the fewest clients. A client's ordinal is the lowest free
+number. It stays the same while the client is present, and is free again once the client has vanished. The clients of a
+combiner that has vanished are moved to present combiners, as soon as there are any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GRANT_EXPIRES = 60.0
 
 @dataclass(slots=True)
 class ClientMember:
-    """What is known of a client. `present`: its combiner hears it."""
+    """A client. `present`: its combiner receives messages from it. `last_seen`: UTC seconds since 1970."""
 
     name: str
     labels: Mapping[str, str]
@@ -40,7 +40,7 @@ class ClientMember:
 
     @classmethod
     def of(cls, record: ClientRecord) -> ClientMember:
-        """Returns what a client's record says of it."""
+        """Returns the client of a record."""
         return cls(
             name=record.client,
             labels=record.labels,
@@ -55,6 +55,7 @@ class ClientMember:
         )
 
     def record(self) -> ClientRecord:
+        """Returns the record of this client."""
         return ClientRecord(
             client=self.name,
             labels=dict(self.labels),
@@ -71,13 +72,14 @@ class ClientMember:
 
 @dataclass(slots=True)
 class Ordinals:
-    """The lowest free number first."""
+    """Numbers for clients, the lowest free one first."""
 
     taken: dict[int, str] = field(default_factory=dict)
     freed: list[int] = field(default_factory=list)
     following: int = 0
 
     def take(self, name: str, wanted: int | None) -> int:
+        """Returns the wanted number if it is free or the client's own, else the lowest free one."""
         if wanted is not None and self.taken.get(wanted, name) == name:
             self.taken[wanted] = name
             for skipped in range(self.following, wanted):
@@ -92,16 +94,22 @@ class Ordinals:
         return self.take(name, self.following)
 
     def free(self, number: int | None, name: str) -> None:
+        """Frees a number, if it belongs to the client."""
         if number is not None and self.taken.get(number) == name:
             del self.taken[number]
             heapq.heappush(self.freed, number)
 
     def count(self) -> int:
+        """Returns the highest taken number plus one."""
         return max(self.taken, default=-1) + 1
 
 
 class Membership:
-    """`presence`: seconds between signs of life, told to everybody. `partitions`: the fixed number of data parts."""
+    """The clients and combiners of an alliance.
+
+    `presence`: seconds between heartbeats, which each grant contains. `partitions`: the number of parts of a common data
+    set, if it is fixed.
+    """
 
     def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
         self._topology = alliance
@@ -115,7 +123,7 @@ class Membership:
         self._listed: dict[str, set[str]] = {}
 
     def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
-        """Takes over what a reducer before this one knew; everybody it knew counts as present until proved otherwise."""
+        """Replaces everything by the records. Present combiners stay present until they miss three heartbeats."""
         self.clients.clear()
         self._load.clear()
         self._asking.clear()
@@ -135,7 +143,7 @@ class Membership:
                     client.ordinal = self._ordinals.take(client.name, client.ordinal)
 
     def eligible(self, task: str) -> list[ClientMember]:
-        """Clients that are there and do this task, sorted by name."""
+        """Returns the clients that are present and do this task, sorted by name."""
         return [
             self.clients[name]
             for name in sorted(self.clients)
@@ -143,15 +151,17 @@ class Membership:
         ]
 
     def homes(self) -> dict[str, str]:
-        """Returns client → combiner, for the clients of combiners that are there."""
+        """Returns client → combiner, for the clients of present combiners."""
         clients = self.clients.values()
         return {client.name: client.combiner for client in clients if client.combiner in self.combiners}
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
     def attach(self, event: Received, body: Attach, term: int, now: Now) -> list[Effect]:
-        """Grants a client a combiner, or has it wait with the reason. While no combiner is there, the client is remembered
-        and gets its grant as soon as one is."""
+        """Grants a client a combiner, or publishes why it must wait.
+
+        If no combiner is present, the client gets its grant as soon as one is.
+        """
         name = event.envelope.sender
         if name == topology.REDUCER or not topology.is_name(name):
             return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
@@ -179,32 +189,38 @@ class Membership:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
         client = ClientMember(
-            name, body.labels, body.tasks, body.weight, body.package, body.software, combiner, ordinal,
-            present=known.present if known else False, last_seen=now.wall,
-        )  # fmt: skip
+            name,
+            body.labels,
+            body.tasks,
+            body.weight,
+            body.package,
+            body.software,
+            combiner,
+            ordinal,
+            present=known.present if known else False,
+            last_seen=now.wall,
+        )
         self.clients[name] = client
         if known is None or known.combiner != combiner:
             self._load[combiner] = self._load.get(combiner, 0) + 1
+        data = {"ordinal": ordinal, "tasks": list(body.tasks)}
         return [
             RecordClients((client.record(),), term),
             Declare(self._topology.client(name)),
-            self._tell(client),
-            PublishEvent(
-                "client.attached", client=name, combiner=combiner, data={"ordinal": ordinal, "tasks": list(body.tasks)}
-            ),
+            self._grant_message(client),
+            PublishEvent("client.attached", client=name, combiner=combiner, data=data),
         ]
 
-    def _tell(self, client: ClientMember, confirm: bool = False) -> Publish:
-        """Unconfirmed it answers a client that would ask again; who is moved does not ask."""
+    def _grant_message(self, client: ClientMember, confirm: bool = False) -> Publish:
+        """Returns the message. It needs no confirmation if the client has requested it, and would request it again."""
         grant = Grant(
             combiner=client.combiner,
             ordinal=client.ordinal or 0,
             count=self._partitions or max(1, self._ordinals.count()),
             presence=self._presence,
         )
-        return Publish(
-            "assignment", topology.assignment_key(client.name), grant, confirm=confirm, expiration=GRANT_EXPIRES
-        )
+        key = topology.assignment_key(client.name)
+        return Publish("assignment", key, grant, confirm=confirm, expiration=GRANT_EXPIRES)
 
     def _wait(self, name: str, reason: str) -> list[Effect]:
         body = Wait(seconds=ASK_AGAIN, reason=reason)
@@ -213,7 +229,7 @@ class Membership:
     # -- combiners --------------------------------------------------------------------------------------------------
 
     def hear(self, combiner: str, now: Now) -> bool:
-        """Notes a sign of life of a combiner. Returns whether the combiner is new, so that `join` is to follow."""
+        """Notes a heartbeat of a combiner. Returns whether the combiner is new; then `join` is to follow."""
         return self.combiners.hear(combiner, now.seconds)
 
     def join(self, name: str, now: Now) -> list[Effect]:
@@ -223,7 +239,7 @@ class Membership:
         return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
 
     def serve_waiting(self, term: int, now: Now) -> list[Effect]:
-        """Grants those clients a combiner that have requested one while none was there."""
+        """Grants a combiner to the clients that have requested one while none was present."""
         asking, self._asking = self._asking, {}
         effects: list[Effect] = []
         for name, body in asking.items():
@@ -233,20 +249,23 @@ class Membership:
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
-        """Records which of its clients a combiner reports as present or gone. A client gets a new grant if it is present at
-        another combiner than its own, or if its ordinal was given away while it was gone."""
+        """Records which of its clients a combiner reports as present or gone.
+
+        A client gets a new grant if it is present at another combiner than its own, or if its ordinal was given to another
+        client while it was away.
+        """
         changed: list[ClientMember] = []
         granted: list[Effect] = []
         for name in body.present:
             client = self.clients.get(name)
             if client is not None and client.combiner != combiner:
-                granted.append(self._tell(client, confirm=True))
+                granted.append(self._grant_message(client, confirm=True))
             elif client is not None and not client.present:
                 client.present, before = True, client.ordinal
                 if before is not None:
                     client.ordinal = self._ordinals.take(name, before)
                 if client.ordinal != before:
-                    granted.append(self._tell(client, confirm=True))
+                    granted.append(self._grant_message(client, confirm=True))
                 changed.append(client)
         gone = set(body.gone)
         if body.full:
@@ -268,8 +287,11 @@ class Membership:
         return effects + granted
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
-        """Whether a combiner hears another number of clients than is known here. A change that came late, in a message that
-        was sent twice, is noticed by this; the answer to a hello brings the full list."""
+        """Returns whether a combiner reports another number of clients than is known here.
+
+        That may happen if a report was delivered twice, the second time late. The answer to a hello then causes a full
+        report.
+        """
         if beat.full or beat.present or beat.gone:
             return False
         return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())
@@ -280,10 +302,12 @@ class Membership:
         return client
 
     def combiner_left(self, name: str, now: Now) -> list[Effect]:
+        """Removes a combiner that has left."""
         self.combiners.remove(name)
         return self._lost([name], "it left", now)
 
     def expire(self, now: Now) -> list[Effect]:
+        """Removes the combiners that have missed three heartbeats."""
         return self._lost(self.combiners.expire(now.seconds), "it was not heard for three presence periods", now)
 
     def _lost(self, names: list[str], reason: str, now: Now) -> list[Effect]:
@@ -296,7 +320,7 @@ class Membership:
         return effects
 
     def rehome(self, term: int) -> list[Effect]:
-        """Moves the clients of combiners that are not there to those that are, if there are any."""
+        """Moves the clients of combiners that are not present to those that are, if there are any."""
         effects: list[Effect] = []
         if not len(self.combiners):
             return effects
@@ -308,5 +332,5 @@ class Membership:
             assert combiner is not None
             client.combiner, client.present = combiner, False
             self._load[combiner] = self._load.get(combiner, 0) + 1
-            effects += [RecordClients((client.record(),), term), self._tell(client, confirm=True)]
+            effects += [RecordClients((client.record(),), term), self._grant_message(client, confirm=True)]
         return effects

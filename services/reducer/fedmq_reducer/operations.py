@@ -1,4 +1,6 @@
-"""The effects of a reducer on records, blobs and the lease, and their answers. Pure data.
+"""The effects of a reducer on the lease, records and blobs, and their answers. Pure data.
+
+Those of retention are in `retention.py`.
 
 Effects on records take place one at a time, in the order in which they were emitted, and only while the lease of their
 `term` is held; else they are refused with `Fenced`. Writing the same record again changes nothing.
@@ -13,7 +15,7 @@ from typing import Any
 from fedmq.runtime.effects import Perform, Question
 from fedmq.value import value
 from fedmq_schemas.messages import BlobRef, Partial
-from fedmq_schemas.policy import ModelSelection, Strategy, Tensors
+from fedmq_schemas.policy import Strategy, Tensors
 from fedmq_schemas.records import (
     AttemptRecord,
     ClientRecord,
@@ -63,46 +65,12 @@ class Release(Recorded):
 
 @value
 class CheckLease(Recorded):
-    """Verifies the lease once all earlier records are durable. Raises `Fenced` if another reducer holds it. Precedes the
-    acknowledgement of a message that needs no work of its own."""
+    """Verifies the lease once all earlier records are durable. Refused with `Fenced` if another reducer holds it.
+
+    Precedes the acknowledgement of a message that needs no work of its own.
+    """
 
     term: int
-
-
-# -- what a reducer that takes over reads -------------------------------------------------------------------------------
-
-
-@value
-class Load(Question["Snapshot"]):
-    """Reads what is decided."""
-
-    ordered = True
-
-
-@value
-class SessionSnapshot:
-    """A session that has not ended: its record, its rounds in order, the attempts of the round after the last committed
-    one, the partials of the newest of them, and its validations (model id → client → record). `expired_rounds`: rounds
-    whose models are no longer kept."""
-
-    session: SessionRecord
-    rounds: tuple[RoundRecord, ...] = ()
-    attempts: tuple[AttemptRecord, ...] = ()
-    partials: tuple[PartialRecord, ...] = ()
-    validations: Mapping[str, Mapping[str, ValidationRecord]] = field(default_factory=dict)
-    expired_rounds: frozenset[int] = frozenset()
-
-
-@value
-class Snapshot:
-    """`unannounced`: sessions whose recorded end may not have been published. `next_position`: that of the next session in
-    the queue."""
-
-    sessions: tuple[SessionSnapshot, ...] = ()
-    unannounced: tuple[SessionRecord, ...] = ()
-    clients: tuple[ClientRecord, ...] = ()
-    combiners: tuple[CombinerRecord, ...] = ()
-    next_position: int = 0
 
 
 # -- decisions: the first record of a key counts ------------------------------------------------------------------------
@@ -110,7 +78,7 @@ class Snapshot:
 
 @value
 class RecordSession(Question[SessionRecord | None]):
-    """Records a session. The answer is None, or the record that is there already."""
+    """Records a session. The answer is None, or the record that exists already."""
 
     record: SessionRecord
     term: int
@@ -120,7 +88,7 @@ class RecordSession(Question[SessionRecord | None]):
 
 @value
 class RecordAttempt(Question[AttemptRecord | None]):
-    """Records the draw of an attempt. The answer is None, or the record that is there already."""
+    """Records the draw of an attempt. The answer is None, or the record that exists already."""
 
     record: AttemptRecord
     term: int
@@ -130,7 +98,7 @@ class RecordAttempt(Question[AttemptRecord | None]):
 
 @value
 class RecordRound(Question[RoundRecord | None]):
-    """Records a round: the commit point. The answer is None, or the record that is there already."""
+    """Records a round: the commit point. The answer is None, or the record that exists already."""
 
     record: RoundRecord
     term: int
@@ -148,7 +116,7 @@ class RecordPartial(Recorded):
 
 @value
 class RecordModel(Recorded):
-    """Records a committed round's model, unless it is recorded: what its session has found of it since stays."""
+    """Records a committed round's model, unless it is recorded: metrics that were recorded since must stay."""
 
     record: ModelRecord
     term: int
@@ -156,8 +124,10 @@ class RecordModel(Recorded):
 
 @value
 class RecordLateValidation(Recorded):
-    """Records a validation of a session that has ended, unless that session has one of this model by this client: what is
-    recorded of an ended session stays as it is. `tag`: as in `RecordValidations`."""
+    """Records a validation of a session that has ended, unless one of this model by this client is recorded.
+
+    Records of an ended session do not change. `tag`: the delivery, as in `RecordValidations`.
+    """
 
     record: ValidationRecord
     tag: int
@@ -177,7 +147,7 @@ class ReplaceAttempt(Recorded):
 
 @value
 class RecordSummary(Recorded):
-    """Records what an open session has found of the model that it started from."""
+    """Records the metrics that an open session has of the model that it started from."""
 
     record: SummaryRecord
     term: int
@@ -185,14 +155,17 @@ class RecordSummary(Recorded):
 
 @value
 class RecordValidations(Recorded):
-    """Records validations of sessions that are open. `tags`: their deliveries, to be rejected if the record store refuses
-    them."""
+    """Records validations of sessions that are open.
+
+    `tags`: their deliveries, to be rejected if the record store refuses the records.
+    """
 
     records: tuple[ValidationRecord, ...]
     tags: tuple[int, ...]
     term: int
 
     def joined(self, later: Perform) -> Perform | None:
+        """Joins validations of one term."""
         if isinstance(later, RecordValidations) and later.term == self.term:
             return RecordValidations(self.records + later.records, self.tags + later.tags, self.term)
         return None
@@ -200,12 +173,13 @@ class RecordValidations(Recorded):
 
 @value
 class RecordClients(Recorded):
-    """Records clients. `term` None: whoever holds the lease."""
+    """Records clients. With `term=None`, records them whichever reducer holds the lease."""
 
     records: tuple[ClientRecord, ...]
     term: int | None
 
     def joined(self, later: Perform) -> Perform | None:
+        """Joins clients of one term."""
         if isinstance(later, RecordClients) and later.term == self.term:
             return RecordClients(self.records + later.records, self.term)
         return None
@@ -213,11 +187,12 @@ class RecordClients(Recorded):
 
 @value
 class RecordCombiners(Recorded):
-    """Records combiners, whoever holds the lease."""
+    """Records combiners, whichever reducer holds the lease."""
 
     records: tuple[CombinerRecord, ...]
 
     def joined(self, later: Perform) -> Perform | None:
+        """Joins combiners."""
         return RecordCombiners(self.records + later.records) if isinstance(later, RecordCombiners) else None
 
 
@@ -264,8 +239,10 @@ class PutBlob(Perform):
 
 @value
 class OpenSeed(Question["OpenedSeed"]):
-    """Finds the session's first model, checks and adopts it, and checks the strategy. `weights`: those that clients
-    announce. Refused if there is no such model or strategy."""
+    """Finds the session's first model, checks and adopts it, and checks the strategy.
+
+    `weights`: those that the clients have announced. Refused if there is no such model or strategy.
+    """
 
     session: str
     seed: str | None
@@ -276,8 +253,12 @@ class OpenSeed(Question["OpenedSeed"]):
 
 @value
 class OpenedSeed:
-    """`seed`: the id of the model that was found. `model`: what of it is trained together, `base` what is not.
-    `exponents`: the scales of the first round's sums, in the sorted order of the tensors' names."""
+    """The first model of a session.
+
+    - `seed`: the id of the model that was found.
+    - `model`: those of its tensors that are trained together; `base` holds the others.
+    - `exponents`: the scales of the first round's sums, in the sorted order of the tensors' names.
+    """
 
     seed: str
     model: BlobRef
@@ -287,8 +268,10 @@ class OpenedSeed:
 
 @value
 class Aggregate(Question["Aggregated"]):
-    """Merges the partials, takes the server optimizer's step, and stores model, optimizer state and ledger. The same
-    request gives the same blobs."""
+    """Merges the partials, takes the server optimizer's step, and stores model, optimizer state and ledger.
+
+    The same request gives the same blobs.
+    """
 
     session: str
     round: int
@@ -303,13 +286,18 @@ class Aggregate(Question["Aggregated"]):
 
     @property
     def heavy(self) -> bool:
+        """A model above 1 MB takes long."""
         return self.model.size > SMALL
 
 
 @value
 class Aggregated:
-    """`exponents` are the next round's. `metrics` are the clients' training metrics, summarized. `bytes`: of models sent to
-    clients (`down`) and of the updates that came back (`up`)."""
+    """The result of a round.
+
+    - `exponents`: the scales of the next round's sums.
+    - `metrics`: the summary of the clients' training metrics.
+    - `bytes`: the sizes in sum of the models sent to clients (`down`), and of their updates (`up`).
+    """
 
     model: BlobRef
     optimizer: BlobRef | None
@@ -319,49 +307,3 @@ class Aggregated:
     metrics: Mapping[str, Any]
     exponents: tuple[int, ...]
     bytes: Mapping[str, int]
-
-
-# -- retention ----------------------------------------------------------------------------------------------------------
-
-
-@value
-class Sweep(Perform):
-    """Deletes the uploads of the session's rounds up to `up_to_round`."""
-
-    session: str
-    up_to_round: int
-
-    independent = True
-
-    @property
-    def heavy(self) -> bool:
-        return True
-
-
-@value
-class ExpireModels(Recorded):
-    """Marks models of `session` up to round `up_to_round` for deletion. Keeps: the best model by `select`; every
-    `every`-th model (0 keeps none); that of round `newest`; those of `open_rounds`, which are still being validated."""
-
-    session: str
-    newest: int
-    up_to_round: int
-    every: int
-    select: ModelSelection
-    term: int
-    open_rounds: frozenset[int] = frozenset()
-
-
-@value
-class Delete(Perform):
-    """Deletes the bytes of all models that are marked. With `session`, also those of its marked models that a reducer has
-    stored again after it had lost its lease."""
-
-    term: int
-    session: str | None = None
-
-    independent = True
-
-    @property
-    def heavy(self) -> bool:
-        return True

@@ -1,4 +1,4 @@
-"""Writes the event stream into the records, in batches, so that a dashboard opened later is not empty."""
+"""Writes the event stream into the records, in batches, so that a dashboard that is opened later shows the past."""
 
 from __future__ import annotations
 
@@ -28,17 +28,22 @@ RETRY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class EventBatch:
-    """Messages of one life of the connection, and the documents of the events in them."""
+    """Messages that arrived between two reconnects, and the documents of the events in them."""
 
     tags: list[int]
     documents: list[dict[str, Any]]
 
 
 class Recorder:
-    """Consumes the `records` queue; a message is acknowledged when its document is durable. Keyed by event id, so what
-    is told twice is kept once, as it was told first: records of a session that has ended do not change. `offload`: the
-    record store is a server, write off the thread. `shared_account`: the servers', who tell of everybody; who has another
-    tells of itself, and whoever hides its account tells nothing."""
+    """Consumes the `records` queue, and acknowledges a message when its events are durable.
+
+    Events are keyed by id. An event that is published twice is kept as it was first, as records of an ended session do not
+    change.
+
+    - `offload`: the record store is a server, so records are written off the scheduler's thread.
+    - `shared_account`: the account of the servers, which may report events of everybody. Another account may report only
+      its own events, and an event without an account is rejected.
+    """
 
     def __init__(
         self,
@@ -63,12 +68,13 @@ class Recorder:
         connection.on_reconnect = self._start_over
 
     def start(self) -> None:
+        """Starts to consume the queue."""
         queue = self._topology.records()
         self._connection.declare(queue)
         self._connection.consume(queue.name, 5 * BATCH, self._deliver)
 
     def stop(self) -> None:
-        """Writes what is there and leaves."""
+        """Writes the events that wait, acknowledges them, and closes the connection."""
         if self._batch.tags and not self._is_writing:
             batch, self._batch = self._batch, EventBatch([], [])
             self._write(batch)
@@ -76,11 +82,12 @@ class Recorder:
         self._connection.close()
 
     def drain(self, then: Callable[[], None]) -> None:
-        """Takes no more events; those that are not written yet go back when it leaves."""
+        """Stops to consume. Events that are not written yet are redelivered once the connection is closed."""
         self._connection.cancel(self._topology.records().name)
         then()
 
     def leave(self, timeout: float) -> None:
+        """Closes the connection within `timeout` seconds."""
         self._connection.close(timeout)
 
     def _start_over(self) -> None:
@@ -89,7 +96,7 @@ class Recorder:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            envelope, events = self._heard(delivery)
+            envelope, events = self._decode(delivery)
         except ProtocolError as error:
             self._connection.reject(delivery.tag, error.reason)
             return
@@ -101,7 +108,7 @@ class Recorder:
             self._is_due = True
             self._scheduler.later(SERVER_BATCH_SECONDS if self._offload else BATCH_SECONDS, self._due)
 
-    def _heard(self, delivery: Delivery) -> tuple[Envelope, Sequence[Event]]:
+    def _decode(self, delivery: Delivery) -> tuple[Envelope, Sequence[Event]]:
         user = delivery.user
         if user is None and self._shared_account is not None:
             raise ProtocolError("an event without user_id: nobody knows who told it")

@@ -1,8 +1,10 @@
-"""Retention: what of a session's blobs goes once a round is committed, and when the session has ended. Pure.
+"""Retention: which blobs of a session are deleted after a round and after the session's end. Pure.
 
-A model goes in two steps, so that whoever takes over can finish the second: its record says that its bytes are no longer
-kept, then they are deleted and the record says that they are. Models stay that a client may be working on: the newest two,
-and those whose validation is under way, as it may make them the best one.
+A model is deleted in two steps, so that a reducer that takes over can finish the second one. First the model's record says
+that its bytes are no longer kept (`ExpireModels`). Then the bytes are deleted, and the record says so (`Delete`).
+
+Models that a client may be working on are kept: the newest two, and those that are still being validated, as a validation
+may make them the best model.
 """
 
 from __future__ import annotations
@@ -11,13 +13,67 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedmq.errors import Gone, NotFound
-from fedmq_reducer.operations import ExpireModels
+from fedmq.runtime.effects import Perform
+from fedmq.value import value
+from fedmq_reducer.operations import Recorded
 from fedmq_reducer.selection import best_model
+from fedmq_schemas.policy import ModelSelection
 from fedmq_schemas.records import is_kept
 
 
+@value
+class Sweep(Perform):
+    """Deletes the uploads and partials of the session's rounds up to `up_to_round`."""
+
+    session: str
+    up_to_round: int
+
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        """A session may have many uploads."""
+        return True
+
+
+@value
+class ExpireModels(Recorded):
+    """Marks models of `session` up to round `up_to_round` for deletion.
+
+    Keeps: the best model by `select`; every `every`-th model (0 keeps none); the model of round `newest`; those of
+    `open_rounds`, which are still being validated.
+    """
+
+    session: str
+    newest: int
+    up_to_round: int
+    every: int
+    select: ModelSelection
+    term: int
+    open_rounds: frozenset[int] = frozenset()
+
+
+@value
+class Delete(Perform):
+    """Deletes the bytes of all models that are marked.
+
+    With `session`, also deletes those of the session's marked models that a reducer has stored again after it had lost its
+    lease.
+    """
+
+    term: int
+    session: str | None = None
+
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        """Many models may be marked."""
+        return True
+
+
 def check_kept(model: Mapping[str, Any]) -> None:
-    """Raises Gone, by the model's record, if its bytes were let go."""
+    """Raises Gone if the bytes of the model of this record are no longer kept."""
     if not is_kept(model):
         raise Gone(
             f"model {model['model']!r} was let go: its session keeps its best, its last and perhaps every so many-th one "
@@ -27,13 +83,13 @@ def check_kept(model: Mapping[str, Any]) -> None:
 
 
 def superfluous(models: Iterable[Mapping[str, Any]], rule: ExpireModels) -> list[str]:
-    """The ids of a session's models that its retention lets go, of the records of those that it still has."""
+    """Returns the ids of the models that `rule` deletes, from the records of a session's kept models."""
     judged = [
         model for model in models if 1 <= model["round"] <= rule.up_to_round and model["round"] not in rule.open_rounds
     ]
     try:
         best = best_model(judged, rule.select.metric, rule.select.mode)["model"]
-    except NotFound:  # nobody has scored any
+    except NotFound:  # no model has a score
         best = None
     return [
         model["model"]

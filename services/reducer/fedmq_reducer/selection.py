@@ -1,4 +1,4 @@
-"""Which model of a session is best, and when none better is to be waited for. Pure."""
+"""Selects the best model of a session, and decides when its policy stops it early. Pure."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
 
 
 def metric_of(names: Iterable[str], wanted: str | None) -> str:
-    """The metric that counts: the wanted one, else the first of test/accuracy, accuracy, test/loss, loss, else an
-    evaluator's, else any; empty where there are no names."""
+    """Returns the metric that counts, or an empty text if there are no names.
+
+    It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any.
+    """
     known = sorted(names)
     usual = [name for name in PREFERRED if name in known]
     return wanted or (usual or [name for name in known if name.startswith("test/")] or known or [""])[0]
 
 
 def mode_of(metric: str, wanted: str | None) -> str:
-    """max or min: the wanted one, else max for what is known to grow with quality."""
+    """Returns `max` or `min`: the wanted mode, else `max` for metrics that are known to grow with quality."""
     return wanted or ("max" if metric.rpartition("/")[2].lower() in GROWS else "min")
 
 
 def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: str | None) -> dict[str, Any]:
-    """The record of the model with the best mean of the metric, the earliest of equal ones, with `best`: metric, mode and
-    value. Neither seeds compete nor models that were let go. Raises NotFound."""
+    """Returns the record of the model with the best mean of the metric, and `best`: metric, mode and value.
+
+    Of equal models the earliest is best. Seeds and models that are no longer kept do not compete. Raises NotFound.
+    """
     made = [dict(model) for model in models if model["round"] > 0 and is_kept(model)]
     names = sorted({name for model in made for name in model["metrics"]})
     metric = metric_of(names, metric)
@@ -48,8 +52,10 @@ def next_score(
     select: ModelSelection,
     min_delta: float,
 ) -> Score:
-    """The score after round `number`, whose model's metrics are `summary`. The metric stays what it was when it was
-    first seen."""
+    """Returns the score after round `number`, whose model's metrics are `summary`.
+
+    The metric that counts is chosen for the first score, and then stays.
+    """
     metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric)
     mode = mode_of(metric, select.mode)
     value = summary[metric]["mean"] if metric in summary else None
@@ -60,7 +66,7 @@ def next_score(
 
 
 def reason_to_stop(score: Score, stop: EarlyStopping) -> str:
-    """Why no further round is to be made; empty: go on."""
+    """Returns why no further round is to be made, or an empty text."""
     name = score.metric or "any metric"
     if stop.target is not None and score.value is not None and _gain(score.value, stop.target, score.mode) >= 0:
         return f"{name} has reached {stop.target:g}: {score.value:g} in round {score.round}"

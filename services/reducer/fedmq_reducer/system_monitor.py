@@ -1,4 +1,4 @@
-"""What a reducer sees of queues, stores and its own sessions, recorded now and then for people. It decides nothing."""
+"""Records the state of queues, stores and sessions from time to time, for people. Nothing is decided by it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ MOST_BLOBS = 20_000
 
 
 class SystemMonitor:
-    """Looks every ten seconds at the queues and sessions, every minute at the stores, and records it off the scheduler's
-    thread. A member of a `Service`. `depths` may be called from any thread; `waits` is called on the scheduler's thread.
-    `folder`: whose disk is reported, None where blobs lie elsewhere. `is_active`: whether this is the reducer that
-    decides. A session that waits at the same place in two looks is logged at level debug."""
+    """Records queues and sessions every ten seconds, and stores every minute, while its reducer holds the lease.
+
+    A member of a `Service`. A session that waits at the same place twice in a row is logged at level debug.
+
+    - `depths`: returns the queues' depths, on any thread.
+    - `folder`: the folder whose disk is reported. None: the blobs are on another machine.
+    - `is_active`: returns whether this reducer holds the lease.
+    - `waits`: returns what each session waits for, on the scheduler's thread.
+    """
 
     def __init__(
         self,
@@ -56,17 +61,20 @@ class SystemMonitor:
         self._stopped = False
 
     def start(self) -> None:
+        """Schedules the first look."""
         self._timer = self._scheduler.later(FIRST_SECONDS, self._due)
 
     def drain(self, then: Callable[[], None]) -> None:
+        """Stops, and calls `then`."""
         self.stop()
         then()
 
     def leave(self, timeout: float) -> None:
+        """Stops."""
         self.stop()
 
     def stop(self) -> None:
-        """Looks no more. Idempotent."""
+        """Cancels the next look. Idempotent."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -82,7 +90,7 @@ class SystemMonitor:
             self._looked(None, None)
 
     def _looked(self, _: Any, error: Exception | None) -> None:
-        """Whatever went wrong: the next look may be better."""
+        """Schedules the next look, also after an error: the fault may be gone by then."""
         if not self._stopped:
             self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
 
@@ -93,7 +101,7 @@ class SystemMonitor:
         self._waited = waits
 
     def look(self, at: float, waits: Mapping[str, str], with_stores: bool) -> None:
-        """Records what there is to see. Raises what `Records` raises."""
+        """Records sessions and queues, and stores if `with_stores`. Raises the errors of `Records`."""
         self._record(SystemRecord(what="sessions", at=at, waits=dict(waits)))
         self._record(self._queues(at))
         if with_stores:
@@ -116,7 +124,7 @@ class SystemMonitor:
             return SystemRecord(what="stores", at=at, reason=error.reason, stores=(), disk=self._disk())
 
     def _store(self, bucket: str) -> dict[str, Any]:
-        """A bucket's blobs; only the first of many are counted, and `is_more` says so."""
+        """Returns the number and size of a bucket's blobs. Counts at most 20,000; `is_more` says if there are more."""
         sizes = [info.size for info in islice(self._blobs.list(f"{bucket}/"), MOST_BLOBS + 1)]
         counted = sizes[:MOST_BLOBS]
         return {"name": bucket, "blobs": len(counted), "bytes": sum(counted), "is_more": len(sizes) > MOST_BLOBS}

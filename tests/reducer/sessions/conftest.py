@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedmq_reducer.operations import Snapshot
+from fedmq_reducer.snapshot import Snapshot
 
 from .driver import SessionDriver
 

@@ -12,7 +12,6 @@ from fedmq_reducer.operations import (
     Acquire,
     Aggregate,
     Aggregated,
-    Load,
     OpenedSeed,
     OpenSeed,
     RecordAttempt,
@@ -20,9 +19,8 @@ from fedmq_reducer.operations import (
     RecordSession,
     Release,
     Renew,
-    SessionSnapshot,
-    Snapshot,
 )
+from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ClientRecord, CombinerRecord

@@ -10,9 +10,9 @@ from fedmq_reducer.operations import (
     RecordModel,
     RecordParticipation,
     RecordRound,
-    SessionSnapshot,
-    Sweep,
 )
+from fedmq_reducer.retention import Sweep
+from fedmq_reducer.snapshot import SessionSnapshot
 from fedmq_schemas.messages import Plan
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import PartialRecord, Score, SessionChange

@@ -8,16 +8,9 @@ import pytest
 
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.effects import Ack
-from fedmq_reducer.operations import (
-    ChangeModel,
-    Load,
-    RecordLateValidation,
-    RecordModel,
-    RecordValidations,
-    SessionSnapshot,
-    Snapshot,
-)
+from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordModel, RecordValidations
 from fedmq_reducer.performers.record_performer import RecordPerformer
+from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy

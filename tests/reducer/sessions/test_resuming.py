@@ -11,7 +11,6 @@ from fedmq.runtime.effects import Perform, Reject
 from fedmq_reducer.operations import (
     Aggregate,
     ChangeSession,
-    Delete,
     OpenSeed,
     RecordAttempt,
     RecordModel,
@@ -21,9 +20,9 @@ from fedmq_reducer.operations import (
     RecordSession,
     RecordValidations,
     ReplaceAttempt,
-    SessionSnapshot,
-    Snapshot,
 )
+from fedmq_reducer.retention import Delete
+from fedmq_reducer.snapshot import SessionSnapshot, Snapshot
 from fedmq_schemas.messages import Plan, Start, VoidPlan, Welcome
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import (

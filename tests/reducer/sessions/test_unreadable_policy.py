@@ -6,11 +6,12 @@ from typing import Any
 
 from fedmq.runtime.effects import Now, PublishEvent
 from fedmq_reducer.membership import Membership
-from fedmq_reducer.operations import OpenSeed, SessionSnapshot, Snapshot
+from fedmq_reducer.operations import OpenSeed
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.recording import session_record
 from fedmq_reducer.sessions.session import Session
+from fedmq_reducer.snapshot import SessionSnapshot, Snapshot
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import RoundRecord, SessionEnd
 from fedmq_schemas.topology import Topology

@@ -1,4 +1,4 @@
-"""Performs a reducer's effects on records: the lease, what it records, and what a reducer that takes over must know."""
+"""Performs a reducer's effects on records: the lease, writing decisions, and reading them when it takes over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from fedmq_reducer.operations import (
     ChangeModel,
     ChangeSession,
     CheckLease,
-    Load,
     RecordAttempt,
     RecordClients,
     RecordCombiners,
@@ -30,9 +29,8 @@ from fedmq_reducer.operations import (
     Release,
     Renew,
     ReplaceAttempt,
-    SessionSnapshot,
-    Snapshot,
 )
+from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import (
     AttemptRecord,
@@ -58,6 +56,7 @@ class RecordPerformer:
         self._lease_seconds = lease_seconds
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        """Returns the performer of each class of effects."""
         return {
             Acquire: self.acquire,
             Renew: self.renew,
@@ -82,40 +81,47 @@ class RecordPerformer:
     # -- the lease --------------------------------------------------------------------------------------------------
 
     def acquire(self, effect: Acquire) -> int | None:
+        """Takes the lease if it is free. Returns its term, or None."""
         lease = self._records.acquire(self._holder, self._lease_seconds)
         return lease.epoch if lease is not None else None
 
     def renew(self, effect: Renew) -> bool:
+        """Prolongs the lease. Returns whether this reducer still holds it."""
         return self._records.renew(Lease(self._holder, effect.term), self._lease_seconds)
 
     def check_lease(self, effect: CheckLease) -> None:
+        """Prolongs the lease. Raises Fenced if another reducer holds it."""
         if not self._records.renew(Lease(self._holder, effect.term), self._lease_seconds):
             raise Fenced(f"another reducer holds the lease; term {effect.term} is over")
 
     def release(self, effect: Release) -> None:
+        """Gives the lease up."""
         self._records.release(Lease(self._holder, effect.term))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def insert(self, record: R, term: int) -> R | None:
-        """Writes a record unless its key has one. Returns that one."""
+        """Writes a record unless its key has one. Returns the existing record, or None."""
         existing = self._records.insert(record.table, record.key, record.document(), term)
         return type(record).model_validate(existing) if existing is not None else None
 
     def replace(self, records: Sequence[Record], term: int | None) -> None:
-        """Writes records of one table."""
+        """Writes records of one table, over earlier ones of their keys."""
         items = [(record.key, record.document()) for record in records]
         self._records.put_many(records[0].table, items, term)
 
     def change_session(self, effect: ChangeSession) -> None:
+        """Sets fields of a session's record."""
         self._records.update(tables.SESSIONS, effect.session, effect.change.fields(), effect.term)
 
     def change_model(self, effect: ChangeModel) -> None:
+        """Sets fields of a model's record."""
         self._records.update(tables.MODELS, effect.model, effect.change.fields(), effect.term)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def load(self, effect: Load) -> Snapshot:
+        """Returns what a reducer that takes over needs. Raises Refused if a record can't be read."""
         open_states = ["queued", "waiting", "running", "validating"]
         found = self._find(SessionRecord, {"state": open_states}, order="position")
         newest = self._records.find(tables.SESSIONS, order="position", descending=True, limit=1)
@@ -148,7 +154,7 @@ class RecordPerformer:
 
 
 def _read(kind: type[R], document: dict[str, Any]) -> R:
-    """Returns the record of a document. Raises Refused, which names the record and its fault."""
+    """Returns the record in a document. Raises Refused, which names the record and its fault."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:

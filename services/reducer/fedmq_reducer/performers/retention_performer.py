@@ -1,4 +1,4 @@
-"""Carries out a retention: deletes blobs that nothing needs any more. All of it may be done again."""
+"""Performs the effects of retention: deletes blobs that nothing needs any more. Each effect may be performed again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.records.base import Records
-from fedmq_reducer.operations import Delete, ExpireModels, Sweep
-from fedmq_reducer.retention import superfluous
+from fedmq_reducer.retention import Delete, ExpireModels, Sweep, superfluous
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ModelChange, is_kept
@@ -22,30 +21,34 @@ class RetentionPerformer:
         self._records = records
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        """Returns the performer of each class of effects."""
         return {Sweep: self.sweep, ExpireModels: self.expire_models, Delete: self.delete}
 
     def sweep(self, effect: Sweep) -> None:
-        """Deletes uploads and partials of rounds up to `up_to_round`; ledgers and optimizer states stay."""
+        """Deletes uploads and partials of rounds up to `up_to_round`. Ledgers and optimizer states are kept."""
         for info in self._blobs.list(keys.session_blobs(effect.session)):
             number = keys.expiring_round(info.key)
             if number is not None and number <= effect.up_to_round:
                 self._blobs.delete(info.key)
 
     def expire_models(self, effect: ExpireModels) -> None:
-        """Records which models go; but none that another session started from, or is to start from."""
-        going = superfluous(self._records.find(tables.MODELS, {"session": effect.session, "kept": True}), effect)
-        if not going:
+        """Records which models are no longer kept. Keeps models that a session has started from, or is to start from."""
+        expired = superfluous(self._records.find(tables.MODELS, {"session": effect.session, "kept": True}), effect)
+        if not expired:
             return
-        named = [name for model in going for name in (model, keys.model_blob(model))]
+        named = [name for model in expired for name in (model, keys.model_blob(model))]
         seeds = {keys.named_model(each["seed"]) for each in self._records.find(tables.SESSIONS, {"seed": named})}
-        for model in going:
+        for model in expired:
             if model not in seeds:
                 change = ModelChange(kept=False, deleted=False)
                 self._records.update(tables.MODELS, model, change.fields(), effect.term)
 
     def delete(self, effect: Delete) -> None:
-        """Deletes what is recorded as let go and not as deleted. With `session` also what is back: a reducer that had lost
-        its lease may have put a model once more."""
+        """Deletes the models whose records say that they are no longer kept, and not that they are deleted.
+
+        With `session`, also deletes models of the session that are there again: a reducer that had lost its lease may have
+        stored a model once more.
+        """
         for model in self._records.find(tables.MODELS, {"deleted": False}):
             for key in self._blobs_of(model):
                 self._blobs.delete(key)
@@ -57,7 +60,7 @@ class RetentionPerformer:
                     self._blobs.delete(info.key)
 
     def _blobs_of(self, model: Mapping[str, Any]) -> list[str]:
-        """The model, and the server optimizer's state with which a round could start from it."""
+        """Returns the keys of a model, and of the server optimizer's state with which a round could start from it."""
         committed = self._records.get(tables.ROUNDS, keys.round_record(model["session"], model["round"]))
         optimizer = committed["optimizer"] if committed is not None else None
         return [model["ref"]["key"], *([optimizer["key"]] if optimizer is not None else [])]

@@ -1,4 +1,4 @@
-"""An attempt at a round: its parts, one plan each, and the partials that answer them. Pure."""
+"""Attempts at a round: their parts, with one plan each, and the partials that answer the plans. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedmq_schemas.records import PlannedPartRecord
 
 @dataclass(slots=True)
 class PlannedPart:
-    """One combiner's part of an attempt, or of a validation."""
+    """One combiner's part of an attempt or of a validation. `partial`: the answer to its plan, if there is one."""
 
     key: PlanKey
     combiner: str
@@ -22,6 +22,7 @@ class PlannedPart:
 
     @property
     def is_open(self) -> bool:
+        """Whether an answer to the plan is still wanted."""
         return not self.voided and self.partial is None
 
     def is_answered_by(self, partial: Partial, sender: str) -> bool:
@@ -29,14 +30,18 @@ class PlannedPart:
         return not self.voided and self.combiner == sender and self.partial in (None, partial)
 
     def record(self) -> PlannedPartRecord:
+        """Returns the record of this part."""
         return PlannedPartRecord(part=self.key.part, combiner=self.combiner, clients=self.clients, voided=self.voided)
 
 
 @dataclass(slots=True)
 class Attempt:
-    """A recorded draw. `created_at`: when it was drawn, UTC seconds since 1970. `due_at`: when the combiners' deadline
-    passes, on the monotonic clock. `completed_by`: deliveries of the partial that completed the attempt; they are
-    acknowledged once the round is recorded."""
+    """A recorded draw.
+
+    - `created_at`: when it was drawn, UTC seconds since 1970.
+    - `due_at`: when the combiners' deadline passes, on the monotonic clock.
+    - `completed_by`: deliveries of the partial that completed the attempt. They are acknowledged once the round is recorded.
+    """
 
     number: int
     parts: list[PlannedPart]
@@ -45,6 +50,7 @@ class Attempt:
     completed_by: tuple[int, ...] = ()
 
     def part(self, key: PlanKey) -> PlannedPart | None:
+        """Returns the part with this plan key, if there is one."""
         return next((part for part in self.parts if part.key == key), None)
 
     def take_completed_by(self) -> list[Ack]:
@@ -54,10 +60,11 @@ class Attempt:
 
     @property
     def open_parts(self) -> list[PlannedPart]:
+        """The parts whose answers are still wanted."""
         return [part for part in self.parts if part.is_open]
 
     def adopt_partials(self, partials: Iterable[Partial]) -> None:
-        """Takes over the answers that a reducer before this one has recorded."""
+        """Adopts the answers that an earlier reducer has recorded."""
         for partial in partials:
             part = self.part(partial.plan)
             if part is not None and part.is_open:
@@ -70,6 +77,15 @@ class Attempt:
     def accepted(self) -> int:
         """Returns how many updates the partials hold."""
         return sum(partial.counts.get("accepted", 0) for partial in self.partials())
+
+
+def validation_key(session: str, number: int, term: int, part: int) -> PlanKey:
+    """Returns the key of a plan that validates the model of round `number`.
+
+    A reducer that takes over does not know its predecessor's validation plans. The lease term keeps the two sets apart. It
+    is sent in the field `attempt`, which validations have no other use for.
+    """
+    return PlanKey(session=session, round=number, attempt=max(1, term), part=part, action="validate")
 
 
 def group_by_combiner(names: Sequence[str], combiner_of: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What all of a reducer's decisions are based on. Pure."""
+"""The data that all decisions of a reducer are based on. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from fedmq_reducer.membership import Membership
 
 
 class ReducerContext(Context):
-    """`members`: the clients and combiners that are there. `term`: the number of the lease under which this reducer decides
-    (`epoch` in messages and records); each lease has a higher one than those before it."""
+    """The context of a reducer's routines.
+
+    `members`: the clients and combiners. `term`: the number of the lease under which this reducer decides, called `epoch` in
+    messages and records. Each lease has a higher term than those before it.
+    """
 
     def __init__(self, members: Membership, term: int = 0) -> None:
         super().__init__()

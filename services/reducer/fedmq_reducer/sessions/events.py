@@ -1,4 +1,4 @@
-"""The events that a session's routine can wait for, beside answers and timers. Pure data."""
+"""The events that a session's routine can wait for, apart from answers and timers. Pure data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedmq_schemas.messages import Partial
 
 @value
 class Answered:
-    """A new partial has arrived for an open part; `tag` is its delivery, to be acknowledged."""
+    """A new partial was received for an open part. `tag`: its delivery, to be acknowledged."""
 
     part: PlannedPart
     partial: Partial
@@ -19,21 +19,21 @@ class Answered:
 
 @value
 class CombinersChanged:
-    """Combiners have come or vanished, and their clients have moved."""
+    """Combiners have joined or vanished, and clients were moved."""
 
 
 @value
 class MembersChanged:
-    """A combiner has reported that clients came or went."""
+    """A combiner has reported that clients joined or vanished."""
 
 
 @value
 class ValidationCounted:
-    """A validation of one of the session's models has arrived and is counted."""
+    """A validation of one of the session's models was received and is counted."""
 
 
 class Ended(Exception):
-    """Raised in a routine where its session ends: `stage` is FAILED or STOPPED."""
+    """Raised in a routine to end its session. `stage`: FAILED or STOPPED."""
 
     def __init__(self, stage: Stage, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Plans as messages: what a combiner receives for its part of an attempt, or of a validation. Pure."""
+"""Publishes plans: what a combiner receives for its part of an attempt or of a validation. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from fedmq_schemas.messages import MAX_LISTED_CLIENTS, BlobRef
 
 
 def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, model: BlobRef, timeout: float) -> None:
-    """Publishes a part's plan, to be answered within `timeout` seconds. A list of more than 500 clients is stored as a
-    blob first."""
+    """Publishes a part's plan, to be answered within `timeout` seconds.
+
+    A list of more than 500 clients is stored as a blob first.
+    """
     key, clients = part.key, part.clients
     listed, reference = clients, None
     if len(clients) > MAX_LISTED_CLIENTS:
@@ -48,7 +50,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
 
 
 def publish_void(context: ReducerContext, part: PlannedPart, reason: str) -> None:
-    """Reports to its combiner that a part is voided. The record of the attempt, which says so, must precede this."""
+    """Publishes to its combiner that a part is voided. The record of the attempt must say so already."""
     void = messages.VoidPlan(epoch=context.term, plans=(part.key,))
     data = {"reason": reason, "plan": str(part.key)}
     context.emit(

@@ -1,4 +1,4 @@
-"""What is answered wherever the course of a session stands: late and repeated partials, and a combiner's hello. Pure."""
+"""Answers that do not depend on the course of a session: to late and redelivered partials, and to hellos. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedmq_schemas.messages import Partial
 
 
 def publish_open_plans(context: ReducerContext, session: Session, combiner: str) -> None:
-    """Publishes everything that is still open for a combiner that has said hello."""
+    """Publishes the plans that are open for a combiner, which has registered."""
     attempt = session.attempt
     if attempt is not None:
         mine = [part for part in attempt.open_parts if part.combiner == combiner]
@@ -27,16 +27,18 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
 def publish_open_parts(
     context: ReducerContext, session: Session, attempt: Attempt, parts: Iterable[PlannedPart]
 ) -> None:
-    """Publishes plans of the open attempt, with the time that is left."""
+    """Publishes plans of the open attempt, with the time that is left until its deadline."""
     left = max(0.0, attempt.due_at - context.now.seconds)
     for part in parts:
         publish_plan(context, session, part, session.model, left)
 
 
 def new_answer(context: ReducerContext, session: Session | None, event: Received, body: Partial) -> Answered | None:
-    """Returns the partial if it is the answer to an open part. Any other one is settled here: it was delivered before, or
-    its plan is not open. One whose attempt is being recorded waits until that record is read: a reducer before this one may
-    have drawn the attempt and sent its plans."""
+    """Returns the partial if it is the first answer to an open part. Settles any other partial.
+
+    If the attempt of the partial is being recorded, the partial waits until that is done: an earlier reducer may have drawn
+    the attempt and sent its plans.
+    """
     attempt = session.attempt if session is not None else None
     part = attempt.part(body.plan) if attempt is not None else None
     if session is not None and session.is_recording_attempt_of(body.plan):

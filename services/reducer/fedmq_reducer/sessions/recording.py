@@ -1,4 +1,4 @@
-"""Records of what is decided about a session. Pure."""
+"""Makes the records of the decisions about a session. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def session_record(session: Session, now: Now) -> SessionRecord:
 
 
 def record_standing(context: ReducerContext, session: Session) -> None:
-    """Records the session's state, what it waits for and until when, unless the record says so already."""
+    """Records the session's state, what it waits for and until when, unless that is recorded already."""
     standing = session.standing
     change = SessionChange(state=session.stage.recorded, waiting=standing.waiting, waiting_until=standing.waiting_until)
     if change != standing.recorded:
@@ -34,7 +34,7 @@ def record_standing(context: ReducerContext, session: Session) -> None:
 
 
 def attempt_record(session: Session, attempt: Attempt, term: int) -> AttemptRecord:
-    """Returns the record of a draw, and of what became of its parts since."""
+    """Returns the record of a draw, and of the parts that were voided since."""
     lineage = session.lineage
     return AttemptRecord(
         session=session.name,

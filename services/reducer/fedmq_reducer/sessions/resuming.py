@@ -1,16 +1,16 @@
-"""A session as its records say, for a reducer that takes over. Pure."""
+"""Restores a session from its records, for a reducer that takes over. Pure."""
 
 from __future__ import annotations
 
-from fedmq_reducer.operations import SessionSnapshot
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session
 from fedmq_reducer.sessions.steps.committing import record_participation, report_round
+from fedmq_reducer.snapshot import SessionSnapshot
 
 
 def resume(context: ReducerContext, session: Session, found: SessionSnapshot) -> None:
-    """Brings a session that had begun to where its records end, and reports again what may not have been reported."""
+    """Restores a session that had begun, and publishes again what may not have been published."""
     session.validations.results = {model: dict(clients) for model, clients in found.validations.items()}
     first_draw = found.attempts[0].created_at if found.attempts else context.now.wall
     session.began_at = context.now.seconds - max(0.0, context.now.wall - first_draw)

@@ -1,4 +1,4 @@
-"""A session as data: what its routine keeps for others to see, grouped by who reads it. Pure."""
+"""A session as data: what its routine and the reactions to messages read and write. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from fedmq.runtime.effects import Ack, Effect, Received
-from fedmq_reducer.eligibility import reason_against
+from fedmq_reducer.eligibility import ineligible_because
 from fedmq_reducer.membership import ClientMember
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
 from fedmq_schemas.keys import model_id
@@ -28,23 +28,23 @@ from fedmq_schemas.records import (
 
 
 class Stage(Enum):
-    """How far the course of a session has come: a label that its routine sets for those who look at it from outside."""
+    """How far the course of a session has come. Its routine sets this label for reactions and records."""
 
     QUEUED = "queued"
     OPENING = "opening"  # its first model is being checked
     WAITING = "waiting"  # for clients
     DRAWING = "drawing"  # the attempt is being recorded
-    RUNNING = "running"  # plans are out
+    RUNNING = "running"  # plans are open
     COMMITTING = "committing"  # the new model is being made and recorded
-    SCORING = "scoring"  # whether a round follows depends on the new model's validations, which are coming in
-    VALIDATING = "validating"  # the last model's validations are coming in
+    SCORING = "scoring"  # waits for validations of the new model, which decide whether a round follows
+    VALIDATING = "validating"  # waits for validations of the last model
     FINISHED = "finished"
     FAILED = "failed"
     STOPPED = "stopped"
 
     @property
     def recorded(self) -> SessionState:
-        """The state that the session's record names."""
+        """The state in the session's record."""
         return _RECORDED[self]
 
 
@@ -65,8 +65,13 @@ _RECORDED: dict[Stage, SessionState] = {
 
 @dataclass(slots=True)
 class Lineage:
-    """What the next round starts from: the newest committed model (None until the seed is open), `base`, those of its
-    tensors that do not travel, the server optimizer's state after it, and the exponents of the next round's sums."""
+    """The start of the next round.
+
+    - `model`: the newest committed one; None until the seed is open.
+    - `base`: those of the model's tensors that are not sent with it.
+    - `optimizer`: the server optimizer's state after the newest model.
+    - `exponents`: the scales of the next round's sums.
+    """
 
     model: BlobRef | None = None
     base: BlobRef | None = None
@@ -76,10 +81,15 @@ class Lineage:
 
 @dataclass(slots=True)
 class Ending:
-    """Whether the session ends before all its rounds are made. `started_at`: UTC seconds since 1970, as recorded.
-    `score`: where it stands by its metric, if the policy stops by a metric. `finished_by`: why no further round is made.
-    `after_round`: somebody asked that the open round be the last. `stopped`: why it ends with the round that is being
-    committed, or as soon as it is recorded; `stops`: the deliveries that asked for the latter."""
+    """Whether the session ends before its last round.
+
+    - `started_at`: UTC seconds since 1970, as recorded.
+    - `score`: the newest and the best value of its metric, if the policy stops by a metric.
+    - `finished_by`: why no further round is made.
+    - `after_round`: a stop message asks that the open round be the last.
+    - `stopped`: why it ends after the round that is being committed, or as soon as it is recorded.
+    - `stops`: the deliveries of stop messages for a session that is being recorded.
+    """
 
     started_at: float | None = None
     score: Score | None = None
@@ -89,15 +99,19 @@ class Ending:
     stops: list[int] = field(default_factory=list)
 
     def take_stops(self) -> list[Ack]:
-        """Returns the acknowledgement of the stops that waited, at most once."""
+        """Returns the acknowledgement of `stops`, at most once."""
         tags, self.stops = tuple(self.stops), []
         return [Ack(tags)] if tags else []
 
 
 @dataclass(slots=True)
 class Standing:
-    """What the session's record says of where it stands. `waiting`: for what. `waiting_until`: UTC seconds since 1970, so
-    that the deadline holds whoever is the reducer. `recorded`: the change that this reducer has last recorded."""
+    """What the session's record says about its state.
+
+    - `waiting`: what the session waits for.
+    - `waiting_until`: the deadline, UTC seconds since 1970, so that it holds for each reducer.
+    - `recorded`: the change that this reducer has recorded last.
+    """
 
     waiting: str = ""
     waiting_until: float | None = None
@@ -106,8 +120,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Window:
-    """The plans that ask for a model's validations; those that arrive until `closes_at` (UTC seconds since 1970) are waited
-    for."""
+    """The plans that ask for validations of a model. The session waits for answers until `closes_at` (UTC seconds)."""
 
     model: BlobRef
     closes_at: float
@@ -115,30 +128,40 @@ class Window:
 
     @property
     def asked(self) -> set[str]:
+        """The clients that have a plan."""
         return {client for part in self.parts for client in part.clients}
 
     def has_asked(self, client: str, combiner: str | None) -> bool:
+        """Returns whether the client has a plan at this combiner."""
         return any(part.combiner == combiner and client in part.clients for part in self.parts)
 
 
 @dataclass(slots=True)
 class Validations:
-    """`windows`: by round, the models whose validation has plans of its own. `results`: model id → client → its
-    validation."""
+    """The validations of the session's models.
+
+    `windows`: round → the plans for the model of that round. `results`: model id → client → its validation.
+    """
 
     windows: dict[int, Window] = field(default_factory=dict)
     results: dict[str, dict[str, ValidationRecord]] = field(default_factory=dict)
 
     def of(self, model: BlobRef) -> Mapping[str, ValidationRecord]:
+        """Returns the validations of a model by client."""
         return self.results.get(model_id(model.key), {})
 
 
 @dataclass(slots=True)
 class Session:
-    """`round` is the one being made. `attempts` counts its attempts, `attempt` is the open one, once it is recorded.
-    `early`: partials of the attempt that is being recorded, and their deliveries.
-    `began_at`: when the round's first attempt was drawn, on the monotonic clock. `deferred`: effects that only readers
-    need; they follow the next draw, or precede whatever else comes."""
+    """A session that has not ended.
+
+    - `round`: the one that is being made.
+    - `attempts`: the number of attempts at this round.
+    - `attempt`: the open attempt, once it is recorded.
+    - `early`: partials of an attempt that is being recorded, with their deliveries.
+    - `began_at`: when the round's first attempt was drawn, on the monotonic clock.
+    - `deferred`: effects that only readers need. They follow the next draw, or precede any other next step.
+    """
 
     name: str
     policy: Policy
@@ -158,7 +181,7 @@ class Session:
 
     @classmethod
     def restored(cls, record: SessionRecord) -> Session:
-        """Returns the session of a record. Raises ValidationError for a policy that this version does not read."""
+        """Returns the session of a record. Raises ValidationError for a policy that this version can't read."""
         return cls(
             record.session,
             Policy.model_validate(record.policy),
@@ -177,10 +200,10 @@ class Session:
         return self.lineage.model
 
     def adopt_attempt(self, record: AttemptRecord) -> Attempt:
-        """Opens a recorded attempt, whoever has drawn it."""
+        """Opens a recorded attempt, which this reducer or an earlier one has drawn."""
         self.attempts = record.attempt
         parts = [
-            PlannedPart(self.plan_key(plan.part), plan.combiner, plan.clients, plan.voided) for plan in record.plans
+            PlannedPart(self._plan_key(plan.part), plan.combiner, plan.clients, plan.voided) for plan in record.plans
         ]
         self.attempt = Attempt(record.attempt, parts, record.created_at)
         lineage = self.lineage
@@ -188,7 +211,7 @@ class Session:
         return self.attempt
 
     def adopt_round(self, record: RoundRecord) -> None:
-        """Goes on to the round after a recorded one."""
+        """Begins the round after a recorded one."""
         lineage = self.lineage
         lineage.model, lineage.optimizer, lineage.exponents = record.model, record.optimizer, record.exponents
         self.round = record.round + 1
@@ -197,23 +220,25 @@ class Session:
     def new_parts(self, groups: Mapping[str, tuple[str, ...]], first: int = 0) -> list[PlannedPart]:
         """Returns a part for each combiner with its clients, numbered from `first`."""
         return [
-            PlannedPart(self.plan_key(number), combiner, clients)
+            PlannedPart(self._plan_key(number), combiner, clients)
             for number, (combiner, clients) in enumerate(groups.items(), first)
         ]
 
-    def plan_key(self, part: int) -> PlanKey:
+    def _plan_key(self, part: int) -> PlanKey:
         return PlanKey(session=self.name, round=self.round, attempt=self.attempts, part=part)
 
     def is_recording_attempt_of(self, plan: PlanKey) -> bool:
-        """Whether the draw of this plan's attempt is being recorded."""
+        """Returns whether the draw of this plan's attempt is being recorded."""
         of_attempt = (plan.round, plan.attempt, plan.action)
         return self.stage is Stage.DRAWING and of_attempt == (self.round, self.attempts, "train")
 
     def take_early(self) -> list[tuple[Partial, Received]]:
+        """Returns the early partials, at most once."""
         taken, self.early = self.early, []
         return taken
 
     def take_deferred(self) -> list[Effect]:
+        """Returns the deferred effects, at most once."""
         taken, self.deferred = self.deferred, []
         return taken
 
@@ -235,17 +260,21 @@ class Session:
         return bool(self.ending.finished_by) or self.round > self.policy.rounds
 
     def chosen(self, clients: Iterable[ClientMember]) -> list[ClientMember]:
-        """Returns the clients that the policy lets take part. Labels are checked for those that train: an evaluator has
-        everybody's data."""
+        """Returns the clients that the policy lets take part.
+
+        Labels are checked only for clients that train: an evaluator has everybody's data.
+        """
         return [
             client
             for client in clients
-            if not reason_against(self.policy, client.name, client.labels, client.package, "train" in client.tasks)
+            if not ineligible_because(self.policy, client.name, client.labels, client.package, "train" in client.tasks)
         ]
 
     def draw(self, eligible: Sequence[ClientMember]) -> list[str]:
-        """Returns the sorted clients of this attempt. The draw depends on session, round, attempt and names alone, and so
-        not on combiners."""
+        """Returns the sorted clients of this attempt.
+
+        The draw depends only on random seed, round, attempt and names, and so not on combiners.
+        """
         wanted = math.ceil(self.policy.clients.fraction * len(eligible))
         if self.policy.clients_requested is not None:
             wanted = min(wanted, self.policy.clients_requested)

@@ -1,8 +1,8 @@
-"""The course of a synchronous session: rounds, one after the other, from its first model to its last. Pure.
+"""The course of a session: rounds, one after the other, from its first model to its last. Pure.
 
 Every decision is recorded before it is published: the draw of an attempt before its plans, a partial before its
 acknowledgement, the round before its events. So a reducer that takes over finds each decision in the records: `resuming`
-makes the session from them, and this course goes on where they end.
+restores the session from them, and this course continues where they end.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from fedmq_reducer.sessions.steps.opening import open_seed
 
 
 async def synchronous(context: ReducerContext, session: Session) -> str:
-    """Returns why the session is finished before all its rounds are made; empty if they are. Raises Ended if it is stopped
-    or fails, and FedMQError if an effect that it needs is refused."""
+    """Returns why the session is finished before its last round, or an empty text after its last round.
+
+    Raises Ended if the session is stopped or fails, and FedMQError if an effect that it needs is refused.
+    """
     if session.lineage.model is None:
         await open_seed(context, session)
     elif session.attempt is None:  # a reducer takes over between two rounds
@@ -34,8 +36,8 @@ async def synchronous(context: ReducerContext, session: Session) -> str:
 
 
 async def train(context: ReducerContext, session: Session) -> Attempt:
-    """Returns the first attempt at the round that has brought enough updates. Raises Ended when no retry is left."""
-    attempt = session.attempt or await draw(context, session)  # or: a reducer takes over while plans are out
+    """Returns the first attempt at the round with enough updates. Raises Ended if no retry is left."""
+    attempt = session.attempt or await draw(context, session)  # a reducer takes over while plans are open
     await collect(context, session, attempt)
     while attempt.accepted() < session.policy.clients_required:
         _retry(context, session, attempt)
@@ -46,6 +48,7 @@ async def train(context: ReducerContext, session: Session) -> Attempt:
 
 
 def _retry(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    """Reports that an attempt had too few updates. Raises Ended if it was the last one."""
     required, retries = session.policy.clients_required, session.policy.retries
     reason = f"round {session.round} got {attempt.accepted()} updates of {required}"
     if attempt.number > retries:

@@ -1,8 +1,8 @@
-"""Validation windows: which models are validated by whom, and until when. Pure.
+"""Validation windows: decides which models are validated by whom, and until when. Pure.
 
-By the policy's `validation`, clients validate a model when they receive it to train on it, or each model in plans of its
-own. Evaluators always get plans of their own, and so do all clients for the last model. Rounds don't wait for validations,
-unless a validation decides whether a round follows; a session is finished when its last window has closed.
+The policy's `validation` says whether clients validate a model when they receive it for training, or by plans of its own.
+Evaluators always get plans of their own, and so do all clients for the last model. Rounds do not wait for validations,
+unless these decide whether a round follows. A session is finished when its last window has closed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 from fedmq.metrics import Summary, summarize_validations
 from fedmq.runtime.effects import Ack, PublishEvent, Received
 from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
-from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner
+from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner, validation_key
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.planning import publish_plan
 from fedmq_reducer.sessions.session import Session, Stage, Window
 from fedmq_schemas import messages
 from fedmq_schemas.keys import model_id, validated_event
-from fedmq_schemas.messages import BlobRef, PlanKey
+from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord
 
 
 def ask(context: ReducerContext, session: Session) -> None:
-    """Publishes plans for those who are to validate the newest model, have not, and have no plan for it at their
-    combiner."""
+    """Publishes plans for the newest model, for everybody who is to validate it and has neither a plan nor an answer."""
     number = session.round - 1
     window = session.validations.windows.get(number) or Window(session.model, 0.0)
     _plan(context, session, number, window, _wanted(context, session, number))
@@ -37,9 +36,7 @@ def _plan(context: ReducerContext, session: Session, number: int, window: Window
     window.closes_at = context.now.wall + session.policy.validation_timeout
     first = len(window.parts)
     for part, (combiner, group) in enumerate(group_by_combiner(new, combiner_of).items(), first):
-        # A reducer that takes over does not know its predecessor's validation plans. The term, in the place of an attempt,
-        # keeps the two sets apart.
-        key = PlanKey(session=session.name, round=number, attempt=max(1, context.term), part=part, action="validate")
+        key = validation_key(session.name, number, context.term, part)
         window.parts.append(PlannedPart(key, combiner, group))
     for each in window.parts[first:]:
         _publish(context, session, window, each)
@@ -50,7 +47,7 @@ def _publish(context: ReducerContext, session: Session, window: Window, part: Pl
 
 
 def publish_open_plans(context: ReducerContext, session: Session, combiner: str) -> None:
-    """Publishes what is still open for a combiner that has said hello, and plans for clients that have moved to it."""
+    """Publishes the plans that are open for a combiner, which has registered, and plans for clients that moved to it."""
     for number, window in list(session.validations.windows.items()):
         if window.closes_at <= context.now.wall:
             continue
@@ -61,15 +58,19 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
 
 
 def reopen(session: Session, number: int, model: BlobRef, since: float) -> None:
-    """Opens the window of the model of round `number` as it was `since`, but without plans: whom the reducer before this one
-    has asked is not known."""
+    """Opens the window of the model of round `number`, which was open from `since` (UTC seconds) under an earlier reducer.
+
+    The window has no plans, as the earlier reducer's validation plans are not recorded.
+    """
     closes_at = since + session.policy.validation_timeout
     session.validations.windows[number] = Window(model, closes_at)
 
 
 def ask_again(context: ReducerContext, session: Session) -> None:
-    """Publishes plans for all whose answer may still be on its way. For the newest model only if its round has begun: before
-    that, nobody was asked."""
+    """Publishes plans for everybody whose answer may still arrive.
+
+    Of the newest model, only if the next round has begun: before that, no client has received it.
+    """
     for number, window in list(session.validations.windows.items()):
         is_newest = number == session.round - 1
         if (is_newest and session.attempt is not None) or (not is_newest and window.closes_at > context.now.wall):
@@ -77,7 +78,7 @@ def ask_again(context: ReducerContext, session: Session) -> None:
 
 
 def _wanted(context: ReducerContext, session: Session, number: int) -> set[str]:
-    """Returns the evaluators; the clients too if the policy says so, or if their metric decides whether a round follows."""
+    """Returns the evaluators, and the clients if the policy says so or their metric decides whether a round follows."""
     clients, evaluators = _present(context, session)
     is_newest, validation = number == session.round - 1, session.policy.validation
     if validation == "separate" or (validation == "with_training" and is_newest and session.is_last):
@@ -87,7 +88,7 @@ def _wanted(context: ReducerContext, session: Session, number: int) -> set[str]:
 
 
 def _scorers(context: ReducerContext, session: Session) -> set[str]:
-    """Returns those who have the metric that counts."""
+    """Returns the clients or evaluators that have the metric that counts."""
     clients, evaluators = _present(context, session)
     score = session.ending.score
     metric = score.metric if score is not None else session.policy.select.metric
@@ -95,15 +96,17 @@ def _scorers(context: ReducerContext, session: Session) -> set[str]:
 
 
 def _present(context: ReducerContext, session: Session) -> tuple[set[str], set[str]]:
-    """Returns the clients and the evaluators that are there to validate."""
+    """Returns the clients and the evaluators that are present to validate."""
     everybody = session.chosen(context.members.eligible("validate"))
     evaluators = {client.name for client in everybody if "train" not in client.tasks}
     return {client.name for client in everybody} - evaluators, evaluators
 
 
 def missing(context: ReducerContext, session: Session, number: int) -> set[str]:
-    """Returns who was asked, is there and has not answered. While the newest model is scored, only those who have the
-    metric that counts."""
+    """Returns the clients that have a plan, are present, and have not answered.
+
+    While the newest model is scored, only those that have the metric that counts.
+    """
     window = session.validations.windows.get(number)
     if window is None:
         return set()
@@ -113,6 +116,7 @@ def missing(context: ReducerContext, session: Session, number: int) -> set[str]:
 
 
 def is_any_missing(context: ReducerContext, session: Session) -> bool:
+    """Returns whether a client's answer is missing in any window."""
     return any(missing(context, session, number) for number in session.validations.windows)
 
 
@@ -121,8 +125,11 @@ def _answered(session: Session, window: Window) -> set[str]:
 
 
 def receive(context: ReducerContext, session: Session | None, event: Received, body: messages.Validation) -> None:
-    """Records a validation. While its session is open, the validation counts and replaces an earlier one. Of an ended
-    session the first one stays."""
+    """Records a validation, and acknowledges it.
+
+    While its session is open, the validation replaces an earlier one of the client. Of an ended session, the first one is
+    kept.
+    """
     record = ValidationRecord.of(body, event.envelope.sender, context.now.wall)
     model, client = record.model, record.client
     recording: RecordValidations | RecordLateValidation
@@ -147,14 +154,17 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
 
 
 def summary(session: Session, model: BlobRef) -> Summary:
-    """Returns what the session knows of a model's metrics; those of evaluators are prefixed `test/`."""
+    """Returns the metrics that the session has of a model. Those of evaluators are prefixed `test/`."""
     results = session.validations.of(model).values()
     return summarize_validations((each.scope, each.weight, each.metrics) for each in results)
 
 
 def _record_summary(context: ReducerContext, session: Session, number: int, model: BlobRef) -> None:
-    """Records the metrics of the model of round `number`, if there are any. The model of round 0 is not the session's own:
-    its record may belong to a session that has ended, so this session's summary is a record of its own."""
+    """Records the metrics of the model of round `number`, if there are any.
+
+    The model of round 0 is not the session's own. Its record may belong to a session that has ended, so this session's
+    summary of it is a record of its own.
+    """
     metrics = summary(session, model)
     if not metrics:
         return
@@ -167,8 +177,10 @@ def _record_summary(context: ReducerContext, session: Session, number: int, mode
 
 
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:
-    """After a commit: records the metrics of the model's parent, and closes the windows of older models for which nobody is
-    waited for any more, or whose time is over."""
+    """Records the metrics of a committed model's parent, and closes older windows.
+
+    A window of an older model is closed if no answer is missing, or if its time is over.
+    """
     windows = session.validations.windows
     _record_summary(context, session, session.round - 2, parent)
     for number, window in list(windows.items()):

@@ -1,4 +1,4 @@
-"""An attempt's plans, and the partials that answer them. Pure."""
+"""The step that publishes an attempt's plans and collects their partials. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ LEAST_GRACE = 5.0
 
 
 async def collect(context: ReducerContext, session: Session, attempt: Attempt) -> None:
-    """Publishes the open plans, and waits until each one is answered or voided. The deadline is a little after the
-    combiners', which answer at theirs with what they have."""
+    """Publishes the open plans, and waits until each one is answered or voided.
+
+    The deadline is a little after the combiners': at theirs, they answer with the updates that they have.
+    """
     timeout, overdue = session.policy.timeout, f"round:{session.name}"
     session.stage = Stage.RUNNING
     attempt.due_at = context.now.seconds + timeout
@@ -45,8 +47,10 @@ async def collect(context: ReducerContext, session: Session, attempt: Attempt) -
 
 
 def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer: Answered) -> None:
-    """Records a partial, then acknowledges it. The one that completes the round needs no record: the round's record holds
-    it, and acknowledges it."""
+    """Records a partial, then acknowledges it.
+
+    The partial that completes the attempt is not recorded. It is acknowledged once the round is recorded.
+    """
     answer.part.partial = answer.partial
     if not attempt.open_parts and attempt.accepted() >= session.policy.clients_required:
         attempt.completed_by = (answer.tag,)
@@ -56,7 +60,7 @@ def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer:
 
 
 def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> None:
-    """Voids the open plans of vanished combiners whose clients work elsewhere now, and adds plans for these clients."""
+    """Voids the open plans of vanished combiners whose clients were moved, and adds plans for these clients."""
     here, homes = context.members.combiners, context.members.homes()
     lost = [part for part in attempt.open_parts if part.combiner not in here and homes.keys() >= set(part.clients)]
     if not lost:
@@ -67,7 +71,7 @@ def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> 
 
 
 def _void(context: ReducerContext, session: Session, attempt: Attempt, parts: Sequence[PlannedPart], what: str) -> None:
-    """Records that parts are voided, and new ones if there are any, then reports it to their combiners."""
+    """Records that parts are voided, and new parts if there are any, then reports it to the combiners."""
     for part in parts:
         part.voided = True
     context.emit(ReplaceAttempt(attempt_record(session, attempt, context.term), context.term))

@@ -1,4 +1,4 @@
-"""A round's new model: made, recorded, then reported. Pure."""
+"""The step that makes a round's model, records the round, and reports it. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from fedmq_schemas.records import ModelRecord, RoundRecord
 
 
 async def commit(context: ReducerContext, session: Session, attempt: Attempt) -> None:
-    """Makes a model of the attempt's partials, and records the round: the commit point. If the round is recorded already,
-    by this reducer or by one before it, that record counts. Raises FedMQError if no model can be made."""
+    """Makes a model of the attempt's partials, and records the round: the commit point.
+
+    If the round is recorded already, by this reducer or an earlier one, that record counts. Raises FedMQError if no model
+    can be made.
+    """
     parent, lineage = session.model, session.lineage
     session.stage = Stage.COMMITTING
     aggregate = Aggregate(
-        session.name, session.round, attempt.number, parent, lineage.optimizer, lineage.exponents,
-        session.policy.strategy, attempt.partials(),
-    )  # fmt: skip
+        session=session.name,
+        round=session.round,
+        attempt=attempt.number,
+        model=parent,
+        optimizer=lineage.optimizer,
+        exponents=lineage.exponents,
+        strategy=session.policy.strategy,
+        partials=attempt.partials(),
+    )
     aggregated = await context.ask(aggregate)
 
     record = round_record(session, aggregate, aggregated, context.term, context.now)
@@ -35,8 +44,10 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
 
 
 def report_round(context: ReducerContext, committed: RoundRecord) -> None:
-    """Records the new model and publishes the event of a recorded round. May be done again: the model's key and the event's
-    id derive from the round."""
+    """Records the model of a recorded round, and publishes the event.
+
+    May be done again, as the model's key and the event's id derive from the round.
+    """
     model = ModelRecord.of(committed)
     data = {
         "model": model.model,

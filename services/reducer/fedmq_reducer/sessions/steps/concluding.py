@@ -1,4 +1,4 @@
-"""After a round: whether another one follows, and what is waited for before the session is finished. Pure."""
+"""The steps after a round: decides whether another one follows, and waits for the last validations. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from fedmq_schemas.records import SessionChange
 
 
 async def conclude(context: ReducerContext, session: Session) -> None:
-    """Decides whether the session ends before its last round, and why (`finished_by`). The decision follows from what is
-    recorded, so a reducer that takes over here decides the same. Raises Ended if the session was stopped meanwhile."""
+    """Decides whether the session ends before its last round, and why (`finished_by`).
+
+    The decision follows from records, so a reducer that takes over here decides the same. Raises Ended if somebody has
+    stopped the session.
+    """
     ending, stop = session.ending, session.policy.stop
     if ending.stopped:
         raise Ended(Stage.STOPPED, ending.stopped)
@@ -32,8 +35,10 @@ async def conclude(context: ReducerContext, session: Session) -> None:
 
 
 async def _score(context: ReducerContext, session: Session) -> None:
-    """Records the newest model's score: that of all who have the metric that counts, or of those who have answered when the
-    time is over. The score is durable before anything that follows from it."""
+    """Records the newest model's score, once all who have its metric have answered or the time is over.
+
+    The score is recorded before anything that follows from it.
+    """
     context.emit(*session.take_deferred())
     session.stage = Stage.SCORING
     windows.ask(context, session)
@@ -49,7 +54,7 @@ async def _score(context: ReducerContext, session: Session) -> None:
 
 
 async def last_window(context: ReducerContext, session: Session) -> None:
-    """Waits for the validations that are still to come, above all those of the last model."""
+    """Waits for the validations that are still missing, above all those of the last model."""
     context.emit(*session.take_deferred())
     session.stage = Stage.VALIDATING
     windows.ask(context, session)

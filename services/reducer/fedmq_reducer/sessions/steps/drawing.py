@@ -1,4 +1,4 @@
-"""The draw: which clients take part in an attempt, once enough of them are there. Pure."""
+"""The step that draws the clients of an attempt, once enough clients are present. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from fedmq_reducer.sessions.session import Session, Stage
 
 
 async def draw(context: ReducerContext, session: Session) -> Attempt:
-    """Draws the clients of the next attempt, records the draw, and returns it, opened. Waits for clients if it must. Raises
-    Ended if they do not come in time."""
+    """Draws the clients of the next attempt, records the draw, and returns the open attempt.
+
+    Waits while too few clients are present. Raises Ended if that takes too long.
+    """
     eligible = await _enough_clients(context, session)
     session.stage = Stage.DRAWING
     session.attempts += 1
@@ -28,7 +30,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     record = attempt_record(session, drawn, context.term)
     context.emit(CancelTimer(f"wait:{session.name}"))
 
-    # The deferred effects come second, so that the draw does not wait for what only readers need.
+    # The deferred effects follow, so that the draw does not wait for records that only readers need.
     existing = await context.ask(RecordAttempt(record, context.term), *session.take_deferred())
 
     attempt = session.adopt_attempt(existing or record)
@@ -46,8 +48,11 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
 
 
 async def _enough_clients(context: ReducerContext, session: Session) -> list[ClientMember]:
-    """Returns the clients that may be drawn, at least as many as the policy requires. Waits for them until `policy.wait`
-    seconds after the wait began, however often their number changes and whoever is the reducer. Raises Ended."""
+    """Returns the clients that may be drawn, at least as many as the policy requires.
+
+    Waits for them until `policy.wait` seconds after the wait began. That deadline stays when the number of clients changes
+    and when another reducer takes over. Raises Ended when it has passed.
+    """
     required, is_waiting, overdue = session.policy.clients_required, False, f"wait:{session.name}"
     while True:
         there = context.members.eligible("train")
@@ -61,14 +66,14 @@ async def _enough_clients(context: ReducerContext, session: Session) -> list[Cli
         if not is_waiting:
             is_waiting = True
             context.emit(StartTimer(overdue, min(session.policy.wait, max(0.0, until - context.now.wall))))
-            if not session.attempts:  # else the clients that trained in the attempt before have been asked
+            if not session.attempts:  # else this was done in the attempt before
                 windows.ask(context, session)
         if isinstance(await context.first(MembersChanged, until=overdue), Fired):
             raise Ended(Stage.FAILED, f"gave up {waiting} after {session.policy.wait:g} s")
 
 
 def _report_waiting(context: ReducerContext, session: Session, waiting: str) -> float:
-    """Records and publishes what the session waits for, if it is new. Returns until when it waits, UTC seconds."""
+    """Records and publishes what the session waits for, if that has changed. Returns the deadline, UTC seconds."""
     standing = session.standing
     if standing.waiting_until is None:
         standing.waiting_until = context.now.wall + session.policy.wait

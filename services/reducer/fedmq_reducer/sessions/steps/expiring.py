@@ -1,4 +1,4 @@
-"""What a session no longer keeps: after each round, and after its end. Pure."""
+"""What a session no longer keeps after each round, and after its end. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq.runtime.effects import Effect
-from fedmq_reducer.operations import Delete, ExpireModels, Sweep
+from fedmq_reducer.retention import Delete, ExpireModels, Sweep
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.policy import ModelSelection, Retention
 
 
 def after_commit(session: Session, term: int) -> list[Effect]:
-    """Returns what the session no longer keeps after its newest committed round."""
+    """Returns the effects that delete what the session no longer keeps after its newest committed round."""
     retention, newest = session.policy.retention, session.round - 1
     effects: list[Effect] = []
     if isinstance(retention.keep_updates, int) and newest - retention.keep_updates >= 1:
@@ -28,8 +28,11 @@ def after_commit(session: Session, term: int) -> list[Effect]:
 
 
 def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -> list[Effect]:
-    """Returns what the session no longer keeps once it has ended: no task is open any more, and the best model is known.
-    `policy`: as it is recorded, perhaps by a version whose other sections this one does not read."""
+    """Returns the effects that delete what a session no longer keeps after its end.
+
+    No task is open any more then, and the best model is known. `policy`: the recorded one. It may be of a version whose
+    other sections this version does not read.
+    """
     retention = Retention.model_validate(policy["retention"])
     if not isinstance(retention.keep_models, int) or newest < 2:
         return []

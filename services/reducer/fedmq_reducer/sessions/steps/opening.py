@@ -1,4 +1,4 @@
-"""A session's first model: found, checked and adopted. Pure."""
+"""The step that finds, checks and adopts a session's first model. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from fedmq_schemas.records import SessionChange
 
 
 async def open_seed(context: ReducerContext, session: Session) -> None:
-    """Opens the model that the policy names, and records it. The weights that clients announce scale the first round's
-    sums. Raises FedMQError if there is no such model, or no such strategy."""
+    """Opens the model that the policy names, and records it.
+
+    The weights that clients have announced scale the sums of the first round. Raises FedMQError if there is no such model
+    or strategy.
+    """
     session.stage = Stage.OPENING
     record_standing(context, session)
     policy, lineage = session.policy, session.lineage
