@@ -126,7 +126,7 @@ def an_old_epoch_obeyed() -> Iterator[None]:
     right = CombinerCore._received
 
     def received(self: CombinerCore, event: Received) -> None:
-        self._epoch = min(self._epoch, 0)  # read, so that another name for it is an error and no bug
+        self._term = min(self._term, 0)  # read, so that another name for it is an error and no bug
         right(self, event)
 
     with patch.object(CombinerCore, "_received", received):

@@ -32,7 +32,7 @@ def combiner_actor(
     shared_account: str | None = None,
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor. `offload`: the blob store is a server. For `shared_account` see `Actor`."""
+    """Returns the actor. `offload`: the blob store is a server. `shared_account`: see `Actor`."""
     return Actor(
         name,
         CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2),

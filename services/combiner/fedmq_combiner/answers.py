@@ -1,6 +1,6 @@
-"""What a combiner does with the answers of clients. Pure.
+"""Judges the answers of clients. Pure.
 
-The first valid answer to a task counts. Whatever else comes for the task is discarded, with an event that says why.
+The first valid answer to a task counts. Any other answer to the task is discarded, with an event that says why.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ SAVE_AFTER = 600.0
 
 
 def receive(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer) -> None:
-    """Judges an answer to a task of this plan, or keeps it: until the plan is open, until its checkpoint is written, or
-    until an earlier answer of the client has a verdict."""
+    """Judges an answer to a task of this plan, or keeps it.
+
+    It is kept until the plan is open, until the plan's checkpoint is written, or until an earlier answer of the client has a
+    verdict.
+    """
     if plan.state in (PlanState.OPENING, PlanState.SAVING):
         plan.early.append(answer)
         return
@@ -43,8 +46,10 @@ def receive_early(context: CombinerContext, plan: OpenPlan) -> None:
 
 
 async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
-    """Gives a client's task its outcome. The first valid answer counts; later ones wait, and are looked at only if those
-    before them are invalid."""
+    """Gives a client's task its outcome.
+
+    The first valid answer counts. Later answers wait, and are judged only if those before them are invalid.
+    """
     answers = plan.tasks[client].answers
     while answers:
         answer, body, began = answers[0], answers[0].body, context.now.seconds
@@ -67,7 +72,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
         else:
             _settle(context, plan, answer, verdict, context.now.seconds - began)
 
-        if plan.state is PlanState.SAVING:  # the outcome has caused a checkpoint, and nothing is folded meanwhile
+        if plan.state is PlanState.SAVING:  # the outcome has caused a checkpoint, during which nothing is folded
             plan.early += answers
             answers.clear()
         while answers and (objection := plan.objection(answers[0])) is not None:
@@ -76,7 +81,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
 
 
 def discard(context: CombinerContext, answer: ClientAnswer, reason: str) -> None:
-    """Publishes why the answer does not count, and acknowledges it."""
+    """Publishes why an answer does not count, and acknowledges it."""
     context.publish_event("update.discarded", answer.body.plan, answer.client, {"reason": reason})
     context.emit(Ack((answer.tag,)))
 
@@ -88,8 +93,7 @@ def _foreign_blob(client: str, update: Update) -> str | None:
 
 
 def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verdict: Verdict, fold: float) -> None:
-    """Gives the task its outcome, and holds the answer until that is durable. `fold`: how long folding took, in
-    seconds."""
+    """Gives the task its outcome, and holds the answer until the outcome is durable. `fold`: seconds of folding."""
     body = answer.body
     data: dict[str, object] = {"reason": verdict.reason, "traceback": verdict.traceback} if verdict.reason else {}
     seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What all decisions of one combiner share. Pure."""
+"""The data that all decisions of a combiner share. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmq_schemas.messages import PlanKey
 
 
 class CombinerContext(Context):
-    """`combiner`: its name. `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint."""
+    """The context of a combiner's routines. `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint."""
 
     def __init__(self, combiner: str, hold_at_most: int) -> None:
         super().__init__()

@@ -1,14 +1,15 @@
 """The combiner's decisions. Pure.
 
-It gives each client of a plan its task, has each update folded the now it arrives, and answers the plan with one
-partial when all clients have answered or the deadline has passed. Two rules carry the guarantees:
+A combiner gives each client of a plan its task, folds each update as it arrives, and answers the plan with one partial once
+all clients have answered or the deadline has passed. Two rules carry the guarantees:
 
-1. A message that changes a sum stays unacknowledged until a partial or checkpoint that contains it is durable. Killed,
-   the combiner says hello, gets its open plans, and the broker delivers the messages again in order.
-2. The first accepted update of a task counts; whatever else comes for it is discarded, with an event that says why.
+1. A message that changes a sum stays unacknowledged until a partial or checkpoint that contains it is durable. A combiner
+   that was killed registers again and gets its open plans, and the broker delivers the messages again in order.
+2. The first accepted update of a task counts. Any other update of the task is discarded, with an event that says why.
 
-`course.py` is a plan's way from its message to its partial, `answers.py` that of one client's answers. This file decides
-which plan a message is for, and what a combiner does that has no plan: hello and welcome, epochs, void plans.
+`course.py` is the course of a plan from its message to its partial; `answers.py` judges one client's answers. This file
+finds the plan of a message, and handles what belongs to no plan: hello and welcome, the reducer's lease term (`epoch` in
+messages), and void plans.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ HELLO_AGAIN = 2.0
 
 
 class CombinerCore:
-    """`presence`: seconds between signs of life. `hold_at_most`: unacknowledged messages that cause a checkpoint."""
+    """A combiner.
+
+    `presence`: seconds between heartbeats. `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint.
+    """
 
     def __init__(self, combiner: str, *, presence: float = 10.0, hold_at_most: int = 5_000) -> None:
         self._context = CombinerContext(combiner, hold_at_most)
@@ -57,7 +61,7 @@ class CombinerCore:
         self._early: list[ClientAnswer] = []
         self._served: dict[str, set[str]] = {}
         self._watermarks = Watermarks()
-        self._epoch = 0
+        self._term = 0
         self._incarnation = 0
         self._is_served = False
         self._is_welcomed = False
@@ -75,13 +79,16 @@ class CombinerCore:
         return sum(plan.is_under_way for plan in list(self._plans.values()))
 
     def waits(self) -> list[str]:
-        """Returns for each plan under way its key, and where its course waits for what. For people."""
+        """Returns for each plan under way its key, where in the code its course stands, and what it waits for."""
         plans = [plan for plan in list(self._plans.values()) if plan.is_under_way]
         return [f"{plan.name}: {plan.course.where()}" for plan in plans]
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
-        """Returns the effects that answer an event. After a bug none of the effects emitted for the event remain, and no
-        plan goes on; at the next presence beat the combiner starts over, as after a lost connection."""
+        """Returns the effects that answer an event.
+
+        After an exception, which is a bug, the event has no effects and all plans are suspended. At the next heartbeat the
+        combiner starts over, as after a lost connection.
+        """
         self._context.now = now
         try:
             if self._broken_at is None:
@@ -103,7 +110,7 @@ class CombinerCore:
             case Done():
                 self._context.answer(event)
             case Failed(effect=Publish(body=messages.CombinerHello())):
-                self._context.emit(StartTimer("hello", HELLO_AGAIN))  # no reducer has ever been there
+                self._context.emit(StartTimer("hello", HELLO_AGAIN))  # there has been no reducer yet
             case Failed():
                 self._context.answer(event)
             case Fired(key):
@@ -116,7 +123,7 @@ class CombinerCore:
     # -- hello, and starting over -----------------------------------------------------------------------------------
 
     def _handle_broken(self, event: CoreEvent, since: float) -> None:
-        """Waits for the next presence beat, or two periods at most should the bug have cost the beat itself."""
+        """Starts over at the next heartbeat. Waits two periods at most, in case the bug has cost the heartbeat's timer."""
         is_over = event == Fired(BEAT) or self._context.now.seconds >= since + 2 * self._period
         if isinstance(event, Started | Reconnected | Stopping):
             self._handle(event)
@@ -125,8 +132,10 @@ class CombinerCore:
             self._start_over()
 
     def _start_over(self) -> None:
-        """Says hello. Unsettled messages are delivered again and open plans are sent again, so whatever is not answered
-        starts over."""
+        """Registers, and forgets all plans that are under way.
+
+        The broker delivers unacknowledged messages again, and the reducer publishes open plans again.
+        """
         for name, plan in list(self._plans.items()):
             if plan.is_under_way:
                 plan.stop()
@@ -145,9 +154,12 @@ class CombinerCore:
         self._context.emit(Publish("assignment", key, messages.CombinerHello()))
 
     def _begin(self) -> None:
-        """Notes that the broker serves this process, and no other of the same name. Until the first message after a hello
-        it may have served another one, which then got the answer to the hello. If that was long ago, hello is said again at
-        once: a copy of that answer, delivered late, is no answer to this process, which has got none of its open plans."""
+        """Notes that the broker serves this process, and no other of the same name.
+
+        Until the first message after a hello, the broker may have served another process, which then received the answer to
+        the hello. If that may have happened, the combiner registers again at once. Else a late copy of that answer would
+        count, although this process has received none of its open plans.
+        """
         self._is_served = True
         if self._context.now.seconds - self._said_hello_at > HELLO_AGAIN:
             self._say_hello()
@@ -176,8 +188,8 @@ class CombinerCore:
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
             case messages.ClientPresence(leaving=leaving):
-                heard = presence.forget(sender) if leaving else presence.hear(sender, context.now)
-                context.emit(Ack((event.tag,)), *heard)
+                reported = presence.forget(sender) if leaving else presence.hear(sender, context.now)
+                context.emit(Ack((event.tag,)), *reported)
             case messages.ClientHello():
                 context.emit(*presence.greet(sender, context.now))
                 for plan in self._plans.values():
@@ -196,7 +208,7 @@ class CombinerCore:
                 context.emit(Reject(event.tag, f"a combiner does not receive {body.kind} messages"))
 
     def _answered(self, answer: ClientAnswer) -> None:
-        """A plan that is not known may still come, until the reducer has sent all open plans."""
+        """Hands an answer to its plan. Keeps it if the plan may still arrive: until the reducer has sent all open plans."""
         plan = self._plans.get(str(answer.body.plan))
         if plan is not None:
             answers.receive(self._context, plan, answer)
@@ -206,7 +218,7 @@ class CombinerCore:
             self._early.append(answer)
 
     def _welcomed(self, epoch: int, acknowledge: Ack) -> None:
-        self._epoch = max(self._epoch, epoch)
+        self._term = max(self._term, epoch)
         self._is_welcomed = True
         self._context.emit(acknowledge, *self._presence.full(self._context.now))
         early, self._early = self._early, []
@@ -217,11 +229,11 @@ class CombinerCore:
 
     def _planned(self, message: Plan, acknowledge: Ack) -> None:
         context, key, name = self._context, message.plan, str(message.plan)
-        if message.epoch < self._epoch:
+        if message.epoch < self._term:
             context.emit(acknowledge)
-            self._reject_plan(message, f"epoch {message.epoch} is over, {self._epoch} decides now")
+            self._reject_plan(message, f"epoch {message.epoch} is over, {self._term} decides now")
             return
-        self._epoch = message.epoch
+        self._term = message.epoch
         known = self._plans.get(name)
         if known is not None:
             if known.state is PlanState.CLOSED and known.partial is not None:
@@ -240,7 +252,7 @@ class CombinerCore:
         self._context.publish_event("plan.voided", message.plan, data=data)
 
     def _drop_older(self, key: PlanKey) -> None:
-        """Forgets answered and void plans of earlier rounds, all but their clients: these receive the session's end."""
+        """Forgets answered and void plans of earlier rounds, except their clients, which receive the session's end."""
         for name, older in list(self._plans.items()):
             is_older = older.key.session == key.session and older.key.round < key.round
             if is_older and not older.is_under_way:
@@ -248,10 +260,10 @@ class CombinerCore:
                 del self._plans[name]
 
     def _voided(self, message: messages.VoidPlan) -> None:
-        """Gives up the plans that the message names, or all of a session that has ended."""
-        if message.epoch < self._epoch:
+        """Gives up the plans that the message names, or all plans of a session that has ended."""
+        if message.epoch < self._term:
             return
-        self._epoch = message.epoch
+        self._term = message.epoch
         names = {str(key) for key in message.plans}
         for name, plan in list(self._plans.items()):
             if name in names and plan.key.session != message.session:

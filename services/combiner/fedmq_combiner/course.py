@@ -1,7 +1,7 @@
 """The course of a plan at a combiner, from its message to its partial. Pure.
 
-While a course waits, the rest of the combiner answers hellos, judges answers and discards duplicates by the plan's data
-(`plans.py`). It calls `OpenPlan.advance` when a task has got its outcome or a timer has run out.
+While a course waits, other code answers hellos, judges answers and discards duplicates by the plan's data (`plans.py`). It
+calls `OpenPlan.advance` when a task has an outcome or a timer has fired.
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ async def validate(context: CombinerContext, plan: OpenPlan) -> None:
 
 
 async def open_plan(context: CombinerContext, plan: OpenPlan) -> None:
-    """Opens the plan, sends its tasks, and judges the answers that arrived before. If the plan can't be opened, all its
-    tasks have failed."""
+    """Opens the plan, sends its tasks, and judges the answers that have arrived already.
+
+    If the plan can't be opened, all its tasks have failed.
+    """
     try:
         opened = await context.ask(Open(plan.message, plan.incarnation))
     except FedMQError as error:
@@ -114,14 +116,14 @@ def report(context: CombinerContext, plan: OpenPlan, reason: str) -> None:
 
 
 def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str]) -> None:
-    """Publishes the tasks of those of the clients that have not answered. They expire at the plan's deadline."""
+    """Publishes the tasks of the clients that have not answered. A task expires at the plan's deadline."""
     left = max(0.0, plan.due_at - context.now.seconds)
     for task in task_messages(plan.message, plan.pending(clients), context.combiner, left):
         context.emit(Publish("task", topology.task_key(task.client), task, expiration=left))
 
 
 def send_cancel(context: CombinerContext, client: str, cancel: Cancel) -> None:
-    """Publishes to a client that work is no longer wanted. It is lost if the client is not there."""
+    """Publishes to a client that work is no longer wanted. The message is lost if the client is away."""
     context.emit(Publish("task", topology.task_key(client), cancel, confirm=False))
 
 

@@ -1,4 +1,4 @@
-"""What a combiner writes: tasks, ledgers and partials, from a plan and the outcomes of its tasks. Pure."""
+"""Makes tasks, ledgers and partials from a plan and the outcomes of its tasks. Pure."""
 
 from __future__ import annotations
 
@@ -12,35 +12,31 @@ from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes
 
 
 def task_seed(random_seed: int, round_number: int, client: str) -> int:
-    """Returns the random seed of a task, 31 bits. It depends on session, round and client, never on combiner, attempt or
-    clock."""
+    """Returns the random seed of a task, 31 bits.
+
+    It depends only on the session's random seed, round and client, and so not on combiner, attempt or clock.
+    """
     digest = hashlib.sha256(f"{random_seed}/{round_number}/{client}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float) -> Iterator[TaskMessage]:
-    """Yields the clients' tasks, with `left` seconds to answer. Their URLs are made when they are sent."""
-    common = TaskMessage.model_construct(
-        plan=plan.plan,
-        client="",
-        combiner=combiner,
-        model=plan.model,
-        model_url="",
-        upload_key="",
-        upload_url="",
-        timeout=left,
-        rounds=plan.rounds,
-        seed=0,
-        config=plan.config,
-        weighting=plan.weighting,
-        validate_model=plan.validate_model,
-        base=plan.base,
-        base_url="",
-        clip_norm=plan.clip_norm,
-    )
+    """Yields the clients' tasks, with `left` seconds to answer. `TaskWriter` fills in their URLs."""
     for client in clients:
-        seed = task_seed(plan.random_seed, plan.plan.round, client)
-        yield common.model_copy(update={"client": client, "seed": seed})
+        yield TaskMessage(
+            plan=plan.plan,
+            client=client,
+            combiner=combiner,
+            model=plan.model,
+            timeout=left,
+            rounds=plan.rounds,
+            seed=task_seed(plan.random_seed, plan.plan.round, client),
+            config=plan.config,
+            weighting=plan.weighting,
+            validate_model=plan.validate_model,
+            base=plan.base,
+            clip_norm=plan.clip_norm,
+        )
 
 
 def ledger_entry(answer: ClientAnswer, verdict: Verdict, seconds: dict[str, float], at: float) -> LedgerEntry:
@@ -61,7 +57,7 @@ def ledger_entry(answer: ClientAnswer, verdict: Verdict, seconds: dict[str, floa
 
 def ledger_of(plan: Plan, entries: tuple[LedgerEntry, ...]) -> Ledger:
     """Returns the ledger of a plan. `entries`: one for each client, sorted by client."""
-    return Ledger.model_construct(
+    return Ledger(
         session=plan.plan.session,
         round=plan.plan.round,
         attempt=plan.plan.attempt,
@@ -70,8 +66,6 @@ def ledger_of(plan: Plan, entries: tuple[LedgerEntry, ...]) -> Ledger:
         total_weight=sum(entry.weight for entry in entries if entry.outcome == "accepted"),
         entries=entries,
         plans=(plan.plan,),
-        strategy={},
-        optimizer=None,
     )
 
 

@@ -1,7 +1,7 @@
-"""What a combiner's core asks its performers to do with tensors and blobs. Pure data.
+"""The effects of a combiner on tensors and blobs, and their answers. Pure data.
 
-`incarnation` numbers the times that the combiner has started over. A plan that comes again after a lost connection has
-another sum; work that was asked for before must not touch it.
+`incarnation` counts how often the combiner has started over. A plan that is received again after a lost connection has a new
+sum, which must not be changed by effects of an earlier incarnation.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ SMALL = 1_000_000
 
 @value
 class Open(Question["Opened"]):
-    """Reads the layout of the model, the clients (where the plan refers to a list), and the checkpoint if there is one.
-    Begins the plan's sum."""
+    """Begins the plan's sum.
+
+    Reads the layout of the model, the list of clients if the plan refers to one, and the checkpoint if there is one.
+    """
 
     plan: Plan
     incarnation: int
@@ -25,7 +27,7 @@ class Open(Question["Opened"]):
 
 @value
 class Opened:
-    """`saved`: the outcomes in the checkpoint; the sum contains their updates."""
+    """The clients of a plan. `saved`: the outcomes in the checkpoint, whose updates are in the sum."""
 
     clients: tuple[str, ...]
     saved: tuple[LedgerEntry, ...]
@@ -33,8 +35,10 @@ class Opened:
 
 @value
 class Fold(Question["Folded"]):
-    """Fetches and verifies an update, then adds it to the sum. Refused with `InvalidUpdate`, which leaves the sum as it
-    was."""
+    """Fetches and verifies an update, then adds it to the sum.
+
+    Refused with `InvalidUpdate` for an invalid update, which leaves the sum as it was.
+    """
 
     plan: str
     incarnation: int
@@ -46,12 +50,13 @@ class Fold(Question["Folded"]):
 
     @property
     def heavy(self) -> bool:
+        """An update above 1 MB takes long."""
         return self.blob.size > SMALL
 
 
 @value
 class Folded:
-    """`norm`: L2 norm of the delta, before weighting."""
+    """The result of folding. `norm`: L2 norm of the delta, before weighting."""
 
     norm: float
 
@@ -66,6 +71,7 @@ class Save(Question[None]):
 
     @property
     def heavy(self) -> bool:
+        """A checkpoint holds the whole sum."""
         return True
 
 
@@ -79,12 +85,13 @@ class Close(Question["Closed"]):
 
     @property
     def heavy(self) -> bool:
+        """A model above 1 MB takes long."""
         return self.plan.model.size > SMALL
 
 
 @value
 class Closed:
-    """`sum`: the partial's blob; None if no update was accepted."""
+    """The stored partial. `sum`: its blob, or None if no update was accepted."""
 
     sum: BlobRef | None
     ledger: BlobRef

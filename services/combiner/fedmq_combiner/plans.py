@@ -1,7 +1,7 @@
-"""One plan at a combiner: its state, its tasks, and the messages that it holds. Pure.
+"""The data of a plan at a combiner: its state, its tasks, and the messages that it holds. Pure.
 
-This is what a hello, a duplicate or a void plan has to look at. The plan's course (`course.py`) and the routines that
-judge its clients' answers (`answers.py`) keep it up to date.
+The plan's course (`course.py`) and the routines that judge its clients' answers (`answers.py`) write it. A hello, a
+duplicate or a void plan is answered from it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from fedmq_schemas.records import LedgerEntry, Outcome
 
 
 class PlanState(Enum):
+    """How far a plan has come."""
+
     OPENING = "opening"  # its model's shape, its clients and a checkpoint are being read; answers wait
-    OPEN = "open"  # tasks are out, updates are folded as they come
+    OPEN = "open"  # tasks are sent, updates are folded as they arrive
     SAVING = "saving"  # a checkpoint is being written; answers wait
     CLOSING = "closing"  # the partial is being written; answers are late
     CLOSED = "closed"  # the partial is published; answers are late
@@ -42,7 +44,7 @@ class ClientAnswer:
 
 @value
 class Verdict:
-    """What becomes of a task by an answer. `norm` is None where nothing was folded."""
+    """The outcome that an answer gives its task. `norm` is None if nothing was folded."""
 
     outcome: Outcome
     reason: str = ""
@@ -52,8 +54,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class TaskState:
-    """One client's task. `entry`: its outcome, if it has one. `answers`: those without a verdict. The first one is being
-    folded; the later ones count only if it turns out to be invalid."""
+    """One client's task.
+
+    `entry`: its outcome, if it has one. `answers`: those without a verdict. The first answer is being folded; the later ones
+    count only if it is invalid.
+    """
 
     entry: LedgerEntry | None = None
     answers: list[ClientAnswer] = field(default_factory=list)
@@ -65,9 +70,9 @@ class OpenPlan:
 
     - `incarnation`: see `operations`.
     - `due_at`: the deadline on the monotonic clock; `is_due` once it has passed.
-    - `held`: deliveries whose outcome is not durable yet. A checkpoint is due when they are `hold_at_most`, or when the
-      first of them has waited for long (`is_save_due`).
-    - `early`: answers that wait until the plan is open, or its checkpoint written.
+    - `held`: deliveries whose outcome is not durable yet. A checkpoint is due when there are `hold_at_most` of them, or when
+      the first one has waited for ten minutes (`is_save_due`).
+    - `early`: answers that wait until the plan is open or its checkpoint is written.
     - `folding`, `answered`: how many updates are being folded, and how many tasks have an outcome.
     - `judging`: the routines of clients with an update that is being folded.
     - `course`: the plan's own routine, set before it starts.
@@ -99,26 +104,24 @@ class OpenPlan:
 
     @property
     def is_under_way(self) -> bool:
-        """Returns whether the plan is neither answered nor void."""
+        """Whether the plan is neither answered nor void."""
         return self.state not in (PlanState.CLOSED, PlanState.VOID)
 
     # -- timers -----------------------------------------------------------------------------------------------------
 
     @property
-    def deadline_timer(self) -> str:
-        return f"deadline:{self.name}"
-
-    @property
     def save_timer(self) -> str:
+        """The key of the timer after which a checkpoint is due."""
         return f"save:{self.name}"
 
     def cancel_timers(self) -> tuple[CancelTimer, CancelTimer]:
-        return CancelTimer(self.deadline_timer), CancelTimer(self.save_timer)
+        """Returns the effects that cancel the plan's timers."""
+        return CancelTimer(f"deadline:{self.name}"), CancelTimer(self.save_timer)
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     def open(self, clients: Iterable[str], outcomes: Iterable[LedgerEntry]) -> None:
-        """Gives each client a task; some may have an outcome already."""
+        """Gives each client a task. `outcomes`: those of tasks that have one already."""
         self.state = PlanState.OPEN
         self.tasks = {client: TaskState() for client in clients}
         for entry in outcomes:
@@ -131,13 +134,13 @@ class OpenPlan:
         return [client for client, task in tasks if task is not None and task.entry is None and not task.answers]
 
     def settle(self, entry: LedgerEntry) -> None:
-        """Gives the task an outcome, or another one."""
+        """Gives a task an outcome, or replaces its outcome."""
         task = self.tasks[entry.client]
         self.answered += task.entry is None
         task.entry = entry
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """Returns the ledger's entries, sorted by client. Who has no outcome is absent."""
+        """Returns the ledger's entries, sorted by client. A client whose task has no outcome is absent."""
         return tuple(
             task.entry or LedgerEntry(client=client, outcome="absent", reason="no answer by the deadline")
             for client, task in sorted(self.tasks.items())
@@ -147,59 +150,58 @@ class OpenPlan:
         """Returns why the answer is not considered, or None."""
         task, body = self.tasks.get(answer.client), answer.body
         entry = task.entry if task is not None else None
+        objection = None
         if entry is not None and entry.outcome == "accepted":
             same = isinstance(body, Update) and entry.blob is not None and body.blob.sha256 == entry.blob.sha256
-            return "a duplicate: already accepted" if same else "another update of this task was accepted before"
-        if self.state in (PlanState.CLOSING, PlanState.CLOSED):
-            return "late: the plan is closed"
-        if self.state is PlanState.VOID:
-            return "superseded: the plan is void"
-        if task is None:
-            return "the client has no task in this plan"
-        if not self.is_training:
-            return "misplaced: the reducer receives the answers to a validation"
-        if isinstance(body, Update) and body.model != self.message.model.key:
-            return f"stale: it starts from model {body.model}, the plan's is {self.message.model.key}"
-        return None
+            objection = "a duplicate: already accepted" if same else "another update of this task was accepted before"
+        elif self.state in (PlanState.CLOSING, PlanState.CLOSED):
+            objection = "late: the plan is closed"
+        elif self.state is PlanState.VOID:
+            objection = "superseded: the plan is void"
+        elif task is None:
+            objection = "the client has no task in this plan"
+        elif not self.is_training:
+            objection = "misplaced: the reducer receives the answers to a validation"
+        elif isinstance(body, Update) and body.model != self.message.model.key:
+            objection = f"stale: it starts from model {body.model}, the plan's is {self.message.model.key}"
+        return objection
 
     # -- progress ---------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Resumes the course if a task's outcome, or a timer, has made it ready. It never is while an update is being
-        folded."""
+        """Resumes the course if the plan is complete or a checkpoint is due, but not while an update is being folded."""
         if not self.folding:
             self.close_if_complete()
             if self.state is not PlanState.OPEN or self.is_checkpoint_due:
                 self.course.offer(Ready())
 
     def close_if_complete(self) -> None:
-        """Accepts no more answers once nothing is being folded, and all clients have answered or the deadline has
-        passed."""
+        """Stops to accept answers once all clients have answered or the deadline has passed, and nothing is being folded."""
         if self.state is PlanState.OPEN and not self.folding and (self.is_due or self.answered == len(self.tasks)):
             self.state = PlanState.CLOSING
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Returns whether a checkpoint is to be written now; none is while an update is being folded."""
+        """Whether a checkpoint is to be written now. It never is while an update is being folded."""
         return not self.folding and bool(self.held) and (self.is_save_due or len(self.held) >= self.hold_at_most)
 
     def postpone_checkpoint(self) -> None:
-        """Has the next checkpoint wait until twice as many messages are held, or its timer runs out."""
+        """Postpones the next checkpoint until twice as many messages are held, or its timer fires."""
         self.hold_at_most *= 2
         self.is_save_due = False
 
     def take_held(self) -> tuple[int, ...]:
-        """Returns the deliveries whose outcome has become durable; they are held no longer."""
+        """Returns the deliveries that are held, whose outcomes are durable now. They are no longer held."""
         tags, self.held, self.is_save_due = tuple(self.held), [], False
         return tags
 
     def take_early(self) -> list[ClientAnswer]:
-        """Returns the answers that waited for the plan."""
+        """Returns the early answers, at most once."""
         taken, self.early = self.early, []
         return taken
 
     def take_answers(self) -> list[ClientAnswer]:
-        """Returns all answers without a verdict: early ones, those that are being folded, and those behind them."""
+        """Returns all answers without a verdict: early ones, those that are being folded, and those that wait for these."""
         taken = self.take_early()
         for task in self.tasks.values():
             taken += task.answers
@@ -207,7 +209,7 @@ class OpenPlan:
         return taken
 
     def stop(self) -> None:
-        """Closes the routines; what they have asked for changes nothing any more."""
+        """Closes the routines. The answers to their questions are ignored from now on."""
         self.course.close()
         for routine in self.judging.values():
             routine.close()

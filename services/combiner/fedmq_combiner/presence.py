@@ -8,14 +8,14 @@ from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 
 TELL_AFTER = 0.02
-BEAT = "presence:beat"
+BEAT, CHANGES, FULL = "presence:beat", "presence:tell", "presence:full"
 
 
 class Presence:
-    """Reports changes after 20 ms, so that a thousand clients that arrive at once are two messages, not a thousand.
+    """Reports changes after 20 ms, so that a thousand clients that arrive at once make two messages, not a thousand.
 
-    The full list is held back until two periods after the first message: a client that has not sent anything until then
-    may still be there. A process that stands by receives no messages, and reports no clients.
+    The full list is held back until two periods after the first message, because a present client may have sent nothing
+    until then. A process that stands by receives no messages, and reports no clients.
     """
 
     def __init__(self, combiner: str, clients: PresenceTable) -> None:
@@ -32,16 +32,16 @@ class Presence:
         return len(self._clients)
 
     def start(self) -> list[Effect]:
-        """The process is connected; the broker may serve another one of the same name."""
+        """Notes that the process is connected. The broker may still serve another process of the same name."""
         self._is_listening = False
         return [StartTimer(BEAT, self._clients.period)]
 
     def listen(self, now: Now) -> list[Effect]:
-        """The broker serves this process."""
+        """Notes that the broker serves this process."""
         self._is_listening = True
         self._clients.start(now.seconds)
         self._full_from = now.seconds + 2 * self._clients.period
-        return [StartTimer("presence:tell", TELL_AFTER)] if self._joined or self._gone else []
+        return [StartTimer(CHANGES, TELL_AFTER)] if self._joined or self._gone else []
 
     def hear(self, client: str, now: Now) -> list[Effect]:
         """Notes that a client has sent something."""
@@ -52,13 +52,13 @@ class Presence:
         if self._clients.hear(client, now.seconds):
             return self._join(client)
         self._joined.add(client)
-        return [StartTimer("presence:tell", TELL_AFTER)]
+        return [StartTimer(CHANGES, TELL_AFTER)]
 
     def _join(self, client: str) -> list[Effect]:
         self._gone.discard(client)
         self._joined.add(client)
         return [
-            StartTimer("presence:tell", TELL_AFTER),
+            StartTimer(CHANGES, TELL_AFTER),
             PublishEvent("client.joined", client=client, combiner=self._combiner),
         ]
 
@@ -67,37 +67,35 @@ class Presence:
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
     def fired(self, key: str, now: Now) -> list[Effect]:
-        """Deals with a timer: a beat, changes to report, or the full list that was held back."""
+        """Handles a timer: a heartbeat, changes to report, or the full list that was held back."""
         beat = StartTimer(BEAT, self._clients.period)
         if not self._is_listening:
             return [beat] if key == BEAT else []
-        if key == "presence:tell":
+        if key == CHANGES:
             return self._changes()
-        if key == "presence:full":
+        if key == FULL:
             return self._all()
         lost = self._lost(self._clients.expire(now.seconds), "it was not heard for three presence periods")
         return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
     def full(self, now: Now) -> list[Effect]:
-        """Reports all clients, to a reducer that has become active or that the combiner has registered with."""
+        """Reports all clients to a reducer that has become active, or with which the combiner has registered."""
         if now.seconds < self._full_from:
-            return [StartTimer("presence:full", self._full_from - now.seconds)]
+            return [StartTimer(FULL, self._full_from - now.seconds)]
         return self._all()
 
     def _all(self) -> list[Effect]:
         self._joined.clear()
         self._gone.clear()
         names = list(self._clients)
-        parts = [names[start : start + MAX_LISTED_CLIENTS] for start in range(0, len(names), MAX_LISTED_CLIENTS)] or [
-            []
-        ]
-        return [
-            self._publish(
-                CombinerPresence(clients=len(names), present=tuple(part), full=True, more=number < len(parts) - 1),
-                confirm=True,
+        effects: list[Effect] = []
+        for start in range(0, len(names) or 1, MAX_LISTED_CLIENTS):
+            end = start + MAX_LISTED_CLIENTS
+            part = CombinerPresence(
+                clients=len(names), present=tuple(names[start:end]), full=True, more=end < len(names)
             )
-            for number, part in enumerate(parts)
-        ]
+            effects.append(self._publish(part, confirm=True))
+        return effects
 
     def leave(self) -> list[Effect]:
         """Reports that the combiner leaves."""
@@ -108,11 +106,11 @@ class Presence:
             return []
         self._joined.difference_update(clients)
         self._gone.update(clients)
-        told = [
+        events = [
             PublishEvent("client.vanished", client=client, combiner=self._combiner, data={"reason": reason})
             for client in clients
         ]
-        return [StartTimer("presence:tell", TELL_AFTER), *told]
+        return [StartTimer(CHANGES, TELL_AFTER), *events]
 
     def _changes(self) -> list[Effect]:
         changed = [(name, True) for name in sorted(self._joined)] + [(name, False) for name in sorted(self._gone)]
@@ -120,17 +118,13 @@ class Presence:
         self._gone.clear()
         effects: list[Effect] = []
         for start in range(0, len(changed), MAX_LISTED_CLIENTS):
-            part = changed[start : start + MAX_LISTED_CLIENTS]
-            effects.append(
-                self._publish(
-                    CombinerPresence(
-                        clients=len(self._clients),
-                        present=tuple(name for name, is_here in part if is_here),
-                        gone=tuple(name for name, is_here in part if not is_here),
-                    ),
-                    confirm=True,
-                )
+            listed = changed[start : start + MAX_LISTED_CLIENTS]
+            part = CombinerPresence(
+                clients=len(self._clients),
+                present=tuple(name for name, is_here in listed if is_here),
+                gone=tuple(name for name, is_here in listed if not is_here),
             )
+            effects.append(self._publish(part, confirm=True))
         return effects
 
     def _publish(self, body: CombinerPresence, confirm: bool = False) -> Publish:
