@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
 
 from fedmq_reducer.web.page import form
-from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy, Section
-from support.servers.served import Served, served
+from support.servers.served import Served
+
+from .alliance import SEED, await_end, wait_until_recorded
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 SCRIPT = {**BROWSER, "X-Requested-With": "fetch"}
-SEED = "seed-5d1e84adb228"
 
 
-@pytest.fixture(scope="module")
-def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("alliance")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def page(alliance: Served) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=alliance.url, headers=BROWSER) as client:
         yield client
-
-
-def _await_end(page: httpx.Client, session: str) -> dict[str, Any]:
-    while True:
-        answer = page.get(f"/sessions/{session}")
-        if answer.status_code == 200 and answer.json()["state"] in tables.ENDED:
-            document: dict[str, Any] = answer.json()
-            return document
-        threading.Event().wait(0.01)
 
 
 def _names(section: type[Section] = Policy, prefix: str = "") -> set[str]:
@@ -68,10 +51,17 @@ def test_an_untouched_form_is_the_default_policy() -> None:
 
 def test_values_reach_their_fields() -> None:
     given = {
-        "rounds": "3", "timeout": "2.5", "train": "epochs = 2\nrates = [0.1, 0.2]", "clients.exclude": "a, b",
-        "clients.where": 'site = "north"', "strategy.name": "fedadam", "retention.keep_updates": "2",
-        "schedule": "lr = { 1 = 0.1, 20 = 0.01 }", "select.mode": "min", "validation": "separate",
-    }  # fmt: skip
+        "rounds": "3",
+        "timeout": "2.5",
+        "train": "epochs = 2\nrates = [0.1, 0.2]",
+        "clients.exclude": "a, b",
+        "clients.where": 'site = "north"',
+        "strategy.name": "fedadam",
+        "retention.keep_updates": "2",
+        "schedule": "lr = { 1 = 0.1, 20 = 0.01 }",
+        "select.mode": "min",
+        "validation": "separate",
+    }
     policy = form.check(given).policy
     assert policy is not None
     assert (policy.rounds, policy.timeout, policy.train) == (3, 2.5, {"epochs": 2, "rates": [0.1, 0.2]})
@@ -138,17 +128,9 @@ def test_it_may_load_only_what_is_its_own(page: httpx.Client) -> None:
 def test_it_starts_a_session_without_scripts(page: httpx.Client) -> None:
     answer = page.post("/page/start", data={"rounds": "2", "name": "by hand", "seed": SEED, "session": "by-hand"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/?started=by-hand")
-    assert _await_end(page, "by-hand")["policy"]["rounds"] == 2
+    assert await_end(page, "by-hand")["policy"]["rounds"] == 2
     text = page.get("/").text
     assert "by hand" in text and "finished" in text
-
-
-def test_a_form_that_is_sent_twice_starts_once(page: httpx.Client) -> None:
-    for _ in range(2):
-        page.post("/page/start", data={"rounds": "1", "seed": SEED, "session": "twice"}, headers=SCRIPT)
-    _await_end(page, "twice")
-    sessions = [item["session"] for item in page.get("/sessions").json()["items"]]
-    assert sessions.count("twice") == 1
 
 
 def test_without_scripts_faults_come_back_with_what_was_typed(page: httpx.Client) -> None:
@@ -170,7 +152,7 @@ def test_an_unknown_seed_is_a_fault_at_the_seed(page: httpx.Client) -> None:
 def test_what_others_named_is_shown_as_text(page: httpx.Client) -> None:
     name = "<script>alert(1)</script>"
     page.post("/page/start", data={"rounds": "1", "name": name, "seed": SEED, "session": "marked"}, headers=SCRIPT)
-    _await_end(page, "marked")
+    await_end(page, "marked")
     text = page.get("/").text
     assert name not in text and "&lt;script&gt;alert(1)" in text
 
@@ -187,12 +169,11 @@ def test_another_sites_page_may_change_nothing(page: httpx.Client, path: str) ->
 def test_a_session_can_be_stopped(page: httpx.Client) -> None:
     data = {"rounds": "1000000", "seed": SEED, "session": "endless"}
     page.post("/page/start", data=data, headers=SCRIPT)
-    while page.get("/sessions/endless").status_code != 200:
-        threading.Event().wait(0.01)
+    wait_until_recorded(page, "endless")
     text = page.get("/").text
     assert 'action="/page/sessions/endless/stop"' in text
     assert page.post("/page/sessions/endless/stop", data={"when": "now"}, headers=SCRIPT).status_code == 204
-    assert _await_end(page, "endless")["state"] == "stopped"
+    assert await_end(page, "endless")["state"] == "stopped"
 
 
 def test_the_stream_tells_the_status_and_then_what_changes(page: httpx.Client) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,26 @@ from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.app import create_app
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import ENDED
-from reducer.drawn import near
 from support.servers.served import Served, served
+from support.waiting import wait_until
+
+from .alliance import SEED, await_end
+from .drawn import near
 
 EXAMPLES = 30
-SEED = "seed-5d1e84adb228"
-"""What the package's trainer makes first."""
 
 
 def _document() -> dict[str, object]:
     """As every server gives it at /openapi.json."""
     context = ApiContext(
-        alliance="a", records=SqliteRecords(":memory:"), blobs=MemoryBlobs(), publish=lambda *_: None, feed=EventStream(),
-        new_id=lambda: "id", scratch=Path(),
-    )  # fmt: skip
+        alliance="a",
+        records=SqliteRecords(":memory:"),
+        blobs=MemoryBlobs(),
+        publish=lambda *_: None,
+        feed=EventStream(),
+        new_id=lambda: "id",
+        scratch=Path(),
+    )
     document: dict[str, object] = create_app(context).openapi()
     return document
 
@@ -47,7 +51,7 @@ schema = schemathesis.openapi.from_dict(_document()).exclude(path="/events/strea
 
 
 @pytest.fixture(scope="module")
-def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("alliance"), clients=1, combiners=1) as running:
         yield running
 
@@ -56,8 +60,8 @@ def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_is_answered_with_a_servers_fault(alliance: Served, case: schemathesis.Case[Any]) -> None:
-    response = case.call(base_url=alliance.url)
+def test_no_request_is_answered_with_a_servers_fault(small: Served, case: schemathesis.Case[Any]) -> None:
+    response = case.call(base_url=small.url)
     assert response.status_code < 500, response.text
     # A policy has rules that JSON Schema can't say, and the router names one method of a path in `Allow`.
     case.validate_response(response, excluded_checks=[positive_data_acceptance, allow_header_conformance])
@@ -83,26 +87,19 @@ def test_any_policy_is_taken_or_refused_and_the_alliance_outlives_it(tmp_path: P
         assert statuses[422] >= 20
         last = api.post("/start", json={"rounds": 1, "seed": SEED}).json()["session"]
         for session in started:
-            _wait_until(partial(_stopped, api, session))
-        _wait_until(lambda: api.get(f"/sessions/{last}").json().get("state") in ENDED)
-        assert api.get(f"/sessions/{last}").json()["state"] == "finished"
+            wait_until(partial(_stopped, api, session), f"session {session} can be stopped")
+        assert await_end(api, last)["state"] == "finished"
 
 
 @given(place=st.integers(0, 200), value=st.integers(0, 255))
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_seed_with_any_byte_changed_is_taken_or_refused(alliance: Served, place: int, value: int) -> None:
+def test_a_seed_with_any_byte_changed_is_taken_or_refused(small: Served, place: int, value: int) -> None:
     blob = bytearray(tensorblob.encode({"a": np.ones(4), "b": np.ones((2, 2), np.float32)}))
     blob[place % len(blob)] = value
-    answer = httpx.post(f"{alliance.url}/models", content=bytes(blob))
+    answer = httpx.post(f"{small.url}/models", content=bytes(blob))
     assert answer.status_code in (200, 201, 422), answer.text
 
 
 def _stopped(api: httpx.Client, session: str) -> bool:
     """False as long as the reducer has not recorded the session."""
     return api.post(f"/sessions/{session}/stop").status_code == 202
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    """The test's own timeout is the bound."""
-    while not condition():
-        threading.Event().wait(0.01)

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from starlette.requests import Request
@@ -195,7 +195,7 @@ class _Collecting:
     """An event of which the name can't be read without a garbage collection."""
 
     session = round = client = combiner = None
-    data: dict[str, Any] = {}
+    data: ClassVar[dict[str, Any]] = {}
 
     @property
     def name(self) -> str:

@@ -23,6 +23,10 @@ def allowed(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Values
         return st.one_of([allowed(each, definitions) for each in schema["anyOf"]])
     if "enum" in schema or "const" in schema:
         return st.sampled_from(schema.get("enum") or [schema["const"]])
+    return _of_type(schema, definitions)
+
+
+def _of_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Values:
     match schema.get("type"):
         case "integer":
             return st.integers(schema.get("minimum", -2), min(schema.get("maximum", 6), 6))
@@ -31,10 +35,6 @@ def allowed(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Values
             return st.floats(
                 least, schema.get("maximum", max(least, 0.0) + 9), exclude_min="exclusiveMinimum" in schema
             )
-        case "boolean":
-            return st.booleans()
-        case "null":
-            return st.none()
         case "string":
             return st.from_regex(schema["pattern"]) if "pattern" in schema else _WORDS
         case "array":
@@ -44,7 +44,7 @@ def allowed(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Values
             free = st.dictionaries(_WORDS, allowed(inner if isinstance(inner, dict) else {}, definitions), max_size=2)
             named = {name: allowed(each, definitions) for name, each in schema.get("properties", {}).items()}
             return st.fixed_dictionaries({}, optional=named) if named else free
-    return _ANYTHING
+    return {"boolean": st.booleans(), "null": st.none()}.get(schema.get("type", ""), _ANYTHING)
 
 
 def near(schema: Mapping[str, Any]) -> Values:

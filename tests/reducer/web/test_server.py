@@ -1,0 +1,98 @@
+"""The web server: health, metrics, who may change something, and wrong requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.servers.served import Served, served
+
+from .alliance import count_sessions
+
+
+def test_health_names_the_alliance(api: httpx.Client) -> None:
+    answer = api.get("/health")
+    assert answer.status_code == 200
+    assert (answer.json()["status"], answer.json()["alliance"]) == ("ok", "sandbox")
+
+
+def test_metrics_are_prometheus_text_that_counts_updates_and_rounds(api: httpx.Client, trained: dict[str, Any]) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(api.get("/metrics").text)}
+    updates = {sample.labels["outcome"]: sample.value for sample in families["fedmq_updates"].samples}
+    assert updates["accepted"] >= 9
+    assert families["fedmq_clients"].samples[0].value == 4
+    buckets = [sample.value for sample in families["fedmq_round_seconds"].samples if sample.name.endswith("_bucket")]
+    assert buckets == sorted(buckets)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_another_sites_page_changes_nothing(api: httpx.Client, headers: dict[str, str]) -> None:
+    before = count_sessions(api)
+    assert api.post("/start", json={}, headers=headers).status_code == 403
+    assert count_sessions(api) == before
+
+
+def test_a_page_of_this_server_may_start(alliance: Served, api: httpx.Client) -> None:
+    headers = {"Origin": alliance.url, "Sec-Fetch-Site": "same-origin"}
+    assert api.post("/start", json={"rounds": 1}, headers=headers).status_code == 202
+
+
+def test_a_local_server_answers_to_local_names_only(api: httpx.Client) -> None:
+    answer = api.get("/health", headers={"Host": "evil.example:8090"})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/start", b'{"rounds":', 422, "the body is not JSON: "),
+        ("POST", "/start", b"rounds=3", 422, "the body is not JSON: "),
+        ("POST", "/start", b"[]", 422, 'the body must be a JSON object, sent as application/json: {"rounds": 5}'),
+        ("POST", "/start?id=a%20b", b"{}", 422, "id: 'a b' is no session's id: that is up to 64 letters"),
+        ("POST", "/models?name=../x", b"x", 422, "name: '../x' is no model's name: that is up to 100 letters"),
+        ("GET", "/sessions?after=x", b"", 422, "after: 'x' is no `next` of a page"),
+        ("GET", "/sessions?state=x", b"", 422, "state: must be 'queued', 'waiting'"),
+        ("GET", "/models?session=none", b"", 404, "there is no session 'none'"),
+        ("GET", "/models/last?session=none", b"", 404, "there is no session 'none'"),
+        ("GET", "/sesions", b"", 404, "GET /sesions: there is no such thing to ask; /docs lists what there is"),
+        ("DELETE", "/models", b"", 405, "DELETE /models: there is no such thing to ask"),
+    ],
+)
+def test_a_wrong_request_is_told_what_to_change(
+    api: httpx.Client, method: str, path: str, body: bytes, status: int, words: str
+) -> None:
+    answer = api.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
+def test_the_document_of_the_api_is_served(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    assert {"/start", "/sessions/{session}", "/models/{model}/download", "/events/stream", "/health"} <= set(paths)
+    assert api.get("/docs").status_code == 200
+
+
+def test_with_a_token_changes_need_it_and_reading_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_ADMIN_TOKEN", "sesame")
+    with served(tmp_path / "state", clients=1) as guarded, httpx.Client(base_url=guarded.url) as api:
+        assert api.get("/sessions").status_code == 200
+        for answer in (api.get("/start"), api.post("/start", json={}), api.post("/models", content=b"x")):
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"].startswith("Basic")
+            assert "FEDN_ADMIN_TOKEN): none came" in answer.json()["error"]
+        wrong = api.get("/start", headers={"Authorization": "Bearer wrong"})
+        assert (wrong.status_code, "the token that came is another" in wrong.json()["error"]) == (401, True)
+        assert api.get("/blobs/models/none").status_code == 401
+        assert api.get("/start?rounds=1", headers={"Authorization": "Bearer sesame"}).status_code == 202
+        assert api.get("/start?rounds=1", auth=("anybody", "sesame")).status_code == 202
