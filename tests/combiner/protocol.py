@@ -32,9 +32,16 @@ def key(round_number: int = 1, *, attempt: int = 1, action: TaskName = "train", 
 def plan(which: PlanKey | None = None, *clients: str, epoch: int = 1, timeout: float = 60.0) -> Plan:
     """A plan for these clients, by default c1 and c2."""
     return Plan(
-        plan=which or key(), epoch=epoch, reply_to=REDUCER, clients=clients or ("c1", "c2"), model=MODEL,
-        exponents=EXPONENTS, timeout=timeout, rounds=9, random_seed=7,
-    )  # fmt: skip
+        plan=which or key(),
+        epoch=epoch,
+        reply_to=REDUCER,
+        clients=clients or ("c1", "c2"),
+        model=MODEL,
+        exponents=EXPONENTS,
+        timeout=timeout,
+        rounds=9,
+        random_seed=7,
+    )
 
 
 def upload(client: str, name: str = "a", round_number: int = 1) -> BlobRef:

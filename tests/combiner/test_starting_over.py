@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
@@ -21,7 +20,7 @@ class Bug(Exception):
 
 
 @pytest.fixture
-def broken(combiner: Combiner) -> Iterator[Combiner]:
+def broken(combiner: Combiner) -> Combiner:
     """A combiner whose course of a plan has met a bug, when the last update was folded."""
     combiner.open(plan())
     combiner.accept("c1")
@@ -29,7 +28,7 @@ def broken(combiner: Combiner) -> Iterator[Combiner]:
     with patch("fedmq_combiner.course.ledger_of", side_effect=Bug), pytest.raises(Bug):
         combiner.folded(fold)
     combiner.outcomes_of.clear()
-    yield combiner
+    return combiner
 
 
 def test_a_bug_is_raised_and_nothing_is_done_until_the_next_beat(broken: Combiner) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fedmq_reducer.membership import Membership
+import pytest
+
+from fedmq_reducer.membership import ClientMember, Membership
 from fedmq_schemas.messages import Attach, Grant
 from fedmq_schemas.records import CombinerRecord
 from fedmq_schemas.topology import Topology
@@ -134,9 +136,9 @@ def test_the_clients_of_a_combiner_that_left_are_moved_to_those_with_the_fewest(
     assert [event.data["reason"] for event in events(effects, "combiner.vanished")] == ["it left"]
 
     effects = members.move()
-    assert {name: (each.combiner, each.state) for name, each in clients_of(effects).items()} == {
-        "c1": ("k2", "away"), "c2": ("k3", "away"), "c3": ("k2", "away")
-    }  # fmt: skip
+    moved = clients_of(effects)
+    assert {name: each.combiner for name, each in moved.items()} == {"c1": "k2", "c2": "k3", "c3": "k2"}
+    assert {each.state for each in moved.values()} == {"away"}
     assert grants(effects).keys() == {"c1", "c2", "c3"}
     assert all(publish.confirm for publish in answers(effects))
     assert members.move() == []
@@ -248,3 +250,11 @@ def test_taking_over_forgets_what_was_known_before() -> None:
 def test_a_new_alliance_knows_nobody() -> None:
     assignment = Membership(Topology("a"), presence=PERIOD)
     assert (assignment.eligible("train"), assignment.rehome(1)) == ([], [])
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("ordinal", [0, None])
+def test_a_client_is_restored_from_its_record(present: bool, ordinal: int | None) -> None:
+    tasks = ("train", "validate")
+    client = ClientMember("c1", {"site": "north"}, tasks, 7, "a" * 64, "fedmq 1", "k1", ordinal, present, last_seen=4.0)
+    assert ClientMember.of(client.record()) == client

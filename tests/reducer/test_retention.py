@@ -23,8 +23,9 @@ from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import ModelSelection, Policy, Retention
-from fedmq_schemas.records import SessionChange, SessionRecord
+from fedmq_schemas.records import SessionChange
 from fedmq_schemas.topology import Topology
+from reducer.sessions.records import session_record
 
 MEAN = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.7, 5: 0.6, 6: 0.2}
 """The accuracy of six models."""
@@ -38,9 +39,8 @@ def _record(number: int, **fields: Any) -> dict[str, Any]:
     ref = {"key": keys.model_blob(_name(number)), "size": 3, "sha256": "0" * 64}
     metrics = {"accuracy": {"mean": MEAN[number]}} if number else {}
     session = "s" if number else None
-    return {
-        "model": _name(number), "session": session, "round": number, "metrics": metrics, "kept": True, "ref": ref, **fields
-    }  # fmt: skip
+    known = {"model": _name(number), "session": session, "round": number, "metrics": metrics, "kept": True, "ref": ref}
+    return {**known, **fields}
 
 
 def _rounds(names: list[str]) -> list[int]:
@@ -149,10 +149,7 @@ def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> No
 def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_may_not_have_been_told() -> None:
     """All that follows an end is lost with a kill, and no later commit would make up for it."""
     policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
-    ended = SessionRecord(
-        session="s", policy=policy, state="finished", round=6, model=_name(6), random_seed=1, position=0, created_at=0.0,
-        ended_at=1.0, announced=False,
-    )  # fmt: skip
+    ended = session_record("finished", policy=policy, round=6, model=_name(6), ended_at=1.0, announced=False)
     context = ReducerContext(Membership(Topology("test"), presence=10.0), 9)
     sessions = Sessions(context)
     sessions.restore(Snapshot())

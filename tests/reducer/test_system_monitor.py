@@ -27,9 +27,14 @@ class World:
         self.is_active = True
         self.waits: dict[str, str] = {}
         self.vitals = SystemMonitor(
-            self.scheduler, self.records, self.blobs, depths, folder=folder, is_active=lambda: self.is_active,
+            self.scheduler,
+            self.records,
+            self.blobs,
+            depths,
+            folder=folder,
+            is_active=lambda: self.is_active,
             waits=lambda: self.waits,
-        )  # fmt: skip
+        )
 
     def run(self, seconds: float) -> None:
         self.scheduler.run(limit=self.scheduler.now() + seconds)

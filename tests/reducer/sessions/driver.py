@@ -67,12 +67,11 @@ class SessionDriver(Driver):
         self.start()
         found = snapshot or Snapshot()
         pairs = [(combiner, name) for combiner, names in homes.items() for name in names]
-        self.snapshot = Snapshot(
-            found.sessions, found.unannounced,
+        self.snapshot = dataclasses.replace(
+            found,
             clients=tuple(client_record(name, combiner) for combiner, name in pairs),
             combiners=tuple(CombinerRecord(combiner=each, state="present", last_seen=0.0) for each in homes),
-            next_position=found.next_position,
-        )  # fmt: skip
+        )
         self.done(self.last(Acquire), TERM)
         self.loaded = self.done(self.last(Load), self.snapshot)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fedmq.runtime.effects import Ack, CancelTimer, PublishEvent
 from fedmq_reducer.operations import (
-    Aggregate,
     OpenSeed,
     RecordAttempt,
     RecordModel,
@@ -19,9 +18,8 @@ from fedmq_schemas.records import PartialRecord, Score, SessionChange
 from support.cores import all_of, blob, bodies, events, one
 
 from .conftest import StartSession
-from .driver import SEED, SessionDriver, aggregated, partial
-from .records import ends, recorded, session_changes
-from .test_resuming import attempt_record, round_record, session_record, snapshot
+from .driver import SessionDriver, aggregated, partial
+from .records import attempt_record, ends, recorded, round_record, session_changes, session_record, snapshot
 
 
 def test_the_reducers_deadline_is_a_tenth_after_the_combiners_and_at_least_five_seconds(start: StartSession) -> None:
@@ -107,30 +105,21 @@ def test_the_first_sums_are_scaled_by_the_clients_that_take_part(start: StartSes
     assert one(session.queue(), OpenSeed).weights == (1,)
 
 
-def test_a_draw_ends_the_wait_in_the_record(start: StartSession) -> None:
-    session = start(rounds=1, clients_required=2)
-    session.done(one(session.queue(), OpenSeed), SEED)
-    effects = session.done(session.last(RecordAttempt))
-    changes = [change for change in session_changes(effects) if isinstance(change, SessionChange)]
-    assert changes == [], "the record says running already"
+def taken_over_with_score(start: StartSession, value: float) -> SessionDriver:
+    """A reducer takes over after the score of round 1 was recorded; the policy's target is 0.9."""
+    policy = Policy.model_validate({"rounds": 3, "validation": "none", "random_seed": 1, "stop": {"target": 0.9}})
+    score = Score(round=1, value=value, metric="test/accuracy", mode="max")
+    record = session_record(policy=policy.model_dump(mode="json"), score=score.model_dump())
+    return start(snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))
 
 
 def test_a_recorded_score_is_not_made_again_by_a_reducer_that_takes_over(start: StartSession) -> None:
-    policy = Policy.model_validate(
-        {"rounds": 3, "clients_required": 2, "validation": "none", "random_seed": 1, "stop": {"target": 0.9}}
-    )
-    score = Score(round=1, value=0.5, metric="test/accuracy", mode="max")
-    record = session_record(policy=policy.model_dump(mode="json"), score=score.model_dump())
-    session = start(snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))
-    assert one(session.loaded, RecordAttempt).record.round == 2
+    assert one(taken_over_with_score(start, 0.5).loaded, RecordAttempt).record.round == 2
 
 
 def test_a_reached_target_ends_the_session_also_after_a_takeover(start: StartSession) -> None:
-    policy = Policy.model_validate({"rounds": 3, "validation": "none", "random_seed": 1, "stop": {"target": 0.9}})
-    score = Score(round=1, value=0.95, metric="test/accuracy", mode="max")
-    record = session_record(policy=policy.model_dump(mode="json"), score=score.model_dump())
-    session = start(snapshot=snapshot(SessionSnapshot(record, (round_record(1),))))
-    assert ends(session.loaded) == [("finished", "test/accuracy has reached 0.9: 0.95 in round 1")]
+    ended = ends(taken_over_with_score(start, 0.95).loaded)
+    assert ended == [("finished", "test/accuracy has reached 0.9: 0.95 in round 1")]
 
 
 def test_models_that_are_no_longer_kept_are_not_validated_again(start: StartSession) -> None:
@@ -146,10 +135,3 @@ def test_models_that_are_no_longer_kept_are_not_validated_again(start: StartSess
         plans = [plan.plan for plan in bodies(session.loaded, Plan) if plan.plan.action == "validate"]
         asked.append({plan.round for plan in plans})
     assert (1 in asked[0], 1 in asked[1]) == (True, False)
-
-
-def test_a_lost_aggregation_is_asked_for_again_by_whoever_takes_over(start: StartSession) -> None:
-    answers = tuple(PartialRecord.of(partial(part), f"k{part + 1}") for part in (0, 1))
-    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),), answers)))
-    committed = session.done(one(session.done(one(session.loaded, Aggregate), aggregated(1)), RecordRound))
-    assert [event.round for event in events(committed, "round.committed")] == [1]

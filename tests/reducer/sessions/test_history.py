@@ -14,11 +14,11 @@ from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import ModelRecord, RoundRecord, SessionRecord, SummaryRecord, ValidationRecord
+from fedmq_schemas.records import ModelRecord, SummaryRecord, ValidationRecord
 from support.cores import all_of, blob, events, one
 
 from .driver import TERM, SessionDriver
-from .records import model_changes, recorded
+from .records import model_changes, recorded, round_record, session_record
 
 
 @pytest.fixture
@@ -66,16 +66,9 @@ def test_a_session_that_is_stopped_in_its_first_round_has_recorded_what_it_found
 
 
 def test_who_takes_over_records_what_was_found_of_the_first_model_before() -> None:
-    record = SessionRecord(
-        session="s", state="running", policy=Policy(rounds=2, validation="none").model_dump(mode="json"), random_seed=1,
-        position=0, seed="seed", created_at=0.0, started_at=0.0,
-    )  # fmt: skip
-    committed = RoundRecord(
-        session="s", round=1, attempt=1, model=blob("models/s-0001"), parent=blob("models/seed"), ledger=blob("ledger"),
-        total_weight=1, counts={}, metrics={}, exponents=(0,), seconds=1.0, epoch=1, committed_at=1.0,
-    )  # fmt: skip
+    record = session_record(policy=Policy(rounds=2, validation="none").model_dump(mode="json"))
     found = _validation(1.0, 5.0).model_copy(update={"model": "seed", "round": 0})
-    before = SessionSnapshot(record, (committed,), validations={"seed": {"c1": found}})
+    before = SessionSnapshot(record, (round_record(),), validations={"seed": {"c1": found}})
     driver = SessionDriver({"k1": ["c1"]}, Snapshot((before,)))
     driver.next_plans(driver.loaded)
     [summary] = recorded(driver.commit(2), SummaryRecord)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from fedmq.errors import Refused
@@ -29,46 +27,13 @@ from fedmq_schemas.records import (
     AttemptRecord,
     ModelRecord,
     PartialRecord,
-    PlannedPartRecord,
-    RoundRecord,
     SessionChange,
-    SessionRecord,
 )
 from support.cores import all_of, blob, bodies, events, one
 
 from .conftest import StartSession
 from .driver import SEED, TERM, aggregated, partial
-from .records import ends, recorded, session_changes
-
-BEFORE = TERM - 1
-"""The term of the reducer before this one."""
-
-
-def session_record(state: str = "running", **fields: Any) -> SessionRecord:
-    policy = Policy(rounds=2, clients_required=2, validation="none", random_seed=1)
-    known = {"session": "s", "state": state, "policy": policy.model_dump(mode="json"), "random_seed": 1, "position": 0}
-    return SessionRecord.model_validate({**known, "created_at": 0.0, "seed": "seed", "started_at": 10.0, **fields})
-
-
-def attempt_record(number: int = 1, attempt: int = 1) -> AttemptRecord:
-    """The draw of two clients at two combiners."""
-    plans = tuple(PlannedPartRecord(part=part, combiner=f"k{part + 1}", clients=(f"c{part + 1}",)) for part in (0, 1))
-    return AttemptRecord(
-        session="s", round=number, attempt=attempt, model=blob(f"models/parent-of-{number}"), exponents=(3,), plans=plans,
-        epoch=BEFORE, created_at=500.0,
-    )  # fmt: skip
-
-
-def round_record(number: int = 1) -> RoundRecord:
-    return RoundRecord(
-        session="s", round=number, attempt=1, model=blob(f"models/s-{number:04d}"), parent=blob("models/seed"),
-        ledger=blob(f"ledger-of-{number}"), total_weight=2, counts={"accepted": 2}, metrics={}, exponents=(4,),
-        seconds=5.0, epoch=BEFORE, committed_at=600.0,
-    )  # fmt: skip
-
-
-def snapshot(*sessions: SessionSnapshot) -> Snapshot:
-    return Snapshot(sessions, next_position=len(sessions))
+from .records import attempt_record, ends, recorded, round_record, session_changes, session_record, snapshot
 
 
 def test_a_queued_session_starts_from_its_beginning(start: StartSession) -> None:

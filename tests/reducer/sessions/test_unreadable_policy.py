@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq.runtime.effects import Now, PublishEvent
+from fedmq.runtime.effects import PublishEvent
 from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import OpenSeed
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
-from fedmq_reducer.sessions.recording import session_record
-from fedmq_reducer.sessions.session import Session
 from fedmq_reducer.snapshot import SessionSnapshot, Snapshot
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import RoundRecord, SessionEnd
+from fedmq_schemas.records import SessionEnd
 from fedmq_schemas.topology import Topology
-from support.cores import blob
 
-from .records import session_changes
-
-NOW = Now(10.0, 1000.0)
+from .records import round_record, session_changes, session_record
 
 
 def _snapshot(name: str, position: int, state: str, policy: dict[str, Any], rounds: int = 0) -> SessionSnapshot:
-    record = session_record(Session(name, Policy(), position, 1), NOW)
-    committed = tuple(
-        RoundRecord(
-            session=name, round=number, attempt=1, model=blob(f"models/{name}-{number:04d}"), parent=blob("models/seed"),
-            ledger=blob("ledger"), total_weight=1, counts={}, metrics={}, exponents=(), seconds=1.0, epoch=1,
-            committed_at=0.0,
-        )
-        for number in range(1, rounds + 1)
-    )  # fmt: skip
-    return SessionSnapshot(record.model_copy(update={"state": state, "policy": policy}), committed)
+    record = session_record(state, session=name, position=position, policy=policy, started_at=None)
+    return SessionSnapshot(record, tuple(round_record(number, name) for number in range(1, rounds + 1)))
 
 
 def test_it_fails_with_its_last_model_and_the_next_one_begins() -> None:

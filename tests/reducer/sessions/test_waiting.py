@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedmq.runtime.effects import StartTimer
 from fedmq_reducer.operations import OpenSeed, RecordAttempt
 from fedmq_schemas.messages import CombinerPresence
+from fedmq_schemas.records import SessionChange
 from support.cores import all_of, events, one
 
 from .conftest import StartSession
@@ -38,8 +39,10 @@ def test_it_draws_as_soon_as_enough_clients_are_there(start: StartSession) -> No
     session.open()
     assert not all_of(session.receive(CombinerPresence(clients=1), "k1"), RecordAttempt)
     effects = session.receive(CombinerPresence(clients=2, present=("c2",)), "k1")
-    assert one(effects, RecordAttempt).record.plans[0].clients == ("c1", "c2")
+    draw = one(effects, RecordAttempt)
+    assert draw.record.plans[0].clients == ("c1", "c2")
     assert "wait:s" not in session.timers
+    assert SessionChange(state="running", waiting="", waiting_until=None) in session_changes(session.done(draw))
 
 
 def test_its_deadline_stays_however_often_the_number_of_clients_changes(start: StartSession) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -12,15 +13,15 @@ from fedmq_reducer.membership import ClientMember, Membership
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted
-from fedmq_reducer.sessions.session import Lineage, Session, Stage
+from fedmq_reducer.sessions.session import Session
 from fedmq_reducer.sessions.steps.concluding import conclude
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import EarlyStopping, ModelSelection, Policy
-from fedmq_schemas.records import SessionChange, ValidationRecord
+from fedmq_schemas.records import SessionChange
 from fedmq_schemas.topology import Topology
 from support.cores import blob, bodies
 
-from .records import model_changes, session_changes
+from .records import model_changes, round_record, session_changes
 
 TRAINERS, EVALUATOR = {"client1", "client2"}, {"evaluator"}
 EVERYBODY = TRAINERS | EVALUATOR
@@ -47,7 +48,8 @@ class Table:
         wanted = Policy.model_validate(
             {"rounds": 10, "validation_timeout": TIMEOUT, "stop": stop or EarlyStopping(), **policy}
         )
-        self.session = Session("s", wanted, 0, 1, Stage.RUNNING, made + 1, lineage=Lineage(_model(made)))
+        self.session = Session("s", wanted, position=0, random_seed=1)
+        self.session.adopt_round(round_record(made))
 
     def at(self, seconds: float) -> None:
         self.context.now = Now(seconds, seconds)
@@ -69,16 +71,14 @@ class Table:
     def commit(self, at: float) -> list[Effect]:
         self.at(at)
         parent = self.session.model
-        self.session.lineage.model = _model(self.session.round)
-        self.session.round += 1
+        self.session.adopt_round(round_record(self.session.round))
         windows.settle_older(self.context, self.session, parent)
         return self.context.take_effects()
 
     def answer(self, client: str, number: int) -> None:
-        body = Validation(
-            plan=PlanKey(session="s", round=number, action="validate"), model=_model(number).key,
-            scope="test" if client in EVALUATOR else "client", weight=1, metrics={"loss": 1.0},
-        )  # fmt: skip
+        plan = PlanKey(session="s", round=number, action="validate")
+        scope: Literal["test", "client"] = "test" if client in EVALUATOR else "client"
+        body = Validation(plan=plan, model=_model(number).key, scope=scope, weight=1, metrics={"loss": 1.0})
         envelope = Envelope(kind=body.kind, id="i", alliance="test", sender=client, sent_at=0.0)
         windows.receive(self.context, self.session, Received(body, envelope, 1), body)
 
@@ -155,14 +155,10 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
 def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open() -> None:
     first = Table(validation="separate").ask()
     table = Table(made=4, term=2, validation="separate")
-    table.session.lineage.model = _model(3)
     windows.reopen(table.session, 2, _model(2), 0.0)
     windows.reopen(table.session, 3, _model(3), TIMEOUT)
-    answered = ValidationRecord(
-        session="s", round=3, model="s-0003", client="client1", scope="client", weight=1, metrics={}, at=0.0
-    )
-    table.session.validations.results["s-0003"] = {"client1": answered}
     table.at(TIMEOUT)
+    table.answer("client1", 3)
     windows.ask_again(table.context, table.session)
     again = table.plans()
     assert {plan.plan.round for plan in again} == {3}
