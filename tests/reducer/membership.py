@@ -48,7 +48,7 @@ def waits(effects: Sequence[Effect]) -> list[str]:
 
 
 class Members:
-    """An alliance's membership, told of what happens in the words of the protocol. `at`: seconds on its clock."""
+    """An alliance's membership, to which things happen in the words of the protocol. `at`: seconds on its clock."""
 
     def __init__(self, *combiners: str, partitions: int | None = None) -> None:
         self.assignment = Membership(Topology("a"), presence=PERIOD, partitions=partitions)
@@ -71,10 +71,8 @@ class Members:
     def join(self, combiner: str) -> list[Effect]:
         """A combiner gives a sign of life. If it is new, the core serves waiting clients and moves those of combiners that
         are gone."""
-        if not self.assignment.hear(combiner, self.now):
-            return []
-        joined = self.assignment.join(combiner, self.now)
-        return [*joined, *self.assignment.serve_waiting(TERM, self.now), *self.move()]
+        joined = self.assignment.note_combiner(combiner, TERM, self.now)
+        return [*joined, *self.move()] if joined else []
 
     def report(
         self,

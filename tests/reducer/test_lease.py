@@ -157,7 +157,7 @@ def test_a_bug_while_taking_over_costs_no_more_than_a_crash(standby: Standby, mo
     load = standby.activate()
     standby.receive(CombinerHello(), "k1")
     with monkeypatch.context() as patch:
-        patch.setattr(Membership, "hear", None)
+        patch.setattr(Membership, "note_combiner", None)
         with pytest.raises(TypeError):
             standby.done(load, Snapshot())
     load = again(standby)
@@ -171,7 +171,7 @@ def test_a_bug_in_the_answer_to_one_message_costs_that_message_alone(
 ) -> None:
     session.plan()
     with monkeypatch.context() as patch:
-        patch.setattr(Membership, "hear", None)
+        patch.setattr(Membership, "note_combiner", None)
         with pytest.raises(TypeError):
             session.hello("k1")
     session.refused()

@@ -26,7 +26,7 @@ class World:
         self.scheduler, self.records, self.blobs = VirtualScheduler(), SqliteRecords(":memory:"), MemoryBlobs()
         self.is_active = True
         self.waits: dict[str, str] = {}
-        self.vitals = SystemMonitor(
+        self.monitor = SystemMonitor(
             self.scheduler,
             self.records,
             self.blobs,
@@ -42,7 +42,7 @@ class World:
 
 def test_queues_are_recorded_as_they_are_seen() -> None:
     world = World()
-    world.vitals.start()
+    world.monitor.start()
     world.run(FIRST_SECONDS)
     found = world.records.get(tables.SYSTEM, "queues")
     assert found is not None
@@ -55,7 +55,7 @@ def test_a_broker_that_can_not_be_seen_is_told_with_the_reason() -> None:
         raise Transient("the management API does not answer")
 
     world = World(away)
-    world.vitals.look(1.0, {}, with_stores=False)
+    world.monitor.look(1.0, {}, with_stores=False)
     found = world.records.get(tables.SYSTEM, "queues")
     assert found is not None and (found["reason"], found["queues"]) == ("the management API does not answer", [])
 
@@ -66,7 +66,7 @@ def test_stores_are_counted_with_the_disk_that_they_lie_on(tmp_path: Path, monke
     world.blobs.put("models/a", b"12345")
     for name in ("x", "y", "z"):
         world.blobs.put(f"updates/s/1/{name}", b"123")
-    world.vitals.look(1.0, {}, with_stores=True)
+    world.monitor.look(1.0, {}, with_stores=True)
     found = world.records.get(tables.SYSTEM, "stores")
     assert found is not None
     assert found["stores"] == [
@@ -79,7 +79,7 @@ def test_stores_are_counted_with_the_disk_that_they_lie_on(tmp_path: Path, monke
 def test_a_standby_records_nothing_until_it_is_active() -> None:
     world = World()
     world.is_active = False
-    world.vitals.start()
+    world.monitor.start()
     world.run(FIRST_SECONDS + 1)
     assert world.records.get(tables.SYSTEM, "queues") is None
     world.is_active = True
@@ -91,7 +91,7 @@ def test_where_sessions_wait_is_recorded_and_logged_once_it_is_the_same_again(ca
     world = World()
     world.waits = {"s": "synchronous:31 > train:42 waits for Answered"}
     caplog.set_level("DEBUG", logger="fedmq.reducer")
-    world.vitals.start()
+    world.monitor.start()
     world.run(FIRST_SECONDS)
     found = world.records.get(tables.SYSTEM, "sessions")
     assert found is not None and found["waits"] == world.waits
@@ -103,9 +103,9 @@ def test_where_sessions_wait_is_recorded_and_logged_once_it_is_the_same_again(ca
 
 def test_after_a_stop_it_looks_no_more() -> None:
     world = World()
-    world.vitals.start()
+    world.monitor.start()
     done: list[bool] = []
-    world.vitals.drain(lambda: done.append(True))
+    world.monitor.drain(lambda: done.append(True))
     world.run(100.0)
     assert done == [True] and world.records.get(tables.SYSTEM, "queues") is None
 

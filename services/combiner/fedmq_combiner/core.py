@@ -183,12 +183,12 @@ class CombinerCore:
         context, presence, sender = self._context, self._presence, event.envelope.sender
         match event.body:
             case Update() | Decline() as body:
-                context.emit(*presence.hear(sender, context.now))
+                context.emit(*presence.note(sender, context.now))
                 self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
             case messages.ClientPresence(leaving=leaving):
-                reported = presence.forget(sender) if leaving else presence.hear(sender, context.now)
+                reported = presence.forget(sender) if leaving else presence.note(sender, context.now)
                 context.emit(Ack((event.tag,)), *reported)
             case messages.ClientHello():
                 context.emit(*presence.greet(sender, context.now))
@@ -197,7 +197,7 @@ class CombinerCore:
                         course.send_tasks(context, plan, [sender])
                 context.emit(Ack((event.tag,)))
             case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics):
-                context.emit(Ack((event.tag,)), *presence.hear(sender, context.now))
+                context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
                 context.publish_event("task.progress", plan_key, sender, {"fraction": fraction, "metrics": metrics})
             case messages.VoidPlan() as body:
                 self._voided(body)

@@ -43,7 +43,7 @@ class Presence:
         self._full_from = now.seconds + 2 * self._clients.period
         return [StartTimer(CHANGES, TELL_AFTER)] if self._joined or self._gone else []
 
-    def hear(self, client: str, now: Now) -> list[Effect]:
+    def note(self, client: str, now: Now) -> list[Effect]:
         """Notes that a client has sent something."""
         return self._join(client) if self._clients.hear(client, now.seconds) else []
 

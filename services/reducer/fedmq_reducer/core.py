@@ -316,9 +316,9 @@ class ReducerCore:
 
     def _note_combiner(self, combiner: str) -> None:
         """Notes a heartbeat. If the combiner is new, clients that wait, and those of vanished combiners, are granted one."""
-        context, members = self._context, self.members
-        if members.hear(combiner, context.now):
-            context.emit(*members.join(combiner, context.now), *members.serve_waiting(self.term, context.now))
+        joined = self.members.note_combiner(combiner, self.term, self._context.now)
+        if joined:
+            self._context.emit(*joined)
             self._rehome()
 
     def _rehome(self) -> None:

@@ -19,7 +19,7 @@ from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wai
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
 
-ASK_AGAIN = 5.0
+REQUEST_AGAIN = 5.0
 GRANT_EXPIRES = 60.0
 
 
@@ -119,14 +119,14 @@ class Membership:
         self.combiners = PresenceTable(presence)
         self._load: dict[str, int] = {}
         self._ordinals = Ordinals()
-        self._asking: dict[str, Attach] = {}
+        self._waiting: dict[str, Attach] = {}
         self._listed: dict[str, set[str]] = {}
 
     def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
         """Replaces everything by the records. Present combiners stay present until they miss three heartbeats."""
         self.clients.clear()
         self._load.clear()
-        self._asking.clear()
+        self._waiting.clear()
         self._ordinals = Ordinals()
         self.combiners = PresenceTable(self._presence)
         self.combiners.start(now)
@@ -168,22 +168,22 @@ class Membership:
         if not body.speaks[0] <= VERSION <= body.speaks[1]:
             reason = f"the client speaks versions {body.speaks[0]} to {body.speaks[1]}, this alliance {VERSION}"
             return [*self._wait(name, reason), Ack((event.tag,))]
-        combiner = self._choose(name)
-        if combiner is None:
-            self._asking[name] = body
+        if not len(self.combiners):
+            self._waiting[name] = body
             return [
                 Declare(self._topology.client(name)),
                 *self._wait(name, "no combiner is there yet"),
                 Ack((event.tag,)),
             ]
-        self._asking.pop(name, None)
-        return [*self._grant(name, body, combiner, term, now), Ack((event.tag,))]
+        self._waiting.pop(name, None)
+        return [*self._grant(name, body, self._choose(name), term, now), Ack((event.tag,))]
 
-    def _choose(self, name: str) -> str | None:
+    def _choose(self, name: str) -> str:
+        """Returns the client's combiner if it is present, else the one with the fewest clients. One must be present."""
         known = self.clients.get(name)
         if known is not None and known.combiner in self.combiners:
             return known.combiner
-        return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner), default=None)
+        return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner))
 
     def _grant(self, name: str, body: Attach, combiner: str, term: int, now: Now) -> list[Effect]:
         known = self.clients.get(name)
@@ -223,29 +223,24 @@ class Membership:
         return Publish("assignment", key, grant, confirm=confirm, expiration=GRANT_EXPIRES)
 
     def _wait(self, name: str, reason: str) -> list[Effect]:
-        body = Wait(seconds=ASK_AGAIN, reason=reason)
-        return [Publish("assignment", topology.assignment_key(name), body, confirm=False, expiration=ASK_AGAIN)]
+        body = Wait(seconds=REQUEST_AGAIN, reason=reason)
+        return [Publish("assignment", topology.assignment_key(name), body, confirm=False, expiration=REQUEST_AGAIN)]
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
-    def hear(self, combiner: str, now: Now) -> bool:
-        """Notes a heartbeat of a combiner. Returns whether the combiner is new; then `join` is to follow."""
-        return self.combiners.hear(combiner, now.seconds)
+    def note_combiner(self, name: str, term: int, now: Now) -> list[Effect]:
+        """Notes a heartbeat of a combiner. Returns the effects of its joining if it is new, else none.
 
-    def join(self, name: str, now: Now) -> list[Effect]:
-        """Records and reports a new combiner."""
+        The clients that have requested a combiner while none was present are granted one.
+        """
+        if not self.combiners.hear(name, now.seconds):
+            return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         record = CombinerRecord(combiner=name, state="present", last_seen=now.wall, clients=self._load[name])
-        return [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
-
-    def serve_waiting(self, term: int, now: Now) -> list[Effect]:
-        """Grants a combiner to the clients that have requested one while none was present."""
-        asking, self._asking = self._asking, {}
-        effects: list[Effect] = []
-        for name, body in asking.items():
-            combiner = self._choose(name)
-            assert combiner is not None
-            effects += self._grant(name, body, combiner, term, now)
+        effects: list[Effect] = [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
+        waiting, self._waiting = self._waiting, {}
+        for client, body in waiting.items():
+            effects += self._grant(client, body, self._choose(client), term, now)
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
@@ -328,9 +323,7 @@ class Membership:
             client = self.clients[name]
             if client.combiner in self.combiners:
                 continue
-            combiner = self._choose(name)
-            assert combiner is not None
-            client.combiner, client.present = combiner, False
-            self._load[combiner] = self._load.get(combiner, 0) + 1
+            client.combiner, client.present = self._choose(name), False
+            self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
             effects += [RecordClients((client.record(),), term), self._grant_message(client, confirm=True)]
         return effects

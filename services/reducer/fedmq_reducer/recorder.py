@@ -111,7 +111,7 @@ class Recorder:
     def _decode(self, delivery: Delivery) -> tuple[Envelope, Sequence[Event]]:
         user = delivery.user
         if user is None and self._shared_account is not None:
-            raise ProtocolError("an event without user_id: nobody knows who told it")
+            raise ProtocolError("an event without user_id: its sender is unknown")
         return decode_events(delivery, self._topology.alliance, None if user == self._shared_account else user)
 
     def _due(self) -> None:

@@ -60,7 +60,7 @@ class Table:
 
     def ask(self, at: float = 0.0) -> list[Plan]:
         self.at(at)
-        windows.ask(self.context, self.session)
+        windows.request(self.context, self.session)
         return self.plans()
 
     def hello(self, combiner: str, at: float) -> list[Plan]:
@@ -159,7 +159,7 @@ def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open(
     windows.reopen(table.session, 3, _model(3), TIMEOUT)
     table.at(TIMEOUT)
     table.answer("client1", 3)
-    windows.ask_again(table.context, table.session)
+    windows.request_again(table.context, table.session)
     again = table.plans()
     assert {plan.plan.round for plan in again} == {3}
     assert _clients(again) == EVERYBODY - {"client1"}

@@ -28,4 +28,4 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
         return
     first = found.rounds[0].parent if found.rounds else session.model
     windows.reopen(session, 0, first, session.ending.started_at or context.now.wall)
-    windows.ask_again(context, session)
+    windows.request_again(context, session)

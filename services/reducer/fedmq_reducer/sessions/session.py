@@ -127,11 +127,11 @@ class Window:
     parts: list[PlannedPart] = field(default_factory=list)
 
     @property
-    def asked(self) -> set[str]:
+    def requested(self) -> set[str]:
         """The clients that have a plan."""
         return {client for part in self.parts for client in part.clients}
 
-    def has_asked(self, client: str, combiner: str | None) -> bool:
+    def has_plan(self, client: str, combiner: str | None) -> bool:
         """Returns whether the client has a plan at this combiner."""
         return any(part.combiner == combiner and client in part.clients for part in self.parts)
 

@@ -20,7 +20,7 @@ from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord
 
 
-def ask(context: ReducerContext, session: Session) -> None:
+def request(context: ReducerContext, session: Session) -> None:
     """Publishes plans for the newest model, for everybody who is to validate it and has neither a plan nor an answer."""
     number = session.round - 1
     window = session.validations.windows.get(number) or Window(session.model, 0.0)
@@ -29,7 +29,7 @@ def ask(context: ReducerContext, session: Session) -> None:
 
 def _plan(context: ReducerContext, session: Session, number: int, window: Window, clients: set[str]) -> None:
     combiner_of = {name: context.members.clients[name].combiner for name in clients - _answered(session, window)}
-    new = [name for name, combiner in sorted(combiner_of.items()) if not window.has_asked(name, combiner)]
+    new = [name for name, combiner in sorted(combiner_of.items()) if not window.has_plan(name, combiner)]
     if not new:
         return
     session.validations.windows[number] = window
@@ -54,7 +54,7 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
         for part in window.parts:
             if part.combiner == combiner and not set(part.clients) <= _answered(session, window):
                 _publish(context, session, window, part)
-        _plan(context, session, number, window, window.asked & _wanted(context, session, number))
+        _plan(context, session, number, window, window.requested & _wanted(context, session, number))
 
 
 def reopen(session: Session, number: int, model: BlobRef, since: float) -> None:
@@ -66,7 +66,7 @@ def reopen(session: Session, number: int, model: BlobRef, since: float) -> None:
     session.validations.windows[number] = Window(model, closes_at)
 
 
-def ask_again(context: ReducerContext, session: Session) -> None:
+def request_again(context: ReducerContext, session: Session) -> None:
     """Publishes plans for everybody whose answer may still arrive.
 
     Of the newest model, only if the next round has begun: before that, no client has received it.
@@ -112,7 +112,7 @@ def missing(context: ReducerContext, session: Session, number: int) -> set[str]:
         return set()
     is_scored = session.stage is Stage.SCORING and number == session.round - 1
     awaited = _scorers(context, session) if is_scored else _wanted(context, session, number)
-    return awaited & window.asked - _answered(session, window)
+    return awaited & window.requested - _answered(session, window)
 
 
 def is_any_missing(context: ReducerContext, session: Session) -> bool:

@@ -33,7 +33,7 @@ async def collect(context: ReducerContext, session: Session, attempt: Attempt) -
             _accept(context, session, attempt, answer)
     _plan_again(context, session, attempt)
     publish_open_parts(context, session, attempt, attempt.open_parts)
-    windows.ask(context, session)
+    windows.request(context, session)
     while attempt.open_parts:
         match await context.first(Answered, CombinersChanged, until=overdue):
             case Answered() as answer:

@@ -41,7 +41,7 @@ async def _score(context: ReducerContext, session: Session) -> None:
     """
     context.emit(*session.take_deferred())
     session.stage = Stage.SCORING
-    windows.ask(context, session)
+    windows.request(context, session)
     overdue = f"score:{session.name}"
     context.emit(StartTimer(overdue, session.policy.validation_timeout))
     while windows.missing(context, session, session.round - 1):
@@ -57,7 +57,7 @@ async def last_window(context: ReducerContext, session: Session) -> None:
     """Waits for the validations that are still missing, above all those of the last model."""
     context.emit(*session.take_deferred())
     session.stage = Stage.VALIDATING
-    windows.ask(context, session)
+    windows.request(context, session)
     overdue = f"window:{session.name}"
     if windows.is_any_missing(context, session):
         context.emit(StartTimer(overdue, session.policy.validation_timeout))

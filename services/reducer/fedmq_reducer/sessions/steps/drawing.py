@@ -67,7 +67,7 @@ async def _enough_clients(context: ReducerContext, session: Session) -> list[Cli
             is_waiting = True
             context.emit(StartTimer(overdue, min(session.policy.wait, max(0.0, until - context.now.wall))))
             if not session.attempts:  # else this was done in the attempt before
-                windows.ask(context, session)
+                windows.request(context, session)
         if isinstance(await context.first(MembersChanged, until=overdue), Fired):
             raise Ended(Stage.FAILED, f"gave up {waiting} after {session.policy.wait:g} s")
 

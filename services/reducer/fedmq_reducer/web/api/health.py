@@ -70,9 +70,9 @@ class _Metrics:
             sessions.add_metric([state], records.count(tables.SESSIONS, {"state": state}))
         yield sessions
         present = {"state": "present"}
-        yield GaugeMetricFamily("fedmq_clients", "Clients that are heard.", records.count(tables.CLIENTS, present))
+        yield GaugeMetricFamily("fedmq_clients", "Clients that are present.", records.count(tables.CLIENTS, present))
         yield GaugeMetricFamily(
-            "fedmq_combiners", "Combiners that are heard.", records.count(tables.COMBINERS, present)
+            "fedmq_combiners", "Combiners that are present.", records.count(tables.COMBINERS, present)
         )
         yield GaugeMetricFamily("fedmq_rounds", "Committed rounds.", records.count(tables.ROUNDS))
         updates = CounterMetricFamily("fedmq_updates", "Updates by outcome.", labels=["outcome"])
