@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.runtime.effects import Ack, Declare, PublishEvent
+from fedmq.runtime.effects import Ack, Declare
 from fedmq_schemas.messages import VERSION, Attach, Grant
 from fedmq_schemas.records import ClientRecord
 from fedmq_schemas.topology import Topology
@@ -20,7 +20,7 @@ def test_a_client_is_recorded_and_its_mailbox_declared_before_it_is_granted_a_co
     members = Members("k1")
     members.at = 5.0
     attach = Attach(labels={"site": "a"}, weight=7, package="0" * 64, software="0.1")
-    recorded, declared, granted, told, acked = members.attach("c1", attach)
+    recorded, declared, granted, reported, acked = members.attach("c1", attach)
     assert clients_of([recorded])["c1"] == ClientRecord(
         client="c1",
         labels={"site": "a"},
@@ -35,7 +35,9 @@ def test_a_client_is_recorded_and_its_mailbox_declared_before_it_is_granted_a_co
     )
     assert declared == Declare(Topology("a").client("c1"))
     assert grants([granted]) == {"c1": Grant(combiner="k1", ordinal=0, count=1, presence=PERIOD)}
-    assert events([told], "client.attached")[0].data == {"ordinal": 0, "tasks": ["train", "validate"]}
+    [event] = events([reported], "client.attached")
+    assert (event.client, event.combiner) == ("c1", "k1")
+    assert event.data == {"ordinal": 0, "tasks": ["train", "validate"]}
     assert acked == Ack((members.tag,))
 
 
@@ -180,8 +182,3 @@ def test_clients_that_are_present_and_do_a_task_are_eligible_for_it_by_name() ->
     members.report("k1", ("c2", "c1", "v"))
     assert [client.name for client in members.assignment.eligible("train")] == ["c1", "c2"]
     assert [client.name for client in members.assignment.eligible("validate")] == ["c1", "c2", "v"]
-
-
-def test_an_attached_client_is_reported_with_its_combiner() -> None:
-    [told] = [each for each in Members("k1").attach("c1") if isinstance(each, PublishEvent)]
-    assert (told.name, told.client, told.combiner) == ("client.attached", "c1", "k1")

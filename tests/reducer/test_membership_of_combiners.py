@@ -6,10 +6,9 @@ from typing import Literal
 
 import pytest
 
-from fedmq_reducer.membership import ClientMember, Membership
+from fedmq_reducer.membership import ClientMember
 from fedmq_schemas.messages import Attach, Grant
 from fedmq_schemas.records import CombinerRecord
-from fedmq_schemas.topology import Topology
 from reducer.membership import PERIOD, WALL, Members, answers, clients_of, combiners_of, grants
 from support.cores import events
 
@@ -60,15 +59,11 @@ def test_clients_that_come_or_go_are_recorded_with_the_time() -> None:
     assert members.is_present("c2")
 
 
-def test_a_report_without_a_change_records_no_client() -> None:
+def test_a_report_without_a_change_or_of_a_client_that_never_attached_records_none() -> None:
     members = members_of_k1("c1")
     assert clients_of(members.report("k1", ("c1",))) == {}
-    assert clients_of(members.report("k1", gone=("stranger",))) == {}
-
-
-def test_a_client_that_never_attached_is_not_recorded() -> None:
-    members = members_of_k1("c1")
-    assert clients_of(members.report("k1", ("stranger",))) == {}
+    for strangers in (members.report("k1", gone=("stranger",)), members.report("k1", ("stranger",))):
+        assert clients_of(strangers) == {}
     assert "stranger" not in members.assignment.clients
 
 
@@ -245,11 +240,6 @@ def test_taking_over_forgets_what_was_known_before() -> None:
     assert grants(members.attach("c2")) == {}
     members.assignment.restore([], [], 0.0)
     assert grants(members.join("k1")) == {}, "a client that had to wait requests again"
-
-
-def test_a_new_alliance_knows_nobody() -> None:
-    assignment = Membership(Topology("a"), presence=PERIOD)
-    assert (assignment.eligible("train"), assignment.rehome(1)) == ([], [])
 
 
 @pytest.mark.parametrize("present", [True, False])

@@ -87,18 +87,13 @@ def test_a_standby_records_nothing_until_it_is_active() -> None:
     assert world.records.get(tables.SYSTEM, "stores") is not None
 
 
-def test_where_sessions_wait_is_recorded_and_logged_once_it_is_the_same_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_where_sessions_wait_is_recorded() -> None:
     world = World()
     world.waits = {"s": "synchronous:31 > train:42 waits for Answered"}
-    caplog.set_level("DEBUG", logger="fedmq.reducer")
     world.monitor.start()
     world.run(FIRST_SECONDS)
     found = world.records.get(tables.SYSTEM, "sessions")
     assert found is not None and found["waits"] == world.waits
-    assert "still waits" not in caplog.messages
-    world.run(QUEUE_SECONDS)
-    [record] = [record for record in caplog.records if record.getMessage() == "still waits"]
-    assert (record.__dict__["session"], record.__dict__["where"]) == ("s", world.waits["s"])
 
 
 def test_after_a_stop_it_looks_no_more() -> None:

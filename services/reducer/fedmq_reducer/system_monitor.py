@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,8 +17,6 @@ from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.records import SystemRecord
 
-log = logging.getLogger("fedmq.reducer")
-
 FIRST_SECONDS = 2.0
 QUEUE_SECONDS = 10.0
 STORES_EVERY = 6
@@ -29,7 +26,7 @@ MOST_BLOBS = 20_000
 class SystemMonitor:
     """Records queues and sessions every ten seconds, and stores every minute, while its reducer holds the lease.
 
-    A member of a `Service`. A session that waits at the same place twice in a row is logged at level debug.
+    A member of a `Service`.
 
     - `depths`: returns the queues' depths, on any thread.
     - `folder`: the folder whose disk is reported. None: the blobs are on another machine.
@@ -55,7 +52,6 @@ class SystemMonitor:
         self._folder = folder
         self._is_active = is_active
         self._waits = waits
-        self._waited: Mapping[str, str] = {}
         self._looks = 0
         self._timer: Timer | None = None
         self._stopped = False
@@ -84,7 +80,6 @@ class SystemMonitor:
         if self._is_active():
             self._looks += 1
             at, waits = self._scheduler.wall(), dict(self._waits())
-            self._log_unchanged(waits)
             self._scheduler.submit(lambda: self.look(at, waits, with_stores), self._looked)
         else:
             self._looked(None, None)
@@ -93,12 +88,6 @@ class SystemMonitor:
         """Schedules the next look, also after an error: the fault may be gone by then."""
         if not self._stopped:
             self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
-
-    def _log_unchanged(self, waits: Mapping[str, str]) -> None:
-        for session, where in waits.items():
-            if self._waited.get(session) == where:
-                log.debug("still waits", extra={"session": session, "where": where})
-        self._waited = waits
 
     def look(self, at: float, waits: Mapping[str, str], with_stores: bool) -> None:
         """Records sessions and queues, and stores if `with_stores`. Raises the errors of `Records`."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from fedmq.runtime.effects import Effect, Fired, Now, Received
+from fedmq.runtime.effects import Effect, Now, Received
 from fedmq.runtime.routines import Routine
 from fedmq_reducer.membership import ClientMember, Membership
 from fedmq_reducer.sessions import windows
@@ -177,12 +177,3 @@ def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_wi
     assert scoring.offer(ValidationCounted()) and scoring.is_over
     [score] = [each.score for each in session_changes(table.context.take_effects()) if isinstance(each, SessionChange)]
     assert score is not None and (score.round, score.value) == (3, 1.0)
-
-
-def test_a_score_is_recorded_from_those_who_have_answered_when_its_time_is_over() -> None:
-    table = Table(validation="with_training", stop=EarlyStopping(patience=2), select=ModelSelection(metric="loss"))
-    scoring = Routine(table.context, conclude(table.context, table.session))
-    scoring.start()
-    assert scoring.offer(Fired("score:s")) and scoring.is_over
-    [score] = [each.score for each in session_changes(table.context.take_effects()) if isinstance(each, SessionChange)]
-    assert score is not None and (score.round, score.value) == (3, None)
