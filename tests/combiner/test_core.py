@@ -49,7 +49,7 @@ def test_a_hello_that_no_reducer_can_receive_is_repeated() -> None:
     assert combiner.failed(hello, Refused("no queue is bound")) == [StartTimer("hello", 2.0)]
 
 
-def test_answers_that_come_before_the_open_plans_wait_for_them() -> None:
+def test_answers_that_arrive_before_the_open_plans_wait_for_them() -> None:
     combiner = Combiner()
     combiner.start()
     combiner.receive(update("c1"), "c1")
@@ -169,7 +169,7 @@ def test_a_plan_that_was_voided_is_not_opened_again(combiner: Combiner) -> None:
     assert combiner.receive(plan(), REDUCER) == [Ack((combiner.tag,))]
 
 
-def test_a_plan_of_an_earlier_round_or_attempt_comes_late(combiner: Combiner) -> None:
+def test_a_plan_of_an_earlier_round_or_attempt_is_rejected_as_late(combiner: Combiner) -> None:
     combiner.open(plan(key(2, attempt=2)))
     for late in (key(1), key(2, attempt=1)):
         received = combiner.receive(plan(late), REDUCER)
@@ -224,7 +224,7 @@ def test_after_a_lost_connection_open_plans_start_over(combiner: Combiner) -> No
     assert one(combiner.accept("c2"), Close).ledger.total_weight == 6
 
 
-def test_sums_of_before_and_after_a_lost_connection_are_told_apart(combiner: Combiner) -> None:
+def test_sums_of_before_and_after_a_lost_connection_are_distinguished(combiner: Combiner) -> None:
     before = one(combiner.receive(plan(), REDUCER), Open)
     lost = combiner.reconnect()
     after = one(combiner.receive(plan(), REDUCER), Open)

@@ -52,7 +52,7 @@ def test_a_round_from_the_plan_to_its_partial(combiner: Combiner) -> None:
     assert combiner.unsettled == []
 
 
-def test_a_task_holds_what_the_plan_says_and_expires_with_it(combiner: Combiner) -> None:
+def test_a_task_holds_the_fields_of_its_plan_and_expires_with_it(combiner: Combiner) -> None:
     asked = one(combiner.receive(plan(timeout=60.0), REDUCER), Open)
     combiner.at += 20.0
     sent = [effect for effect in combiner.opened(asked) if isinstance(effect, Publish)]
@@ -198,7 +198,7 @@ def test_the_same_plan_again_is_acknowledged_and_changes_nothing(combiner: Combi
     assert combiner.receive(plan(), REDUCER) == [Ack((combiner.tag,))]
 
 
-def test_an_answered_plan_that_comes_again_is_answered_again(combiner: Combiner) -> None:
+def test_an_answered_plan_that_is_received_again_is_answered_again(combiner: Combiner) -> None:
     combiner.open(plan(None, "c1"))
     first = combiner.closed(one(combiner.accept("c1"), Close))[0]
     assert combiner.receive(plan(None, "c1"), REDUCER) == [first, Ack((combiner.tag,))]
@@ -213,7 +213,7 @@ def test_outcomes_of_a_checkpoint_are_kept_and_only_the_others_get_tasks(combine
     assert one(combiner.accept("c2"), Close).ledger.entries[0] == saved
 
 
-def test_a_checkpoint_with_a_client_of_no_task_says_nothing_of_it(combiner: Combiner) -> None:
+def test_an_outcome_in_a_checkpoint_of_a_client_without_a_task_is_ignored(combiner: Combiner) -> None:
     combiner.open(plan(None, "c2"), LedgerEntry(client="c2", outcome="abstained"))
     asked = one(combiner.receive(plan(key(2), "c1"), REDUCER), Open)
     opened = combiner.opened(asked, [LedgerEntry(client="c9", outcome="accepted")])

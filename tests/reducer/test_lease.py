@@ -95,7 +95,7 @@ def test_a_standby_that_receives_messages_gives_them_back_after_a_moment(standby
     assert standby.unsettled == []
 
 
-def test_the_holder_keeps_its_lease_as_long_as_it_is_told_that_it_is_its_own(session: SessionDriver) -> None:
+def test_the_holder_keeps_its_lease_as_long_as_each_renewal_succeeds(session: SessionDriver) -> None:
     renewal = one(session.fire("lease"), Renew)
     assert session.done(renewal, True) == []
     assert lease(session) is LeaseState.ACTIVE

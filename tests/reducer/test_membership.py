@@ -72,7 +72,7 @@ def test_a_client_that_attaches_anew_stays_present_and_is_recorded_with_what_it_
 
 
 @pytest.mark.parametrize("name", ["reducer", "a.b", "", "x" * 65])
-def test_a_sender_that_can_be_no_client_is_told_so_and_not_recorded(name: str) -> None:
+def test_a_sender_whose_name_no_client_can_have_gets_the_reason_and_is_not_recorded(name: str) -> None:
     members = Members("k1")
     effects = members.attach(name)
     assert waits(effects) == [f"{name!r} can't be a client's name"]
@@ -81,7 +81,7 @@ def test_a_sender_that_can_be_no_client_is_told_so_and_not_recorded(name: str) -
 
 
 @pytest.mark.parametrize("speaks", [(VERSION + 1, VERSION + 2), (VERSION - 1, VERSION - 1)])
-def test_a_client_of_another_protocol_version_is_told_so_and_not_recorded(speaks: tuple[int, int]) -> None:
+def test_a_client_of_another_protocol_version_gets_the_reason_and_is_not_recorded(speaks: tuple[int, int]) -> None:
     members = Members("k1")
     effects = members.attach("c1", Attach(speaks=speaks))
     assert waits(effects) == [f"the client speaks versions {speaks[0]} to {speaks[1]}, this alliance {VERSION}"]

@@ -86,7 +86,7 @@ def test_a_full_report_does_not_touch_the_clients_of_another_combiner() -> None:
     assert members.is_present("c1")
 
 
-def test_a_client_at_another_combiner_than_its_own_is_told_its_own() -> None:
+def test_a_client_at_another_combiner_than_its_own_is_granted_its_own_again() -> None:
     members = members_of_k1("c1")
     effects = members.report("k2", ("c1",))
     [published] = answers(effects)
@@ -204,7 +204,7 @@ def taken_over(before: Members, at: float = 0.0) -> Members:
     return after
 
 
-def test_whoever_takes_over_knows_the_same_clients_and_combiners() -> None:
+def test_a_reducer_that_takes_over_knows_the_same_clients_and_combiners() -> None:
     before = members_of_k1("c1", "c2")
     before.attach("v", Attach(tasks=("validate",)))
     after = taken_over(before)
@@ -212,20 +212,20 @@ def test_whoever_takes_over_knows_the_same_clients_and_combiners() -> None:
     assert after.assignment.clients == before.assignment.clients
 
 
-def test_whoever_takes_over_gives_the_lowest_ordinal_that_no_present_client_has() -> None:
+def test_a_reducer_that_takes_over_grants_the_lowest_ordinal_that_no_present_client_has() -> None:
     before = members_of_k1("c1", "c2", "c3")
     before.report("k1", gone=("c1", "c2"))
     after = taken_over(before)
     assert [grants(after.attach(client))[client].ordinal for client in ("c4", "c5", "c6")] == [0, 1, 3]
 
 
-def test_whoever_takes_over_counts_present_clients_when_it_grants_combiners() -> None:
+def test_a_reducer_that_takes_over_counts_present_clients_when_it_grants_combiners() -> None:
     after = taken_over(members_of_k1("c1"))
     after.attach("c2")
     assert after.combiner_of("c2") == "k2"
 
 
-def test_whoever_takes_over_waits_three_periods_for_a_sign_of_life_of_each_combiner() -> None:
+def test_a_reducer_that_takes_over_waits_three_periods_for_a_heartbeat_of_each_combiner() -> None:
     after = taken_over(members_of_k1("c1"), at=500.0)
     after.at = 500.0 + 3 * PERIOD
     assert after.assignment.expire(after.now) == []

@@ -29,13 +29,13 @@ def test_the_only_seed_is_taken(tmp_path: Path) -> None:
     assert _opened(tmp_path, "mine") == "mine"
 
 
-def test_of_several_seeds_one_has_to_be_named_and_they_are_told(tmp_path: Path) -> None:
+def test_of_several_seeds_one_has_to_be_named_and_the_error_lists_them(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"2 models to start from: name one of mine, yours, as in .*--seed mine"):
         _opened(tmp_path, "mine", "yours")
     with pytest.raises(NotFound, match="7 models to start from: name one of m0, m1, m2, m3, m4 …, as in"):
         _opened(tmp_path, *(f"m{number}" for number in range(7)))
 
 
-def test_without_any_model_the_ways_to_make_one_are_told(tmp_path: Path) -> None:
+def test_without_any_model_the_error_lists_the_ways_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"`fedmq seed --package DIR` or `fedmq seed FILE` makes one"):
         _opened(tmp_path)

@@ -124,7 +124,7 @@ def test_an_event_alone_is_recorded_under_its_messages_id_and_cause(world: World
     assert {key: document["cause"] for key, document in world.recorded().items()} == {"alone": "because"}
 
 
-def test_what_is_told_again_alone_or_with_others_is_kept_once_as_it_was_told_first(world: World) -> None:
+def test_an_event_that_is_published_again_alone_or_with_others_is_kept_once_as_it_was_first(world: World) -> None:
     world.tell(events(1, 2), "first")
     world.tell(events(2, 3), "second")
     world.tell(Event(name=NAME, session="s1", client="c3"), "e3")
@@ -184,7 +184,7 @@ def test_a_batch_is_full_by_its_events_and_not_by_its_messages(world: World) -> 
     assert world.acked == [1, 2]
 
 
-def test_who_stops_writes_all_events_of_what_it_has_and_acks_it(world: World) -> None:
+def test_a_recorder_that_stops_writes_the_events_that_it_has_and_acknowledges_them(world: World) -> None:
     world.tell(events(1, 2))
     world.scheduler.settle()
     assert world.records.writes == []

@@ -1,4 +1,4 @@
-"""Which of a session's models go, that all that must stay does, and that who takes over finishes what was begun."""
+"""Which models of a session expire, which are kept, and that a reducer that takes over finishes a deletion."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def _rule(newest: int = 6, up_to: int = 4, every: int = 0, open_rounds: frozense
         (_rule(up_to=0), []),
     ],
 )
-def test_all_go_but_the_best_the_newest_those_under_way_and_every_so_many_th(
+def test_all_models_expire_but_the_best_the_newest_the_open_ones_and_every_nth(
     rule: ExpireModels, expected: list[int]
 ) -> None:
     assert _rounds(superfluous([_record(number) for number in range(7)], rule)) == expected
 
 
-def test_the_policys_metric_says_which_one_is_best_and_without_any_none_is() -> None:
+def test_the_policys_metric_decides_which_model_is_best_and_without_metrics_none_is() -> None:
     models = [_record(number, metrics={"loss": {"mean": MEAN[number]}}) for number in range(1, 7)]
     assert _rounds(superfluous(models, _rule())) == [2, 3, 4]
     assert _rounds(superfluous([_record(number, metrics={}) for number in range(1, 7)], _rule())) == [1, 2, 3, 4]
 
 
-def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None:
+def test_after_a_commit_the_newest_two_models_and_open_windows_are_kept() -> None:
     model = BlobRef(key="models/m", size=1, sha256="0" * 64)
     policy = Policy(retention=Retention(keep_models=5))
     session = Session("s", policy, 0, 1, Stage.DRAWING, round=7, validations=Validations({3: Window(model, 1.0)}))
@@ -85,7 +85,7 @@ def test_after_a_commit_the_newest_two_and_open_windows_are_left_alone() -> None
     assert after_commit(session, 9) == []
 
 
-def test_after_the_end_all_are_judged_and_what_has_come_back_is_looked_for() -> None:
+def test_after_the_end_all_models_are_judged_and_restored_bytes_are_deleted() -> None:
     recorded = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
     assert after_end("s", recorded, 6, 9) == [ExpireModels("s", 6, 6, 0, ModelSelection(), 9), Delete(9, "s")]
     assert after_end("s", recorded, 1, 9) == []
@@ -106,13 +106,13 @@ class Stores:
             if number:
                 state = self.blobs.put(keys.optimizer_blob("s", number, "1"), b"abc")
                 self.records.put(tables.ROUNDS, keys.round_record("s", number), {"optimizer": state.model_dump()})
-        self.sweeping = RetentionPerformer(self.blobs, self.records)
+        self.performer = RetentionPerformer(self.blobs, self.records)
 
-    def let_go(self) -> None:
-        self.sweeping.expire_models(ExpireModels("s", 6, 4, 0, ModelSelection(), self.epoch))
+    def expire(self) -> None:
+        self.performer.expire_models(ExpireModels("s", 6, 4, 0, ModelSelection(), self.epoch))
 
     def delete(self, session: str | None = None) -> None:
-        self.sweeping.delete(Delete(self.epoch, session))
+        self.performer.delete(Delete(self.epoch, session))
 
     def there(self) -> list[int]:
         return sorted(_rounds([keys.model_id(info.key) for info in self.blobs.list(keys.ALL_MODELS)]))
@@ -124,9 +124,9 @@ class Stores:
         return sorted(each["round"] for each in self.records.find(tables.MODELS, {"kept": True}))
 
 
-def test_a_model_goes_with_the_optimizer_state_of_its_round_and_its_record_stays() -> None:
+def test_a_model_is_deleted_with_the_optimizer_state_of_its_round_and_its_record_stays() -> None:
     stores = Stores()
-    stores.let_go()
+    stores.expire()
     assert (stores.kept(), stores.there()) == ([0, 2, 5, 6], [0, 1, 2, 3, 4, 5, 6])
     stores.delete()
     assert (stores.there(), stores.states()) == ([0, 2, 5, 6], [2, 5, 6])
@@ -136,17 +136,17 @@ def test_a_model_goes_with_the_optimizer_state_of_its_round_and_its_record_stays
         check_kept(gone)
 
 
-def test_whoever_takes_over_deletes_what_was_let_go_and_twice_is_as_once() -> None:
+def test_a_reducer_that_takes_over_finishes_the_deletion_of_expired_models() -> None:
     stores = Stores()
-    stores.let_go()
+    stores.expire()
     stores.blobs.delete(keys.model_blob(_name(1)))  # killed between two deletions
     RetentionPerformer(stores.blobs, stores.records).delete(Delete(stores.epoch))
-    stores.let_go()
+    stores.expire()
     stores.delete()
     assert stores.there() == stores.kept() == [0, 2, 5, 6]
 
 
-def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_may_not_have_been_told() -> None:
+def test_a_reducer_that_takes_over_deletes_first_and_repeats_the_end_of_an_unannounced_session() -> None:
     """All that follows an end is lost with a kill, and no later commit would make up for it."""
     policy = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
     ended = session_record("finished", policy=policy, round=6, model=_name(6), ended_at=1.0, announced=False)
@@ -162,17 +162,17 @@ def test_whoever_takes_over_begins_with_it_and_does_a_sessions_end_again_that_ma
 
 
 @pytest.mark.parametrize("named", [_name(3), keys.model_blob(_name(3))])
-def test_a_model_that_a_session_started_from_or_is_to_start_from_stays(named: str) -> None:
+def test_a_model_that_a_session_started_from_or_is_to_start_from_is_kept(named: str) -> None:
     stores = Stores()
     stores.records.put(tables.SESSIONS, "t", {"session": "t", "seed": named})
-    stores.let_go()
+    stores.expire()
     stores.delete()
     assert stores.there() == stores.kept() == [0, 2, 3, 5, 6]
 
 
-def test_bytes_that_a_stalled_reducer_puts_back_go_at_the_sessions_end_and_nobody_elses() -> None:
+def test_bytes_that_a_stalled_reducer_stores_again_are_deleted_at_the_sessions_end_and_no_others() -> None:
     stores = Stores()
-    stores.let_go()
+    stores.expire()
     stores.delete()
     stores.blobs.put(keys.model_blob(_name(1)), b"abc")
     stores.blobs.put(keys.model_blob("s-mine"), b"abc")
@@ -183,11 +183,11 @@ def test_bytes_that_a_stalled_reducer_puts_back_go_at_the_sessions_end_and_nobod
     assert left == {keys.model_blob(_name(number)) for number in (0, 2, 5, 6)} | {keys.model_blob("s-mine")}
 
 
-def test_who_has_lost_the_lease_lets_nothing_go() -> None:
+def test_a_reducer_that_has_lost_the_lease_expires_nothing() -> None:
     stores = Stores()
     stores.records.release(Lease("reducer", stores.epoch))
     assert stores.records.acquire("another", 10.0) is not None
     with pytest.raises(Fenced):
-        stores.let_go()
+        stores.expire()
     stores.delete()
     assert stores.there() == stores.kept() == list(range(7))

@@ -50,7 +50,7 @@ def test_queues_are_recorded_as_they_are_seen() -> None:
     assert found["reason"] == ""
 
 
-def test_a_broker_that_can_not_be_seen_is_told_with_the_reason() -> None:
+def test_a_broker_whose_queues_cant_be_read_is_recorded_with_the_reason() -> None:
     def away() -> Sequence[Depth]:
         raise Transient("the management API does not answer")
 

@@ -142,7 +142,7 @@ def test_a_stop_ends_a_session_that_waits_for_validations(start: StartSession) -
     assert ends(session.stop("after_round")) == [("stopped", "stopped by operator")]
 
 
-def test_a_long_list_of_clients_goes_ahead_of_its_plan_as_a_blob(start: StartSession) -> None:
+def test_a_long_list_of_clients_is_stored_as_a_blob_before_its_plan(start: StartSession) -> None:
     session = start({"k1": [f"c{number}" for number in range(501)]}, rounds=1)
     [plan] = session.plan()
     assert plan.clients == () and plan.clients_ref is not None

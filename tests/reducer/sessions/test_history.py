@@ -65,7 +65,7 @@ def test_a_session_that_is_stopped_in_its_first_round_has_recorded_what_it_found
     assert not all_of(effects, ChangeModel)
 
 
-def test_who_takes_over_records_what_was_found_of_the_first_model_before() -> None:
+def test_a_reducer_that_takes_over_records_earlier_validations_of_the_first_model() -> None:
     record = session_record(policy=Policy(rounds=2, validation="none").model_dump(mode="json"))
     found = _validation(1.0, 5.0).model_copy(update={"model": "seed", "round": 0})
     before = SessionSnapshot(record, (round_record(),), validations={"seed": {"c1": found}})
@@ -84,7 +84,7 @@ def test_a_validation_of_an_open_session_replaces_an_earlier_one(session: Sessio
     assert effects[-1] == Ack((session.tag,))
 
 
-def test_a_validation_that_comes_when_its_session_has_ended_replaces_none(session: SessionDriver) -> None:
+def test_a_validation_of_an_ended_session_replaces_none(session: SessionDriver) -> None:
     session.plan()
     session.stop()
     effects = session.validate("c1", "seed", 0, {"loss": 6.0})

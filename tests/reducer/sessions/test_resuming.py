@@ -90,7 +90,7 @@ def test_a_stop_after_the_round_lets_the_round_end_that_a_reducer_before_this_on
     assert ends(session.commit(1)) == [("stopped", "stopped after the round")]
 
 
-def test_a_rounds_time_counts_from_its_first_draw_whoever_drew_it(start: StartSession) -> None:
+def test_a_rounds_time_counts_from_its_first_draw_also_by_an_earlier_reducer(start: StartSession) -> None:
     session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
     recording = one(session.done(session.answer(), aggregated(1)), RecordRound)
     assert recording.record.seconds == 1_000.0 - attempt_record().created_at
@@ -109,7 +109,7 @@ def test_a_wait_ends_when_it_would_have_ended_without_the_change_of_reducer(star
     assert session.timers["wait:s"] == 40.0
 
 
-def test_only_the_first_session_of_the_queue_goes_on(start: StartSession) -> None:
+def test_only_the_first_session_of_the_queue_continues(start: StartSession) -> None:
     later = session_record("queued", session="t", position=1, started_at=None)
     session = start(snapshot=snapshot(SessionSnapshot(session_record(), (round_record(1),)), SessionSnapshot(later)))
     assert not all_of(session.loaded, OpenSeed)
@@ -190,7 +190,7 @@ def test_a_record_that_is_refused_costs_no_more_than_a_crash(start: StartSession
     session.commit(1)
 
 
-def test_a_validation_that_is_refused_is_rejected_and_its_session_goes_on(start: StartSession) -> None:
+def test_a_validation_that_is_refused_is_rejected_and_its_session_continues(start: StartSession) -> None:
     session = start({"k1": ["c1", "evaluator"]}, rounds=2)
     session.held = (RecordValidations,)
     session.plan()
@@ -201,7 +201,7 @@ def test_a_validation_that_is_refused_is_rejected_and_its_session_goes_on(start:
     session.answer()
 
 
-def test_an_error_that_comes_again_and_again_ends_the_session_with_the_reason(
+def test_an_error_that_occurs_three_times_ends_the_session_with_the_reason(
     start: StartSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = SessionSnapshot(session_record(), (), (attempt_record(),))

@@ -60,7 +60,7 @@ def test_an_opened_seed_is_recorded_and_the_first_draw_follows(session: SessionD
     assert not bodies(effects, Plan), "no plan leaves before its draw is recorded"
 
 
-def test_plans_go_out_once_the_draw_is_recorded(session: SessionDriver) -> None:
+def test_plans_are_published_once_the_draw_is_recorded(session: SessionDriver) -> None:
     plans = session.plan()
     assert [(plan.plan.part, plan.clients) for plan in plans] == [(0, ("c1",)), (1, ("c2",))]
     assert {(plan.epoch, plan.model.key) for plan in plans} == {(TERM, "models/seed")}

@@ -1,4 +1,4 @@
-"""Whose validations a model's window waits for, under each kind of validation, and when it closes."""
+"""Which clients a model's window waits for, under each kind of validation, and when it closes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _client(name: str, combiner: str = "combiner1") -> ClientMember:
 
 
 class Table:
-    """A session of ten rounds whose model of round `made` is the newest, and those who are there."""
+    """A session of ten rounds whose model of round `made` is the newest, and the present clients."""
 
     def __init__(self, made: int = 3, term: int = 1, stop: EarlyStopping | None = None, **policy: object) -> None:
         self.context = ReducerContext(Membership(Topology("test"), presence=10.0), term)
@@ -107,11 +107,13 @@ def test_who_gets_tasks_to_validate_a_model_and_the_last_one(
 
 
 @pytest.mark.parametrize(("validation", "expected"), [("with_training", True), ("separate", False), ("none", False)])
-def test_a_train_task_says_to_validate_only_where_it_goes_with_the_training(validation: str, expected: bool) -> None:
+def test_a_plan_asks_for_validation_with_the_training_only_if_the_policy_says_so(
+    validation: str, expected: bool
+) -> None:
     assert {plan.validate_model for plan in Table(validation=validation).ask()} == {expected}
 
 
-def test_nobody_is_asked_twice_and_who_comes_late_is_asked_for_the_newest_model_alone() -> None:
+def test_no_client_gets_two_plans_for_a_model_and_a_late_client_gets_one_for_the_newest_model_alone() -> None:
     table = Table(validation="separate")
     table.ask()
     assert table.ask() == []
@@ -152,7 +154,7 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
         assert bool(model_changes(effects)) != is_open
 
 
-def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open() -> None:
+def test_a_reducer_that_takes_over_requests_again_in_plans_of_its_own_while_the_window_is_open() -> None:
     first = Table(validation="separate").ask()
     table = Table(made=4, term=2, validation="separate")
     windows.reopen(table.session, 2, _model(2), 0.0)
@@ -166,7 +168,7 @@ def test_who_takes_over_asks_again_in_plans_of_its_own_while_the_window_is_open(
     assert not {plan.plan for plan in again} & {plan.plan for plan in first}
 
 
-def test_a_score_waits_for_those_who_have_its_metric_and_the_others_are_asked_with_them() -> None:
+def test_a_score_waits_for_the_clients_with_its_metric_while_the_others_get_plans_too() -> None:
     table = Table(validation="with_training", stop=EarlyStopping(patience=2), select=ModelSelection(metric="loss"))
     scoring = Routine(table.context, conclude(table.context, table.session))
     scoring.start()

@@ -85,13 +85,13 @@ def test_values_reach_their_fields() -> None:
         ({"schedule": "lr = { x = 1 }"}, "schedule", "round numbers"),
     ],
 )
-def test_a_fault_is_told_at_its_field(given: dict[str, str], field: str, words: str) -> None:
+def test_a_fault_is_shown_at_its_field(given: dict[str, str], field: str, words: str) -> None:
     checked = form.check(given)
     assert checked.policy is None
     assert words in checked.faults[field]
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_shown_at_once() -> None:
     assert set(form.check({"rounds": "0", "train": "epochs", "timeout": "-1"}).faults) == {"rounds", "train", "timeout"}
 
 
@@ -176,7 +176,7 @@ def test_a_session_can_be_stopped(page: httpx.Client) -> None:
     assert await_end(page, "endless")["state"] == "stopped"
 
 
-def test_the_stream_tells_the_status_and_then_what_changes(page: httpx.Client) -> None:
+def test_the_stream_sends_the_status_and_then_its_changes(page: httpx.Client) -> None:
     with page.stream("GET", "/page/stream", timeout=30) as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data: "))
         assert "Combiners" in next(lines)

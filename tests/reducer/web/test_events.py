@@ -37,7 +37,7 @@ def test_a_stream_replays_an_ended_session_whole_and_in_order(alliance: Served, 
     assert len({each["id"] for each in found}) == len(found)
 
 
-def test_a_stream_tells_a_session_while_it_runs(alliance: Served, api: httpx.Client) -> None:
+def test_a_stream_sends_the_events_of_a_session_while_it_runs(alliance: Served, api: httpx.Client) -> None:
     session = api.post("/start", json={"rounds": 30}).json()["session"]
     found = _stream(alliance, "session.finished", session=session, replay="true")
     committed = [each["round"] for each in found if each["name"] == "round.committed"]

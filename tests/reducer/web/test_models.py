@@ -93,7 +93,7 @@ def test_blobs_are_read_by_their_references_keys_and_nothing_else(api: httpx.Cli
     assert api.get("/blobs/models/..%2f..%2frecords.db").status_code == 422
 
 
-def test_a_model_that_was_let_go_is_410_and_its_record_is_not(alliance: Served, api: httpx.Client) -> None:
+def test_the_download_of_an_expired_model_is_410_and_its_record_is_not(alliance: Served, api: httpx.Client) -> None:
     policy = {
         "rounds": 3,
         "seed": SEED,

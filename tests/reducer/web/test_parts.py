@@ -81,7 +81,7 @@ def _request(**headers: str) -> Request:
         ({"origin": "null"}, True),
     ],
 )
-def test_browsers_are_told_from_programs(headers: dict[str, str], expected: bool) -> None:
+def test_browsers_are_distinguished_from_programs(headers: dict[str, str], expected: bool) -> None:
     assert is_browser(_request(**headers)) is expected
 
 
@@ -96,7 +96,7 @@ def _push(feed: EventStream, number: int) -> None:
     feed.push(_envelope(number), Event(name="round.committed", data={"seconds": 2.0}))
 
 
-def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_falls_too_far_behind_has_to_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "KEPT", 3)
 
     async def read() -> tuple[list[str], bool]:
@@ -113,7 +113,7 @@ def test_a_reader_that_falls_too_far_behind_is_told_to_begin_again(monkeypatch: 
     assert asyncio.run(read()) == (["e0", "e1", "e2", "e3"], True)
 
 
-def test_a_reader_that_has_left_is_told_nothing_more() -> None:
+def test_a_reader_that_has_left_receives_nothing_more() -> None:
     async def leave() -> None:
         feed = EventStream()
         with feed.subscribe():
@@ -144,7 +144,7 @@ def test_without_a_metric_the_evaluators_word_counts_first() -> None:
     assert best_model([_model(1, **{"mae": 1.0, "test/mse": 5.0})], None, None)["best"]["metric"] == "test/mse"
 
 
-def test_what_is_not_known_to_grow_with_quality_is_best_small_unless_told() -> None:
+def test_a_metric_that_is_not_known_to_grow_with_quality_is_best_small_by_default() -> None:
     models = [_model(1, mae=3.0), _model(2, mae=2.0)]
     assert best_model(models, "mae", None)["model"] == "m2"
     assert best_model(models, "mae", "max")["model"] == "m1"
@@ -185,7 +185,7 @@ ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided":
         ({"client": "a"}, {**ATTEMPT, "plans": [{"clients": ["a"], "voided": True}]}, None, "it was not drawn"),
     ],
 )
-def test_a_clients_part_is_told_in_a_sentence(
+def test_a_clients_part_is_explained_in_a_sentence(
     client: dict[str, Any], attempt: dict[str, Any] | None, outcomes: dict[str, Any] | None, expected: str
 ) -> None:
     assert explain({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
@@ -204,7 +204,7 @@ class _Collecting:
 
 
 @pytest.mark.timeout(30)
-def test_a_reader_that_the_garbage_collector_ends_while_an_event_is_told_stops_nothing() -> None:
+def test_a_reader_that_is_collected_as_garbage_while_an_event_is_pushed_blocks_nothing() -> None:
     """As readers do that leave while the server is sending."""
 
     async def read(feed: EventStream) -> AsyncIterator[None]:

@@ -69,7 +69,7 @@ def test_a_local_server_answers_to_local_names_only(api: httpx.Client) -> None:
         ("DELETE", "/models", b"", 405, "DELETE /models: there is no such thing to ask"),
     ],
 )
-def test_a_wrong_request_is_told_what_to_change(
+def test_a_wrong_request_is_answered_with_what_to_change(
     api: httpx.Client, method: str, path: str, body: bytes, status: int, words: str
 ) -> None:
     answer = api.request(method, path, content=body, headers={"Content-Type": "application/json"})

@@ -22,7 +22,7 @@ def test_a_session_can_be_stopped_and_says_by_whom(api: httpx.Client) -> None:
     assert api.post("/sessions/none/stop").status_code == 404
 
 
-def test_a_session_tells_its_policy_as_a_file_that_runs_again_to_the_same_model(
+def test_a_sessions_policy_is_a_file_that_runs_again_to_the_same_model(
     api: httpx.Client, trained: dict[str, Any]
 ) -> None:
     policy = from_toml(api.get("/sessions/trained/policy.toml").text)
@@ -47,7 +47,7 @@ def test_sessions_come_in_pages_newest_first_and_none_is_lost(api: httpx.Client,
     assert "trained" in whole[1:]
 
 
-def test_rounds_tell_attempts_and_what_became_of_each_client(api: httpx.Client, trained: dict[str, Any]) -> None:
+def test_a_round_lists_its_attempts_and_the_outcome_of_each_client(api: httpx.Client, trained: dict[str, Any]) -> None:
     rounds = api.get("/sessions/trained/rounds").json()["items"]
     assert [each["round"] for each in rounds] == [1, 2, 3]
     one = api.get("/sessions/trained/rounds/2").json()
@@ -56,7 +56,9 @@ def test_rounds_tell_attempts_and_what_became_of_each_client(api: httpx.Client, 
     assert api.get("/sessions/trained/rounds/9").status_code == 404
 
 
-def test_clients_are_told_why_they_have_a_part_in_a_session_or_none(api: httpx.Client, trained: dict[str, Any]) -> None:
+def test_each_client_is_listed_with_the_reason_why_it_takes_part_or_not(
+    api: httpx.Client, trained: dict[str, Any]
+) -> None:
     reasons = {each["client"]: each["why"] for each in api.get("/sessions/trained/clients").json()["items"]}
     assert reasons["client1"] == "round 3, attempt 1: accepted"
     assert reasons["evaluator"] == "it validates only"
