@@ -150,7 +150,7 @@ def measure(deployment: Deployment, rounds: int, clients: int) -> None:
     deployment.start_session(
         "bench", seed=model, rounds=rounds, clients_required=clients, random_seed=1, validation="none"
     )
-    ended = deployment.await_end("bench", timeout=10.0 * rounds)
+    ended = deployment.await_end("bench", 10.0 * rounds)
     if ended["state"] != "finished":
         raise SystemExit(f"the session {ended['state']}: {ended['reason']}")
     committed = deployment.records.find(tables.ROUNDS, {"session": "bench"}, order="round")

@@ -132,8 +132,8 @@ class Deployment:
         self.await_present(tables.CLIENTS, clients)
         return self
 
-    def await_present(self, table: str, count: int) -> None:
-        self.until(lambda: self.records.count(table, {"state": "present"}) >= count, f"{count} {table}")
+    def await_present(self, table: str, count: int, seconds: float = SECONDS) -> None:
+        self.until(lambda: self.records.count(table, {"state": "present"}) >= count, f"{count} {table}", seconds)
 
     def heal(self) -> Deployment:
         """Starts whatever is down, and waits until all are there."""

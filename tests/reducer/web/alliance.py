@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from fedmq_schemas.records import ENDED
-from support.waiting import wait_until
+from support.waiting import until
 
 SEED = "seed-5d1e84adb228"
 """The first model, which the trainer of the package makes."""
@@ -21,12 +21,12 @@ def await_end(api: httpx.Client, session: str) -> dict[str, Any]:
         document: dict[str, Any] = answer.json()
         return document if answer.status_code == 200 and document["state"] in ENDED else None
 
-    return wait_until(found, f"session {session} has ended")
+    return until(found, f"session {session} has ended")
 
 
 def wait_until_recorded(api: httpx.Client, session: str) -> None:
     """Waits until a session is recorded."""
-    wait_until(lambda: api.get(f"/sessions/{session}").status_code == 200, f"session {session} is recorded")
+    until(lambda: api.get(f"/sessions/{session}").status_code == 200, f"session {session} is recorded")
 
 
 def count_sessions(api: httpx.Client) -> int:

@@ -24,7 +24,7 @@ from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.app import create_app
 from fedmq_schemas.policy import Policy
 from support.servers.served import Served, served
-from support.waiting import wait_until
+from support.waiting import until
 
 from .alliance import SEED, await_end
 from .drawn import near
@@ -87,7 +87,7 @@ def test_any_policy_is_taken_or_refused_and_the_alliance_outlives_it(tmp_path: P
         assert statuses[422] >= 20
         last = api.post("/start", json={"rounds": 1, "seed": SEED}).json()["session"]
         for session in started:
-            wait_until(partial(_stopped, api, session), f"session {session} can be stopped")
+            until(partial(_stopped, api, session), f"session {session} can be stopped")
         assert await_end(api, last)["state"] == "finished"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fedmq.tensors import tensorblob
 from support.servers.served import Served
-from support.waiting import wait_until
+from support.waiting import until
 
 from .alliance import SEED, await_end
 
@@ -107,7 +107,7 @@ def test_the_download_of_an_expired_model_is_410_and_its_record_is_not(alliance:
         models = api.get("/models", params={"session": "sparing"}).json()["items"]
         return next((each["model"] for each in models if not each["kept"]), None)
 
-    gone = wait_until(expired, "a model of the session is no longer kept")
+    gone = until(expired, "a model of the session is no longer kept")
     answer = api.get(f"/models/{gone}/download")
     assert (answer.status_code, "fedmq models --session sparing" in answer.json()["error"]) == (410, True)
     assert api.get(f"/models/{gone}").json()["kept"] is False
