@@ -96,16 +96,16 @@ def measure(update: Weights, folder: Path, repeats: int) -> dict[str, float]:
     def from_fetch_to_fold() -> None:
         fetch(file, scratch)
         with Source(scratch) as fetched:
-            total.add(fetched, WEIGHT)
+            total.fold(fetched, WEIGHT)
 
     with Source(file) as opened:
         return in_turns(
             {
                 "floor: float64 sum in numpy": floor(update),
-                "fold, from memory": lambda: total.fold(source, WEIGHT, seen),
-                "fold, from a file": lambda: total.fold(opened, WEIGHT, seen),
+                "fold, from memory": lambda: total.add(source, WEIGHT, seen),
+                "fold, from a file": lambda: total.add(opened, WEIGHT, seen),
                 "verify, from memory": lambda: total.verify(source, WEIGHT),
-                "verify + fold, from a file": lambda: total.add(opened, WEIGHT),
+                "verify + fold, from a file": lambda: total.fold(opened, WEIGHT),
                 "fetch + sha256 + verify + fold": from_fetch_to_fold,
             },
             repeats,
@@ -119,7 +119,7 @@ def fold_files(files: Iterable[Path], count: int) -> float:
         total = accumulator_for(spec_of(first.tensors))
     for index in range(count):
         with Source(paths[index % len(paths)]) as update:
-            total.add(update, WEIGHT + index)
+            total.fold(update, WEIGHT + index)
     with tempfile.TemporaryFile() as partial:
         total.write(partial)
     status = Path("/proc/self/status").read_text()

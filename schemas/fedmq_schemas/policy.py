@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 MAX_POLICY = 16 * 1024
+DEFAULT_RULE = "mean"
+"""The rule of policies, plans and ledgers that name none."""
 
 Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
 """A value of JSON: text, number, bool, None, or lists and maps of these, nested at most 255 deep."""
@@ -55,11 +57,16 @@ class Section(BaseModel):
 
 
 class Strategy(Section):
-    """How the weighted mean of the updates changes the model."""
+    """How the updates change the model: an aggregation rule, then a server optimizer."""
 
-    name: str = Field("fedavg", description="the rule: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
+    name: str = Field("fedavg", description="the server optimizer: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
     parameters: dict[str, float] = Field(
         default_factory=dict, description="parameters of the server optimizer, such as server_learning_rate"
+    )
+    rule: str = Field(
+        DEFAULT_RULE,
+        description="how updates are aggregated: mean, the exact weighted mean",
+        exclude_if=lambda rule: rule == DEFAULT_RULE,
     )
 
 

@@ -100,20 +100,21 @@ def _round(
     examples = {client.name: client.examples for client in run.plan.clients}
     parent = blobs.ever(ledger.parent.key)
     weights, meta = tensors.decode(parent)
-    spec = tensors.spec_of(weights, meta)
     pairs = []
     for client, entry in accepted.items():
         if entry.weight != weight_of(policy.weighting, examples[client]):
             yield f"G1: {name}: {client} weighs {entry.weight}"
-        pairs.append((entry, train(parent, client, task_seed(document["random_seed"], committed["round"], client))))
-    names = sorted(n for n, tensor in spec.items() if tensor.role is not tensors.TensorRole.COUNTER)
+        pairs.append(
+            (entry.weight, train(parent, client, task_seed(document["random_seed"], committed["round"], client)))
+        )
     optimizer = aggregation.server_optimizer(policy.strategy.name)
     state = tensors.decode(blobs.ever(ledger.optimizer.key))[0] if ledger.optimizer else None
     new, _ = aggregation.replay(
         weights,
         meta,
-        dict(zip(names, ledger.exponents, strict=True)),
-        [(entry, Source(update)) for entry, update in pairs],
+        policy.strategy.rule,
+        ledger.exponents,
+        [(weight, Source(update)) for weight, update in pairs],
         optimizer,
         optimizer.configure(policy.strategy.parameters),
         state,
@@ -125,10 +126,10 @@ def _round(
         yield from _plain_mean(name, weights, model, pairs)
 
 
-def _plain_mean(name: str, weights: Mapping[str, Any], model: bytes, pairs: list[tuple[Any, bytes]]) -> Iterator[str]:
+def _plain_mean(name: str, weights: Mapping[str, Any], model: bytes, pairs: list[tuple[int, bytes]]) -> Iterator[str]:
     """The same again, in exact fractions."""
-    total = sum(entry.weight for entry, _ in pairs)
-    deltas = [(entry.weight, tensors.decode(update)[0]) for entry, update in pairs]
+    total = sum(weight for weight, _ in pairs)
+    deltas = [(weight, tensors.decode(update)[0]) for weight, update in pairs]
     new = tensors.decode(model)[0]
     for tensor in ("layer", "spread"):
         for index in range(weights[tensor].size):

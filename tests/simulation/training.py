@@ -128,10 +128,10 @@ def next_step(step: Step, policy: Policy, random_seed: int, round_number: int, e
     for client, number in examples.items():
         update = train(step.model, client, task_seed(random_seed, round_number, client))
         with Source(update) as source:
-            total.add(source, weight_of(policy.weighting, number))
+            total.fold(source, weight_of(policy.weighting, number))
     optimizer = aggregation.server_optimizer(policy.strategy.name)
     parameters = optimizer.configure(policy.strategy.parameters)
-    new, after = aggregation.next_model(weights, spec, total.mean(), optimizer, parameters, step.state)
+    new, after = aggregation.next_model(weights, spec, total.finish(), optimizer, parameters, step.state)
     following = aggregation.exponents(total.second_largest(), step.exponents)
     return Step(tensors.encode(new, meta), after or None, following)
 

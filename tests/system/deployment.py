@@ -25,6 +25,7 @@ from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.policy import DEFAULT_RULE
 from fedmq_schemas.records import Ledger
 from support.servers import choice
 from support.servers.mongo import MongoServer
@@ -287,15 +288,9 @@ class Deployment:
         updates = [(entry, self.blobs.get(entry.blob.key)) for entry in accepted if entry.blob is not None]
         assert len(updates) == len(accepted)
         optimizer = aggregation.server_optimizer("fedavg")
-        exponents = dict(zip(sorted(parent), ledger.exponents, strict=True))
+        weighted = [(entry.weight, Source(data)) for entry, data in updates]
         again, _ = aggregation.replay(
-            parent,
-            meta,
-            exponents,
-            [(entry, Source(data)) for entry, data in updates],
-            optimizer,
-            optimizer.configure({}),
-            None,
+            parent, meta, DEFAULT_RULE, ledger.exponents, weighted, optimizer, optimizer.configure({}), None
         )
         stored = self.blobs.get(model.key)
         assert tensorblob.encode(again, meta) == stored

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedmq_schemas.messages.base import BlobRef, Body, Metrics, Name, PlanKey, Weight
-from fedmq_schemas.policy import Plain
+from fedmq_schemas.policy import DEFAULT_RULE, Plain
 
 
 class Plan(Body):
@@ -15,9 +15,9 @@ class Plan(Body):
 
     Train: the combiner sends tasks, folds the updates, and sends `partial` to `reply_to` within `timeout` seconds.
     Validate: it sends tasks, and the clients answer the reducer directly. More than 500 clients are listed in the blob
-    `clients_ref` (a JSON list of names) and not in `clients`. `exponents` scale the fixed-point sums of the model's tensors,
-    in the order of their sorted names. `base` holds the tensors that are not in every model. `epoch` is the reducer's
-    lease epoch.
+    `clients_ref` (a JSON list of names) and not in `clients`. `rule` aggregates the updates. `exponents` scale the
+    fixed-point sums of the model's tensors, in the order of their sorted names. `base` holds the tensors that are not
+    in every model. `epoch` is the reducer's lease epoch.
     """
 
     kind = "plan"
@@ -37,6 +37,7 @@ class Plan(Body):
     validate_model: bool = True
     clip_norm: float | None = None
     max_norm: float | None = None
+    rule: str = Field(DEFAULT_RULE, exclude_if=lambda rule: rule == DEFAULT_RULE)
 
 
 class VoidPlan(Body):

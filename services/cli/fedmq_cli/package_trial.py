@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmq import aggregation
-from fedmq.aggregation import Accumulator
 from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.process.settings import ClientSettings
-from fedmq.tensors import TensorRole, spec_of, tensorblob
+from fedmq.tensors import spec_of, tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
 from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.packages.package import load
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
-from fedmq_schemas.policy import weight_of
+from fedmq_schemas.policy import DEFAULT_RULE, weight_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 FRAMEWORKS = ("numpy", "keras", "torch", "sklearn", "command")
@@ -125,11 +124,9 @@ def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, 
     """Records the norm of the update, or the reason for which a combiner would reject it."""
     spec = spec_of(weights, meta)
     weight = weight_of("examples", trial.trained["examples"])
-    exponents = aggregation.initial_exponents(spec, [weight])
-    names = [name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER]
-    accumulator = Accumulator(spec, {name: exponents[name] for name in names})
+    rule = aggregation.rule_named(DEFAULT_RULE)(spec, aggregation.initial_exponents(spec, [weight]))
     try:
-        trial.norm = accumulator.add(Source(update), weight).norm
+        trial.norm = rule.fold(Source(update), weight).norm
     except InvalidUpdate as error:
         trial.problem = f"a combiner would reject the update: {error.reason}"
 

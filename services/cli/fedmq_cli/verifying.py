@@ -10,23 +10,28 @@ from typing import Any, Protocol
 
 from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound
-from fedmq.tensors import TensorRole, spec_of, tensorblob
+from fedmq.tensors import tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.policy import Strategy
 from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 
 
 class ParentTrail(Protocol):
-    """Where models are recorded and blobs are kept. `model` takes an id or `last` or `best`. `blob` checks size and hash:
-    NotFound if it is gone, InvalidUpdate if it is not what its reference says."""
+    """Where models are recorded and blobs are kept."""
 
-    def model(self, model: str) -> dict[str, Any]: ...
-    def blob(self, reference: BlobRef) -> bytes: ...
+    def model(self, model: str) -> dict[str, Any]:
+        """Returns the record of a model, which is named by id or as `last` or `best`."""
+        ...
+
+    def blob(self, reference: BlobRef) -> bytes:
+        """Returns a blob. Raises NotFound if it is gone, InvalidUpdate if its size or hash differs."""
+        ...
 
 
 def verdict_on(trail: ParentTrail, model_id: str) -> dict[str, Any]:
-    """`outcome`: same, different or partly; `verdict`: one sentence; `checked`: what was looked at; `parent`."""
+    """Returns `outcome` (same, different or partly), `verdict` (a sentence), `checked` (what was compared) and `parent`."""
     document = trail.model(model_id)
     checked: list[str] = []
     verdict = {"model": document["model"], "parent": document["parent"], "checked": checked}
@@ -56,9 +61,11 @@ def verdict_on(trail: ParentTrail, model_id: str) -> dict[str, Any]:
     except InvalidUpdate as error:
         return {**verdict, "outcome": "different", "verdict": error.reason}
     checked.append(f"updates: {len(accepted)}, each with the hash in the ledger, summed again")
-    if again != model:
-        return {**verdict, "outcome": "different", "verdict": "recomputed, and the bytes differ"}
-    return {**verdict, "outcome": "same", "verdict": "recomputed: the same bytes"}
+    if again == model:
+        outcome, sentence = "same", "recomputed: the same bytes"
+    else:
+        outcome, sentence = "different", "recomputed, and the bytes differ"
+    return {**verdict, "outcome": outcome, "verdict": sentence}
 
 
 def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) -> None:
@@ -76,19 +83,13 @@ def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) 
 
 def _recompute(trail: ParentTrail, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
     weights, meta = tensorblob.decode(parent)
-    spec = spec_of(weights, meta)
-    names = sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
-    exponents = dict(zip(names, ledger.exponents, strict=True))
-    optimizer = aggregation.server_optimizer(ledger.strategy["name"])
-    parameters = optimizer.configure(ledger.strategy["parameters"])
+    strategy = Strategy.model_validate(ledger.strategy)
+    optimizer = aggregation.server_optimizer(strategy.name)
+    parameters = optimizer.configure(strategy.parameters)
     state = tensorblob.decode(trail.blob(ledger.optimizer))[0] if ledger.optimizer else None
 
-    def updates() -> Iterator[tuple[LedgerEntry, Source]]:
-        for entry in accepted:
-            assert entry.blob is not None
-            yield entry, Source(trail.blob(entry.blob))
-
-    new, _ = aggregation.replay(weights, meta, exponents, updates(), optimizer, parameters, state)
+    updates = ((entry.weight, Source(trail.blob(entry.blob))) for entry in accepted if entry.blob is not None)
+    new, _ = aggregation.replay(weights, meta, strategy.rule, ledger.exponents, updates, optimizer, parameters, state)
     return tensorblob.encode(new, meta)
 
 
@@ -132,7 +133,7 @@ class _Folder:
 
 @contextlib.contextmanager
 def trail_of(folder: Path | None, url: str | None) -> Iterator[ParentTrail]:
-    """A state folder's trail, or a running reducer's."""
+    """Yields a state folder's trail, or a running reducer's."""
     if folder is not None:
         with contextlib.closing(_Folder(folder)) as trail:
             yield trail

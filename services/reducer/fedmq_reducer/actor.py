@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fedmq.aggregation import RULES
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
 from fedmq.records.base import Records
@@ -38,7 +39,11 @@ def reducer_actor(
 
     `holder` names this process in the lease. `offload`: the stores are servers. `shared_account`: see `Actor`.
     """
-    core = ReducerCore(Membership(topology, presence=presence, partitions=partitions), presence=presence)
+    core = ReducerCore(
+        Membership(topology, presence=presence, partitions=partitions),
+        presence=presence,
+        single_combiner_rules=frozenset(name for name, rule in RULES.items() if not rule.composes),
+    )
     return Actor(
         REDUCER,
         core,

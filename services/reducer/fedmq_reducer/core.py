@@ -53,12 +53,18 @@ class LeaseState(Enum):
 
 
 class ReducerCore:
-    """A reducer. `members`: the clients and combiners. `presence`: seconds between their heartbeats."""
+    """A reducer.
 
-    def __init__(self, members: Membership, *, presence: float) -> None:
+    `members`: the clients and combiners. `presence`: seconds between their heartbeats. `single_combiner_rules`: see
+    `ReducerContext`.
+    """
+
+    def __init__(
+        self, members: Membership, *, presence: float, single_combiner_rules: frozenset[str] = frozenset()
+    ) -> None:
         self.lease = LeaseState.STANDBY
         self.members = members
-        self._context = ReducerContext(members)
+        self._context = ReducerContext(members, single_combiner_rules=single_combiner_rules)
         self.sessions = Sessions(self._context)
         self._presence = presence
         self._stash: list[Received] = []

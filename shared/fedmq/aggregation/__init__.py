@@ -1,43 +1,48 @@
-"""The exact, order-independent weighted mean and the server optimizers. Pure arithmetic.
+"""How updates become the next model: aggregation rules and server optimizers.
 
-    fixedpoint     floats as integers: exponents, lanes, units
-    lanes          the integers of a sum
-    places         into which lanes an update goes
-    arrangement    where tensors lie in a sum, and how an update is read
-    stack          updates that are read side by side
-    accumulator    verify, fold, merge, mean
-    partial        what a partial blob says of itself
+Pure arithmetic.
+
+    rule           what an aggregation rule is
+    rules          the rules by name
+    exact_sum/     the default rule: the exact, order-independent weighted mean
+    verification   the checks that an update passes
+    arrangement    the place of each tensor in a sum, and the pieces in which an update is read
     optimizer      what a server optimizer is; fedavg, fedavgm, fedadagrad, fedadam, fedyogi
-    step           from a mean to the next model; replay
+    step           from a rule's result to the next model; replay
 
-Rules: no clock, no randomness, no I/O but reading a blob that the caller opened; the same
-arguments give the same bytes on every machine.
+There is no clock, no randomness and no I/O but reading a blob that the caller opened. The same arguments give the same
+bytes on every machine.
 """
 
 from __future__ import annotations
 
 from fedmq.aggregation import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
-from fedmq.aggregation.accumulator import Accumulator, Contribution
-from fedmq.aggregation.fixedpoint import exponents, initial_exponents
+from fedmq.aggregation.exact_sum import Accumulator, exponents, initial_exponents
 from fedmq.aggregation.optimizer import Parameters, ServerOptimizer, State, suggestion
-from fedmq.aggregation.stack import Stack, stacks
+from fedmq.aggregation.rule import Rule, values
+from fedmq.aggregation.rules import RULES, in_plan_order, open_rule, rule_named
 from fedmq.aggregation.step import next_model, replay
+from fedmq.aggregation.verification import Contribution
 from fedmq.errors import ConfigError
 
 __all__ = [
+    "RULES",
     "SERVER_OPTIMIZERS",
     "Accumulator",
     "Contribution",
     "Parameters",
+    "Rule",
     "ServerOptimizer",
-    "Stack",
     "State",
     "exponents",
+    "in_plan_order",
     "initial_exponents",
     "next_model",
+    "open_rule",
     "replay",
+    "rule_named",
     "server_optimizer",
-    "stacks",
+    "values",
 ]
 
 SERVER_OPTIMIZERS = {
@@ -59,7 +64,7 @@ SERVER_OPTIMIZERS = {
 
 
 def server_optimizer(name: str) -> ServerOptimizer:
-    """The optimizer of this name; `ConfigError` with a suggestion if there is none."""
+    """Returns the optimizer of this name. Raises `ConfigError` with a suggestion if there is none."""
     if name not in SERVER_OPTIMIZERS:
         known = list(SERVER_OPTIMIZERS)
         raise ConfigError(f"there is no server optimizer {name!r}; {suggestion(name, known)}")

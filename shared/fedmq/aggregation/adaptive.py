@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedmq import tensors
-from fedmq.aggregation.fixedpoint import Floats
-from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, under, zeros
+from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, fraction, positive, under, zeros
+from fedmq.aggregation.verification import Floats
 from fedmq.tensors.tensorblob import Weights
 
 SecondMoment: TypeAlias = Callable[[Floats, Floats], Floats]
@@ -27,21 +27,24 @@ SecondMoment: TypeAlias = Callable[[Floats, Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveParameters(Parameters):
-    """`beta1`, `beta2` and `tau` are those of the paper's experiments; it tunes the learning rate
-    by task over powers of the root of 10, of which the default is one."""
+    """The parameters of FedAdam and FedYogi.
 
-    server_learning_rate: float = 0.03
-    """Above 0: roughly how far one weight moves in a round (eta)."""
-    beta1: float = 0.9
-    """In [0, 1): what remains of the last step."""
-    beta2: float = 0.99
-    """In [0, 1): what remains of the last squared deltas."""
-    tau: float = 1e-3
-    """Above 0: the degree of adaptivity; deltas far smaller than this are not scaled up."""
+    `beta1`, `beta2` and `tau` are those of the paper's experiments. The paper tunes the learning rate by task over powers of
+    the root of 10, of which the default is one.
+    """
+
+    server_learning_rate: float = positive(0.03)
+    """Roughly how far one weight moves in a round (eta)."""
+    beta1: float = fraction(0.9)
+    """What remains of the last step."""
+    beta2: float = fraction(0.99)
+    """What remains of the last squared deltas."""
+    tau: float = positive(1e-3)
+    """The degree of adaptivity; deltas far smaller than this are not scaled up."""
 
 
 def init(model: Model) -> State:
-    """m = 0; v is made at the first round, as it starts from the parameter tau."""
+    """Returns m = 0. v is made in the first round, as it starts from the parameter tau."""
     return under("m", zeros(model))
 
 
@@ -52,7 +55,7 @@ def adapt(
     parameters: Any,
     second_moment: SecondMoment,
 ) -> tuple[Weights, State]:
-    """One round of algorithm 2 with the given rule for v. See `optimizer.Apply`."""
+    """Performs one round of algorithm 2 with the given rule for v. See `optimizer.Apply`."""
     beta1, tau = parameters.beta1, parameters.tau
     first, second, step = {}, {}, {}
     for name, delta in mean_delta.items():

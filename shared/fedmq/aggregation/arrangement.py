@@ -1,8 +1,8 @@
-"""Where the tensors of a model lie in a sum, and in which strides an update is read.
+"""The place of each tensor in a sum, and the pieces in which an update is read.
 
-A sum is one flat array over all tensors, in the order of an update blob of ours. An update is read
-in *runs*: a large tensor is one, read block by block; small ones that lie side by side are read
-together, as numpy's overhead per call exceeds their arithmetic.
+A sum is one flat array over all tensors, in the order of an update blob of ours. An update is read in *runs*: a large
+tensor is one, read block by block. Small tensors that lie side by side are read together, as numpy's overhead per call
+exceeds their arithmetic.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.tensors import Spec, check
-from fedmq.tensors.tensorblob import Layout, Tensor, in_order
+from fedmq.tensors.tensorblob import Array, Layout, Source, Tensor, in_order
 
 BLOCK = 262_144
-"""Elements handled at a time: large enough for numpy's overhead, small enough for the cache."""
+"""Elements processed at a time: large enough for numpy's overhead, small enough for the cache."""
 
 _SMALL = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The tensors `first` to `last` (exclusive): `count` elements from byte `start` of the blob
-    on, and from element `at` of the sum on. `counts` and `offsets` are those of each tensor."""
+    """The tensors `first` to `last` (exclusive), as they lie in an update and in a sum.
+
+    They are `count` elements from byte `start` of the blob on, and from element `at` of the sum on. `counts` and `offsets`
+    are those of each tensor.
+    """
 
     dtype: np.dtype[Any]
     start: int
@@ -38,12 +41,22 @@ class Span:
     offsets: NDArray[np.intp]
     counts: NDArray[np.intp]
 
+    def blocks(self, update: Source, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
+        """Yields the elements of an update, at most `BLOCK` at a time, each block with its first place in the sum.
+
+        If the update is a file, a block overwrites the one before.
+        """
+        for done in range(0, self.count, BLOCK):
+            start = self.start + done * self.dtype.itemsize
+            yield self.at + done, update.view(self.dtype, start, min(BLOCK, self.count - done), buffer)
+
 
 class Arrangement:
     """The order of the tensors of a spec in a sum.
 
-    `names`: in that order; `at`: the first element of each; `index`: its position in `names`;
-    `elements`: of all tensors together.
+    `names`: in that order; `at`: the first element of each; `index`: its position in `names`; `elements`: of all
+    tensors together; `block`: the most elements of a block;
+    `widest`: those of the largest block of the update whose runs were last returned.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -51,18 +64,22 @@ class Arrangement:
         self.names = in_order({name: tensor.delta_dtype for name, tensor in spec.items()})
         self.index = {name: index for index, name in enumerate(self.names)}
         *starts, self.elements = accumulate((spec[name].size for name in self.names), initial=0)
+        self.block = min(BLOCK, self.elements)
         self.at = dict(zip(self.names, starts, strict=True))
+        self.widest = 0
         self._layout: Layout | None = None
         self._runs: tuple[Span, ...] = ()
 
     def runs(self, layout: Layout) -> tuple[Span, ...]:
-        """The runs of an update, whose header is checked against the spec (`tensors.check`).
+        """Returns the runs of an update, whose header is checked against the spec (`tensors.check`).
 
-        The last ones are remembered: the updates of a session have one header, and one layout."""
+        The last ones are kept: the updates of a session have one header, and one layout.
+        """
         if layout is not self._layout:
             check(layout.tensors, self.spec)
             self._runs = tuple(self._run(group) for group in self._groups(layout))
             self._layout = layout
+            self.widest = max((min(run.count, BLOCK) for run in self._runs), default=0)
         return self._runs
 
     def _groups(self, layout: Layout) -> Iterator[list[tuple[int, Tensor]]]:

@@ -1,5 +1,7 @@
-"""FedAdam (Reddi et al. 2021, algorithm 2): v <- beta2 * v + (1 - beta2) * delta^2. The rest is in
-`adaptive`."""
+"""FedAdam (Reddi et al.
+
+2021, algorithm 2): v <- beta2 * v + (1 - beta2) * delta^2. The rest is in `adaptive`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FedAvg: go along the mean delta (McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629).
+"""FedAvg: a step along the mean delta (McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629).
 
 x <- x + eta * delta
 """
@@ -18,7 +18,7 @@ class FedAvgParameters(Parameters):
 
 
 def init(model: Model) -> State:
-    """No state."""
+    """Returns no state."""
     return {}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmq import tensors
-from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, under, zeros
+from fedmq.aggregation.optimizer import Deltas, Model, Parameters, State, fraction, under, zeros
 from fedmq.tensors.tensorblob import Weights
 
 
@@ -17,12 +17,12 @@ from fedmq.tensors.tensorblob import Weights
 class FedAvgMParameters(Parameters):
     """Defaults are those of the paper's first experiments."""
 
-    momentum: float = 0.9
-    """In [0, 1): what remains of the last step (beta)."""
+    momentum: float = fraction(0.9)
+    """What remains of the last step (beta)."""
 
 
 def init(model: Model) -> State:
-    """v = 0."""
+    """Returns v = 0."""
     return under("momentum", zeros(model))
 
 

@@ -1,5 +1,7 @@
-"""FedYogi (Reddi et al. 2021, algorithm 2): v <- v - (1 - beta2) * delta^2 * sign(v - delta^2).
-The rest is in `adaptive`."""
+"""FedYogi (Reddi et al.
+
+2021, algorithm 2): v <- v - (1 - beta2) * delta^2 * sign(v - delta^2). The rest is in `adaptive`.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""From a sum to the next model, and a whole round recomputed from its ledger."""
+"""From a rule's result to the next model, and a whole round recomputed from its ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedmq import tensors
-from fedmq.aggregation.accumulator import Accumulator
-from fedmq.aggregation.fixedpoint import Floats
 from fedmq.aggregation.optimizer import Model, Parameters, ServerOptimizer, State
+from fedmq.aggregation.rules import open_rule
+from fedmq.aggregation.verification import Floats
 from fedmq.tensors import Spec, TensorRole
 from fedmq.tensors.tensorblob import Meta, Source, Weights
 
@@ -16,56 +15,51 @@ from fedmq.tensors.tensorblob import Meta, Source, Weights
 def next_model(
     model: Model,
     spec: Spec,
-    mean: Mapping[str, Floats],
+    delta: Mapping[str, Floats],
     optimizer: ServerOptimizer,
     parameters: Parameters,
     state: State | None,
 ) -> tuple[Weights, State]:
-    """The model after a round, and the optimizer's state after it.
+    """Returns the model after a round, and the optimizer's state after it.
 
-    `mean` is `Accumulator.mean()`; `state` that of the round before, or None in a session's first
-    round. The optimizer acts on the trainable tensors; statistics and counters take their mean,
-    constants stay. Raises `InvalidUpdate` if the new model would not be finite.
+    `delta` is what `Rule.finish` returns; `state` that of the round before, or None in a session's first round. The
+    optimizer acts on the trainable tensors. Statistics and counters change by their delta, constants stay. Raises
+    `InvalidUpdate` if the new model would not be finite.
     """
     trainable = {name: array for name, array in model.items() if _is_trainable(spec, name)}
     others = {name: array for name, array in model.items() if name not in trainable}
     new, after = optimizer.apply(
         trainable,
-        {name: mean[name] for name in trainable},
+        {name: delta[name] for name in trainable},
         optimizer.init(trainable) if state is None else state,
         parameters,
     )
-    new |= tensors.apply(others, {name: mean[name] for name in others if name in mean})
+    new |= tensors.apply(others, {name: delta[name] for name in others if name in delta})
     return {name: new[name] for name in model}, after
-
-
-class LedgerEntry(Protocol):
-    """What a replay needs of a ledger's accepted entry."""
-
-    @property
-    def weight(self) -> int: ...
 
 
 def replay(
     model: Weights,
     meta: Meta,
-    exponents: Mapping[str, int],
-    updates: Iterable[tuple[LedgerEntry, Source]],
+    rule: str,
+    exponents: Sequence[int],
+    updates: Iterable[tuple[int, Source]],
     optimizer: ServerOptimizer,
     parameters: Parameters,
     state: State | None,
 ) -> tuple[Weights, State]:
-    """Recompute a round: what `next_model` gave, from the model and its metadata, the exponents and
-    accepted entries of the ledger, each with its update, in any order.
+    """Recomputes a round, and returns what `next_model` returned.
 
-    The arrays are equal to the last bit to those that were committed. Reads nothing but the
-    sources; one update is looked at at a time. Raises `InvalidUpdate` as `Accumulator.verify` does.
+    The arguments are the model and its metadata, the rule and exponents of the ledger, and the weight and update of each
+    accepted entry, in the ledger's order. The arrays are equal to the last bit to those that were committed. One update is
+    read at a time, unless the rule needs all of them. Raises `InvalidUpdate` as `Rule.fold` does.
     """
     spec = tensors.spec_of(model, meta)
-    accumulator = Accumulator(spec, exponents)
-    for entry, update in updates:
-        accumulator.add(update, entry.weight)
-    return next_model(model, spec, accumulator.mean(), optimizer, parameters, state)
+    folded, total = (open_rule(rule, spec, exponents) for _ in range(2))
+    for weight, update in updates:
+        folded.fold(update, weight)
+    total.fold_partial(Source(folded.dump()))
+    return next_model(model, spec, total.finish(), optimizer, parameters, state)
 
 
 def _is_trainable(spec: Spec, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Named tensors: what they are called, what role they play, and the difference between two models.
+"""Named tensors: their specs and roles, and the difference between two models.
 
 Weights are a `dict` of numpy arrays by name. Their bytes are safetensors (`tensorblob`); a client
 sends the *delta* of what it trained to the model that it started from.
@@ -33,14 +33,18 @@ exactly."""
 
 
 class TensorRole(StrEnum):
-    """How a tensor is aggregated. It is kept in the model's metadata: `{"roles": {name: role}}`."""
+    """How a tensor is aggregated.
+
+    It is kept in the model's metadata: `{"roles": {name: role}}`. With another rule than the mean, read its
+    result for "mean delta".
+    """
 
     TRAINABLE = "trainable"
     """The server optimizer acts on its mean delta. The default of floats."""
     STATISTIC = "statistic"
-    """Batch-norm means and variances: always the plain weighted mean."""
+    """Batch-norm means and variances: they change by the mean delta, without the server optimizer."""
     COUNTER = "counter"
-    """Integers: the weighted mean, rounded half to even. The default of integers."""
+    """Integers: they change by the mean delta, rounded half to even. The default of integers."""
     CONSTANT = "constant"
     """Equal everywhere; an update that changes it is invalid. The default of bool."""
 
@@ -60,12 +64,12 @@ class TensorSpec:
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Returns the number of elements."""
         return math.prod(self.shape)
 
     @property
     def delta_dtype(self) -> np.dtype[Any]:
-        """The dtype of this tensor in an update."""
+        """Returns the dtype of this tensor in an update."""
         return _delta_dtype(self.dtype)
 
 
@@ -73,7 +77,7 @@ Spec: TypeAlias = Mapping[str, TensorSpec]
 
 
 def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) -> dict[str, TensorSpec]:
-    """Shape, dtype and role of each tensor of a model, by name.
+    """Returns shape, dtype and role of each tensor of a model, by name.
 
     `model` is weights, or `Source.tensors` where only the header has been read; `meta` is the
     model's metadata. Roles that it does not name are the defaults of `TensorRole`. Raises `InvalidUpdate`
@@ -97,11 +101,10 @@ def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) 
 
 
 def check(update: Mapping[str, Shaped], spec: Spec) -> None:
-    """Check that an update (its arrays, or `Source.tensors`) has the names, shapes and delta dtypes
-    of a model.
+    """Checks that an update (its arrays, or `Source.tensors`) has the names, shapes and delta dtypes of a model.
 
-    Raises `InvalidUpdate`, which lists the first three names that are missing or unknown, or the
-    first three tensors of a wrong shape or dtype.
+    Raises `InvalidUpdate`, which lists the first three names that are missing or unknown, or the first three tensors of
+    a wrong shape or dtype.
     """
     _same_names(update, spec, "update")
     wrong = []
@@ -116,7 +119,7 @@ def check(update: Mapping[str, Shaped], spec: Spec) -> None:
 
 
 def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
-    """What training changed: `new - old` by name, in the dtypes of the table at the top.
+    """Returns what training changed: `new - old` by name, in the dtypes of the table at the top.
 
     Raises `InvalidUpdate` if names, shapes or dtypes differ, or if an integer changed by 2^53 or
     more. NaN and infinity pass: whoever folds the update rejects them, with the reason on record.
@@ -136,11 +139,10 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
 
 
 def apply(model: Mapping[str, Array], step: Mapping[str, Array]) -> Weights:
-    """The next model: `old + step` by name, computed in float64, rounded once to float32 (or kept
-    float64).
+    """Returns the next model: `old + step` by name, computed in float64, then rounded once to float32.
 
-    Negative zero becomes zero, so that equal models have equal bytes; float16 becomes float32. An
-    integer tensor's step is rounded half to even. A tensor without a step stays as it is. Raises
+    A float64 tensor stays float64, float16 becomes float32. Negative zero becomes zero, so that equal models have equal
+    bytes. An integer tensor's step is rounded half to even. A tensor without a step stays as it is. Raises
     `InvalidUpdate` if the result is not finite.
     """
     new = {}

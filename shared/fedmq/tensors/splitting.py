@@ -1,4 +1,4 @@
-"""A model in two: what is trained together and travels, and its base, which does not. Pure."""
+"""The two parts of a model: shared tensors, which travel, and its base, which does not. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ LOCAL = "local"
 
 
 def split(weights: Weights, meta: Mapping[str, Any], tensors: Tensors) -> tuple[Weights, Meta, Weights, Meta]:
-    """Shared tensors and their metadata, then the base (local and frozen ones) and its own.
+    """Returns shared tensors and their metadata, then the base (local and frozen tensors) and its metadata.
 
-    Raises ConfigError for a pattern that names no tensor, a tensor that is named twice, and where none is left to share.
+    Raises ConfigError for a pattern that names no tensor, a tensor that is named twice, and where none is left to
+    share.
     """
     local = _named(weights, tensors.local, "local")
     frozen = _named(weights, tensors.frozen, "frozen")
@@ -44,7 +45,7 @@ def split(weights: Weights, meta: Mapping[str, Any], tensors: Tensors) -> tuple[
 
 
 def join(shared: Weights, meta: Mapping[str, Any], base: Weights, base_meta: Mapping[str, Any]) -> tuple[Weights, Meta]:
-    """A model and its base as one again; what is local is as it was in the seed."""
+    """Returns a model and its base as one. Local tensors are as they were in the seed."""
     roles = {**base_meta.get("roles", {}), **meta.get("roles", {})}
     return {**base, **shared}, {**meta, **({"roles": roles} if roles else {})}
 

@@ -1,4 +1,5 @@
-"""A reducer that holds the lease, with one session: what happens to it, in the words of the protocol."""
+"""A reducer that holds the lease, with one session: what happens to it, in the words of the protocol. The aggregation rule
+`median` does not compose over combiners."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ class SessionDriver(Driver):
     defaults of a test: no validation, and a random seed."""
 
     def __init__(self, homes: dict[str, list[str]], snapshot: Snapshot | None = None, **policy: Any) -> None:
-        self.reducer = ReducerCore(Membership(Topology("a"), presence=10.0), presence=10.0)
+        self.reducer = ReducerCore(
+            Membership(Topology("a"), presence=10.0), presence=10.0, single_combiner_rules=frozenset({"median"})
+        )
         super().__init__(self.reducer)
         self.policy = Policy.model_validate({"validation": "none", "random_seed": 1, **policy})
         self.start()

@@ -176,6 +176,37 @@ def test_clients_of_a_vanished_combiner_are_planned_elsewhere_in_the_same_attemp
     assert one(session.receive(partial(2), "k1"), Aggregate).partials == (partial(0), partial(2))
 
 
+MEDIAN = {"rule": "median"}
+
+
+def test_a_rule_that_does_not_compose_is_planned_at_one_combiner(start: StartSession) -> None:
+    session = start({"k1": ["c1", "c2"], "k2": []}, strategy=MEDIAN)
+    assert [(plan.clients, plan.rule) for plan in session.plan()] == [(("c1", "c2"), "median")]
+    assert session.answer().strategy.rule == "median"
+
+
+def test_a_rule_that_does_not_compose_ends_a_session_whose_clients_are_at_two_combiners(start: StartSession) -> None:
+    effects = start(strategy=MEDIAN).open()
+    assert bodies(effects, Plan) == []
+    [(state, reason)] = ends(effects)
+    assert (state, reason) == (
+        "failed",
+        "the rule 'median' does not compose over combiners, and the clients of round 1 are at 2 combiners (k1, k2): "
+        "run one combiner, or choose another strategy.rule",
+    )
+
+
+def test_a_rule_that_does_not_compose_moves_to_one_other_combiner_and_to_no_two(start: StartSession) -> None:
+    session = start({"k1": ["c1", "c2"], "k2": []}, strategy=MEDIAN)
+    session.plan()
+    assert [plan.clients for plan in bodies(session.leave("k1"), Plan)] == [("c1", "c2")]
+
+    session = start({"k1": ["c1", "c2"], "k2": [], "k3": []}, strategy=MEDIAN)
+    session.plan()
+    [(state, reason)] = ends(session.leave("k1"))
+    assert state == "failed" and "are at 2 combiners (k2, k3)" in reason
+
+
 def test_a_deadline_voids_the_open_plans_and_the_round_is_attempted_again(session: SessionDriver) -> None:
     session.plan()
     session.receive(partial(0), "k1")

@@ -40,9 +40,9 @@ def one_tensor(dtype: str, size: int) -> dict[str, TensorSpec]:
 
 def test_the_mean_is_weighted() -> None:
     total = accumulator()
-    total.add(source(w=[1, 2, 3], d=[[1, 0]], mean=[1, 1]), 1)
-    total.add(source(w=[5, 2, -1], d=[[0, 4]], mean=[2, 0]), 3)
-    mean = total.mean()
+    total.fold(source(w=[1, 2, 3], d=[[1, 0]], mean=[1, 1]), 1)
+    total.fold(source(w=[5, 2, -1], d=[[0, 4]], mean=[2, 0]), 3)
+    mean = total.finish()
     assert mean["w"].tolist() == [4.0, 2.0, 0.0]
     assert mean["d"].tolist() == [[0.25, 3.0]]
     assert mean["mean"].tolist() == [1.75, 0.25]
@@ -54,35 +54,35 @@ def test_the_mean_is_weighted() -> None:
 def test_counters_take_the_mean_half_to_even(steps: list[int], expected: int) -> None:
     total = accumulator()
     for value in steps:
-        total.add(source(steps=value), 7)
-    assert total.mean()["steps"].shape == ()
-    assert total.mean()["steps"] == expected
+        total.fold(source(steps=value), 7)
+    assert total.finish()["steps"].shape == ()
+    assert total.finish()["steps"] == expected
 
 
 def test_counters_are_exact_where_float32_is_not() -> None:
     total = accumulator()
-    total.add(source(steps=2**40 + 1), 3)
-    total.add(source(steps=2**40 + 5), 3)
-    assert total.mean()["steps"] == 2**40 + 3
+    total.fold(source(steps=2**40 + 1), 3)
+    total.fold(source(steps=2**40 + 5), 3)
+    assert total.finish()["steps"] == 2**40 + 3
 
 
 def test_constants_have_no_mean() -> None:
     total = accumulator()
-    total.add(source(w=[1, 0, 0]), 1)
-    assert "fixed" not in total.mean()
-    assert "mask" not in total.mean()
+    total.fold(source(w=[1, 0, 0]), 1)
+    assert "fixed" not in total.finish()
+    assert "mask" not in total.finish()
 
 
 def test_there_is_no_mean_of_nothing() -> None:
     with pytest.raises(ValueError, match="no update"):
-        accumulator().mean()
+        accumulator().finish()
 
 
 def test_an_update_of_zeros_counts() -> None:
     total = accumulator()
-    total.add(source(w=[2, 0, 0]), 1)
-    total.add(source(), 1)
-    assert total.mean()["w"].tolist() == [1.0, 0.0, 0.0]
+    total.fold(source(w=[2, 0, 0]), 1)
+    total.fold(source(), 1)
+    assert total.finish()["w"].tolist() == [1.0, 0.0, 0.0]
     assert total.count == 2
 
 
@@ -123,9 +123,9 @@ def test_values_that_cannot_be_summed_are_refused(changed: dict[str, object], re
 
 def test_the_largest_allowed_values_have_a_finite_norm_and_sum() -> None:
     total = accumulator()
-    seen = total.add(source(d=[[1e145, -1e145]], steps=2**53 - 1), 2**53 - 1)
+    seen = total.fold(source(d=[[1e145, -1e145]], steps=2**53 - 1), 2**53 - 1)
     assert math.isclose(seen.norm, math.sqrt(2) * 1e145)
-    np.testing.assert_allclose(total.mean()["d"], [[1e145, -1e145]], rtol=1e-9)
+    np.testing.assert_allclose(total.finish()["d"], [[1e145, -1e145]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("at", [0, 1, BLOCK - 1, BLOCK, BLOCK + 4])
@@ -163,9 +163,9 @@ def test_a_file_folds_to_the_bytes_that_memory_does(tmp_path: Path) -> None:
     blob = encode(update)
     (tmp_path / "update").write_bytes(blob)
     memory, file = Accumulator(spec, {"x": -44}), Accumulator(spec, {"x": -44})
-    in_memory = memory.add(Source(blob), 5)
+    in_memory = memory.fold(Source(blob), 5)
     with Source(tmp_path / "update") as opened:
-        from_file = file.add(opened, 5)
+        from_file = file.fold(opened, 5)
     assert memory.dump() == file.dump()
     assert in_memory.norm == from_file.norm
 
@@ -190,12 +190,12 @@ def test_many_small_tensors_sum_like_one_by_one() -> None:
     update["empty"] = np.zeros(0)
     spec = spec_of(update)
     total = Accumulator(spec, dict.fromkeys(spec, -45))
-    total.add(Source(encode(update)), 9)
+    total.fold(Source(encode(update)), 9)
     for name, values in update.items():
         alone = Accumulator({name: spec[name]}, {name: -45})
-        alone.add(Source(encode({name: values})), 9)
-        np.testing.assert_array_equal(total.mean()[name], alone.mean()[name])
-        np.testing.assert_allclose(total.mean()[name], values, rtol=0, atol=1e-9 * peak(values))
+        alone.fold(Source(encode({name: values})), 9)
+        np.testing.assert_array_equal(total.finish()[name], alone.finish()[name])
+        np.testing.assert_allclose(total.finish()[name], values, rtol=0, atol=1e-9 * peak(values))
 
 
 def peak(values: Array) -> float:
@@ -211,8 +211,8 @@ def test_the_order_of_tensors_in_the_blob_makes_no_difference() -> None:
     ours = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
     exponents = {"a": -40, "b": -50}
     left, right = Accumulator(spec_of(ours), exponents), Accumulator(spec_of(ours), exponents)
-    left.add(Source(blob), 2)
-    right.add(Source(encode(ours)), 2)
+    left.fold(Source(blob), 2)
+    right.fold(Source(encode(ours)), 2)
     assert left.dump() == right.dump()
 
 
@@ -222,12 +222,12 @@ def test_a_sum_that_could_overflow_is_refused_before_anything_is_added() -> None
     update = Source(encode({"x": np.array([1.0, -1.0])}))
     largest = 2**48
     for _ in range(2**14):
-        total.add(update, largest)
+        total.fold(update, largest)
     before = total.dump()
     with pytest.raises(InvalidUpdate, match="capacity"):
-        total.add(update, 2**47)
+        total.fold(update, 2**47)
     assert total.dump() == before
-    assert total.mean()["x"].tolist() == [1.0, -1.0]
+    assert total.finish()["x"].tolist() == [1.0, -1.0]
 
 
 def test_a_sum_is_lost_if_an_update_breaks_while_it_is_folded(tmp_path: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_sum_is_lost_if_an_update_breaks_while_it_is_folded(tmp_path: Path) ->
         with file.open("r+b") as handle:
             handle.truncate(BLOCK * 6)
         with pytest.raises(InvalidUpdate, match="cut short"):
-            total.fold(opened, 1, seen)
-    for use in (total.mean, total.dump, lambda: total.add(Source(encode({"x": values})), 1)):
+            total.add(opened, 1, seen)
+    for use in (total.finish, total.dump, lambda: total.fold(Source(encode({"x": values})), 1)):
         with pytest.raises(RuntimeError, match="lost"):
             use()
 
@@ -251,13 +251,13 @@ def test_the_second_largest_is_kept_through_any_grouping() -> None:
     for split in range(5):
         left, right = accumulator(), accumulator()
         for index, value in enumerate(values):
-            (left if index < split else right).add(source(w=[0, -value, 0]), 2)
-        left.merge(Source(right.dump()))
+            (left if index < split else right).fold(source(w=[0, -value, 0]), 2)
+        left.fold_partial(Source(right.dump()))
         assert left.second_largest()["w"] == 4.0
         assert left.second_largest()["d"] == 0.0
 
 
 def test_of_one_update_the_largest_is_taken() -> None:
     total = accumulator()
-    total.add(source(w=[0, -3, 1]), 2)
+    total.fold(source(w=[0, -3, 1]), 2)
     assert total.second_largest()["w"] == 6.0

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmq.aggregation import Accumulator, exponents, initial_exponents
-from fedmq.aggregation.fixedpoint import LANE_TOP, LANE_WIDTH, MAGIC, MAGIC_BITS, ceilings, place
-from fedmq.aggregation.places import Places
+from fedmq.aggregation.exact_sum.fixedpoint import LANE_TOP, LANE_WIDTH, MAGIC, MAGIC_BITS, ceilings, place
+from fedmq.aggregation.exact_sum.places import Places
 from fedmq.tensors import spec_of
 from fedmq.tensors.tensorblob import Array, Source, encode
 
@@ -31,8 +31,8 @@ def updates(scale: float, count: int, dtype: str = "f4") -> list[Array]:
 def mean_of(deltas: list[Array], weights: list[int], exponent: int) -> Array:
     total = Accumulator(spec_of({"x": deltas[0]}), {"x": exponent})
     for delta, weight in zip(deltas, weights, strict=True):
-        total.add(Source(encode({"x": delta})), weight)
-    return total.mean()["x"]
+        total.fold(Source(encode({"x": delta})), weight)
+    return total.finish()["x"]
 
 
 def reference(deltas: list[Array], weights: list[int]) -> Array:
@@ -86,7 +86,7 @@ def test_a_maximum_fills_between_30_and_48_bits_of_its_lane(value: float, expone
     assert units[0] == exponent + LANE_WIDTH * lanes[0]
     exact = Fraction(value) / Fraction(2) ** int(units[0])
     assert exact > 2 ** (LANE_TOP - LANE_WIDTH)
-    in_units = Places(ceilings(maxima), planned, maxima > 0).in_units(maxima[np.newaxis])
+    in_units = Places(ceilings(maxima), planned, maxima > 0).in_units(maxima)
     assert exact <= in_units[int(lanes[0])][0] <= 2**LANE_TOP
 
 
@@ -99,7 +99,7 @@ def test_the_magic_number_rounds_half_to_even(value: float) -> None:
 def test_a_planned_exponent_leaves_eight_bits_above_the_second_largest() -> None:
     planned = exponents({"x": 1.0}, {"x": 3})["x"]
     maxima, exponent = np.array([1.0, 256.0, 257.0, 0.0]), np.array([planned] * 4)
-    in_units = Places(ceilings(maxima), exponent, maxima > 0).in_units(maxima[np.newaxis])
+    in_units = Places(ceilings(maxima), exponent, maxima > 0).in_units(maxima)
     assert in_units[0].tolist() == [2**40, 2**48, 0, 0]
     assert in_units[1].tolist() == [0, 0, math.ceil(257 * 2**40 / 2**LANE_WIDTH), 0]
 

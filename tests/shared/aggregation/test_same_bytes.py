@@ -52,7 +52,7 @@ def updates(draw: st.DrawFn) -> Update:
 def folded(these: list[Update]) -> bytes:
     total = Accumulator(SPEC, EXPONENTS)
     for blob, weight in these:
-        total.add(Source(blob), weight)
+        total.fold(Source(blob), weight)
     return total.dump()
 
 
@@ -66,9 +66,9 @@ def in_a_tree(these: list[Update], draw: st.DataObject) -> bytes:
         pieces[group].append(update)
     below = [in_a_tree(piece, draw) if len(piece) < len(these) else folded(piece) for piece in pieces[1:]]
     for partial in below:
-        total.merge(Source(partial))
+        total.fold_partial(Source(partial))
     for blob, weight in pieces[0]:
-        total.add(Source(blob), weight)
+        total.fold(Source(blob), weight)
     return total.dump()
 
 
@@ -112,10 +112,10 @@ def three_rounds(name: str) -> str:
                 key: (array + (change[0] * array).astype(array.dtype)).astype(array.dtype)
                 for key, array in model.items()
             }
-            seen = total.add(Source(encode(delta(trained, model))), weight)
+            seen = total.fold(Source(encode(delta(trained, model))), weight)
             digest.update(repr(seen.norm).encode())
         digest.update(total.dump())
-        model, state = next_model(model, spec, total.mean(), optimizer, optimizer.configure({}), state)
+        model, state = next_model(model, spec, total.finish(), optimizer, optimizer.configure({}), state)
         plan = exponents(total.second_largest(), plan)
         digest.update(encode(model, meta) + encode(state) + repr(plan).encode())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import pytest
 from fedmq.aggregation import (
     SERVER_OPTIMIZERS,
     Accumulator,
+    in_plan_order,
     initial_exponents,
     next_model,
     replay,
@@ -155,10 +156,10 @@ def test_a_batch_norm_model_keeps_positive_variances(name: str) -> None:
         total = Accumulator(spec, initial_exponents(spec, [100]))
         clients = [(trained(model, rng), int(rng.integers(1, 1000))) for _ in range(4)]
         for new, weight in clients:
-            total.add(Source(encode(delta(new, model))), weight)
+            total.fold(Source(encode(delta(new, model))), weight)
         weights = [weight for _, weight in clients]
         plain = np.average([new["moving_variance"] for new, _ in clients], 0, weights)
-        model, state = next_model(model, spec, total.mean(), optimizer, parameters, state)
+        model, state = next_model(model, spec, total.finish(), optimizer, parameters, state)
         assert (model["moving_variance"] > 0).all()
         np.testing.assert_allclose(model["moving_variance"], plain, rtol=1e-4)
         assert model["batches"].dtype == np.int64
@@ -166,11 +167,6 @@ def test_a_batch_norm_model_keeps_positive_variances(name: str) -> None:
     assert int(model["batches"]) > 20
     assert list(model) == list(NETWORK)
     assert {key.partition("/")[2] for key in state or {}} <= {"kernel", "gamma"}
-
-
-class Accepted:
-    def __init__(self, weight: int) -> None:
-        self.weight = weight
 
 
 @pytest.mark.parametrize("name", SERVER_OPTIMIZERS)
@@ -181,19 +177,20 @@ def test_a_replayed_round_has_the_bytes_that_were_committed(name: str) -> None:
     spec = spec_of(NETWORK, NETWORK_META)
     model: Weights = dict(NETWORK)
     state, plan = None, initial_exponents(spec, [7, 80])
+    listed = in_plan_order(plan)
     for _ in range(2):
         ledger = []
         partials = [Accumulator(spec, plan), Accumulator(spec, plan)]
         for index, weight in enumerate((3, 80, 7, 1)):
             update = encode(delta(trained(model, rng), model))
-            partials[index % 2].add(Source(update), weight)
-            ledger.append((Accepted(weight), Source(update)))
-        partials[0].merge(Source(partials[1].dump()))
-        committed = next_model(model, spec, partials[0].mean(), optimizer, parameters, state)
-        replayed = replay(model, NETWORK_META, plan, reversed(ledger), optimizer, parameters, state)
+            partials[index % 2].fold(Source(update), weight)
+            ledger.append((weight, Source(update)))
+        partials[0].fold_partial(Source(partials[1].dump()))
+        committed = next_model(model, spec, partials[0].finish(), optimizer, parameters, state)
+        replayed = replay(model, NETWORK_META, "mean", listed, reversed(ledger), optimizer, parameters, state)
         assert encode(replayed[0]) == encode(committed[0])
         assert encode(replayed[1]) == encode(committed[1])
-        left_out = replay(model, NETWORK_META, plan, ledger[1:], optimizer, parameters, state)
+        left_out = replay(model, NETWORK_META, "mean", listed, ledger[1:], optimizer, parameters, state)
         assert encode(left_out[0]) != encode(committed[0])
         model, state = committed
 
@@ -204,7 +201,7 @@ def test_a_float16_model_is_committed_as_float32_and_goes_on() -> None:
     for _ in range(2):
         spec = spec_of(model)
         total = Accumulator(spec, initial_exponents(spec, [1]))
-        total.add(Source(encode({"w": np.array([0.25, 1e-6], np.float32)})), 1)
-        model, _ = next_model(model, spec, total.mean(), optimizer, optimizer.configure({}), None)
+        total.fold(Source(encode({"w": np.array([0.25, 1e-6], np.float32)})), 1)
+        model, _ = next_model(model, spec, total.finish(), optimizer, optimizer.configure({}), None)
     assert model["w"].dtype == np.float32
     assert model["w"].tolist() == np.array([1.5, 2 + 2e-6], np.float32).tolist()

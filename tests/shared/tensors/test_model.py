@@ -71,7 +71,7 @@ def test_wrong_names_are_listed_up_to_three() -> None:
 
 
 def test_a_name_too_many_is_refused() -> None:
-    with pytest.raises(InvalidUpdate, match="^the update has the unknown 'z'$"):
+    with pytest.raises(InvalidUpdate, match=r"^the update has the unknown 'z'$"):
         check(delta(MODEL, MODEL) | {"z": array(1)}, spec_of(MODEL))
 
 

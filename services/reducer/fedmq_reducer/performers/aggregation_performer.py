@@ -1,30 +1,30 @@
-"""Carries out a reducer's work on blobs: opening a seed, and from partials to the next model."""
+"""Performs a reducer's work on blobs: opening a seed, and making the next model of partials."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from fedmq import aggregation
-from fedmq.aggregation import Accumulator
+from fedmq.aggregation import Rule, in_plan_order, open_rule
 from fedmq.blobs.base import Blobs
+from fedmq.blobs.sources import model_spec, open_source
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
 from fedmq.metrics import summarize
 from fedmq.records.base import Records
-from fedmq.tensors import Spec, TensorRole, spec_of, tensorblob
+from fedmq.tensors import Spec, spec_of, tensorblob
 from fedmq.tensors.splitting import join, split
-from fedmq.tensors.tensorblob import Source
 from fedmq_reducer import operations
-from fedmq_reducer.operations import SMALL, Aggregate, OpenSeed, PutBlob, RecordParticipation
+from fedmq_reducer.operations import Aggregate, OpenSeed, PutBlob, RecordParticipation
 from fedmq_reducer.retention import check_kept
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import BlobRef, Partial, PlanKey
-from fedmq_schemas.policy import Tensors
+from fedmq_schemas.messages import BlobRef, PlanKey
+from fedmq_schemas.policy import Strategy, Tensors
 from fedmq_schemas.records import Ledger, LedgerEntry, ModelRecord, Participation, count_outcomes, is_kept
 
 PIECE = 1 << 20
@@ -32,8 +32,11 @@ SHOWN = 5
 
 
 class AggregationPerformer:
-    """The performers of one reducer. Tensors in memory: the model, the sum (int64) and the mean (float64). The ledger that
-    was written last stays there too, as it is told next."""
+    """The performers of one reducer.
+
+    Tensors in memory: the model, what its rule holds (the exact sum: one int64 model) and the rule's result (float64).
+    The ledger that was written last stays there too, as its participation is recorded next.
+    """
 
     def __init__(self, blobs: Blobs, records: Records, scratch: Path, wall: Callable[[], float] = time.time) -> None:
         self._blobs = blobs
@@ -43,6 +46,7 @@ class AggregationPerformer:
         self._newest: tuple[BlobRef, Ledger] | None = None
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        """Returns what performs each kind of effect."""
         return {
             OpenSeed: self.open_seed,
             Aggregate: self.aggregate,
@@ -53,20 +57,24 @@ class AggregationPerformer:
     # -- seeds ------------------------------------------------------------------------------------------------------
 
     def open_seed(self, effect: OpenSeed) -> operations.OpenedSeed:
-        """Raises ConfigError for an unknown strategy or parameter, NotFound where there is no such model, InvalidUpdate
-        where the blob is not a model."""
-        check_strategy(effect.strategy.name, effect.strategy.parameters)
+        """Finds the session's first model.
+
+        Raises ConfigError for an unknown strategy, rule or parameter, NotFound where there is no such model,
+        InvalidUpdate where the blob is not a model.
+        """
+        check_strategy(effect.strategy)
         seed = self._find_model(effect.seed)
         model, base = seed.ref, None
         if seed.base is not None or effect.tensors != Tensors():
             model, base = self._split(seed, effect.tensors)
-        exponents = aggregation.initial_exponents(self._spec(model.key, model.size), effect.weights)
-        in_order = tuple(exponents[name] for name in sorted(exponents))
-        return operations.OpenedSeed(seed.model, model, in_order, base)
+        exponents = aggregation.initial_exponents(model_spec(self._blobs, model.key, model.size), effect.weights)
+        return operations.OpenedSeed(seed.model, model, in_plan_order(exponents), base)
 
     def _split(self, seed: ModelRecord, tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
-        """What of a seed is trained together, recorded as a model of its own, and its base. Raises ConfigError where the
-        policy does not fit the model."""
+        """Returns what of a seed is trained together, recorded as a model of its own, and its base.
+
+        Raises ConfigError where the policy does not fit the model.
+        """
         weights, meta = tensorblob.decode(self._blobs.get(seed.ref.key))
         if seed.base is not None:
             weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed.base.key)))
@@ -99,7 +107,7 @@ class AggregationPerformer:
         return ModelRecord.model_validate(found)
 
     def _adopt(self, name: str) -> ModelRecord:
-        """A blob that somebody put into bucket `models` becomes a seed: hashed, checked, recorded."""
+        """Makes a seed of a blob that somebody put into bucket `models`: hashes, checks and records it."""
         key = keys.model_blob(name)
         try:
             size = self._blobs.stat(key).size
@@ -109,7 +117,7 @@ class AggregationPerformer:
         for offset in range(0, size, PIECE):
             digest.update(self._blobs.read(key, offset, PIECE))
         try:
-            self._spec(key, size)
+            model_spec(self._blobs, key, size)
         except InvalidUpdate as error:
             raise InvalidUpdate(f"{name!r} in bucket models is no model (safetensors): {error.reason}") from error
         ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
@@ -117,33 +125,30 @@ class AggregationPerformer:
         existing = self._records.insert(record.table, record.key, record.document())
         return record if existing is None else ModelRecord.model_validate(existing)
 
-    def _spec(self, key: str, size: int) -> Spec:
-        return spec_of(*tensorblob.read_header(lambda at, length: self._blobs.read(key, at, length), size))
-
     # -- the commit -------------------------------------------------------------------------------------------------
 
     def aggregate(self, effect: Aggregate) -> operations.Aggregated:
-        """Idempotent: the same request gives the same blobs. Raises Refused if a client is in two ledgers, or if the
-        server optimizer's step is not finite."""
+        """Makes the next model.
+
+        Idempotent: the same request gives the same blobs. Raises Refused if a client is in two ledgers, and
+        InvalidUpdate for a partial of another rule, or if the new model is not finite.
+        """
         ledgers = [Ledger.model_validate_json(self._blobs.get(p.ledger.key)) for p in effect.partials]
         entries = self._disjoint(ledgers)
         weights, meta = tensorblob.decode(self._blobs.get(effect.model.key))
         spec = spec_of(weights, meta)
-        names = sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
-        exponents = dict(zip(names, effect.exponents, strict=True))
-        total = self._merge(spec, exponents, effect.partials)
+        total = self._merge(effect, spec)
         self._check(total, entries)
         optimizer = aggregation.server_optimizer(effect.strategy.name)
         parameters = optimizer.configure(effect.strategy.parameters)
         state = tensorblob.decode(self._blobs.get(effect.optimizer.key))[0] if effect.optimizer else None
-        new, after = aggregation.next_model(weights, spec, total.mean(), optimizer, parameters, state)
+        new, after = aggregation.next_model(weights, spec, total.finish(), optimizer, parameters, state)
         model = self._put_model(effect, tensorblob.encode(new, meta))
         kept = tensorblob.encode(after) if after else None
         stored = None
         if kept is not None:
             stored = self._blobs.put(keys.optimizer_blob(effect.session, effect.round, _sha256(kept)), kept)
         ledger = self._put_ledger(effect, entries, [key for led in ledgers for key in led.plans])
-        following = aggregation.exponents(total.second_largest(), exponents)
         return operations.Aggregated(
             model=model,
             optimizer=stored,
@@ -151,7 +156,7 @@ class AggregationPerformer:
             total_weight=total.total_weight,
             counts=count_outcomes(entries),
             metrics=summarize((entry.weight, entry.metrics) for entry in entries if entry.outcome == "accepted"),
-            exponents=tuple(following[name] for name in names),
+            exponents=in_plan_order(total.next_exponents()),
             bytes={
                 "down": effect.model.size * len(entries),
                 "up": sum(entry.blob.size for entry in entries if entry.blob is not None),
@@ -160,34 +165,23 @@ class AggregationPerformer:
 
     def _disjoint(self, ledgers: list[Ledger]) -> tuple[LedgerEntry, ...]:
         entries = sorted((entry for ledger in ledgers for entry in ledger.entries), key=lambda entry: entry.client)
-        for one, other in zip(entries, entries[1:], strict=False):
+        for one, other in pairwise(entries):
             if one.client == other.client:
                 raise Refused(f"client {one.client!r} is in two ledgers of one round: no model is made of them")
         return tuple(entries)
 
-    def _merge(self, spec: Spec, exponents: Mapping[str, int], partials: tuple[Partial, ...]) -> Accumulator:
-        total = Accumulator(spec, exponents)
-        for partial in partials:
+    def _merge(self, effect: Aggregate, spec: Spec) -> Rule:
+        total = open_rule(effect.strategy.rule, spec, effect.exponents)
+        for partial in effect.partials:
             if partial.sum is not None:
-                with self._source(partial.sum) as source:
-                    total.merge(source)
+                with open_source(self._blobs, partial.sum, self._scratch) as source:
+                    total.fold_partial(source)
         return total
 
-    def _check(self, total: Accumulator, entries: tuple[LedgerEntry, ...]) -> None:
+    def _check(self, total: Rule, entries: tuple[LedgerEntry, ...]) -> None:
         accepted = [entry for entry in entries if entry.outcome == "accepted"]
         if (len(accepted), sum(entry.weight for entry in accepted)) != (total.count, total.total_weight):
-            raise Refused("the partials' sums and their ledgers tell different counts or weights")
-
-    def _source(self, ref: BlobRef) -> Source:
-        if ref.size <= SMALL:
-            return Source(self._blobs.get(ref.key))
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        into = self._scratch / f"partial-{threading.get_ident()}"
-        path = self._blobs.fetch(ref, into)
-        source = Source(path)
-        if path == into:
-            into.unlink()
-        return source
+            raise Refused("the partials and their ledgers differ in the number or the weight of accepted updates")
 
     def _put_model(self, effect: Aggregate, data: bytes) -> BlobRef:
         model = keys.committed_model(effect.session, effect.round, _sha256(data))
@@ -212,6 +206,7 @@ class AggregationPerformer:
         return ref
 
     def record_participation(self, effect: RecordParticipation) -> None:
+        """Records a round's ledger in columns."""
         newest = self._newest
         if newest is not None and newest[0] == effect.ledger:
             ledger = newest[1]
@@ -226,16 +221,17 @@ def _sha256(data: bytes) -> str:
 
 
 def _which(models: Sequence[str]) -> str:
-    """What to do where no session has made a model yet, and these are in bucket `models`."""
+    """Returns what to do where no session has made a model yet, and these are in bucket `models`."""
     if not models:
         return "there is no model to start from: `fedmq seed --package DIR` or `fedmq seed FILE` makes one"
     shown = f"{', '.join(models[:SHOWN])}{' …' if len(models) > SHOWN else ''}"
     return f"there are {len(models)} models to start from: name one of {shown}, as in `fedmq start --seed {models[0]}`"
 
 
-def check_strategy(name: str, parameters: Mapping[str, float]) -> None:
-    """Raises ConfigError that names the unknown strategy or parameter."""
+def check_strategy(strategy: Strategy) -> None:
+    """Raises ConfigError that names the unknown rule, server optimizer or parameter."""
     try:
-        aggregation.server_optimizer(name).configure(parameters)
+        aggregation.rule_named(strategy.rule)
+        aggregation.server_optimizer(strategy.name).configure(strategy.parameters)
     except ConfigError as error:
         raise ConfigError(f"strategy: {error.reason}") from error

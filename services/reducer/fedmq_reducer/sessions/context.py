@@ -11,9 +11,11 @@ class ReducerContext(Context):
 
     `members`: the clients and combiners. `term`: the number of the lease under which this reducer decides, called `epoch` in
     messages and records. Each lease has a higher term than those before it.
+    `single_combiner_rules`: the aggregation rules that do not compose over combiners.
     """
 
-    def __init__(self, members: Membership, term: int = 0) -> None:
+    def __init__(self, members: Membership, term: int = 0, single_combiner_rules: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.members = members
         self.term = term
+        self.single_combiner_rules = single_combiner_rules

@@ -44,6 +44,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
         validate_model=session.policy.validation == "with_training" and not session.was_scored_by_clients,
         clip_norm=session.policy.update.clip_norm,
         max_norm=session.policy.update.max_norm,
+        rule=session.policy.strategy.rule,
     )
     message_id = f"plan-{key}-{part.combiner}-{context.term}"
     context.emit(Publish("task", topology.plan_key(part.combiner), plan, id=message_id))

@@ -14,6 +14,7 @@ from fedmq_reducer.sessions.planning import publish_void
 from fedmq_reducer.sessions.reactions import new_answer, publish_open_parts
 from fedmq_reducer.sessions.recording import attempt_record
 from fedmq_reducer.sessions.session import Session, Stage
+from fedmq_reducer.sessions.steps.drawing import check_combiners
 from fedmq_schemas.records import PartialRecord
 
 LEAST_GRACE = 5.0
@@ -66,7 +67,9 @@ def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> 
     if not lost:
         return
     for part in lost:
-        attempt.parts += session.new_parts(group_by_combiner(part.clients, homes), len(attempt.parts))
+        groups = group_by_combiner(part.clients, homes)
+        check_combiners(context, session, groups)
+        attempt.parts += session.new_parts(groups, len(attempt.parts))
     _void(context, session, attempt, lost, "has vanished")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fedmq.runtime.effects import CancelTimer, Fired, PublishEvent, StartTimer
 from fedmq_reducer.membership import ClientMember
 from fedmq_reducer.operations import RecordAttempt
@@ -16,7 +18,8 @@ from fedmq_reducer.sessions.session import Session, Stage
 async def draw(context: ReducerContext, session: Session) -> Attempt:
     """Draws the clients of the next attempt, records the draw, and returns the open attempt.
 
-    Waits while too few clients are present. Raises Ended if that takes too long.
+    Waits while too few clients are present. Raises Ended if that takes too long, or if the drawn clients are at several
+    combiners and the session's rule does not compose over combiners.
     """
     eligible = await _enough_clients(context, session)
     session.stage = Stage.DRAWING
@@ -26,6 +29,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     if session.attempts == 1:
         session.began_at = context.now.seconds
     groups = group_by_combiner(session.draw(eligible), {client.name: client.combiner for client in eligible})
+    check_combiners(context, session, groups)
     drawn = Attempt(session.attempts, session.new_parts(groups), context.now.wall)
     record = attempt_record(session, drawn, context.term)
     context.emit(CancelTimer(f"wait:{session.name}"))
@@ -45,6 +49,18 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     context.emit(PublishEvent("round.planned", session.name, session.round, data=data, id=event_id))
     record_standing(context, session)
     return attempt
+
+
+def check_combiners(context: ReducerContext, session: Session, combiners: Collection[str]) -> None:
+    """Raises Ended if the plans of an attempt would be at several combiners, and the session's aggregation rule does not
+    compose: it cannot merge their partials."""
+    rule = session.policy.strategy.rule
+    if len(combiners) > 1 and rule in context.single_combiner_rules:
+        raise Ended(
+            Stage.FAILED,
+            f"the rule {rule!r} does not compose over combiners, and the clients of round {session.round} are at "
+            f"{len(combiners)} combiners ({', '.join(combiners)}): run one combiner, or choose another strategy.rule",
+        )
 
 
 async def _enough_clients(context: ReducerContext, session: Session) -> list[ClientMember]:

@@ -60,7 +60,7 @@ class ApiContext:
         A session whose id is published twice is started once. Raises ConfigError for an unknown strategy, NotFound for an
         unknown seed, and Gone for a seed that is no longer kept.
         """
-        check_strategy(policy.strategy.name, policy.strategy.parameters)
+        check_strategy(policy.strategy)
         if policy.seed is not None:
             check_kept(self.model(policy.seed))
         session = session or f"s{self.new_id()[:12]}"

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from fedmq.aggregation import SERVER_OPTIMIZERS
+from fedmq.aggregation import RULES, SERVER_OPTIMIZERS
 from fedmq.errors import ConfigError
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_schemas.policy import Policy, Section
@@ -107,6 +107,8 @@ def _field(name: str, info: FieldInfo, group: str) -> Field:
 def _kind(name: str, annotation: Any) -> tuple[FieldKind, tuple[str, ...]]:
     if name == "strategy.name":
         return "choice", tuple(SERVER_OPTIMIZERS)
+    if name == "strategy.rule":
+        return "choice", tuple(RULES)
     if get_origin(annotation) is Literal:
         return "choice", tuple(get_args(annotation))
     kinds = {get_origin(kind) or kind for kind in _members(annotation)}
@@ -156,7 +158,7 @@ def check(form: Mapping[str, str]) -> Checked:
                 faults[field.name] = str(error)
     try:
         policy = Policy.model_validate(values)
-        check_strategy(policy.strategy.name, policy.strategy.parameters)
+        check_strategy(policy.strategy)
     except ValidationError as error:
         return Checked(None, {**dict(_placed(error)), **faults})
     except ConfigError as error:

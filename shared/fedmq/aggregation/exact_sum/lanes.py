@@ -1,10 +1,9 @@
 """The integers of a sum: one flat int64 array per lane, over all tensors of the model.
 
-A lane's memory is asked for as zeros and touched only where a tensor uses the lane, so what is
-never used costs nothing. Every fold of a float leaves `MAGIC_BITS` in the integers that it adds to
-(see `fixedpoint`): they are counted per tensor and taken off when the sum is read, which is
-cheaper than taking them off each time. The integers wrap around modulo 2^64 meanwhile; the sums
-themselves stay below 2^62.
+A lane's memory is allocated as zeros and touched only where a tensor uses the lane, so unused memory costs nothing.
+Each addition of floats leaves `MAGIC_BITS` in the integers (see `fixedpoint`). They are counted per tensor and
+subtracted when the sum is read, which is cheaper than subtracting them each time. Meanwhile the integers wrap around
+modulo 2^64; the sums themselves stay below 2^62.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.aggregation.arrangement import BLOCK
-from fedmq.aggregation.fixedpoint import CAPACITY, MAGIC, MAGIC_BITS, Floats, Integers
+from fedmq.aggregation.exact_sum.fixedpoint import CAPACITY, MAGIC, MAGIC_BITS, Integers
+from fedmq.aggregation.verification import Floats
 from fedmq.errors import InvalidUpdate
 from fedmq.tensors.tensorblob import Array
 
@@ -33,19 +33,21 @@ class Lanes:
         """By lane: per tensor, the sum of the updates' maxima in units. 0: the lane is unused."""
 
     def reserve(self, maxima: dict[int, Integers]) -> dict[int, Integers]:
-        """What `maxima` would be after adding these to it. Changes nothing; raises
-        `InvalidUpdate` if a tensor's sum could pass 2^62."""
+        """Returns what `maxima` would be after adding these to it.
+
+        Changes nothing. Raises `InvalidUpdate` if a tensor's sum could exceed 2^62.
+        """
         after = {}
         for lane, more in maxima.items():
             before = self.maxima.get(lane)
             total = more if before is None else before + more
-            if total.max() > CAPACITY:
+            if np.count_nonzero(total > CAPACITY):
                 raise InvalidUpdate(f"the capacity of the sum is used up: lane {lane} could pass 2^62")
             after[lane] = total
         return after
 
     def open(self, maxima: dict[int, Integers]) -> None:
-        """Set the maxima that `reserve` gave, and make the lanes that are new."""
+        """Sets the maxima that `reserve` returned, and makes the lanes that are new."""
         for lane, total in maxima.items():
             self.maxima[lane] = total
             if lane not in self._integers:
@@ -53,30 +55,30 @@ class Lanes:
                 self._magic[lane] = np.zeros(self._tensors, np.int64)
 
     def add(self, lane: int, at: int, values: Array, scale: Floats, scratch: Floats) -> None:
-        """Add each row of `values * scale`, rounded half to even, from element `at` on.
+        """Adds `values * scale`, rounded half to even, from element `at` on.
 
-        The products must lie below 2^51. `scale` has the rows of `values` and one column, or all of them. Each row
-        leaves `MAGIC_BITS` behind: say so with `count_magic` once for each tensor.
+        The products must lie below 2^51. `scale` is one number, or as many as there are values. Leaves `MAGIC_BITS`
+        behind: `count_magic` must be called once for each tensor.
         """
-        rounded = scratch[: values.size].reshape(values.shape)
+        rounded = scratch[: values.size]
         np.multiply(values, scale, out=rounded, dtype=np.float64)
         np.add(rounded, MAGIC, out=rounded)
-        rows = rounded.view(np.int64)
-        sums = self._integers[lane][at : at + values.shape[1]]
-        np.add(sums, rows[0] if len(rows) == 1 else np.add.reduce(rows), out=sums)
+        self.add_integers(lane, at, rounded.view(np.int64))
 
-    def count_magic(self, lane: int, first: int, last: int, updates: int) -> None:
-        """Note that so many rows were added to the tensors `first` to `last` (exclusive) by `add`."""
-        self._magic[lane][first:last] += updates
+    def count_magic(self, lane: int, first: int, last: int) -> None:
+        """Notes that an update was added to the tensors `first` to `last` (exclusive) by `add`."""
+        self._magic[lane][first:last] += 1
 
     def add_integers(self, lane: int, at: int, values: NDArray[Any]) -> None:
-        """Add integers in the lane's units from element `at` on."""
+        """Adds integers in the lane's units from element `at` on."""
         sums = self._integers[lane][at : at + values.size]
         np.add(sums, values, out=sums)
 
     def blocks(self, lane: int, tensor: int, at: int, count: int) -> Iterator[tuple[int, Integers]]:
-        """The sums of one tensor, whose `count` elements lie from `at` on, block by block, each
-        with the position of its first element in the tensor. It overwrites the block before."""
+        """Yields the sums of one tensor block by block, each with the position of its first element in the tensor.
+
+        The tensor's `count` elements lie from `at` on. A block overwrites the one before.
+        """
         scratch = np.empty(min(BLOCK, count), np.int64)
         left_behind = np.int64(_wrapped(int(self._magic[lane][tensor]) * MAGIC_BITS))
         for done in range(0, count, BLOCK):

@@ -1,4 +1,4 @@
-"""Where a number goes in a sum of integers: exponents, lanes and units.
+"""The place of a number in a sum of integers: exponents, lanes and units.
 
 Integer addition is associative, so a sum of integers does not depend on its order or grouping.
 Floats become integers by a *unit*, a power of two of which they are counted in whole multiples.
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmq.aggregation.verification import Floats
 from fedmq.tensors import Spec, TensorRole
 
 LANE_TOP = 48
@@ -40,16 +41,15 @@ MAGIC = 1.5 * 2.0**52
 in the low bits: as int64 the sum's bits are `MAGIC_BITS` plus the integer."""
 MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
 def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) -> dict[str, int]:
-    """The exponents for a plan, by tensor, from the second-largest |weight * delta| of the last
-    round (`Accumulator.second_largest`): one wild update does not spoil the next round.
+    """Returns the exponents for a plan, by tensor.
 
-    There are 8 bits above that value before lane 0 is full. A tensor in which nothing changed
-    keeps its previous exponent.
+    `second_largest`: the second-largest |weight * delta| of the last round (`Accumulator.second_largest`), so that one
+    outlier does not spoil the next round. There are 8 bits above that value before lane 0 is full. A tensor in which
+    nothing changed keeps its previous exponent.
     """
     return {
         name: _exponent(second_largest[name]) if second_largest.get(name) else exponent
@@ -58,11 +58,10 @@ def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) 
 
 
 def initial_exponents(spec: Spec, weights: Iterable[int]) -> dict[str, int]:
-    """The exponents for a session's first plan, when no delta has been seen, from the weights that
-    clients announced: a guess of |delta| = 2^-6. A wrong guess costs no accuracy; it may cost
-    a second lane, in memory.
+    """Returns the exponents for a session's first plan, when no delta is known.
 
-    Counters have no exponent in a plan: their unit is 1 in lane 0.
+    They follow from the weights that clients announced, and from a guess of |delta| = 2^-6. A wrong guess costs no
+    accuracy; it may cost a second lane, in memory. Counters have no exponent in a plan: their unit is 1 in lane 0.
     """
     largest = heapq.nlargest(2, weights) or [1]
     exponent = _exponent(largest[-1] * _FIRST_DELTA)
@@ -75,20 +74,27 @@ def _exponent(value: float) -> int:
 
 
 def ceilings(maxima: Floats) -> NDArray[np.int32]:
-    """The smallest power of two that is not below each of an update's largest |weight * delta| per tensor, as its
-    exponent. Shape (tensors,). Of 0 it is 0."""
+    """Returns the smallest powers of two that are not below `maxima`, as exponents.
+
+    `maxima`: an update's largest |weight * delta| per tensor, shape (tensors,). The exponent of 0 is 0.
+    """
     fraction, power = np.frexp(maxima)
     power -= fraction == 0.5
     return power
 
 
 def place(ceilings: NDArray[np.int32], tensor_exponents: Integers) -> tuple[Integers, Integers]:
-    """For the `ceilings` of an update: the lane of each tensor, and the exponent of that lane's unit. Both of shape
-    (tensors,), int64."""
+    """Returns for the `ceilings` of an update the lane of each tensor, and the exponent of that lane's unit.
+
+    Both have the shape (tensors,), int64.
+    """
     lanes = -((tensor_exponents + LANE_TOP - ceilings) // LANE_WIDTH)
     return lanes, tensor_exponents + LANE_WIDTH * lanes
 
 
 def lane_zero(tensor_exponents: Integers) -> tuple[Floats, Floats]:
-    """What lane 0 takes, per tensor: a largest |weight * delta| above the first and up to the second."""
+    """Returns the bounds of lane 0 per tensor.
+
+    It holds updates whose largest |weight * delta| lies above the first bound and is at most the second.
+    """
     return np.ldexp(1.0, tensor_exponents + LANE_TOP - LANE_WIDTH), np.ldexp(1.0, tensor_exponents + LANE_TOP)

@@ -1,8 +1,7 @@
-"""A partial: a sum that one combiner hands to the next above it.
+"""A partial: the sum of one combiner's updates, as a blob.
 
-As a blob it is safetensors: an int64 tensor `<lane>/<name>`, in the model's shape, for each lane
-that a tensor uses, and in its metadata under `partial` everything that is declared here. Unused
-tensors are left out, so the partial of nothing is a header.
+It is safetensors: an int64 tensor `<lane>/<name>`, in the model's shape, for each lane that a tensor uses, and in its
+metadata under `partial` all that is declared here. Unused tensors are left out, so the partial of nothing is a header.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmq.aggregation.rule import is_natural
 from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Spec
 from fedmq.tensors.tensorblob import Meta, Tensor
@@ -25,10 +25,11 @@ _LANES = {str(lane) for lane in range(-200, 200)}
 class PartialSum:
     """What a partial says of itself.
 
-    `count`: updates in the sum. `weight`: their total weight. `exponents`: by tensor name, those of
-    the plan. `maxima`: by blob tensor, the sum of the updates' maxima in the lane's units, which
-    bounds the sum's elements. `largest`: by tensor name, the largest two |weight * delta| among all
-    updates; a tensor in which nothing changed is left out.
+    - `count`: updates in the sum; `weight`: their total weight.
+    - `exponents`: by tensor name, those of the plan.
+    - `maxima`: by blob tensor, the sum of the updates' maxima in the lane's units. It bounds the sum's elements.
+    - `largest`: by tensor name, the largest two |weight * delta| among all updates. A tensor in which
+      nothing changed is left out.
     """
 
     count: int
@@ -38,22 +39,20 @@ class PartialSum:
     largest: Mapping[str, list[float]]
 
     def meta(self) -> Meta:
-        """As metadata of the blob."""
+        """Returns the metadata of the blob."""
         return {"partial": asdict(self)}
 
     @classmethod
     def read(cls, meta: Meta) -> PartialSum:
-        """From a blob's metadata. Raises `InvalidUpdate` if that is not of this form."""
+        """Reads a blob's metadata. Raises `InvalidUpdate` if it does not have this form."""
         try:
             said = cls(**meta["partial"])
         except (KeyError, TypeError) as error:
             raise InvalidUpdate("the blob is not a partial: its metadata lacks one") from error
         wellformed = (
-            _natural(said.count, said.weight)
-            and said.weight >= said.count
-            and all(isinstance(part, dict) for part in (said.exponents, said.maxima, said.largest))
+            all(isinstance(part, dict) for part in (said.exponents, said.maxima, said.largest))
             and all(type(exponent) is int for exponent in said.exponents.values())
-            and _natural(*said.maxima.values())
+            and is_natural(*said.maxima.values())
             and all(_pair(pair) for pair in said.largest.values())
         )
         if not wellformed:
@@ -61,8 +60,11 @@ class PartialSum:
         return said
 
     def places(self, tensors: Mapping[str, Tensor], spec: Spec) -> list[tuple[int, str, Tensor]]:
-        """Lane, tensor name and place in the blob of each sum. Raises `InvalidUpdate` for one that
-        is not declared, of the wrong dtype or shape, or of a tensor that the spec does not have."""
+        """Returns the lane, the tensor's name and the place in the blob of each sum.
+
+        Raises `InvalidUpdate` for a sum that is not declared, has a wrong dtype or shape, or belongs to no tensor of
+        the spec.
+        """
         if tensors.keys() != self.maxima.keys():
             raise InvalidUpdate("the partial's tensors are not those that it declares")
         found = []
@@ -75,10 +77,6 @@ class PartialSum:
                 raise InvalidUpdate(f"the partial's sum {key!r} is of another dtype or shape")
             found.append((int(lane), name, tensor))
         return found
-
-
-def _natural(*values: Any) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)
 
 
 def _pair(value: Any) -> bool:

@@ -9,33 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.aggregation.arrangement import Span
-from fedmq.aggregation.fixedpoint import Floats, Integers, place
+from fedmq.aggregation.exact_sum.fixedpoint import Integers, place
+from fedmq.aggregation.verification import Floats
 
 
 class Places:
-    """The places of updates whose maxima per tensor have these `ceilings` (`fixedpoint`), shape (tensors,).
-
-    Of a run of small tensors that need different factors one float64 an element is kept; of all others one number.
-    """
+    """The places of updates whose maxima per tensor have these `ceilings` (`fixedpoint`), shape (tensors,)."""
 
     def __init__(self, ceilings: NDArray[np.signedinteger], exponents: Integers, adds: NDArray[np.bool_]) -> None:
         lanes, units = place(ceilings, exponents)
         self._scale = -units
         used = set(lanes[adds].tolist())
         self._inside = {lane: (lanes == lane) & adds for lane in used}
-        self._factors: dict[tuple[int, int], list[tuple[int, Floats]]] = {}
+        self._factors: dict[int, list[tuple[int, Floats]]] = {}
 
     def in_units(self, maxima: Floats) -> dict[int, Integers]:
-        """By lane: the sum of the maxima in its units, rounded up, and 0 where a tensor goes elsewhere. `maxima`: shape
-        (updates, tensors)."""
-        units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64).sum(axis=0)
+        """Returns by lane: the maxima in its units, rounded up, and 0 where a tensor goes elsewhere."""
+        units = np.ceil(np.ldexp(maxima, self._scale)).astype(np.int64)
         return {lane: units * inside for lane, inside in self._inside.items()}
 
     def of(self, run: Span) -> list[tuple[int, Floats]]:
-        """The lanes of a run, each with the factor that makes integers of weighted deltas: one, or one an element."""
-        factors = self._factors.get((run.first, run.last))
+        """Returns the lanes of a run, each with the factor that makes integers of weighted deltas.
+
+        The factor is one number, or one for each element where small tensors need different ones.
+        """
+        factors = self._factors.get(run.first)
         if factors is None:
-            factors = self._factors[run.first, run.last] = [
+            factors = self._factors[run.first] = [
                 (lane, _spread(np.ldexp(1.0, self._scale[run.first : run.last]) * mine, run))
                 for lane, inside in self._inside.items()
                 if (mine := inside[run.first : run.last]).any()

@@ -1,0 +1,37 @@
+"""Blobs of tensors, opened to be read block by block."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from fedmq.blobs.base import Blobs
+from fedmq.tensors import Spec, spec_of
+from fedmq.tensors.tensorblob import Source, read_header
+from fedmq_schemas.messages import BlobRef
+
+IN_MEMORY = 1_000_000
+"""A blob of more bytes is read from a file."""
+
+
+def open_source(blobs: Blobs, ref: BlobRef, scratch: Path) -> Source:
+    """Opens a blob of tensors, to be closed by the caller.
+
+    A large one is fetched into a file in `scratch` that has no name any more, unless the store holds it as a file.
+    Raises as `Blobs.load` does, and `InvalidUpdate` if it is garbled.
+    """
+    if ref.size <= IN_MEMORY:
+        return Source(blobs.load(ref))
+    scratch.mkdir(parents=True, exist_ok=True)
+    into = scratch / f"blob-{threading.get_ident()}"
+    path = blobs.fetch(ref, into)
+    try:
+        return Source(path)
+    finally:
+        if path == into:
+            into.unlink()
+
+
+def model_spec(blobs: Blobs, key: str, size: int) -> Spec:
+    """Reads the header of a model. Raises `NotFound`, and `InvalidUpdate` if the blob is no model."""
+    return spec_of(*read_header(lambda at, length: blobs.read(key, at, length), size))
