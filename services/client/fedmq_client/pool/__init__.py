@@ -1,1 +1,6 @@
-"""Where jobs run: worker processes, or the caller's own thread."""
+"""Where jobs run. The port is `job.job`: `Pool`, `Job`, `Result`.
+
+- `inline`: `InlinePool` runs a job in the caller's thread.
+- `processes`: `ProcessPool` runs jobs in worker processes; `process` is its end of one of them.
+- `worker`: the worker process itself; `wire`: the messages between the two; `devices`: the worker's environment.
+"""

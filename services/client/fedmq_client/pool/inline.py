@@ -1,5 +1,7 @@
-"""Trainers in the caller's own thread: for tests and simulation, where processes would cost more
-than the training. Nothing protects the caller from a trainer that hangs or ends the process."""
+"""Runs trainers in the caller's thread, for tests and simulation, where a process costs more than the training.
+
+Nothing protects the caller from a trainer that hangs or ends the process.
+"""
 
 from typing import Any
 
@@ -9,7 +11,7 @@ from fedmq_client.job.run import Hooks, Trainers, run
 
 
 class InlinePool:
-    """A Pool whose `submit` returns when the job has ended, callbacks done."""
+    """A Pool whose `submit` returns when the job has ended and its callbacks have returned."""
 
     def __init__(self) -> None:
         self._trainers = Trainers()
@@ -18,7 +20,7 @@ class InlinePool:
         self._closed = False
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
-        """Run the job now. Timeouts are told to the trainer, and not enforced."""
+        """Runs the job now. The trainer sees the timeout, but nothing enforces it."""
         if self._closed:
             raise ConfigError("the pool is closed")
 
@@ -35,9 +37,10 @@ class InlinePool:
         on_done(result)
 
     def cancel(self, job_id: str) -> None:
-        """Seen by the trainer's next `task.check()`; only a callback can call this in time."""
+        """Makes the trainer's next `task.check()` raise. Only a callback can call this while a job runs."""
         if job_id in self._running:
             self._cancelled.add(job_id)
 
     def close(self, timeout: float = 10.0) -> None:
+        """Rejects all further jobs."""
         self._closed = True

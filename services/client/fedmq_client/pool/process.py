@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from queue import Empty, SimpleQueue
 
+from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
 from fedmq_client.pool.worker import END_OF_OUTPUT
 
@@ -18,31 +20,33 @@ TAIL_LINES = 100
 LINE_BYTES = 500
 TAIL_CHARACTERS = 8_000
 SETTLE_SECONDS = 1.0
-MOST_OUTPUTS = 1_000
-"""Jobs whose last lines are kept: more than a worker is handed ahead."""
 BANNER = re.compile(r"I\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
-"""TensorFlow's greetings, which no setting of its own keeps quiet and which explain no failure."""
+"""TensorFlow's greetings, which none of its settings suppresses and which explain no failure."""
 
 output_log = logging.getLogger("fedmq_client.output")
 """What trainers print, line by line, at level DEBUG."""
 
 
-class Child:
-    """A running worker process. `messages` and `ended` change under `changed`, which is notified. `jobs` writes what is
-    to be sent to it; `results` counts those that were heard."""
+class WorkerProcess:
+    """A running worker process, used by one thread at a time.
 
-    def __init__(self, environment: Mapping[str, str], changed: threading.Condition) -> None:
-        self.changed = changed
-        self.messages: list[wire.PoolMessage] = []
-        self.jobs = wire.JobWriter()
-        self.results = 0
+    - `ready`: whether it has ever been ready for a job.
+    - `ended`: how the process ended, in words; None while it runs. `on_end` is called after it is set, on any thread.
+    """
+
+    def __init__(self, environment: Mapping[str, str], on_end: Callable[[], None]) -> None:
+        """Starts the process. Raises OSError if the system refuses."""
         self.ready = False
         self.ended: str | None = None
-        """Once the process has ended: how, in words."""
-        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._outputs: dict[int, str] = {}
-        self._ended_jobs = 0
+        self._on_end = on_end
+        self._messages: SimpleQueue[wire.PoolMessage | None] = SimpleQueue()
+        self._jobs = wire.JobWriter()
+        self._sent_jobs = 0
+        # Output arrives on a pipe of its own, so that it may be later than the result of its job.
         self._printed = threading.Condition()
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._printed_jobs = 0
+        self._outputs: dict[int, str] = {}
         # -P: a file beside the parent's working directory must not stand in for a module.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fedmq_client.pool.worker"],
@@ -57,25 +61,46 @@ class Child:
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._input, self._output):
             wire.widen(pipe)
-        self._threads = [
+        self._readers = [
             threading.Thread(target=target, name=f"fedmq-worker-{target.__name__}", daemon=True)
             for target in (self._read_messages, self._read_output)
         ]
-        for thread in self._threads:
+        for thread in self._readers:
             thread.start()
-        threading.Thread(target=self._reap, name="fedmq-worker-reap", daemon=True).start()
+        threading.Thread(target=self._await_end, name="fedmq-worker-end", daemon=True).start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, data: bytes) -> None:
-        """A worker that is gone is no error here: `ended` tells."""
-        with contextlib.suppress(OSError):
-            wire.send(self._input, data)
+    def send_jobs(self, jobs: Iterable[tuple[Job, float]]) -> list[int]:
+        """Sends jobs, each with the seconds that it has left, and returns their numbers.
+
+        The result of every earlier job must have been received, or the job cancelled.
+        """
+        with self._printed:
+            self._outputs.clear()
+        numbered = list(enumerate(jobs, self._sent_jobs + 1))
+        self._sent_jobs += len(numbered)
+        self._send(*(self._jobs.message(job, number, timeout) for number, (job, timeout) in numbered))
+        return [number for number, _ in numbered]
+
+    def cancel(self, numbers: Iterable[int]) -> None:
+        """Asks these jobs to end as cancelled, also before they begin."""
+        self._send(*({"cancel": number} for number in numbers))
+
+    def wake(self) -> None:
+        """Makes `receive` return None. May be called on any thread."""
+        self._messages.put(None)
+
+    def receive(self, timeout: float) -> wire.PoolMessage | None:
+        """Waits for the worker's next message; None after `timeout` seconds or `wake`. The last one is `{"ended": how}`."""
+        with contextlib.suppress(Empty):
+            return self._messages.get(timeout=timeout)
+        return None
 
     def kill(self) -> None:
-        """End the process and its children, at once."""
+        """Ends the process and its children at once."""
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -83,22 +108,21 @@ class Child:
                 self._process.kill()
 
     def wait(self, timeout: float) -> None:
-        """Wait for the end of a process that was killed."""
+        """Waits for the end of a process that was killed."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             logging.getLogger(__name__).warning("worker %d does not end", self.pid)
 
-    def output(self) -> str:
-        """The last lines that the job of the last result heard printed, once they have all come."""
+    def output(self, number: int) -> str:
+        """Returns the last lines that this job printed. Waits up to SETTLE_SECONDS until they have all arrived."""
         with self._printed:
-            self._printed.wait_for(lambda: self._ended_jobs >= self.results or self.ended is not None, SETTLE_SECONDS)
-            return self._outputs.get(self.results, "")
+            self._printed.wait_for(lambda: self._printed_jobs >= number or self.ended is not None, SETTLE_SECONDS)
+            return self._outputs.get(number, "") if self._printed_jobs >= number else self._tail()
 
-    def last_output(self) -> str:
-        """The last lines of the job that ran when the process ended."""
-        with self._printed:
-            return self._tail()
+    def _send(self, *messages: wire.PoolMessage) -> None:
+        with contextlib.suppress(OSError):  # of a process that has ended: `ended` reports that
+            wire.send(self._input, *messages)
 
     def _tail(self) -> str:
         return "\n".join(self._lines)[-TAIL_CHARACTERS:]
@@ -106,13 +130,11 @@ class Child:
     def _read_messages(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout:
-            for messages in wire.receive(self._output):
-                with self.changed:
-                    if "ready" in messages[0]:
-                        self.ready = True
-                        del messages[0]
-                    self.messages += messages
-                    self.changed.notify_all()
+            for message in wire.receive(self._output):
+                if "ready" in message:
+                    self.ready = True
+                else:
+                    self._messages.put(message)
 
     def _read_output(self) -> None:
         assert self._process.stderr is not None
@@ -125,10 +147,10 @@ class Child:
                     rest = rest[LINE_BYTES:]
                 with self._printed:
                     for line in lines:
-                        self._take_line(line)
+                        self._add_line(line)
                     self._printed.notify_all()
 
-    def _take_line(self, raw: bytes) -> None:
+    def _add_line(self, raw: bytes) -> None:
         is_end = raw.endswith(END_OF_OUTPUT)
         if is_end:
             raw = raw[: -len(END_OF_OUTPUT)]
@@ -138,26 +160,24 @@ class Child:
                 self._lines.append(line)
             output_log.debug("%s", line)
         if is_end:
-            self._ended_jobs += 1
+            self._printed_jobs += 1
             if self._lines:
-                self._outputs[self._ended_jobs] = self._tail()
+                self._outputs[self._printed_jobs] = self._tail()
                 self._lines.clear()
-                if len(self._outputs) > MOST_OUTPUTS:
-                    del self._outputs[next(iter(self._outputs))]
 
-    def _reap(self) -> None:
+    def _await_end(self) -> None:
         code = self._process.wait()
-        # A child of the trainer may hold the pipes open; what it would say is of no interest.
-        for thread in self._threads:
+        # A child of the trainer may hold the pipes open; its output is of no interest.
+        for thread in self._readers:
             thread.join(SETTLE_SECONDS)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        with self.changed:
-            self.ended = _how(code)
-            self.changed.notify_all()
         with self._printed:
+            self.ended = _how(code)
             self._printed.notify_all()
+        self._messages.put({"ended": self.ended})
+        self._on_end()
 
 
 def _how(code: int) -> str:

@@ -1,14 +1,12 @@
-"""Trainers in warm worker processes: what breaks one costs its own job and nothing else.
+"""Trainers in warm worker processes: what breaks a worker costs the job that it runs and nothing else.
 
-Each worker has a thread here, which hands it jobs, enforces the deadline of the one that runs and
-starts it again when it has ended. That thread outlives the worker, as the kernel ends a worker with
-the thread that started it. A client's jobs go to the worker that ran its last one, where its data
-and graph are warm, unless that one is busy and another is not. Results don't depend on which it is.
+Each worker has a thread here, which starts its process, gives it one job at a time, enforces the job's deadline, and
+starts the process again when it has ended. The thread outlives the process, because the kernel ends a process together
+with the thread that started it. A client's jobs are given to the worker that ran the last one, where its data and graph
+are warm (affinity), unless that worker is busy and another one is idle. Results do not depend on the worker.
 
-A worker runs one job at a time. Where jobs are so short that it would wait for the next one it is
-handed some ahead, for 20 ms of work (`handed`). Those that it has not come to go back if it ends,
-or if the one before them takes long; should it have begun them just then, what it makes of them is
-left aside.
+A worker runs one job at a time. If its last job took less than a millisecond, it is sent a batch of jobs, because it
+would wait longer for each next job than it works. Jobs behind one that then takes long are given to other workers.
 """
 
 import logging
@@ -16,296 +14,316 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fedmq.errors import ConfigError
-from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result
-from fedmq_client.pool import wire
+from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_client.pool.devices import environment
-from fedmq_client.pool.handed import Worker
-from fedmq_client.pool.process import Child
-from fedmq_client.pool.queue import NEVER, Ticket, Waiting
+from fedmq_client.pool.process import WorkerProcess
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
 SLOWEST_RESTART = 5.0
-TAKEN_BACK_AFTER = 0.25
+NEVER = float("inf")
+LARGEST_BATCH = 16
+QUICK_SECONDS = 0.001
+"""A trainer that took less is sent a batch of jobs."""
+BATCH_SECONDS = 0.25
+"""Seconds of one job after which the jobs behind it in the batch are taken back."""
+LONGEST_WAIT = 3600.0
+"""Seconds of one wait: the system's timers refuse an infinite one."""
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A job that was submitted. `ends`: its deadline on the monotonic clock."""
+
+    job: Job
+    on_validation: OnValidation
+    on_progress: OnProgress
+    on_done: OnDone
+    ends: float
+    cancelled: bool = False
+
+    @property
+    def trainer(self) -> tuple[Path, str]:
+        return (self.job.package, self.job.client.name)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A worker, changed under the pool's lock.
+
+    - `waiting`: jobs of the clients whose last job it ran.
+    - `batch`: jobs that its process was sent; the first one runs.
+    - `is_quick`: whether its last job took less than QUICK_SECONDS.
+    """
+
+    number: int
+    environment: Mapping[str, str]
+    changed: threading.Condition
+    process: WorkerProcess | None = None
+    waiting: deque[_Ticket] = field(default_factory=deque)
+    batch: deque[_Ticket] = field(default_factory=deque)
+    is_idle: bool = False
+    is_quick: bool = False
+
+
 class ProcessPool:
-    """A Pool of `workers` processes, started at once; see `environment` for device and threads."""
+    """A Pool of `workers` processes, started at once; see `environment` for `device` and `threads`."""
 
     def __init__(self, workers: int = 1, device: str = "auto", threads: int = 0) -> None:
         """Raises ConfigError if there is no worker or no such device."""
         if workers < 1:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
         self._lock = threading.Lock()
-        self._waiting = Waiting(workers)
-        self._homes: dict[tuple[Path, str], Worker] = {}
+        self._waiting: deque[_Ticket] = deque()
+        """Jobs of clients that no worker has run a job of."""
+        self._affinity: dict[tuple[Path, str], _Worker] = {}
+        self._earlier_end = threading.Condition(self._lock)
+        self._next_end = NEVER
+        """No waiting job's deadline is earlier."""
         self._closed = False
         self._workers = [
-            Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
+            _Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
             for number in range(workers)
         ]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"fedmq-worker-{worker.number}", daemon=True)
             for worker in self._workers
         ]
+        self._threads.append(threading.Thread(target=self._expire, name="fedmq-pool-deadlines", daemon=True))
         for thread in self._threads:
             thread.start()
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
-        ticket = Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
+        """Queues the job for its client's last worker, or for any worker if that one is busy."""
+        ticket = _Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
         with self._lock:
             if self._closed:
                 raise ConfigError("the pool is closed")
-            home = self._homes.get(ticket.home)
-            is_soonest = ticket.ends < self._waiting.next_end
-            self._waiting.add(ticket, None if home is None else home.number)
-            if is_soonest:
-                self._wake()
-            elif home is not None and home.is_hungry:
-                home.is_hungry = False
-                home.changed.notify_all()
-            elif home is None or home.is_stuck:
-                self._wake_one()
+            worker = self._affinity.get(ticket.trainer)
+            (self._waiting if worker is None else worker.waiting).append(ticket)
+            self._wake_idle((worker,) if worker is not None and worker.is_idle else self._workers)
+            if ticket.ends < self._next_end:
+                self._next_end = ticket.ends
+                self._earlier_end.notify()
 
     def cancel(self, job_id: str) -> None:
-        """A running job that does not end within GRACE seconds is killed with its worker; for a
-        waiting one `on_done` is called here and now."""
+        """Cancels the job. One that runs and does not end within GRACE seconds is killed with its worker."""
         with self._lock:
-            waiting = self._waiting.drop(lambda ticket: ticket.job.id == job_id)
+            waiting = self._remove(lambda ticket: ticket.job.id == job_id)
             for worker in self._workers:
-                for ticket in worker.sent:
-                    if ticket.job.id == job_id:
+                for ticket in worker.batch:
+                    if ticket.job.id == job_id and worker.process is not None:
                         ticket.cancelled = True
-                        worker.changed.notify_all()
+                        worker.process.wake()
         for ticket in waiting:
             _call(ticket.on_done, Result(job_id, "cancelled", reason="cancelled"))
 
     def close(self, timeout: float = 10.0) -> None:
+        """Kills all workers, and waits up to `timeout` seconds for their end."""
         with self._lock:
             self._closed = True
-            self._waiting.drop(lambda ticket: True)
-            children = [worker.child for worker in self._workers if worker.child is not None]
-            self._wake()
+            self._remove(lambda ticket: True)
+            processes = [worker.process for worker in self._workers if worker.process is not None]
+            for condition in (self._earlier_end, *(worker.changed for worker in self._workers)):
+                condition.notify_all()
         ends = time.monotonic() + timeout
-        for child in children:
-            child.kill()
-        for child in children:
-            child.wait(max(0.0, ends - time.monotonic()))
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait(max(0.0, ends - time.monotonic()))
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - time.monotonic()))
 
     def worker_pids(self) -> list[int]:
-        """Of the workers that run now."""
+        """Returns the process ids of the workers that run now."""
         with self._lock:
-            return [worker.child.pid for worker in self._workers if worker.child is not None and worker.is_alive]
+            processes = [worker.process for worker in self._workers]
+        return [process.pid for process in processes if process is not None and process.ended is None]
 
-    # -- what waits, under the lock -----------------------------------------------------------------------------------
+    # -- jobs that wait -----------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        for worker in self._workers:
-            worker.is_hungry = False
-            worker.changed.notify_all()
+    def _remove(self, which: Callable[[_Ticket], bool]) -> list[_Ticket]:
+        removed = []
+        for queue in (self._waiting, *(worker.waiting for worker in self._workers)):
+            found = [ticket for ticket in queue if which(ticket)]
+            for ticket in found:
+                queue.remove(ticket)
+            removed += found
+        return removed
 
-    def _wake_one(self) -> None:
-        """Somebody who would take a job, rather one who has nothing to do."""
-        for worker in sorted(self._workers, key=lambda worker: len(worker.sent)):
-            if worker.is_hungry:
-                worker.is_hungry = False
-                worker.changed.notify_all()
+    def _expire(self) -> None:
+        """Fails waiting jobs at their deadline, until the pool is closed."""
+        while not self._closed:
+            with self._lock:
+                late = self._remove(lambda ticket: ticket.ends <= time.monotonic())
+                queues = (self._waiting, *(worker.waiting for worker in self._workers))
+                self._next_end = min((ticket.ends for queue in queues for ticket in queue), default=NEVER)
+                if not late and not self._closed:
+                    self._earlier_end.wait(min(max(0.0, self._next_end - time.monotonic()), LONGEST_WAIT))
+            for ticket in late:
+                reason = f"no worker was free within {ticket.job.timeout:g} s"
+                _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
+
+    def _wake_idle(self, workers: Iterable[_Worker]) -> None:
+        """Makes one of `workers` look for a job, if one of them is idle."""
+        for worker in workers:
+            if worker.is_idle:
+                worker.is_idle = False
+                worker.changed.notify()
                 return
 
-    def _next(self, worker: Worker, child: Child) -> deque[Ticket] | None:
-        """The queue to take from now; None if there is no room, or nothing that it may have."""
-        if not worker.has_room:
-            return None
-        stuck = () if worker.sent else (other.number for other in self._workers if other.is_stuck)
-        queue = self._waiting.queue_for(worker.number, stuck)
-        if queue and (not worker.sent or child.jobs.is_light(queue[0].job)):
-            return queue
-        return None
+    def _next_batch(self, worker: _Worker, process: WorkerProcess) -> bool:
+        """Waits for the worker's next jobs. Returns False once its process has ended or the pool is closed."""
+        with self._lock:
+            while not worker.batch and not self._closed and process.ended is None:
+                busy = [other.waiting for other in self._workers if other.batch or other.process is None]
+                queues = [queue for queue in (worker.waiting, self._waiting, *busy) if queue]
+                if not queues:
+                    worker.is_idle = True
+                    worker.changed.wait()
+                    worker.is_idle = False
+                else:
+                    size = min(len(queues[0]), LARGEST_BATCH) if worker.is_quick else 1
+                    worker.batch.extend(queues[0].popleft() for _ in range(size))
+                    self._affinity |= dict.fromkeys((ticket.trainer for ticket in worker.batch), worker)
+            if worker.waiting:
+                self._wake_idle(self._workers)
+        return bool(worker.batch)
 
     # -- a worker's thread --------------------------------------------------------------------------------------------
 
-    def _serve(self, worker: Worker) -> None:
+    def _serve(self, worker: _Worker) -> None:
+        false_starts = 0
         while not self._closed:
-            child = worker.child
-            if child is None or child.ended is not None:
-                if child is not None:
-                    self._bury(worker, child)
-                self._start(worker)
-            else:
-                self._hand_over(worker, child)
-                self._attend(worker, child)
+            self._pause(worker, min(0.1 * 2**false_starts, SLOWEST_RESTART) if false_starts else 0.0)
+            process = self._start(worker)
+            if process is None:
+                false_starts += 1
+                continue
+            while self._next_batch(worker, process):
+                self._run(worker, process)
+            with self._lock:
+                worker.process, worker.is_quick = None, False
+            false_starts = 0 if process.ready else false_starts + 1
+            if not self._closed:
+                log.warning("worker %d %s; starting it again", worker.number, process.ended)
 
-    def _start(self, worker: Worker) -> None:
-        if worker.child is not None:
-            log.warning("worker %d %s; starting it again", worker.number, worker.child.ended)
-            worker.false_starts = 0 if worker.child.ready else worker.false_starts + 1
-        if worker.false_starts:
-            self._pause(worker, min(0.1 * 2**worker.false_starts, SLOWEST_RESTART))
+    def _pause(self, worker: _Worker, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        with self._lock:
+            while not self._closed and (left := ends - time.monotonic()) > 0:
+                worker.changed.wait(left)
+
+    def _start(self, worker: _Worker) -> WorkerProcess | None:
+        def ended() -> None:
+            with self._lock:
+                worker.changed.notify_all()
+
         try:
-            child = Child(worker.environment, worker.changed)
+            process = WorkerProcess(worker.environment, ended)
         except OSError as error:
             log.error("worker %d can't be started: %s", worker.number, error)
-            worker.child = None
-            worker.false_starts += 1
-            return
+            process = None
         with self._lock:
-            worker.child, worker.pace = child, NEVER
+            worker.process = process
             closed = self._closed
-        if closed:
-            child.kill()
+        if process is not None and closed:
+            process.kill()
+        return process
 
-    def _pause(self, worker: Worker, seconds: float) -> None:
-        ends = time.monotonic() + seconds
-        while not self._closed and (left := ends - time.monotonic()) > 0:
-            with self._lock:
-                worker.changed.wait(max(0.0, min(left, self._waiting.next_end - time.monotonic())))
-                late = self._waiting.take_late(time.monotonic())
-            _tell_late(late)
-
-    def _hand_over(self, worker: Worker, child: Child) -> None:
-        data = []
-        with self._lock:
-            while (queue := self._next(worker, child)) is not None:
-                ticket = queue.popleft()
-                self._homes[ticket.home] = worker
-                if not worker.sent:
-                    worker.turn()
-                data.append(child.jobs.encoded(ticket.job, max(0.0, ticket.ends - time.monotonic())))
-                worker.sent.append(ticket)
-                worker.sent_bytes += len(data[-1])
-            if self._waiting.has_own(worker.number):
-                self._wake_one()
-        if data:
-            child.send(b"".join(data))
-
-    def _attend(self, worker: Worker, child: Child) -> None:
-        """Waits for something to happen, and deals with it."""
-        with self._lock:
-            late = self._wait(worker, child)
-            messages, child.messages = child.messages, []
-        _tell_late(late)
-        for message in messages:
-            self._hear(worker, child, message)
-        if messages or self._closed or child.ended is not None or not worker.sent:
-            return
-        job = worker.sent[0]
+    def _run(self, worker: _Worker, process: WorkerProcess) -> None:
+        """Runs the worker's batch and calls its callbacks."""
         now = time.monotonic()
-        if len(worker.sent) > 1 and now >= worker.began + TAKEN_BACK_AFTER:
-            self._take_back(worker, child)
-        elif not worker.asked and (job.cancelled or now >= job.ends):
-            worker.asked, worker.timed_out, worker.kill_at = True, not job.cancelled, now + GRACE
-            child.send(wire.encoded({"cancel": job.job.id}))
-        elif worker.asked and now >= worker.kill_at:
-            child.kill()
-            worker.kill_at = NEVER
-
-    def _wait(self, worker: Worker, child: Child) -> list[Ticket]:
-        """Returns, with the lock held, as soon as the worker's thread has something to do; those who are late."""
-        while not self._closed and not child.messages and child.ended is None:
-            late = self._waiting.take_late(time.monotonic())
-            if late or self._next(worker, child) is not None:
-                return late
-            now, when = time.monotonic(), self._waiting.next_end
-            if worker.sent:
-                running = worker.sent[0]
-                limit = worker.kill_at if worker.asked else now if running.cancelled else running.ends
-                if len(worker.sent) > 1:
-                    limit = min(limit, worker.began + TAKEN_BACK_AFTER)
-                if now >= limit:
-                    return []
-                when = min(when, limit)
-            worker.is_hungry = worker.has_room
-            worker.changed.wait(min(max(0.0, when - now), 3600.0))
-            worker.is_hungry = False
-        return []
-
-    def _hear(self, worker: Worker, child: Child, message: wire.PoolMessage) -> None:
-        child.results += "result" in message
-        if not worker.sent or message["job"] != worker.sent[0].job.id:
-            return  # of a job that was taken back
-        ticket = worker.sent[0]
-        if "validated" in message:
-            _call(ticket.on_validation, wire.validated(message["validated"]))
-        elif "progress" in message:
-            fraction, metrics = message["progress"]
-            _call(ticket.on_progress, ticket.job.id, fraction, metrics)
-        else:
-            result = wire.result(message["result"])
-            timed_out = worker.timed_out
+        numbers = process.send_jobs([(ticket.job, max(0.0, ticket.ends - now)) for ticket in worker.batch])
+        while worker.batch and not self._closed:
+            result = self._run_first(worker, process, numbers)
+            if result is None:
+                return
             with self._lock:
-                worker.sent.popleft()
-                worker.turn()
-                worker.pace = message["took"] if worker.pace == NEVER else max(message["took"], 0.9 * worker.pace)
-            _call(ticket.on_done, _finished(result, child, ticket, timed_out))
+                ticket = worker.batch.popleft()
+                worker.is_quick = sum(result.seconds.values()) < QUICK_SECONDS
+            numbers = numbers[1:]
+            if process.ended is not None:
+                self._take_back(worker, len(worker.batch))
+            _call(ticket.on_done, result)
 
-    def _bury(self, worker: Worker, child: Child) -> None:
-        """The worker is gone: its job has failed, and those that it had not come to wait again."""
+    def _run_first(self, worker: _Worker, process: WorkerProcess, numbers: list[int]) -> Result | None:
+        """Returns the result of the batch's first job; None if the pool is closed. `numbers`: of the batch's jobs."""
+        ticket = worker.batch[0]
+        take_back_at = time.monotonic() + BATCH_SECONDS
+        cancel_at, kill_at, timed_out = ticket.ends, NEVER, False
+        while not self._closed:
+            now = time.monotonic()
+            if len(worker.batch) == 1:
+                take_back_at = NEVER
+            elif now >= take_back_at:
+                process.cancel(numbers[1:])
+                self._take_back(worker, len(worker.batch) - 1)
+            if cancel_at < NEVER and (ticket.cancelled or now >= cancel_at):
+                timed_out = not ticket.cancelled
+                cancel_at, kill_at = NEVER, now + GRACE
+                process.cancel(numbers[:1])
+            if now >= kill_at:
+                kill_at = NEVER
+                process.kill()
+            message = process.receive(min(max(0.0, min(take_back_at, cancel_at, kill_at) - now), LONGEST_WAIT))
+            if message is None:
+                continue
+            if "ended" in message:
+                return None if self._closed else _broken(process, ticket, numbers[0], timed_out)
+            if message["number"] != numbers[0]:
+                continue  # of a job that was taken back
+            if "validated" in message:
+                _call(ticket.on_validation, Validated(**message["validated"]))
+            elif "progress" in message:
+                _call(ticket.on_progress, *message["progress"])
+            else:
+                return _finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
+        return None
+
+    def _take_back(self, worker: _Worker, count: int) -> None:
+        """Lets the last `count` jobs of the worker's batch wait again, before all others."""
         with self._lock:
-            messages, child.messages = child.messages, []
-        for message in messages:
-            self._hear(worker, child, message)
-        if not worker.sent:
-            return
-        timed_out = worker.timed_out
-        with self._lock:
-            self._waiting.put_back(worker.give_back(), worker.number)
-            ticket = worker.sent.popleft()
-            worker.turn()
-        _call(ticket.on_done, _broken(child, ticket, timed_out))
-
-    def _take_back(self, worker: Worker, child: Child) -> None:
-        with self._lock:
-            returned = worker.give_back()
-            self._waiting.put_back(returned, worker.number)
-            self._wake_one()
-        child.send(b"".join(wire.encoded({"take_back": ticket.job.id}) for ticket in returned))
+            for _ in range(count):
+                worker.waiting.appendleft(worker.batch.pop())
+            cancelled = self._remove(lambda ticket: ticket.cancelled)
+            self._next_end = -NEVER
+            self._earlier_end.notify()
+            self._wake_idle(self._workers)
+        for ticket in cancelled:
+            _call(ticket.on_done, Result(ticket.job.id, "cancelled", reason="cancelled"))
 
 
-def _finished(result: Result, child: Child, ticket: Ticket, timed_out: bool) -> Result:
+def _finished(result: Result, process: WorkerProcess, ticket: _Ticket, number: int, timed_out: bool) -> Result:
     if result.outcome == "cancelled" and timed_out:
         return replace(result, outcome="failed", reason=_too_long(ticket))
     if result.outcome == "failed":
-        return replace(result, traceback=_with_output(result.traceback, child.output()))
+        return replace(result, traceback=_with_output(result.traceback, process.output(number)))
     return result
 
 
-def _tell_late(late: list[Ticket]) -> None:
-    for ticket in late:
-        reason = f"no worker was free within {ticket.job.timeout:g} s"
-        _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
-
-
-def _broken(child: Child, ticket: Ticket, timed_out: bool) -> Result:
+def _broken(process: WorkerProcess, ticket: _Ticket, number: int, timed_out: bool) -> Result:
     if ticket.cancelled and not timed_out:
         return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
-    reason = _too_long(ticket) if timed_out else f"the worker process {child.ended}"
-    return Result(
-        ticket.job.id,
-        "failed",
-        reason=reason,
-        traceback=_with_output("", child.last_output()),
-    )
+    reason = _too_long(ticket) if timed_out else f"the worker process {process.ended}"
+    return Result(ticket.job.id, "failed", reason=reason, traceback=_with_output("", process.output(number)))
 
 
-def _too_long(ticket: Ticket) -> str:
+def _too_long(ticket: _Ticket) -> str:
     return f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
 
 
 def _with_output(traceback: str, output: str) -> str:
-    if not output:
-        return traceback
-    return f"{traceback}--- last lines of output ---\n{output}\n"
+    return f"{traceback}--- last lines of output ---\n{output}\n" if output else traceback
 
 
 def _call(callback: Callable[..., Any], *arguments: Any) -> None:

@@ -1,9 +1,10 @@
-"""What crosses the pipes between a pool and its workers: msgpack maps, one after the other.
+"""The messages between a pool and its workers: msgpack maps on pipes.
 
-Parent to worker: `{"client": [number, client, package]}`, `{"blob": [part, bytes]}`, `{"job": fields}`,
-`{"cancel": job id}`, `{"take_back": job id}`. Worker to parent: `{"ready": true}`, and of the job with the id in `job`:
-`{"validated": …}`, `{"progress": [fraction, metrics]}`, `{"result": …, "took": seconds}`. Weights go by path; bytes are
-for models small enough to be in memory anyway.
+- Pool to worker: `{"job": fields, "number": n}`, where n counts the jobs from 1, and `{"cancel": n}`.
+- Worker to pool: `{"ready": true}` once, then of job n, each with `"number": n`: `{"validated": fields}`,
+  `{"progress": [job id, fraction, metrics]}`, and at last `{"result": fields}`.
+
+Weights cross as paths. Bytes are for models that are small enough to be in memory anyway.
 """
 
 import contextlib
@@ -11,13 +12,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from fedmq_client.job.job import Blob, Job, Result, Validated
+from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.trainer import Client
 
 PoolMessage = dict[str, Any]
@@ -25,13 +25,11 @@ PoolMessage = dict[str, Any]
 PIPE_BYTES = 1 << 20
 _PATH = 1
 _F_SETPIPE_SZ = 1031
-_PARTS = ("model", "base")
-_JOB_FIELDS = tuple(field.name for field in fields(Job) if field.name not in ("client", "package", "timeout", *_PARTS))
-_job_values = attrgetter(*_JOB_FIELDS)
+_MODELS = ("model", "base")
 
 
 def widen(pipe: int) -> None:
-    """Let as much wait in the pipe as one read takes, where the system lets it."""
+    """Enlarges the pipe's buffer to the size of one read, where the system allows that."""
     if sys.platform == "linux":
         import fcntl
 
@@ -39,95 +37,59 @@ def widen(pipe: int) -> None:
             fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def encoded(message: Mapping[str, Any]) -> bytes:
-    """One message as it is sent."""
-    data: bytes = msgpack.packb(message, default=_plain, unicode_errors="replace")
-    return data
-
-
-def send(pipe: int, data: bytes) -> None:
-    """Write it all. Raises OSError if the other side is gone."""
-    left = memoryview(data)
+def send(pipe: int, *messages: PoolMessage) -> None:
+    """Writes the messages. Raises OSError if the other process has ended."""
+    packed = [msgpack.packb(message, default=_plain, unicode_errors="replace") for message in messages]
+    left = memoryview(b"".join(packed))
     while left:
         left = left[os.write(pipe, left) :]
 
 
-def receive(pipe: int) -> Iterator[list[PoolMessage]]:
-    """Messages as they come, all that have come at once in a list; ends when the other side is gone."""
+def receive(pipe: int) -> Iterator[PoolMessage]:
+    """Yields each message as it arrives. Ends when the other process has closed the pipe."""
     unpacker = msgpack.Unpacker(ext_hook=_extension, strict_map_key=False, max_buffer_size=0)
     while data := os.read(pipe, PIPE_BYTES):
         unpacker.feed(data)
-        messages = list(unpacker)
-        if messages:
-            yield messages
+        yield from unpacker
 
 
 class JobWriter:
-    """Jobs for one worker. What it has got already, a client or a model in memory, is not sent again."""
+    """Makes the messages of one worker's jobs. A model in memory is sent once: a round's clients share it."""
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[Path, str], tuple[int, Client]] = {}
-        self._blobs: dict[str, bytes] = {}
+        self._sent: dict[str, bytes] = {}
 
-    def is_light(self, job: Job) -> bool:
-        """Whether the worker has the job's models, or reads them from files."""
-        return self._has("model", job.model) and self._has("base", job.base)
-
-    def encoded(self, job: Job, timeout: float) -> bytes:
-        """The job, with `timeout` seconds left, and before it what the worker lacks."""
-        parts = []
-        number, client = self._clients.get((job.package, job.client.name), (len(self._clients), None))
-        if client is not job.client:
-            self._clients[job.package, job.client.name] = number, job.client
-            parts.append(encoded({"client": [number, job.client, job.package]}))
-        blobs: list[Any] = []
-        for part, blob in (("model", job.model), ("base", job.base)):
-            if not self._has(part, blob):
-                assert isinstance(blob, bytes)
-                self._blobs[part] = blob
-                parts.append(encoded({"blob": [part, blob]}))
-            blobs.append(True if isinstance(blob, bytes) else blob)
-        parts.append(encoded({"job": [number, timeout, *blobs, *_job_values(job)]}))
-        return b"".join(parts)
-
-    def _has(self, part: str, blob: Blob | None) -> bool:
-        return not isinstance(blob, bytes) or self._blobs.get(part) is blob
+    def message(self, job: Job, number: int, timeout: float) -> PoolMessage:
+        """Returns the message for `job` with `timeout` seconds left."""
+        values = _fields(job) | {"timeout": timeout}
+        for name in _MODELS:
+            if isinstance(blob := values[name], bytes):
+                if self._sent.get(name) is blob:
+                    values[name] = True
+                else:
+                    self._sent[name] = blob
+        return {"job": values, "number": number}
 
 
 class JobReader:
-    """The other end of a `JobWriter`."""
+    """Reads the messages of one `JobWriter`, in their order."""
 
     def __init__(self) -> None:
-        self._clients: dict[int, tuple[Client, Path]] = {}
-        self._blobs: dict[str, bytes] = {}
+        self._received: dict[str, bytes] = {}
 
-    def read(self, message: PoolMessage) -> Job | None:
-        """The message's job, if it has one."""
-        if "client" in message:
-            number, said, package = message["client"]
-            self._clients[number] = Client(**{**said, "tasks": tuple(said["tasks"])}), package
-        elif "blob" in message:
-            part, blob = message["blob"]
-            self._blobs[part] = blob
-        elif "job" in message:
-            number, timeout, *values = message["job"]
-            client, package = self._clients[number]
-            blobs: dict[str, Any] = {
-                part: self._blobs[part] if value is True else value for part, value in zip(_PARTS, values, strict=False)
-            }
-            rest = dict(zip(_JOB_FIELDS, values[len(_PARTS) :], strict=True))
-            return Job(client=client, package=package, timeout=timeout, **blobs, **rest)
-        return None
+    def job(self, values: dict[str, Any]) -> Job:
+        """Returns the job of a `job` message."""
+        for name in _MODELS:
+            if values[name] is True:
+                values[name] = self._received[name]
+            elif isinstance(values[name], bytes):
+                self._received[name] = values[name]
+        client = values["client"]
+        return Job(**values | {"client": Client(**client | {"tasks": tuple(client["tasks"])})})
 
 
-def result(message: PoolMessage) -> Result:
-    """The result of a received `result` message."""
-    return Result(**message)
-
-
-def validated(message: PoolMessage) -> Validated:
-    """The validation of a received `validated` message."""
-    return Validated(**message)
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _plain(value: Any) -> Any:
@@ -136,7 +98,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (Client, Result, Validated)):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return _fields(value)
     raise TypeError(f"a {type(value).__name__} can't be sent to a worker")
 
 

@@ -1,9 +1,8 @@
-"""A worker process: `python -m fedmq_client.pool.worker`, started by a ProcessPool and by nobody else.
+"""A worker process: `python -m fedmq_client.pool.worker`. Only a ProcessPool starts it.
 
-Rules. Jobs come on standard input and results leave on standard output; both are taken away from
-the trainer before its code runs, and what it prints goes to standard error, which the pool keeps.
-One job runs at a time, in the main thread. The worker ends, with all its children, as soon as its
-parent is gone.
+Jobs arrive on standard input and results leave on standard output. Both are moved away before a trainer's code runs:
+what a trainer prints goes to standard error, which the pool keeps. One job runs at a time, in the main thread. The
+worker ends, with all its children, as soon as its parent has ended.
 """
 
 import ctypes
@@ -13,7 +12,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from typing import Any
 
 from fedmq_client.job.job import Job, Result, Validated
@@ -30,59 +28,52 @@ class _Worker:
     def __init__(self, incoming: int, outgoing: int) -> None:
         self.incoming = incoming
         self.outgoing = outgoing
-        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self.cancelled: set[str] = set()
-        self.taken_back: set[str] = set()
+        self.jobs: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
+        self.cancelled: set[int] = set()
         self.trainers = Trainers()
-        self._saying = threading.Lock()
+        self._sending = threading.Lock()
 
     def listen(self) -> None:
+        """Reads messages until the parent has ended, then ends this process."""
         reader = wire.JobReader()
-        for messages in wire.receive(self.incoming):
-            for message in messages:
-                if "cancel" in message:
-                    self.cancelled.add(message["cancel"])
-                elif "take_back" in message:
-                    self.taken_back.add(message["take_back"])
-                elif (job := reader.read(message)) is not None:
-                    self.taken_back.discard(job.id)
-                    self.jobs.put(job)
+        for message in wire.receive(self.incoming):
+            if "cancel" in message:
+                self.cancelled.add(message["cancel"])
+            else:
+                self.jobs.put((message["number"], reader.job(message["job"])))
         _end_with_children()
 
     def serve(self) -> None:
-        self._say({"ready": True})
+        """Runs one job after another, without end."""
+        self._send({"ready": True})
         while True:
-            job = self.jobs.get()
-            if job.id in self.taken_back:
-                continue
-            began = time.monotonic()
-            if job.id in self.cancelled:
+            number, job = self.jobs.get()
+            if number in self.cancelled:
                 result = Result(job.id, "cancelled", reason="cancelled")
             else:
-                result = run(job, self.trainers, self._hooks(job))
-            self.cancelled.discard(job.id)
+                result = run(job, self.trainers, self._hooks(number, job))
+            self.cancelled.discard(number)
             sys.stdout.flush()
             sys.stderr.flush()
             os.write(2, END_OF_OUTPUT + b"\n")
-            self._say({"job": job.id, "result": result, "took": time.monotonic() - began})
+            self._send({"result": result, "number": number})
 
-    def _say(self, message: wire.PoolMessage) -> None:
-        data = wire.encoded(message)
-        with self._saying:  # a trainer's own threads report too
-            wire.send(self.outgoing, data)
+    def _send(self, message: wire.PoolMessage) -> None:
+        with self._sending:  # a trainer's own threads report too
+            wire.send(self.outgoing, message)
 
-    def _hooks(self, job: Job) -> Hooks:
+    def _hooks(self, number: int, job: Job) -> Hooks:
         def validated(validated: Validated) -> None:
-            self._say({"job": job.id, "validated": validated})
+            self._send({"validated": validated, "number": number})
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
-            self._say({"job": job.id, "progress": [fraction, metrics]})
+            self._send({"progress": [job.id, fraction, metrics], "number": number})
 
-        return Hooks(validated, progress, lambda: job.id in self.cancelled)
+        return Hooks(validated, progress, lambda: number in self.cancelled)
 
 
 def main() -> None:
-    """Serve until the parent closes standard input or dies."""
+    """Serves until the parent closes standard input or ends."""
     _die_with_parent()
     incoming, outgoing = _take_streams()
     worker = _Worker(incoming, outgoing)
@@ -103,14 +94,16 @@ def _take_streams() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """On Linux the kernel kills this process with the parent's thread that started it, even when
-    a trainer holds the interpreter's lock; elsewhere the end of standard input has to do."""
+    """Makes the kernel kill this process together with the parent's thread that started it (Linux only).
+
+    This also works while a trainer holds the interpreter's lock. Elsewhere the end of standard input has to do.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_children() -> None:
-    """The pool made this process the leader of its group."""
+    # The pool made this process the leader of its group.
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
