@@ -7,8 +7,9 @@ unknown key is an error that suggests the nearest known key.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -45,6 +46,15 @@ class Section(BaseModel):
             if unknown:
                 raise ValueError("; ".join(unknown))
         return data
+
+    @classmethod
+    def received(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the section that a message holds.
+
+        Ignores keys that this version does not know. An absent key has its default. Raises ValidationError for a wrong
+        value.
+        """
+        return cls.model_validate({key: value for key, value in values.items() if key in cls.model_fields})
 
     @classmethod
     def _hint(cls, key: str) -> str:
@@ -138,7 +148,10 @@ class Tensors(Section):
 
 
 class UpdateBounds(Section):
-    """Limits on the L2 norm of one client's delta."""
+    """Limits on the L2 norm of one client's delta.
+
+    The section travels whole: a new key here reaches the client's job (`Job.update`) without a change to any message.
+    """
 
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(
         None, description="greatest norm; the client scales a longer delta down to it; unset: no limit"

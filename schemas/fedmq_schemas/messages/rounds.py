@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from fedmq_schemas.messages.base import BlobRef, Body, Metrics, Name, PlanKey, Weight
-from fedmq_schemas.policy import DEFAULT_RULE, Plain
+from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, PlanKey, Weight
+from fedmq_schemas.policy import DEFAULT_RULE, Plain, UpdateBounds
 
 
-class Plan(Body):
+def _valid(section: dict[str, Any]) -> dict[str, Any]:
+    UpdateBounds.received(section)
+    return section
+
+
+class WithUpdateSection(Frozen):
+    """Base of the bodies that hold the policy's section `update`, without the keys that have their default.
+
+    The section is a map, so that a combiner passes on keys that it does not know. An empty section is not sent.
+    """
+
+    update: Annotated[dict[str, Plain], AfterValidator(_valid)] = Field(
+        default_factory=dict, exclude_if=lambda section: not section
+    )
+
+
+class Plan(WithUpdateSection, Body):
     """Assigns a combiner its part of an attempt (reducer → combiner).
 
     Train: the combiner sends tasks, folds the updates, and sends `partial` to `reply_to` within `timeout` seconds.
     Validate: it sends tasks, and the clients answer the reducer directly. More than 500 clients are listed in the blob
     `clients_ref` (a JSON list of names) and not in `clients`. `rule` aggregates the updates. `exponents` scale the
     fixed-point sums of the model's tensors, in the order of their sorted names. `base` holds the tensors that are not
-    in every model. `epoch` is the reducer's lease epoch.
+    in every model. `epoch` is the reducer's lease epoch. `update` is the policy's section; `clip_norm` and `max_norm` repeat
+    two of its keys.
     """
 
     kind = "plan"
@@ -52,13 +69,14 @@ class VoidPlan(Body):
     session: Name | None = None
 
 
-class TaskMessage(Body):
+class TaskMessage(WithUpdateSection, Body):
     """Assigns one unit of work (combiner → client).
 
     A train task is answered to `combiner` by `update` or `decline`; a validate task to the reducer by `validation`. The
     task's key is (session, round, action): for a repeated task the client publishes the update that it keeps. `base` holds
     the tensors that are not in every model. The URLs are presigned when the task is sent. The update is uploaded to
-    `upload_key`. `clip_norm` is the greatest L2 norm of a delta; the client scales a longer one down.
+    `upload_key`. `update` is the policy's section. Its `clip_norm`, which is repeated, is the greatest L2 norm of a delta;
+    the client scales a longer one down.
     """
 
     kind = "task"
@@ -78,6 +96,11 @@ class TaskMessage(Body):
     weighting: str = "examples"
     validate_model: bool = True
     clip_norm: float | None = None
+
+    @property
+    def bounds(self) -> UpdateBounds:
+        """The policy's section `update`. A sender that does not know the section sends `clip_norm` alone."""
+        return UpdateBounds.received({"clip_norm": self.clip_norm, **self.update})
 
 
 class Cancel(Body):

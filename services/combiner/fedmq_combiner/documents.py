@@ -36,6 +36,7 @@ def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float
             validate_model=plan.validate_model,
             base=plan.base,
             clip_norm=plan.clip_norm,
+            update=plan.update,
         )
 
 

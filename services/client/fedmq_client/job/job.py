@@ -39,8 +39,8 @@ class Job:
     """A safetensors model, read-only; None only for init."""
     base: Blob | None = None
     """Tensors that belong to the model and don't travel with it (`whole`), or None."""
-    clip_norm: float | None = None
-    """The longest delta; a longer one is scaled down."""
+    update: Mapping[str, Any] = field(default_factory=dict)
+    """The policy's section `update` (`UpdateBounds`); an absent key has its default."""
     validate: bool = False
     """For train: validate the received model first."""
     state: Blob | None = None

@@ -209,11 +209,11 @@ class _Running:
         return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
 
     def _update(self, model: Whole, new: Weights) -> bytes:
-        flat = self.trainers.flat(model.shared, model.meta) if self.job.clip_norm is None else None
+        flat = self.trainers.flat(model.shared, model.meta) if self.job.update.get("clip_norm") is None else None
         if flat is not None:
             return flat.update(new)
         delta = tensors.delta(new, model.shared)
-        return tensors.encode(clipped(delta, model.shared, model.meta, self.job.clip_norm), model.meta)
+        return tensors.encode(clipped(delta, model.shared, model.meta, self.job.update.get("clip_norm")), model.meta)
 
     def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
         job = self.job

@@ -71,6 +71,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     def send_jobs(self, jobs: Iterable[tuple[Job, float]]) -> list[int]:

@@ -244,11 +244,11 @@ class ProcessPool:
         """Runs the worker's batch and calls its callbacks."""
         now = time.monotonic()
         numbers = process.send_jobs([(ticket.job, max(0.0, ticket.ends - now)) for ticket in worker.batch])
-        while worker.batch and not self._closed:
+        while worker.batch:
             result = self._run_first(worker, process, numbers)
-            if result is None:
-                return
             with self._lock:
+                if self._closed:
+                    return
                 ticket = worker.batch.popleft()
                 worker.is_quick = sum(result.seconds.values()) < QUICK_SECONDS
             numbers = numbers[1:]
@@ -256,12 +256,12 @@ class ProcessPool:
                 self._take_back(worker, len(worker.batch))
             _call(ticket.on_done, result)
 
-    def _run_first(self, worker: _Worker, process: WorkerProcess, numbers: list[int]) -> Result | None:
-        """Returns the result of the batch's first job; None if the pool is closed. `numbers`: of the batch's jobs."""
+    def _run_first(self, worker: _Worker, process: WorkerProcess, numbers: list[int]) -> Result:
+        """Returns the result of the batch's first job. `numbers`: of the batch's jobs."""
         ticket = worker.batch[0]
         take_back_at = time.monotonic() + BATCH_SECONDS
         cancel_at, kill_at, timed_out = ticket.ends, NEVER, False
-        while not self._closed:
+        while True:
             now = time.monotonic()
             if len(worker.batch) == 1:
                 take_back_at = NEVER
@@ -279,7 +279,7 @@ class ProcessPool:
             if message is None:
                 continue
             if "ended" in message:
-                return None if self._closed else _broken(process, ticket, numbers[0], timed_out)
+                return _broken(process, ticket, numbers[0], timed_out)
             if message["number"] != numbers[0]:
                 continue  # of a job that was taken back
             if "validated" in message:
@@ -288,7 +288,6 @@ class ProcessPool:
                 _call(ticket.on_progress, *message["progress"])
             else:
                 return _finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
-        return None
 
     def _take_back(self, worker: _Worker, count: int) -> None:
         """Lets the last `count` jobs of the worker's batch wait again, before all others."""

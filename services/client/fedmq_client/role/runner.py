@@ -105,7 +105,7 @@ class TaskRunner:
             config=task.config,
             model=model,
             base=base,
-            clip_norm=task.clip_norm,
+            update=task.bounds.model_dump(),
             validate=task.validate_model and "validate" in self.client.tasks,
             state=self._store.state(key),
             output=self._store.begin(key) if key.action == "train" else None,
