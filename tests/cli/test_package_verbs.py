@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from fedmq.errors import ConfigError
 from fedmq_cli.app import app
-from fedmq_cli.package_trial import FRAMEWORKS, client_here, first_model
+from fedmq_cli.package_trial import client_here, first_model, templates
 
 TRAINER = """
 import numpy as np
@@ -37,7 +37,7 @@ def _package(folder: Path, body: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", templates())
 def test_a_new_package_passes_the_check_and_learns_in_a_sandbox(
     framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +66,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
 
 def test_an_unknown_framework_names_the_known_ones(tmp_path: Path) -> None:
     result = _fedmq("init", tmp_path / "x", "--framework", "jax")
-    assert (result.exit_code, "numpy, keras, torch, sklearn, command" in result.stderr) == (2, True)
+    assert (result.exit_code, "there are command, keras, numpy, sklearn, torch" in result.stderr) == (2, True)
 
 
 def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import fedmq_client
 from fedmq_client import Cancelled, Client, Task
+from fedmq_client.frameworks import BUILT_IN
 
 
 class Clock:
@@ -34,14 +35,15 @@ def test_the_public_names_are_these() -> None:
         "Trainer",
         "Weights",
     ]
-    for name in set(fedmq_client.__all__) - fedmq_client._LATER.keys() | {"Alliance"}:
+    for name in set(fedmq_client.__all__) - {entry.attr for entry in BUILT_IN}:
         assert getattr(fedmq_client, name) is not None
-    # Frameworks take seconds to import: each one's own tests do, from here; that the class is there its source says.
-    for name, module in fedmq_client._LATER.items():
-        found = find_spec(f"fedmq_client.{module}")
+    # Frameworks take seconds to import: each one's own tests do. Here the class is looked up in the source.
+    for entry in BUILT_IN:
+        found = find_spec(entry.module)
         assert found is not None and found.origin is not None
         tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-        assert name in {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
+        assert entry.attr in fedmq_client.__all__
+        assert entry.attr in {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
     with pytest.raises(AttributeError):
         _ = fedmq_client.nothing
 

@@ -29,13 +29,9 @@ EXTRAS = {
     "dash": "dashboard",
     "fastapi": "server",
     "jinja2": "server",
-    "keras": "tensorflow",
     "minio": "server",
     "prometheus_client": "server",
     "pymongo": "server",
-    "sklearn": "sklearn",
-    "tensorflow": "tensorflow",
-    "torch": "torch",
     "uvicorn": "server",
 }
 
@@ -61,7 +57,10 @@ class Verbs(TyperGroup):
             typer.echo("fedmq: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            from fedmq_client.frameworks import extra_of
+
+            module = (error.name or "").partition(".")[0]
+            extra = EXTRAS.get(module) or extra_of(module)
             if extra is None:
                 raise
             _fail(ctx, f"this needs {error.name}, which is not installed: pip install 'fedmq[{extra}]'")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,27 @@ from fedmq.process.settings import ClientSettings
 from fedmq.tensors import spec_of, tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
+from fedmq_client import frameworks
 from fedmq_client.job.job import Job, Result, Validated
-from fedmq_client.packages.package import load
+from fedmq_client.packages.package import MANIFEST, load
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
 from fedmq_schemas.policy import DEFAULT_RULE, weight_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-FRAMEWORKS = ("numpy", "keras", "torch", "sklearn", "command")
 SECONDS = 600.0
 
 RunJob = Callable[[Job], tuple[Result, Validated | None]]
+
+
+def templates() -> dict[str, Path]:
+    """Returns the folder of each framework's template: FedMQ's, and `template` beside the trainer of a registered one."""
+    found = {folder.name: folder for folder in sorted(TEMPLATES.iterdir()) if (folder / MANIFEST).is_file()}
+    for name, entry in frameworks.registered().items():
+        spec = find_spec(entry.module.partition(".")[0])
+        if name not in found and spec is not None and spec.origin is not None:
+            found[name] = Path(spec.origin).parent / "template"
+    return found
 
 
 def make_package(folder: Path, framework: str) -> Path:
@@ -38,11 +49,12 @@ def make_package(folder: Path, framework: str) -> Path:
 
     Raises ConfigError for an unknown framework, or if the folder exists.
     """
-    if framework not in FRAMEWORKS:
-        raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(FRAMEWORKS)}")
+    known = templates()
+    if framework not in known:
+        raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(known)}")
     if folder.exists():
         raise ConfigError(f"{folder} is there already: choose another name")
-    shutil.copytree(TEMPLATES / framework, folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(known[framework], folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
     return folder / "client"
 
 

@@ -8,12 +8,12 @@ Frameworks are imported when their name is first used, so a numpy trainer needs 
 alliance imports `Alliance`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedmq.tensors import Weights
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer
 
+# For type checkers, which do not see what __getattr__ finds.
 if TYPE_CHECKING:
     from fedmq_client.frameworks.keras import KerasTrainer
     from fedmq_client.frameworks.sklearn import SklearnTrainer
@@ -32,15 +32,15 @@ __all__ = [
     "Weights",
 ]
 
-_LATER = {
-    "Alliance": "fedmq_sdk",
-    "KerasTrainer": "fedmq_client.frameworks.keras",
-    "SklearnTrainer": "fedmq_client.frameworks.sklearn",
-    "TorchTrainer": "fedmq_client.frameworks.torch",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+    if name == "Alliance":
+        from fedmq_sdk import Alliance
+
+        return Alliance
+    if not name.startswith("_"):
+        from fedmq_client.frameworks import trainer_class
+
+        if (found := trainer_class(name)) is not None:
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

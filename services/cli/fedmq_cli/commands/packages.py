@@ -13,7 +13,9 @@ from fedmq_cli.output import AsJson, print_json, print_next, shown
 
 def init(
     name: Annotated[Path, typer.Argument(help="The folder to make.", show_default=False)],
-    framework: Annotated[str, typer.Option(help="numpy, keras, torch, sklearn, or command (any language).")] = "numpy",
+    framework: Annotated[
+        str, typer.Option(help="numpy, keras, torch, sklearn, command (any language), or one that you have installed.")
+    ] = "numpy",
     as_json: AsJson = False,
 ) -> None:
     """Write a compute package that runs, to put your own model and data into."""
