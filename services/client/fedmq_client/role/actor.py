@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedmq.brokers.base import Connection
 from fedmq.runtime.actor import Actor, Observe
+from fedmq.runtime.effects import CoreEvent
 from fedmq.scheduler import Scheduler
 from fedmq_client.job.job import Pool
 from fedmq_client.role.core import ClientCore
@@ -32,9 +33,13 @@ def client_actor(
     new_id: Callable[[], str],
     observe: Observe | None = None,
 ) -> Actor:
-    """Builds the actor; `start()` makes it attach. The reducer declares the mailbox; the actor waits for it."""
+    """Builds the actor; `start()` makes it attach. The reducer declares the mailbox, for which the actor waits."""
+
+    def report(event: CoreEvent) -> None:
+        actor.post(event)
+
     # The runner reports to the actor, which needs the runner's performers to be built.
-    runner = TaskRunner(client, package, pool, store, scheduler, models, report=lambda event: actor.post(event))
+    runner = TaskRunner(client, package, pool, store, scheduler, models, report=report)
     actor = Actor(
         client.name,
         ClientCore(client.name, attach, store.load()),

@@ -16,8 +16,11 @@ LONGEST_TRACEBACK = 8_000
 
 
 class Answers:
-    """`tasks`: the kinds of tasks that the client does; one that does not train validates on a test set. `kept`: updates
-    that an earlier life finished. `uploads`: how many are under way."""
+    """Makes the answers, and counts in `uploads` how many uploads are under way.
+
+    - `tasks`: the kinds of tasks that the client does. One that does not train validates on a test set.
+    - `kept`: updates that were finished before a restart.
+    """
 
     def __init__(self, client: str, tasks: Sequence[str], kept: Iterable[TaskResult]) -> None:
         self.uploads = 0
@@ -43,11 +46,9 @@ class Answers:
     def answer(self, task: TaskMessage, result: TaskResult, now: float) -> list[Effect]:
         """Answers a task whose work has ended. Keeps its update. The metrics of a validation were published before."""
         if task.plan.action == "validate":
-            return (
-                []
-                if result.outcome == "done"
-                else [self._to_reducer(self._validation_of(task, None, {}, result.reason))]
-            )
+            if result.outcome == "done":
+                return []
+            return [self._to_reducer(self._validation_of(task, None, {}, result.reason))]
         if result.outcome == "done":
             self._kept[result.key] = result
             return [self._upload(task, result, now)]
@@ -71,10 +72,11 @@ class Answers:
         return Upload(task, result, now)
 
     def upload_ended(self) -> None:
+        """Counts an upload as ended, by success or failure."""
         self.uploads -= 1
 
     def uploaded(self, upload: Upload, blob: BlobRef, now: float) -> Publish:
-        """Publishes the update. Its `seconds` report each step, and in `total` all since the first request in this life."""
+        """Publishes the update. Its `seconds` hold each step, and in `total` the time since the first request."""
         task, result = upload.task, upload.result
         total = now - self._requested_at.get(result.key, now)
         update = Update(
@@ -88,7 +90,7 @@ class Answers:
         return publish_to(task.combiner, self._client, update)
 
     def refused(self, publish: Publish, reason: str) -> list[Effect]:
-        """Reports the reason in place of an answer with metrics that no message can hold, so that nobody waits for it."""
+        """Publishes the reason in place of an answer whose metrics no message can hold, so that nobody waits for it."""
         match publish.body:
             case Update(plan=plan):
                 body: Body = Decline(plan=plan, outcome="failed", reason=reason)
@@ -101,8 +103,10 @@ class Answers:
     # -- what is kept -----------------------------------------------------------------------------------------------
 
     def outdate(self, plan: PlanKey) -> list[Effect]:
-        """Deletes what is kept for earlier rounds, and for other sessions, than those of a requested training. The store
-        deletes earlier rounds of the session by itself when the training begins."""
+        """Deletes what is kept for rounds before a requested training, and for other sessions.
+
+        The store deletes earlier rounds of the same session by itself when the training begins.
+        """
         newest = task_key(plan)
         if newest.action != "train":
             return []

@@ -18,8 +18,10 @@ def publish_to(receiver: str, client: str, body: Body, *, confirm: bool = True) 
 
 
 class Attachment:
-    """`attach`: how the client presents itself to the reducer. `combiner`: the one that was granted last, None before
-    the first grant."""
+    """The combiner that was granted last, in `combiner`, which is None before the first grant.
+
+    `attach`: how the client presents itself to the reducer.
+    """
 
     def __init__(self, client: str, attach: Attach) -> None:
         self.combiner: str | None = None
@@ -33,11 +35,14 @@ class Attachment:
         return [StartTimer("attach", REQUEST_PERIOD), Publish("assignment", key, self._attach)]
 
     def request_later(self, seconds: float = REQUEST_SOON) -> list[Effect]:
+        """Requests a combiner in so many seconds."""
         return [StartTimer("attach", seconds)]
 
     def grant(self, grant: Grant) -> list[Effect]:
-        """Registers with the granted combiner. Also with the same one again, as the reducer may have missed that the client
-        is present there."""
+        """Registers with the granted combiner, also with the same one again.
+
+        The reducer may have missed that the client is present there.
+        """
         self.combiner, self._period = grant.combiner, grant.presence
         return [CancelTimer("attach"), AssignPart(grant.ordinal, grant.count), *self._register(grant.combiner)]
 
@@ -46,15 +51,15 @@ class Attachment:
         return [*(self._register(self.combiner) if self.combiner is not None else ()), *self.request()]
 
     def hello_later(self, combiner: str) -> list[Effect]:
-        """Says hello to `combiner` soon, which is answered by all tasks that are still open, with fresh URLs."""
+        """Registers with `combiner` again soon. It answers with all tasks that are still open, with fresh URLs."""
         return [StartTimer(f"hello:{combiner}", HELLO_SOON)]
 
     def leave(self) -> list[Effect]:
-        """Tells the combiner, if there is one, that the client is leaving."""
+        """Publishes to the combiner, if there is one, that the client is leaving."""
         return [] if self.combiner is None else [self._to(self.combiner, ClientPresence(leaving=True))]
 
     def fired(self, timer: str) -> list[Effect]:
-        """Does what one of the timers started here is for; nothing if `timer` is another one."""
+        """Handles a timer that was started here; returns nothing for another one."""
         kind, _, combiner = timer.partition(":")
         if kind == "attach":
             return self.request()

@@ -1,8 +1,8 @@
 """The client's decisions. Pure.
 
 A client attaches to a combiner (`attachment`), runs one task at a time (`tasks`), and answers each request (`answers`). It
-trains once for a round: requested again, by whichever combiner, it publishes again the update that it keeps until the
-round is over.
+trains once for a round. If the same training is requested again, by any combiner, the client publishes the update that it
+keeps until the round is over.
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Gran
 
 
 class State(Enum):
+    """Where a client stands between start and end."""
+
     ATTACHING = "attaching"
     ATTACHED = "attached"
-    LEAVING = "leaving"  # begins nothing new, and finishes what is under way
+    LEAVING = "leaving"  # begins no task, and finishes the one under way
     LEFT = "left"
 
 
 class ClientCore:
-    """`attach`: how the client presents itself to the reducer. `kept`: updates that an earlier life finished."""
+    """The client's core.
+
+    - `attach`: how the client presents itself to the reducer.
+    - `kept`: updates that were finished before a restart.
+    """
 
     def __init__(self, name: str, attach: Attach, kept: Sequence[TaskResult] = ()) -> None:
         self.name = name
@@ -59,11 +65,13 @@ class ClientCore:
 
     @property
     def state(self) -> State:
+        """The state after the last event."""
         if self._is_leaving:
             return State.LEFT if self._has_left else State.LEAVING
         return State.ATTACHING if self.combiner is None else State.ATTACHED
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        """Returns the effects of an event."""
         match self.state:
             case State.LEFT:
                 return self._refused_after_goodbye(event)
@@ -73,7 +81,7 @@ class ClientCore:
                 return [*self._handle(event, now.seconds), *self._leave_if_ready()]
         return [*self._handle(event, now.seconds), *self._tasks.run_next()]
 
-    def _handle(self, event: CoreEvent, now: float) -> list[Effect]:
+    def _handle(self, event: CoreEvent, now: float) -> list[Effect]:  # noqa: PLR0911 (a table: one return an event)
         match event:
             case Received():
                 return self._received(event, now)
@@ -149,7 +157,7 @@ class ClientCore:
     # -- leaving ----------------------------------------------------------------------------------------------------
 
     def _leave(self) -> list[Effect]:
-        """Begins nothing new. Work and uploads under way go on as long as the process lets them, and are answered."""
+        """Begins no further task. Work and uploads under way go on, as long as the process lives, and are answered."""
         self._is_leaving = True
         return self._leave_if_ready()
 
@@ -163,7 +171,7 @@ class ClientCore:
         return [*self._attachment.leave(), Drained()]
 
     def _refused_after_goodbye(self, event: CoreEvent) -> list[Effect]:
-        """A refused message takes the rest of its group along, so the goodbye behind it is repeated."""
+        """Repeats the goodbye if a message before it was refused: a refusal drops the rest of the message's group."""
         match event:
             case Failed(effect=Publish(body=ClientPresence())):
                 return [Drained()]

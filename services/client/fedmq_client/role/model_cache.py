@@ -1,4 +1,4 @@
-"""The models that a client fetches, kept by hash: what is here is not fetched again."""
+"""Fetches the models of a client's tasks, and keeps the last ones by hash."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from fedmq_schemas.messages import BlobRef, TaskMessage
 
 
 class Models:
-    """What the last task was about: its model, and the base where it has one. They are files in `folder`; with None they
-    are held in memory, and clients of one process may share them."""
+    """The model of the last task, and its base if it has one.
+
+    They are files in `folder`. With None they are held in memory, and the clients of one process may share them.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._held: dict[str, bytes] = {}
 
     def fetch(self, task: TaskMessage) -> tuple[Blob, Blob | None]:
-        """The model and its base. Raises as `transfer.get` does."""
+        """Returns the task's model and base, fetched unless they are kept. Raises as `transfer.get` does."""
         if task.base is None and self._held.keys() == {task.model.sha256}:
             return self._held[task.model.sha256], None
         wanted = {ref.sha256 for ref in (task.model, task.base) if ref is not None}

@@ -15,8 +15,10 @@ SMALL = 1_000_000
 
 
 class TaskKey(NamedTuple):
-    """Names what a client runs once, however often it is requested: the plans of all attempts and parts of a round have
-    one key."""
+    """Names what a client runs once, however often it is requested.
+
+    The plans of all attempts and parts of a round have one key.
+    """
 
     session: str
     round: int
@@ -28,13 +30,18 @@ class TaskKey(NamedTuple):
 
 
 def task_key(plan: PlanKey) -> TaskKey:
+    """Returns the key of the tasks of a plan."""
     return TaskKey(plan.session, plan.round, plan.action)
 
 
 @value
 class TaskResult:
-    """How the work on a task ended. `update`: the delta of a training that is done; `examples`: as the trainer counted;
-    `seconds`: duration of each step by its name."""
+    """How the work on a task ended.
+
+    - `examples`: as the trainer counted them.
+    - `update`: the delta of a training that is done.
+    - `seconds`: the duration of each step, by its name.
+    """
 
     key: TaskKey
     outcome: Literal["done", "abstained", "failed"]
@@ -51,8 +58,10 @@ class TaskResult:
 
 @value
 class RunTask(Perform):
-    """Fetches the model, validates it if the task requires that, and trains. The runner reports `ModelValidated`,
-    `ProgressReported`, and at the end `TaskFinished`."""
+    """Fetches the model, validates it if the task requires that, and trains.
+
+    The runner reports `ModelValidated`, `ProgressReported`, and at the end `TaskFinished`.
+    """
 
     task: TaskMessage
 
@@ -66,8 +75,10 @@ class Abandon(Perform):
 
 @value
 class Upload(Question[BlobRef]):
-    """Stores a finished update where the task says. Answered by its BlobRef. `since`: when the upload was decided, in
-    seconds on the monotonic clock."""
+    """Stores a finished update where the task says. Answered by its BlobRef.
+
+    `since`: when the upload was decided, in seconds on the monotonic clock.
+    """
 
     task: TaskMessage
     result: TaskResult
@@ -77,13 +88,13 @@ class Upload(Question[BlobRef]):
 
     @property
     def heavy(self) -> bool:
+        """Whether it may take long: over the network, or of a large model."""
         return self.task.upload_url.startswith("http") or self.task.model.size > SMALL
 
 
 @value
 class Forget(Perform):
-    """Deletes the kept updates and states of the rounds of `session` before `before_round`, which are over; None: of all
-    its rounds."""
+    """Deletes the kept updates and states of the rounds of `session` before `before_round`, as `Store.forget` does."""
 
     session: str
     before_round: int | None = None
@@ -104,7 +115,7 @@ class AssignPart(Perform):
 
 @value
 class ModelValidated(CoreEvent):
-    """The model that a task names has these metrics on the client's data. `examples` None: not known."""
+    """The model that a task names has these metrics on the client's data. `examples` None: their number is not known."""
 
     task: TaskMessage
     examples: int | None

@@ -1,4 +1,4 @@
-"""What a client keeps between tasks, and between its lives: finished updates and `task.state`."""
+"""Keeps what a client needs between tasks and after a restart: finished updates and `task.state`."""
 
 from __future__ import annotations
 
@@ -15,44 +15,68 @@ _STATE = "update.state"
 
 
 class Store(Protocol):
-    """- `load()`: finished updates of an earlier life.
-    - `begin(key)`: a training begins, so updates of its session's earlier rounds go. The file for its own, None: as bytes.
-    - `keep(finished, state)`: durable on return. `state(key)`: the state after the newest finished training
-      before this task: to train in a round, that of an earlier one; to validate the model of a round, also that one's.
-    - `forget(session, before_round)`: updates of earlier rounds go, and all states but the newest; all of both where
-      None."""
+    """Finished updates and states, by task."""
 
-    def load(self) -> list[TaskResult]: ...
-    def begin(self, key: TaskKey) -> Path | None: ...
-    def keep(self, finished: TaskResult, state: Blob | None) -> None: ...
-    def state(self, key: TaskKey) -> Blob | None: ...
-    def forget(self, session: str, before_round: int | None) -> None: ...
+    def load(self) -> list[TaskResult]:
+        """Returns the finished updates that are kept."""
+        ...
+
+    def begin(self, key: TaskKey) -> Path | None:
+        """Deletes updates of earlier rounds of the session, as `forget` does.
+
+        Returns the file for the update of the training that begins; None if it is to be returned as bytes.
+        """
+        ...
+
+    def keep(self, finished: TaskResult, state: Blob | None) -> None:
+        """Keeps an update and the state after its training. Both are durable on return."""
+        ...
+
+    def state(self, key: TaskKey) -> Blob | None:
+        """Returns the state after the newest finished training before this task.
+
+        For a train task of round n that is a training of an earlier round. For a validate task of round n it may also be
+        that of round n, which made the model.
+        """
+        ...
+
+    def forget(self, session: str, before_round: int | None) -> None:
+        """Deletes updates of rounds before `before_round` and all their states but the newest.
+
+        With `before_round` None, deletes all that is kept for `session`.
+        """
+        ...
 
 
 class MemoryStore:
-    """For tests and simulation: nothing survives, except where a test keeps the store itself."""
+    """A Store in memory, for tests and simulation: it lives as long as this object."""
 
     def __init__(self) -> None:
         self.finished: dict[TaskKey, TaskResult] = {}
         self.states: dict[TaskKey, Blob | None] = {}
 
     def load(self) -> list[TaskResult]:
+        """Returns what this object holds."""
         return list(self.finished.values())
 
     def begin(self, key: TaskKey) -> Path | None:
+        """Returns None, as updates are kept as bytes."""
         self.forget(key.session, key.round)
         return None
 
     def keep(self, finished: TaskResult, state: Blob | None) -> None:
+        """Keeps a state of None only after one that was not None."""
         self.finished[finished.key] = finished
         if state is not None or self.state(finished.key) is not None:
             self.states[finished.key] = state
 
     def state(self, key: TaskKey) -> Blob | None:
+        """Returns the state from memory."""
         rounds = [k for k in self.states if k.session == key.session and k.round < _bound(key)]
         return self.states[max(rounds, key=lambda k: k.round)] if rounds else None
 
     def forget(self, session: str, before_round: int | None) -> None:
+        """Deletes from memory."""
         for key in [k for k in self.finished if _is_over(k.session, k.round, session, before_round)]:
             del self.finished[key]
         states = sorted(k for k in self.states if _is_over(k.session, k.round, session, before_round))
@@ -61,8 +85,11 @@ class MemoryStore:
 
 
 class FolderStore:
-    """One folder a client. A task's update, its state and, written last, its outcome are `SESSION.ROUND.*` files. An empty
-    file is the state of a training that left none after one that did."""
+    """A Store in one folder of its client.
+
+    A training has the files `SESSION.ROUND.update`, `.update.state` and, written last, `.json` with its result. An empty
+    state file belongs to a training that left no state after one that did.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -76,6 +103,7 @@ class FolderStore:
         return f"{self._root}/{session}.{number:06d}.{suffix}"
 
     def load(self) -> list[TaskResult]:
+        """Returns the updates whose result file is there: others were interrupted."""
         found = []
         for session, number in sorted(self._rounds):
             path, update = Path(self._path(session, number, "json")), Path(self._path(session, number, "update"))
@@ -86,6 +114,7 @@ class FolderStore:
         return found
 
     def begin(self, key: TaskKey) -> Path | None:
+        """Returns a path in the folder, which it makes."""
         self.forget(key.session, key.round)
         if not self._rounds:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -93,6 +122,7 @@ class FolderStore:
         return Path(self._path(key.session, key.round, "update"))
 
     def keep(self, finished: TaskResult, state: Blob | None) -> None:
+        """Writes the result. The job has written update and state."""
         key = finished.key
         if state is None and self.state(key) is not None:
             Path(self._path(key.session, key.round, _STATE)).touch()
@@ -103,6 +133,7 @@ class FolderStore:
         os.replace(f"{path}.new", path)
 
     def state(self, key: TaskKey) -> Blob | None:
+        """Returns the path of the state file."""
         for session, number in sorted(self._rounds, key=lambda pair: -pair[1]):
             if session == key.session and number < _bound(key):
                 path = self._path(session, number, _STATE)
@@ -111,6 +142,7 @@ class FolderStore:
         return None
 
     def forget(self, session: str, before_round: int | None) -> None:
+        """Deletes files."""
         over = sorted(pair for pair in self._rounds if _is_over(*pair, session, before_round))
         left = [] if before_round is None else [pair for pair in over if os.path.exists(self._path(*pair, _STATE))]
         for pair in over:
@@ -122,7 +154,7 @@ class FolderStore:
 
 
 def _bound(key: TaskKey) -> int:
-    """The round whose training, and all later ones, comes after this task."""
+    """Returns the first round whose training comes after this task."""
     return key.round if key.action == "train" else key.round + 1
 
 
@@ -131,7 +163,4 @@ def _is_over(session: str, number: int, ended: str, before_round: int | None) ->
 
 
 def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
+    Path(path).unlink(missing_ok=True)

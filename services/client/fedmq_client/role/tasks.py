@@ -24,14 +24,18 @@ class Tasks:
         self._watermarks = Watermarks()
 
     def is_late(self, plan: PlanKey) -> bool:
-        """Returns whether the session is over, or a later train plan was requested before. Of a client's train plans in an
-        attempt only the last one is open."""
+        """Returns whether the session is over, or a later train plan was requested before.
+
+        Of a client's train plans in an attempt only the last one is open.
+        """
         position = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
         return self._watermarks.is_superseded(plan.session, position)
 
     def add(self, task: TaskMessage) -> list[Effect]:
-        """Queues a task, a training before all others, for which it makes room. A task that is under way already only takes
-        the new request in place of the old one."""
+        """Queues a task: a training before all others, after making room for it.
+
+        If the same task is under way, the new request replaces the old one and the work goes on.
+        """
         key = task_key(task.plan)
         if self._is_under_way(key):
             self.under_way = task
@@ -52,7 +56,7 @@ class Tasks:
         return [RunTask(self.under_way)]
 
     def finish(self, key: TaskKey) -> TaskMessage | None:
-        """Returns the latest request for the work that has ended; None if other work is under way, as this was stopped."""
+        """Returns the latest request for the work that has ended; None if that work had been stopped."""
         if not self._is_under_way(key):
             return None
         task, self.under_way = self.under_way, None
@@ -79,8 +83,10 @@ class Tasks:
         return self._stop() if is_over else []
 
     def _make_room(self, newest: TaskKey) -> list[Effect]:
-        """Removes trainings of earlier rounds of the session. Stops a training under way; it waits if it is of another
-        session."""
+        """Removes trainings of earlier rounds of the session, and stops a training under way.
+
+        A training that was stopped for another session waits.
+        """
         for key in [key for key in self._waiting if key.action == "train" and newest.ends(key)]:
             del self._waiting[key]
         task = self.under_way
