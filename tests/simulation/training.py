@@ -92,7 +92,7 @@ class VirtualPool:
             return Result(job.id, "abstained", reason="nothing to give")
         if mood == "fail":
             return Result(job.id, "failed", reason="a trainer's own error")
-        update = train(model, job.client.name, job.seed, mood)
+        update = train(model, job.client.name, job.random_seed, mood)
         return Result(job.id, "done", self.examples, {"loss": 1.0 / job.round}, update)
 
     def cancel(self, job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What a trainer returns, checked: each fault is named, with what to return instead."""
+"""Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -10,18 +10,18 @@ from fedmq.tensors import Weights
 from fedmq_schemas.limits import DEEPEST
 
 MOST_EXAMPLES = 2**53 - 1
-"""What float64 counts exactly."""
+"""The largest number up to which float64 counts exactly."""
 
 
 class InvalidResult(Exception):
-    """A trainer returned what can't be used. The text says what, and what to return instead."""
+    """A trainer returned a value that can't be used. The text names it, and what to return instead."""
 
 
 def weights(found: Any, model: Weights) -> Weights:
-    """`found` as arrays in the model's dtypes; a wider float is rounded.
+    """Returns `found` as arrays in the model's dtypes. A wider float is rounded.
 
-    Raises InvalidResult, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass:
-    the combiner rejects them, so that the reason is on record.
+    Raises InvalidResult, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass: the combiner
+    rejects them, so that the reason is recorded.
     """
     if not isinstance(found, Mapping):
         raise InvalidResult(
@@ -52,7 +52,7 @@ def weights(found: Any, model: Weights) -> Weights:
 
 
 def state(found: Weights) -> Weights:
-    """`task.state` as arrays. Raises InvalidResult for what is none."""
+    """Returns `task.state` as arrays. Raises InvalidResult for a value that is no array."""
     if not found:
         return {}
     arrays = {name: np.asarray(value) for name, value in found.items()}
@@ -63,7 +63,7 @@ def state(found: Weights) -> Weights:
 
 
 def examples(step: str, found: Any) -> int:
-    """The number of examples. Raises InvalidResult unless it is an int from 0 to MOST_EXAMPLES."""
+    """Returns the number of examples. Raises InvalidResult unless it is an int from 0 to MOST_EXAMPLES."""
     whole = isinstance(found, Integral) and not isinstance(found, bool)
     if not whole or not 0 <= int(found) <= MOST_EXAMPLES:
         raise InvalidResult(f"{step} returned {found!r:.50} as examples: return an int of 0 or more")
@@ -71,14 +71,14 @@ def examples(step: str, found: Any) -> int:
 
 
 def metrics(step: str, found: Any) -> dict[str, Any]:
-    """Metrics in the types that a message can hold. Raises InvalidResult for others."""
+    """Returns metrics in the types that a message can hold. Raises InvalidResult for others."""
     if not isinstance(found, Mapping):
         raise InvalidResult(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
     return {str(name): _plain(value, f"metric {name!r}") for name, value in found.items()}
 
 
 def kind(value: Any) -> str:
-    """What to call a value in a message."""
+    """Returns the name of a value's kind for an error message."""
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     return "None" if value is None else f"a {type(value).__name__}"

@@ -1,7 +1,7 @@
-"""Splits a data set that everybody holds into one part a client, for examples and simulations.
+"""Splits a data set that all clients hold into one part a client, for examples and simulations.
 
-Real sites have data of their own and need none of this. Every client computes the whole split from
-numbers that all of them share and takes its own part, so no part is ever sent.
+Real sites have data of their own. Every client computes the whole split from numbers that all of them share and uses its
+own part, so no part is ever sent.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ Indices = NDArray[np.int64]
 
 
 def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float | None = None) -> list[Indices]:
-    """Indices of each of `count` parts, sorted; together they are 0 … len(labels) - 1, each once.
+    """Returns the indices of each of `count` parts, sorted; together they are 0 … len(labels) - 1, each once.
 
     - `dirichlet` None: a seeded shuffle, cut into parts whose sizes differ by at most one (IID).
-    - `dirichlet` alpha > 0: for each class, its share per part is drawn from Dirichlet(alpha)
-      (label skew as in Li et al. 2022, "Federated Learning on Non-IID Data Silos"); 0.1 is harsh,
-      100 is nearly IID. `labels` are then the classes, of shape (n,) or one-hot (n, classes).
-    - No part is empty: one that would be takes an example from the largest.
+    - `dirichlet` alpha > 0: for each class, its share per part is drawn from Dirichlet(alpha) (label skew as in Li et al.
+      2022, "Federated Learning on Non-IID Data Silos"); 0.1 is harsh, 100 is nearly IID. `labels` are then the classes, of
+      shape (n,) or one-hot (n, classes).
+    - No part is empty: an empty one is given an example of the largest.
     - Raises ConfigError if there are fewer examples than parts, or alpha or count is not positive.
 
     The same arguments give the same parts in every process.

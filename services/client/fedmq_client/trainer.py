@@ -1,4 +1,4 @@
-"""The trainer API: all that a user's training code sees of FedMQ.
+"""The trainer API: everything that a user's training code uses of FedMQ.
 
 A trainer is a class (or a module with functions of the same names, without `self`):
 
@@ -10,17 +10,16 @@ A trainer is a class (or a module with functions of the same names, without `sel
         def roles(self): ...                                 # -> {name: role}        (optional)
         def meta(self): ...                                  # -> {key: JSON value}   (optional)
 
-- `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. What it
-  returns must have the same names and shapes.
-- `examples` is an int >= 0, the number of examples used; `validate` may say None, not known: its
-  metrics are then averaged equally. `metrics` are named numbers; strings and lists are recorded
-  too, but never averaged.
-- `roles` and `meta` go with `init`: they are kept in the metadata of every model of the session.
+- `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. The weights that it returns
+  must have the same names and shapes.
+- `examples` is an int >= 0, the number of examples used. `validate` may return None if it is not known; its metrics are
+  then averaged equally. `metrics` are named numbers; strings and lists are recorded too, but never averaged.
+- `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
 - `None` from `train` or `validate` means: abstain.
-- An exception costs this task only; the trainer is built anew for the next one.
-- Nothing may be kept from one task to the next, except data and what is derived from it: state of
-  the learning belongs into `task.state`, which survives restarts. Python's and numpy's global
-  random generators are seeded from `task.seed` before each call.
+- An exception fails this task only. The trainer is built anew for the next one.
+- Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs into
+  `task.state`, which survives restarts. Python's and numpy's global random generators are seeded from `task.seed` before
+  each call.
 """
 
 import time
@@ -40,7 +39,7 @@ TrainerMetrics = Mapping[str, Any]
 Form = Literal["trainer", "commands"]
 
 REPORT_EVERY = 1.0
-"""Seconds between two reports that are sent on; those in between are dropped."""
+"""Seconds between two reports that are sent; those in between are dropped."""
 
 
 class Cancelled(Exception):
@@ -54,7 +53,7 @@ class Client:
     name: str
     """Unique in the alliance."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Free words about the site, given by its operator."""
+    """Free text about the site, given by its operator."""
     data: Path | None = None
     """The site's own data, from `FEDN_DATA_PATH`; None in a simulation."""
     ordinal: int = 0
@@ -66,13 +65,13 @@ class Client:
     state_dir: Path = Path(".")
     """A folder of this client's own: caches only, as training must not depend on it."""
     tasks: tuple[str, ...] = ("train", "validate")
-    """What this client is asked to do."""
+    """The kinds of tasks that this client runs."""
     random_seed: int = 0
-    """The alliance's: for splits and first weights. Training uses `task.seed`."""
+    """The alliance's, for splits and first weights. Training uses `task.seed`."""
     dirichlet: float | None = None
     """Label skew of `part`; None is IID."""
     form: Form | None = None
-    """Which form of the package to use; None: its trainer if it names one, else its commands."""
+    """Which form of the package to use. None: its trainer if it names one, else its commands."""
     python_env: bool = True
     """Whether commands run in the environment that the package's `python_env` describes."""
 
@@ -82,11 +81,11 @@ class Client:
         return self.tasks == ("validate",)
 
     def part(self, labels: ArrayLike) -> Indices:
-        """Indices of this client's part of a data set that every client holds.
+        """Returns the indices of this client's part of a data set that every client holds.
 
-        `labels`: one per example (n,), or one-hot (n, classes). Parts are disjoint, complete over
-        the ordinals and never empty; they depend on `random_seed`, `count` and `dirichlet` only.
-        Raises ConfigError if there are fewer examples than parts.
+        `labels`: one per example (n,), or one-hot (n, classes). Parts are disjoint, complete over the ordinals and never
+        empty. They depend on `random_seed`, `count` and `dirichlet` only. Raises ConfigError if there are fewer examples
+        than parts.
         """
         values = np.ascontiguousarray(labels)
         parts = _parts(
@@ -109,7 +108,7 @@ def _parts(
     random_seed: int,
     dirichlet: float | None,
 ) -> list[Indices]:
-    """The split of one data set, kept so that many clients of a process compute it once."""
+    """Returns the split of one data set. It is cached, so that many clients of a process compute it once."""
     labels = np.frombuffer(data, dtype=dtype).reshape(shape)
     return partition(labels, count, random_seed, dirichlet)
 
@@ -143,9 +142,9 @@ class Task:
         self.config = dict(config or {})
         """The user's own keys of the session's configuration."""
         self.state: Weights = dict(state or {})
-        """Named arrays kept from round to round; what `validate` changes here is lost."""
+        """Named arrays that are kept from round to round. Changes by `validate` are lost."""
         self.meta = dict(meta or {})
-        """The model's metadata: its `roles`, and what `meta` or the seed's file said."""
+        """The model's metadata: its `roles`, and the keys of `meta` or of the seed's file."""
         self._progress = progress
         self._is_cancelled = is_cancelled
         self._clock = clock
@@ -163,12 +162,12 @@ class Task:
         return self._is_cancelled is not None and self._is_cancelled()
 
     def check(self) -> None:
-        """Raise Cancelled if the task is cancelled. Call it once per batch."""
+        """Raises Cancelled if the task is cancelled. Call it once per batch."""
         if self.cancelled:
             raise Cancelled
 
     def report(self, fraction: float, **metrics: Any) -> None:
-        """Tell how far the task is (0 to 1). Cheap: at most one report a second is sent on."""
+        """Reports the fraction of the task that is done, 0 to 1. At most one report a second is sent, so it is cheap."""
         if self._progress is None:
             return
         now = self._clock()
@@ -178,6 +177,8 @@ class Task:
 
 
 class Trainer(Protocol):
-    """What `train` looks like to a type checker; the other methods are optional."""
+    """A trainer for type checkers. Only `train` is required; the module's docstring lists the other methods."""
 
-    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics] | None: ...
+    def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics] | None:
+        """Returns the trained weights, the number of examples and metrics, or None to abstain."""
+        ...

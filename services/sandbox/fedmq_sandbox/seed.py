@@ -36,7 +36,7 @@ def make_seed(
         kind="init",
         config=policy.train,
         timeout=INIT_TIMEOUT,
-        seed=random_seed,
+        random_seed=random_seed,
     )
     pool.submit(job, lambda _: None, lambda *_: None, results.put)
     result = _first(results, interrupted)

@@ -63,7 +63,7 @@ def _package(folder: Path, manifest: str = "", **files: str) -> Path:
 
 def _job(package: Path, kind: Any = "train", client: Client | None = None, **more: Any) -> Job:
     more.setdefault("model", None if kind == "init" else BLOB)
-    return Job("j", client or Client("c"), package, kind, session="s", round=2, rounds=3, seed=11, **more)
+    return Job("j", client or Client("c"), package, kind, session="s", round=2, rounds=3, random_seed=11, **more)
 
 
 def _run(job: Job) -> tuple[Result, list[Validated]]:

@@ -252,7 +252,7 @@ def test_a_task_carries_what_the_job_says_and_the_seed_is_everywhere(site: Site)
 
     site.serve(train=train)
     changes = {"session": "s", "round": 2, "rounds": 3, "timeout": 60.0, "config": {"a": 1}}
-    first, again, other = (site.run(seed=seed, **changes) for seed in (2**62, 2**62, 5))
+    first, again, other = (site.run(random_seed=seed, **changes) for seed in (2**62, 2**62, 5))
     assert first.metrics["task"] == ["s", 2, 3, 2**62, {"a": 1}, True]
     assert first.metrics == again.metrics
     assert first.metrics["draws"] != other.metrics["draws"]

@@ -104,7 +104,7 @@ class Runner:
             client=Client(client),
             package=self.package,
             kind="train",
-            seed=1,
+            random_seed=1,
             timeout=PATIENCE,
             config={"do": do},
             model=MODEL,

@@ -1,4 +1,4 @@
-"""What a session can configure of a trainer, whatever its framework: checked, with a suggestion for a wrong key."""
+"""Checks what a session configures of a trainer, for all frameworks. Suggests a key for a wrong one."""
 
 import difflib
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ class Configuration:
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float | None = None
-    """None: as the user's own code sets it."""
+    """None: as the user's code sets it."""
     proximal_mu: float = 0.0
-    """FedProx (Li et al. 2020): how strongly weights are held to those received; 0 is FedAvg."""
+    """FedProx (Li et al. 2020): how strongly weights are held to the received ones; 0 is FedAvg."""
 
 
 def read(config: Mapping[str, Any], further: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Configuration:
-    """The configuration; `further` keys are the subclass's own, and `without` are those that its framework has not.
+    """Returns the configuration. Raises ConfigError for an unknown key or an impossible value.
 
-    Raises ConfigError for any other key, and for a value that makes no sense.
+    `further`: keys of the user's subclass, which are not checked. `without`: keys that the framework does not support.
     """
     own = tuple(name for name in Configuration.__dataclass_fields__ if name not in without)
     for key in config:

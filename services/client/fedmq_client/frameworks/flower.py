@@ -1,6 +1,6 @@
-"""Flower's clients as trainers, unchanged: `trainer: flower:client_app.py:app`.
+"""Runs Flower's clients as trainers, unchanged: `trainer: flower:client_app.py:app`.
 
-| what the name stands for | how it is called |
+| the name stands for | how it is called |
 |---|---|
 | a NumPyClient, its class, or a function of a Context that returns one | `fit` and `evaluate`, by their names |
 | a ClientApp with `@app.train()` and `@app.evaluate()` | with a Message: `arrays` and `config` |
@@ -35,7 +35,7 @@ PROJECT = "pyproject.toml"
 
 
 def flower_trainer(folder: Path, found: Any, what: str, client: Client) -> Trainer:
-    """A trainer for what the user's file has under the name. Raises PackageError if Flower had no use for it."""
+    """Returns a trainer for the object `found` of the user's file. Raises PackageError if it is nothing of Flower's."""
     run_config = _run_config(folder)
     if hasattr(found, "lifespan") and callable(found):
         return _AppTrainer(found, client, run_config)
@@ -52,7 +52,7 @@ class _FlowerTrainer:
         self._run_config = run_config
 
     def _context(self, task: Task | None) -> Any:
-        """Flower's Context, or what looks like one where the user's code has not imported Flower."""
+        """Returns Flower's Context, or a stand-in if the user's code has not imported Flower."""
         config = {**self._run_config, **(task.config if task else {})}
         node = {"partition-id": self._client.ordinal, "num-partitions": self._client.count}
         state = task.state if task else {}
@@ -68,7 +68,7 @@ class _FlowerTrainer:
 
 
 class _NumpyTrainer(_FlowerTrainer):
-    """A NumPyClient, made anew for each task, as Flower does."""
+    """Runs a NumPyClient, made anew for each task, as Flower does."""
 
     def init(self) -> Weights:
         numpy_client = self._numpy_client(self._context(None))
@@ -97,7 +97,7 @@ class _NumpyTrainer(_FlowerTrainer):
             made = made()
         elif not records.is_numpy_client(made):
             made = made(context)
-        # What Flower's to_client() returns holds the NumPyClient.
+        # Flower's to_client() wraps the NumPyClient.
         made = getattr(made, "numpy_client", made)
         if not records.is_numpy_client(made):
             raise InvalidResult(f"the Flower client is a {type(made).__name__}, which has not fit and evaluate")
@@ -105,7 +105,7 @@ class _NumpyTrainer(_FlowerTrainer):
 
 
 class _AppTrainer(_FlowerTrainer):
-    """A ClientApp, called with one Message a task."""
+    """Runs a ClientApp, called with one Message a task."""
 
     @property
     def _older(self) -> bool:
@@ -154,9 +154,9 @@ class _AppTrainer(_FlowerTrainer):
         return {**metrics, "num-examples": answer[f"{older}.num_examples"]["num_examples"]}
 
     def _ask(self, kind: str, content: dict[str, Any], context: Any) -> Any:
-        """The content of the app's answer. Raises InvalidResult if it is an error."""
+        """Calls the app and returns the content of its answer. Raises InvalidResult if that is an error."""
         flower = import_module("flwr.app")
-        # With metadata of its own: a message without asks for a task of Flower's runtime, which is not there.
+        # Without metadata of its own a Message looks for a task of Flower's runtime, which does not exist here.
         metadata = flower.Metadata(
             run_id=0,
             message_id="",
@@ -179,7 +179,7 @@ def _config(task: Task) -> dict[str, Any]:
 
 
 def _run_config(folder: Path) -> dict[str, Any]:
-    """`[tool.flwr.app.config]` of the app's project, if it has one, with dots between the names of nested tables."""
+    """Returns `[tool.flwr.app.config]` of the app's project, with dots between the names of nested tables."""
     path = folder / PROJECT
     if not path.is_file():
         return {}

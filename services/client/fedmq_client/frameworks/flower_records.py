@@ -1,4 +1,4 @@
-"""Flower's records from and to named arrays. Flower is found through the user's own import of it."""
+"""Converts Flower's records from and to named arrays. Flower is imported only after the user's code has imported it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from fedmq_client.checks import InvalidResult
 
 CODE_OK = 0
 _OTHERS = "records.json"
-"""Where in `task.state` the records are that hold no arrays; those that do are `RECORD/ARRAY`."""
+"""The key in `task.state` of all records that hold no arrays. The arrays of the others are `RECORD/ARRAY`."""
 
 
 def is_numpy_client(found: Any) -> bool:
-    """Whether it looks like a NumPyClient."""
+    """Returns whether `found` has the methods of a NumPyClient."""
     return callable(getattr(found, "fit", None)) and callable(getattr(found, "evaluate", None))
 
 
 def is_flowers_own(numpy_client: Any, method: str) -> bool:
-    """Whether a client does not write this method, but has it from Flower's base class or not at all."""
+    """Returns whether a client does not define this method, but inherits it from Flower's base class or lacks it."""
     found = getattr(type(numpy_client), method, None)
     return found is None or getattr(found, "__module__", "").partition(".")[0] == "flwr"
 
 
 def listed(arrays: Iterable[Any]) -> Weights:
-    """A list of arrays as `0` … `n-1`."""
+    """Returns a list of arrays under the names `0` … `n-1`."""
     return {str(number): np.asarray(array) for number, array in enumerate(arrays)}
 
 
 def as_sent(weights: Weights) -> Weights:
-    """In the order of a list, under the names that a framework knows: without positions, if these stay apart."""
+    """Returns weights in the order of a list, named as in their framework: without positions, if that is unambiguous."""
     names = in_order(weights)
     short = {plain(name) for name in names}
     return {plain(name) if len(short) == len(names) else name: weights[name] for name in names}
 
 
 def renamed(names: Sequence[str], found: Mapping[str, NDArray[Any]]) -> Weights:
-    """What came back, under the names (in order) that the model has: by name, or as a list."""
+    """Returns the arrays of an answer, which are named or a list, under the model's `names`, which are in order."""
     if set(found) == set(names):
         return dict(found)
     if len(found) != len(names):
@@ -60,18 +60,18 @@ def renamed(names: Sequence[str], found: Mapping[str, NDArray[Any]]) -> Weights:
 
 
 def arrays(weights: Weights) -> Any:
-    """An ArrayRecord."""
+    """Returns an ArrayRecord."""
     flower = import_module("flwr.app")
     return flower.ArrayRecord({name: flower.Array(np.ascontiguousarray(array)) for name, array in weights.items()})
 
 
 def config(values: Mapping[str, Any]) -> Any:
-    """A ConfigRecord."""
+    """Returns a ConfigRecord."""
     return import_module("flwr.app").ConfigRecord(dict(values))
 
 
 def only(content: Any, kind: str) -> Any:
-    """The one record of its kind in an answer. Raises InvalidResult if there is none, or another."""
+    """Returns the only record of a kind in an answer. Raises InvalidResult if there is none, or more than one."""
     found = list(getattr(content, kind).values())
     if len(found) != 1:
         raise InvalidResult(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
@@ -79,7 +79,7 @@ def only(content: Any, kind: str) -> Any:
 
 
 def state_to(state: Any) -> Weights:
-    """Flower's `context.state` as named arrays."""
+    """Returns Flower's `context.state` as named arrays."""
     kept: Weights = {}
     others = {}
     for name, record in state.items():
@@ -95,7 +95,7 @@ def state_to(state: Any) -> Weights:
 
 
 def state_from(kept: Mapping[str, NDArray[Any]]) -> Any:
-    """`context.state` again, a RecordDict."""
+    """Returns `context.state`, a RecordDict, from named arrays."""
     flower = import_module("flwr.app")
     grouped: dict[str, Weights] = {}
     for key, array in kept.items():
@@ -104,8 +104,8 @@ def state_from(kept: Mapping[str, NDArray[Any]]) -> Any:
             grouped.setdefault(name, {})[inner] = array
     found = {name: arrays(weights) for name, weights in grouped.items()}
     if _OTHERS in kept:
-        for name, said in json.loads(kept[_OTHERS].tobytes(), object_hook=_bytes_from).items():
-            found[name] = getattr(flower, said["kind"])(said["values"])
+        for name, other in json.loads(kept[_OTHERS].tobytes(), object_hook=_bytes_from).items():
+            found[name] = getattr(flower, other["kind"])(other["values"])
     return flower.RecordDict(found)
 
 

@@ -33,7 +33,7 @@ class KerasTrainer:
 
     A session may configure `epochs` (1), `batch_size` (32), `learning_rate` (as compiled) and
     `proximal_mu` (0); any other key that is not in `config_keys` is an error. Metrics are those
-    that the model was compiled with, and `loss`; training tells those of its last epoch. Examples
+    that the model was compiled with, and `loss`; training reports those of its last epoch. Examples
     are shuffled by `task.seed`. The same task gives the same weights on the same machine with the
     same number of threads. Tensors are named by position, as in `0003/kernel`; a seed that is a list of arrays will do too.
     """
@@ -48,24 +48,26 @@ class KerasTrainer:
         self._data: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     def model(self) -> Any:
-        """A compiled model, the same for every client: it is built once a process and shared."""
+        """Returns a compiled model, the same for every client. Called once a process; the model is shared."""
         raise NotImplementedError("write model(self) and return a compiled Keras model")
 
     def data(self, client: Client) -> tuple[Any, Any]:
-        """Inputs and targets of this client, arrays of equal length; called once and kept."""
+        """Returns inputs and targets of this client, arrays of equal length. Called once."""
         raise NotImplementedError("write data(self, client) and return x, y")
 
     def init(self) -> Weights:
-        """New weights, drawn from `client.random_seed`."""
+        """Returns new weights, drawn from `client.random_seed`."""
         return warm_keras.weights_of(self._new_model(self.client.random_seed))
 
     def roles(self) -> dict[str, str]:
-        """The role of each tensor, by name."""
+        """Returns the role of each tensor, by name."""
         return warm_keras.roles_of(self._new_model(0))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Train for some epochs; abstains without data. Raises ConfigError for a bad key or value,
-        or if the weights are of another model."""
+        """Trains for some epochs. Abstains without data.
+
+        Raises ConfigError for a wrong key or value, or if the weights are of another model.
+        """
         config = configuration.read(task.config, self.config_keys)
         x, y = self._examples()
         if len(x) == 0:
@@ -89,7 +91,7 @@ class KerasTrainer:
         return warm.weights(), len(x), logs
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
-        """Score the weights on this client's data; abstains without any."""
+        """Scores the weights on this client's data. Abstains without any."""
         x, y = self._examples()
         if len(x) == 0:
             return None
@@ -119,7 +121,7 @@ class KerasTrainer:
 
 
 def _watch(task: Task, batches: int) -> Any:
-    """A callback that tells progress, and ends a task that is cancelled, after each batch."""
+    """Returns a callback that reports progress, and ends a cancelled task, after each batch."""
     done = itertools.count(1)
 
     def after_batch(batch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -30,20 +30,23 @@ SEEDS = 2**32
 
 
 class SklearnTrainer:
-    """Trains and validates a scikit-learn estimator; a subclass writes `model` and `data`, and
-    `classes` if it classifies.
+    """Trains and validates a scikit-learn estimator.
 
-    An estimator fits here if its parameters are `coef_` and `intercept_`, or `coefs_` and
-    `intercepts_`, and it has `partial_fit` (SGDClassifier, SGDRegressor, MLPClassifier, …) or
-    `warm_start` (LogisticRegression). A session may configure `epochs` (1: passes over the data;
-    with warm_start its `max_iter`, which is else as `model` sets it), `batch_size` (32, of
-    partial_fit) and `learning_rate` (as in `model`); any other key that is not in `config_keys` is
-    an error. Each task starts from a new estimator with `random_state` from `task.seed`.
+    A subclass writes `model` and `data`, and `classes` if it classifies. An estimator can be used if its parameters are
+    `coef_` and `intercept_`, or `coefs_` and `intercepts_`, and it has `partial_fit` (SGDClassifier, SGDRegressor,
+    MLPClassifier, …) or `warm_start` (LogisticRegression). A session may configure:
+
+    - `epochs` (1): passes over the data; with `warm_start` its `max_iter`, which is else as `model` sets it;
+    - `batch_size` (32), of `partial_fit`;
+    - `learning_rate` (as in `model`).
+
+    Any other key that is not in `config_keys` is an error. Each task starts from a new estimator with `random_state` from
+    `task.seed`.
     """
 
     classes: ClassVar[Sequence[Any] | None] = None
-    """All labels there are anywhere. They are never taken from a client's own data: a client that
-    has not seen a class must still agree with the others on what the tensors mean."""
+    """All labels of all clients. They are never read from a client's own data: a client that has no example of a class must
+    still agree with the others on what the tensors mean."""
     config_keys: ClassVar[tuple[str, ...]] = ()
     """Further keys of the configuration, which a subclass reads from `task.config` itself."""
 
@@ -52,23 +55,27 @@ class SklearnTrainer:
         self._data: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     def model(self) -> Any:
-        """A new estimator, not fitted, the same for every client."""
+        """Returns a new estimator, not fitted, the same for every client."""
         raise NotImplementedError("write model(self) and return a scikit-learn estimator")
 
     def data(self, client: Client) -> tuple[Any, Any]:
-        """This client's examples, of shapes (n, features) and (n,); called once and kept."""
+        """Returns this client's examples, of shapes (n, features) and (n,). Called once."""
         raise NotImplementedError("write data(self, client) and return x, y")
 
     def init(self) -> Weights:
-        """New weights, drawn from `client.random_seed`: zero where the estimator starts at zero. Of
-        this client's data only the number of features is used."""
+        """Returns new weights, drawn from `client.random_seed`; zero if the estimator starts at zero.
+
+        Of this client's data only the number of features is used.
+        """
         return _named(_parameters(self._blank(self.client.random_seed)))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Train on this client's data; abstains without any. Raises ConfigError for a bad key or
-        value, or if the weights are of another model."""
+        """Trains on this client's data. Abstains without any.
+
+        Raises ConfigError for a wrong key or value, or if the weights are of another model.
+        """
         config = configuration.read(task.config, self.config_keys, without=("proximal_mu",))
-        x, y = self._examples()
+        x, _ = self._examples()
         if len(x) == 0:
             return None
         estimator, names = self._loaded(weights, task.seed)
@@ -83,8 +90,10 @@ class SklearnTrainer:
         return dict(zip(names, _copies(estimator), strict=True)), len(x), {}
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
-        """Score the weights on this client's data; abstains without any. Classifiers have
-        `accuracy`, and `loss` (log loss) if they give probabilities; others `loss` (mean square)."""
+        """Scores the weights on this client's data. Abstains without any.
+
+        Classifiers have `accuracy`, and `loss` (log loss) if they give probabilities; others `loss` (mean square).
+        """
         x, y = self._examples()
         if len(x) == 0:
             return None
@@ -110,8 +119,10 @@ class SklearnTrainer:
                 task.report((epoch * len(starts) + number + 1) / (config.epochs * len(starts)))
 
     def _fit(self, estimator: Any) -> None:
-        """A whole fit from the weights on. A class that this client has not seen is there as an
-        example of weight zero, so that the estimator keeps its place."""
+        """Fits from the weights on.
+
+        A class without an example here is represented by an example of weight zero, so that the estimator has its place.
+        """
         x, y = self._examples()
         arguments: dict[str, Any] = {}
         if self.classes is not None:
@@ -132,7 +143,7 @@ class SklearnTrainer:
             estimator.partial_fit(x, y, classes=self._labels())
 
     def _blank(self, seed: int) -> Any:
-        """An estimator that has met nothing but zeros, one for each class, and so has its arrays."""
+        """Returns an estimator that was fitted to zeros, one for each class, so that it has its arrays."""
         estimator = clone(self.model())
         if "random_state" in estimator.get_params():
             estimator.set_params(random_state=seed % SEEDS)
@@ -150,7 +161,7 @@ class SklearnTrainer:
         return estimator
 
     def _loaded(self, weights: Weights, seed: int) -> tuple[Any, list[str]]:
-        """An estimator with these weights, and their names in the order of its parameters."""
+        """Returns an estimator with these weights, and their names in the order of its parameters."""
         estimator = self._blank(seed)
         parameters = _parameters(estimator)
         names = matched(weights, positional(parameters))
@@ -180,7 +191,7 @@ class SklearnTrainer:
 
 
 def _parameters(estimator: Any) -> dict[str, NDArray[Any]]:
-    """The estimator's own arrays by name, the layers of a network in order."""
+    """Returns the estimator's own arrays by name, the layers of a network in order."""
     if hasattr(estimator, "coefs_"):
         layers = enumerate(zip(estimator.coefs_, estimator.intercepts_, strict=True))
         return {
@@ -202,7 +213,7 @@ def _copies(estimator: Any) -> list[NDArray[Any]]:
 
 
 def _forget_training(estimator: Any) -> None:
-    """What meeting zeros left behind: weights of linear models, counts of steps, a network's optimizer."""
+    """Resets what fitting to zeros changed: weights of linear models, counts of steps, a network's optimizer."""
     if hasattr(estimator, "coefs_"):
         vars(estimator).pop("_optimizer", None)
     else:

@@ -56,38 +56,40 @@ class TorchTrainer:
         self._data: _Examples | None = None
 
     def model(self) -> nn.Module:
-        """A new module, the same for every client: it is built once a process and copied."""
+        """Returns a new module, the same for every client. Called once a process; the module is copied."""
         raise NotImplementedError("write model(self) and return a torch.nn.Module")
 
     def data(self, client: Client) -> Any:
-        """This client's examples: arrays or tensors of equal length, as in `x, y`, or a map-style
-        Dataset. Called once and kept. Of arrays, floats become float32 and integers int64."""
+        """Returns this client's examples: arrays or tensors of equal length, as in `x, y`, or a map-style Dataset.
+
+        Called once. Of arrays, floats become float32 and integers int64.
+        """
         raise NotImplementedError("write data(self, client) and return x, y or a Dataset")
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The mean loss of a batch, which is `x, y` or what the Dataset collates to."""
+        """Returns the mean loss of a batch, which is `x, y` or a collated batch of the Dataset."""
         raise NotImplementedError("write loss(self, model, batch) and return a scalar tensor")
 
     def metrics(self, model: nn.Module, batch: Any) -> Mapping[str, Any]:
-        """Further metrics of validation: means over the batch. None unless a subclass has some."""
+        """Returns further metrics of validation, as means over the batch. None unless a subclass has some."""
         return {}
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of a task: Adam unless a subclass says otherwise."""
+        """Returns the optimizer of a task: Adam unless a subclass overrides this."""
         return torch.optim.Adam(parameters)
 
     def init(self) -> Weights:
-        """New weights, drawn from `client.random_seed`."""
+        """Returns new weights, drawn from `client.random_seed`."""
         return weights_of(self._new_module(self.client.random_seed))
 
     def roles(self) -> dict[str, str]:
-        """The role of each tensor, by name."""
+        """Returns the role of each tensor, by name."""
         return roles_of(self._module())
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Train for some epochs; abstains without data. The metric is the last epoch's mean loss.
+        """Trains for some epochs. Abstains without data. The metric is the last epoch's mean loss.
 
-        Raises ConfigError for a bad key or value, or if the weights are of another model.
+        Raises ConfigError for a wrong key or value, or if the weights are of another model.
         """
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
@@ -119,7 +121,7 @@ class TorchTrainer:
         return dict(zip(names, weights_of(model).values(), strict=True)), len(examples), {"loss": mean}
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
-        """Score the weights on this client's data; abstains without any."""
+        """Scores the weights on this client's data. Abstains without any."""
         examples = self._examples()
         if len(examples) == 0:
             return None
@@ -143,7 +145,7 @@ class TorchTrainer:
         return self._data
 
     def _module(self) -> nn.Module:
-        """As `model()` made it; never trained."""
+        """Returns the module as `model()` made it. It is never trained."""
         if type(self) not in self._modules:
             self._modules[type(self)] = self._new_module(0)
         return self._modules[type(self)]
@@ -153,7 +155,7 @@ class TorchTrainer:
         return self.model()
 
     def _copy(self, weights: Weights) -> tuple[nn.Module, list[str]]:
-        """A module of its own with these weights, and their names in the order of its state dict."""
+        """Returns a copy of the module with these weights, and their names in the order of its state dict."""
         model = copy.deepcopy(self._module())
         state = model.state_dict()
         names = matched(weights, positional(state))
@@ -168,7 +170,7 @@ class TorchTrainer:
 
 
 class _Examples:
-    """What `data` returned, as batches on the device."""
+    """The value of `data`, as batches on the device."""
 
     def __init__(self, found: Any, device: torch.device) -> None:
         self._device = device
@@ -185,7 +187,7 @@ class _Examples:
         return self._length
 
     def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, int]]:
-        """Batches in this order, each with its number of examples."""
+        """Yields batches in this order, each with its number of examples."""
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             yield self._batch(chosen), len(chosen)
@@ -199,7 +201,7 @@ class _Examples:
 
 
 def weights_of(model: nn.Module) -> Weights:
-    """Copies of the state dict's tensors, by position and name; half precision as float32."""
+    """Returns copies of the state dict's tensors, by position and name. Half precision becomes float32."""
     state = model.state_dict()
     found = {}
     for name, tensor in zip(positional(state), state.values(), strict=True):
@@ -211,10 +213,10 @@ def weights_of(model: nn.Module) -> Weights:
 
 
 def roles_of(model: nn.Module) -> dict[str, str]:
-    """The role of each tensor, by the names of `weights_of`.
+    """Returns the role of each tensor, by the names of `weights_of`.
 
-    What a gradient trains is trainable; other floats, such as batch-norm means and variances, are
-    statistics; integers are counters and flags are constant.
+    Tensors with a gradient are trainable. Other floats, such as batch-norm means and variances, are statistics. Integers
+    are counters, and booleans are constant.
     """
     trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
     state = model.state_dict()
@@ -230,7 +232,7 @@ def roles_of(model: nn.Module) -> dict[str, str]:
 
 
 def _with_proximal(loss: Tensor, mu: float, parameters: list[nn.Parameter], anchors: list[Tensor]) -> Tensor:
-    """mu / 2 * |w - w0|^2 added (FedProx, Li et al. 2020), where w0 are the weights received."""
+    """Adds mu / 2 * |w - w0|^2 to the loss (FedProx, Li et al. 2020); w0 are the received weights."""
     for parameter, anchor in zip(parameters, anchors, strict=False):
         loss = loss + mu / 2 * (parameter - anchor).square().sum()
     return loss

@@ -1,7 +1,7 @@
-"""Where trainers run: the interface between the client app and its workers.
+"""The port between the client's role and the place where its trainers run: `Job`, `Result` and `Pool`.
 
-`InlinePool` (inline.py) runs a job in the caller's thread, for tests and simulation. `ProcessPool`
-(processes.py) runs it in a warm worker process, which a broken trainer can't get out of.
+`pool.inline` runs a job in the caller's thread, for tests and simulation. `pool.processes` runs it in a warm worker
+process, which contains a broken trainer.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,29 +30,29 @@ class Job:
     session: str = ""
     round: int = 1
     rounds: int = 1
-    seed: int = 0
-    """0 <= seed < 2**63; seeds the global random generators too."""
+    random_seed: int = 0
+    """From 0 up to 2**63 - 1. Seeds the global random generators too."""
     timeout: float = 600.0
     """Seconds from `submit`, waiting for a free worker included."""
     config: Mapping[str, Any] = field(default_factory=dict)
     model: Blob | None = None
     """A safetensors model, read-only; None only for init."""
     base: Blob | None = None
-    """Tensors that belong to the model and don't travel with it (`whole`), or None."""
+    """Tensors that belong to the model and don't travel with it (see `partial_model`), or None."""
     update: Mapping[str, Any] = field(default_factory=dict)
     """The policy's section `update` (`UpdateBounds`); an absent key has its default."""
     validate: bool = False
-    """For train: validate the received model first."""
+    """Whether a train job validates the received model first."""
     state: Blob | None = None
-    """`task.state`, and local tensors, as the last finished training of this client left them, or None."""
+    """`task.state` and local tensors after the last finished training of this client, or None."""
     output: Path | None = None
-    """Where the update is written, by atomic rename, with the state beside it under the suffix
-    `.state`; None: both come back as bytes."""
+    """The file for the update, which is written by atomic rename. The state is beside it, with the suffix `.state`. With
+    None both are returned as bytes."""
 
 
 @value
 class Validated:
-    """The validation of the received model, told before training starts."""
+    """The validation of the received model, reported before training starts."""
 
     job: str
     examples: int | None
@@ -64,11 +64,11 @@ class Validated:
 class Result:
     """How a job ended.
 
-    - done: train has `update` (the delta, in the model's names and roles) and `state` (None if
-      `task.state` is empty); validate has neither, and `examples` None where it did not say how many;
-      init has the whole model in `update`.
+    - done: a train job has `update` (the delta, in the model's names and roles) and `state` (None if `task.state` is
+      empty). A validate job has neither; its `examples` is None if the trainer did not count them. An init job has the
+      whole model in `update`.
     - abstained: the trainer returned None.
-    - failed: `reason` is one line; `traceback` is the user's, with the last lines of output.
+    - failed: `reason` is one line; `traceback` is the user's, followed by the last lines of output.
     - cancelled: by `Pool.cancel`, or because the trainer raised Cancelled.
     """
 
@@ -81,7 +81,7 @@ class Result:
     reason: str = ""
     traceback: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By step: validate, train, init."""
+    """The duration of each step: validate, train, init."""
 
 
 OnValidation = Callable[[Validated], None]
@@ -90,13 +90,13 @@ OnDone = Callable[[Result], None]
 
 
 class Pool(Protocol):
-    """Runs jobs. Callbacks come on a thread of the pool's choice, in order, and must not block."""
+    """Runs jobs. Callbacks of a job are called in order, on a thread of the pool's choice, and must not block."""
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
-        """Run the job when a worker is free.
+        """Runs the job when a worker is free.
 
-        - `on_validation` is called at most once, before training starts, when `job.validate` is
-          set and the trainer validates; for a job of kind validate only `on_done` is called.
+        - `on_validation` is called at most once, before training starts, if `job.validate` is set and the trainer
+          validates. For a job of kind validate only `on_done` is called.
         - `on_progress(job id, fraction, metrics)` is called at most once a second.
         - `on_done` is called exactly once, last, whatever happens, unless the pool is closed first.
         - Never raises for what a trainer does; raises ConfigError if the pool is closed.
@@ -104,9 +104,9 @@ class Pool(Protocol):
         ...
 
     def cancel(self, job_id: str) -> None:
-        """Ask the job to end as cancelled; one that has ended, or is unknown, is left alone."""
+        """Asks the job to end as cancelled. Ignores a job that has ended or is unknown."""
         ...
 
     def close(self, timeout: float = 10.0) -> None:
-        """End all workers; jobs still open get no `on_done`. May be called twice."""
+        """Ends all workers. `on_done` is not called for jobs that are still open. May be called twice."""
         ...

@@ -1,4 +1,4 @@
-"""From a package to a trainer at work: runs the user's file, or wraps the commands."""
+"""Builds the trainer of a package: runs the user's file, or wraps the commands."""
 
 import hashlib
 import importlib.util
@@ -19,12 +19,12 @@ FUNCTIONS = ("train", "validate", "init", "roles")
 
 
 def build(package: Package, client: Client) -> Trainer:
-    """Run the trainer's file and make the trainer for `client`, or one that runs the commands.
+    """Runs the trainer's file and returns the trainer of `client`, or one that runs the commands.
 
-    A package with both uses its trainer, unless `client.form` is commands. The file is run once a
-    process, however many clients it serves. Its folder joins `sys.path`, so that it can import
-    modules beside it; two packages of one process should not name these alike.
-    Raises PackageError if the class or its `train` is missing; what the user's code raises passes.
+    A package with both uses its trainer, unless `client.form` is commands. The file is run once a process, however many
+    clients it serves. Its folder is added to `sys.path`, so that it can import modules beside it; two packages of one
+    process should not give these the same name. Raises PackageError if the class or its `train` is missing. Exceptions
+    of the user's code pass.
     """
     if package.runs_commands(client.form):
         return CommandTrainer(package, client)
@@ -54,7 +54,7 @@ def build(package: Package, client: Client) -> Trainer:
 
 
 def keras_model(package: Package) -> Any:
-    """The untrained Keras model of a package's trainer. Raises ConfigError if it has none."""
+    """Returns the untrained Keras model of a package's trainer. Raises ConfigError if it has none."""
     trainer: Any = build(package, Client("export"))
     if not callable(getattr(trainer, "model", None)):
         raise ConfigError(f"the trainer of {package.folder} has no model(): another format needs none")
@@ -77,7 +77,7 @@ _modules: dict[Path, ModuleType] = {}
 
 
 def _module(folder: Path, path: Path) -> ModuleType:
-    """The module of a trainer's file: run once a process, under a name of its own."""
+    """Returns the module of a trainer's file, which is run once a process, under a name of its own."""
     if path in _modules:
         return _modules[path]
     if str(folder) not in sys.path:

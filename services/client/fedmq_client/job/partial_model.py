@@ -1,5 +1,7 @@
-"""A task's model, where only a part of it travels: local tensors come from this client's state, frozen ones from the
-session's base. Pure."""
+"""A task's model if only a part of it travels. Pure.
+
+Local tensors come from this client's state, frozen ones from the session's base.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ KEPT = "fedmq.local/"
 
 @value
 class Whole:
-    """`shared` is the session's model, `base` what does not travel with it, `local` the names of base tensors that are
-    this client's own, `kept` what it has made of them."""
+    """All tensors of a task's model.
+
+    - `shared`: the session's model.
+    - `base`: the tensors that do not travel with it. `base_meta` names those that are this client's own.
+    - `kept`: the client's own tensors after its last training.
+    """
 
     shared: Weights
     meta: dict[str, Any] = field(default_factory=dict)
@@ -31,11 +37,11 @@ class Whole:
 
     @property
     def weights(self) -> Weights:
-        """What the trainer is given."""
+        """The weights that the trainer receives."""
         return {**self.base, **self.kept, **self.shared} if self.base else self.shared
 
     def shared_of(self, new: Weights) -> Weights:
-        """The part of the trainer's new weights that is sent. Raises InvalidResult if a frozen tensor was changed."""
+        """Returns the part of the trainer's new weights that is sent. Raises InvalidResult if a frozen tensor changed."""
         local = self.base_meta.get(LOCAL, ())
         changed = [
             name
@@ -50,14 +56,14 @@ class Whole:
         return {name: new[name] for name in self.shared} if self.base else new
 
     def local_of(self, new: Weights) -> Weights:
-        """The local tensors under the names that they are kept by."""
+        """Returns the local tensors under the names by which they are kept."""
         if not self.base:
             return {}
         return {KEPT + name: new[name] for name in self.base_meta.get(LOCAL, ()) if name in self.base}
 
 
 def kept_and_state(kept: Weights) -> tuple[Weights, Weights]:
-    """The local tensors of what was kept, by their own names, and `task.state`."""
+    """Splits a kept state into local tensors, by their own names, and `task.state`."""
     if not kept:
         return {}, {}
     local = {name.removeprefix(KEPT): value for name, value in kept.items() if name.startswith(KEPT)}
@@ -65,7 +71,7 @@ def kept_and_state(kept: Weights) -> tuple[Weights, Weights]:
 
 
 def clipped(delta: Weights, model: Weights, meta: Mapping[str, Any], clip_norm: float | None) -> Weights:
-    """The delta with its trainable tensors scaled so that their L2 norm together is at most `clip_norm`."""
+    """Returns the delta with its trainable tensors scaled so that their L2 norm together is at most `clip_norm`."""
     if clip_norm is None:
         return delta
     spec = spec_of(model, meta)

@@ -1,6 +1,6 @@
-"""One job, from bytes to bytes: build the trainer, call it, check what it returns, encode it.
+"""Runs one job, from bytes to bytes: builds the trainer, calls it, checks its result and encodes that.
 
-Used by both pools, so that a trainer meets the same treatment in a simulation and in a hospital.
+Both pools use it, so that a trainer is treated the same in a simulation and in a hospital.
 """
 
 import mmap
@@ -33,7 +33,7 @@ REASON_CHARACTERS = 300
 
 @value
 class Hooks:
-    """What a running job tells, and asks, the outside."""
+    """What a running job reports, and how it learns that it is cancelled."""
 
     validated: Callable[[Validated], None]
     progress: Callable[[float, dict[str, Any]], None]
@@ -41,9 +41,9 @@ class Hooks:
 
 
 class Trainers:
-    """The warm trainers of one process, by package and client, and the model it saw last.
+    """The warm trainers of one process, by package and client, and the last model.
 
-    A trainer that failed or was cancelled is dropped, as it may be left half way.
+    A trainer that failed or was cancelled is dropped, because its state may be incomplete.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class Trainers:
         self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
 
     def get(self, folder: Path, client: Client) -> Trainer:
-        """The trainer of `client`, built anew if anything about the client changed."""
+        """Returns the trainer of `client`, built anew if anything about the client changed."""
         known = self._trainers.get((folder, client.name))
-        if known is not None and (known[0] is client or known[0] == client):
+        if known is not None and known[0] == client:
             return known[1]
         if folder not in self._packages:
             self._packages[folder] = packages.load(folder)
@@ -63,10 +63,11 @@ class Trainers:
         return trainer
 
     def drop(self, folder: Path, client: Client) -> None:
+        """Makes `get` build the client's trainer anew."""
         self._trainers.pop((folder, client.name), None)
 
     def model(self, blob: Blob, part: str = "model") -> tuple[Weights, Meta]:
-        """Read-only weights and metadata; the last model (and base) is kept, as a round's clients share it."""
+        """Returns read-only weights and metadata. The last model and base are kept, because a round's clients share them."""
         key: object = blob
         known, decoded = self._models.get(part, (None, ({}, {})))
         if isinstance(blob, Path):
@@ -81,9 +82,9 @@ class Trainers:
 
 
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
-    """Do the job. Never raises for what a trainer does, except KeyboardInterrupt.
+    """Runs the job. Never raises for what a trainer does, except KeyboardInterrupt.
 
-    `job.timeout` counts from now. Writes files only at `job.output`.
+    `job.timeout` counts from now. Writes no file but `job.output` and its state.
     """
     running = _Running(job, trainers, hooks)
     try:
@@ -147,7 +148,7 @@ class _Running:
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
             raise checks.InvalidResult(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
-        meta = {**_said(trainer, "meta"), "roles": _said(trainer, "roles")}
+        meta = {**_described(trainer, "meta"), "roles": _described(trainer, "roles")}
         weights = {name: np.asarray(value) for name, value in weights.items()}
         tensors.spec_of(weights, meta)
         blob = tensors.encode(weights, meta)
@@ -211,7 +212,7 @@ class _Running:
             session=job.session,
             round=job.round,
             rounds=job.rounds,
-            seed=job.seed,
+            seed=job.random_seed,
             timeout=self.ends - time.monotonic(),
             config=job.config,
             state=_own(state),
@@ -222,8 +223,8 @@ class _Running:
 
     def _call(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         self.step = step
-        random.seed(self.job.seed)
-        np.random.seed(self.job.seed & 0xFFFFFFFF)
+        random.seed(self.job.random_seed)
+        np.random.seed(self.job.random_seed & 0xFFFFFFFF)
         started = time.perf_counter()
         try:
             return function(*arguments)
@@ -244,7 +245,7 @@ class _Running:
 
 
 def _read(blob: Blob) -> bytes | memoryview:
-    """A file is mapped, not read: workers on one machine share its pages. Blobs never change."""
+    # A file is mapped, not read: workers on one machine share its pages. Blobs never change.
     if isinstance(blob, bytes):
         return blob
     with open(blob, "rb") as file:
@@ -253,8 +254,8 @@ def _read(blob: Blob) -> bytes | memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _said(trainer: Trainer, name: str) -> dict[str, Any]:
-    """What a trainer says of its models, in an attribute or by a method."""
+def _described(trainer: Trainer, name: str) -> dict[str, Any]:
+    """Returns what a trainer declares of its models, in an attribute or by a method."""
     found = getattr(trainer, name, {})
     return dict(found() if callable(found) else found)
 
@@ -264,7 +265,7 @@ def _own(weights: Weights) -> Weights:
 
 
 def _format(error: BaseException) -> str:
-    """The traceback from the user's first frame on, its end kept if it is too long."""
+    """Returns the traceback from the user's first frame on; of a long one the end."""
     frames: TracebackType | None = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next

@@ -1,1 +1,1 @@
-"""Compute packages: how one is read, and its commands as a trainer."""
+"""Compute packages: reading one, and running its commands as a trainer."""

@@ -1,4 +1,4 @@
-"""A package's commands as a trainer: FEDn's form of a compute package, in any language.
+"""Runs a package's commands as a trainer: FEDn's form of a compute package, in any language.
 
     entry_points:
       startup:  {command: python data.py}        # once before the first task of a process
@@ -9,15 +9,15 @@
 A command runs as `bash -c "COMMAND IN OUT"` in the package's folder.
 
 - train: IN is the model (`.npz`, `.safetensors` or `.h5`, as `format` says) and `IN-metadata` the session's
-  configuration as JSON. OUT is there, empty, with the same suffix: the command writes the new model over it, and
-  `OUT-metadata`, JSON with `num_examples`; what else is in it is kept as metrics. With h5 there is no metadata, and
-  each update weighs 1.
-- validate: the same IN; OUT has no suffix: JSON of the metrics, which are averaged equally.
-- An exit code other than 0 is a failure, and what was printed last is told with it.
+  configuration as JSON. OUT is an empty file with the same suffix. The command writes the new model to OUT, and JSON
+  with `num_examples` to `OUT-metadata`; its other keys are kept as metrics. With h5 there is no metadata, and each
+  update has the weight 1.
+- validate: the same IN. OUT has no suffix; the command writes JSON of the metrics, which are averaged equally.
+- An exit code other than 0 is a failure. The last lines of output are reported with it.
 
-A command finds the Python of its environment, or ours, first on PATH, and in its environment `FEDN_DATA_PATH` where
-the client has data, and of the client and the task: `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR`
-(1 or 0), `FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS`, `FEDMQ_SEED`.
+The Python of the package's environment, or FedMQ's, is first on the command's PATH. The command's environment holds
+`FEDN_DATA_PATH` if the client has data, and `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR` (1 or 0),
+`FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS` and `FEDMQ_SEED`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from fedmq_client.trainer import Client, Form, Task, TrainerMetrics
 
 SHIM = Path(__file__).parent / "fedn_shim"
 SEED = "../seed"
-"""What `build` makes, without its suffix, seen from the package's folder."""
+"""The file that `build` makes, without its suffix, relative to the package's folder."""
 
 log = logging.getLogger("fedmq.client")
 
@@ -51,14 +51,16 @@ _started: set[tuple[Path, str]] = set()
 
 
 def prepare(package: Package, form: Form | None, python_env: bool) -> None:
-    """Make the environment of the package's commands, if it has them and they run in one: some minutes, once. A client
-    calls this before any task, whose time it would take. Raises PackageError."""
+    """Makes the environment of the package's commands, if they run in one. That takes some minutes, once.
+
+    A client calls this before any task, so that no task's time is spent on it. Raises PackageError.
+    """
     if package.runs_commands(form) and python_env and package.python_env is not None:
         environments.prepare(package.python_env)
 
 
 class CommandTrainer:
-    """Runs the commands of a package for one client. A command that the package lacks is a method that this lacks."""
+    """Runs the commands of a package for one client. It has no method `validate` if the package has no such command."""
 
     validate: Callable[[Weights, Task], tuple[int | None, TrainerMetrics]]
     init: Callable[[], Weights]
@@ -78,7 +80,7 @@ class CommandTrainer:
         self._environment = _environment(package, client)
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
-        """Raises InvalidResult if there is no such command, it fails, or writes what is no model."""
+        """Runs the train command. Raises InvalidResult if there is none, it fails, or its output is no model."""
         if "train" not in self._package.entry_points:
             raise InvalidResult(f"{MANIFEST} names no train command")
         form = self._package.format
@@ -98,11 +100,11 @@ class CommandTrainer:
         return new, examples, metadata
 
     def meta(self) -> Mapping[str, Any]:
-        """What the seed's file said of itself, once `init` has read it."""
+        """Returns the metadata of the seed's file, once `init` has read it."""
         return {key: value for key, value in self._meta.items() if key != "roles"}
 
     def roles(self) -> Mapping[str, str]:
-        """As the seed's file has them; its kind of tensors decides if it has none."""
+        """Returns the roles in the seed's file. Without any, the defaults of `TensorRole` hold."""
         return dict(self._meta.get("roles", {}))
 
     def _validate(self, weights: Weights, task: Task) -> tuple[int | None, TrainerMetrics]:
@@ -113,7 +115,7 @@ class CommandTrainer:
             return None, _json(target, "validate", "accuracy")
 
     def _init(self) -> Weights:
-        """The seed that `build` makes, or that is there already. Raises InvalidResult if there is none."""
+        """Returns the seed that `build` makes, or that exists already. Raises InvalidResult if there is none."""
         if "build" in self._package.entry_points:
             self._run("build", None)
         folder = (self._package.folder / SEED).resolve()
@@ -134,7 +136,7 @@ class CommandTrainer:
 
     @contextmanager
     def _files(self, weights: Weights, task: Task) -> Iterator[Path]:
-        """A folder for one task, with the model and its metadata in it."""
+        """Makes a folder for one task, with the model and its metadata, and deletes it at the end."""
         form = self._package.format
         with tempfile.TemporaryDirectory(prefix="fedmq-") as folder:
             source = Path(folder, f"in.{form}")
@@ -160,7 +162,7 @@ class CommandTrainer:
             raise InvalidResult(f"the {name} command ({self._package.entry_points[name]}) {how}")
 
     def _start(self, task: Task) -> None:
-        """`startup`, once in the life of this process. Clients that share a folder take turns."""
+        """Runs `startup` once in a process. Clients that share a folder wait for each other."""
         key = (self._package.folder, self._client.name)
         if "startup" not in self._package.entry_points or key in _started:
             return
@@ -174,7 +176,7 @@ class CommandTrainer:
 
 
 def _environment(package: Package, client: Client) -> dict[str, str]:
-    """What a command's environment has in every task."""
+    """Returns the environment that all commands of a client share."""
     environment = dict(os.environ)
     folder = Path(sys.executable).parent
     if package.python_env is not None and client.python_env:

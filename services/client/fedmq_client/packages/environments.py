@@ -1,10 +1,10 @@
-"""The Python environment of a package's commands, as its `python_env.yaml` describes it.
+"""Makes the Python environment of a package's commands, as its `python_env.yaml` describes it.
 
     name: mnist                     # for people
     build_dependencies: [pip, wheel]
     dependencies: [fedn, torch==2.3.1]
 
-It is made once, of this interpreter's version, and kept in the user's cache under the hash of what it holds.
+It is made once, for this interpreter's version, and kept in the user's cache under the hash of its contents.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from fedmq.process.lock import wait_for_lock
 from fedmq_client.packages.package import PackageError
 
 COMPLETE = "complete"
-"""A file that is written last: an environment without it was interrupted and is made anew."""
+"""A file that is written last. An environment without it was interrupted and is made anew."""
 
 log = logging.getLogger("fedmq.client")
 
 
 def cache() -> Path:
-    """The user's folder for what can be made again: `$XDG_CACHE_HOME/fedmq`, or `~/.cache/fedmq`."""
+    """Returns the user's cache folder: `$XDG_CACHE_HOME/fedmq`, or `~/.cache/fedmq`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedmq"
 
 
 def prepare(description: Path) -> Path:
-    """The folder of the environment's executables, made first if it is not there yet.
+    """Returns the folder of the environment's executables. Makes the environment if it does not exist.
 
-    Safe to call from several processes: one makes it and the others wait. Raises PackageError if the description is
-    no list of dependencies, or if they can't be installed (with the end of pip's own words).
+    May be called by several processes at once: one makes it and the others wait. Raises PackageError if the description
+    holds no list of dependencies, or if they can't be installed (with the end of pip's output).
     """
     steps = _dependencies(description)
     key = hashlib.sha256(json.dumps([platform.python_version(), platform.machine(), steps]).encode()).hexdigest()[:16]
@@ -57,13 +57,13 @@ def prepare(description: Path) -> Path:
 
 
 def executables(folder: Path) -> Path:
-    """Where an environment has its commands."""
+    """Returns the folder of an environment's commands."""
     return folder / ("Scripts" if os.name == "nt" else "bin")
 
 
 @contextmanager
 def locked(path: Path, mode: str = "a") -> Iterator[None]:
-    """One process at a time; the lock goes with the process. `mode` opens the file: `r` leaves it as it is."""
+    """Lets one process at a time pass. The lock ends with its process. With `mode` `r` the file must exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open(mode) as file:
         wait_for_lock(file)
@@ -71,7 +71,7 @@ def locked(path: Path, mode: str = "a") -> Iterator[None]:
 
 
 def _dependencies(description: Path) -> list[list[str]]:
-    """What is installed first, and then."""
+    """Returns the build dependencies and the dependencies."""
     try:
         found = yaml.safe_load(description.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -93,12 +93,12 @@ def _list(description: Path, found: dict[str, Any], key: str) -> list[str]:
 
 def _install(description: Path, folder: Path, requirements: list[str]) -> None:
     python = executables(folder) / "python"
-    # Through a file: it may hold options, such as an index of wheels, that a command line would not take.
+    # In a file, as it may hold options, such as an index of wheels, that pip does not accept as arguments.
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")
     command = [str(python), "-m", "pip", "install", "--quiet", "--no-input", "-r", str(listed)]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=description.parent, check=False)
     if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise PackageError(f"{description}: its dependencies can't be installed:\n{said}")
+        last_lines = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise PackageError(f"{description}: its dependencies can't be installed:\n{last_lines}")

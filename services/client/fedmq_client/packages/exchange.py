@@ -1,8 +1,8 @@
-"""How a model goes to a command and comes back: the formats that a package can name.
+"""Writes models for commands, and reads what they return, in the formats that a package can name.
 
 npz           arrays `0` … `n-1` in the order of a list, as FEDn has them
-safetensors   the model as it is, for any language
-h5            a whole Keras model, as FEDn had them in 2020; the network comes from the seed's file
+safetensors   the named tensors with their metadata, for any language
+h5            a whole Keras model, as FEDn had them in 2020; its network is in the seed's file
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fedmq_client.checks import InvalidResult
 
 
 def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
-    """Write a model for a command to read. Raises InvalidResult if the form needs what the model lacks."""
+    """Writes a model for a command. Raises InvalidResult if the model lacks something that the format needs."""
     match form:
         case "npz":
             arrays: dict[str, Any] = {str(number): weights[name] for number, name in enumerate(in_order(weights))}
@@ -35,7 +35,7 @@ def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> N
 
 
 def read(form: str, path: Path, model: Weights) -> Weights:
-    """Read what a command made of `model`, under the same names. Raises InvalidResult that says what was found."""
+    """Reads what a command wrote, under the names of `model`. Raises InvalidResult that describes the file's content."""
     if path.stat().st_size == 0:
         raise InvalidResult(f"the train command wrote no model to {path.name}, its second argument")
     match form:

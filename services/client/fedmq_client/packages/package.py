@@ -30,7 +30,7 @@ KEYS = ("trainer", "entry_points", "format", "python_env")
 
 
 class PackageError(ConfigError):
-    """A package that can't be used; says what is wrong in which file, and what to write instead."""
+    """A package that can't be used. The text says what is wrong in which file, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Package:
     """A `python_env.yaml` that describes the environment of the commands."""
 
     def runs_commands(self, form: Form | None) -> bool:
-        """Whether commands are used where this form is asked for, or none."""
+        """Returns whether commands are used if this form is requested. None: no form is."""
         return form == "commands" or (form is None and self.trainer is None)
 
     @property
     def sha256(self) -> str:
-        """Over the sorted relative paths and contents; caches, hidden files and `data` don't count.
+        """The hash over the sorted relative paths and contents, without caches, hidden files and `data`.
 
-        Read anew each time: it changes when a file changes.
+        Computed on each access, as files may change.
         """
         digest = hashlib.sha256()
         for name, path in sorted(_files(self.folder).items()):
@@ -66,7 +66,7 @@ class Package:
 
 
 def load(folder: Path | str) -> Package:
-    """Read and check `FOLDER/fedn.yaml`. Raises PackageError; runs none of the user's code."""
+    """Reads and checks `FOLDER/fedn.yaml`. Raises PackageError. Runs none of the user's code."""
     folder = Path(folder).expanduser().resolve()
     path = folder / MANIFEST
     if not folder.is_dir():
@@ -144,7 +144,7 @@ def _trainer_file(path: Path, trainer: Any) -> None:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The files that make up the package, by relative path with forward slashes."""
+    """Returns the files of the package, by relative path with forward slashes."""
     files: dict[str, Path] = {}
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in ("__pycache__", "data") and name[0] != "."]

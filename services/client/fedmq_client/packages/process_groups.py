@@ -1,8 +1,8 @@
-"""Commands of the user's, each in a process group of its own that ends with whoever started it.
+"""Runs the user's commands, each in a process group of its own that ends with this process.
 
-A command may start processes in turn. All of them end when the task is cancelled, and also when this process is killed
-without a word: a small shell, started once, holds the reading end of a pipe that nobody else has the writing end of,
-and kills the group that it was last told when the pipe breaks.
+A command may start further processes. All of them end when the task is cancelled, and also when this process is killed
+with SIGKILL: a small shell, started once, reads a pipe of which only this process has the writing end. Each command
+writes its group's number to the pipe. When the pipe breaks, the shell kills the last group that it has read.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LOOK_AGAIN = 0.05
-"""Seconds between two looks at whether a command is still wanted."""
+"""Seconds between two calls of `check`."""
 _WATCH = 'g=; while read -r line; do g=$line; done; [ -z "$g" ] || kill -KILL "-$g"'
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str], check: Callable[[], None]) -> int:
-    """`bash -c COMMAND` in `folder`; its exit code, negative for the signal that ended it.
+    """Runs `bash -c COMMAND` in `folder` and returns its exit code, negative for the signal that ended it.
 
-    Output goes to this process's own standard error. `check` is called again and again while it runs; when it raises,
-    the command is killed with all that it started, and the exception passes. One command runs at a time.
+    Output goes to this process's standard error. `check` is called every LOOK_AGAIN seconds; if it raises, the command
+    and all processes that it started are killed, and the exception passes. One command runs at a time.
     """
     with _running:
         pipe = _pipe()
-        # The group tells its own number before anything of the user's runs, so that there is no moment unwatched.
+        # The group writes its number before any of the user's code runs, so that it is watched from the start.
         process = subprocess.Popen(
             ["bash", "-c", f"echo $$ >&{pipe}; exec {pipe}>&-\n{command}"],
             cwd=folder,
@@ -45,7 +45,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str], check: Calla
                     return process.wait(LOOK_AGAIN)
                 check()
         finally:
-            # What a command leaves behind ends with it.
+            # Processes that a command leaves behind end with it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -57,8 +57,8 @@ _watch: subprocess.Popen[bytes] | None = None
 
 
 def _pipe() -> int:
-    """The writing end of the watching shell's pipe; it is started if it is not there."""
-    global _watch
+    """Returns the writing end of the watching shell's pipe. Starts the shell if it does not run."""
+    global _watch  # noqa: PLW0603 (one shell a process, started when first needed)
     if _watch is None or _watch.poll() is not None:
         _watch = subprocess.Popen(
             ["sh", "-c", _WATCH],

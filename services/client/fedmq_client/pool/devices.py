@@ -1,6 +1,6 @@
-"""The environment of a worker process: its device, its threads, and what makes it repeatable.
+"""The environment of a worker process: its device, its threads, and the settings that make it repeatable.
 
-It is complete before the worker imports anything, as frameworks read it once.
+It is complete before the worker imports anything, because frameworks read it once.
 """
 
 import os
@@ -22,21 +22,21 @@ DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def environment(base: Mapping[str, str], device: str, worker: int, workers: int, threads: int = 0) -> dict[str, str]:
-    """`base` with the variables of worker number `worker` of `workers`.
+    """Returns `base` with the variables of worker number `worker` of `workers`.
 
-    - `device`: `auto` leaves the choice to the framework; `cpu` hides all accelerators; `0` or
-      `0,1` shows these, shared out evenly among the workers (several may share one).
-    - `threads`: of numerical libraries, a worker; 0 is cores // workers, at least 1, or what `base`
-      says. Sums depend on the number of threads: give it to repeat a training elsewhere.
-    - Python's hash seed is fixed, so that the order of sets is too; TensorFlow is quiet, and takes
-      no more of a GPU's memory than it needs.
+    - `device`: `auto` leaves the choice to the framework. `cpu` hides all accelerators. `0` or `0,1` shows these, divided
+      evenly among the workers (several may share one).
+    - `threads`: of numerical libraries, per worker. 0 means cores // workers, at least 1, unless `base` sets it. Sums
+      depend on the number of threads: set it to repeat a training elsewhere.
+    - Python's hash seed is fixed, so that the order of sets is fixed. TensorFlow logs errors only, and allocates no more
+      of a GPU's memory than it needs.
 
     Raises ConfigError for any other device.
     """

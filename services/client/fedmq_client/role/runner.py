@@ -25,8 +25,10 @@ log = logging.getLogger("fedmq.client")
 
 
 class TaskRunner:
-    """The performers of one client. `report` receives the events of a task for the client's core; it is called on any
-    thread. Many clients may share a `pool`."""
+    """The performers of one client.
+
+    `report` receives the events of a task for the client's core, on any thread. Many clients may share a `pool`.
+    """
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class TaskRunner:
         self._report = report
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
+        """Returns the performer of each effect of a client."""
         return {
             RunTask: self.run,
             Abandon: self.abandon,
@@ -59,10 +62,12 @@ class TaskRunner:
         }
 
     def assign_part(self, effect: AssignPart) -> None:
+        """Makes the part of common data the client's own."""
         if (effect.ordinal, effect.count) != (self.client.ordinal, self.client.count):
             self.client = dataclasses.replace(self.client, ordinal=effect.ordinal, count=effect.count)
 
     def run(self, effect: RunTask) -> None:
+        """Fetches the task's model and submits its job."""
         task = effect.task
         key = task_key(task.plan)
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
@@ -100,7 +105,7 @@ class TaskRunner:
             session=key.session,
             round=key.round,
             rounds=task.rounds,
-            seed=task.seed,
+            random_seed=task.seed,
             timeout=max(1.0, task.timeout),
             config=task.config,
             model=model,
@@ -124,35 +129,41 @@ class TaskRunner:
         if self._jobs.get(key) != result.job:
             return
         del self._jobs[key]
-        if result.outcome == "cancelled":  # and not by `abandon`: the trainer gave up by itself
+        if result.outcome == "cancelled":  # and not by `abandon`, which forgets the job
             reason = "the trainer raised Cancelled without being told to"
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
-        outcome = result.outcome
         finished = TaskResult(
-            key, outcome, result.examples or 0, result.metrics, result.update, result.reason, result.traceback,
-            {**seconds, **result.seconds},
-        )  # fmt: skip
-        if key.action == "train" and outcome == "done":
+            key=key,
+            outcome=result.outcome,
+            examples=result.examples or 0,
+            metrics=result.metrics,
+            update=result.update,
+            reason=result.reason,
+            traceback=result.traceback,
+            seconds={**seconds, **result.seconds},
+        )
+        if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
-        if key.action == "validate" and outcome == "done":
+        if key.action == "validate" and result.outcome == "done":
             self._report(operations.ModelValidated(task, result.examples, result.metrics))
         self._report(operations.TaskFinished(finished))
 
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
-            told = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
-            log.warning("task failed", extra=told)
+            extra = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
+            log.warning("task failed", extra=extra)
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
 
     def abandon(self, effect: Abandon) -> None:
+        """Cancels the task's job. Nothing more is reported about it."""
         job_id = self._jobs.pop(effect.key, None)
         if job_id is not None:
             self._pool.cancel(job_id)
 
     def upload(self, effect: Upload) -> BlobRef:
-        """Uploads; raises Refused where the time is up, so that the client asks again."""
+        """Uploads the update. Raises Refused if the time is up, so that the client requests fresh URLs."""
         task, update = effect.task, effect.result.update
         assert update is not None
         try:
@@ -164,4 +175,5 @@ class TaskRunner:
             raise
 
     def forget(self, effect: Forget) -> None:
+        """Deletes what is kept for rounds that are over."""
         self._store.forget(effect.session, effect.before_round)

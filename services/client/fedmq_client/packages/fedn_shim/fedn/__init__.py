@@ -1,7 +1,7 @@
-"""Stands in for `fedn` in the commands of a package, where that is not installed: the helpers, and nothing else.
+"""Stands in for `fedn` in the commands of a package if that is not installed. It has the helpers only.
 
-FedMQ puts this folder last on a command's PYTHONPATH, which Python searches before what is installed. So it looks
-for an installed one first, and gives way to it.
+FedMQ puts this folder last on a command's PYTHONPATH, which Python searches before installed packages. So this module
+looks for an installed `fedn` first, and loads that instead.
 """
 
 import importlib.util
