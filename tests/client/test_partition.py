@@ -73,7 +73,7 @@ def test_senseless_numbers_are_refused(count: int, dirichlet: float | None) -> N
 def test_clients_get_the_parts_of_their_ordinals_in_every_process(dirichlet: float | None) -> None:
     clients = [Client(f"c{i}", ordinal=i, count=3, random_seed=9, dirichlet=dirichlet) for i in range(3)]
     mine = [client.part(LABELS).tolist() for client in clients]
-    assert sorted(sum(mine, [])) == list(range(1000))
+    assert sorted(index for part in mine for index in part) == list(range(1000))
     code = f"""
 import numpy as np
 from fedmq_client import Client

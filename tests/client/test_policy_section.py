@@ -10,9 +10,9 @@ import pytest
 from fedmq_client.job.job import Job
 from fedmq_client.pool.inline import InlinePool
 from fedmq_combiner.documents import task_messages
-from fedmq_sandbox.sandbox import Sandbox, SandboxOptions
+from fedmq_sandbox import Sandbox
 from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage
-from fedmq_schemas.policy import Policy, UpdateBounds
+from fedmq_schemas.policy import UpdateBounds
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
@@ -30,9 +30,9 @@ def jobs_of(policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Job
         submit(pool, job, *callbacks)
 
     monkeypatch.setattr(InlinePool, "submit", watched)
-    options = SandboxOptions(REGRESSION, clients=2, workers=0, evaluator=False)
-    with Sandbox(options, Policy.model_validate({"rounds": 1, **policy})) as sandbox:
-        assert sandbox.train()["state"] == "finished"
+    policy = {"rounds": 1, **policy}
+    with Sandbox(REGRESSION, policy=policy, clients=2, workers=0, evaluator=False) as sandbox:
+        assert sandbox.run()["state"] == "finished"
     return [job for job in jobs if job.kind == "train"]
 
 

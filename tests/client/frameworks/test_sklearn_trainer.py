@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fedmq import tensors
 from fedmq.errors import ConfigError
-from fedmq_client import Cancelled, Client, SklearnTrainer, Task, Weights
+from fedmq_client import Client, SklearnTrainer, Task, Weights
 
 RNG = np.random.default_rng(3)
 Y = np.arange(90) % 3
@@ -181,29 +181,6 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
         trainer.train(first, _task(proximal_mu=0.1))
 
 
-def test_a_cancelled_task_ends_within_a_batch_and_progress_is_told() -> None:
-    told: list[float] = []
-    trainer = Linear(Client("c"))
-    task = Task(
-        client=Client("c"),
-        config={"batch_size": 30},
-        progress=lambda fraction, _: told.append(fraction),
-        is_cancelled=lambda: bool(told),
-    )
-    with pytest.raises(Cancelled):
-        trainer.train(trainer.init(), task)
-    assert told == [pytest.approx(1 / 3)]
-
-
-def test_a_client_without_data_abstains() -> None:
-    class Empty(Linear):
-        seen = ()
-
-    weights = Linear(Client("c")).init()
-    assert Empty(Client("c")).train(weights, _task()) is None
-    assert Empty(Client("c")).validate(weights, _task()) is None
-
-
 @pytest.mark.parametrize(
     ("estimator", "words"),
     [
@@ -228,20 +205,10 @@ def test_what_does_not_fit_is_said() -> None:
     class Fewer(Linear):
         classes = ("a", "b")
 
-    class Uneven(Linear):
-        def data(self, client: Client) -> Any:
-            return X, Y[:-1]
-
     with pytest.raises(ConfigError, match="set `classes` to all labels there are"):
         Unfixed(Client("c")).init()
     with pytest.raises(ConfigError, match=r"labels that are not in `classes`: \['c'\]"):
         Fewer(Client("c")).init()
-    with pytest.raises(ConfigError, match="90 inputs and 89 targets"):
-        Uneven(Client("c")).init()
     weights = Linear(Client("c")).init()
     with pytest.raises(ConfigError, match=r"0000/coef of shape \(2, 3\), and this one has \(3, 3\)"):
         Linear(Client("c")).validate({**weights, "0000/coef": np.zeros((2, 3))}, _task())
-    bare = SklearnTrainer(Client("c"))
-    for method in (bare.model, lambda: bare.data(Client("c"))):
-        with pytest.raises(NotImplementedError, match="write"):
-            method()

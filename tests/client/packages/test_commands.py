@@ -1,93 +1,29 @@
-"""A package's commands: what they are given, what they give back, and what becomes of one that fails or won't end."""
+"""A package's commands: what they receive, what they return, and how a faulty one fails."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from client.packages.commanding import BLOB, MODEL, TRAIN, job, made, run, weights
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.packages.package import load
-from fedmq_client.pool.inline import InlinePool
-from fedmq_client.pool.processes import ProcessPool
-
-PATIENCE = 30.0
-MODEL = {
-    "0010/bias": np.array([5.0, 6.0]),
-    "0002/kernel": np.array([[1, 2], [3, 4]], np.float32),
-    "0003/count": np.array(7),
-}
-BLOB = tensors.encode(MODEL, {"roles": {"0010/bias": "statistic"}})
-
-TRAIN = """
-import json, os, sys
-import numpy as np
-source, target = sys.argv[1:]
-with np.load(source) as archive:
-    arrays = {name: archive[name] for name in archive.files}
-seen = {
-    "cwd": os.getcwd(), "names": list(arrays), "source": source, "target": target,
-    "before": os.path.getsize(target), "config": json.load(open(source + "-metadata")),
-    "env": {name: value for name, value in os.environ.items() if name.startswith(("FEDN", "FEDMQ"))},
-    "python": sys.executable, "beside": sorted(os.listdir(os.path.dirname(source))),
-    "kernel": arrays["0"].tolist(),
-}
-json.dump(seen, open("seen.json", "w"))
-np.savez(target, **{"0": arrays["0"] + 1, "1": arrays["1"] + 2, "2": arrays["2"] * 2})
-json.dump({"num_examples": 12, "loss": 0.5}, open(target + "-metadata", "w"))
-"""
-VALIDATE = """
-import json, sys
-json.dump({"accuracy": 0.75, "report": "fine", "argv": sys.argv[1:]}, open(sys.argv[2], "w"))
-"""
-
-
-def _package(folder: Path, manifest: str = "", **files: str) -> Path:
-    commands = "entry_points: {train: {command: python train.py}, validate: {command: python validate.py}}"
-    (folder / "fedn.yaml").write_text(manifest or commands)
-    for name, text in ({"train": TRAIN, "validate": VALIDATE} | files).items():
-        (folder / f"{name}.py").write_text(text)
-    return folder
-
-
-def _job(package: Path, kind: Any = "train", client: Client | None = None, **more: Any) -> Job:
-    more.setdefault("model", None if kind == "init" else BLOB)
-    return Job("j", client or Client("c"), package, kind, session="s", round=2, rounds=3, random_seed=11, **more)
-
-
-def _run(job: Job) -> tuple[Result, list[Validated]]:
-    results: list[Result] = []
-    validated: list[Validated] = []
-    InlinePool().submit(job, validated.append, lambda *_: None, results.append)
-    return results[0], validated
-
-
-def _weights(result: Result) -> dict[str, np.ndarray]:
-    assert isinstance(result.update, bytes), result
-    return tensors.decode(result.update)[0]
 
 
 def test_train_is_given_a_list_of_arrays_and_the_configuration_and_gives_back_both(tmp_path: Path) -> None:
-    package = _package(tmp_path)
-    result, validated = _run(_job(package, config={"epochs": 2}, validate=True))
+    folder = made(tmp_path)
+    result, validated = run(job(folder, config={"epochs": 2}, validate=True))
     assert (result.outcome, result.examples, result.metrics) == ("done", 12, {"loss": 0.5}), result
-    delta = _weights(result)
+    delta = weights(result)
     np.testing.assert_array_equal(delta["0002/kernel"], [[1, 1], [1, 1]])
     assert delta["0003/count"] == 2
     np.testing.assert_array_equal(delta["0010/bias"], [5, 6])
-    seen = json.loads((package / "seen.json").read_text())
-    assert seen["cwd"] == str(package)
+    seen = json.loads((folder / "seen.json").read_text())
+    assert seen["cwd"] == str(folder)
     assert seen["names"] == ["0", "1", "2"]
     assert seen["kernel"] == [[1, 2], [3, 4]]
     assert (Path(seen["source"]).suffix, Path(seen["target"]).suffix, seen["before"]) == (".npz", ".npz", 0)
@@ -101,10 +37,10 @@ def test_the_environment_tells_of_the_client_and_the_task(tmp_path: Path, monkey
         monkeypatch.delenv(name, raising=False)
     data = tmp_path / "data.csv"
     client = Client("north", data=data, ordinal=3, count=5, random_seed=8, tasks=("validate",))
-    package = _package(tmp_path)
-    result, _ = _run(_job(package, client=client))
+    folder = made(tmp_path)
+    result, _ = run(job(folder, client=client))
     assert result.outcome == "done", result
-    seen = json.loads((package / "seen.json").read_text())
+    seen = json.loads((folder / "seen.json").read_text())
     assert seen["env"] == {
         "FEDN_DATA_PATH": str(data),
         "FEDMQ_CLIENT": "north",
@@ -118,12 +54,12 @@ def test_the_environment_tells_of_the_client_and_the_task(tmp_path: Path, monkey
         "FEDMQ_SEED": "11",
     }
     assert Path(seen["python"]).parent == Path(sys.executable).parent
-    _run(_job(package))
-    assert "FEDN_DATA_PATH" not in json.loads((package / "seen.json").read_text())["env"]
+    run(job(folder))
+    assert "FEDN_DATA_PATH" not in json.loads((folder / "seen.json").read_text())["env"]
 
 
 def test_validate_writes_metrics_without_saying_of_how_many_examples(tmp_path: Path) -> None:
-    result, _ = _run(_job(_package(tmp_path), "validate"))
+    result, _ = run(job(made(tmp_path), "validate"))
     assert (result.outcome, result.examples) == ("done", None), result
     source, target = result.metrics.pop("argv")
     assert result.metrics == {"accuracy": 0.75, "report": "fine"}
@@ -131,14 +67,14 @@ def test_validate_writes_metrics_without_saying_of_how_many_examples(tmp_path: P
 
 
 def test_what_a_package_has_no_command_for_it_does_not_do(tmp_path: Path) -> None:
-    package = _package(tmp_path, "entry_points: {train: python train.py}")
-    result, validated = _run(_job(package, validate=True))
+    folder = made(tmp_path, "entry_points: {train: python train.py}")
+    result, validated = run(job(folder, validate=True))
     assert (result.outcome, validated) == ("done", []), result
-    assert "has no validate" in _run(_job(package, "validate"))[0].reason
+    assert "has no validate" in run(job(folder, "validate"))[0].reason
     (tmp_path / "only").mkdir()
-    package = _package(tmp_path / "only", "entry_points: {validate: python validate.py}")
-    assert _run(_job(package, "validate"))[0].outcome == "done"
-    assert _run(_job(package))[0].reason == "fedn.yaml names no train command"
+    folder = made(tmp_path / "only", "entry_points: {validate: python validate.py}")
+    assert run(job(folder, "validate"))[0].outcome == "done"
+    assert run(job(folder))[0].reason == "fedn.yaml names no train command"
 
 
 @pytest.mark.parametrize(
@@ -165,20 +101,20 @@ def test_a_command_that_gives_back_what_is_no_model_costs_its_own_job(tmp_path: 
         "arrays = dict(np.load(source))\n"
         "def meta(value): json.dump(value, open(target + '-metadata', 'w'))\n"
     )
-    package = _package(tmp_path, train=prelude + code + "\n")
-    result, _ = _run(_job(package))
+    folder = made(tmp_path, train=prelude + code + "\n")
+    result, _ = run(job(folder))
     assert result.outcome == "failed"
     assert re.search(words, result.reason), result.reason
     assert "Traceback" not in result.traceback
 
 
 def test_a_number_of_examples_may_be_written_as_a_float(tmp_path: Path) -> None:
-    package = _package(tmp_path, train=TRAIN.replace('"num_examples": 12', '"num_examples": 12.0'))
-    assert _run(_job(package))[0].examples == 12
+    folder = made(tmp_path, train=TRAIN.replace('"num_examples": 12', '"num_examples": 12.0'))
+    assert run(job(folder))[0].examples == 12
 
 
 def test_validate_that_writes_no_json_fails(tmp_path: Path) -> None:
-    result, _ = _run(_job(_package(tmp_path, validate="print('nothing')"), "validate"))
+    result, _ = run(job(made(tmp_path, validate="print('nothing')"), "validate"))
     assert result.reason == "the validate command wrote nothing to metrics: write JSON with accuracy"
 
 
@@ -188,20 +124,20 @@ format: safetensors
 entry_points:
   train: 'f() { grep -q "\\"a\\": 1" "$1-metadata" && cp "$1" "$2" && echo "{\\"num_examples\\": 4}" > "$2-metadata"; }; f'
 """
-    package = _package(tmp_path, manifest)
-    result, _ = _run(_job(package, config={"a": 1}))
+    folder = made(tmp_path, manifest)
+    result, _ = run(job(folder, config={"a": 1}))
     assert (result.outcome, result.examples) == ("done", 4), result
-    assert not any(value.any() for value in _weights(result).values())
-    assert _run(_job(package))[0].reason.startswith("the train command (f()")
-    _package(tmp_path, "format: safetensors\nentry_points: {train: 'f() { echo x > \"$2\"; }; f'}")
-    assert "is no model: the blob is truncated" in _run(_job(package))[0].reason
+    assert not any(value.any() for value in weights(result).values())
+    assert run(job(folder))[0].reason.startswith("the train command (f()")
+    made(tmp_path, "format: safetensors\nentry_points: {train: 'f() { echo x > \"$2\"; }; f'}")
+    assert "is no model: the blob is truncated" in run(job(folder))[0].reason
 
 
 def test_paths_with_spaces_and_quotes_arrive_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = tmp_path / 'it\'s a "folder" of $HOME'
     odd.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(odd))
-    result, _ = _run(_job(_package(odd)))
+    result, _ = run(job(made(odd)))
     assert result.outcome == "done", result
 
 
@@ -214,7 +150,7 @@ def test_build_makes_the_seed_and_its_metadata_is_kept(tmp_path: Path, suffix: s
         seed.write_bytes(BLOB)
     (tmp_path / "client").mkdir()
     manifest = f"{{format: {suffix}, entry_points: {{build: cp ../model ../seed.{suffix}, train: python train.py}}}}"
-    result, _ = _run(_job(_package(tmp_path / "client", manifest), "init"))
+    result, _ = run(job(made(tmp_path / "client", manifest), "init"))
     assert isinstance(result.update, bytes), result
     weights, meta = tensors.decode(result.update)
     if suffix == "npz":
@@ -231,16 +167,16 @@ def _npz(folder: Path, arrays: list[np.ndarray]) -> bytes:
 
 def test_without_a_build_command_a_seed_that_is_there_is_taken(tmp_path: Path) -> None:
     (tmp_path / "client").mkdir()
-    package = _package(tmp_path / "client")
-    assert _run(_job(package, "init"))[0].reason == (
+    folder = made(tmp_path / "client")
+    assert run(job(folder, "init"))[0].reason == (
         "there is no seed: write a build command that makes ../seed.npz, or give one"
     )
     (tmp_path / "seed.npz").write_text("no seed")
-    assert "seed.npz is no model" in _run(_job(package, "init"))[0].reason
+    assert "seed.npz is no model" in run(job(folder, "init"))[0].reason
     (tmp_path / "seed.npz").write_bytes(_npz(tmp_path, [np.ones(2)]))
-    assert _run(_job(package, "init"))[0].outcome == "done"
-    package = _package(tmp_path / "client", "entry_points: {build: exit 4, train: python train.py}")
-    assert _run(_job(package, "init"))[0].reason == "the build command (exit 4) ended with exit code 4"
+    assert run(job(folder, "init"))[0].outcome == "done"
+    folder = made(tmp_path / "client", "entry_points: {build: exit 4, train: python train.py}")
+    assert run(job(folder, "init"))[0].reason == "the build command (exit 4) ended with exit code 4"
 
 
 def test_startup_runs_once_a_client_and_before_its_first_task(tmp_path: Path) -> None:
@@ -250,18 +186,18 @@ entry_points:
   train: test -e started && python train.py
   validate: python validate.py
 """
-    package = _package(tmp_path, manifest)
+    folder = made(tmp_path, manifest)
     for client in ("a", "a", "b"):
-        assert _run(_job(package, client=Client(client)))[0].outcome == "done"
-    assert (package / "started").read_text().split() == ["a", "b"]
+        assert run(job(folder, client=Client(client)))[0].outcome == "done"
+    assert (folder / "started").read_text().split() == ["a", "b"]
 
 
 def test_startup_that_fails_is_tried_again(tmp_path: Path) -> None:
     manifest = "entry_points: {startup: test -e ready, train: python train.py}"
-    package = _package(tmp_path, manifest)
-    assert _run(_job(package))[0].reason == "the startup command (test -e ready) ended with exit code 1"
-    (package / "ready").touch()
-    assert _run(_job(package))[0].outcome == "done"
+    folder = made(tmp_path, manifest)
+    assert run(job(folder))[0].reason == "the startup command (test -e ready) ended with exit code 1"
+    (folder / "ready").touch()
+    assert run(job(folder))[0].outcome == "done"
 
 
 HELPERS = """
@@ -277,11 +213,11 @@ save_metadata({"num_examples": load_metadata(source)["n"], "fedn": fedn.__file__
 
 
 def test_fedns_helpers_are_there_where_fedn_is_not_installed(tmp_path: Path) -> None:
-    package = _package(tmp_path, train=HELPERS)
-    result, _ = _run(_job(package, config={"n": 9}))
+    folder = made(tmp_path, train=HELPERS)
+    result, _ = run(job(folder, config={"n": 9}))
     assert (result.outcome, result.examples) == ("done", 9), result
     assert "fedn_shim" in result.metrics["fedn"]
-    np.testing.assert_array_equal(_weights(result)["0010/bias"], [1, 1])
+    np.testing.assert_array_equal(weights(result)["0010/bias"], [1, 1])
 
 
 def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,139 +231,13 @@ def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest
     (site / "theirs.py").write_text(shim.read_text())
     # Last on the path, as what is installed is: a `.pth` file would do the same.
     start = f"import sys\nsys.path.append({str(site)!r})\n"
-    package = _package(tmp_path, train=start + HELPERS)
-    result, _ = _run(_job(package))
+    folder = made(tmp_path, train=start + HELPERS)
+    result, _ = run(job(folder))
     assert (result.outcome, result.examples) == ("done", 77), result
     assert str(site) in result.metrics["fedn"]
 
 
-# -- in worker processes ----------------------------------------------------------------------------------------------
-
-FAMILY = """
-entry_points:
-  train: 'echo line$((1+1)); (sleep 600 & echo $! > child; wait); true'
-"""
-
-
-@pytest.fixture
-def pool() -> Iterator[ProcessPool]:
-    pool = ProcessPool(1, device="cpu")
-    yield pool
-    pool.close()
-
-
-class Caller:
-    def __init__(self, pool: ProcessPool) -> None:
-        self.pool = pool
-        self.ended = threading.Event()
-        self.result: Result | None = None
-
-    def submit(self, job: Job) -> None:
-        def done(result: Result) -> None:
-            self.result = result
-            self.ended.set()
-
-        self.pool.submit(job, lambda _: None, lambda *_: None, done)
-
-    def wait(self) -> Result:
-        assert self.ended.wait(PATIENCE)
-        assert self.result is not None
-        return self.result
-
-
-def _child(folder: Path) -> int:
-    """The process that a command started, once it runs."""
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        if (folder / "child").exists() and (text := (folder / "child").read_text().strip()):
-            return int(text)
-        time.sleep(0.01)
-    raise AssertionError("the command did not start")
-
-
-def _assert_it_ends(pid: int) -> None:
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError("a process of the command lives on")
-
-
-def test_a_failure_tells_what_was_printed_last(tmp_path: Path, pool: ProcessPool) -> None:
-    package = _package(tmp_path, "entry_points: {train: 'seq 1 300; echo gone >&2; exit 7; :'}")
-    caller = Caller(pool)
-    caller.submit(_job(package))
-    result = caller.wait()
-    assert "ended with exit code 7" in result.reason
-    lines = result.traceback.splitlines()
-    assert lines[-1] == "gone"
-    assert lines[-2] == "300"
-    assert "201" not in lines and "202" in lines
-
-
-def test_cancelling_ends_a_command_and_all_that_it_started(tmp_path: Path, pool: ProcessPool) -> None:
-    package = _package(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(_job(package))
-    child = _child(package)
-    before = pool.worker_pids()
-    pool.cancel("j")
-    assert caller.wait().outcome == "cancelled"
-    _assert_it_ends(child)
-    assert pool.worker_pids() == before
-
-
-def test_a_command_that_takes_too_long_is_ended(tmp_path: Path, pool: ProcessPool) -> None:
-    package = _package(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(_job(package, timeout=3.0))
-    result = caller.wait()
-    assert result.outcome == "failed"
-    assert "longer than" in result.reason
-    _assert_it_ends(_child(package))
-
-
-def test_a_killed_worker_takes_its_command_along(tmp_path: Path, pool: ProcessPool) -> None:
-    package = _package(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(_job(package))
-    child = _child(package)
-    os.kill(pool.worker_pids()[0], signal.SIGKILL)
-    assert "was killed by SIGKILL" in caller.wait().reason
-    _assert_it_ends(child)
-
-
-def test_a_killed_client_takes_its_command_along(tmp_path: Path) -> None:
-    package = _package(tmp_path, FAMILY)
-    code = f"""
-import sys, time
-from pathlib import Path
-from fedmq_client import Client
-from fedmq_client.job.job import Job
-from fedmq_client.pool.processes import ProcessPool
-if __name__ == "__main__":
-    pool = ProcessPool(1, device="cpu")
-    job = Job("j", Client("c"), Path({str(package)!r}), "train", model=Path({str(tmp_path / "model")!r}))
-    pool.submit(job, print, print, print)
-    time.sleep(600)
-"""
-    (tmp_path / "model").write_bytes(BLOB)
-    process = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        child = _child(package)
-    finally:
-        process.kill()
-        process.wait()
-    _assert_it_ends(child)
-
-
 def test_a_package_of_commands_alone_is_loaded_as_such(tmp_path: Path) -> None:
-    package = load(_package(tmp_path))
+    package = load(made(tmp_path))
     assert package.runs_commands(None)
     assert not package.runs_commands("trainer")

@@ -1,0 +1,73 @@
+"""A wrong result of a trainer fails its job. The reason says what to return instead."""
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.job.site import BLOB, MODEL, Site, same
+from fedmq_client import Task, Weights
+
+DEEP: list[Any] = reduce(lambda inner, _: [inner], range(200), [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("text", "train returned a str: return weights, examples, metrics or None"),
+        ((MODEL, 1), "train returned a tuple of 2"),
+        (([], 1, {}), "train returned a list as weights: return a dict of arrays"),
+        (({}, 1, {}), "lack t0, t1, t2 and 2 more"),
+        (({**MODEL, "x": 1}, 1, {}), "have x, which the model has not"),
+        (({**MODEL, "t1": np.zeros(3), "t2": np.zeros(())}, 1, {}), "t1 has shape (3,) and not (2,), t2 has"),
+        (({**MODEL, "t1": np.zeros(2, complex)}, 1, {}), "t1 is complex128 and not float32"),
+        (({**MODEL, "t1": ["a", "b"]}, 1, {}), "t1 is <U1 and not float32"),
+        ((MODEL, 1.5, {}), "train returned 1.5 as examples: return an int of 0 or more"),
+        ((MODEL, True, {}), "train returned True as examples"),
+        ((MODEL, -1, {}), "train returned -1 as examples"),
+        ((MODEL, 2**53, {}), "as examples"),
+        ((MODEL, 1, [1]), "train returned a list as metrics: return a dict of numbers"),
+        ((MODEL, 1, {"x": object()}), "metric 'x' is a object: use numbers, strings or lists"),
+        ((MODEL, 1, {"x": DEEP}), "metric 'x' is nested more than 100 deep"),
+        ((MODEL, 1, {"x": 2**70}), "64 bits"),
+    ],
+)
+def test_rubbish_is_named_with_what_to_return_instead(site: Site, answer: Any, words: str) -> None:
+    site.serve(train=lambda weights, task: answer)
+    result = site.run()
+    assert result.outcome == "failed"
+    assert words in result.reason
+    assert result.update is None
+
+
+def test_a_garbled_model_is_said_to_be_so(site: Site) -> None:
+    site.serve(train=same)
+    result = site.run(model=BLOB[:-3])
+    assert result.outcome == "failed"
+    assert result.reason.startswith("reading the model raised InvalidUpdate")
+
+
+def test_state_that_is_no_array_is_refused(site: Site) -> None:
+    def train(weights: Weights, task: Task) -> Any:
+        task.state["x"] = object()  # type: ignore[assignment]
+        return weights, 1, {}
+
+    site.serve(train=train)
+    assert "task.state must hold numpy arrays; these are none: x" in site.run().reason
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ({}, "the trainer has no init()"),
+        ({"init": lambda: []}, "init returned a list: return a dict of named numpy arrays"),
+        ({"init": lambda: {"w": np.ones(1)}, "roles": {"w": "hero"}}, "not 'hero'"),
+        ({"init": lambda: {"w": np.ones(1)}, "roles": {"v": "statistic"}}, "v"),
+    ],
+)
+def test_a_model_can_not_be_made_of_rubbish(site: Site, methods: dict[str, Any], words: str) -> None:
+    site.serve(train=same, **methods)
+    result = site.run(kind="init", model=None)
+    assert result.outcome == "failed"
+    assert words in result.reason

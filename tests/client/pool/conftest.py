@@ -1,0 +1,25 @@
+"""A package and a pool with one worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.pool.runner import TRAINER, Runner
+from fedmq_client.pool.processes import ProcessPool
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
+    (folder / "trainer.py").write_text(TRAINER)
+    return folder
+
+
+@pytest.fixture
+def runner(package: Path) -> Iterator[Runner]:
+    pool = ProcessPool(1)
+    yield Runner(pool, package)
+    pool.close()

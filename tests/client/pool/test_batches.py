@@ -1,0 +1,79 @@
+"""Short jobs are sent to a worker in batches."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.pool.runner import Runner
+from fedmq_client.job.job import Result
+from fedmq_client.pool import processes
+from fedmq_client.pool.processes import ProcessPool
+
+
+@pytest.fixture(autouse=True)
+def _every_job_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "QUICK_SECONDS", 60.0)
+
+
+def quick(runner: Runner, number: int) -> list[Callable[[], Result]]:
+    """Submits so many jobs at once, after one that has shown how short they are."""
+    runner.works()
+    return [runner.start(runner.job(client=f"c{at % 7}")) for at in range(number)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_of_many_short_jobs_ends_once_with_its_own_result(package: Path, workers: int) -> None:
+    pool = ProcessPool(workers)
+    runner = Runner(pool, package)
+    try:
+        results = [wait() for wait in quick(runner, 300)]
+        assert [result.job for result in results] == [f"j{number}" for number in range(2, 302)]
+        assert {result.outcome for result in results} == {"done"}
+        assert len({result.update for result in results}) == 1
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("do", ["exit", "kill"])
+def test_a_worker_that_dies_costs_none_of_the_jobs_that_it_was_sent_in_a_batch(runner: Runner, do: str) -> None:
+    before, deadly, after = quick(runner, 20), runner.start(runner.job(do)), quick(runner, 20)
+    assert deadly().outcome == "failed"
+    assert {wait().outcome for wait in before + after} == {"done"}
+
+
+def test_the_output_of_a_job_among_many_is_its_own(runner: Runner) -> None:
+    jobs = [runner.start(runner.job("raise" if number % 10 == 5 else None)) for number in range(60)]
+    failed = [result for wait in jobs if (result := wait()).outcome == "failed"]
+    assert len(failed) == 6
+    assert all(result.traceback.count("about to fail") == 1 for result in failed)
+
+
+def test_jobs_of_a_batch_do_not_wait_for_a_long_one(package: Path) -> None:
+    pool = ProcessPool(2)
+    runner = Runner(pool, package)
+    try:
+        runner.works()
+        busy = runner.start(runner.job("wait"))
+        jobs = [runner.start(runner.job()) for _ in range(20)]
+        assert {wait().outcome for wait in jobs} == {"done"}
+        pool.cancel("j2")
+        assert busy().outcome == "cancelled"
+    finally:
+        pool.close()
+
+
+def test_jobs_behind_a_long_one_expire_or_are_cancelled_or_run_later(runner: Runner) -> None:
+    runner.works()
+    blocker = runner.start(runner.job("wait"))
+    # While j2 runs, these wait together; afterwards they are one batch.
+    long, late, unwanted, patient = (
+        runner.start(job) for job in (runner.job("wait"), runner.job(timeout=1.0), runner.job(), runner.job())
+    )
+    runner.pool.cancel("j2")
+    assert blocker().outcome == "cancelled"
+    runner.pool.cancel("j5")
+    assert unwanted().outcome == "cancelled"
+    assert late().reason == "no worker was free within 1 s"
+    runner.pool.cancel("j3")
+    assert (long().outcome, patient().outcome) == ("cancelled", "done")

@@ -1,0 +1,163 @@
+"""A trainer that raises, hangs or dies costs its own job, and no other one."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.pool.runner import MODEL, PATIENCE, Runner, alive, until
+from fedmq.errors import ConfigError
+from fedmq_client.pool import processes
+from fedmq_client.pool.processes import ProcessPool
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        ("exit", "the worker process ended with exit code 3"),
+        ("kill", "the worker process was killed by SIGKILL (out of memory?)"),
+    ],
+)
+def test_a_worker_that_dies_costs_its_job_and_is_started_again(runner: Runner, do: str, reason: str) -> None:
+    runner.works()
+    before = runner.pool.worker_pids()
+    result = runner.run(do)
+    assert (result.outcome, result.reason) == ("failed", reason)
+    if do == "exit":
+        assert "leaving" in result.traceback
+    runner.works()
+    assert runner.pool.worker_pids() != before
+
+
+def test_an_idle_worker_that_is_killed_is_started_again(runner: Runner) -> None:
+    runner.works()
+    (pid,) = runner.pool.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: runner.pool.worker_pids() not in ([], [pid]))
+    runner.works()
+
+
+def test_sys_exit_in_a_trainer_is_a_failure_and_not_the_end_of_the_worker(runner: Runner) -> None:
+    result = runner.run("sys.exit")
+    assert (result.outcome, result.reason) == ("failed", "train raised SystemExit: 1")
+    runner.works()
+
+
+@pytest.mark.parametrize("do", ["hang", "hold the lock"])
+def test_a_trainer_that_hangs_past_its_deadline_is_killed(
+    runner: Runner, do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    runner.works()
+    result = runner.run(do, timeout=0.3)
+    assert (result.outcome, result.reason) == ("failed", "train took longer than its 0.3 s")
+    runner.works()
+
+
+def test_a_trainer_that_checks_ends_at_its_deadline_and_keeps_its_worker(runner: Runner) -> None:
+    runner.works()
+    pids = runner.pool.worker_pids()
+    result = runner.run("wait", timeout=0.3)
+    assert (result.outcome, result.reason) == ("failed", "train took longer than its 0.3 s")
+    runner.works()
+    assert runner.pool.worker_pids() == pids
+
+
+def test_a_job_that_no_worker_is_free_for_fails_in_time(runner: Runner) -> None:
+    busy = runner.start(runner.job("wait", client="c1"))
+    late = runner.run(timeout=0.2)
+    assert (late.outcome, late.reason) == ("failed", "no worker was free within 0.2 s")
+    runner.pool.cancel("j1")
+    assert busy().outcome == "cancelled"
+
+
+def test_a_running_job_can_be_cancelled_and_reports_progress(runner: Runner) -> None:
+    seen = threading.Event()
+    reports: list[tuple[str, float, dict[str, Any]]] = []
+
+    def on_progress(*report: Any) -> None:
+        reports.append(report)
+        seen.set()
+
+    wait = runner.start(runner.job("wait"), on_progress=on_progress)
+    assert seen.wait(PATIENCE)
+    assert reports[0] == ("j1", 0.5, {"loss": 1.0})
+    runner.pool.cancel("j1")
+    assert wait().outcome == "cancelled"
+    runner.works()
+
+
+def test_a_cancelled_job_that_does_not_listen_is_killed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    told = threading.Event()
+    wait = runner.start(runner.job("hang", validate=True), lambda _: told.set())
+    assert told.wait(PATIENCE)
+    runner.pool.cancel("j1")
+    assert wait().outcome == "cancelled"
+    runner.works()
+
+
+def test_a_waiting_job_can_be_cancelled(runner: Runner) -> None:
+    busy = runner.start(runner.job("wait", client="c1"))
+    waiting = runner.start(runner.job())
+    runner.pool.cancel("j2")
+    assert waiting().outcome == "cancelled"
+    runner.pool.cancel("j1")
+    runner.pool.cancel("unknown")
+    assert busy().outcome == "cancelled"
+
+
+def test_closing_ends_workers_and_their_children_and_refuses_jobs(package: Path) -> None:
+    pool = ProcessPool(1)
+    runner = Runner(pool, package)
+    grandchild = runner.run("child").examples
+    assert grandchild is not None
+    runner.start(runner.job("hang"))
+    pids = [*pool.worker_pids(), grandchild]
+    pool.close()
+    pool.close()
+    until(lambda: not any(alive(pid) for pid in pids))
+    with pytest.raises(ConfigError, match="closed"):
+        pool.submit(runner.job(), lambda _: None, lambda *_: None, lambda _: None)
+
+
+PARENT = """
+import sys, threading
+from pathlib import Path
+from fedmq_client.pool.processes import ProcessPool
+from fedmq_client import Client
+from fedmq_client.job.job import Job
+
+package, model, do = sys.argv[1:]
+pool = ProcessPool(2)
+begun = threading.Semaphore(0)
+for name in ("a", "b"):
+    job = Job(name, Client(name), Path(package), "train", config={"do": do}, model=Path(model),
+              validate=True)
+    pool.submit(job, lambda _: begun.release(), lambda *_: None, print)
+begun.acquire()
+begun.acquire()
+print(*pool.worker_pids(), flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("do", ["hang", "hold the lock"])
+def test_workers_do_not_outlive_a_parent_that_is_killed(package: Path, tmp_path: Path, do: str) -> None:
+    model = tmp_path / "model"
+    model.write_bytes(MODEL)
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(package), str(model), do],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        parent.send_signal(signal.SIGKILL)
+    assert len(pids) == 2
+    until(lambda: not any(alive(pid) for pid in pids))
