@@ -1,0 +1,311 @@
+"""Writes the pages of `docs/reference` from the code that they describe.
+
+    python docs/site/reference.py
+
+A test compares the pages with what this program writes, so a changed option, key or event needs a new run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from fedmq.process.settings import variables
+from fedmq_cli.app import EXIT_CODES, app
+from fedmq_schemas.policy import Policy, Section
+from fedmq_schemas.records.events import EVENT_NAMES
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "reference"
+MADE = "<!-- Written by docs/site/reference.py: edit the code that it reads. -->\n\n"
+
+ROLE_FILES = {role: ROOT / f"services/{role}/fedmq_{role}/app.py" for role in ("reducer", "combiner", "client")}
+SERVICE = ROOT / "shared/fedmq/process/service.py"
+API_METRICS = ROOT / "services/reducer/fedmq_reducer/web/api/health.py"
+TRAINER = ROOT / "services/client/fedmq_client/trainer.py"
+
+PROCESS_METRICS = {
+    "fedmq_info": "always 1; the labels name role, name and version",
+    "fedmq_uptime_seconds": "seconds since the process started",
+    "process_cpu_seconds_total": "CPU seconds used, user and system",
+    "process_resident_memory_bytes": "memory in RAM",
+    "fedmq_messages_received_total": "messages received, by `kind`",
+    "fedmq_messages_published_total": "messages published, by `kind`",
+    "fedmq_events_total": "events published, by `event`",
+}
+GAUGES = {
+    "broker_connected": "1 while the connection to the broker is open",
+    "reducer_active": "1 at the reducer that holds the lease",
+    "reducer_epoch": "term of the newest lease that this reducer has seen",
+    "clients": "clients that are present",
+    "combiners": "combiners that are registered",
+    "open_plans": "plans that wait for updates",
+    "unsettled_messages": "messages that were received and are not acknowledged yet",
+}
+
+RUN_FILES = (
+    ("records.db", "the records: sessions, rounds, models, clients, events (SQLite; `-wal` and `-shm` belong to it)"),
+    ("blobs/models/MODEL", "a model as safetensors; a committed one is named `SESSION-ROUND-HASH`"),
+    ("blobs/updates/SESSION/ROUND/CLIENT-*", "a client's update: its weight delta as safetensors"),
+    ("blobs/updates/SESSION/ROUND/partial-*", "a combiner's sum of updates"),
+    ("blobs/updates/SESSION/ROUND/ledger-*", "the ledger of a partial: which updates are in it, with which weights"),
+    ("blobs/updates/SESSION/ROUND/ledger.json", "the ledger of the round: every client with its outcome and reason"),
+    ("blobs/updates/SESSION/ROUND/optimizer-*", "the server optimizer's state after the round"),
+    ("blobs/updates/SESSION/checkpoint-*", "what a combiner has folded of a round that is still open"),
+    ("blobs/.partial", "blobs that are being written"),
+    ("clients/CLIENT/finished", "updates of the open round, kept to be sent again, and the client's private state"),
+    ("clients/CLIENT/models", "models that the client has fetched"),
+    ("lock", "held by the sandbox that uses the folder"),
+    ("sandbox.json", "options that must not change when the run is continued"),
+    ("sandbox.log", "warnings and errors"),
+)
+"""Files of a sandbox's state folder. Words in capitals stand for names."""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def policy_page() -> str:
+    """Returns the page of policy keys: name, type, default, meaning."""
+    text = (
+        "# Policy keys\n\nA policy decides everything about a session. `fedmq session template` prints a session file with "
+        "all keys; `--set KEY=VALUE` sets one on the command line; `POST /start` takes them as JSON. Times are seconds. "
+        "Counts of clients are totals over the alliance.\n\n"
+    )
+    return text + table(("key", "values", "default", "meaning"), _keys(Policy, ""))
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from _keys(inner, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = "none" if default is None else json.dumps(default)
+        yield f"`{prefix}{name}`", _values(schema["properties"][name]), f"`{shown}`", field.description or ""
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    """Returns the values that a JSON Schema allows, in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(_values(each) for each in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = {"object": "map", "array": "list", "null": "none", "string": "text"}.get(schema.get("type", ""), "")
+    bounds = [
+        f"{sign} {schema[word]}"
+        for word, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if word in schema
+    ]
+    return " ".join([kind or str(schema.get("type", "any")), *bounds])
+
+
+def settings_page() -> str:
+    """Returns the page of environment variables, by role."""
+    text = (
+        "# Settings\n\nEnvironment variables, or lines of a file `.env` in the current folder. The environment wins over the "
+        "file. An empty value counts as unset. A wrong value ends the process at its start, with all wrong values listed. "
+        "`control` is every command that calls the REST API; `compose` is read by the compose files only.\n\n"
+    )
+    rows = [
+        (f"`{each.name}`", f"`{each.default}`" if each.default else "", ", ".join(each.roles), each.description)
+        for each in variables()
+    ]
+    return text + table(("variable", "default", "read by", "meaning"), rows)
+
+
+def events_page() -> str:
+    """Returns the page of events."""
+    text = (
+        "# Events\n\nEvents appear in `fedmq events`, on the dashboard, in the records, and on the exchange `event` with the "
+        "routing key `event.SESSION.NAME`. `data` holds the fields that the meaning names.\n\n"
+    )
+    return text + table(("event", "meaning"), [(f"`{name}`", meaning) for name, meaning in EVENT_NAMES.items()])
+
+
+def metrics_page() -> str:
+    """Returns the page of metrics. Raises KeyError for a metric of a process that has no meaning in this module."""
+    text = (
+        "# Metrics\n\n## Of every process\n\n`/metrics` on `FEDN_HEALTH_PORT`, in Prometheus's text format. A name that ends in "
+        "`_total` only grows.\n\n"
+    )
+    text += table(("metric", "meaning"), [(f"`{name}`", PROCESS_METRICS[name]) for name in sorted(samples())])
+    text += "\nGauges of each role:\n\n"
+    rows = {name: [role for role, path in ROLE_FILES.items() if name in _gauges(path)] for name in GAUGES}
+    for path in ROLE_FILES.values():
+        for name in _gauges(path):
+            GAUGES[name]
+    text += table(
+        ("metric", "roles", "meaning"),
+        [(f"`fedmq_{name}`", ", ".join(roles), GAUGES[name]) for name, roles in rows.items() if roles],
+    )
+    text += (
+        "\n## Of the alliance\n\n`/metrics` on the reducer's port (8090), from the records. Counters count from the start of the "
+        "server that answers. Prometheus's client adds `_total` to counters, and `_bucket`, `_sum` and `_count` to "
+        "histograms.\n\n"
+    )
+    return text + table(("metric", "type", "meaning"), _families())
+
+
+def samples() -> set[str]:
+    """Returns the names of the metrics that every process serves."""
+    return {text for text in _texts(SERVICE) if text in PROCESS_METRICS or text.endswith(("_total", "_seconds"))}
+
+
+def _texts(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _gauges(path: Path) -> list[str]:
+    """Returns the names in the dict that a role's `gauges` function returns."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name == "gauges":
+            return [
+                str(key.value)
+                for each in ast.walk(node)
+                if isinstance(each, ast.Dict)
+                for key in each.keys
+                if isinstance(key, ast.Constant)
+            ]
+    raise LookupError(f"{path} has no function named gauges")
+
+
+def _families() -> list[tuple[str, str, str]]:
+    calls = [
+        (node.func.id, node.args)
+        for node in ast.walk(ast.parse(API_METRICS.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("MetricFamily")
+    ]
+    found = [
+        (kind.removesuffix("MetricFamily").lower(), [a.value for a in arguments[:2] if isinstance(a, ast.Constant)])
+        for kind, arguments in calls
+    ]
+    return [(f"`{name}`", kind, str(meaning)) for kind, (name, meaning) in sorted(found, key=lambda each: str(each[1][0]))]
+
+
+def files_page() -> str:
+    """Returns the page of files of a run."""
+    text = (
+        "# Files of a run\n\nA sandbox keeps everything in its `--state-dir`, or in `fedmq-runs/TIME`. Delete the folder to delete "
+        "the run. In a distributed alliance the folders below `blobs` are the buckets `models` and `updates` of the S3 store, "
+        "the records are in MongoDB, and each process has a state folder of its own (`FEDN_STATE_DIR`).\n\n"
+    )
+    return text + table(("file or folder", "content"), [(f"`{name}`", meaning) for name, meaning in RUN_FILES])
+
+
+def trainer_page() -> str:
+    """Returns the page of the trainer API, from the docstrings of its module."""
+    tree = ast.parse(TRAINER.read_text(encoding="utf-8"))
+    summary, _, rest = (ast.get_docstring(tree) or "").partition("\n")
+    text = f"# Trainer API\n\n{summary}\n{_fenced(rest)}\n"
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name in ("Client", "Task", "Cancelled"):
+            text += f"\n## `{node.name}`\n\n{ast.get_docstring(node)}\n"
+            rows = [(f"`{name}`", words) for name, words in _members(node)]
+            text += "\n" + table(("name", "meaning"), rows) if rows else ""
+    return text
+
+
+def _fenced(text: str) -> str:
+    """Returns the text with its indented block of code as a fenced one."""
+    lines: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        indented = line.startswith("    ")
+        if indented != inside:
+            lines.append("```text" if indented else "```")
+            inside = indented
+        lines.append(line.removeprefix("    ") if indented else line)
+    return "\n".join(lines)
+
+
+def _members(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Yields the public attributes, properties and methods of a class with what their docstrings say."""
+    bodies = [node.body]
+    bodies += [each.body for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+    for body in reversed(bodies):
+        for each, following in zip(body, [*body[1:], None], strict=True):
+            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+                words = ast.get_docstring(each) or ""
+                is_property = bool(each.decorator_list)
+                arguments = "" if is_property else f"({ast.unparse(each.args).removeprefix('self').removeprefix(', ')})"
+                yield each.name + arguments, " ".join(words.split())
+            elif isinstance(each, ast.Assign | ast.AnnAssign):
+                target = each.targets[0] if isinstance(each, ast.Assign) else each.target
+                name = ast.unparse(target).removeprefix("self.")
+                if not name.startswith("_"):
+                    yield name, " ".join(_docstring(following).split())
+
+
+def _docstring(node: ast.stmt | None) -> str:
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return str(node.value.value) if is_text else ""  # type: ignore[union-attr]
+
+
+def cli_page() -> str:
+    """Returns the page of the command: every verb with its arguments and options."""
+    text = f"# Command line\n\n`fedmq VERB --help` shows the same. {EXIT_CODES}\n"
+    return text + "".join(_verbs(typer.main.get_command(app), "fedmq"))
+
+
+def _verbs(command: Any, name: str) -> Iterator[str]:
+    children = getattr(command, "commands", {})
+    for child in sorted(children):
+        yield from _verbs(children[child], f"{name} {child}")
+    if children:
+        return
+    arguments = "".join(f" {_metavar(each)}" for each in command.params if each.param_type_name == "argument")
+    yield f"\n## {name}\n\n`{name}{arguments}`\n\n{(command.help or '').strip()}\n"
+    rows = [
+        (f"`{' '.join([*each.opts, *each.secondary_opts])}`", _words(each)) for each in command.params if each.name != "help"
+    ]
+    if rows:
+        yield "\n" + table(("argument or option", "meaning"), rows)
+
+
+def _metavar(parameter: Any) -> str:
+    name = parameter.metavar or str(parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _words(parameter: Any) -> str:
+    words = (getattr(parameter, "help", None) or "").strip()
+    default = parameter.default
+    shown = default is not None and not callable(default) and default not in ((), [], False, "")
+    notes = ["required"] * bool(parameter.required) + [f"default: `{default}`"] * (shown and not parameter.required)
+    return f"{words} ({'; '.join(notes)})" if notes else words
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "events.md": events_page,
+    "files.md": files_page,
+    "metrics.md": metrics_page,
+    "policy.md": policy_page,
+    "settings.md": settings_page,
+    "trainer.md": trainer_page,
+}
+
+
+def main() -> None:
+    """Writes all pages."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(MADE + page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
