@@ -66,9 +66,7 @@ def _target(source: str, link: str) -> str:
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Replaces the one script that the theme would load from a public server, for the search in pages opened as files."""
     here = posixpath.dirname(page.file.dest_uri) or "."
-    return output.replace(
-        "https://unpkg.com/iframe-worker/shim", posixpath.relpath("assets/iframe-worker.js", here)
-    )
+    return output.replace("https://unpkg.com/iframe-worker/shim", posixpath.relpath("assets/iframe-worker.js", here))
 
 
 def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:

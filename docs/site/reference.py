@@ -57,7 +57,7 @@ RUN_FILES = (
     ("blobs/updates/SESSION/ROUND/ledger-*", "the ledger of a partial: which updates are in it, with which weights"),
     ("blobs/updates/SESSION/ROUND/ledger.json", "the ledger of the round: every client with its outcome and reason"),
     ("blobs/updates/SESSION/ROUND/optimizer-*", "the server optimizer's state after the round"),
-    ("blobs/updates/SESSION/checkpoint-*", "what a combiner has folded of a round that is still open"),
+    ("blobs/updates/SESSION/ROUND/checkpoint-*", "what a combiner has folded of a round that is still open"),
     ("blobs/.partial", "blobs that are being written"),
     ("clients/CLIENT/finished", "updates of the open round, kept to be sent again, and the client's private state"),
     ("clients/CLIENT/models", "models that the client has fetched"),
@@ -66,6 +66,54 @@ RUN_FILES = (
     ("sandbox.log", "warnings and errors"),
 )
 """Files of a sandbox's state folder. Words in capitals stand for names."""
+
+POLICY = """\
+# Policy keys
+
+A policy decides everything about a session. `fedmq session template` prints a session file with all keys; `--set KEY=VALUE`
+sets one on the command line; `POST /start` takes them as JSON. Times are seconds. Counts of clients are totals over the
+alliance.
+
+"""
+SETTINGS = """\
+# Settings
+
+Environment variables, or lines of a file `.env` in the current folder. The environment wins over the file. An empty value
+counts as unset. A wrong value ends the process at its start, with all wrong values listed. `control` is every command that
+calls the REST API; `compose` is read by the compose files only.
+
+"""
+EVENTS = """\
+# Events
+
+Events appear in `fedmq events`, on the dashboard, in the records, and on the exchange `event` with the routing key
+`event.SESSION.NAME`. `data` holds the fields that the meaning names.
+
+"""
+FILES = """\
+# Files of a run
+
+A sandbox keeps everything in its `--state-dir`, or in `fedmq-runs/TIME`. Delete the folder to delete the run. In a
+distributed alliance the folders below `blobs` are the buckets `models` and `updates` of the S3 store, the records are in
+MongoDB, and each process has a state folder of its own (`FEDN_STATE_DIR`).
+
+"""
+PROCESS = """\
+# Metrics
+
+## Of every process
+
+`/metrics` on `FEDN_HEALTH_PORT`, in Prometheus's text format. A name that ends in `_total` only grows.
+
+"""
+ALLIANCE = """\
+
+## Of the alliance
+
+`/metrics` on the reducer's port (8090), from the records. Counters count from the start of the server that answers.
+Prometheus's client adds `_total` to counters, and `_bucket`, `_sum` and `_count` to histograms.
+
+"""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -76,12 +124,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def policy_page() -> str:
     """Returns the page of policy keys: name, type, default, meaning."""
-    text = (
-        "# Policy keys\n\nA policy decides everything about a session. `fedmq session template` prints a session file with "
-        "all keys; `--set KEY=VALUE` sets one on the command line; `POST /start` takes them as JSON. Times are seconds. "
-        "Counts of clients are totals over the alliance.\n\n"
-    )
-    return text + table(("key", "values", "default", "meaning"), _keys(Policy, ""))
+    return POLICY + table(("key", "values", "default", "meaning"), _keys(Policy, ""))
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
@@ -113,34 +156,21 @@ def _values(schema: Mapping[str, Any]) -> str:
 
 def settings_page() -> str:
     """Returns the page of environment variables, by role."""
-    text = (
-        "# Settings\n\nEnvironment variables, or lines of a file `.env` in the current folder. The environment wins over the "
-        "file. An empty value counts as unset. A wrong value ends the process at its start, with all wrong values listed. "
-        "`control` is every command that calls the REST API; `compose` is read by the compose files only.\n\n"
-    )
     rows = [
         (f"`{each.name}`", f"`{each.default}`" if each.default else "", ", ".join(each.roles), each.description)
         for each in variables()
     ]
-    return text + table(("variable", "default", "read by", "meaning"), rows)
+    return SETTINGS + table(("variable", "default", "read by", "meaning"), rows)
 
 
 def events_page() -> str:
     """Returns the page of events."""
-    text = (
-        "# Events\n\nEvents appear in `fedmq events`, on the dashboard, in the records, and on the exchange `event` with the "
-        "routing key `event.SESSION.NAME`. `data` holds the fields that the meaning names.\n\n"
-    )
-    return text + table(("event", "meaning"), [(f"`{name}`", meaning) for name, meaning in EVENT_NAMES.items()])
+    return EVENTS + table(("event", "meaning"), [(f"`{name}`", meaning) for name, meaning in EVENT_NAMES.items()])
 
 
 def metrics_page() -> str:
     """Returns the page of metrics. Raises KeyError for a metric of a process that has no meaning in this module."""
-    text = (
-        "# Metrics\n\n## Of every process\n\n`/metrics` on `FEDN_HEALTH_PORT`, in Prometheus's text format. A name that ends in "
-        "`_total` only grows.\n\n"
-    )
-    text += table(("metric", "meaning"), [(f"`{name}`", PROCESS_METRICS[name]) for name in sorted(samples())])
+    text = PROCESS + table(("metric", "meaning"), [(f"`{name}`", PROCESS_METRICS[name]) for name in sorted(samples())])
     text += "\nGauges of each role:\n\n"
     rows = {name: [role for role, path in ROLE_FILES.items() if name in _gauges(path)] for name in GAUGES}
     for path in ROLE_FILES.values():
@@ -150,12 +180,7 @@ def metrics_page() -> str:
         ("metric", "roles", "meaning"),
         [(f"`fedmq_{name}`", ", ".join(roles), GAUGES[name]) for name, roles in rows.items() if roles],
     )
-    text += (
-        "\n## Of the alliance\n\n`/metrics` on the reducer's port (8090), from the records. Counters count from the start of the "
-        "server that answers. Prometheus's client adds `_total` to counters, and `_bucket`, `_sum` and `_count` to "
-        "histograms.\n\n"
-    )
-    return text + table(("metric", "type", "meaning"), _families())
+    return text + ALLIANCE + table(("metric", "type", "meaning"), _families())
 
 
 def samples() -> set[str]:
@@ -190,20 +215,18 @@ def _families() -> list[tuple[str, str, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("MetricFamily")
     ]
     found = [
-        (kind.removesuffix("MetricFamily").lower(), [a.value for a in arguments[:2] if isinstance(a, ast.Constant)])
+        (
+            kind.removesuffix("MetricFamily").lower(),
+            [str(a.value) for a in arguments[:2] if isinstance(a, ast.Constant)],
+        )
         for kind, arguments in calls
     ]
-    return [(f"`{name}`", kind, str(meaning)) for kind, (name, meaning) in sorted(found, key=lambda each: str(each[1][0]))]
+    return [(f"`{name}`", kind, meaning) for kind, (name, meaning) in sorted(found, key=lambda each: each[1])]
 
 
 def files_page() -> str:
     """Returns the page of files of a run."""
-    text = (
-        "# Files of a run\n\nA sandbox keeps everything in its `--state-dir`, or in `fedmq-runs/TIME`. Delete the folder to delete "
-        "the run. In a distributed alliance the folders below `blobs` are the buckets `models` and `updates` of the S3 store, "
-        "the records are in MongoDB, and each process has a state folder of its own (`FEDN_STATE_DIR`).\n\n"
-    )
-    return text + table(("file or folder", "content"), [(f"`{name}`", meaning) for name, meaning in RUN_FILES])
+    return FILES + table(("file or folder", "content"), [(f"`{name}`", meaning) for name, meaning in RUN_FILES])
 
 
 def trainer_page() -> str:
@@ -270,7 +293,9 @@ def _verbs(command: Any, name: str) -> Iterator[str]:
     arguments = "".join(f" {_metavar(each)}" for each in command.params if each.param_type_name == "argument")
     yield f"\n## {name}\n\n`{name}{arguments}`\n\n{(command.help or '').strip()}\n"
     rows = [
-        (f"`{' '.join([*each.opts, *each.secondary_opts])}`", _words(each)) for each in command.params if each.name != "help"
+        (f"`{' '.join([*each.opts, *each.secondary_opts])}`", _words(each))
+        for each in command.params
+        if each.name != "help"
     ]
     if rows:
         yield "\n" + table(("argument or option", "meaning"), rows)

@@ -1,4 +1,4 @@
-"""Real containers for tests: commands typed as docs/deployment.md has them, in a checkout, with a project's settings."""
+"""Real containers for tests: commands typed as docs/how-to has them, in a checkout, with a project's settings."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Project:
         self.environment = {**inherited, **named, **settings}
 
     def typed(self, command: str, where: str = COMPOSE, *, instead: Mapping[str, str] | None = None) -> str:
-        """What a command of docs/deployment.md prints, typed in folder `where` of the checkout; it must succeed.
+        """What a command of docs/how-to prints, typed in folder `where` of the checkout; it must succeed.
 
         `instead`: what stands for the names and addresses of the text. Compose 1 is spelled `docker-compose`.
         """

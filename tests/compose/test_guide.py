@@ -1,4 +1,4 @@
-"""Every command of docs/deployment.md is known here: with the test that runs it, or with why none does."""
+"""Every command of the documents that needs a Docker engine is run by a test of this folder, which is named here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+from docs.blocks import blocks, pages
 
+ROOT = Path(__file__).parents[2]
 PROMISES = "tests/compose/test_promises.py::"
 STEPS = "tests/compose/test_step_by_step.py::"
 UP = f"{PROMISES}test_curl_at_start_begins_training"
@@ -37,32 +37,28 @@ RUN_BY = {
     "chmod a+r": HTTPS,
     "curl --cacert": HTTPS,
     "for volume in": SAVED,
-    "fedmq account ": "tests/system/test_distributed.py::"
-    "test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked",
+    # The same tests, with the servers of an engine.
+    "FEDMQ_TEST_SERVERS=containers": "tests/contracts/test_broker_rabbitmq.py::",
 }
-# A host with an account, a package and data of its own, and RabbitMQ's own tool.
-ELSEWHERE = ("pip install fedmq", "ALLIANCE_UID=…", "rabbitmqctl ")
 
 
 def commands() -> list[str]:
-    """The lines of indented blocks, with what a backslash continues; lists' own text is not code."""
-    joined = re.sub(r"\\\n\s+", "", GUIDE)
-    blocks = re.findall(r"(?<=\n\n)((?: {4,}\S.*\n)+)", joined)
-    return [line.strip().partition("  #")[0].rstrip() for block in blocks for line in block.splitlines()]
+    """Returns the commands, with what a backslash continues."""
+    found = [block for page in pages() for block in blocks(page) if block.reason == "needs a Docker engine"]
+    return [line for block in found for line in re.sub(r"\\\n\s+", "", block.text).splitlines()]
 
 
-def test_every_command_is_run_by_a_test_or_is_said_to_be_none_of_ours() -> None:
-    known = (*RUN_BY, *ELSEWHERE)
+def test_every_command_is_run_by_a_test() -> None:
     found = commands()
     assert len(found) > 15
     for command in found:
-        assert command.startswith(known), command
-    for beginning in known:
-        assert any(command.startswith(beginning) for command in found), f"{beginning} is in the guide no more"
+        assert command.startswith(tuple(RUN_BY)), command
+    for beginning in RUN_BY:
+        assert any(command.startswith(beginning) for command in found), f"no document has {beginning} any more"
 
 
 @pytest.mark.parametrize("test", sorted(set(RUN_BY.values())))
-def test_the_named_test_is_there(test: str) -> None:
+def test_the_named_test_exists(test: str) -> None:
     file, _, name = test.partition("::")
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert not name or name in {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}

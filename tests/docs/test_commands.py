@@ -1,0 +1,126 @@
+"""Every command in the documents works as it is written there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from docs.blocks import REASONS, ROOT, blocks, pages, prose_of, text_of
+from docs.reader import Reader, checkout
+from fedmq.policies import checked_policy, with_settings
+from fedmq_cli.app import app
+from support.servers.fixtures import require
+from support.servers.mongo import MongoServer
+from support.servers.rabbitmq import RabbitmqServer
+from support.servers.seaweedfs import S3Server
+
+SERVERS = "docs/how-to/run-on-several-machines.md"
+RELEASE = "docs/release.md"
+TYPED = [page for page in pages() if any(block.reason is None for block in blocks(page))]
+COMMAND = re.compile(r"^ {4,}(fedmq|make|docker|pip|python|curl|rabbitmqctl|kubectl|git|cd) ", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_block_that_is_not_run_has_a_known_reason(page: str) -> None:
+    marks = {block.mark for block in blocks(page)}
+    assert marks <= {"", "keeps running", *(f"not run: {reason}" for reason in REASONS)}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_commands_stand_in_fences_where_they_are_found(page: str) -> None:
+    assert not COMMAND.search(prose_of(page))
+    # A comment that does not stand directly before a fence would mark nothing.
+    marks = re.findall(r"^ *<!-- (?:not run: |keeps running)", text_of(page), re.MULTILINE)
+    assert len(marks) == sum(bool(block.mark) for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", [page for page in TYPED if page not in ("README.md", SERVERS, RELEASE)])
+def test_the_commands_of_a_page_work_as_written(page: str, tmp_path: Path) -> None:
+    with Reader(checkout(tmp_path)) as reader:
+        reader.read(page)
+
+
+def test_the_release_is_tried_without_making_it(tmp_path: Path) -> None:
+    require(None if shutil.which("towncrier") else "towncrier is not installed")
+    with Reader(checkout(tmp_path)) as reader:
+        (draft,) = reader.read(RELEASE)
+    assert "9.9.9" in draft
+
+
+@pytest.mark.system
+def test_the_roles_run_as_plain_processes(
+    tmp_path: Path, rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: MongoServer
+) -> None:
+    host, _, port = s3_server.endpoint.partition(":")
+    servers = {
+        "FEDN_AMQP_URL": rabbitmq_server.url,
+        "FEDN_RABBITMQ_MANAGEMENT_URL": rabbitmq_server.management_url,
+        "FEDN_MINIO_HOST": host,
+        "FEDN_MINIO_PORT": port,
+        "FEDN_MINIO_ACCESS_KEY": s3_server.access_key,
+        "FEDN_MINIO_SECRET_KEY": s3_server.secret_key,
+        "FEDN_MONGO_HOST": mongo_server.host,
+        "FEDN_MONGO_PORT": str(mongo_server.port),
+    }
+    with Reader(checkout(tmp_path), servers) as reader:
+        outputs = reader.read(SERVERS)
+    assert any("session.finished" in output for output in outputs)
+
+
+def _spans(page: str) -> Iterator[str]:
+    """Yields what stands in backquotes in the text of a page."""
+    yield from re.findall(r"`([^`\n]+)`", prose_of(page))
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if any(span.startswith("fedmq ") for span in _spans(page))])
+def test_a_verb_and_an_option_in_the_text_exist(page: str) -> None:
+    for span in _spans(page):
+        if re.match(r"fedmq [a-z]", span):
+            command: Any = typer.main.get_command(app)
+            _, *words = (word.strip("'\"") for word in span.split())
+            while words and getattr(command, "commands", {}):
+                command = command.commands.get(words.pop(0))
+                assert command is not None, span
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert {word for word in words if re.match("--[a-z]", word)} <= known | {"--help"}, span
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_setting_in_the_text_is_a_policy_key(page: str) -> None:
+    for setting in re.findall(r"--set (\S+=[^\s`]+)", text_of(page).replace("KEY=VALUE", "")):
+        checked_policy(with_settings({}, [setting]))
+
+
+def test_each_verb_of_make_exists() -> None:
+    listed = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", listed, re.MULTILINE))
+    for page in pages():
+        lines = [line for block in blocks(page) for line in block.text.splitlines()]
+        for line in [*lines, *_spans(page)]:
+            if line.startswith("make "):
+                _, *words = shlex.split(line, comments=True)
+                assert {word for word in words if "=" not in word} <= targets, f"{page}: {line}"
+
+
+def test_an_excerpt_is_in_the_code() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "services" / "reducer").rglob("*.py"))
+    for block in blocks("docs/architecture.md"):
+        for line in (line.partition("#")[0].strip() for line in block.text.splitlines()):
+            assert line in ("", "...") or line in source, f"{block}: {line}"
+
+
+def test_a_block_that_is_not_run_parses() -> None:
+    for block in (block for page in pages() for block in blocks(page) if block.reason is not None):
+        if block.language != "python":
+            assert subprocess.run(["bash", "-n", "-c", block.text]).returncode == 0, str(block)
+        elif block.reason != "is an excerpt":
+            ast.parse(block.text)
