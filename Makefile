@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export COMPOSE_PROJECT_NAME ?= fedmq
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos up down clean
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos up down clean docs
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,6 +92,9 @@ down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
 clean: ## remove .venv, builds and caches
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+docs: .venv/installed-all ## build the documentation site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # A stamp is newer than pyproject.toml exactly when what it names is installed.
 .venv/installed-demo: pyproject.toml

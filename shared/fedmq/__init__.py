@@ -7,4 +7,4 @@ under one contract suite, and the runtime, which feeds events to a core and perf
 Only `brokers.rabbitmq`, `blobs.s3` and `records.mongo` import the client library of a server.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
