@@ -16,6 +16,7 @@ from docs.reader import Reader, checkout
 from examples.packages import Rounds
 from fedmq_client import Alliance
 
+pytestmark = pytest.mark.timeout(1200)
 BLOCKS = blocks("README.md")
 
 
