@@ -234,7 +234,7 @@ class SessionHandle:
         while True:
             try:
                 return self.alliance._rest.json("GET", f"/sessions/{_quoted(self.id)}")
-            except NotFound:
+            except (NotFound, Transient):
                 if time.monotonic() > ends:
                     raise
                 time.sleep(PAUSE / 5)
