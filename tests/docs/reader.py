@@ -81,8 +81,8 @@ class Reader:
         """Types all blocks of a page that are not marked. Returns the output of each that ends."""
         return [self.type(block) for block in blocks(page) if block.reason is None]
 
-    def type(self, block: Block) -> str:
-        """Types a block. It must succeed, or print a line if it keeps running. Returns its output until then."""
+    def type(self, block: Block, code: int = 0) -> str:
+        """Types a block. It must end with `code`, or print a line if it keeps running. Returns its output until then."""
         text = self.replaced(block.text)
         words = [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
         if block.keeps_running:
@@ -97,7 +97,7 @@ class Reader:
             stderr=subprocess.STDOUT,
             timeout=BLOCK_SECONDS,
         )
-        assert done.returncode == 0, f"{block} failed:\n{block.text}\n{done.stdout}"
+        assert done.returncode == code, f"{block} failed:\n{block.text}\n{done.stdout}"
         return done.stdout
 
     def replaced(self, text: str) -> str:

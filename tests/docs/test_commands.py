@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from docs.blocks import REASONS, ROOT, blocks, pages, prose_of, text_of
 from docs.reader import Reader, checkout
 from fedmq.policies import checked_policy, with_settings
 from fedmq_cli.app import app
+from fedmq_cli.examining import LEAST_HANDLES
 from support.servers.fixtures import require
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
@@ -61,6 +63,7 @@ def test_the_release_is_tried_without_making_it(tmp_path: Path) -> None:
 def test_the_roles_run_as_plain_processes(
     tmp_path: Path, rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: MongoServer
 ) -> None:
+    is_short = resource.getrlimit(resource.RLIMIT_NOFILE)[1] < LEAST_HANDLES
     host, _, port = s3_server.endpoint.partition(":")
     servers = {
         "FEDN_AMQP_URL": rabbitmq_server.url,
@@ -71,9 +74,15 @@ def test_the_roles_run_as_plain_processes(
         "FEDN_MINIO_SECRET_KEY": s3_server.secret_key,
         "FEDN_MONGO_HOST": mongo_server.host,
         "FEDN_MONGO_PORT": str(mongo_server.port),
+        "FEDN_MONGO_CONNECTIONS": "2",
     }
     with Reader(checkout(tmp_path), servers) as reader:
-        outputs = reader.read(SERVERS)
+        outputs = [
+            # The broker of the tests gets no more open files than this machine allows, which the doctor finds.
+            reader.type(block, 2 if is_short and "doctor" in block.text else 0)
+            for block in blocks(SERVERS)
+            if block.reason is None
+        ]
     assert any("session.finished" in output for output in outputs)
 
 
