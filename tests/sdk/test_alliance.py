@@ -169,3 +169,19 @@ def test_a_lost_stream_is_taken_up_without_a_gap_or_a_repeat(
     monkeypatch.setattr(urllib3.HTTPResponse, "read_chunked", breaking)
     assert [event["id"] for event in trained.follow()] == whole
     assert lost.is_set()
+
+
+def test_stores_that_are_busy_for_a_moment_are_waited_for(
+    alliance: Alliance, trained: SessionHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = alliance._rest.json
+    busy = iter([Transient("MongoDB refused with code 112")])
+
+    def json(method: str, path: str) -> dict[str, object]:
+        for error in busy:
+            raise error
+        return answer(method, path)
+
+    monkeypatch.setattr(alliance._rest, "json", json)
+    assert trained.state == "finished"
+    assert not [*busy]
