@@ -42,12 +42,13 @@ class CommittedRound:
 
 
 def committed_rounds(records: Records, session: str, after: int = 0) -> Iterator[CommittedRound]:
-    """Yields the committed rounds of a session whose number is above `after`, in their order."""
+    """Yields the committed rounds of a session whose number is above `after` and whose model is recorded, in their order."""
     for document in records.find(tables.ROUNDS, {"session": session}, order="round", after=after):
         model = keys.model_id(document["model"]["key"])
         tests = records.find(tables.VALIDATIONS, {"session": session, "model": model, "scope": "test"})
         recorded = records.get(tables.MODELS, model)
-        assert recorded is not None
+        if recorded is None:  # a round is recorded before its model, and readers may come between
+            return
         known = recorded["metrics"] or summarize_validations(
             (each["scope"], each["weight"], each["metrics"]) for each in tests
         )
