@@ -39,7 +39,9 @@ def test_every_command_works_as_written(tmp_path: Path) -> None:
     with Reader(checkout(tmp_path)) as reader:
         outputs = _outputs(reader)
         sessions = Alliance(f"http://localhost:{reader.api}").sessions()
-        health = subprocess.check_output(["curl", "-sf", f"localhost:{reader.dashboard}/health"])
+        health = subprocess.check_output(
+            ["curl", "-sf", "--retry", "9", "--retry-connrefused", f"localhost:{reader.dashboard}/health"]
+        )
 
     _assert_as_promised(outputs["make demo"])
     (skewed,) = (output for command, output in outputs.items() if "--clients 10" in command)

@@ -25,7 +25,6 @@ REASONS = (
     "is an excerpt",
     "changes this checkout",
     "changes the git hooks of this checkout",
-    "waits for this interface",
 )
 
 _BLOCK = re.compile(

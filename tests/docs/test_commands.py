@@ -19,7 +19,7 @@ from docs.blocks import REASONS, ROOT, blocks, pages, prose_of, text_of
 from docs.reader import Reader, checkout
 from fedmq.policies import checked_policy, with_settings
 from fedmq_cli.app import app
-from fedmq_cli.examining import LEAST_HANDLES
+from fedmq_cli.doctor_checks import LEAST_HANDLES
 from support.servers.fixtures import require
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
