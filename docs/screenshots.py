@@ -47,6 +47,7 @@ def take(url: str, search: str) -> None:
 
 
 def generate(folder: Path) -> Path:
+    """Writes the records of a session of 24 clients, and returns their folder."""
     generator = ROOT / "benchmarks" / "generate_records.py"
     arguments = ["--clients", "24", "--rounds", "40", "--combiners", "3"]
     subprocess.run([sys.executable, generator, folder, *arguments], check=True, stdout=subprocess.DEVNULL)
@@ -54,6 +55,7 @@ def generate(folder: Path) -> Path:
 
 
 def main() -> None:
+    """Takes the screenshots that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state-dir", type=Path)
     options = parser.parse_args()

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,8 +15,6 @@ from urllib3.exceptions import HTTPError
 
 from fedmq.blobs import http, transfer
 from fedmq.blobs.base import PLAN_FRAGMENT, UploadPlan, UrlExpired
-from fedmq.blobs.files import FileBlobs
-from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.messages import BlobRef
 
@@ -307,45 +305,3 @@ def test_the_url_in_the_error_of_a_connection_stays_secret(time: Time) -> None:
     with pytest.raises(Transient) as caught:
         http.Attempts(1.0, time.pause, time.clock).until_done(turn)
     assert "secret" not in caught.value.reason
-
-
-EMBEDDED: list[Callable[[Path], FileBlobs | MemoryBlobs]] = [FileBlobs, lambda folder: MemoryBlobs()]
-
-
-@pytest.mark.parametrize("make", EMBEDDED, ids=["files", "memory"])
-def test_embedded_urls_are_for_one_key_and_its_content_is_checked(
-    make: Callable[[Path], FileBlobs | MemoryBlobs], tmp_path: Path
-) -> None:
-    blobs = make(tmp_path / "blobs with space")
-    blobs.put(KEY, CONTENT)
-    with pytest.raises(InvalidUpdate):
-        transfer.get(reference(CONTENT[::-1]), blobs.presign_get(KEY, 60))
-    with pytest.raises(Refused):
-        transfer.put("updates/other", blobs.presign_put(KEY, 60), CONTENT)
-
-
-def test_a_file_url_is_not_copied(tmp_path: Path) -> None:
-    blobs = FileBlobs(tmp_path)
-    ref = blobs.put(KEY, CONTENT)
-    assert transfer.fetch(ref, blobs.presign_get(KEY, 60), tmp_path / "model") == tmp_path / KEY
-    assert not (tmp_path / "model").exists()
-
-
-def test_a_file_url_leads_nowhere_but_into_a_store_of_this_process(tmp_path: Path) -> None:
-    (tmp_path / "updates/s/1").mkdir(parents=True)
-    with pytest.raises(Refused):
-        transfer.put(KEY, f"file://{tmp_path}/{KEY}", CONTENT)
-    assert not (tmp_path / KEY).exists()
-
-
-def test_a_memory_url_expires_and_is_for_one_method(time: Time) -> None:
-    blobs = MemoryBlobs(time.clock)
-    ref = blobs.put(KEY, CONTENT)
-    url = blobs.presign_get(KEY, 60)
-    with pytest.raises(Refused):
-        transfer.put(KEY, url, CONTENT)
-    time.now = 59.0
-    assert transfer.get(ref, url) == CONTENT
-    time.now = 60.0
-    with pytest.raises(UrlExpired):
-        transfer.get(ref, url)

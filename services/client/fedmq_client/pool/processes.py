@@ -56,7 +56,7 @@ class _Ticket:
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class _Slot:
     """A worker, changed under the pool's lock.
 
     - `waiting`: jobs of the clients whose last job it ran.
@@ -84,13 +84,13 @@ class ProcessPool:
         self._lock = threading.Lock()
         self._waiting: deque[_Ticket] = deque()
         """Jobs of clients that no worker has run a job of."""
-        self._affinity: dict[tuple[Path, str], _Worker] = {}
+        self._affinity: dict[tuple[Path, str], _Slot] = {}
         self._earlier_end = threading.Condition(self._lock)
         self._next_end = NEVER
         """No waiting job's deadline is earlier."""
         self._closed = False
         self._workers = [
-            _Worker(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
+            _Slot(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
             for number in range(workers)
         ]
         self._threads = [
@@ -173,7 +173,7 @@ class ProcessPool:
                 reason = f"no worker was free within {ticket.job.timeout:g} s"
                 _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
 
-    def _wake_idle(self, workers: Iterable[_Worker]) -> None:
+    def _wake_idle(self, workers: Iterable[_Slot]) -> None:
         """Makes one of `workers` look for a job, if one of them is idle."""
         for worker in workers:
             if worker.is_idle:
@@ -181,7 +181,7 @@ class ProcessPool:
                 worker.changed.notify()
                 return
 
-    def _next_batch(self, worker: _Worker, process: WorkerProcess) -> bool:
+    def _next_batch(self, worker: _Slot, process: WorkerProcess) -> bool:
         """Waits for the worker's next jobs. Returns False once its process has ended or the pool is closed."""
         with self._lock:
             while not worker.batch and not self._closed and process.ended is None:
@@ -201,7 +201,7 @@ class ProcessPool:
 
     # -- a worker's thread --------------------------------------------------------------------------------------------
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: _Slot) -> None:
         false_starts = 0
         while not self._closed:
             self._pause(worker, min(0.1 * 2**false_starts, SLOWEST_RESTART) if false_starts else 0.0)
@@ -217,13 +217,13 @@ class ProcessPool:
             if not self._closed:
                 log.warning("worker %d %s; starting it again", worker.number, process.ended)
 
-    def _pause(self, worker: _Worker, seconds: float) -> None:
+    def _pause(self, worker: _Slot, seconds: float) -> None:
         ends = time.monotonic() + seconds
         with self._lock:
             while not self._closed and (left := ends - time.monotonic()) > 0:
                 worker.changed.wait(left)
 
-    def _start(self, worker: _Worker) -> WorkerProcess | None:
+    def _start(self, worker: _Slot) -> WorkerProcess | None:
         def ended() -> None:
             with self._lock:
                 worker.changed.notify_all()
@@ -240,7 +240,7 @@ class ProcessPool:
             process.kill()
         return process
 
-    def _run(self, worker: _Worker, process: WorkerProcess) -> None:
+    def _run(self, worker: _Slot, process: WorkerProcess) -> None:
         """Runs the worker's batch and calls its callbacks."""
         now = time.monotonic()
         numbers = process.send_jobs([(ticket.job, max(0.0, ticket.ends - now)) for ticket in worker.batch])
@@ -256,7 +256,7 @@ class ProcessPool:
                 self._take_back(worker, len(worker.batch))
             _call(ticket.on_done, result)
 
-    def _run_first(self, worker: _Worker, process: WorkerProcess, numbers: list[int]) -> Result:
+    def _run_first(self, worker: _Slot, process: WorkerProcess, numbers: list[int]) -> Result:
         """Returns the result of the batch's first job. `numbers`: of the batch's jobs."""
         ticket = worker.batch[0]
         take_back_at = time.monotonic() + BATCH_SECONDS
@@ -289,7 +289,7 @@ class ProcessPool:
             else:
                 return _finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
 
-    def _take_back(self, worker: _Worker, count: int) -> None:
+    def _take_back(self, worker: _Slot, count: int) -> None:
         """Lets the last `count` jobs of the worker's batch wait again, before all others."""
         with self._lock:
             for _ in range(count):

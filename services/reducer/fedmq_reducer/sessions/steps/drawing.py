@@ -52,8 +52,10 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
 
 
 def check_combiners(context: ReducerContext, session: Session, combiners: Collection[str]) -> None:
-    """Raises Ended if the plans of an attempt would be at several combiners, and the session's aggregation rule does not
-    compose: it cannot merge their partials."""
+    """Raises Ended if `combiners` are several and the session's aggregation rule does not compose over combiners.
+
+    Such a rule cannot merge the partials of two combiners.
+    """
     rule = session.policy.strategy.rule
     if len(combiners) > 1 and rule in context.single_combiner_rules:
         raise Ended(

@@ -110,5 +110,5 @@ async def _context_of(request: Request) -> ApiContext:
     return context
 
 
-Context = Annotated[ApiContext, Depends(_context_of)]
+RequestContext = Annotated[ApiContext, Depends(_context_of)]
 """The type of an endpoint's parameter that receives the context."""

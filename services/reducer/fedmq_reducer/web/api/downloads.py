@@ -14,7 +14,7 @@ from fedmq.errors import NotFound
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import ModelId
-from fedmq_reducer.web.api.context import Context
+from fedmq_reducer.web.api.context import RequestContext
 from fedmq_schemas.messages import BlobRef
 
 PIECE = 1 << 20
@@ -29,7 +29,7 @@ router = APIRouter(tags=["models"])
     response_class=StreamingResponse,
     responses={200: SAFETENSORS, 410: {"description": "the retention of its session has deleted it"}},
 )
-def download(context: Context, model: ModelId) -> Response:
+def download(context: RequestContext, model: ModelId) -> Response:
     """Returns the model as safetensors, without the tensors of its base.
 
     `X-Content-SHA256` is the recorded hash. 410: the bytes are no longer kept.
@@ -40,7 +40,7 @@ def download(context: Context, model: ModelId) -> Response:
 
 
 @router.get("/models/{model}/base", response_class=StreamingResponse, responses={200: SAFETENSORS})
-def base(context: Context, model: ModelId) -> Response:
+def base(context: RequestContext, model: ModelId) -> Response:
     """Returns the model's local and frozen tensors, if the session's policy has such.
 
     They are not sent with each model. Local tensors have the values of the seed.
@@ -52,7 +52,7 @@ def base(context: Context, model: ModelId) -> Response:
 
 
 @router.get("/models/{model}/ledger")
-def ledger(context: Context, model: ModelId) -> Response:
+def ledger(context: RequestContext, model: ModelId) -> Response:
     """Returns the ledger of the model's round as JSON: each task's outcome, and the exponents, to recompute the sum."""
     reference = context.model(model)["ledger"]
     if reference is None:
@@ -66,7 +66,7 @@ def ledger(context: Context, model: ModelId) -> Response:
     response_class=StreamingResponse,
     responses={200: {"content": {"application/octet-stream": {}}, "description": "the bytes"}},
 )
-def download_blob(context: Context, key: Key) -> Response:
+def download_blob(context: RequestContext, key: Key) -> Response:
     """Returns a blob, for instance an update, from which `fedmq model verify` recomputes a round.
 
     Needs the admin token, if the server has one: an update may reveal data of its client.

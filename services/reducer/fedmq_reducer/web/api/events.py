@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from fedmq_reducer.web.api.answers import NAME, After, Json, Limit, page
-from fedmq_reducer.web.api.context import ApiContext, Context
+from fedmq_reducer.web.api.context import ApiContext, RequestContext
 from fedmq_reducer.web.api.feed import KEPT
 from fedmq_schemas import records as tables
 
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/events", tags=["events"])
 
 @router.get("")
 def list_events(
-    context: Context,
+    context: RequestContext,
     session: OfSession = None,
     client: OfClient = None,
     name: Named = None,
@@ -54,7 +54,7 @@ def list_events(
     responses={200: {"content": {"text/event-stream": {}}, "description": "each event's JSON, with its id"}},
 )
 async def stream(
-    context: Context,
+    context: RequestContext,
     session: OfSession = None,
     client: OfClient = None,
     name: Named = None,

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fedmq
 from fedmq_reducer.web.api.answers import Json
-from fedmq_reducer.web.api.context import ApiContext, Context
+from fedmq_reducer.web.api.context import ApiContext, RequestContext
 from fedmq_reducer.web.api.feed import ROUND_BUCKETS
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import OUTCOMES, SessionState
@@ -22,7 +22,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/health")
-def is_well(context: Context) -> Response:
+def is_well(context: RequestContext) -> Response:
     """Answers 200 if this server can read the records; 503 says what is away.
 
     `waits`: where in the code the course of each session stood, and what it waited for, when the reducer that decides
@@ -45,7 +45,7 @@ def is_well(context: Context) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def numbers(context: Context) -> Response:
+def numbers(context: RequestContext) -> Response:
     """Returns metrics for Prometheus. Counters count from this server's start; gauges show what is recorded."""
     registry = CollectorRegistry()
     registry.register(_Metrics(context))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from fedmq_reducer.web.api.answers import NAME, AfterName, Json, Limit, page
-from fedmq_reducer.web.api.context import Context
+from fedmq_reducer.web.api.context import RequestContext
 from fedmq_schemas import records as tables
 
 ClientName = Annotated[str, Path(pattern=NAME, description="a client's name")]
@@ -19,7 +19,7 @@ router = APIRouter(tags=["clients and combiners"])
 
 @router.get("/clients")
 def list_clients(
-    context: Context,
+    context: RequestContext,
     state: PresenceFilter = None,
     combiner: Annotated[str | None, Query(pattern=NAME)] = None,
     limit: Limit = 100,
@@ -31,20 +31,20 @@ def list_clients(
 
 
 @router.get("/clients/{client}")
-def one_client(context: Context, client: ClientName) -> Response:
+def one_client(context: RequestContext, client: ClientName) -> Response:
     """Returns a client's labels, tasks, package, combiner, and when its presence changed last."""
     return Json(context.found(tables.CLIENTS, client, "client"))
 
 
 @router.get("/combiners")
 def list_combiners(
-    context: Context, state: PresenceFilter = None, limit: Limit = 100, after: AfterName = None
+    context: RequestContext, state: PresenceFilter = None, limit: Limit = 100, after: AfterName = None
 ) -> Response:
     """Lists combiners by name."""
     return Json(page(context.records, tables.COMBINERS, {"state": state}, limit=limit, after=after))
 
 
 @router.get("/combiners/{combiner}")
-def one_combiner(context: Context, combiner: CombinerName) -> Response:
+def one_combiner(context: RequestContext, combiner: CombinerName) -> Response:
     """Returns how many clients a combiner has, and when it sent its last heartbeat."""
     return Json(context.found(tables.COMBINERS, combiner, "combiner"))

@@ -13,7 +13,7 @@ from fedmq.errors import NotFound
 from fedmq_reducer.selection import best_model
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import MOST, SEED, SESSION, After, Json, Limit, ModelId, page
-from fedmq_reducer.web.api.context import ApiContext, Context, unused_model
+from fedmq_reducer.web.api.context import ApiContext, RequestContext, unused_model
 from fedmq_reducer.web.api.seeds import store_seed
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -26,7 +26,9 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get("")
-def list_models(context: Context, session: InSession = None, limit: Limit = 100, after: After = None) -> Response:
+def list_models(
+    context: RequestContext, session: InSession = None, limit: Limit = 100, after: After = None
+) -> Response:
     """Lists models, newest first.
 
     `kept` is false if a model's bytes were deleted. Uploaded seeds that no session has used are at `/models/unused`.
@@ -39,7 +41,7 @@ def list_models(context: Context, session: InSession = None, limit: Limit = 100,
 
 
 @router.get("/unused")
-def unused(context: Context) -> Response:
+def unused(context: RequestContext) -> Response:
     """Lists blobs in bucket `models` that no session has started from: the first 1,000 by name."""
     found: list[dict[str, Any]] = []
     for info in context.blobs.list(keys.ALL_MODELS):
@@ -52,14 +54,14 @@ def unused(context: Context) -> Response:
 
 
 @router.get("/last")
-def last(context: Context, session: InSession = None) -> Response:
+def last(context: RequestContext, session: InSession = None) -> Response:
     """Returns the newest model that a round made, of a session or of all sessions."""
     return Json(_newest(context, session))
 
 
 @router.get("/best")
 def best(
-    context: Context,
+    context: RequestContext,
     session: InSession = None,
     metric: Annotated[str | None, Query(max_length=200, description="e.g. test/accuracy")] = None,
     mode: Annotated[Literal["max", "min"] | None, Query()] = None,
@@ -74,7 +76,7 @@ def best(
 
 
 @router.get("/{model}")
-def one_model(context: Context, model: ModelId) -> Response:
+def one_model(context: RequestContext, model: ModelId) -> Response:
     """Returns a model's parent, session, round, ledger, and its metrics in the session that made it.
 
     A seed has no metrics of its own.
@@ -83,7 +85,7 @@ def one_model(context: Context, model: ModelId) -> Response:
 
 
 @router.get("/{model}/trail")
-def trail(context: Context, model: ModelId, limit: Limit = 1000) -> Response:
+def trail(context: RequestContext, model: ModelId, limit: Limit = 1000) -> Response:
     """Lists the model, its parent, its parent's parent, … to the seed. `next` is the first model of the next page."""
     found: list[dict[str, Any]] = []
     following: str | None = model
@@ -94,13 +96,13 @@ def trail(context: Context, model: ModelId, limit: Limit = 1000) -> Response:
 
 
 @router.get("/{model}/summaries")
-def summaries(context: Context, model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
+def summaries(context: RequestContext, model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
     """Lists the summary of the model's validations in each session that started from it."""
     return Json(page(context.records, tables.SUMMARIES, {"model": model}, order="at", limit=limit, after=after))
 
 
 @router.get("/{model}/validations")
-def validations(context: Context, model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
+def validations(context: RequestContext, model: ModelId, limit: Limit = 1000, after: After = None) -> Response:
     """Lists the result of each client and evaluator, in `session`: the one that made the model or started from it."""
     return Json(page(context.records, tables.VALIDATIONS, {"model": model}, order="at", limit=limit, after=after))
 
@@ -108,7 +110,7 @@ def validations(context: Context, model: ModelId, limit: Limit = 1000, after: Af
 @router.post(
     "", status_code=201, dependencies=GUARDED, openapi_extra={"requestBody": {"required": True, "content": BYTES}}
 )
-async def upload(context: Context, request: Request, name: SeedName = None) -> Response:
+async def upload(context: RequestContext, request: Request, name: SeedName = None) -> Response:
     """Stores a seed; the body is safetensors. The same content under the same name again changes nothing."""
     context.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=context.scratch, suffix=".seed") as file:

@@ -14,7 +14,7 @@ from fedmq.records.trail import first_model
 from fedmq_reducer.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
-from fedmq_reducer.web.api.context import Context
+from fedmq_reducer.web.api.context import RequestContext
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 
 @router.get("")
 def list_sessions(
-    context: Context,
+    context: RequestContext,
     state: Annotated[SessionState | None, Query()] = None,
     limit: Limit = 100,
     after: After = None,
@@ -40,13 +40,13 @@ def list_sessions(
 
 
 @router.get("/{session}")
-def one_session(context: Context, session: SessionId) -> Response:
+def one_session(context: RequestContext, session: SessionId) -> Response:
     """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed."""
     return Json(_with_progress(context.records, context.found(tables.SESSIONS, session, "session")))
 
 
 @router.get("/{session}/policy.toml", response_class=PlainTextResponse)
-def policy(context: Context, session: SessionId) -> str:
+def policy(context: RequestContext, session: SessionId) -> str:
     """Returns the policy as a session file, with its random seed, so that the session can be run again."""
     document = context.found(tables.SESSIONS, session, "session")
     ran = {**document["policy"], "seed": document["seed"], "random_seed": document["random_seed"]}
@@ -54,14 +54,14 @@ def policy(context: Context, session: SessionId) -> str:
 
 
 @router.post("/{session}/stop", status_code=202, dependencies=GUARDED)
-def stop(context: Context, session: SessionId, when: Literal["now", "after_round"] = "now") -> Response:
+def stop(context: RequestContext, session: SessionId, when: Literal["now", "after_round"] = "now") -> Response:
     """Ends a session now, or after the round that is open. A session that has ended stays as it is."""
     document = context.stop(session, when)
     return Json({"session": session, "state": document["state"]}, 202)
 
 
 @router.get("/{session}/metrics")
-def metrics(context: Context, session: SessionId, limit: Limit = 100, after: After = None) -> Response:
+def metrics(context: RequestContext, session: SessionId, limit: Limit = 100, after: After = None) -> Response:
     """Lists `round`, `model` and `metrics` of each of the session's models, as this session measured them.
 
     The model that the session started from has round 0.
@@ -76,14 +76,14 @@ def metrics(context: Context, session: SessionId, limit: Limit = 100, after: Aft
 
 
 @router.get("/{session}/rounds")
-def rounds(context: Context, session: SessionId, limit: Limit = 100, after: After = None) -> Response:
+def rounds(context: RequestContext, session: SessionId, limit: Limit = 100, after: After = None) -> Response:
     """Lists the committed rounds, first to last."""
     context.found(tables.SESSIONS, session, "session")
     return Json(page(context.records, tables.ROUNDS, {"session": session}, order="round", limit=limit, after=after))
 
 
 @router.get("/{session}/rounds/{number}")
-def one_round(context: Context, session: SessionId, number: Number) -> Response:
+def one_round(context: RequestContext, session: SessionId, number: Number) -> Response:
     """Returns a committed round with its attempts, and the outcome of each client's task."""
     document = context.found(tables.ROUNDS, keys.round_record(session, number), "committed round")
     where = {"session": session, "round": number}
@@ -93,7 +93,7 @@ def one_round(context: Context, session: SessionId, number: Number) -> Response:
 
 
 @router.get("/{session}/clients")
-def clients(context: Context, session: SessionId) -> Response:
+def clients(context: RequestContext, session: SessionId) -> Response:
     """Lists for each client of the alliance its part in the session's newest round, or why it has none."""
     document = context.found(tables.SESSIONS, session, "session")
     attempts = context.records.find(tables.ATTEMPTS, {"session": session})

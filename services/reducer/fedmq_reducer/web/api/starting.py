@@ -11,7 +11,7 @@ from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy, with_settings
 from fedmq_reducer.web.api.access import GUARDED, check_may_change, is_browser
 from fedmq_reducer.web.api.answers import SESSION, Json
-from fedmq_reducer.web.api.context import Context
+from fedmq_reducer.web.api.context import RequestContext
 from fedmq_schemas.policy import Policy
 
 StartId = Annotated[
@@ -39,7 +39,7 @@ router = APIRouter(tags=["start"])
     openapi_extra={"parameters": QUERY},
     responses={200: {"content": {"text/html": {}}, "description": "a browser gets the form and starts nothing"}},
 )
-def start_by_get(context: Context, request: Request, session: StartId = None) -> Response:
+def start_by_get(context: RequestContext, request: Request, session: StartId = None) -> Response:
     """Starts a session with the policy in the query, and defaults for the rest. A browser gets the form instead.
 
     Any key of the policy may be given; `train.epochs=2` sets a key of a section.
@@ -53,7 +53,7 @@ def start_by_get(context: Context, request: Request, session: StartId = None) ->
 
 @router.post("/start", status_code=202, dependencies=GUARDED, openapi_extra={"parameters": QUERY})
 def start_by_post(
-    context: Context, request: Request, policy: Annotated[Policy | None, Body()] = None, session: StartId = None
+    context: RequestContext, request: Request, policy: Annotated[Policy | None, Body()] = None, session: StartId = None
 ) -> Response:
     """Starts a session with the policy in the body or in the query, and defaults for the rest. Answers at once."""
     if policy is None:
