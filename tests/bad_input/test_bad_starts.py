@@ -32,7 +32,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "a negative timeout": ({"timeout": -1}, "timeout"),
     "a validation of longer than a week": ({"validation_timeout": 1e7}, "validation_timeout"),
     "a wrong type": ({"rounds": "many"}, "rounds"),
-    "a policy too large for a message": ({"train": {"x": "y" * 20_000}}, "what is large belongs into the package"),
+    "a policy too large for a message": ({"train": {"x": "y" * 20_000}}, "move large values into the package"),
 }
 
 

@@ -107,8 +107,12 @@ def test_ctrl_c_ends_the_block_and_the_session(tmp_path: Path) -> None:
                 if each.number == 2:
                     os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        train()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    finally:
+        signal.signal(signal.SIGINT, before)
     with _sandbox(rounds=1_000_000, state_dir=tmp_path) as sandbox:  # the folder is not in use any more
         assert next(sandbox.rounds()).number == 1
 
