@@ -1,7 +1,4 @@
-"""The `fedmq` command: its verbs, and how every error is reported.
-
-Only what `--help` needs is imported here. A verb imports its role when it runs.
-"""
+"""The `fedmq` command: its verbs, and how every error is reported. A verb imports its role when it runs."""
 
 from __future__ import annotations
 

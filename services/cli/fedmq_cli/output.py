@@ -36,10 +36,7 @@ def print_json(value: Any) -> None:
 
 
 def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: str) -> None:
-    """Prints rows below headings; `columns` gives each field's heading. Numbers are right-aligned.
-
-    Prints `empty` where there are no rows.
-    """
+    """Prints rows below headings, one for each field of `columns`, or `empty`. Numbers are right-aligned."""
     if not rows:
         typer.echo(empty)
         return

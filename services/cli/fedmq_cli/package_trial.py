@@ -1,7 +1,4 @@
-"""A package outside of an alliance: made from a template, its first model, and a trial run.
-
-The trial does with the package what an alliance would do.
-"""
+"""A package outside of an alliance: made from a template, its first model, and a trial as in an alliance."""
 
 from __future__ import annotations
 
@@ -45,10 +42,7 @@ def templates() -> dict[str, Path]:
 
 
 def make_package(folder: Path, framework: str) -> Path:
-    """Writes a package that runs on made-up data, and returns its folder, `FOLDER/client`.
-
-    Raises ConfigError for an unknown framework, or if the folder exists.
-    """
+    """Writes a package with made-up data. Raises ConfigError for an unknown framework or an existing folder."""
     known = templates()
     if framework not in known:
         raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(known)}")
@@ -59,10 +53,7 @@ def make_package(folder: Path, framework: str) -> Path:
 
 
 def client_here(name: str, **options: Any) -> Client:
-    """Returns a client with the settings of `fedmq run client` on this machine.
-
-    These are FEDN_DATA_PATH, FEDN_PACKAGE_FORM and FEDN_PACKAGE_ENV. `options` that are not None take precedence.
-    """
+    """Returns a client with the settings of `fedmq run client` here. `options` that are not None take precedence."""
     settings = ClientSettings.load()
     found: dict[str, Any] = {"data": settings.data_path and settings.data_path.absolute()}
     found |= {key: value for key, value in options.items() if value is not None}

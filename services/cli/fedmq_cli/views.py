@@ -38,10 +38,7 @@ def view_for(progress: SessionProgress, stream: TextIO) -> View:
 
 
 def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
-    """Shows a session by its events from the REST API until it has ended, and returns its record.
-
-    Ctrl-C ends the view; the session continues.
-    """
+    """Shows a session until it has ended, and returns its record. Ctrl-C ends the view; the session continues."""
     progress = SessionProgress(session.refresh()["policy"]["rounds"], session.id)
     view = view_for(progress, stream)
     with calling(view.__exit__), view:

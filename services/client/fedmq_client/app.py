@@ -1,7 +1,4 @@
-"""A client as a process of its own: it connects to the broker and to the URLs that it receives, and listens nowhere.
-
-Its trainer runs in a worker process. `main` returns after SIGTERM.
-"""
+"""A client as a process of its own. It connects to the broker and to URLs that it receives, and listens nowhere."""
 
 from __future__ import annotations
 

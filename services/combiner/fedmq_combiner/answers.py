@@ -1,7 +1,4 @@
-"""Judges the answers of clients. Pure.
-
-The first valid answer to a task counts. Any other answer to the task is discarded, with an event that says why.
-"""
+"""Judges the answers of clients: the first valid one counts, others are discarded with an event. Pure."""
 
 from __future__ import annotations
 
@@ -46,10 +43,7 @@ def receive_early(context: CombinerContext, plan: OpenPlan) -> None:
 
 
 async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
-    """Gives a client's task its outcome.
-
-    The first valid answer counts. Later answers wait, and are judged only if those before them are invalid.
-    """
+    """Gives a client's task its outcome. Later answers are judged only if those before them are invalid."""
     answers = plan.tasks[client].answers
     while answers:
         answer, body, began = answers[0], answers[0].body, context.now.seconds

@@ -48,10 +48,7 @@ HELLO_AGAIN = 2.0
 
 
 class CombinerCore:
-    """A combiner.
-
-    `presence`: seconds between heartbeats. `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint.
-    """
+    """A combiner. `presence`: seconds between heartbeats. `hold_at_most`: held messages that cause a checkpoint."""
 
     def __init__(self, combiner: str, *, presence: float = 10.0, hold_at_most: int = 5_000) -> None:
         self._context = CombinerContext(combiner, hold_at_most)
@@ -132,10 +129,7 @@ class CombinerCore:
             self._start_over()
 
     def _start_over(self) -> None:
-        """Registers, and forgets all plans that are under way.
-
-        The broker delivers unacknowledged messages again, and the reducer publishes open plans again.
-        """
+        """Registers, and forgets open plans. The broker and the reducer deliver messages and plans again."""
         for name, plan in list(self._plans.items()):
             if plan.is_under_way:
                 plan.stop()

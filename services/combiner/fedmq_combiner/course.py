@@ -30,10 +30,7 @@ def start(context: CombinerContext, message: Plan, incarnation: int) -> OpenPlan
 
 
 async def train(context: CombinerContext, plan: OpenPlan) -> None:
-    """Sends the tasks, and answers the plan with one partial when all clients have answered or the deadline has passed.
-
-    Each message that changes the sum is held unacknowledged until a checkpoint or partial that contains it is durable.
-    """
+    """Sends the tasks, and answers the plan with one partial after all answers or the deadline."""
     await open_plan(context, plan)
 
     while plan.state is PlanState.OPEN:
@@ -81,10 +78,7 @@ async def validate(context: CombinerContext, plan: OpenPlan) -> None:
 
 
 async def open_plan(context: CombinerContext, plan: OpenPlan) -> None:
-    """Opens the plan, sends its tasks, and judges the answers that have arrived already.
-
-    If the plan can't be opened, all its tasks have failed.
-    """
+    """Opens the plan, sends its tasks, and judges early answers. If it can't be opened, all tasks have failed."""
     try:
         opened = await context.ask(Open(plan.message, plan.incarnation))
     except FedMQError as error:

@@ -12,10 +12,7 @@ from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes
 
 
 def task_seed(random_seed: int, round_number: int, client: str) -> int:
-    """Returns the random seed of a task, 31 bits.
-
-    It depends only on the session's random seed, round and client, and so not on combiner, attempt or clock.
-    """
+    """Returns a task's random seed of 31 bits. It does not depend on combiner, attempt or clock."""
     digest = hashlib.sha256(f"{random_seed}/{round_number}/{client}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 

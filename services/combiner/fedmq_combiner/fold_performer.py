@@ -88,10 +88,7 @@ class FoldPerformer:
         return Opened(clients, saved)
 
     def fold(self, effect: Fold) -> Folded | Later:
-        """Folds an update, or only checks it if the rule needs all of them at once.
-
-        Raises InvalidUpdate for an update that must not be in the partial. A small one may be folded in the next turn.
-        """
+        """Folds an update, now or in the next turn; only checks it if the rule needs all. Raises InvalidUpdate."""
         if self._post is None or effect.heavy:
             return self._fold(effect)
         later = Later()
@@ -122,10 +119,7 @@ class FoldPerformer:
             return Folded(take(update, effect.weight, folding.plan.max_norm).norm)
 
     def save(self, effect: Save) -> None:
-        """Writes a checkpoint.
-
-        Where the rule needs all updates at once, the outcomes name them, and there is no partial.
-        """
+        """Writes a checkpoint. That of a rule that needs all updates at once names them, and has no partial."""
         folding = self._folding(effect.plan, effect.incarnation)
         with folding.lock:
             ref = self._write(folding.plan, folding.rule, keys.checkpoint_sum_blob) if folding.rule.count else None
@@ -189,10 +183,7 @@ class FoldPerformer:
             raise InvalidUpdate(f"its blob {blob.key!r} is not in the store") from error
 
     def _write(self, plan: Plan, rule: Rule, key: Callable[[PlanKey, str, str], str]) -> BlobRef:
-        """Stores a partial under a key that holds its hash, so that a reader never gets half of a newer one.
-
-        `key`: makes the blob's key of plan, combiner and SHA-256.
-        """
+        """Stores a partial under a key that holds its hash, so that a reader never gets half of a newer one."""
         if plan.model.size <= IN_MEMORY:
             data = rule.dump()
             return self._blobs.put(key(plan.plan, self._combiner, hashlib.sha256(data).hexdigest()), data)

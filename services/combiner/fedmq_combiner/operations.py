@@ -16,10 +16,7 @@ SMALL = 1_000_000
 
 @value
 class Open(Question["Opened"]):
-    """Begins the plan's sum.
-
-    Reads the layout of the model, the list of clients if the plan refers to one, and the checkpoint if there is one.
-    """
+    """Begins the plan's sum: reads the model's layout, and if there are any, a list of clients and a checkpoint."""
 
     plan: Plan
     incarnation: int
@@ -35,10 +32,7 @@ class Opened:
 
 @value
 class Fold(Question["Folded"]):
-    """Fetches and verifies an update, then adds it to the sum.
-
-    Refused with `InvalidUpdate` for an invalid update, which leaves the sum as it was.
-    """
+    """Verifies an update and adds it to the sum. Refused with `InvalidUpdate`, which leaves the sum as it was."""
 
     plan: str
     incarnation: int

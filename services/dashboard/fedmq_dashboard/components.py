@@ -114,11 +114,7 @@ def _head(column: Column) -> Component:
 def graph(
     name: str, figure: dict[str, Any], summary: str, height: int = 320, legend: Component | None = None
 ) -> Component:
-    """Returns a plot with its legend and a sentence that says what it shows.
-
-    `name` is the id with which a click is passed to the page's `clicked`. Without `legend` the traces' own is used; it
-    wraps where the page is narrow.
-    """
+    """Returns a plot with a legend and a summary. A click on it is passed with `name` to the page's `clicked`."""
     figure["layout"] |= {"height": height, "showlegend": False}
     plot = dcc.Graph(
         id={"graph": name},

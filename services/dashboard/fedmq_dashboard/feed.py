@@ -1,7 +1,4 @@
-"""The state of open rounds, made from events: who has answered, and how far the others are. Pure.
-
-The past is read from the records. This holds only what would be too expensive to read at every event.
-"""
+"""The state of open rounds, made from events: reading it from records at each event is too expensive. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +22,7 @@ _CHATTER = ("task.progress", "update.", "model.validated")
 
 @dataclass(frozen=True, slots=True)
 class RoundInProgress:
-    """An attempt whose plans are published.
-
-    `answers` maps clients to outcomes, `fractions` clients to their reported progress. `planned_at` is in UTC seconds since
-    1970, `timeout` in seconds.
-    """
+    """An attempt whose plans are published. `answers`: client → outcome; `fractions`: client → reported progress."""
 
     session: str
     round: int
@@ -47,10 +40,7 @@ class RoundInProgress:
 
 
 class EventFeed:
-    """Applies event documents (as in the records) in any order; each may arrive several times.
-
-    `revisions` grow: `any` with every new event, `rounds` with events that record a decision.
-    """
+    """Applies events in any order, each once. `revisions` grow: `any` with each event, `rounds` with decisions."""
 
     def __init__(self) -> None:
         self.revisions: Revisions = {"any": 0, "rounds": 0}

@@ -1,8 +1,4 @@
-"""Figures as plain data for Plotly. Pure.
-
-Text, grid and background take their colours from the page's style sheet, so that one figure serves both themes; what is
-drawn has colours that can be read on either.
-"""
+"""Figures as plain data for Plotly, with colours that can be read in the light and the dark theme. Pure."""
 
 from __future__ import annotations
 

@@ -87,10 +87,7 @@ class History:
     # -- models -----------------------------------------------------------------------------------------------------
 
     def trail(self, session: Mapping[str, Any]) -> list[Document]:
-        """Returns the session's models in order, each with the summary of its validations in this session.
-
-        The first one is the model from which the session started, as its model of round 0.
-        """
+        """Returns the session's models in order, with their summaries in it, from that of its start as round 0."""
         first = first_model(self._records, session)
         known = self._records.get(tables.MODELS, first["model"]) if first else None
         seed = [{**known, **first, "session": session["session"], "round": 0}] if known and first else []
@@ -103,10 +100,7 @@ class History:
         return [self._with_metrics(model) for model in found]
 
     def findings(self) -> list[Document]:
-        """Returns all models, newest first, with the summary of each session that validated them.
-
-        A model has a row for each session that started from it too, as that session's model of round 0.
-        """
+        """Returns all models, newest first, with a row for each session that made it or started from it."""
         found: list[Document] = []
         summaries: dict[str, list[Document]] = {}
         for each in self._records.find(tables.SUMMARIES, order="at", descending=True, limit=MOST_MODELS):

@@ -43,10 +43,7 @@ def open_state_dir(state_dir: Path) -> SqliteRecords:
 
 
 def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:
-    """Shows a sandbox's records until SIGINT or SIGTERM, also while the sandbox runs.
-
-    Raises ConfigError if there are no records, or the port is in use.
-    """
+    """Shows a sandbox's records, also while it runs, until SIGINT or SIGTERM. Raises ConfigError."""
     records, live = open_state_dir(state_dir), Live()
     tail = Tail(records, live)
     server = DashboardServer(records, live, host, port, state_dir.resolve().name)

@@ -83,10 +83,7 @@ def news(live: Live) -> Iterator[str]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
-    """Returns rows as CSV with a header line; None is empty. Without rows the file is empty.
-
-    A text that a spreadsheet would execute as a formula gets an apostrophe in front.
-    """
+    """Returns rows as CSV with a header. A text that a spreadsheet would execute gets an apostrophe in front."""
     if not rows:
         return ""
     file = io.StringIO()

@@ -35,10 +35,7 @@ def reducer_actor(
     shared_account: str | None = None,
     observe: Observe | None = None,
 ) -> Actor:
-    """Returns the actor.
-
-    `holder` names this process in the lease. `offload`: the stores are servers. `shared_account`: see `Actor`.
-    """
+    """Returns the actor. `holder` names this process in the lease. `offload`: the stores are servers."""
     core = ReducerCore(
         Membership(topology, presence=presence, partitions=partitions),
         presence=presence,

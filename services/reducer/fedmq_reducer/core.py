@@ -53,11 +53,7 @@ class LeaseState(Enum):
 
 
 class ReducerCore:
-    """A reducer.
-
-    `members`: the clients and combiners. `presence`: seconds between their heartbeats. `single_combiner_rules`: see
-    `ReducerContext`.
-    """
+    """A reducer. `presence`: seconds between heartbeats. `single_combiner_rules`: see `ReducerContext`."""
 
     def __init__(
         self, members: Membership, *, presence: float, single_combiner_rules: frozenset[str] = frozenset()
@@ -140,10 +136,7 @@ class ReducerCore:
     # -- the lease --------------------------------------------------------------------------------------------------
 
     def _keep(self, event: Received) -> None:
-        """Keeps a message until this reducer has read the records, or gives it back.
-
-        The first message that a standby receives is a hint that no other reducer decides, so it asks for the lease.
-        """
+        """Keeps a message until the records are read, or gives it back. A standby's first one hints at a free lease."""
         self._stash.append(event)
         if len(self._stash) == 1 and self.lease is LeaseState.STANDBY:
             self._ask(Acquire())
@@ -276,11 +269,7 @@ class ReducerCore:
             self.sessions.fired(event)
 
     def _renew(self) -> None:
-        """Asks for the lease, or prolongs it.
-
-        Starts over after an error. This is done here and not at once, because the cause of the error may take a while to go
-        away.
-        """
+        """Asks for the lease, or prolongs it. Starts over here after an error, whose cause may have gone by now."""
         self._context.emit(StartTimer("lease", LEASE_PERIOD))
         if self._is_broken and self.lease is not LeaseState.STANDBY:
             self._start_over()

@@ -27,10 +27,7 @@ def ineligible_because(policy: Policy, name: str, labels: Mapping[str, str], pac
 
 
 def explain(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
-    """Returns `client`, `drawn`, and one sentence, `why`.
-
-    `attempt`: the newest one of the session. `outcomes`: the attempt's participation.
-    """
+    """Returns `client`, `drawn`, and one sentence `why`, from the newest attempt and its participation."""
     name = client["client"]
     drawn = attempt is not None and any(name in plan["clients"] for plan in attempt["plans"] if not plan["voided"])
     sentence = (

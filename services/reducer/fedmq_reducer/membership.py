@@ -105,11 +105,7 @@ class Ordinals:
 
 
 class Membership:
-    """The clients and combiners of an alliance.
-
-    `presence`: seconds between heartbeats, which each grant contains. `partitions`: the number of parts of a common data
-    set, if it is fixed.
-    """
+    """The clients and combiners of an alliance. `partitions`: the number of parts of a common data set, if fixed."""
 
     def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
         self._topology = alliance
@@ -158,10 +154,7 @@ class Membership:
     # -- clients ----------------------------------------------------------------------------------------------------
 
     def attach(self, event: Received, body: Attach, term: int, now: Now) -> list[Effect]:
-        """Grants a client a combiner, or publishes why it must wait.
-
-        If no combiner is present, the client gets its grant as soon as one is.
-        """
+        """Grants a client a combiner, at once or when one is present. Publishes why the client must wait."""
         name = event.envelope.sender
         if name == topology.REDUCER or not topology.is_name(name):
             return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
@@ -229,10 +222,7 @@ class Membership:
     # -- combiners --------------------------------------------------------------------------------------------------
 
     def note_combiner(self, name: str, term: int, now: Now) -> list[Effect]:
-        """Notes a heartbeat of a combiner. Returns the effects of its joining if it is new, else none.
-
-        The clients that have requested a combiner while none was present are granted one.
-        """
+        """Notes a heartbeat of a combiner. A new one gets the clients that waited; else there are no effects."""
         if not self.combiners.hear(name, now.seconds):
             return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))

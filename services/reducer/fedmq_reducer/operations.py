@@ -124,10 +124,7 @@ class RecordModel(Recorded):
 
 @value
 class RecordLateValidation(Recorded):
-    """Records a validation of a session that has ended, unless one of this model by this client is recorded.
-
-    Records of an ended session do not change. `tag`: the delivery, as in `RecordValidations`.
-    """
+    """Records a validation of an ended session, unless there is one. `tag`: as in `RecordValidations`."""
 
     record: ValidationRecord
     tag: int
@@ -155,10 +152,7 @@ class RecordSummary(Recorded):
 
 @value
 class RecordValidations(Recorded):
-    """Records validations of sessions that are open.
-
-    `tags`: their deliveries, to be rejected if the record store refuses the records.
-    """
+    """Records validations of open sessions. `tags`: the deliveries to reject if the store refuses them."""
 
     records: tuple[ValidationRecord, ...]
     tags: tuple[int, ...]
@@ -239,10 +233,7 @@ class PutBlob(Perform):
 
 @value
 class OpenSeed(Question["OpenedSeed"]):
-    """Finds the session's first model, checks and adopts it, and checks the strategy.
-
-    `weights`: those that the clients have announced. Refused if there is no such model or strategy.
-    """
+    """Opens the first model for clients with these `weights`. Refused if there is no such model or strategy."""
 
     session: str
     seed: str | None
@@ -268,10 +259,7 @@ class OpenedSeed:
 
 @value
 class Aggregate(Question["Aggregated"]):
-    """Merges the partials, takes the server optimizer's step, and stores model, optimizer state and ledger.
-
-    The same request gives the same blobs.
-    """
+    """Merges partials, takes the server optimizer's step, and stores the results: the same blobs each time."""
 
     session: str
     round: int

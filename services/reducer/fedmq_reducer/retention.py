@@ -55,11 +55,7 @@ class ExpireModels(Recorded):
 
 @value
 class Delete(Perform):
-    """Deletes the bytes of all models that are marked.
-
-    With `session`, also deletes those of the session's marked models that a reducer has stored again after it had lost its
-    lease.
-    """
+    """Deletes the bytes of marked models; with `session`, also those that were stored again after a lost lease."""
 
     term: int
     session: str | None = None

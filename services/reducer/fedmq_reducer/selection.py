@@ -52,10 +52,7 @@ def next_score(
     select: ModelSelection,
     min_delta: float,
 ) -> Score:
-    """Returns the score after round `number`, whose model's metrics are `summary`.
-
-    The metric that counts is chosen for the first score, and then stays.
-    """
+    """Returns the score after round `number`. The metric that counts is chosen once, for the first score."""
     metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric)
     mode = mode_of(metric, select.mode)
     value = summary[metric]["mean"] if metric in summary else None

@@ -188,11 +188,7 @@ def _alliance(box: Sandbox) -> str:
 
 
 def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `--json` writes.
-
-    Metrics are means over clients (`test/…`: the evaluator's). The path is that of the model's blob, or, where some
-    tensors do not travel, of a file with all of them.
-    """
+    """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`."""
     rounds = [
         {
             "round": each.number,

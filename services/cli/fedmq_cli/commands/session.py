@@ -93,10 +93,7 @@ def template() -> None:
 
 
 def _policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row for each dotted key whose value differs, with None where a policy lacks the key.
-
-    The seed and random seed that were used are among the keys.
-    """
+    """Returns a row for each dotted key whose value differs, seeds included. A missing key counts as None."""
     left, right = dict(_effective(one)), dict(_effective(other))
     keys = [*left, *(key for key in right if key not in left)]
     return [

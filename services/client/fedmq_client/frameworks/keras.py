@@ -64,10 +64,7 @@ class KerasTrainer:
         return warm_keras.roles_of(self._new_model(0))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains for some epochs. Abstains without data.
-
-        Raises ConfigError for a wrong key or value, or if the weights are of another model.
-        """
+        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights."""
         config = configuration.read(task.config, self.config_keys)
         x, y = self._examples()
         if len(x) == 0:

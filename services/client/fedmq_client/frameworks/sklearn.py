@@ -63,17 +63,11 @@ class SklearnTrainer:
         raise NotImplementedError("write data(self, client) and return x, y")
 
     def init(self) -> Weights:
-        """Returns new weights, drawn from `client.random_seed`; zero if the estimator starts at zero.
-
-        Of this client's data only the number of features is used.
-        """
+        """Returns weights, drawn by `client.random_seed` or zero. Of the data it reads only the number of features."""
         return _named(_parameters(self._blank(self.client.random_seed)))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains on this client's data. Abstains without any.
-
-        Raises ConfigError for a wrong key or value, or if the weights are of another model.
-        """
+        """Trains on this client's data. Abstains without any. Raises ConfigError for wrong settings or weights."""
         config = configuration.read(task.config, self.config_keys, without=("proximal_mu",))
         x, _ = self._examples()
         if len(x) == 0:
@@ -119,10 +113,7 @@ class SklearnTrainer:
                 task.report((epoch * len(starts) + number + 1) / (config.epochs * len(starts)))
 
     def _fit(self, estimator: Any) -> None:
-        """Fits from the weights on.
-
-        A class without an example here is represented by an example of weight zero, so that the estimator has its place.
-        """
+        """Fits from the weights on. An example of weight zero stands for each class that has none here."""
         x, y = self._examples()
         arguments: dict[str, Any] = {}
         if self.classes is not None:

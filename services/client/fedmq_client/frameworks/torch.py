@@ -87,10 +87,7 @@ class TorchTrainer:
         return roles_of(self._module())
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains for some epochs. Abstains without data. The metric is the last epoch's mean loss.
-
-        Raises ConfigError for a wrong key or value, or if the weights are of another model.
-        """
+        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights."""
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
         if len(examples) == 0:

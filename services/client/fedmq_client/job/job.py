@@ -1,8 +1,4 @@
-"""The port between the client's role and the place where its trainers run: `Job`, `Result` and `Pool`.
-
-`pool.inline` runs a job in the caller's thread, for tests and simulation. `pool.processes` runs it in a warm worker
-process, which contains a broken trainer.
-"""
+"""The port between the client's role and the place where its trainers run: `Job`, `Result` and `Pool`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import field

@@ -1,7 +1,4 @@
-"""A task's model if only a part of it travels. Pure.
-
-Local tensors come from this client's state, frozen ones from the session's base.
-"""
+"""A task's model if only a part travels: local tensors are in this client's state, frozen ones in the base. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Runs one job, from bytes to bytes: builds the trainer, calls it, checks its result and encodes that.
-
-Both pools use it, so that a trainer is treated the same in a simulation and in a hospital.
-"""
+"""Runs one job, from bytes to bytes, for both pools: builds the trainer, calls it, checks and encodes its result."""
 
 import mmap
 import os
@@ -41,10 +38,7 @@ class Hooks:
 
 
 class Trainers:
-    """The warm trainers of one process, by package and client, and the last model.
-
-    A trainer that failed or was cancelled is dropped, because its state may be incomplete.
-    """
+    """The warm trainers of one process, and its last model. A failed or cancelled trainer is dropped as incomplete."""
 
     def __init__(self) -> None:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
@@ -82,10 +76,7 @@ class Trainers:
 
 
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
-    """Runs the job. Never raises for what a trainer does, except KeyboardInterrupt.
-
-    `job.timeout` counts from now. Writes no file but `job.output` and its state.
-    """
+    """Runs the job, with `job.timeout` from now. Never raises for what a trainer does, except KeyboardInterrupt."""
     running = _Running(job, trainers, hooks)
     try:
         result = running.result()

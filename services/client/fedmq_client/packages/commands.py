@@ -51,10 +51,7 @@ _started: set[tuple[Path, str]] = set()
 
 
 def prepare(package: Package, form: Form | None, python_env: bool) -> None:
-    """Makes the environment of the package's commands, if they run in one. That takes some minutes, once.
-
-    A client calls this before any task, so that no task's time is spent on it. Raises PackageError.
-    """
+    """Makes the environment of the commands, once, before any task: it takes minutes. Raises PackageError."""
     if package.runs_commands(form) and python_env and package.python_env is not None:
         environments.prepare(package.python_env)
 

@@ -53,10 +53,7 @@ class Package:
 
     @property
     def sha256(self) -> str:
-        """The hash over the sorted relative paths and contents, without caches, hidden files and `data`.
-
-        Computed on each access, as files may change.
-        """
+        """The hash over sorted paths and contents, computed anew, without caches, hidden files and `data`."""
         digest = hashlib.sha256()
         for name, path in sorted(_files(self.folder).items()):
             content = path.read_bytes()

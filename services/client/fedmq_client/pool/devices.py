@@ -1,7 +1,4 @@
-"""The environment of a worker process: its device, its threads, and the settings that make it repeatable.
-
-It is complete before the worker imports anything, because frameworks read it once.
-"""
+"""The environment of a worker process: complete before the worker imports frameworks, which read it once."""
 
 import os
 import re

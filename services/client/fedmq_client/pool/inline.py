@@ -1,7 +1,4 @@
-"""Runs trainers in the caller's thread, for tests and simulation, where a process costs more than the training.
-
-Nothing protects the caller from a trainer that hangs or ends the process.
-"""
+"""Runs trainers in the caller's thread, for tests and simulation. Nothing contains one that hangs or exits."""
 
 from typing import Any
 

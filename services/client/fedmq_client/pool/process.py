@@ -75,10 +75,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send_jobs(self, jobs: Iterable[tuple[Job, float]]) -> list[int]:
-        """Sends jobs, each with the seconds that it has left, and returns their numbers.
-
-        The result of every earlier job must have been received, or the job cancelled.
-        """
+        """Sends jobs with the seconds that are left, and returns their numbers. All earlier jobs must have ended."""
         with self._printed:
             self._outputs.clear()
         numbered = list(enumerate(jobs, self._sent_jobs + 1))

@@ -94,10 +94,7 @@ def _take_streams() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """Makes the kernel kill this process together with the parent's thread that started it (Linux only).
-
-    This also works while a trainer holds the interpreter's lock. Elsewhere the end of standard input has to do.
-    """
+    """Makes Linux kill this process with its parent's thread, also while a trainer holds the interpreter's lock."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -103,10 +103,7 @@ class Answers:
     # -- what is kept -----------------------------------------------------------------------------------------------
 
     def outdate(self, plan: PlanKey) -> list[Effect]:
-        """Deletes what is kept for rounds before a requested training, and for other sessions.
-
-        The store deletes earlier rounds of the same session by itself when the training begins.
-        """
+        """Deletes what is kept for other sessions and for rounds before a requested training."""
         newest = task_key(plan)
         if newest.action != "train":
             return []

@@ -18,10 +18,7 @@ def publish_to(receiver: str, client: str, body: Body, *, confirm: bool = True) 
 
 
 class Attachment:
-    """The combiner that was granted last, in `combiner`, which is None before the first grant.
-
-    `attach`: how the client presents itself to the reducer.
-    """
+    """The combiner that was granted last, in `combiner`; None before. `attach` presents the client to the reducer."""
 
     def __init__(self, client: str, attach: Attach) -> None:
         self.combiner: str | None = None
@@ -39,10 +36,7 @@ class Attachment:
         return [StartTimer("attach", seconds)]
 
     def grant(self, grant: Grant) -> list[Effect]:
-        """Registers with the granted combiner, also with the same one again.
-
-        The reducer may have missed that the client is present there.
-        """
+        """Registers with the granted combiner, the same one again too: the reducer may not know that it is present."""
         self.combiner, self._period = grant.combiner, grant.presence
         return [CancelTimer("attach"), AssignPart(grant.ordinal, grant.count), *self._register(grant.combiner)]
 

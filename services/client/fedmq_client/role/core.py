@@ -44,11 +44,7 @@ class State(Enum):
 
 
 class ClientCore:
-    """The client's core.
-
-    - `attach`: how the client presents itself to the reducer.
-    - `kept`: updates that were finished before a restart.
-    """
+    """The client's core. `attach` presents the client; `kept` are updates that were finished before a restart."""
 
     def __init__(self, name: str, attach: Attach, kept: Sequence[TaskResult] = ()) -> None:
         self.name = name

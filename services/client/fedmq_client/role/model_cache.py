@@ -10,10 +10,7 @@ from fedmq_schemas.messages import BlobRef, TaskMessage
 
 
 class Models:
-    """The model of the last task, and its base if it has one.
-
-    They are files in `folder`. With None they are held in memory, and the clients of one process may share them.
-    """
+    """The last task's model and base: files in `folder`, or with None in memory, where clients may share them."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder

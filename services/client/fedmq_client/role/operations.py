@@ -15,10 +15,7 @@ SMALL = 1_000_000
 
 
 class TaskKey(NamedTuple):
-    """Names what a client runs once, however often it is requested.
-
-    The plans of all attempts and parts of a round have one key.
-    """
+    """Names what a client runs once, however often requested. All attempts and parts of a round have one key."""
 
     session: str
     round: int
@@ -36,12 +33,7 @@ def task_key(plan: PlanKey) -> TaskKey:
 
 @value
 class TaskResult:
-    """How the work on a task ended.
-
-    - `examples`: as the trainer counted them.
-    - `update`: the delta of a training that is done.
-    - `seconds`: the duration of each step, by its name.
-    """
+    """How a task ended. `update`: the delta of a training that is done; `seconds`: the duration of each step."""
 
     key: TaskKey
     outcome: Literal["done", "abstained", "failed"]
@@ -58,10 +50,7 @@ class TaskResult:
 
 @value
 class RunTask(Perform):
-    """Fetches the model, validates it if the task requires that, and trains.
-
-    The runner reports `ModelValidated`, `ProgressReported`, and at the end `TaskFinished`.
-    """
+    """Runs a task. The runner reports `ModelValidated`, `ProgressReported`, and at the end `TaskFinished`."""
 
     task: TaskMessage
 
@@ -75,10 +64,7 @@ class Abandon(Perform):
 
 @value
 class Upload(Question[BlobRef]):
-    """Stores a finished update where the task says. Answered by its BlobRef.
-
-    `since`: when the upload was decided, in seconds on the monotonic clock.
-    """
+    """Stores a finished update; answered by its BlobRef. `since`: when it was decided, on the monotonic clock."""
 
     task: TaskMessage
     result: TaskResult

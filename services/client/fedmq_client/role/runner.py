@@ -25,10 +25,7 @@ log = logging.getLogger("fedmq.client")
 
 
 class TaskRunner:
-    """The performers of one client.
-
-    `report` receives the events of a task for the client's core, on any thread. Many clients may share a `pool`.
-    """
+    """The performers of one client. `report` receives a task's events on any thread. Clients may share a `pool`."""
 
     def __init__(
         self,

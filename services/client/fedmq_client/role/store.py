@@ -41,10 +41,7 @@ class Store(Protocol):
         ...
 
     def forget(self, session: str, before_round: int | None) -> None:
-        """Deletes updates of rounds before `before_round` and all their states but the newest.
-
-        With `before_round` None, deletes all that is kept for `session`.
-        """
+        """Deletes updates of earlier rounds and all their states but the newest; with None, all of the session."""
         ...
 
 

@@ -24,18 +24,12 @@ class Tasks:
         self._watermarks = Watermarks()
 
     def is_late(self, plan: PlanKey) -> bool:
-        """Returns whether the session is over, or a later train plan was requested before.
-
-        Of a client's train plans in an attempt only the last one is open.
-        """
+        """Returns whether the session is over or a later train plan was requested: only the last one is open."""
         position = (plan.round, plan.attempt, plan.part) if plan.action == "train" else ()
         return self._watermarks.is_superseded(plan.session, position)
 
     def add(self, task: TaskMessage) -> list[Effect]:
-        """Queues a task: a training before all others, after making room for it.
-
-        If the same task is under way, the new request replaces the old one and the work goes on.
-        """
+        """Queues a task, a training before all others. A new request of the task under way replaces the old one."""
         key = task_key(task.plan)
         if self._is_under_way(key):
             self.under_way = task
@@ -83,10 +77,7 @@ class Tasks:
         return self._stop() if is_over else []
 
     def _make_room(self, newest: TaskKey) -> list[Effect]:
-        """Removes trainings of earlier rounds of the session, and stops a training under way.
-
-        A training that was stopped for another session waits.
-        """
+        """Removes trainings of the session's earlier rounds. One under way stops, and waits if of another session."""
         for key in [key for key in self._waiting if key.action == "train" and newest.ends(key)]:
             del self._waiting[key]
         task = self.under_way

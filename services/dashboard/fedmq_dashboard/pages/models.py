@@ -74,11 +74,7 @@ def view(trail: ModelTrail, query: Query) -> list[Element]:
 
 
 def lanes(models: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Returns each model's place: its distance from its seed, and its lane.
-
-    The first child is in its parent's lane, any other child in a new lane. Models without a parent among `models` are
-    roots.
-    """
+    """Returns each model's distance from its seed, and its lane, which is that of its parent for a first child."""
     known = {model["model"] for model in models}
     children: dict[str | None, list[str]] = {}
     for model in sorted(models, key=lambda model: (model["created_at"], model["model"])):

@@ -21,10 +21,7 @@ MOST_ROWS = 60
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The page's data.
-
-    `rounds` has each aggregated round with the time of its last plan. `shown` is the chosen round, which may be open.
-    """
+    """The page's data. `rounds`: the aggregated ones with the time of their last plan. `shown` may be open."""
 
     sessions: Sequence[Document]
     session: Document | None

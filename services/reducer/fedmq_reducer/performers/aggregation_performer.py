@@ -57,11 +57,7 @@ class AggregationPerformer:
     # -- seeds ------------------------------------------------------------------------------------------------------
 
     def open_seed(self, effect: OpenSeed) -> operations.OpenedSeed:
-        """Finds the session's first model.
-
-        Raises ConfigError for an unknown strategy, rule or parameter, NotFound where there is no such model,
-        InvalidUpdate where the blob is not a model.
-        """
+        """Performs `OpenSeed`. Raises ConfigError, NotFound, or InvalidUpdate if the blob is not a model."""
         check_strategy(effect.strategy)
         seed = self._find_model(effect.seed)
         model, base = seed.ref, None
@@ -71,10 +67,7 @@ class AggregationPerformer:
         return operations.OpenedSeed(seed.model, model, in_plan_order(exponents), base)
 
     def _split(self, seed: ModelRecord, tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
-        """Returns what of a seed is trained together, recorded as a model of its own, and its base.
-
-        Raises ConfigError where the policy does not fit the model.
-        """
+        """Returns what of a seed is trained together, and its base. Raises ConfigError if the policy does not fit."""
         weights, meta = tensorblob.decode(self._blobs.get(seed.ref.key))
         if seed.base is not None:
             weights, meta = join(weights, meta, *tensorblob.decode(self._blobs.get(seed.base.key)))
@@ -128,11 +121,7 @@ class AggregationPerformer:
     # -- the commit -------------------------------------------------------------------------------------------------
 
     def aggregate(self, effect: Aggregate) -> operations.Aggregated:
-        """Makes the next model.
-
-        Idempotent: the same request gives the same blobs. Raises Refused if a client is in two ledgers, and
-        InvalidUpdate for a partial of another rule, or if the new model is not finite.
-        """
+        """Performs `Aggregate`. Raises Refused for a client in two ledgers, or InvalidUpdate."""
         ledgers = [Ledger.model_validate_json(self._blobs.get(p.ledger.key)) for p in effect.partials]
         entries = self._disjoint(ledgers)
         weights, meta = tensorblob.decode(self._blobs.get(effect.model.key))

@@ -44,11 +44,7 @@ class RetentionPerformer:
                 self._records.update(tables.MODELS, model, change.fields(), effect.term)
 
     def delete(self, effect: Delete) -> None:
-        """Deletes the models whose records say that they are no longer kept, and not that they are deleted.
-
-        With `session`, also deletes models of the session that are there again: a reducer that had lost its lease may have
-        stored a model once more.
-        """
+        """Performs `Delete`: deletes the bytes of marked models that are not deleted yet, or there again."""
         for model in self._records.find(tables.MODELS, {"deleted": False}):
             for key in self._blobs_of(model):
                 self._blobs.delete(key)

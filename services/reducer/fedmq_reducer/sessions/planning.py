@@ -15,10 +15,7 @@ from fedmq_schemas.messages import MAX_LISTED_CLIENTS, BlobRef
 
 
 def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, model: BlobRef, timeout: float) -> None:
-    """Publishes a part's plan, to be answered within `timeout` seconds.
-
-    A list of more than 500 clients is stored as a blob first.
-    """
+    """Publishes a part's plan, with `timeout` seconds. A list of more than 500 clients is stored as a blob first."""
     key, clients = part.key, part.clients
     listed, reference = clients, None
     if len(clients) > MAX_LISTED_CLIENTS:

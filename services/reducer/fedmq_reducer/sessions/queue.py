@@ -66,10 +66,7 @@ class Sessions:
         self._begin(name, self._queue(session, event))
 
     async def _queue(self, session: Session, event: Received) -> None:
-        """Records the session and appends it to the queue.
-
-        If a record exists already, the insert was retried, or the session has ended since the message was first delivered.
-        """
+        """Records and queues the session. If a record exists, the insert was retried, or the session has ended."""
         context, name = self._context, session.name
         recording = RecordSession(session_record(session, context.now), context.term)
         try:
@@ -113,10 +110,7 @@ class Sessions:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def stop(self, event: Received, body: messages.Stop) -> None:
-        """Ends a session now or after its round.
-
-        A round that is being committed is not given up: the session ends after it.
-        """
+        """Ends a session now or after its round. A round that is being committed is not given up."""
         context, name = self._context, body.session
         session = self._sessions.get(name) or self._starting.get(name)
         reason = f"stopped by {event.envelope.sender}"
@@ -156,10 +150,7 @@ class Sessions:
     # -- events -----------------------------------------------------------------------------------------------------
 
     def partial(self, event: Received, body: Partial) -> None:
-        """Hands a new answer to the session's routine.
-
-        Raises RuntimeError if the routine does not wait for it: an open part whose answer is not collected is a bug.
-        """
+        """Hands a new answer to the session's routine. Raises RuntimeError if it does not wait: that is a bug."""
         session = self._sessions.get(body.plan.session)
         answer = new_answer(self._context, session, event, body)
         if answer is not None and not self._offer(session, answer):

@@ -271,10 +271,7 @@ class Session:
         ]
 
     def draw(self, eligible: Sequence[ClientMember]) -> list[str]:
-        """Returns the sorted clients of this attempt.
-
-        The draw depends only on random seed, round, attempt and names, and so not on combiners.
-        """
+        """Returns the attempt's clients, sorted, drawn by nothing but random seed, round, attempt and names."""
         wanted = math.ceil(self.policy.clients.fraction * len(eligible))
         if self.policy.clients_requested is not None:
             wanted = min(wanted, self.policy.clients_requested)

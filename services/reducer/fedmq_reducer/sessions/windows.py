@@ -103,10 +103,7 @@ def _present(context: ReducerContext, session: Session) -> tuple[set[str], set[s
 
 
 def missing(context: ReducerContext, session: Session, number: int) -> set[str]:
-    """Returns the clients that have a plan, are present, and have not answered.
-
-    While the newest model is scored, only those that have the metric that counts.
-    """
+    """Returns present clients with an unanswered plan; while a model is scored, only those that have the metric."""
     window = session.validations.windows.get(number)
     if window is None:
         return set()

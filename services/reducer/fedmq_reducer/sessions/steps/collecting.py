@@ -48,10 +48,7 @@ async def collect(context: ReducerContext, session: Session, attempt: Attempt) -
 
 
 def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer: Answered) -> None:
-    """Records a partial, then acknowledges it.
-
-    The partial that completes the attempt is not recorded. It is acknowledged once the round is recorded.
-    """
+    """Records a partial, then acknowledges it. That which completes the attempt waits for the round's record."""
     answer.part.partial = answer.partial
     if not attempt.open_parts and attempt.accepted() >= session.policy.clients_required:
         attempt.completed_by = (answer.tag,)

@@ -44,10 +44,7 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
 
 
 def report_round(context: ReducerContext, committed: RoundRecord) -> None:
-    """Records the model of a recorded round, and publishes the event.
-
-    May be done again, as the model's key and the event's id derive from the round.
-    """
+    """Records a round's model and publishes the event. May be done again: key and id derive from the round."""
     model = ModelRecord.of(committed)
     data = {
         "model": model.model,

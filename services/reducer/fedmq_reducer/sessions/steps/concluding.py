@@ -35,10 +35,7 @@ async def conclude(context: ReducerContext, session: Session) -> None:
 
 
 async def _score(context: ReducerContext, session: Session) -> None:
-    """Records the newest model's score, once all who have its metric have answered or the time is over.
-
-    The score is recorded before anything that follows from it.
-    """
+    """Records the newest model's score once all have answered or the time is over, before anything follows from it."""
     context.emit(*session.take_deferred())
     session.stage = Stage.SCORING
     windows.request(context, session)

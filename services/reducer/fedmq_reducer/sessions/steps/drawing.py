@@ -52,10 +52,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
 
 
 def check_combiners(context: ReducerContext, session: Session, combiners: Collection[str]) -> None:
-    """Raises Ended if `combiners` are several and the session's aggregation rule does not compose over combiners.
-
-    Such a rule cannot merge the partials of two combiners.
-    """
+    """Raises Ended if `combiners` are several and the session's rule cannot merge the partials of two."""
     rule = session.policy.strategy.rule
     if len(combiners) > 1 and rule in context.single_combiner_rules:
         raise Ended(

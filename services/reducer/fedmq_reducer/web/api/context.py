@@ -75,10 +75,7 @@ class ApiContext:
         return document
 
     def model(self, model: str) -> Document:
-        """Returns a model's record, or what is known of a blob in bucket `models` that no session has used yet.
-
-        Raises NotFound.
-        """
+        """Returns a model's record, or what is known of a blob that no session has used yet. Raises NotFound."""
         document = self.records.get(tables.MODELS, model)
         if document is not None:
             return document

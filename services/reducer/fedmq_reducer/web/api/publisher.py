@@ -24,10 +24,7 @@ class ControlPublisher:
         self._sender = sender
 
     def __call__(self, body: Body, message_id: str) -> None:
-        """Publishes a message and waits for the broker's confirmation. Must not be called on the scheduler's thread.
-
-        Raises the error with which the broker refuses the message, or Transient if the broker does not answer in time.
-        """
+        """Publishes, and waits for the broker off the scheduler's thread. Raises its error, or Transient."""
         envelope = {
             "kind": body.kind,
             "version": VERSION,
