@@ -8,9 +8,10 @@ from typing import Any
 
 from fedmq.brokers.base import Connection
 from fedmq.errors import FedMQError
-from fedmq.records.base import Document, Records
+from fedmq.records.base import Records
 from fedmq.runtime.event_stream import observe
 from fedmq.scheduler import Scheduler
+from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
@@ -26,11 +27,7 @@ PAGE = 1_000
 
 
 class Tail:
-    """Follows the events that are added to records, on a thread of its own.
-
-    Each look reads the events since the last look and a few seconds before, because events are recorded in batches and
-    with times of several clocks.
-    """
+    """Follows the events that are added to records, in batches and by several clocks, on a thread of its own."""
 
     def __init__(self, records: Records, live: Live, period: float = PERIOD) -> None:
         self._records = records
@@ -75,17 +72,9 @@ class Tail:
     def _begin(self) -> float:
         newest = self._records.find(tables.EVENTS, order="at", descending=True, limit=1)
         self._at = newest[0]["at"] if newest else 0.0
-        planned = [self._planned(session["session"]) for session in self._running()]
-        return min([at - OVERLAP for at in planned if at is not None], default=self._at)
-
-    def _running(self) -> list[Document]:
-        states = ["waiting", "running", "validating"]
-        return list(self._records.find(tables.SESSIONS, {"state": states}))
-
-    def _planned(self, session: str) -> Any:
-        where = {"session": session}
-        found = self._records.find(tables.ATTEMPTS, where, order="created_at", descending=True, limit=1)
-        return found[0]["created_at"] if found else None
+        running = self._records.find(tables.SESSIONS, {"state": ["waiting", "running", "validating"]})
+        attempts = [History(self._records).newest_attempt(each["session"]) for each in running]
+        return min([each["created_at"] - OVERLAP for each in attempts if each is not None], default=self._at)
 
 
 class Observer:

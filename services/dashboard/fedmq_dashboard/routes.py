@@ -36,7 +36,7 @@ def add_routes(server: flask.Flask, history: History, live: Live) -> None:
             flask.abort(404)
         query = Query.parse(flask.request.query_string.decode("utf-8", "replace"))
         try:
-            rows = table.rows(table.means(history, query), query)
+            rows = table.rows(table.read(history, live, query), query)
         except FedMQError as error:
             return flask.Response(f"the records can't be read now: {error.reason}", 503, mimetype="text/plain")
         text = to_csv(rows) if form == "csv" else to_json(rows)

@@ -10,7 +10,7 @@ from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Element
 from fedmq_dashboard.feed import RoundInProgress
-from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, edges, figure, outcome_word
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, edges, figure, outcome_word, spots
 
 STATES: dict[str, str] = {
     "here": "#5b93d6",
@@ -90,18 +90,12 @@ def _places(names: Sequence[str], clients: Sequence[Document]) -> tuple[dict[str
 
 
 def _members(kind: str, state: str, members: Sequence[Document], places: Mapping[str, Place], total: int) -> Trace:
-    spots = [places[client["client"]] for client in members]
+    at = [places[client["client"]] for client in members]
     diameter = 13 if total <= 30 else 9 if total <= 200 else 5
-    return {
-        "type": kind,
-        "mode": "markers",
-        "name": state,
-        "x": [spot[0] for spot in spots],
-        "y": [spot[1] for spot in spots],
-        "text": [client["client"] for client in members],
-        "hovertemplate": f"%{{text}}: {state}<extra></extra>",
-        "marker": {"size": diameter, "color": STATES[state], "symbol": "circle-open" if state == "away" else "circle"},
-    }
+    marker = {"size": diameter, "color": STATES[state], "symbol": "circle-open" if state == "away" else "circle"}
+    names = [client["client"] for client in members]
+    told = f"%{{text}}: {state}"
+    return spots(state, [x for x, _ in at], [y for _, y in at], told, type=kind, text=names, marker=marker)
 
 
 def _combiners(names: Sequence[str], at: Mapping[str, Place], present: set[str]) -> list[Trace]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import OUTCOME_COLOURS, figure, outcome_word
+from fedmq_dashboard.figures import OUTCOME_COLOURS, bar, figure, outcome_word
 from fedmq_schemas.records import OUTCOMES
 
 
@@ -22,16 +22,8 @@ def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
         counts = [_count(document, outcome, late.get(document["round"], 0)) for document in rounds]
         totals[outcome] = sum(counts)
         if totals[outcome]:
-            traces.append(
-                {
-                    "type": "bar",
-                    "name": outcome_word(outcome),
-                    "x": numbers,
-                    "y": counts,
-                    "marker": {"color": OUTCOME_COLOURS[outcome], "line": {"width": 0}},
-                    "hovertemplate": f"round %{{x}}: %{{y}} {outcome_word(outcome)}<extra></extra>",
-                }
-            )
+            word = outcome_word(outcome)
+            traces.append(bar(word, numbers, counts, OUTCOME_COLOURS[outcome], f"round %{{x}}: %{{y}} {word}"))
     told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
     shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, yaxis={"rangemode": "tozero"})
     return c.graph("outcomes", shape, f"Over all rounds: {told}.", 340)

@@ -10,7 +10,7 @@ from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.columns import Columns, FloatColumn
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, bar, figure, outcome_word, packed, spots
 from fedmq_schemas.records import OUTCOMES
 
 STEPS: dict[str, tuple[str, str]] = {
@@ -50,17 +50,8 @@ def waterfall(columns: Columns, planned_at: float, committed_at: float | None, r
     for step, (colour, label) in STEPS.items():
         values = parts[step][rows]
         if np.any(values > 0):
-            traces.append(
-                {
-                    "type": "bar",
-                    "orientation": "h",
-                    "name": label,
-                    "y": names,
-                    "x": packed(values),
-                    "marker": {"color": colour, "line": {"width": 0}},
-                    "hovertemplate": f"%{{y}}: {label}, %{{x:.2f}} s<extra></extra>",
-                }
-            )
+            told = f"%{{y}}: {label}, %{{x:.2f}} s"
+            traces.append(bar(label, packed(values), names, colour, told, orientation="h"))
     traces += _ends(columns, planned_at, rows)
     lines = [] if committed_at is None else [_mark(committed_at - planned_at)]
     shape = figure(
@@ -84,17 +75,10 @@ def _ends(columns: Columns, planned_at: float, rows: np.ndarray) -> list[Trace]:
     for code, outcome in enumerate(OUTCOMES):
         members = [index for index in rows if columns.outcomes[index] == code and not np.isnan(columns.at[index])]
         if outcome != "accepted" and members:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": outcome_word(outcome),
-                    "y": [columns.clients[index] for index in members],
-                    "x": [float(columns.at[index] - planned_at) for index in members],
-                    "marker": {"symbol": "x", "size": 9, "color": OUTCOME_COLOURS[outcome]},
-                    "hovertemplate": f"%{{y}}: {outcome_word(outcome)} at %{{x:.2f}} s<extra></extra>",
-                }
-            )
+            x = [float(columns.at[index] - planned_at) for index in members]
+            y = [columns.clients[index] for index in members]
+            word, marker = outcome_word(outcome), {"symbol": "x", "size": 9, "color": OUTCOME_COLOURS[outcome]}
+            traces.append(spots(word, x, y, f"%{{y}}: {word} at %{{x:.2f}} s", marker=marker))
     return traces
 
 
@@ -135,16 +119,7 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
             for part, told in zip(parts, answered, strict=True)
         ]
         if any(values):
-            traces.append(
-                {
-                    "type": "bar",
-                    "name": label,
-                    "x": numbers,
-                    "y": values,
-                    "marker": {"color": colour, "line": {"width": 0}},
-                    "hovertemplate": f"round %{{x}}: {label}, median %{{y:.2f}} s<extra></extra>",
-                }
-            )
+            traces.append(bar(label, numbers, values, colour, f"round %{{x}}: {label}, median %{{y:.2f}} s"))
     slowest = [float(np.nanmax(columns.at - at)) if np.any(~np.isnan(columns.at)) else None for columns, at in rounds]
     traces.append(
         {

@@ -12,7 +12,7 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Control, Element
-from fedmq_dashboard.figures import SERIES, edges, figure
+from fedmq_dashboard.figures import SERIES, edges, figure, spots
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import Changes, Page, Point
@@ -107,22 +107,14 @@ def _tree(trail: ModelTrail) -> Element:
             continue
         at = [places[model["model"]] for model in members]
         symbol = "diamond" if is_seed else "circle"
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [p[0] for p in at],
-                "y": [p[1] for p in at],
-                "customdata": [model["model"] for model in members],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "marker": {
-                    "size": [14 if model["model"] == chosen else 8 for model in members],
-                    "color": colour,
-                    "symbol": [symbol if is_kept(model) else f"{symbol}-open" for model in members],
-                },
-            }
-        )
+        marker = {
+            "size": [14 if model["model"] == chosen else 8 for model in members],
+            "color": colour,
+            "symbol": [symbol if is_kept(model) else f"{symbol}-open" for model in members],
+        }
+        ids = [model["model"] for model in members]
+        x, y = [place[0] for place in at], [place[1] for place in at]
+        traces.append(spots(name, x, y, "%{customdata}", customdata=ids, marker=marker))
     depth = max(place[0] for place in places.values())
     wide = 1 + max(place[1] for place in places.values())
     margin = 0.5 + depth / 60

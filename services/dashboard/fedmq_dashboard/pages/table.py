@@ -31,11 +31,6 @@ class Means:
 
 
 def read(history: History, live: Live, query: Query) -> Means:
-    """Reads what the page shows."""
-    return means(history, query)
-
-
-def means(history: History, query: Query) -> Means:
     """Reads what the page shows and exports."""
     wanted = query.get("session")
     if wanted in (None, EVERY):
