@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound
@@ -17,20 +17,11 @@ from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.policy import Strategy
 from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 
-
-class ParentTrail(Protocol):
-    """Where models are recorded and blobs are kept."""
-
-    def model(self, model: str) -> dict[str, Any]:
-        """Returns the record of a model, which is named by id or as `last` or `best`."""
-        ...
-
-    def blob(self, reference: BlobRef) -> bytes:
-        """Returns a blob. Raises NotFound if it is gone, InvalidUpdate if its size or hash differs."""
-        ...
+if TYPE_CHECKING:
+    from fedmq_sdk import Alliance
 
 
-def verdict_on(trail: ParentTrail, model_id: str) -> dict[str, Any]:
+def verdict_on(trail: Alliance | StateFolder, model_id: str) -> dict[str, Any]:
     """Returns `outcome` (same, different or partly), `verdict` (a sentence), `checked` (what was compared) and `parent`."""
     document = trail.model(model_id)
     checked: list[str] = []
@@ -81,7 +72,7 @@ def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) 
     checked.append(f"ledger: {len(clients)} tasks, each client once, total weight {weight}")
 
 
-def _recompute(trail: ParentTrail, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
+def _recompute(trail: Alliance | StateFolder, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
     weights, meta = tensorblob.decode(parent)
     strategy = Strategy.model_validate(ledger.strategy)
     optimizer = aggregation.server_optimizer(strategy.name)
@@ -93,8 +84,8 @@ def _recompute(trail: ParentTrail, parent: bytes, ledger: Ledger, accepted: list
     return tensorblob.encode(new, meta)
 
 
-class _Folder:
-    """A sandbox's state folder, read without running it."""
+class StateFolder:
+    """A sandbox's state folder, read without running it, as an `Alliance` is by its REST API."""
 
     def __init__(self, folder: Path) -> None:
         from fedmq.records.sqlite import SqliteRecords
@@ -105,6 +96,7 @@ class _Folder:
         self._blobs = folder / "blobs"
 
     def model(self, model: str) -> dict[str, Any]:
+        """Returns the record of a model, which is named by id or as `last` or `best`."""
         from fedmq_reducer.selection import best_model
         from fedmq_schemas import records as tables
 
@@ -119,6 +111,7 @@ class _Folder:
         return document
 
     def blob(self, reference: BlobRef) -> bytes:
+        """Returns a blob. Raises NotFound if it is gone, InvalidUpdate if its size or hash differs."""
         try:
             data = (self._blobs / reference.key).read_bytes()
         except FileNotFoundError:
@@ -128,14 +121,15 @@ class _Folder:
         return data
 
     def close(self) -> None:
+        """Closes the records."""
         self._records.close()
 
 
 @contextlib.contextmanager
-def trail_of(folder: Path | None, url: str | None) -> Iterator[ParentTrail]:
+def trail_of(folder: Path | None, url: str | None) -> Iterator[Alliance | StateFolder]:
     """Yields a state folder's trail, or a running reducer's."""
     if folder is not None:
-        with contextlib.closing(_Folder(folder)) as trail:
+        with contextlib.closing(StateFolder(folder)) as trail:
             yield trail
         return
     from fedmq_sdk import Alliance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,16 +22,7 @@ TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "yellow", "away": "yellow"}
 
 
-class View(Protocol):
-    """Shows a session while it is entered."""
-
-    def __enter__(self) -> View: ...
-    def __exit__(self, *error: object) -> None: ...
-    def event(self, event: Event) -> None:
-        """Shows an event that `SessionProgress` has already received."""
-
-
-def view_for(progress: SessionProgress, stream: TextIO) -> View:
+def view_for(progress: SessionProgress, stream: TextIO) -> LiveView | PlainView:
     """Returns the live table if `stream` is a terminal, else plain lines."""
     console = Console(file=stream)
     return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)

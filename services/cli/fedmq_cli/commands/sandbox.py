@@ -201,7 +201,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
     ]
     last = box.model() if rounds else None
     path = _final_file(box, last) if last else None
-    metrics = _means(last)
+    metrics = {name: summary["mean"] for name, summary in last["metrics"].items()} if last else {}
     return {
         "session": session["session"],
         "state": session["state"],
@@ -213,10 +213,6 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "rounds": rounds,
     }
-
-
-def _means(model: dict[str, Any] | None) -> dict[str, float]:
-    return {name: summary["mean"] for name, summary in model["metrics"].items()} if model else {}
 
 
 def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
