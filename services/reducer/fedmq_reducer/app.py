@@ -1,7 +1,4 @@
-"""A reducer as a process of its own: the actor, the recorder of the event stream, the REST API and the system monitor.
-
-Any number may run: one decides, the others stand by. `main` returns after SIGTERM.
-"""
+"""A reducer as a process of its own, until SIGTERM. Of any number of them one decides, the others stand by."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
-from fedmq_reducer.web.serve import serve_api
+from fedmq_reducer.web.app import serve_api
 from fedmq_schemas.topology import Topology
 
 

@@ -1,19 +1,30 @@
-"""The web application: the routers of the REST API, the control page, and answers to errors."""
+"""The web application of a reducer, also of one that stands by: its routers, answers to errors, and its server."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import fedmq
+from fedmq.blobs.base import Blobs
+from fedmq.brokers.base import Broker
+from fedmq.process.settings import ReducerSettings
+from fedmq.records.base import Records
+from fedmq.scheduler import Scheduler
 from fedmq_reducer.web.api import downloads, events, health, members, models, sessions, starting
 from fedmq_reducer.web.api.access import is_named_locally
 from fedmq_reducer.web.api.answers import Json, add_error_answers
 from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.feed import EventStream
+from fedmq_reducer.web.api.publisher import ControlPublisher
+from fedmq_reducer.web.api.server import ApiServer
 from fedmq_reducer.web.page.router import ControlPage
+from fedmq_schemas.topology import Topology
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
 DESCRIPTION = """Starts, stops and shows sessions. Changing requests need `Authorization: Bearer TOKEN` where the server
 has an admin token. Errors are `{"error": "…"}` and say what to change. Lists come in pages: `after` takes the `next` of
 the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`."""
@@ -52,6 +63,44 @@ def create_app(context: ApiContext) -> FastAPI:
             return await call_next(request)
 
     return app
+
+
+def serve_api(
+    settings: ReducerSettings,
+    broker: Broker,
+    account: str,
+    scheduler: Scheduler,
+    *,
+    blobs: Blobs,
+    records: Records,
+    scratch: Path,
+    name: str,
+    new_id: Callable[[], str],
+) -> ApiServer:
+    """Returns the server, bound to the port that the settings name. Raises ConfigError if the port is taken."""
+    topology = Topology(settings.alliance)
+    feed = EventStream()
+    control, events = broker.connect("api"), broker.connect("api.feed")
+    scheduler.post(lambda: feed.watch(events, topology, name))
+    token = settings.admin_token
+    context = ApiContext(
+        alliance=settings.alliance,
+        records=records,
+        blobs=blobs,
+        publish=ControlPublisher(control, scheduler, topology, account),
+        feed=feed,
+        new_id=new_id,
+        scratch=scratch,
+        admin_token=token.get_secret_value() if token is not None else None,
+        local_only=settings.reducer_bind in LOCAL,
+    )
+    return ApiServer(
+        create_app(context),
+        settings.reducer_bind,
+        settings.reducer_port,
+        certificate=settings.reducer_tls_cert,
+        key=settings.reducer_tls_key,
+    )
 
 
 _ERRORS: dict[int | str, dict[str, object]] = {

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from operator import itemgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -91,7 +92,7 @@ async def _documents(
             after = None if from_start else since
             recorded = await run_in_threadpool(context.records.find, tables.EVENTS, wanted, order="at", after=after)
             here = [document for document in subscription.newest if since is None or document["at"] >= since]
-            past = sorted({document["id"]: document for document in (*recorded, *here)}.values(), key=_time_of)
+            past = sorted({document["id"]: document for document in (*recorded, *here)}.values(), key=itemgetter("at"))
         for document in past:
             if _fits(document, wanted):
                 sent[document["id"]] = None
@@ -105,10 +106,6 @@ async def _documents(
                 if len(sent) > KEPT:
                     del sent[next(iter(sent))]
                 yield new
-
-
-def _time_of(document: dict[str, Any]) -> float:
-    return float(document["at"])
 
 
 def _fits(document: dict[str, Any], wanted: dict[str, str]) -> bool:

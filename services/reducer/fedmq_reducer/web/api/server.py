@@ -49,7 +49,7 @@ class ApiServer:
             ssl_keyfile=key,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="fedmq-api", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="fedmq-api", daemon=True)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
 
@@ -68,9 +68,6 @@ class ApiServer:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
         self._socket.close()
-
-    def _serve(self) -> None:
-        self._server.run(sockets=[self._socket])
 
 
 def _check_pair(certificate: Path | None, key: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
 
 from fedmq.errors import FedMQError, NotFound
 from fedmq_reducer.web.api.access import GUARDED, is_browser
@@ -20,8 +22,6 @@ from fedmq_reducer.web.api.answers import Json, SessionId
 from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.page import form as forms
 from fedmq_reducer.web.page import status
-from fedmq_reducer.web.page.filters import FILTERS
-from fedmq_schemas.records import is_kept
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -47,7 +47,7 @@ class ControlPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(FILTERS)
+        self._templates.filters.update(moment=_moment, labels=_labels)
         self.router = APIRouter(include_in_schema=False)
         self.router.add_api_route("/", self._index)
         self.router.add_api_route("/page/static/{name}", self._static)
@@ -150,15 +150,10 @@ class ControlPage:
         }
 
     def _seeds(self) -> list[tuple[str, str]]:
-        """Returns models to start from, as value and label: unused ones, then the newest ones of the trail."""
         try:
-            models = status.newest_models(self._context.records)
-            unused = status.unused_seeds(self._context.blobs, self._context.records, models)
+            return status.seeds(self._context.blobs, self._context.records)
         except FedMQError:
             return []
-        kept = [model for model in models if is_kept(model)][: status.MOST_SEEDS]
-        made = [(model["model"], status.described(model)) for model in kept]
-        return [*((name, f"{name} · not used yet") for name in unused), *made]
 
     # -- live -------------------------------------------------------------------------------------------------------
 
@@ -190,6 +185,19 @@ class ControlPage:
                         continue
             except asyncio.CancelledError:
                 return  # the server stops, or the reader has left
+
+
+def _moment(at: float | None, form: str = "time") -> Markup:
+    """Returns a `<time>` in UTC, which the page's script shows in the viewer's time zone. `form`: time, date or left."""
+    if at is None:
+        return Markup("–")
+    iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    shown = f"{iso[:10]} {iso[11:16]} UTC" if form == "date" else f"{iso[11:19]} UTC"
+    return Markup('<time datetime="{}" data-form="{}" title="{}">{}</time>').format(iso, form, iso, shown)
+
+
+def _labels(pairs: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(pairs.items()))
 
 
 async def _submitted(request: Request) -> dict[str, str]:

@@ -94,20 +94,19 @@ def _open(records: Records, session: Document, attempt: Document) -> OpenRound:
     return OpenRound(attempt["round"], attempt["attempt"], len(asked), len(asked & answered), deadline)
 
 
-def newest_models(records: Records) -> list[Document]:
-    """Returns the newest models of the trail."""
-    return list(records.find(tables.MODELS, order="created_at", descending=True, limit=MOST_MODELS))
-
-
-def unused_seeds(blobs: Blobs, records: Records, models: Sequence[Document]) -> list[str]:
-    """Returns blobs of bucket `models` that no session has started from, at most 100. `models`: records that are known."""
+def seeds(blobs: Blobs, records: Records) -> list[tuple[str, str]]:
+    """Returns models to start from, as value and label: unused ones, then the newest ones of the trail."""
+    models = records.find(tables.MODELS, order="created_at", descending=True, limit=MOST_MODELS)
     known = {model["model"] for model in models}
     names = (keys.model_id(info.key) for info in islice(blobs.list(keys.ALL_MODELS), MOST_MODELS))
     unknown = islice((name for name in names if name not in known), MOST_SEEDS)
-    return [name for name in unknown if records.get(tables.MODELS, name) is None]
+    unused = [name for name in unknown if records.get(tables.MODELS, name) is None]
+    kept = islice(filter(tables.is_kept, models), MOST_SEEDS)
+    made = ((model["model"], _described(model)) for model in kept)
+    return [*((name, f"{name} · not used yet") for name in unused), *made]
 
 
-def described(model: Document) -> str:
+def _described(model: Document) -> str:
     """Returns the label of a model: its id, and the mean of its most telling metric."""
     metrics: dict[str, Any] = model["metrics"]
     names: list[str] = [
