@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -71,8 +70,3 @@ def check_names(names: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, sorted(known), 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"{name!r} is neither an option of Sandbox nor a key of the policy: {hint}")
-
-
-def one_a_core() -> int:
-    """Returns the default number of worker processes."""
-    return os.cpu_count() or 1

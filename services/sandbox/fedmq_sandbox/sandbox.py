@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -31,10 +32,9 @@ from fedmq_client.packages.package import load
 from fedmq_client.pool.inline import InlinePool
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
-from fedmq_sandbox.identity import identity_of
-from fedmq_sandbox.options import SandboxOptions, check_names, one_a_core
+from fedmq_sandbox.options import SandboxOptions, check_names
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
-from fedmq_sandbox.seed import Interrupted, make_seed
+from fedmq_sandbox.seed import Interrupted, identity_of, make_seed
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -109,7 +109,7 @@ class Sandbox:
             package=Path(package),
             clients=clients,
             combiners=combiners,
-            workers=one_a_core() if workers is None else workers,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
             labels=labels or {},
             dirichlet=dirichlet,
             state_dir=None if state_dir is None else Path(state_dir),

@@ -1,10 +1,14 @@
-"""The first model of a session, made by the package's trainer."""
+"""What a session begins with: its id and random seed, and a first model that the package's trainer makes."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import queue
+import secrets
 import threading
+from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.errors import ConfigError
@@ -19,6 +23,35 @@ LOOK_AGAIN = 0.1
 
 class Interrupted(Exception):
     """`Sandbox.interrupt` was called before the session ended. A sandbox with the same `state_dir` resumes it."""
+
+
+def identity_of(options: SandboxOptions, policy: Policy) -> tuple[str, int]:
+    """Returns the session's id and random seed, the same ones whenever the state directory is opened.
+
+    Raises ConfigError if the directory holds a session with other options.
+    """
+    random_seed = policy.random_seed if policy.random_seed is not None else secrets.randbits(31)
+    chosen: dict[str, Any] = {"session": f"s{secrets.token_hex(4)}", "random_seed": random_seed}
+    if options.state_dir is None:
+        return chosen["session"], chosen["random_seed"]
+    path = options.state_dir / "sandbox.json"
+    asked = {
+        "clients": options.clients,
+        "dirichlet": options.dirichlet,
+        "policy": policy.model_dump(mode="json", exclude={"random_seed"}),
+    }
+    if path.exists():
+        chosen = json.loads(path.read_text())
+        if chosen["asked"] != asked or policy.random_seed not in (None, chosen["random_seed"]):
+            raise ConfigError(
+                f"{options.state_dir} holds a session with other options: give the same ones to resume it, "
+                "or another --state-dir"
+            )
+    else:
+        replacement = path.with_suffix(".new")
+        replacement.write_text(json.dumps({**chosen, "asked": asked}))
+        os.replace(replacement, path)
+    return chosen["session"], chosen["random_seed"]
 
 
 def make_seed(

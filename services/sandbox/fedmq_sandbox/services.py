@@ -65,7 +65,9 @@ class Services:
 
         `on_event` receives every event that `routing_key` matches, from the first one on.
         """
-        self._observe(on_event, routing_key)
+        observer = self.broker.connect("observer")
+        queue = self.topology.observer("sandbox", routing_key)
+        self.scheduler.post(lambda: observe(observer, queue, self.options.alliance, on_event))
         options, root = self.options, self.options.state_dir
         presence = PRESENCE if options.workers else INLINE_PRESENCE
         scratch = (root or Path(".")) / "scratch"
@@ -139,11 +141,6 @@ class Services:
         """Writes the events that the recorder still holds. Idempotent."""
         if self._recorder is not None:
             self._recorder.stop()
-
-    def _observe(self, on_event: OnEvent, routing_key: str) -> None:
-        connection = self.broker.connect("observer")
-        queue = self.topology.observer("sandbox", routing_key)
-        self.scheduler.post(lambda: observe(connection, queue, self.options.alliance, on_event))
 
     def _watch(self, reducer: Actor, folder: Path) -> None:
         core = reducer.core

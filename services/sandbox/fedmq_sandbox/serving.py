@@ -14,8 +14,6 @@ from fedmq_sandbox.sandbox import Sandbox
 if TYPE_CHECKING:
     from fedmq_reducer.web.api.server import ApiServer
 
-HOST = "127.0.0.1"
-
 
 @contextlib.contextmanager
 def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
@@ -44,7 +42,7 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
             scratch=box.options.state_dir / "scratch" / "seeds",
             admin_token=token.get_secret_value() if token is not None else None,
         )
-        server = ApiServer(create_app(context), HOST, port)
+        server = ApiServer(create_app(context), "127.0.0.1", port)
         try:
             yield server
         finally:
