@@ -64,7 +64,8 @@ class SklearnTrainer:
 
     def init(self) -> Weights:
         """Returns weights, drawn by `client.random_seed` or zero. Of the data it reads only the number of features."""
-        return _named(_parameters(self._blank(self.client.random_seed)))
+        estimator = self._blank(self.client.random_seed)
+        return dict(zip(positional(_parameters(estimator)), _copies(estimator), strict=True))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
         """Trains on this client's data. Abstains without any. Raises ConfigError for wrong settings or weights."""
@@ -193,10 +194,6 @@ def _parameters(estimator: Any) -> dict[str, NDArray[Any]]:
     if hasattr(estimator, "coef_") and hasattr(estimator, "intercept_"):
         return {"coef": estimator.coef_, "intercept": estimator.intercept_}
     raise ConfigError(f"{type(estimator).__name__} has neither coef_ and intercept_ nor coefs_ and intercepts_")
-
-
-def _named(parameters: dict[str, NDArray[Any]]) -> Weights:
-    return dict(zip(positional(parameters), map(np.array, parameters.values()), strict=True))
 
 
 def _copies(estimator: Any) -> list[NDArray[Any]]:

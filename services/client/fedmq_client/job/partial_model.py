@@ -54,15 +54,11 @@ class Whole:
 
     def local_of(self, new: Weights) -> Weights:
         """Returns the local tensors under the names by which they are kept."""
-        if not self.base:
-            return {}
         return {KEPT + name: new[name] for name in self.base_meta.get(LOCAL, ()) if name in self.base}
 
 
 def kept_and_state(kept: Weights) -> tuple[Weights, Weights]:
     """Splits a kept state into local tensors, by their own names, and `task.state`."""
-    if not kept:
-        return {}, {}
     local = {name.removeprefix(KEPT): value for name, value in kept.items() if name.startswith(KEPT)}
     return local, {name: value for name, value in kept.items() if not name.startswith(KEPT)}
 
