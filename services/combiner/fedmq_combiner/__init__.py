@@ -1,5 +1,1 @@
-"""A combiner: folds the updates of its clients into one partial per plan.
-
-`core` decides and is pure; `app` wires it. A combiner leaves updates unacknowledged until a partial or checkpoint that
-contains them is durable, so that it can be killed at any instant.
-"""
+"""A combiner: folds the updates of its clients into one partial per plan. `core` decides; `app` wires it."""

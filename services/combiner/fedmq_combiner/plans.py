@@ -1,8 +1,4 @@
-"""The data of a plan at a combiner: its state, its tasks, and the messages that it holds. Pure.
-
-The plan's course (`course.py`) and the routines that judge its clients' answers (`answers.py`) write it. A hello, a
-duplicate or a void plan is answered from it.
-"""
+"""The data of a plan at a combiner: its state, its tasks, and the messages that it holds. Pure."""
 
 from __future__ import annotations
 

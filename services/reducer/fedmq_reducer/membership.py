@@ -272,11 +272,7 @@ class Membership:
         return effects + granted
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
-        """Returns whether a combiner reports another number of clients than is known here.
-
-        That may happen if a report was delivered twice, the second time late. The answer to a hello then causes a full
-        report.
-        """
+        """Returns whether a combiner reports another number of clients than is known here: a report may be late."""
         if beat.full or beat.present or beat.gone:
             return False
         return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())

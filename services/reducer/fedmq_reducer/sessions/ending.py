@@ -44,10 +44,7 @@ def end_unreadable(context: ReducerContext, found: SessionSnapshot, fault: str) 
 
 
 def announce(context: ReducerContext, name: str, policy: Mapping[str, Any], change: SessionEnd) -> None:
-    """Reports a recorded end, and deletes what the session no longer keeps. May be done again.
-
-    Combiners forget the session when they receive the report.
-    """
+    """Reports a recorded end, at which combiners forget the session, and deletes what is not kept. May be repeated."""
     data = {"reason": change.reason, "model": change.model}
     void = messages.VoidPlan(epoch=context.term, session=name)
     context.emit(

@@ -138,10 +138,7 @@ class Window:
 
 @dataclass(slots=True)
 class Validations:
-    """The validations of the session's models.
-
-    `windows`: round → the plans for the model of that round. `results`: model id → client → its validation.
-    """
+    """The session's validations. `windows`: plans by round of the model; `results`: model id → client → validation."""
 
     windows: dict[int, Window] = field(default_factory=dict)
     results: dict[str, dict[str, ValidationRecord]] = field(default_factory=dict)

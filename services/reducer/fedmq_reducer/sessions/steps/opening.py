@@ -11,11 +11,7 @@ from fedmq_schemas.records import SessionChange
 
 
 async def open_seed(context: ReducerContext, session: Session) -> None:
-    """Opens the model that the policy names, and records it.
-
-    The weights that clients have announced scale the sums of the first round. Raises FedMQError if there is no such model
-    or strategy.
-    """
+    """Opens and records the policy's model, or raises FedMQError. Announced weights scale the first round's sums."""
     session.stage = Stage.OPENING
     record_standing(context, session)
     policy, lineage = session.policy, session.lineage
