@@ -1,13 +1,10 @@
-"""How updates become the next model: aggregation rules and server optimizers.
+"""How updates become the next model: aggregation rules and server optimizers. Pure arithmetic.
 
-Pure arithmetic.
-
-    rule           what an aggregation rule is
-    rules          the rules by name
+    rule           what an aggregation rule is; `rules`: the rules by name
     exact_sum/     the default rule: the exact, order-independent weighted mean
     verification   the checks that an update passes
     arrangement    the place of each tensor in a sum, and the pieces in which an update is read
-    optimizer      what a server optimizer is; fedavg, fedavgm, fedadagrad, fedadam, fedyogi
+    optimizer      what a server optimizer is; the others are `averaging` and `adaptive`
     step           from a rule's result to the next model; replay
 
 There is no clock, no randomness and no I/O but reading a blob that the caller opened. The same arguments give the same
@@ -16,7 +13,7 @@ bytes on every machine.
 
 from __future__ import annotations
 
-from fedmq.aggregation import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
+from fedmq.aggregation import adaptive, averaging
 from fedmq.aggregation.exact_sum import Accumulator, exponents, initial_exponents
 from fedmq.aggregation.optimizer import Parameters, ServerOptimizer, State, suggestion
 from fedmq.aggregation.rule import Rule, values
@@ -48,16 +45,11 @@ __all__ = [
 SERVER_OPTIMIZERS = {
     optimizer.name: optimizer
     for optimizer in (
-        ServerOptimizer("fedavg", fedavg.FedAvgParameters, fedavg.init, fedavg.apply),
-        ServerOptimizer("fedavgm", fedavgm.FedAvgMParameters, fedavgm.init, fedavgm.apply),
-        ServerOptimizer(
-            "fedadagrad",
-            fedadagrad.FedAdagradParameters,
-            fedadagrad.init,
-            fedadagrad.apply,
-        ),
-        ServerOptimizer("fedadam", fedadam.AdaptiveParameters, fedadam.init, fedadam.apply),
-        ServerOptimizer("fedyogi", fedyogi.AdaptiveParameters, fedyogi.init, fedyogi.apply),
+        ServerOptimizer("fedavg", averaging.FedAvgParameters, averaging.no_state, averaging.fedavg),
+        ServerOptimizer("fedavgm", averaging.FedAvgMParameters, averaging.no_momentum, averaging.fedavgm),
+        ServerOptimizer("fedadagrad", adaptive.FedAdagradParameters, adaptive.init, adaptive.fedadagrad),
+        ServerOptimizer("fedadam", adaptive.AdaptiveParameters, adaptive.init, adaptive.fedadam),
+        ServerOptimizer("fedyogi", adaptive.AdaptiveParameters, adaptive.init, adaptive.fedyogi),
     )
 }
 """By the name that a policy uses."""

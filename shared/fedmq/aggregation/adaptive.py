@@ -1,7 +1,9 @@
-"""What FedAdagrad, FedAdam and FedYogi share (Reddi et al. 2021, algorithm 2):
+"""FedAdagrad, FedAdam and FedYogi (Reddi et al. 2021, algorithm 2):
 
     m <- beta1 * m + (1 - beta1) * delta
-    v <- one rule for each method, of v and delta^2
+    v <- v + delta^2                                            FedAdagrad
+    v <- beta2 * v + (1 - beta2) * delta^2                      FedAdam
+    v <- v - (1 - beta2) * delta^2 * sign(v - delta^2)          FedYogi
     x <- x + eta * m / (sqrt(v) + tau)
 
 There is no bias correction, as in the paper. v starts at tau^2 (the paper asks for at least that),
@@ -43,19 +45,31 @@ class AdaptiveParameters(Parameters):
     """The degree of adaptivity; deltas far smaller than this are not scaled up."""
 
 
+@dataclass(frozen=True, slots=True)
+class FedAdagradParameters(Parameters):
+    """As `AdaptiveParameters`, without a beta2; beta1 is 0 in the paper's experiments."""
+
+    server_learning_rate: float = positive(0.1)
+    """How far one weight moves in the first round at most (eta)."""
+    beta1: float = fraction(0.0)
+    """What remains of the last step."""
+    tau: float = positive(1e-3)
+    """The degree of adaptivity."""
+
+
 def init(model: Model) -> State:
     """Returns m = 0. v is made in the first round, as it starts from the parameter tau."""
     return under("m", zeros(model))
 
 
-def adapt(
+def _adapt(
     model: Model,
     mean_delta: Deltas,
     state: State,
     parameters: Any,
     second_moment: SecondMoment,
 ) -> tuple[Weights, State]:
-    """Performs one round of algorithm 2 with the given rule for v. See `optimizer.Apply`."""
+    """Performs one round of algorithm 2 with the given rule for v. See the module `optimizer`."""
     beta1, tau = parameters.beta1, parameters.tau
     first, second, step = {}, {}, {}
     for name, delta in mean_delta.items():
@@ -67,3 +81,22 @@ def adapt(
         direction = first[name] / (np.sqrt(second[name]) + tau)
         step[name] = parameters.server_learning_rate * direction
     return tensors.apply(model, step), under("m", first) | under("v", second)
+
+
+def fedadagrad(
+    model: Model, mean_delta: Deltas, state: State, parameters: FedAdagradParameters
+) -> tuple[Weights, State]:
+    """See `optimizer.Apply`."""
+    return _adapt(model, mean_delta, state, parameters, lambda v, square: v + square)
+
+
+def fedadam(model: Model, mean_delta: Deltas, state: State, parameters: AdaptiveParameters) -> tuple[Weights, State]:
+    """See `optimizer.Apply`."""
+    beta2 = parameters.beta2
+    return _adapt(model, mean_delta, state, parameters, lambda v, square: beta2 * v + (1.0 - beta2) * square)
+
+
+def fedyogi(model: Model, mean_delta: Deltas, state: State, parameters: AdaptiveParameters) -> tuple[Weights, State]:
+    """See `optimizer.Apply`."""
+    rest = 1.0 - parameters.beta2
+    return _adapt(model, mean_delta, state, parameters, lambda v, square: v - rest * square * np.sign(v - square))

@@ -28,8 +28,8 @@ _SMALL = 4096
 class Span:
     """The tensors `first` to `last` (exclusive), as they lie in an update and in a sum.
 
-    They are `count` elements from byte `start` of the blob on, and from element `at` of the sum on. `counts` and `offsets`
-    are those of each tensor.
+    They are `count` elements from byte `start` of the blob and from element `at` of the sum on; `counts` and `offsets` are
+    those of each tensor.
     """
 
     dtype: np.dtype[Any]
@@ -42,10 +42,7 @@ class Span:
     counts: NDArray[np.intp]
 
     def blocks(self, update: Source, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
-        """Yields the elements of an update, at most `BLOCK` at a time, each block with its first place in the sum.
-
-        If the update is a file, a block overwrites the one before.
-        """
+        """Yields blocks of an update with their places in the sum. A block of a file overwrites the one before."""
         for done in range(0, self.count, BLOCK):
             start = self.start + done * self.dtype.itemsize
             yield self.at + done, update.view(self.dtype, start, min(BLOCK, self.count - done), buffer)

@@ -12,10 +12,10 @@ https://arxiv.org/abs/2003.00295, algorithm 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -40,35 +40,20 @@ def fraction(default: float) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What every server optimizer takes.
-
-    All parameters are numbers without a unit, declared as `positive` or `fraction`.
-
-    Made with `ServerOptimizer.configure`, which checks them.
-    """
+    """What every server optimizer takes: numbers without a unit, declared as `positive` or `fraction`."""
 
     server_learning_rate: float = positive(1.0)
     """The length of the step along the mean delta (eta)."""
 
 
-class Init(Protocol):
-    """Makes the state before the first round."""
+Init: TypeAlias = Callable[[Model], State]
+"""Returns the state before the first round, for these trainable tensors."""
 
-    def __call__(self, model: Model) -> State:
-        """Returns the state for these trainable tensors."""
-        ...
+Apply: TypeAlias = Callable[[Model, Deltas, State, Any], tuple[Weights, State]]
+"""Takes a round's step: (model, mean_delta, state, parameters) to the next model, in `tensors.apply`'s dtypes, and state.
 
-
-class Apply(Protocol):
-    """Takes the step of a round."""
-
-    def __call__(self, model: Model, mean_delta: Deltas, state: State, parameters: Any) -> tuple[Weights, State]:
-        """Returns the next trainable tensors, in the dtypes of `tensors.apply`, and the next state.
-
-        `mean_delta` has the model's names and shapes, float64. Arguments are left as they are. Raises `InvalidUpdate` if
-        the model would not be finite.
-        """
-        ...
+The mean delta has the model's names and shapes, float64. Arguments are left as they are. Raises `InvalidUpdate` if the
+model would not be finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +68,7 @@ class ServerOptimizer:
     def configure(self, given: Mapping[str, Any]) -> Parameters:
         """Returns parameters from names and numbers; what is not given has its default.
 
-        Raises `ConfigError` for an unknown name, with a suggestion, and for a value that is not a finite number within
-        its bounds.
+        Raises `ConfigError` for an unknown name, and for a value that is no finite number within its bounds.
         """
         known = {each.name: each.metadata for each in fields(self.parameters)}
         values: dict[str, float] = {}

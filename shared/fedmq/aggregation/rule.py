@@ -39,9 +39,7 @@ from fedmq_schemas.policy import DEFAULT_RULE
 
 
 class Rule(ABC):
-    """An aggregation rule.
-
-    The module describes when its methods are called, and what they must guarantee.
+    """An aggregation rule. The module describes when its methods are called, and what they must guarantee.
 
     - `name`: what the policy's `strategy.rule` calls the rule.
     - `composes`: whether partials of several combiners can be merged. If False, a round whose clients are at several
@@ -73,35 +71,26 @@ class Rule(ABC):
     # -- what a rule decides ----------------------------------------------------------------------------------------
 
     def verify(self, update: Source, weight: int) -> Contribution:
-        """Reads the update once and returns what it would contribute.
-
-        Changes nothing. Raises `InvalidUpdate` as `Verifier.verify` does: most rules need no checks of their own.
-        """
+        """Reads the update once and returns what it would contribute. Changes nothing. Raises as `Verifier.verify`."""
         return self._verifier.verify(update, weight)
 
     @abstractmethod
     def add(self, update: Source, weight: int, seen: Contribution) -> None:
-        """Adds an update.
+        """Adds an update, for which `verify` has returned `seen`. Raises `InvalidUpdate` if it cannot be added.
 
-        `verify` has returned `seen` for it.
-
-        `update` has the names and shapes of the spec, in the dtypes `TensorSpec.delta_dtype`: float32, float64, or
-        int64 for integers. `values` reads a tensor. Raises `InvalidUpdate` if the update cannot be added.
+        It has the names and shapes of the spec, in the dtypes `TensorSpec.delta_dtype`. `values` reads a tensor.
         """
 
     @abstractmethod
     def write(self, file: BinaryIO) -> None:
-        """Writes the partial: a safetensors blob with the metadata of `partial_meta`.
+        """Writes the partial of at least one update: a safetensors blob with the metadata of `partial_meta`.
 
-        At least one update has been added. The same updates give the same bytes. The rule can be used further.
+        The same updates give the same bytes. The rule can be used further.
         """
 
     @abstractmethod
     def merge(self, partial: Source) -> None:
-        """Adds a partial that a rule of this class has written.
-
-        Raises `InvalidUpdate` if the blob is not one, or belongs to another model.
-        """
+        """Adds a partial of this rule. Raises `InvalidUpdate` if the blob is none, or is of another model."""
 
     @abstractmethod
     def finish(self) -> dict[str, Floats]:
@@ -133,10 +122,9 @@ class Rule(ABC):
         return seen
 
     def fold_partial(self, partial: Source) -> None:
-        """Merges a partial.
+        """Merges a partial. Raises `InvalidUpdate`, which leaves the rule as it was.
 
-        Raises `InvalidUpdate`, which leaves the rule as it was, for a partial of another rule, and for a second one if
-        the rule does not compose.
+        The reason may be a partial of another rule, or a second one where the rule does not compose.
         """
         meta = partial.meta
         made_by = meta.get("rule", DEFAULT_RULE)

@@ -30,11 +30,7 @@ _FARTHEST = 2000
 
 
 class Accumulator(Rule):
-    """A running weighted sum of updates.
-
-    `exponents` has one integer for each tensor that is no counter (`fixedpoint`); `ProtocolError` names one that is
-    missing.
-    """
+    """A running weighted sum of updates. Raises `ProtocolError` if an exponent is missing (`fixedpoint`)."""
 
     name = DEFAULT_RULE
     composes = True
@@ -56,10 +52,9 @@ class Accumulator(Rule):
         self._buffer = np.empty(self._order.block * 8, np.uint8)
 
     def add(self, update: Source, weight: int, seen: Contribution) -> None:
-        """Adds `weight` times the update, all or nothing.
+        """Adds `weight` times the update. Raises `InvalidUpdate` before anything is added if the sum could overflow.
 
-        Raises `InvalidUpdate` before anything is added if the sum could overflow. If reading the update fails half way
-        the sum is lost: every later use raises RuntimeError.
+        If reading the update fails half way the sum is lost: every later use raises RuntimeError.
         """
         maxima = seen.maxima
         fits = (maxima <= self._highest) & ((maxima > self._lowest) | (maxima == 0))
@@ -82,11 +77,7 @@ class Accumulator(Rule):
         self._torn = False
 
     def merge(self, partial: Source) -> None:
-        """Adds a partial, all or nothing.
-
-        Raises `InvalidUpdate` if the blob is no partial, belongs to another spec or exponents, contradicts itself, or
-        if the sum could overflow.
-        """
+        """Adds a partial, all or nothing. Raises `InvalidUpdate` also if it is inconsistent, or would overflow."""
         said = PartialSum.read(partial.meta)
         if said.exponents != self.exponents:
             raise InvalidUpdate("the partial was summed with other exponents")
@@ -140,10 +131,7 @@ class Accumulator(Rule):
                 file.write(block.data)
 
     def finish(self) -> dict[str, Floats]:
-        """Returns the weighted mean of the deltas.
-
-        That of a counter is rounded half to even. Raises ValueError if nothing has been added.
-        """
+        """Returns the weighted mean of the deltas; counters' is rounded half to even. Raises ValueError without an update."""
         self._whole()
         if not self.count:
             raise ValueError("there is no mean: no update has been added")
@@ -172,10 +160,7 @@ class Accumulator(Rule):
         return fixedpoint.exponents(self.second_largest(), previous)
 
     def second_largest(self) -> dict[str, float]:
-        """Returns the second-largest |weight * delta| among all updates, by tensor.
-
-        If there is one update, it is that one's. It is 0 where nothing changed.
-        """
+        """Returns the second-largest |weight * delta| of all updates, or that of the only one, by tensor."""
         second = np.where(self._second > 0, self._second, self._largest)
         return dict(zip(self._order.names, second.tolist(), strict=True))
 

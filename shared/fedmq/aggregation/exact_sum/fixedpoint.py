@@ -74,27 +74,18 @@ def _exponent(value: float) -> int:
 
 
 def ceilings(maxima: Floats) -> NDArray[np.int32]:
-    """Returns the smallest powers of two that are not below `maxima`, as exponents.
-
-    `maxima`: an update's largest |weight * delta| per tensor, shape (tensors,). The exponent of 0 is 0.
-    """
+    """Returns the smallest powers of two that are not below `maxima`, as exponents. The exponent of 0 is 0."""
     fraction, power = np.frexp(maxima)
     power -= fraction == 0.5
     return power
 
 
 def place(ceilings: NDArray[np.int32], tensor_exponents: Integers) -> tuple[Integers, Integers]:
-    """Returns for the `ceilings` of an update the lane of each tensor, and the exponent of that lane's unit.
-
-    Both have the shape (tensors,), int64.
-    """
+    """Returns for the `ceilings` of an update the lane of each tensor, and the exponent of that lane's unit."""
     lanes = -((tensor_exponents + LANE_TOP - ceilings) // LANE_WIDTH)
     return lanes, tensor_exponents + LANE_WIDTH * lanes
 
 
 def lane_zero(tensor_exponents: Integers) -> tuple[Floats, Floats]:
-    """Returns the bounds of lane 0 per tensor.
-
-    It holds updates whose largest |weight * delta| lies above the first bound and is at most the second.
-    """
+    """Returns the bounds of the maxima in lane 0 per tensor: above the first bound, and at most the second."""
     return np.ldexp(1.0, tensor_exponents + LANE_TOP - LANE_WIDTH), np.ldexp(1.0, tensor_exponents + LANE_TOP)

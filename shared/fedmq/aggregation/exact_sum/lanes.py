@@ -33,10 +33,7 @@ class Lanes:
         """By lane: per tensor, the sum of the updates' maxima in units. 0: the lane is unused."""
 
     def reserve(self, maxima: dict[int, Integers]) -> dict[int, Integers]:
-        """Returns what `maxima` would be after adding these to it.
-
-        Changes nothing. Raises `InvalidUpdate` if a tensor's sum could exceed 2^62.
-        """
+        """Returns what `maxima` would be with these. Raises `InvalidUpdate` if a tensor's sum could exceed 2^62."""
         after = {}
         for lane, more in maxima.items():
             before = self.maxima.get(lane)
@@ -75,9 +72,9 @@ class Lanes:
         np.add(sums, values, out=sums)
 
     def blocks(self, lane: int, tensor: int, at: int, count: int) -> Iterator[tuple[int, Integers]]:
-        """Yields the sums of one tensor block by block, each with the position of its first element in the tensor.
+        """Yields the sums of a tensor, whose `count` elements lie from `at` on, each block with its place in the tensor.
 
-        The tensor's `count` elements lie from `at` on. A block overwrites the one before.
+        A block overwrites the one before.
         """
         scratch = np.empty(min(BLOCK, count), np.int64)
         left_behind = np.int64(_wrapped(int(self._magic[lane][tensor]) * MAGIC_BITS))

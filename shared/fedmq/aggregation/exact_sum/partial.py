@@ -62,8 +62,7 @@ class PartialSum:
     def places(self, tensors: Mapping[str, Tensor], spec: Spec) -> list[tuple[int, str, Tensor]]:
         """Returns the lane, the tensor's name and the place in the blob of each sum.
 
-        Raises `InvalidUpdate` for a sum that is not declared, has a wrong dtype or shape, or belongs to no tensor of
-        the spec.
+        Raises `InvalidUpdate` for a sum that is not declared, or that fits no tensor of the spec.
         """
         if tensors.keys() != self.maxima.keys():
             raise InvalidUpdate("the partial's tensors are not those that it declares")

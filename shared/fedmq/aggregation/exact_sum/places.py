@@ -29,10 +29,7 @@ class Places:
         return {lane: units * inside for lane, inside in self._inside.items()}
 
     def of(self, run: Span) -> list[tuple[int, Floats]]:
-        """Returns the lanes of a run, each with the factor that makes integers of weighted deltas.
-
-        The factor is one number, or one for each element where small tensors need different ones.
-        """
+        """Returns the lanes of a run, each with the factor (or one for each element) that makes integers of deltas."""
         factors = self._factors.get(run.first)
         if factors is None:
             factors = self._factors[run.first] = [
