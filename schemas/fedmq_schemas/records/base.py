@@ -10,17 +10,21 @@ from fedmq_schemas.messages import Frozen
 
 
 class Record(Frozen):
-    """Base of all records. Fields in `later` are absent from the document until they are set."""
+    """Base of all records. Fields in `later` are absent from the document until they are set.
+
+    `identity` is the field that holds the document's key, where one does.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # keeps NaN and infinite metrics
 
     table: ClassVar[str]
     later: ClassVar[frozenset[str]] = frozenset()
+    identity: ClassVar[str]
 
     @property
     def key(self) -> str:
         """The key of the document in its table."""
-        raise NotImplementedError
+        return str(getattr(self, self.identity))
 
     def document(self) -> dict[str, Any]:
         """Returns the record as plain data for the record store. Tuples become lists."""

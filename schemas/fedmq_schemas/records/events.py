@@ -43,6 +43,7 @@ class EventRecord(Record):
     """An event. `at` is the time of publishing by the sender's clock."""
 
     table = EVENTS
+    identity = "id"
 
     id: str
     name: str
@@ -54,11 +55,6 @@ class EventRecord(Record):
     sender: str
     cause: str | None
     data: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.id
 
 
 def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:

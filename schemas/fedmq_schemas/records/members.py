@@ -14,6 +14,7 @@ class ClientRecord(Record):
     """A client. `state` is `present` while its combiner receives presence messages. `ordinal` is None unless it trains."""
 
     table = CLIENTS
+    identity = "client"
 
     client: str
     labels: dict[str, str]
@@ -26,26 +27,17 @@ class ClientRecord(Record):
     state: Literal["present", "away"]
     last_seen: float
 
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.client
-
 
 class CombinerRecord(Record):
     """A combiner. `clients` is its number of present clients."""
 
     table = COMBINERS
+    identity = "combiner"
 
     combiner: str
     state: Literal["present", "away"]
     last_seen: float
     clients: int = 0
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.combiner
 
 
 class SystemRecord(Record):
@@ -56,6 +48,7 @@ class SystemRecord(Record):
     """
 
     table = SYSTEM
+    identity = "what"
     later = frozenset({"queues", "stores", "disk", "waits"})
 
     what: Literal["queues", "stores", "sessions"]
@@ -65,8 +58,3 @@ class SystemRecord(Record):
     stores: tuple[dict[str, Any], ...] = ()
     disk: dict[str, int] | None = None
     waits: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.what

@@ -23,6 +23,7 @@ class ModelRecord(Record):
     """
 
     table = MODELS
+    identity = "model"
     later = frozenset({"deleted"})
 
     model: str
@@ -50,11 +51,6 @@ class ModelRecord(Record):
             ledger=committed.ledger,
             created_at=committed.committed_at,
         )
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.model
 
 
 class ModelChange(Change):

@@ -50,6 +50,7 @@ class PartialRecord(Record):
     """The partial of one plan. `plan` is the key of the record."""
 
     table = PARTIALS
+    identity = "plan"
 
     session: str
     plan: str
@@ -61,11 +62,6 @@ class PartialRecord(Record):
         """Returns the record of a message."""
         plan = partial.plan
         return cls(session=plan.session, plan=keys.partial_record(plan), combiner=combiner, partial=partial)
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.plan
 
 
 class RoundRecord(Record):

@@ -33,6 +33,7 @@ class SessionRecord(Record):
     """
 
     table = SESSIONS
+    identity = "session"
     later = frozenset({"round", "model", "announced"})
 
     session: str
@@ -54,11 +55,6 @@ class SessionRecord(Record):
     round: int | None = None
     model: str | None = None
     announced: bool | None = None
-
-    @property
-    def key(self) -> str:
-        """The key in its table."""
-        return self.session
 
 
 class SessionChange(Change):
