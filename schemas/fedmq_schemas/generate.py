@@ -1,10 +1,7 @@
-"""Generates the contract documents from the code: `python -m fedmq_schemas.generate`.
+"""Generates the contract documents for other languages from the code: `python -m fedmq_schemas.generate`.
 
-    json/KIND.json   JSON Schema of each message, envelope and body in one
-    asyncapi.yaml    AsyncAPI 3: exchanges, inboxes, addresses, senders and receivers
-
-Both are for peers in other languages. Their descriptions are the docstrings of this package. The same code generates the
-same text.
+json/KIND.json   JSON Schema of each message, envelope and body in one
+asyncapi.yaml    AsyncAPI 3: exchanges, inboxes, addresses, senders and receivers
 """
 
 from __future__ import annotations

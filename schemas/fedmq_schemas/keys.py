@@ -59,10 +59,7 @@ def seed_model(sha256: str) -> str:
 
 
 def shared_model(seed: str, sha256: str) -> str:
-    """Returns the id of the shared part of a seed: `SEED-shared-HASH`.
-
-    For example `seed-0a1b2c3d4e5f-shared-5f4e3d2c1b0a`.
-    """
+    """Returns the id of the shared part of a seed: `SEED-shared-HASH`, as in `seed-0a1b2c3d4e5f-shared-5f4e3d2c1b0a`."""
     return f"{seed}-shared-{short(sha256)}"
 
 
@@ -89,10 +86,7 @@ def _in_round(session: str, number: int, name: str) -> str:
 
 
 def upload_prefix(session: str, number: int, client: str) -> str:
-    """Returns the prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`.
-
-    For example `updates/s1/000003/client1-`. A combiner rejects updates of this client under any other key.
-    """
+    """Returns the only prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`."""
     return _in_round(session, number, f"{client}-")
 
 
@@ -102,19 +96,12 @@ def upload_blob(session: str, number: int, client: str, suffix: str) -> str:
 
 
 def clients_blob(plan: PlanKey) -> str:
-    """Returns the key of a plan's list of clients: `updates/SESSION/ROUND/clients-ACTION-ATTEMPT-PART.json`.
-
-    For example `updates/s1/000003/clients-train-1-0.json`.
-    """
+    """Returns the key of a plan's list of clients: `updates/SESSION/ROUND/clients-ACTION-ATTEMPT-PART.json`."""
     return _in_round(plan.session, plan.round, f"clients-{plan.action}-{plan.attempt}-{plan.part}.json")
 
 
 def checkpoint_blob(plan: PlanKey, combiner: str) -> str:
-    """Returns the key of a combiner's newest checkpoint of a plan.
-
-    `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER.json`, for example
-    `updates/s1/000003/checkpoint-1-0-combiner1.json`. It is the only key of an attempt whose content changes.
-    """
+    """Returns the key of the newest `updates/SESSION/ROUND/checkpoint-ATTEMPT-PART-COMBINER.json`; its content changes."""
     return f"{_of_plan(plan, 'checkpoint', combiner)}.json"
 
 
@@ -153,11 +140,7 @@ def doctor_blob(token: str) -> str:
 
 
 def expiring_round(blob: str) -> int | None:
-    """Returns the round of a blob that only its round needs, or None for other blobs.
-
-    Only their round needs uploads, lists of clients, checkpoints, partial sums and their ledgers. Other blobs are models,
-    bases, ledgers of rounds, and optimizer states.
-    """
+    """Returns the round of a blob that only its round needs: no model, base, ledger of a round or optimizer state."""
     match = _EXPIRING.match(blob)
     return int(match[1]) if match is not None else None
 
@@ -182,7 +165,7 @@ def partial_record(plan: PlanKey) -> str:
 
 
 def validation_record(session: str, model: str, client: str) -> str:
-    """Returns the key of a validation: `SESSION/MODEL/CLIENT`, as in `s1/s1-0003-0a1b2c3d4e5f/client1`.
+    """Returns the key of a validation: `SESSION/MODEL/CLIENT`.
 
     Earlier versions used `MODEL/CLIENT`. Such records still exist; readers find them by their fields.
     """
@@ -190,18 +173,12 @@ def validation_record(session: str, model: str, client: str) -> str:
 
 
 def summary_record(session: str, model: str) -> str:
-    """Returns the key of a session's summary of a model that it did not make: `SESSION/MODEL`.
-
-    For example `s2/s1-0003-0a1b2c3d4e5f`.
-    """
+    """Returns the key of a session's summary of a model that it did not make: `SESSION/MODEL`."""
     return f"{session}/{model}"
 
 
 def validated_event(session: str, model: str, client: str) -> str:
-    """Returns the id of the event of a validation: `validated-SESSION/MODEL/CLIENT`.
-
-    A repeated validation has the same id. If the id is longer than `LONGEST_EVENT_ID`, a hash of it replaces its end.
-    """
+    """Returns the id of a validation's event: `validated-SESSION/MODEL/CLIENT`, hashed at its end if too long."""
     event = f"validated-{session}/{model}/{client}".encode()
     if len(event) <= LONGEST_EVENT_ID:
         return event.decode()

@@ -49,11 +49,7 @@ class Section(BaseModel):
 
     @classmethod
     def received(cls, values: Mapping[str, Any]) -> Self:
-        """Returns the section that a message holds.
-
-        Ignores keys that this version does not know. An absent key has its default. Raises ValidationError for a wrong
-        value.
-        """
+        """Returns a message's section, without unknown keys. Raises ValidationError for a wrong value."""
         return cls.model_validate({key: value for key, value in values.items() if key in cls.model_fields})
 
     @classmethod

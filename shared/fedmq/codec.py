@@ -53,7 +53,7 @@ class BadBody(ProtocolError):
 def encode(envelope: Mapping[str, Any], body: Mapping[str, Any]) -> bytes:
     """Encodes an envelope's fields with those of its body, as msgpack.
 
-    Raises ProtocolError if a value can't be encoded, or if the message is larger than 64 KB: large data travels as blobs.
+    Raises ProtocolError if a value can't be encoded, or if the message is over 64 KB: large data travels as blobs.
     """
     try:
         data: bytes = msgpack.packb({**envelope, "body": body})

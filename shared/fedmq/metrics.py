@@ -31,10 +31,7 @@ def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summar
 
 
 def summarize_validations(results: Iterable[tuple[str, int | None, Mapping[str, Any]]]) -> Summary:
-    """Returns the summary of a model's validations, given as (scope, weight, metrics).
-
-    Metrics of evaluators, whose scope is `test`, get the prefix `test/`.
-    """
+    """Returns the summary of validations (scope, weight, metrics). Evaluators' metrics (`test`) begin with `test/`."""
     found: Summary = {}
     results = list(results)
     for wanted, prefix in (("client", ""), ("test", "test/")):

@@ -1,7 +1,4 @@
-"""Policies from files, options and queries, and as TOML files. Pure.
-
-Errors list all faults at once, with what to change.
-"""
+"""Policies from files, options and queries, and as TOML files. Errors list all faults at once. Pure."""
 
 from __future__ import annotations
 
@@ -43,10 +40,7 @@ def faults(error: ValidationError) -> Iterator[str]:
 
 
 def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """Returns `values` with each setting `dotted.key=value`. A value that is not TOML is read as text.
-
-    Raises `ConfigError` for a setting of another form, and for a key inside a value that is not a section.
-    """
+    """Returns `values` with each setting `dotted.key=value`, in TOML or else a text. Raises `ConfigError`."""
     result = _copy(values)
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -39,24 +39,18 @@ class Scheduler(Protocol):
 
     def now(self) -> float:
         """Returns seconds on a monotonic clock."""
-        ...
 
     def wall(self) -> float:
         """Returns UTC seconds since 1970, for records and people."""
-        ...
 
     def post(self, callback: Callback) -> None:
         """Runs the callback on the scheduler's thread, after all that were posted before; from any thread."""
 
     def later(self, seconds: float, callback: Callback) -> Timer:
         """Runs the callback once, not before `seconds` have passed; from the scheduler's thread only."""
-        ...
 
     def submit(self, work: Callable[[], Any], done: OnWorkDone) -> None:
-        """Runs `work()` on another thread, then `done(result, error)` on the scheduler's; `error` is None on success.
-
-        In virtual time `work` runs inline and `done` is posted.
-        """
+        """Runs `work()` elsewhere, then `done(result, error)` here. In virtual time `work` runs inline."""
 
 
 def run_work(work: Callable[[], Any], done: OnWorkDone) -> Callback:
@@ -179,10 +173,7 @@ class VirtualScheduler:
             self._ready.popleft()()
 
     def run(self, until: Callable[[], bool] = lambda: False, limit: float = float("inf")) -> bool:
-        """Runs until `until()` is true, and returns True.
-
-        Returns False if nothing is left to run, or if virtual time would pass `limit`.
-        """
+        """Runs until `until()` is true. Returns False if nothing is left, or time would pass `limit`."""
         while not until():
             if self._ready:
                 self._ready.popleft()()

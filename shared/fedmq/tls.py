@@ -21,10 +21,7 @@ _ca_file: Path | None = None
 
 
 def trust(ca_file: Path | None) -> None:
-    """Sets the authorities that `context` trusts from now on; None: the system's alone. Idempotent.
-
-    Raises `ConfigError` if the file can't be read or holds no certificate.
-    """
+    """Sets the authorities that `context` trusts beside the system's. Idempotent. Raises `ConfigError` for a wrong file."""
     global _ca_file  # noqa: PLW0603 - one trust for the process, which libraries' callbacks read as well
     _context(ca_file)
     _ca_file = ca_file
@@ -36,10 +33,7 @@ def context() -> ssl.SSLContext:
 
 
 def explain_certificate_error(error: BaseException) -> str | None:
-    """Returns the fault of a server's certificate and its remedy, as words that begin with a verb.
-
-    Returns None if the library's error is about something else.
-    """
+    """Returns the fault of a certificate and its remedy, beginning with a verb; None if the error has another cause."""
     found = next((each for each in _wrapped(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
     if found is None:
         return None

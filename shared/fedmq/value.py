@@ -12,7 +12,6 @@ Class = TypeVar("Class")
 def value(made: type[Class]) -> type[Class]:
     """Makes a dataclass with slots that type checkers hold to be frozen.
 
-    It is not frozen at run time: that would make each of the many effects and events of a round three times as slow to
-    create.
+    It is not frozen at run time: that would make the many effects and events of a round three times as slow to create.
     """
     return dataclass(slots=True, unsafe_hash=True)(made)

@@ -37,23 +37,16 @@ class Blobs(Protocol):
     """
 
     def put(self, key: str, source: BlobSource) -> BlobRef:
-        """Stores bytes or a file, whole or not at all.
-
-        Replaces a blob of the same key. Callers choose keys so that the replaced content is the same.
-        """
-        ...
+        """Stores bytes or a file, whole or not at all. Replaces a blob of the key, which callers give the same content."""
 
     def get(self, key: str) -> bytes:
         """Returns all bytes of a blob, without checking them."""
-        ...
 
     def load(self, ref: BlobRef) -> bytes:
         """Returns all bytes of a blob. Raises `InvalidUpdate` if size or SHA-256 differ from `ref`."""
-        ...
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Returns at most `length` bytes from `offset`: fewer at the end of the blob, none past it."""
-        ...
 
     def fetch(self, ref: BlobRef, into: Path) -> Path:
         """Streams a blob into the file `into`, whole or not at all, and returns the path of a file with its content.
@@ -61,37 +54,27 @@ class Blobs(Protocol):
         An adapter that stores blobs as files returns the path of its own file, which the caller must not change. Raises
         `InvalidUpdate` if size or SHA-256 differ from `ref`; the size is checked first.
         """
-        ...
 
     def stat(self, key: str) -> BlobInfo:
         """Returns size and time of a blob."""
-        ...
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
-        """Lists the blobs whose keys begin with `prefix`, lazily.
+        """Lists the blobs whose keys begin with `prefix`, which may end anywhere in a key, lazily.
 
-        The prefix may end anywhere in a key. The blobs are in key order if the server lists them so (SeaweedFS lists folder
-        by folder).
+        They are in key order if the server lists them so (SeaweedFS lists folder by folder).
         """
-        ...
 
     def delete(self, key: str) -> None:
         """Deletes a blob. An absent blob is no error."""
-        ...
 
     def presign_get(self, key: str, seconds: float) -> str:
-        """Returns a URL that reads the blob without credentials for `seconds` (a `file://` URL never expires).
+        """Returns a URL that reads the blob, even one that is put later, without credentials for `seconds`.
 
-        The blob need not exist yet. `fedmq.blobs.transfer` follows these URLs.
+        A `file://` URL never expires. `fedmq.blobs.transfer` follows these URLs.
         """
-        ...
 
     def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
-        """Returns a URL that writes the blob, as `presign_get`.
-
-        `size` is the expected number of bytes; uploads of up to twice as many succeed.
-        """
-        ...
+        """Returns a URL as `presign_get`, to write the blob. Uploads of up to twice `size` bytes succeed."""
 
 
 class UploadPlan(Frozen):

@@ -71,10 +71,9 @@ def opened(source: BlobSource) -> Iterator[tuple[BufferedIOBase, int]]:
 
 
 class IncomingBlob:
-    """Receives a blob piece by piece, into the file `into`, or into memory if `into` is None.
+    """Receives a blob piece by piece, into memory, or beside the file `into`, where an unfinished file is removed.
 
-    A context manager. It writes to a file beside `into`, and removes an unfinished file at the end. `received` is the number
-    of bytes so far, at which a broken transfer may resume.
+    A context manager. `received` is the number of bytes so far, at which a broken transfer may resume.
     """
 
     def __init__(self, ref: BlobRef, into: Path | None = None) -> None:

@@ -53,10 +53,9 @@ class Attempts:
             raise Transient(f"given up after {self._timeout:g} s: {cause}")
 
     def until_done(self, attempt: Callable[[], str | None]) -> None:
-        """Calls `attempt` until it returns None.
+        """Calls `attempt` until it returns None; a text, or a failed connection, is the reason for another attempt.
 
-        A returned text is the reason for another attempt. A failed connection is repeated as well. Raises what `attempt`
-        raises, and `Transient` when time is up.
+        Raises what `attempt` raises, and `Transient` when time is up.
         """
         while True:
             try:
@@ -106,10 +105,7 @@ class Attempts:
 
 
 def refusal(key: str, response: urllib3.BaseHTTPResponse) -> str:
-    """Returns why the server refused a request that may succeed later.
-
-    Raises `UrlExpired`, `NotFound` or `Refused` if a repeated request cannot succeed.
-    """
+    """Returns why the server refused a request that may succeed later. Else raises the error of the refusal."""
     found = re.search(rb"<Code>(\w+)</Code>", response.read(4096))
     code = found[1].decode() if found else ""
     words = f"{response.status} {code or response.reason} for {key}"

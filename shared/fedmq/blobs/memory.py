@@ -22,10 +22,7 @@ _NUMBERS = itertools.count(1)
 
 
 class MemoryBlobs:
-    """The `Blobs` port on a dict. Each blob is one entry of the dict, so no lock is needed.
-
-    `clock` returns seconds, for the times of blobs and the expiry of presigned URLs.
-    """
+    """The `Blobs` port on a dict. `clock` returns seconds, for the times of blobs and the expiry of URLs."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
@@ -103,9 +100,9 @@ class MemoryBlobs:
 
 
 def open_url(url: str, method: str, key: str) -> MemoryBlobs:
-    """Returns the store of this process to which a `memory://` URL leads.
+    """Returns the store of this process to which a `memory://` URL leads. `method`: `get` or `put`.
 
-    Raises `UrlExpired`, and `Refused` if the URL is for another key or method (`get` or `put`), or its store is gone.
+    Raises `UrlExpired`, and `Refused` if the URL is for another key or method, or its store is gone.
     """
     address, _, until = url.partition("?until=")
     name, _, allowed = address.removeprefix("memory://").partition("/")

@@ -56,10 +56,9 @@ def fetch(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
-    """Downloads the blob `ref` as `get` does, and returns the path of a file with its content.
+    """Downloads the blob `ref` as `get` does, into the file `into`, whole or not at all, and returns its path.
 
-    The file is `into`, which is written whole or not at all. For a `file://` URL it is the blob's own file, which the caller
-    must not change.
+    For a `file://` URL it is the blob's own file, which the caller must not change.
     """
     if url.startswith("file://"):
         return files.open_url(url, ref.key).fetch(ref, into)

@@ -99,7 +99,6 @@ class Connection(Protocol):
     @property
     def connected(self) -> bool:
         """Whether the broker can be reached now; from any thread."""
-        ...
 
     def declare(self, queue: Queue) -> None:
         """Declares the queue, its bindings and their exchanges, before anything that is published later.
@@ -134,10 +133,7 @@ class Connection(Protocol):
         """Acknowledges deliveries. Unknown and old tags do nothing."""
 
     def reject(self, tag: int, reason: str) -> None:
-        """Moves a delivery to its queue's dead-letter exchange, or to the alliance's if the queue has none.
-
-        The headers are those of `dead_headers`.
-        """
+        """Moves a delivery to its queue's dead-letter exchange, else the alliance's, with the `dead_headers`."""
 
     def requeue(self, tag: int) -> None:
         """Returns a delivery to its queue, marked as redelivered.
@@ -160,18 +156,10 @@ class Broker(Protocol):
 
     @property
     def account(self) -> str | None:
-        """The account that publishes on all connections, and that receivers see as `user`.
-
-        None: the `user` of a connection is its name.
-        """
-        ...
+        """The account of all connections, which receivers see as `user`; None: that is a connection's name."""
 
     def connect(self, name: str) -> Connection:
-        """Returns a new connection at once. Calls before it is established take effect when it is.
-
-        `name`: the actor's role and id (`combiner.c1`).
-        """
-        ...
+        """Returns a new connection at once; calls wait until it is established. `name`: the actor's role and id."""
 
 
 class Accounts(Protocol):
@@ -183,15 +171,12 @@ class Accounts(Protocol):
 
     def add(self, client: str) -> str:
         """Creates the account and returns its password. An existing account gets a new password."""
-        ...
 
     def revoke(self, client: str) -> bool:
         """Deletes the account and its mailbox, and closes its connections. Returns whether the account existed."""
-        ...
 
     def names(self) -> list[str]:
         """Returns the clients of this alliance that have an account, sorted."""
-        ...
 
 
 class Administration(Protocol):
@@ -206,19 +191,15 @@ class Administration(Protocol):
         With `topology` it tries what the account of the alliance's servers must be permitted; with `client` too, it tries
         instead whether the account may publish as that client. Raises NotFound if the alliance has no exchanges yet.
         """
-        ...
 
     def depths(self, alliance: str) -> Sequence[Depth]:
         """Returns the depths of the alliance's queues, by name."""
-        ...
 
     def file_handles(self) -> int:
         """Returns how many files and connections the broker may hold open; 0 if it does not report this yet."""
-        ...
 
     def accounts(self, topology: Topology) -> Accounts:
         """Returns the accounts of an alliance's clients."""
-        ...
 
     def close(self) -> None:
         """Closes the connections of these calls."""

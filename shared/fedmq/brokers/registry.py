@@ -26,26 +26,18 @@ class Adapter(Protocol):
 
     def open_broker(self, url: str, scheduler: Scheduler) -> Broker:
         """Returns the broker at `url`. Its callbacks run on `scheduler`."""
-        ...
 
     def open_administration(self, url: str, api_url: str | None) -> Administration:
         """Returns the administration of the broker at `url`. `api_url`: where its API is; None: the broker's default."""
-        ...
 
 
 def open_broker(url: str, scheduler: Scheduler) -> Broker:
-    """Returns the broker at `url`: `amqp:` or `amqps:` for RabbitMQ, `memory:` for a new one in this process.
-
-    Connects to nothing yet. Raises ConfigError if the URL can't be read.
-    """
+    """Returns the broker at `url` (`amqp:`, `amqps:`, `memory:`). Raises ConfigError for a wrong URL."""
     return _find_adapter(url).open_broker(url, scheduler)
 
 
 def open_administration(url: str, api_url: str | None = None) -> Administration:
-    """Returns the administration of the broker at `url`. `api_url`: where its API is; None: the broker's default.
-
-    Connects to nothing yet. Raises ConfigError if the URL can't be read, or if the broker has none.
-    """
+    """Returns the administration of the broker at `url`. Raises ConfigError for a wrong URL, or if there is none."""
     return _find_adapter(url).open_administration(url, api_url)
 
 

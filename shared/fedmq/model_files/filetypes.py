@@ -19,10 +19,7 @@ _SPACES = str.maketrans("\t\r\n", "   ")
 
 
 def found_instead(head: bytes) -> str:
-    """Returns a description of a file that begins with these bytes (64 are enough), with a remedy if there is one.
-
-    Returns an empty text for an unknown type.
-    """
+    """Returns what a file with these first (64) bytes is, with a remedy if there is one; "" for an unknown type."""
     if not head:
         return "nothing: it is empty"
     for start, words in _STARTS.items():

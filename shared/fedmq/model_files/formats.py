@@ -74,10 +74,7 @@ def from_arrays(arrays: Mapping[str, Any]) -> ModelFile:
 
 
 def place(path: Path, model: str, form: str) -> Path:
-    """Returns the file to write a model to: `path`, or a file in the folder `path` named `MODEL` with the format's suffix.
-
-    Raises `ConfigError` if there is no such folder.
-    """
+    """Returns `path`, or `MODEL` with a suffix in the folder `path`. Raises `ConfigError` if there is no folder."""
     target = path / f"{model}{SUFFIXES[form]}" if path.is_dir() else path
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent} for {target.name}: make it first")

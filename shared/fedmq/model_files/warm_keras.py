@@ -39,10 +39,9 @@ def set_seed(seed: int) -> None:
 
 
 def names(model: Any) -> list[str]:
-    """Returns a name for each of `model.weights`: its position and its own name, as in `0003/kernel`.
+    """Returns a name for each of `model.weights`, in their order: position and own name, as in `0003/kernel`.
 
-    In sorted order they are the arguments of `model.set_weights`. The names omit Keras' counters, which depend on how many
-    models the process has built.
+    The names omit Keras' counters, which depend on how many models the process has built.
     """
     return positional(re.sub(r"_[0-9]+$", "", variable.name) for variable in model.weights)
 
@@ -72,7 +71,7 @@ def roles_of(model: Any) -> dict[str, str]:
 
 
 def from_file(path: Path, kind: str) -> Any:
-    """Loads a Keras model from a file of this kind (`keras` or `h5`), whatever its suffix; compiled if possible.
+    """Loads a Keras model of this kind (`keras` or `h5`), whatever the file's suffix; compiled if possible.
 
     Raises `ValueError` or `TypeError` for a file that contains code, or that is not a Keras model.
     """
@@ -91,10 +90,7 @@ def from_file(path: Path, kind: str) -> Any:
 
 
 def save_h5(model: Any, path: Path) -> None:
-    """Saves the whole model as `.h5`, without the state of its optimizer.
-
-    A task begins with a fresh optimizer, and Keras 3 can't continue to train with one from this format.
-    """
+    """Saves the model as `.h5`, without its optimizer's state: Keras 3 can't continue from it, and no task does."""
     with quiet():
         model.save(path)
     with h5py.File(path, "r+") as file:
@@ -119,10 +115,7 @@ def from_json(network: str) -> Any:
 
 
 def built(model: Any, sample: Callable[[], NDArray[Any]]) -> Any:
-    """Returns the model after building its weights, by a call on `sample()` if its input shape is unknown.
-
-    Raises `ConfigError` if it is not compiled.
-    """
+    """Returns the model with its weights, made by a call on `sample()` if need be. Raises `ConfigError` if not compiled."""
     if getattr(model, "optimizer", None) is None:
         raise ConfigError("model() must return a compiled model: call model.compile(...) in it")
     if not model.built:

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_blobs(settings: BlobSettings) -> Blobs:
-    """Returns the S3 server's store. Sends nothing yet.
-
-    Raises `ConfigError` for a wrong address or an absent library.
-    """
+    """Returns the S3 server's store, without a request. Raises `ConfigError` for a wrong address or a missing library."""
     with _extra("minio"):
         from fedmq.blobs.s3 import S3Blobs
     return S3Blobs(

@@ -47,10 +47,7 @@ class Member(Protocol):
         """Receives nothing new, announces that it leaves, and calls `then` once nothing is under way."""
 
     def leave(self, timeout: float) -> None:
-        """Closes its connection when its publishes are confirmed, or after `timeout` seconds.
-
-        Unsettled messages return to their queues.
-        """
+        """Closes its connection when all is confirmed, or after `timeout` seconds. Unsettled messages return."""
 
 
 class Service:
@@ -76,10 +73,9 @@ class Service:
         return f"{next(self._numbers):08x}{self._life}"
 
     def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
-        """Runs the members in the calling thread until a signal arrives, or an error ends the service.
+        """Runs the members in the calling thread until a signal arrives, or an error ends the service; closes `stack`.
 
-        `details()` returns what `/health` reports of this role, and `gauges()` numbers for `/metrics`. At the end, what is
-        on `stack` is closed.
+        `details()` returns what `/health` reports of this role, and `gauges()` numbers for `/metrics`.
         """
         self.members = list(members)
         with self.stack:
@@ -123,10 +119,7 @@ class Service:
             self.stack.callback(server.close)
 
     def _health(self, details: Details) -> tuple[bool, Mapping[str, Any]]:
-        """Returns whether the scheduler's thread still answers, and what `/health` reports.
-
-        A lost broker is reported, but is no reason to restart the process.
-        """
+        """Returns whether the scheduler's thread answers, and a report. A lost broker is no reason to restart."""
         answered = threading.Event()
         self.scheduler.post(answered.set)
         well = answered.wait(ANSWER_SECONDS)

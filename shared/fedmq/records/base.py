@@ -34,31 +34,25 @@ class Records(Protocol):
     """
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
-        """Inserts a document and returns None, or returns the present document of this key and changes nothing.
+        """Inserts a document and returns None, or changes nothing and returns the present document of this key.
 
         Inserting the record of a round commits the round.
         """
-        ...
 
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
         """Inserts or replaces a document."""
-        ...
 
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
         """Sets top-level fields of a document. Raises `NotFound` for an absent key."""
-        ...
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """Inserts or replaces documents, in order. If it raises, any part of them may be written."""
-        ...
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """Inserts documents and keeps the first of each key, present or given. If it raises, any part may be written."""
-        ...
 
     def get(self, table: str, key: str) -> Document | None:
         """Returns a document, or None."""
-        ...
 
     def find(
         self,
@@ -81,32 +75,24 @@ class Records(Protocol):
             limit: The greatest number of documents.
             after: Only documents whose value of `order` (or key) is greater than this; less, if descending.
         """
-        ...
 
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         """Returns the number of documents whose fields equal `where`."""
-        ...
 
     def delete(self, table: str, where: Mapping[str, Any]) -> int:
         """Deletes the documents whose fields equal `where` (all, if it is empty), and returns their number."""
-        ...
 
     def acquire(self, holder: str, seconds: float) -> Lease | None:
         """Returns the lease if it is free, expired, or held by `holder` already (with the same epoch); else None.
 
-        Compares and sets. The clocks of standby reducers must agree to well within `seconds`, because each adapter compares
-        the expiry with its own wall clock.
+        Compares and sets. The clocks of standby reducers must agree to well within `seconds`: each uses its own.
         """
-        ...
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Extends the lease, also an expired one. Returns False if another holder has acquired it."""
-        ...
 
     def release(self, lease: Lease) -> None:
         """Gives up the lease at once."""
-        ...
 
     def close(self) -> None:
         """Closes the store. May be called twice."""
-        ...

@@ -60,10 +60,7 @@ def first_of_each(items: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, M
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """Returns the document as JSON, on one line.
-
-    Dates, bytes and sets become texts and lists. Raises `ProtocolError` for objects of any other kind, and for `_id`.
-    """
+    """Returns JSON on one line; dates, bytes and sets become texts and lists. Raises `ProtocolError` for the rest."""
     check_document(document)
     text = _write(document)
     return (_write(_mark(document)) if any(word in text for word in _NOT_JSON) else text).decode()

@@ -277,10 +277,7 @@ class MongoRecords:
 
 
 def _code(error: OperationFailure) -> int | None:
-    """Returns the code of an error; of a bulk write, the first code other than a duplicate key.
-
-    The code of a bulk write's error itself says only that some writes failed.
-    """
+    """Returns the code of an error; of a bulk write, whose own code says nothing, the first other than a duplicate."""
     faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
     return next((fault["code"] for fault in faults if fault["code"] != _DUPLICATE), error.code)
 

@@ -108,10 +108,7 @@ class Actor:
         self.handle(effects.Reconnected())
 
     def handle(self, event: CoreEvent, cause: str | None = None) -> None:
-        """Passes an event to the core and starts the effects that it returns. On the scheduler's thread only.
-
-        `cause`: the id of the message that led to the event.
-        """
+        """Passes an event to the core and starts its effects; on the scheduler's thread. `cause`: a message's id."""
         if self._closed:
             return
         now = Now(self._scheduler.now(), self._scheduler.wall())
@@ -150,20 +147,14 @@ class Actor:
             self.leave(timeout)
 
     def drain(self, then: Callable[[], None]) -> None:
-        """Receives no more messages and passes `Stopping` to the core.
-
-        Calls `then` once the core has returned `Drained` and no effect is under way. `leave` must still be called.
-        """
+        """Receives no more, and calls `then` once the core has `Drained` and no effect is under way. Then `leave`."""
         self._on_drained = then
         self._connection.cancel(self._inbox.name)
         self.handle(effects.Stopping())
         self._end_drain()
 
     def leave(self, timeout: float) -> None:
-        """Closes the connection once all publishes are confirmed, after at most `timeout` seconds.
-
-        Unsettled messages return to the inbox.
-        """
+        """Closes once all publishes are confirmed, or after `timeout` seconds. Unsettled messages return to the inbox."""
         if not self._closed:
             self._close()
             self._writer.flush_events()

@@ -32,10 +32,7 @@ class EffectGroup:
 
 
 class OrderedEffect:
-    """An ordered effect of a group.
-
-    Its place in the order is set when the core returns it. It is performed once its group has reached it (`is_due`).
-    """
+    """An ordered effect, at its place since the core returned it. It `is_due` once its group has reached it."""
 
     __slots__ = ("effect", "group", "is_due")
 
@@ -74,10 +71,7 @@ class OrderedQueue:
         return ordered
 
     def take(self) -> Taken | None:
-        """Returns the next effect with those that can be joined to it.
-
-        Returns None while an effect is performed, or while the group of the next one has not reached it.
-        """
+        """Returns the next effect with those that can be joined to it; None if it is not due, or one is performed."""
         effects = self._effects
         while effects and effects[0].group.is_dropped and not effects[0].is_due:
             effects.popleft()
@@ -104,10 +98,7 @@ class OrderedQueue:
         self._is_busy = False
 
     def put_back(self, members: Sequence[OrderedEffect]) -> None:
-        """Returns members that were refused together to their places, to be taken one by one.
-
-        So only those fail that are refused alone.
-        """
+        """Returns members that were refused together, to be taken one by one: only those fail that are refused alone."""
         self._effects.extendleft(reversed(members))
         self._take_alone = len(members)
         self._is_busy = False

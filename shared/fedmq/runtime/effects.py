@@ -21,10 +21,7 @@ Answer = TypeVar("Answer")
 
 
 class Now(NamedTuple):
-    """The time at which an event is handled.
-
-    `seconds` is on the process's monotonic clock. `wall` is UTC seconds since 1970, for records.
-    """
+    """The time at which an event is handled: `seconds` of the monotonic clock, and `wall`, UTC seconds since 1970."""
 
     seconds: float
     wall: float
@@ -76,10 +73,7 @@ class Fired(CoreEvent):
 
 @value
 class Done(CoreEvent):
-    """An effect whose `reports` is true is complete, with its result.
-
-    `effect` is the very object that the core returned.
-    """
+    """An effect whose `reports` is true, the very object that the core returned, is complete with its result."""
 
     effect: Effect
     result: Any = None
@@ -87,10 +81,7 @@ class Done(CoreEvent):
 
 @value
 class Failed(CoreEvent):
-    """An effect was refused for good; the later ones of its group were not started.
-
-    `effect` is the very object that the core returned.
-    """
+    """An effect, the very object that the core returned, was refused; the rest of its group was not started."""
 
     effect: Effect
     error: FedMQError
@@ -218,4 +209,3 @@ class Core(Protocol):
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         """Returns the effects of one event as one group."""
-        ...

@@ -18,10 +18,7 @@ class Later:
         self._outcome: tuple[Any, Exception | None] | None = None
 
     def complete(self, result: Any = None, error: Exception | None = None) -> None:
-        """Ends the effect with a result, or with the error that the performer would otherwise raise.
-
-        To be called once, on the scheduler's thread.
-        """
+        """Ends the effect, with a result or an error to raise. To be called once, on the scheduler's thread."""
         self._outcome = result, error
         if self._on_complete is not None:
             self._on_complete(result, error)

@@ -22,11 +22,7 @@ MAX_EVENTS = 100
 
 
 class MessageWriter:
-    """Writes the messages of `sender`.
-
-    `new_id` returns message ids. `writers`: for a type of body, the function that returns its fields; those of all others
-    are the body's own.
-    """
+    """Writes the messages of `sender`. `writers`: for types of bodies whose fields are not the body's own."""
 
     def __init__(
         self,
@@ -54,10 +50,7 @@ class MessageWriter:
         return self._outgoing(exchange, effect.routing_key, body.kind, write(body), effect.id, cause, effect.expiration)
 
     def add_event(self, effect: effects.PublishEvent, cause: str | None) -> None:
-        """Adds an event, to be published unconfirmed on the scheduler's next turn or by `flush_events`.
-
-        Consecutive events of one name and session share a message.
-        """
+        """Adds an event to those of its name and session, published unconfirmed on the next turn or by `flush_events`."""
         event = {
             "name": effect.name,
             "session": effect.session,

@@ -10,8 +10,7 @@ MISSED_PERIODS = 3
 class PresenceTable:
     """Members and the times of their last messages, in seconds on the caller's monotonic clock.
 
-    A member expires after three periods without a message. During the first two periods after `start` nobody expires, as
-    the members' messages may have been missed before.
+    A member expires after three silent periods, but nobody during two periods after `start`: messages may have been missed.
     """
 
     def __init__(self, period: float) -> None:

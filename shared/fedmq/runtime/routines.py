@@ -25,10 +25,7 @@ Course = Coroutine[object, Any, object]
 
 
 class Awaited(NamedTuple):
-    """What a routine waits for.
-
-    Either the answer to `question`, or an event of one of the types `events` or the timer `until`.
-    """
+    """What a routine waits for: the answer to `question`, or one of the types `events` or the timer `until`."""
 
     question: Effect | None
     events: tuple[type, ...] = ()
@@ -73,10 +70,7 @@ class Context:
         return taken
 
     async def ask(self, question: Question[Answer], *then: Effect) -> Answer:
-        """Emits `question`, then `then` in the same group, and returns the answer.
-
-        Raises the FedMQError with which the question was refused.
-        """
+        """Emits `question`, then `then`, and returns the answer. Raises the error with which it was refused."""
         self._effects += (question, *then)
         answer: Answer = await _suspend(Awaited(question))
         return answer
@@ -90,18 +84,14 @@ class Context:
     @overload
     async def first(self, a: type[A], b: type[B], /, *, until: str) -> A | B | Fired: ...
     async def first(self, *events: type[Any], until: str = "") -> Any:
-        """Returns the first event of one of these types.
+        """Returns the first event of one of these types, or `Fired` if the timer `until` runs out before.
 
-        Returns `Fired` if the timer `until`, which was started before, runs out first. Events of other types that arrive
-        meanwhile are not kept.
+        Events of other types that arrive meanwhile are not kept.
         """
         return await _suspend(Awaited(None, events, until))
 
     def answer(self, event: Done | Failed) -> bool:
-        """Resumes the routine that waits for this very effect, and returns whether there is one.
-
-        An equal effect that was emitted elsewhere, for example under an earlier lease, does not count.
-        """
+        """Resumes the routine that waits for this very effect, not an equal one, and returns whether there is one."""
         routine = self._asked.pop(id(event.effect), None)
         if routine is None:
             return False
@@ -121,11 +111,7 @@ class Context:
 
 
 class Routine:
-    """One `async def` under way.
-
-    It runs only inside a call of one of these methods, each of which runs it to its next wait or to its end. An exception
-    that the course does not catch is raised there.
-    """
+    """One `async def` under way, which these methods run to its next wait or its end. They raise its exceptions."""
 
     __slots__ = ("_context", "_course", "wait")
 
@@ -164,10 +150,7 @@ class Routine:
         return self.wait is None
 
     def where(self) -> str:
-        """Returns where the course stands, outermost function first, with file and line, and what it waits for.
-
-        For people; from any thread.
-        """
+        """Returns where the course stands, outermost function first, and what it waits for. From any thread."""
         calls: list[str] = []
         course: object = self._course
         while isinstance(course, types.CoroutineType) and (frame := course.cr_frame) is not None:

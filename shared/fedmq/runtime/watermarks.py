@@ -16,19 +16,13 @@ _OVER: Position = (2**63,)
 
 
 class Watermarks:
-    """The newest positions of the 100 sessions that were seen last.
-
-    Nothing is known of an older session, not even that it is over.
-    """
+    """The newest positions of the 100 sessions that were seen last. Nothing is known of an older session."""
 
     def __init__(self) -> None:
         self._newest: dict[str, Position] = {}
 
     def is_superseded(self, session: str, position: Position = _START) -> bool:
-        """Returns whether the session is over, or a later position was seen before. Otherwise notes the position.
-
-        Without a position, only the end of the session counts.
-        """
+        """Returns whether the session is over, or at a later position. Otherwise notes the position, if given."""
         newest = self._newest.get(session, _START)
         if newest is _OVER or (position and position < newest):
             return True

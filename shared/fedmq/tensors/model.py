@@ -33,10 +33,9 @@ exactly."""
 
 
 class TensorRole(StrEnum):
-    """How a tensor is aggregated.
+    """How a tensor is aggregated, from the model's metadata: `{"roles": {name: role}}`.
 
-    It is kept in the model's metadata: `{"roles": {name: role}}`. With another rule than the mean, read its
-    result for "mean delta".
+    With another rule than the mean, read its result for "mean delta".
     """
 
     TRAINABLE = "trainable"
@@ -103,8 +102,7 @@ def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) 
 def check(update: Mapping[str, Shaped], spec: Spec) -> None:
     """Checks that an update (its arrays, or `Source.tensors`) has the names, shapes and delta dtypes of a model.
 
-    Raises `InvalidUpdate`, which lists the first three names that are missing or unknown, or the first three tensors of
-    a wrong shape or dtype.
+    Raises `InvalidUpdate`, which lists the first three faults.
     """
     _same_names(update, spec, "update")
     wrong = []

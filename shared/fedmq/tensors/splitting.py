@@ -19,8 +19,7 @@ LOCAL = "local"
 def split(weights: Weights, meta: Mapping[str, Any], tensors: Tensors) -> tuple[Weights, Meta, Weights, Meta]:
     """Returns shared tensors and their metadata, then the base (local and frozen tensors) and its metadata.
 
-    Raises ConfigError for a pattern that names no tensor, a tensor that is named twice, and where none is left to
-    share.
+    Raises ConfigError for a pattern without a tensor, a tensor that is named twice, and if none is left to share.
     """
     local = _named(weights, tensors.local, "local")
     frozen = _named(weights, tensors.frozen, "frozen")

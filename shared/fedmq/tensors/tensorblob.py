@@ -59,12 +59,10 @@ class Shaped(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the elements."""
-        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each dimension."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A parsed header. Blobs with equal headers share one object.
-
-    `tensors` are in the order of their bytes. `meta` is our metadata as JSON text. `size` is the size of the whole blob in
-    bytes.
-    """
+    """A parsed header; equal ones share an object. `tensors`: in byte order; `meta`: JSON; `size`: of the blob."""
 
     tensors: Mapping[str, Tensor]
     meta: str
@@ -91,10 +85,7 @@ class Layout:
 
 
 def canonical(value: Any) -> str:
-    """Returns JSON with sorted keys and no spaces: equal values give equal text.
-
-    Raises `ValueError` for NaN and infinity.
-    """
+    """Returns JSON with sorted keys and no spaces: equal values give equal text. Raises `ValueError` for NaN."""
     return _CANONICAL.encode(value)
 
 
@@ -113,10 +104,7 @@ def in_order(dtypes: Mapping[str, np.dtype[Any]]) -> list[str]:
 
 
 def header(tensors: Mapping[str, Shaped], meta: Mapping[str, Any]) -> tuple[bytes, Sequence[str]]:
-    """Returns the header of a blob, and the names in the order in which the bytes of the tensors must follow.
-
-    Wide dtypes come first, then names in order, so that every tensor is aligned. The same arguments give the same bytes.
-    """
+    """Returns a blob's header, and the names in the order of the tensors' bytes: wide dtypes first, then by name."""
     shapes = tuple((name, supported(name, tensor.dtype), tensor.shape) for name, tensor in tensors.items())
     return _header(shapes, canonical(meta) if meta else "{}")
 
@@ -144,21 +132,16 @@ def _header(shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], meta
 
 
 def encode(weights: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> bytes:
-    """Returns tensors and metadata (values of JSON) as one blob.
-
-    The same tensors and metadata give the same bytes, whatever their order. Raises `InvalidUpdate` for a dtype that is not
-    one of `DTYPES`.
-    """
+    """Returns tensors and metadata (JSON) as one blob, the same in any order. Raises `InvalidUpdate` for other dtypes."""
     head, order = header(weights, meta or {})
     parts: list[Any] = [np.asarray(weights[name], supported(name, weights[name].dtype), order="C") for name in order]
     return b"".join([head, *parts])
 
 
 def decode(blob: bytes | bytearray | memoryview) -> tuple[Weights, Meta]:
-    """Returns the tensors of a blob, as read-only views of its bytes, and its metadata.
+    """Returns the tensors of a blob, as read-only views of its bytes, and its metadata (empty of other programs).
 
-    The metadata of a blob from another program is empty. Raises `InvalidUpdate` with the reason if the blob is truncated
-    or garbled.
+    Raises `InvalidUpdate` with the reason if the blob is truncated or garbled.
     """
     source = Source(blob)
     weights: Weights = {}
@@ -247,10 +230,7 @@ class Source:
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> tuple[Mapping[str, Tensor], Meta]:
-    """Returns tensors and metadata of a blob of `size` bytes, reading only its header by `read(offset, length)`.
-
-    Raises `InvalidUpdate` as `Source` does.
-    """
+    """Returns tensors and metadata of a blob of `size` bytes by `read(offset, length)`. Raises as `Source` does."""
     first = read(0, 1 << 16)
     length = _header_length(first[:8], size)
     text = first[8 : 8 + length]

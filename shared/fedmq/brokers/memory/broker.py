@@ -35,10 +35,7 @@ class MemoryBroker:
         return connection
 
     def break_connection(self, connection: MemoryConnection, downtime: float = 0.0) -> None:
-        """Breaks a connection for `downtime` seconds, or until the broker's outage is over.
-
-        Then its unconfirmed messages are sent again, and `on_reconnect` is called. Does nothing if it is broken already.
-        """
+        """Breaks a connection for `downtime` seconds, or until the outage is over, unless it is broken already."""
         connection.lose(downtime)
 
     def outage(self, seconds: float) -> None:

@@ -40,7 +40,6 @@ class Faults(Protocol):
 
         First copies of a connection arrive in their order, as on a TCP stream. Duplicates may arrive at any later time.
         """
-        ...
 
 
 class MemoryConnection:

@@ -25,10 +25,7 @@ STACK_TIMEOUT = 10.0
 
 
 class RabbitmqBroker:
-    """The RabbitMQ at `amqp[s]://user:password@host:port/vhost`; a `/` in a vhost's name is written `%2F`.
-
-    Raises ConfigError if the URL can't be read. Connects to nothing before `connect`.
-    """
+    """The RabbitMQ at `amqp[s]://user:password@host:port/vhost`. Raises ConfigError if the URL can't be read."""
 
     def __init__(self, url: str, scheduler: Scheduler) -> None:
         self._url = url

@@ -33,22 +33,19 @@ class Management:
         self._pool = urllib3.PoolManager(num_pools=1, timeout=TIMEOUT, retries=False, ssl_context=tls.context())
 
     def depths(self, alliance: str) -> list[Depth]:
-        """Returns the depths of the alliance's queues, by name.
-
-        Raises Transient if the API can't be reached, and ConfigError if it refuses the account.
-        """
+        """Returns the depths of the alliance's queues, by name. Raises as `call`."""
         found = self.call("GET", f"queues/{self.vhost}?columns={_COLUMNS}")
         return sorted((_depth(each) for each in found if each["name"].startswith(f"{alliance}.")), key=lambda d: d.name)
 
     def file_handles(self) -> int:
-        """Returns how many files and connections the cluster's smallest node may hold open; 0 if none reports it yet.
-
-        Raises as `depths` does.
-        """
+        """Returns the limit of the cluster's smallest node; 0 if none reports it yet. Raises as `call`."""
         return min((int(node["fd_total"]) for node in self.call("GET", "nodes") if "fd_total" in node), default=0)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Returns the decoded answer, None if it is empty. Raises as `depths` does, and NotFound for an unknown path."""
+        """Returns the decoded answer, None if it is empty. Raises NotFound for an unknown path.
+
+        Raises Transient if the API can't be reached, and ConfigError if it refuses the account.
+        """
         url = f"{self._api}/{path}"
         data = None if body is None else json.dumps(body).encode()
         try:

@@ -49,7 +49,7 @@ def exchanges(queue: Queue) -> set[str]:
 def declare(channel: Channel, queue: Queue, known: set[str]) -> None:
     """Declares exchanges, queue and bindings without waiting. RabbitMQ performs them before the channel's later calls.
 
-    `known`: exchanges that this channel has declared; those of this queue are added.
+    The exchanges are added to `known`, those that this channel has declared.
     """
     for exchange in sorted(exchanges(queue) - known):
         channel.exchange_declare(exchange, "topic", durable=True)
