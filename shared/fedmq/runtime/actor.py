@@ -1,8 +1,7 @@
-"""The runtime: passes messages to a core and has the effects performed that it returns.
+"""The runtime: one `Actor` connects one core to one broker connection on a scheduler.
 
-One `Actor` connects one core to one broker connection on a scheduler. It decodes messages, passes events to the core one
-at a time, and runs each returned group of effects in order (see `effects.py`). It knows nothing of roles: what a role
-does beside messages and timers comes as performers.
+It decodes messages, passes events to the core one at a time, and runs each returned group of effects in order. It knows
+nothing of roles: what a role does beside messages and timers comes as performers.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
@@ -228,58 +226,53 @@ class Actor:
         self._connection.reject(tag, reason)
 
     def _built_in(self, effect: Effect, group: EffectGroup) -> None:
-        handler = _HANDLERS.get(type(effect))
-        if handler is None:
-            raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
-        handler(self, effect, group)
+        match effect:
+            case effects.PublishEvent():
+                self._writer.add_event(effect, group.cause)
+            case effects.Publish():
+                self._writer.flush_events()
+                outgoing = self._writer.encode(effect, group.cause)
+                self._connection.publish(outgoing, self._runner.confirmation(effect, group) if effect.confirm else None)
+            case effects.Ack():
+                self._writer.flush_events()
+                self._unsettled.difference_update(effect.tags)
+                self._connection.ack(list(effect.tags))
+            case effects.Reject():
+                self.refuse(effect.tag, effect.reason, cause=group.cause)
+            case effects.StartTimer():
+                self._cancel_timer(effect.key)
+                self._start_timer(effect.key, effect.seconds)
+            case effects.CancelTimer():
+                self._cancel_timer(effect.key)
+            case effects.Declare():
+                self._connection.declare(effect.queue)
+            case effects.Resubscribe():
+                self._resubscribe()
+            case effects.Drained():
+                self._is_core_drained = True
+                self._end_drain()
+            case _:
+                raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
 
-    def _emit(self, effect: effects.PublishEvent, group: EffectGroup) -> None:
-        self._writer.add_event(effect, group.cause)
-
-    def _reject(self, effect: effects.Reject, group: EffectGroup) -> None:
-        self.refuse(effect.tag, effect.reason, cause=group.cause)
-
-    def _declare(self, effect: effects.Declare, _: EffectGroup) -> None:
-        self._connection.declare(effect.queue)
-
-    def _publish(self, effect: effects.Publish, group: EffectGroup) -> None:
-        self._writer.flush_events()
-        outgoing = self._writer.encode(effect, group.cause)
-        self._connection.publish(outgoing, self._runner.confirmation(effect, group) if effect.confirm else None)
-
-    def _ack(self, effect: effects.Ack, _: EffectGroup) -> None:
-        self._writer.flush_events()
-        self._unsettled.difference_update(effect.tags)
-        self._connection.ack(list(effect.tags))
-
-    def _resubscribe(self, _: effects.Resubscribe, __: EffectGroup) -> None:
+    def _resubscribe(self) -> None:
         self._connection.cancel(self._inbox.name)
         for tag in sorted(self._unsettled):
             self._connection.requeue(tag)
         self._unsettled.clear()
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
 
-    def _cancel_timer(self, effect: effects.CancelTimer, _: EffectGroup) -> None:
-        timer = self._timers.pop(effect.key, None)
+    def _cancel_timer(self, key: str) -> None:
+        timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
-    def _note_drained(self, _: effects.Drained, __: EffectGroup) -> None:
-        self._is_core_drained = True
-        self._end_drain()
-
-    def _start_timer(self, effect: effects.StartTimer, _: EffectGroup) -> None:
-        key = effect.key
-        old = self._timers.pop(key, None)
-        if old is not None:
-            old.cancel()
-
+    def _start_timer(self, key: str, seconds: float) -> None:
         def fire() -> None:
             if self._timers.get(key) is timer:
                 del self._timers[key]
                 self.handle(effects.Fired(key))
 
-        timer = self._scheduler.later(effect.seconds, fire)
+        timer = self._scheduler.later(seconds, fire)
         self._timers[key] = timer
 
     def _report_bug(self, doing: str, error: Exception) -> None:
@@ -287,16 +280,3 @@ class Actor:
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
         data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
         self._writer.add_event(effects.PublishEvent("actor.error", data=data), None)
-
-
-_HANDLERS: dict[type[Effect], Callable[[Actor, Any, EffectGroup], None]] = {
-    effects.Publish: Actor._publish,
-    effects.PublishEvent: Actor._emit,
-    effects.Ack: Actor._ack,
-    effects.Reject: Actor._reject,
-    effects.Resubscribe: Actor._resubscribe,
-    effects.Declare: Actor._declare,
-    effects.StartTimer: Actor._start_timer,
-    effects.CancelTimer: Actor._cancel_timer,
-    effects.Drained: Actor._note_drained,
-}
