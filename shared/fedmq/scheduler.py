@@ -14,20 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 Callback = Callable[[], None]
 OnWorkDone = Callable[[Any, Exception | None], None]
 
 
+@dataclass(slots=True, eq=False)
 class Timer:
     """A callback that is due at a time of the scheduler's clock."""
 
-    __slots__ = ("callback", "cancelled")
-
-    def __init__(self, callback: Callback) -> None:
-        self.callback = callback
-        self.cancelled = False
+    callback: Callback
+    cancelled: bool = False
 
     def cancel(self) -> None:
         """Prevents the callback, unless it has run. Idempotent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fedmq.runtime.effects import Effect, Perform
@@ -12,6 +13,7 @@ MAX_JOINED = 200
 """Ordered effects that one write replaces."""
 
 
+@dataclass(slots=True, eq=False)
 class EffectGroup:
     """The effects of one `handle` call that have not been started. The next one is the last of `effects`.
 
@@ -21,25 +23,20 @@ class EffectGroup:
     - `is_dropped`: an effect was refused, so no later one is started.
     """
 
-    __slots__ = ("cause", "effects", "is_dropped", "is_waiting", "unconfirmed")
-
-    def __init__(self, cause: str | None) -> None:
-        self.effects: list[Effect | OrderedEffect] = []
-        self.cause = cause
-        self.unconfirmed = 0
-        self.is_waiting = False
-        self.is_dropped = False
+    cause: str | None
+    effects: list[Effect | OrderedEffect] = field(default_factory=list)
+    unconfirmed: int = 0
+    is_waiting: bool = False
+    is_dropped: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class OrderedEffect:
     """An ordered effect, at its place since the core returned it. It `is_due` once its group has reached it."""
 
-    __slots__ = ("effect", "group", "is_due")
-
-    def __init__(self, effect: Perform, group: EffectGroup) -> None:
-        self.effect = effect
-        self.group = group
-        self.is_due = False
+    effect: Perform
+    group: EffectGroup
+    is_due: bool = False
 
 
 class Taken(NamedTuple):

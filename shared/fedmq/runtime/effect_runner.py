@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedmq.errors import FedMQError, Transient
@@ -27,6 +28,7 @@ _NEED_NO_CONFIRMATION = (effects.Publish, effects.PublishEvent)
 """They start while earlier publishes of their group are not confirmed."""
 
 
+@dataclass(slots=True, eq=False)
 class Execution:
     """A Perform effect under way.
 
@@ -35,20 +37,11 @@ class Execution:
     - `wait`: seconds until it is retried after an outage.
     """
 
-    __slots__ = ("cause", "effect", "groups", "members", "wait")
-
-    def __init__(
-        self,
-        effect: effects.Perform,
-        groups: Sequence[EffectGroup],
-        cause: str | None,
-        members: Sequence[OrderedEffect] = (),
-    ) -> None:
-        self.effect = effect
-        self.groups = groups
-        self.cause = cause
-        self.members = members
-        self.wait = FIRST_RETRY
+    effect: effects.Perform
+    groups: Sequence[EffectGroup]
+    cause: str | None
+    members: Sequence[OrderedEffect] = ()
+    wait: float = FIRST_RETRY
 
 
 class EffectRunner:

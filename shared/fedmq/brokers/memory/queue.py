@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from fedmq.brokers.base import Depth, Outgoing
 from fedmq.scheduler import Scheduler
@@ -12,34 +13,24 @@ from fedmq_schemas.topology import Queue
 BATCH = 100
 
 
+@dataclass(slots=True, eq=False)
 class QueuedMessage:
     """One message in one queue. `expires_at` is on the scheduler's clock."""
 
-    __slots__ = ("expires_at", "headers", "message", "redelivered", "user")
-
-    def __init__(
-        self,
-        message: Outgoing,
-        user: str,
-        headers: Mapping[str, object],
-        expires_at: float | None,
-    ) -> None:
-        self.message = message
-        self.user = user
-        self.headers = headers
-        self.expires_at = expires_at
-        self.redelivered = False
+    message: Outgoing
+    user: str
+    headers: Mapping[str, object]
+    expires_at: float | None
+    redelivered: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class QueueConsumer:
     """One connection's consumer of one queue. `hand` delivers an entry to the actor."""
 
-    __slots__ = ("hand", "prefetch", "unsettled")
-
-    def __init__(self, prefetch: int, hand: Callable[[QueueConsumer, MemoryQueue, QueuedMessage], None]) -> None:
-        self.prefetch = prefetch
-        self.hand = hand
-        self.unsettled = 0
+    prefetch: int
+    hand: Callable[[QueueConsumer, MemoryQueue, QueuedMessage], None]
+    unsettled: int = 0
 
     def has_room(self) -> bool:
         """Returns whether the prefetch allows another delivery."""

@@ -8,6 +8,7 @@ verifies.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 
 import pika
@@ -47,14 +48,12 @@ class RabbitmqBroker:
         return parameters
 
 
+@dataclass(slots=True, eq=False)
 class _Claim:
     """One `consume` call, until its `cancel`."""
 
-    __slots__ = ("live", "on_delivery")
-
-    def __init__(self, on_delivery: OnDelivery) -> None:
-        self.on_delivery = on_delivery
-        self.live = True
+    on_delivery: OnDelivery
+    live: bool = True
 
 
 class RabbitmqConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pika import BasicProperties
@@ -22,16 +23,14 @@ FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class Held:
     """An unsettled delivery. Its own tag is never used again; `delivery_tag` starts at 1 on each channel."""
 
-    __slots__ = ("consumer", "delivery", "delivery_tag", "rejected")
-
-    def __init__(self, consumer: ChannelConsumer, delivery_tag: int, delivery: Delivery) -> None:
-        self.consumer = consumer
-        self.delivery_tag = delivery_tag
-        self.delivery = delivery
-        self.rejected = False
+    consumer: ChannelConsumer
+    delivery_tag: int
+    delivery: Delivery
+    rejected: bool = False
 
 
 class ChannelConsumer:
