@@ -26,7 +26,7 @@ def next_model(
     optimizer acts on the trainable tensors. Statistics and counters change by their delta, constants stay. Raises
     `InvalidUpdate` if the new model would not be finite.
     """
-    trainable = {name: array for name, array in model.items() if _is_trainable(spec, name)}
+    trainable = {name: array for name, array in model.items() if spec[name].role is TensorRole.TRAINABLE}
     others = {name: array for name, array in model.items() if name not in trainable}
     new, after = optimizer.apply(
         trainable,
@@ -48,11 +48,10 @@ def replay(
     parameters: Parameters,
     state: State | None,
 ) -> tuple[Weights, State]:
-    """Recomputes a round, and returns what `next_model` returned.
+    """Recomputes a round from its ledger and returns what `next_model` returned, equal to the last bit.
 
     The arguments are the model and its metadata, the rule and exponents of the ledger, and the weight and update of each
-    accepted entry, in the ledger's order. The arrays are equal to the last bit to those that were committed. One update is
-    read at a time, unless the rule needs all of them. Raises `InvalidUpdate` as `Rule.fold` does.
+    accepted entry, in the ledger's order. One update is read at a time, unless the rule needs all of them.
     """
     spec = tensors.spec_of(model, meta)
     folded, total = (open_rule(rule, spec, exponents) for _ in range(2))
@@ -60,7 +59,3 @@ def replay(
         folded.fold(update, weight)
     total.fold_partial(Source(folded.dump()))
     return next_model(model, spec, total.finish(), optimizer, parameters, state)
-
-
-def _is_trainable(spec: Spec, name: str) -> bool:
-    return spec[name].role is TensorRole.TRAINABLE

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmq import tensors
 from fedmq.errors import ConfigError, InvalidUpdate
@@ -91,8 +90,7 @@ def write(
 ) -> None:
     """Writes weights in one of the formats of `SUFFIXES`, whole or not at all. Replaces an existing file.
 
-    - npz: positional names become a list, `0` … `n-1`; other names stay.
-    - torch: a state dict, in its order and with its names.
+    - npz: positional names become a list, `0` … `n-1`; other names stay. torch: a state dict, with its order and names.
     - keras: `network` makes the Keras model. It may be None if `meta` contains the network, from a Keras seed.
 
     Raises `ConfigError` for an unknown format, and if the network is unknown or has other tensors.
@@ -125,9 +123,14 @@ def _writer(
             return lambda path: torch.save(state, path)
         case "keras":
             model = _keras_model(weights, meta, network)
-            # Keras chooses its format by the suffix.
-            return lambda path: os.replace(_saved(model, path.with_suffix(".keras")), path)
+            return lambda path: _write_keras(model, path)
     raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
+
+
+def _write_keras(model: Any, path: Path) -> None:
+    suffixed = path.with_suffix(".keras")  # by which Keras chooses its format
+    model.save(suffixed)
+    os.replace(suffixed, path)
 
 
 def _write_npz(weights: Weights, path: Path) -> None:
@@ -175,7 +178,9 @@ def _checked(path: Path | str, file: ModelFile) -> ModelFile:
     """Returns the model with half precision widened. Raises `ConfigError` if a session can't start from it."""
     if not file.weights:
         raise ConfigError(f"{path} holds no arrays")
-    weights = {name: array.astype(np.float32) if _is_half(array) else array for name, array in file.weights.items()}
+    weights = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in file.weights.items()
+    }
     try:
         tensors.spec_of(weights, file.meta)
     except InvalidUpdate as error:
@@ -184,10 +189,6 @@ def _checked(path: Path | str, file: ModelFile) -> ModelFile:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ConfigError(f"{path}: tensor {name!r} holds NaN or infinity")
     return ModelFile(weights, file.meta)
-
-
-def _is_half(array: NDArray[Any]) -> bool:
-    return array.dtype == np.float16
 
 
 def _keras(path: Path, kind: str) -> ModelFile:
@@ -248,8 +249,3 @@ def _keras_model(weights: Weights, meta: Mapping[str, Any], network: Callable[[]
             f"this model has other tensors than the network: it is another package's ({error})"
         ) from error
     return model
-
-
-def _saved(model: Any, path: Path) -> Path:
-    model.save(path)
-    return path

@@ -36,10 +36,9 @@ def in_order(names: Collection[str]) -> list[str]:
 
 
 def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
-    """Returns the received names in the order of `own`, the positional names of a network.
+    """Returns the received names in the order of `own`, the positional names of a network. Raises `ConfigError`.
 
-    Names match if they are equal, if they are equal without positions, or if the received names are a list of the same
-    length. Otherwise raises `ConfigError` with the first three names that only one side has.
+    Names match if they are equal, also without positions, or if the received names are a list of the same length.
     """
     if set(received) == set(own):
         return list(own)

@@ -148,10 +148,7 @@ class MemoryConnection:
         else:
             scheduler.later(self._pipe_clear_at - now, partial(self._pipe_out, self._epoch))
         for delay in delays[1:]:
-            scheduler.later(delay, partial(self._arrive_again, message))
-
-    def _arrive_again(self, message: Outgoing) -> None:
-        self._switchboard.route(message, self.name, _NO_HEADERS)
+            scheduler.later(delay, partial(self._arrive, message, None))
 
     def _pipe_out(self, epoch: int) -> None:
         if epoch == self._epoch and self._up:
