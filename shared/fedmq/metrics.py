@@ -16,11 +16,10 @@ def is_scalar(value: Any) -> bool:
 
 
 def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summary:
-    """Returns mean, min, quartiles, max and n of each scalar metric over (weight, metrics) pairs.
+    """Returns mean, min, quartiles, max and n of each finite metric over (weight, metrics) pairs, in any order.
 
     The mean is weighted by the number of examples. If one weight of a metric is unknown (None), all its values have the
-    same weight, and `unweighted` is 1. NaN, infinity, text and lists are left out. The result does not depend on the order
-    of the pairs.
+    same weight, and `unweighted` is 1.
     """
     values: dict[str, list[tuple[int | None, float]]] = {}
     for weight, metrics in results:

@@ -49,10 +49,9 @@ class Blobs(Protocol):
         """Returns at most `length` bytes from `offset`: fewer at the end of the blob, none past it."""
 
     def fetch(self, ref: BlobRef, into: Path) -> Path:
-        """Streams a blob into the file `into`, whole or not at all, and returns the path of a file with its content.
+        """Streams a blob into the file `into`, or returns the store's own file, which the caller must not change.
 
-        An adapter that stores blobs as files returns the path of its own file, which the caller must not change. Raises
-        `InvalidUpdate` if size or SHA-256 differ from `ref`; the size is checked first.
+        Raises `InvalidUpdate` if size or SHA-256 differ from `ref`; the size is checked first.
         """
 
     def stat(self, key: str) -> BlobInfo:
@@ -78,11 +77,10 @@ class Blobs(Protocol):
 
 
 class UploadPlan(Frozen):
-    """The plan of an upload in parts, to which the presigned URL of a large upload leads.
+    """The plan of an upload in parts, to which the presigned URL of a large upload leads, with `PLAN_FRAGMENT`.
 
     The client puts `part` bytes to each of `urls`, in order, and the rest to the last one that it needs. Then it posts
-    their ETags to `complete`, which makes the blob. The store keeps the plan as a JSON blob under the key with
-    `PLAN_SUFFIX`. The URL of the plan ends in `PLAN_FRAGMENT`.
+    their ETags to `complete`, which makes the blob. The plan is a JSON blob under the key with `PLAN_SUFFIX`.
     """
 
     part: Annotated[int, Field(ge=1)]

@@ -15,10 +15,9 @@ IN_MEMORY = 1_000_000
 
 
 def open_source(blobs: Blobs, ref: BlobRef, scratch: Path) -> Source:
-    """Opens a blob of tensors, to be closed by the caller.
+    """Opens a blob of tensors, to be closed by the caller. Raises as `Blobs.load`.
 
     A large one is fetched into a file in `scratch` that has no name any more, unless the store holds it as a file.
-    Raises as `Blobs.load` does, and `InvalidUpdate` if it is garbled.
     """
     if ref.size <= IN_MEMORY:
         return Source(blobs.load(ref))

@@ -77,10 +77,9 @@ def put(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> BlobRef:
-    """Uploads bytes or a file to the presigned `url`, whole or not at all. Returns the reference of the blob.
+    """Uploads bytes or a file to the presigned `url`, whole or not at all. Raises `Refused` for another key's URL.
 
-    If the URL leads to a plan of an upload in parts, only the broken part is sent again after a fault. Raises `Refused` if
-    the URL is for another key.
+    If the URL leads to a plan of an upload in parts, only the broken part is sent again after a fault.
     """
     if url.startswith("file://"):
         return files.open_url(url, key).put(key, source)

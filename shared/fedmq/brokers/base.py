@@ -101,9 +101,9 @@ class Connection(Protocol):
         """Whether the broker can be reached now; from any thread."""
 
     def declare(self, queue: Queue) -> None:
-        """Declares the queue, its bindings and their exchanges, before anything that is published later.
+        """Declares the queue, its bindings and exchanges, before anything that is published later.
 
-        Declaring it again with the same arguments does nothing; with other arguments, `on_error` receives a ConfigError.
+        Again with the same arguments it does nothing; with others, `on_error` receives a ConfigError.
         """
 
     def delete(self, queue_name: str) -> None:
@@ -112,9 +112,8 @@ class Connection(Protocol):
     def publish(self, message: Outgoing, on_confirm: OnConfirm | None = None) -> None:
         """Publishes a message. Messages of one connection to one queue arrive in the order of these calls.
 
-        - `on_confirm(None)`: the broker is responsible for the message: it is routed to durable queues and stored.
-        - `on_confirm(error)`: refused for good: `NotFound` for an exchange that does not exist, `ConfigError` for one that
-          this account may not write to.
+        - `on_confirm(None)`: it is routed to durable queues and stored. `on_confirm(error)`: it is refused for good:
+          `NotFound` for an unknown exchange, `ConfigError` for one that this account may not write to.
         - After a reconnect, unconfirmed messages are published again with the same id, so they may arrive twice.
         - Without `on_confirm` the message is published once and may be lost.
         """

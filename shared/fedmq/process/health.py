@@ -24,12 +24,10 @@ class Sample(NamedTuple):
 
 
 class HealthServer:
-    """Serves the pages on `port` of `host`; 0 takes any free port, see the attribute `port`.
+    """Serves the pages on `port` of `host` (0: any free one). Raises ConfigError if the port is taken.
 
     `health()` returns whether the process is well (status 200, else 503) and the JSON to report. `samples()` returns the
     numbers. Both are called on a thread of the server.
-
-    Raises ConfigError if the port is taken.
     """
 
     def __init__(

@@ -29,12 +29,10 @@ class Identity:
 
 
 def claim(root: Path, role: str, name: str | None, base: str) -> Identity:
-    """Claims a state folder for this process.
+    """Claims a state folder for this process: `root/role/NAME`, or without a name the first free of `root/role/1`, ….
 
-    With `name` the folder is `root/role/NAME`. Without, it is the first of `root/role/1`, `root/role/2`, … that no process
-    holds; such a folder keeps a name that is drawn once: `base` and six random characters.
-
-    Raises ConfigError if another process holds the named folder, or if it can't be written.
+    Such a folder keeps a name that is drawn once: `base` and six random characters. Raises ConfigError if another process
+    holds the named folder, or if it can't be written.
     """
     slots = [name] if name is not None else [str(number) for number in range(1, MOST_SLOTS)]
     for slot in slots:

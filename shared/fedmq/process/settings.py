@@ -51,8 +51,7 @@ class Settings(BaseSettings):
     def load(cls, **options: Any) -> Self:
         """Loads the settings: from `options` that are not None, else the environment, else `.env`, else the defaults.
 
-        `options` are named as the fields are. Raises one `ConfigError` that names every invalid value with its remedy. Logs
-        a warning for each unknown `FEDN_*` variable.
+        Raises one `ConfigError` that names every invalid value with its remedy. Warns of each unknown `FEDN_*` variable.
         """
         for words in unknown_variables():
             _LOG.warning("%s", words)

@@ -12,10 +12,10 @@ from fedmq_schemas import records as tables
 
 
 def first_model(records: Records, session: Mapping[str, Any]) -> Document | None:
-    """Returns `model` and `metrics` of the model that a session started from, by this session's validations.
+    """Returns `model` and `metrics` of the model that a session started from; None if it is not chosen yet.
 
-    Returns None if the model is not chosen yet. The reducer records a summary when the validation of the model ends. Until
-    then, and for sessions of versions without summaries, the metrics are computed from the validations.
+    The reducer records a summary when the validation of the model ends. Until then, and for sessions of versions without
+    summaries, the metrics are computed from this session's validations.
     """
     name = session["session"]
     for summary in records.find(tables.SUMMARIES, {"session": name}, limit=1):

@@ -40,9 +40,9 @@ def decode_events(delivery: Delivery, alliance: str, user: str | None = None) ->
 
 
 def observe(connection: Connection, queue: Queue, alliance: str, on_event: Callable[[Envelope, Event], None]) -> None:
-    """Declares an observer's queue and passes each of its events to `on_event`. From the scheduler's thread.
+    """Passes each event of an observer's queue to `on_event`, on the scheduler's thread. Events may be lost.
 
-    Events may be lost. An invalid one is ignored here: the recorder dead-letters it with the reason.
+    An invalid one is ignored here: the recorder dead-letters it with the reason.
     """
 
     def deliver(delivery: Delivery) -> None:

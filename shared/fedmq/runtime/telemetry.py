@@ -15,12 +15,10 @@ MAX_CHAIN = 20
 
 
 class ActorTelemetry:
-    """Observes one actor: pass it as `observe`.
+    """Observes one actor: pass it as `observe`. Counts messages by kind, and published events by name.
 
-    `received` and `published` count messages by kind, `events` counts published events by name. Each event is logged at
-    level info, each received message at level debug. `causes` of a line are message ids: the message that led to the
-    event, then the one that led to that message, as far back as this process has received them. The lines of other
-    processes continue the chain.
+    Each event is logged at level info, each received message at level debug. `causes` of a line are message ids: the
+    message that led to the event, then the one that led to that message, as far back as this process has received them.
     """
 
     def __init__(self) -> None:

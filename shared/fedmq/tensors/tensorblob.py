@@ -156,10 +156,9 @@ _NO_BUFFER: NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
 class Source:
-    """A blob that is read block by block: bytes in memory, or a file that is never in memory as a whole.
+    """A blob that is read block by block: bytes in memory, or a file, which stays open until `close`.
 
-    Opening compares the header with the blob's size, and raises `InvalidUpdate` if they differ. The bytes must not change
-    while the source is used. A file stays open until `close` or the end of a `with` block.
+    Opening raises `InvalidUpdate` if the header does not fit the blob's size. The bytes must not change meanwhile.
     """
 
     __slots__ = ("_fd", "_memory", "layout")
@@ -200,8 +199,7 @@ class Source:
     def view(self, dtype: np.dtype[Any], start: int, count: int, buffer: NDArray[np.uint8]) -> Array:
         """Returns `count` elements from byte `start`: a view of the blob, or of `buffer`, into which the file is read.
 
-        The next call with the same buffer overwrites the result. `buffer` must hold at least `count` elements; a blob in
-        memory does not use it.
+        The next call with the same buffer overwrites the result. A blob in memory does not use the buffer.
         """
         if self._memory is not None:
             return np.frombuffer(self._memory, dtype, count, start) if count else np.empty(0, dtype)

@@ -131,7 +131,7 @@ class Accumulator(Rule):
                 file.write(block.data)
 
     def finish(self) -> dict[str, Floats]:
-        """Returns the weighted mean of the deltas; counters' is rounded half to even. Raises ValueError without an update."""
+        """Returns the weighted mean of the deltas, half to even for counters. Raises ValueError if nothing was added."""
         self._whole()
         if not self.count:
             raise ValueError("there is no mean: no update has been added")

@@ -45,11 +45,9 @@ Integers = NDArray[np.int64]
 
 
 def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) -> dict[str, int]:
-    """Returns the exponents for a plan, by tensor.
+    """Returns the exponents for a plan, by tensor: with 8 bits above `second_largest` before lane 0 is full.
 
-    `second_largest`: the second-largest |weight * delta| of the last round (`Accumulator.second_largest`), so that one
-    outlier does not spoil the next round. There are 8 bits above that value before lane 0 is full. A tensor in which
-    nothing changed keeps its previous exponent.
+    One outlier does not spoil the next round. A tensor in which nothing changed keeps its previous exponent.
     """
     return {
         name: _exponent(second_largest[name]) if second_largest.get(name) else exponent
@@ -58,10 +56,9 @@ def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) 
 
 
 def initial_exponents(spec: Spec, weights: Iterable[int]) -> dict[str, int]:
-    """Returns the exponents for a session's first plan, when no delta is known.
+    """Returns the exponents for a session's first plan: from the announced weights, and a guess of |delta| = 2^-6.
 
-    They follow from the weights that clients announced, and from a guess of |delta| = 2^-6. A wrong guess costs no
-    accuracy; it may cost a second lane, in memory. Counters have no exponent in a plan: their unit is 1 in lane 0.
+    A wrong guess costs no accuracy; it may cost a second lane, in memory. Counters have no exponent in a plan.
     """
     largest = heapq.nlargest(2, weights) or [1]
     exponent = _exponent(largest[-1] * _FIRST_DELTA)

@@ -1,7 +1,7 @@
-"""Topic exchange routing: in a pattern `*` is one word and `#` any number of words, also none.
+"""Topic exchange routing: in a pattern `*` is one word and `#` any number of words, also none (AMQP 0-9-1, 3.1.3.3).
 
-Follows RabbitMQ's topic exchange (AMQP 0-9-1, section 3.1.3.3). Patterns are kept as a trie, so matching a key takes as
-many steps as the key has words, however many queues are bound. Matches are remembered until a binding changes.
+Patterns are kept as a trie, so matching a key takes as many steps as the key has words. Matches are remembered until a
+binding changes.
 """
 
 from __future__ import annotations

@@ -35,8 +35,7 @@ log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
 class Link:
     """A connection that is restored for ever, with its consumers and its publisher.
 
-    All methods but `start`, `wake` and `join` run on the link's own thread; callers reach it with `wake`. `out` passes
-    callbacks to the actor's thread, on which `on_reconnect` and `on_error` are called.
+    All methods but `start`, `wake` and `join` run on its own thread. `out` passes callbacks to the actor's thread.
     """
 
     def __init__(

@@ -15,10 +15,7 @@ FORM = "amqp[s]://user:password@host:port/vhost, where what is special in a pass
 
 
 def read_url(url: str) -> pika.URLParameters:
-    """Returns the connection parameters of a URL. Raises ConfigError if it can't be read.
-
-    Over TLS, certificate and host name are verified as in `fedmq.tls`, unless the URL has pika's `ssl_options`.
-    """
+    """Returns the parameters of a URL, whose TLS is `fedmq.tls`, unless it has `ssl_options`. Raises ConfigError."""
     try:
         if not url.startswith(("amqp://", "amqps://")):
             raise ValueError("another scheme")

@@ -22,14 +22,10 @@ SECONDS = 5.0
 
 
 def probe(url: str, topology: Topology | None, client: str | None = None) -> str:
-    """Returns RabbitMQ's version.
+    """Returns RabbitMQ's version. The permissions are tried as `Administration.probe` states.
 
-    - With `topology`: also tries the permissions of the alliance's servers (configure, write, read) on an exchange and a
-      queue that it deletes again.
-    - With `client` too: tries instead whether the account may publish as that client, by a message that nobody receives.
-
-    Raises Transient if nothing answers, NotFound if the alliance has no exchanges yet, and ConfigError with the remedy for
-    a wrong address, account, vhost, permission or certificate.
+    Those of servers are tried on an exchange and a queue that are deleted again; those of a client by a message that nobody
+    receives. Raises ConfigError with the remedy also for a wrong address, vhost or certificate.
     """
     parameters = read_url(url)
     account = parameters.credentials.username if isinstance(parameters.credentials, pika.PlainCredentials) else ""
