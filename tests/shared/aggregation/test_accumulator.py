@@ -137,18 +137,6 @@ def test_one_nan_is_found_wherever_it_is(at: int) -> None:
         total.verify(Source(encode({"x": values})), 1)
 
 
-def test_an_update_of_another_model_is_refused() -> None:
-    total = accumulator()
-    with pytest.raises(InvalidUpdate, match="the unknown 'other'"):
-        total.verify(Source(encode({"other": np.zeros(1, np.float32)})), 1)
-    wrong = dict(ZERO) | {"w": np.zeros(4, np.float32)}
-    with pytest.raises(InvalidUpdate, match="'w' has shape"):
-        total.verify(Source(encode(wrong)), 1)
-    wide = dict(ZERO) | {"w": np.zeros(3, np.float64)}
-    with pytest.raises(InvalidUpdate, match="'w' is float64 and not float32"):
-        total.verify(Source(encode(wide)), 1)
-
-
 def test_a_missing_or_absurd_exponent_is_named() -> None:
     with pytest.raises(ProtocolError, match="exponent for the tensor 'x' is None"):
         Accumulator(one_tensor("f4", 1), {})

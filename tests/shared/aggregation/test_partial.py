@@ -44,36 +44,6 @@ def test_a_partial_can_be_read_by_hand() -> None:
     }
 
 
-def test_the_partial_of_nothing_merges_into_anything() -> None:
-    total = accumulator(1.0)
-    before = total.dump()
-    total.fold_partial(Source(accumulator().dump()))
-    assert total.dump() == before
-
-
-def test_merging_partials_is_folding_their_updates() -> None:
-    total = accumulator(0.5)
-    total.fold_partial(Source(accumulator(2.0, 1e6).dump()))
-    total.fold_partial(Source(accumulator(-3e-6).dump()))
-    assert total.dump() == accumulator(1e6, 2.0, -3e-6, 0.5).dump()
-    assert total.count == 4
-    assert total.total_weight == 8
-
-
-def test_a_sum_continues_from_its_own_partial() -> None:
-    total, other = accumulator(), accumulator(0.5)
-    total.fold_partial(Source(accumulator(0.5).dump()))
-    for each in (total, other):
-        each.fold_partial(Source(accumulator(3.0).dump()))
-    assert total.dump() == other.dump()
-
-
-def test_dumping_does_not_change_the_sum() -> None:
-    total = accumulator(0.5, 0.25)
-    assert total.dump() == total.dump()
-    assert total.finish()["a/b"].tolist() == [[0.375] * 2] * 2
-
-
 def test_large_tensors_are_written_and_merged_in_blocks() -> None:
     values = np.arange(2 * BLOCK + 3, dtype=np.float32)
     total = Accumulator(spec_of({"x": values}), {"x": -20})

@@ -72,22 +72,9 @@ def in_a_tree(these: list[Update], draw: st.DataObject) -> bytes:
     return total.dump()
 
 
-@given(st.lists(updates(), max_size=8).flatmap(lambda us: st.tuples(st.just(us), st.permutations(us))))
-def test_any_order_gives_the_same_partial(both: tuple[list[Update], list[Update]]) -> None:
-    assert folded(both[0]) == folded(both[1])
-
-
 @given(st.lists(updates(), max_size=8), st.data())
 def test_any_tree_of_combiners_gives_the_same_partial(these: list[Update], data: st.DataObject) -> None:
     assert in_a_tree(data.draw(st.permutations(these)), data) == folded(these)
-
-
-@given(st.lists(updates(), min_size=1, max_size=5), st.integers(0, 4), st.data())
-def test_a_redelivered_partial_that_is_merged_again_would_show(
-    these: list[Update], which: int, data: st.DataObject
-) -> None:
-    once, twice = folded(these), folded([*these, these[which % len(these)]])
-    assert once != twice
 
 
 def three_rounds(name: str) -> str:

@@ -193,15 +193,3 @@ def test_a_replayed_round_has_the_bytes_that_were_committed(name: str) -> None:
         left_out = replay(model, NETWORK_META, "mean", listed, ledger[1:], optimizer, parameters, state)
         assert encode(left_out[0]) != encode(committed[0])
         model, state = committed
-
-
-def test_a_float16_model_is_committed_as_float32_and_goes_on() -> None:
-    model: Weights = {"w": np.array([1.0, 2.0], np.float16)}
-    optimizer = server_optimizer("fedavg")
-    for _ in range(2):
-        spec = spec_of(model)
-        total = Accumulator(spec, initial_exponents(spec, [1]))
-        total.fold(Source(encode({"w": np.array([0.25, 1e-6], np.float32)})), 1)
-        model, _ = next_model(model, spec, total.finish(), optimizer, optimizer.configure({}), None)
-    assert model["w"].dtype == np.float32
-    assert model["w"].tolist() == np.array([1.5, 2 + 2e-6], np.float32).tolist()

@@ -183,12 +183,6 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
     source.close()
 
 
-def test_clients_that_send_the_same_header_share_its_layout() -> None:
-    one = encode({"x": np.zeros(3, np.float32)}, META)
-    other = encode({"x": np.ones(3, np.float32)}, META)
-    assert Source(one).layout is Source(other).layout
-
-
 def test_changing_metadata_that_was_read_changes_no_other_reading() -> None:
     blob = encode(WEIGHTS, META)
     decode(blob)[1]["roles"]["steps"] = "constant"
