@@ -119,12 +119,6 @@ def test_what_was_saved_is_acknowledged_once_and_the_partial_contains_it(small: 
     assert one(small.closed(close), Ack) == Ack((tag,))
 
 
-def test_a_duplicate_of_a_saved_update_is_discarded(small: Combiner) -> None:
-    small.accept("c1")
-    small.done(one(small.accept("c2"), Save))
-    assert discarded(small.receive(update("c1"), "c1")) == [("c1", "a duplicate: already accepted")]
-
-
 def test_a_client_that_says_hello_during_a_checkpoint_gets_its_task(small: Combiner) -> None:
     small.accept("c1")
     save = one(small.accept("c2"), Save)

@@ -51,12 +51,6 @@ def test_at_the_next_beat_all_deliveries_are_given_back_and_the_plan_starts_over
     assert one(broken.accept("c2"), Close).ledger.total_weight == 6
 
 
-def test_the_old_sum_is_distinguished_from_the_new_one(broken: Combiner) -> None:
-    dropped = one(broken.fire(BEAT), Drop)
-    opened = one(broken.receive(plan(), REDUCER), Open)
-    assert dropped.incarnation < opened.incarnation
-
-
 @pytest.mark.parametrize("step", ["partial_of", "publish_partial"])
 def test_a_bug_after_the_partial_was_written_does_not_lose_it(combiner: Combiner, step: str) -> None:
     combiner.open(plan(None, "c1"))

@@ -11,7 +11,6 @@ import pytest
 from client.packages.commanding import BLOB, MODEL, TRAIN, job, made, run, weights
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.packages.package import load
 
 
 def test_train_is_given_a_list_of_arrays_and_the_configuration_and_gives_back_both(tmp_path: Path) -> None:
@@ -235,9 +234,3 @@ def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest
     result, _ = run(job(folder))
     assert (result.outcome, result.examples) == ("done", 77), result
     assert str(site) in result.metrics["fedn"]
-
-
-def test_a_package_of_commands_alone_is_loaded_as_such(tmp_path: Path) -> None:
-    package = load(made(tmp_path))
-    assert package.runs_commands(None)
-    assert not package.runs_commands("trainer")

@@ -13,17 +13,6 @@ from fedmq_client.job.job import Validated
 from fedmq_client.pool.processes import ProcessPool
 
 
-def test_a_training_gives_the_delta_in_the_models_names_and_roles(runner: Runner) -> None:
-    result = runner.run()
-    assert (result.outcome, result.examples) == ("done", 5)
-    assert isinstance(result.update, bytes)
-    delta, meta = tensors.decode(result.update)
-    assert delta["w"].tolist() == [1, 1, 1]
-    assert delta["n"].tolist() == [0]
-    assert meta == {"roles": {"w": "statistic"}}
-    assert result.seconds["train"] > 0
-
-
 def test_weights_and_state_cross_by_file(runner: Runner, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.write_bytes(MODEL)

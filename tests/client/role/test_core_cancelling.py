@@ -70,10 +70,6 @@ def test_a_cancel_of_another_attempt_does_not_remove_the_newer_one_that_waits(cl
     assert begun(client.finish(VALIDATE)) == [plan(1, attempt=2)]
 
 
-def test_a_cancel_of_an_unknown_plan_does_nothing(client: ClientDriver) -> None:
-    assert client.cancel(plan(1)) == [Ack((client.tag,))]
-
-
 # -- a whole session ------------------------------------------------------------------------------------------------
 
 

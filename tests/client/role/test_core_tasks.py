@@ -151,9 +151,3 @@ def test_a_task_without_a_result_is_run_again_when_it_is_requested_again(client:
     client.request(task(plan(1)))
     client.finish(plan(1), "failed")
     assert begun(client.request(task(plan(1)))) == [plan(1)]
-
-
-def test_the_end_of_work_that_is_not_under_way_is_discarded(client: ClientDriver) -> None:
-    assert client.finish(plan(1)) == []
-    client.request(task(plan(2)))
-    assert client.finish(plan(1)) == []

@@ -81,14 +81,6 @@ def test_a_validation_without_a_result_is_reported_with_the_reason(
     assert (validation.metrics, validation.reason) == ({}, "no data")
 
 
-def test_a_validation_is_not_kept_when_its_session_is_over(client: ClientDriver) -> None:
-    client.request(task(VALIDATE))
-    client.score(VALIDATE)
-    client.finish(VALIDATE)
-    client.cancel(plan(0), session_over=True)
-    assert bodies(client.request(task(VALIDATE)), Validation) == []
-
-
 def test_an_update_that_is_kept_is_no_answer_to_a_validate_task(new_client: NewClient) -> None:
     client = new_client(Attach(), finished(plan(1)))
     client.attach("k1")
