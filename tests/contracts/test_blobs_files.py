@@ -20,11 +20,6 @@ def test_fetch_returns_the_stores_own_file(tmp_path: Path) -> None:
     assert blobs.fetch(ref, tmp_path / "copy") == tmp_path / "blobs/models/a"
 
 
-def test_a_new_store_on_the_same_folder_holds_the_same_blobs(tmp_path: Path) -> None:
-    FileBlobs(tmp_path).put("models/a", CONTENT)
-    assert FileBlobs(tmp_path).get("models/a") == CONTENT
-
-
 def test_a_write_that_fails_leaves_the_old_blob_and_no_rest(tmp_path: Path) -> None:
     blobs = FileBlobs(tmp_path)
     blobs.put("models/a", b"old")

@@ -11,10 +11,6 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from fedmq.errors import ConfigError, Transient
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
-from fedmq.runtime.effect_runner import EffectRunner
-from fedmq.runtime.effects import Perform
-from fedmq.scheduler import VirtualScheduler
-from fedmq.value import value
 
 WRITE_CONFLICT = 112
 UNAUTHORIZED = 13
@@ -71,39 +67,6 @@ def test_an_account_without_the_right_to_write_is_a_fault_of_the_settings(
     monkeypatch.setattr(Collection, "insert_many", _raising(bulk(UNAUTHORIZED)))
     with pytest.raises(ConfigError, match="code 13: see FEDN_MONGO_USER"):
         records.put_many("rounds", [("a", {})])
-
-
-@value
-class Insert(Perform):
-    key: str
-
-
-def test_an_actor_does_it_again_until_it_is_done(records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    conflicts = [CONFLICT, CONFLICT]
-    inserted: list[str] = []
-    failed: list[object] = []
-
-    def insert_one(_: object, row: dict[str, str]) -> None:
-        if conflicts:
-            raise conflicts.pop()
-        inserted.append(row["_id"])
-
-    monkeypatch.setattr(Collection, "insert_one", insert_one)
-    scheduler = VirtualScheduler()
-    runner = EffectRunner(
-        "reducer",
-        scheduler,
-        {Insert: lambda effect: records.insert("rounds", effect.key, {})},
-        offload=False,
-        built_in=lambda effect, group: None,
-        report=lambda event, cause: failed.append(event),
-        report_bug=lambda doing, error: failed.append(error),
-        on_end=lambda: None,
-    )
-    runner.run([Insert("s/1")], None)
-    assert inserted == []
-    scheduler.run()
-    assert (inserted, failed) == (["s/1"], [])
 
 
 def _raising(error: Exception) -> Callable[..., None]:

@@ -131,11 +131,6 @@ def time() -> Time:
     return Time()
 
 
-def test_a_blob_is_downloaded_as_bytes(web: Web) -> None:
-    web.script = [Answer(body=CONTENT)]
-    assert transfer.get(reference(), web.url) == CONTENT
-
-
 def test_a_blob_is_downloaded_as_a_file_and_nothing_else_is_left(web: Web, tmp_path: Path) -> None:
     web.script = [Answer(body=CONTENT)]
     assert transfer.fetch(reference(), web.url, tmp_path / "model").read_bytes() == CONTENT

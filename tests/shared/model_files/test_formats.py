@@ -19,8 +19,7 @@ from torch import nn
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq.model_files import formats, warm_keras
-from fedmq_client import Client, Task
-from fedmq_client.frameworks.torch import TorchTrainer, roles_of, weights_of
+from fedmq_client.frameworks.torch import roles_of, weights_of
 from fedmq_client.job.load_trainer import keras_model
 from fedmq_client.packages.package import load
 
@@ -258,23 +257,3 @@ def test_a_keras_file_can_not_bring_code(tmp_path: Path) -> None:
             model.save(tmp_path / name)
         with pytest.raises(ConfigError, match=r"no Keras model that this Keras can load.*Lambda"):
             formats.read(tmp_path / name)
-
-
-def test_a_seed_of_any_kind_trains(tmp_path: Path) -> None:
-    class Trainer(TorchTrainer):
-        def model(self) -> nn.Module:
-            return _module()
-
-        def data(self, client: Client) -> Any:
-            return np.ones((4, 2))
-
-        def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-            result: torch.Tensor = model(batch).square().mean()
-            return result
-
-    torch.save(_module().state_dict(), tmp_path / "a.pt")
-    seed = formats.read(tmp_path / "a.pt")
-    formats.write(seed.weights, tmp_path / "a.npz", "npz")
-    for name in ("a.pt", "a.npz"):
-        weights = {name: array.copy() for name, array in formats.read(tmp_path / name).weights.items()}
-        assert Trainer(Client("c")).train(weights, Task(client=Client("c"))) is not None

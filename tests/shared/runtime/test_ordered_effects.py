@@ -137,13 +137,6 @@ def test_a_group_does_not_wait_for_an_independent_ordered_effect_but_the_order_d
     assert (bench.acked, bench.failed) == ([1, 2], [Aside("aside")])
 
 
-def test_the_core_receives_the_effect_that_it_returned_and_no_equal_one() -> None:
-    bench = Bench(once("retried", Transient("away")))
-    effects = [Decide("retried"), Decide("equal"), Decide("equal"), Decide("retried")]
-    bench.run(*([effect] for effect in effects))
-    assert [id(effect) for effect in bench.done] == [id(effect) for effect in effects]
-
-
 def test_the_core_receives_the_part_of_a_joined_effect_that_it_returned() -> None:
     bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
     groups = writes(4)

@@ -13,14 +13,6 @@ def test_positions_of_a_session_may_grow_and_stay_but_not_fall() -> None:
     assert marks.is_superseded("s", (1, 1))
 
 
-def test_positions_are_compared_from_left_to_right() -> None:
-    marks = Watermarks()
-    assert not marks.is_superseded("s", (2, 1, 5))
-    assert marks.is_superseded("s", (1, 9, 9))
-    assert marks.is_superseded("s", (2, 1, 4))
-    assert not marks.is_superseded("s", (2, 2, 0))
-
-
 def test_a_late_position_leaves_the_newest_as_it_is() -> None:
     marks = Watermarks()
     marks.is_superseded("s", (3,))
