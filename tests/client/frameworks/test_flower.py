@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.packages.commanding import run
 from fedmq import tensors
 from fedmq_client import Client
 from fedmq_client.frameworks.flower_records import as_sent, renamed
@@ -17,7 +18,6 @@ from fedmq_client.job.job import Job, Result
 from fedmq_client.job.load_trainer import build
 from fedmq_client.packages import environments
 from fedmq_client.packages.package import PackageError, load
-from fedmq_client.pool.inline import InlinePool
 
 ROOT = Path(__file__).parents[3]
 MODEL = tensors.encode({"0000/w": np.array([1.0, 2.0], np.float32), "0001/b": np.array([3.0], np.float32)})
@@ -154,11 +154,8 @@ def _package(folder: Path, name: str) -> Path:
 
 
 def _run(package: Path, kind: Any, **more: Any) -> Result:
-    results: list[Result] = []
     client = Client("c", ordinal=2, count=5)
-    job = Job("j", client, package, kind, round=3, model=None if kind == "init" else MODEL, **more)
-    InlinePool().submit(job, lambda _: None, lambda *_: None, results.append)
-    return results[0]
+    return run(Job("j", client, package, kind, round=3, model=None if kind == "init" else MODEL, **more))[0]
 
 
 @pytest.mark.parametrize(("name", "part", "rate"), [("client_fn", 2, 0.1), ("Client", 0, 0.0), ("instance", 0, 0.0)])

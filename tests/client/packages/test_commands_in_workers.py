@@ -4,18 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client.packages.commanding import BLOB, job, made
-from fedmq_client.job.job import Job, Result
+from client.pool.runner import Runner, alive
 from fedmq_client.pool.processes import ProcessPool
+from support.waiting import until
 
-PATIENCE = 30.0
 FAMILY = """
 entry_points:
   train: 'echo line$((1+1)); (sleep 600 & echo $! > child; wait); true'
@@ -29,54 +27,20 @@ def pool() -> Iterator[ProcessPool]:
     pool.close()
 
 
-class Caller:
-    def __init__(self, pool: ProcessPool) -> None:
-        self.pool = pool
-        self.ended = threading.Event()
-        self.result: Result | None = None
-
-    def submit(self, job: Job) -> None:
-        def done(result: Result) -> None:
-            self.result = result
-            self.ended.set()
-
-        self.pool.submit(job, lambda _: None, lambda *_: None, done)
-
-    def wait(self) -> Result:
-        assert self.ended.wait(PATIENCE)
-        assert self.result is not None
-        return self.result
-
-
 def _child(folder: Path) -> int:
     """The process that a command started, once it runs."""
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        if (folder / "child").exists() and (text := (folder / "child").read_text().strip()):
-            return int(text)
-        time.sleep(0.01)
-    raise AssertionError("the command did not start")
+    file = folder / "child"
+    return until(lambda: int(file.read_text().strip() or 0) if file.exists() else 0, "the command has not started")
 
 
 def _assert_it_ends(pid: int) -> None:
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError("a process of the command lives on")
+    until(lambda: not alive(pid), "a process of the command lives on")
 
 
 def test_a_failure_tells_what_was_printed_last(tmp_path: Path, pool: ProcessPool) -> None:
     folder = made(tmp_path, "entry_points: {train: 'seq 1 300; echo gone >&2; exit 7; :'}")
-    caller = Caller(pool)
-    caller.submit(job(folder))
-    result = caller.wait()
+    wait = Runner(pool, folder).start(job(folder))
+    result = wait()
     assert "ended with exit code 7" in result.reason
     lines = result.traceback.splitlines()
     assert lines[-1] == "gone"
@@ -86,21 +50,18 @@ def test_a_failure_tells_what_was_printed_last(tmp_path: Path, pool: ProcessPool
 
 def test_cancelling_ends_a_command_and_all_that_it_started(tmp_path: Path, pool: ProcessPool) -> None:
     folder = made(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(job(folder))
+    wait = Runner(pool, folder).start(job(folder))
     child = _child(folder)
     before = pool.worker_pids()
     pool.cancel("j")
-    assert caller.wait().outcome == "cancelled"
+    assert wait().outcome == "cancelled"
     _assert_it_ends(child)
     assert pool.worker_pids() == before
 
 
 def test_a_command_that_takes_too_long_is_ended(tmp_path: Path, pool: ProcessPool) -> None:
     folder = made(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(job(folder, timeout=3.0))
-    result = caller.wait()
+    result = Runner(pool, folder).start(job(folder, timeout=3.0))()
     assert result.outcome == "failed"
     assert "longer than" in result.reason
     _assert_it_ends(_child(folder))
@@ -108,11 +69,10 @@ def test_a_command_that_takes_too_long_is_ended(tmp_path: Path, pool: ProcessPoo
 
 def test_a_killed_worker_takes_its_command_along(tmp_path: Path, pool: ProcessPool) -> None:
     folder = made(tmp_path, FAMILY)
-    caller = Caller(pool)
-    caller.submit(job(folder))
+    wait = Runner(pool, folder).start(job(folder))
     child = _child(folder)
     os.kill(pool.worker_pids()[0], signal.SIGKILL)
-    assert "was killed by SIGKILL" in caller.wait().reason
+    assert "was killed by SIGKILL" in wait().reason
     _assert_it_ends(child)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from client.packages.commanding import job, run
 from fedmq import tensors
 from fedmq_client import Client
-from fedmq_client.job.job import Job, Result
+from fedmq_client.job.job import Result
 from fedmq_client.packages import environments
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import PackageError, load
-from fedmq_client.pool.inline import InlinePool
 
 pytestmark = pytest.mark.real  # makes environments, which takes seconds
 
@@ -38,10 +38,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def _validate(package: Path, client: Client) -> Result:
-    results: list[Result] = []
-    job = Job("j", client, package, "validate", model=tensors.encode({}))
-    InlinePool().submit(job, lambda _: None, lambda *_: None, results.append)
-    return results[0]
+    return run(job(package, "validate", client, model=tensors.encode({})))[0]
 
 
 def test_commands_run_in_it_unless_they_shall_not(kept: Path, package: Path) -> None:

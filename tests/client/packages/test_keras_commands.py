@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+from client.packages.commanding import run
 from fedmq import tensors
 from fedmq.model_files import formats, warm_keras
 from fedmq_client import Client
-from fedmq_client.job.job import Job, Result
-from fedmq_client.pool.inline import InlinePool
+from fedmq_client.job.job import Job
 
 # Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -57,18 +57,12 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def _run(job: Job) -> Result:
-    results: list[Result] = []
-    InlinePool().submit(job, lambda _: None, lambda *_: None, results.append)
-    return results[0]
-
-
 def test_a_package_of_2020_trains_and_validates(package: Path, caplog: pytest.LogCaptureFixture) -> None:
-    seed = _run(Job("i", Client("c"), package, "init"))
+    seed = run(Job("i", Client("c"), package, "init"))[0]
     assert isinstance(seed.update, bytes), seed
     weights, meta = tensors.decode(seed.update)
     assert not any(array.any() for array in weights.values())
-    trained = _run(Job("t", Client("c"), package, "train", model=seed.update))
+    trained = run(Job("t", Client("c"), package, "train", model=seed.update))[0]
     assert isinstance(trained.update, bytes), trained
     assert trained.examples == 1
     assert "each update weighs 1" in caplog.text
@@ -81,19 +75,20 @@ def test_a_package_of_2020_trains_and_validates(package: Path, caplog: pytest.Lo
         w, b = w - 0.05 * slope, b - 0.05 * slope
     np.testing.assert_allclose(delta["0000/kernel"], w, rtol=1e-5)
     np.testing.assert_allclose(delta["0001/bias"], b, rtol=1e-5)
-    scored = _run(Job("v", Client("c"), package, "validate", model=seed.update))
+    scored = run(Job("v", Client("c"), package, "validate", model=seed.update))[0]
     assert (scored.examples, scored.metrics) == (None, {"loss": 100.0, "report": "text"})
 
 
 def test_a_seed_without_a_network_is_refused(package: Path) -> None:
     model = tensors.encode({"0": np.ones(1)})
     assert (
-        "needs a seed that is a whole Keras model" in _run(Job("t", Client("c"), package, "train", model=model)).reason
+        "needs a seed that is a whole Keras model"
+        in run(Job("t", Client("c"), package, "train", model=model))[0].reason
     )
 
 
 def test_what_is_no_keras_model_is_said(package: Path) -> None:
     (package / "train.py").write_text("import sys\nopen(sys.argv[2], 'w').write('x')\n")
     model = formats.read(package.parent / "seed.h5").blob()
-    reason = _run(Job("t", Client("c"), package, "train", model=model)).reason
+    reason = run(Job("t", Client("c"), package, "train", model=model))[0].reason
     assert "what the train command wrote is no Keras model" in reason

@@ -1,4 +1,4 @@
-"""A package and a pool with one worker."""
+"""A package, and pools with one and two workers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,5 +21,12 @@ def package(tmp_path: Path) -> Path:
 @pytest.fixture
 def runner(package: Path) -> Iterator[Runner]:
     pool = ProcessPool(1)
+    yield Runner(pool, package)
+    pool.close()
+
+
+@pytest.fixture
+def two_workers(package: Path) -> Iterator[Runner]:
+    pool = ProcessPool(2)
     yield Runner(pool, package)
     pool.close()

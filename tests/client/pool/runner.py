@@ -1,7 +1,6 @@
 """A package whose trainer does what its configuration says, and a caller of the pool that runs it."""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,10 +137,3 @@ def alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def until(reached: Callable[[], bool]) -> None:
-    ends = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < ends
-        threading.Event().wait(0.01)

@@ -1,14 +1,12 @@
 """Short jobs are sent to a worker in batches."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from client.pool.runner import Runner
 from fedmq_client.job.job import Result
 from fedmq_client.pool import processes
-from fedmq_client.pool.processes import ProcessPool
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +20,12 @@ def quick(runner: Runner, number: int) -> list[Callable[[], Result]]:
     return [runner.start(runner.job(client=f"c{at % 7}")) for at in range(number)]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_each_of_many_short_jobs_ends_once_with_its_own_result(package: Path, workers: int) -> None:
-    pool = ProcessPool(workers)
-    runner = Runner(pool, package)
-    try:
-        results = [wait() for wait in quick(runner, 300)]
-        assert [result.job for result in results] == [f"j{number}" for number in range(2, 302)]
-        assert {result.outcome for result in results} == {"done"}
-        assert len({result.update for result in results}) == 1
-    finally:
-        pool.close()
+@pytest.mark.parametrize("workers", ["runner", "two_workers"])
+def test_each_of_many_short_jobs_ends_once_with_its_own_result(request: pytest.FixtureRequest, workers: str) -> None:
+    results = [wait() for wait in quick(request.getfixturevalue(workers), 300)]
+    assert [result.job for result in results] == [f"j{number}" for number in range(2, 302)]
+    assert {result.outcome for result in results} == {"done"}
+    assert len({result.update for result in results}) == 1
 
 
 @pytest.mark.parametrize("do", ["exit", "kill"])
@@ -49,18 +42,13 @@ def test_the_output_of_a_job_among_many_is_its_own(runner: Runner) -> None:
     assert all(result.traceback.count("about to fail") == 1 for result in failed)
 
 
-def test_jobs_of_a_batch_do_not_wait_for_a_long_one(package: Path) -> None:
-    pool = ProcessPool(2)
-    runner = Runner(pool, package)
-    try:
-        runner.works()
-        busy = runner.start(runner.job("wait"))
-        jobs = [runner.start(runner.job()) for _ in range(20)]
-        assert {wait().outcome for wait in jobs} == {"done"}
-        pool.cancel("j2")
-        assert busy().outcome == "cancelled"
-    finally:
-        pool.close()
+def test_jobs_of_a_batch_do_not_wait_for_a_long_one(two_workers: Runner) -> None:
+    two_workers.works()
+    busy = two_workers.start(two_workers.job("wait"))
+    jobs = [two_workers.start(two_workers.job()) for _ in range(20)]
+    assert {wait().outcome for wait in jobs} == {"done"}
+    two_workers.pool.cancel("j2")
+    assert busy().outcome == "cancelled"
 
 
 def test_jobs_behind_a_long_one_expire_or_are_cancelled_or_run_later(runner: Runner) -> None:

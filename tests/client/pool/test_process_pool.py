@@ -60,35 +60,25 @@ def test_a_package_that_can_not_be_loaded_fails_with_the_cause(runner: Runner, p
     assert "has no fedn.yaml" in result.reason
 
 
-def test_clients_keep_their_warm_trainers(package: Path) -> None:
-    pool = ProcessPool(2)
-    runner = Runner(pool, package)
-    try:
-        runs = {name: [runner.run(client=name) for _ in range(3)] for name in ("a", "b", "c")}
-        for results in runs.values():
-            assert [result.metrics["calls"] for result in results] == [1, 2, 3]
-            assert len({result.metrics["pid"] for result in results}) == 1
-    finally:
-        pool.close()
+def test_clients_keep_their_warm_trainers(two_workers: Runner) -> None:
+    runs = {name: [two_workers.run(client=name) for _ in range(3)] for name in ("a", "b", "c")}
+    for results in runs.values():
+        assert [result.metrics["calls"] for result in results] == [1, 2, 3]
+        assert len({result.metrics["pid"] for result in results}) == 1
 
 
-def test_an_idle_worker_takes_over_from_a_busy_one_with_the_same_result(package: Path) -> None:
-    pool = ProcessPool(2)
-    runner = Runner(pool, package)
-    try:
-        home = runner.run()
-        told = threading.Event()
-        busy = runner.start(runner.job("wait", validate=True), lambda _: told.set())
-        assert told.wait(PATIENCE)
-        away = runner.run()
-        assert away.metrics["pid"] != home.metrics["pid"]
-        assert away.update == home.update
-        for key in ("draw", "hash"):
-            assert away.metrics[key] == home.metrics[key]
-        pool.cancel("j2")
-        assert busy().outcome == "cancelled"
-    finally:
-        pool.close()
+def test_an_idle_worker_takes_over_from_a_busy_one_with_the_same_result(two_workers: Runner) -> None:
+    home = two_workers.run()
+    told = threading.Event()
+    busy = two_workers.start(two_workers.job("wait", validate=True), lambda _: told.set())
+    assert told.wait(PATIENCE)
+    away = two_workers.run()
+    assert away.metrics["pid"] != home.metrics["pid"]
+    assert away.update == home.update
+    for key in ("draw", "hash"):
+        assert away.metrics[key] == home.metrics[key]
+    two_workers.pool.cancel("j2")
+    assert busy().outcome == "cancelled"
 
 
 def test_device_and_threads_are_in_the_workers_environment(package: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from client.pool.runner import MODEL, PATIENCE, Runner, alive, until
+from client.pool.runner import MODEL, PATIENCE, Runner, alive
 from fedmq.errors import ConfigError
 from fedmq_client.pool import processes
 from fedmq_client.pool.processes import ProcessPool
+from support.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_an_idle_worker_that_is_killed_is_started_again(runner: Runner) -> None:
     runner.works()
     (pid,) = runner.pool.worker_pids()
     os.kill(pid, signal.SIGKILL)
-    until(lambda: runner.pool.worker_pids() not in ([], [pid]))
+    until(lambda: runner.pool.worker_pids() not in ([], [pid]), "another worker")
     runner.works()
 
 
@@ -121,7 +122,7 @@ def test_closing_ends_workers_and_their_children_and_refuses_jobs(package: Path)
     pids = [*pool.worker_pids(), grandchild]
     pool.close()
     pool.close()
-    until(lambda: not any(alive(pid) for pid in pids))
+    until(lambda: not any(alive(pid) for pid in pids), "the end of all workers")
     with pytest.raises(ConfigError, match="closed"):
         pool.submit(runner.job(), lambda _: None, lambda *_: None, lambda _: None)
 
@@ -160,4 +161,4 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(package: Path, tmp_path:
         pids = [int(word) for word in parent.stdout.readline().split()]
         parent.send_signal(signal.SIGKILL)
     assert len(pids) == 2
-    until(lambda: not any(alive(pid) for pid in pids))
+    until(lambda: not any(alive(pid) for pid in pids), "the end of all workers")
