@@ -13,14 +13,7 @@ import pytest
 import fedmq_client
 from fedmq_client import Cancelled, Client, Task
 from fedmq_client.frameworks import BUILT_IN
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.clock import Clock
 
 
 def test_the_public_names_are_these() -> None:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.stores import Clock, open_mongo, open_s3
+from contracts.stores import open_mongo, open_s3
 from contracts.worlds import MemoryWorld, RabbitmqWorld, World
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
+from support.clock import Clock
 from support.servers.rabbitmq import RabbitmqServer
 
 BLOBS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]

@@ -9,18 +9,11 @@ from fedmq.errors import Transient
 from fedmq.records.documents import LEASE_TABLE
 from fedmq.records.mongo import MongoRecords
 from fedmq_schemas.records import TABLES
+from support.clock import Clock
 from support.servers.mongo import MongoServer
 from support.servers.seaweedfs import S3Server
 
 T = TypeVar("T")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def open_s3(server: S3Server, **options: Any) -> S3Blobs:

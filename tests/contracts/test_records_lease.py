@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contracts.stores import Clock, patiently
+from contracts.stores import patiently
 from fedmq.errors import Fenced
 from fedmq.records.base import Lease, Records
+from support.clock import Clock
 
 
 def test_the_lease_is_held_by_one(records: Records) -> None:

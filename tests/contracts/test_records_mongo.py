@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from contracts.stores import Clock, open_mongo, patiently
+from contracts.stores import open_mongo, patiently
 from fedmq.errors import ConfigError, Transient
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
+from support.clock import Clock
 from support.servers.mongo import MongoServer
 
 
