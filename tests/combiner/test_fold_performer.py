@@ -130,14 +130,6 @@ def test_a_plan_whose_updates_are_all_refused_has_a_ledger_and_no_partial() -> N
     assert partial_of(made) is None
 
 
-def test_a_far_norm_is_refused_by_the_policy_and_folded_where_the_policy_has_no_bound() -> None:
-    plan = plan_of(2, max_norm=None)
-    long, reason = BAD["too long"]
-    made = performer(PLAN, plan)
-    assert reason in refused(made, long)
-    assert isinstance(made.fold(fold(long.blob, plan=plan)), Folded)
-
-
 def test_folds_of_several_plans_go_each_into_its_own_sum() -> None:
     second = plan_of(2)
     both, only = performer(PLAN, second), performer(PLAN, second)

@@ -20,13 +20,6 @@ def test_the_first_sign_of_life_makes_a_member(members: PresenceTable) -> None:
     assert "a" in members and "b" not in members
 
 
-def test_members_are_counted_and_listed_by_name(members: PresenceTable) -> None:
-    for name in ("c", "a", "b"):
-        members.hear(name, 0.0)
-    assert len(members) == 3
-    assert list(members) == ["a", "b", "c"]
-
-
 def test_a_member_expires_when_three_periods_have_passed_without_a_sign_of_life(members: PresenceTable) -> None:
     members.hear("a", 0.0)
     assert members.expire(MISSED_PERIODS * PERIOD) == []
@@ -41,9 +34,10 @@ def test_each_sign_of_life_counts_anew(members: PresenceTable) -> None:
     assert members.expire(50.0) == []
 
 
-def test_members_that_expire_together_are_returned_by_name(members: PresenceTable) -> None:
+def test_members_are_listed_by_name_and_so_are_those_that_expire_together(members: PresenceTable) -> None:
     for name in ("c", "a", "b"):
         members.hear(name, 0.0)
+    assert (len(members), list(members)) == (3, ["a", "b", "c"])
     members.hear("b", 30.0)
     assert members.expire(40.0) == ["a", "c"]
     assert list(members) == ["b"]
