@@ -24,7 +24,6 @@ from bad_input.alliance import (
 from fedmq.codec import JSON, MSGPACK
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Progress, TaskMessage
-from fedmq_schemas.topology import REDUCER
 
 Pack = Callable[[Alliance], bytes]
 
@@ -83,51 +82,12 @@ def test_what_an_observer_sees_as_json_may_hold_numbers_and_texts_that_msgpack_c
     assert len(alliance.dead) == 2 and all("not JSON" in reason for reason in alliance.dead)
 
 
-def test_a_sender_that_is_not_the_routing_keys_is_refused(tmp_path: Path) -> None:
-    """Nobody can answer for another client: here the account says the one, and the key the other."""
-
-    def answer(stranger: Stranger, task: TaskMessage) -> None:
-        update = stranger.update(task, stranger.upload(task, delta()))
-        key = topology.update_key(COMBINER, GOOD[0])
-        stranger.alliance.publish("update", key, stranger.alliance.pack("update", update.model_dump()))
-
-    alliance = Alliance(tmp_path, on_task=only_train(answer))
-    assert_unharmed(alliance, alliance.run())
-    assert alliance.dead == [f"update message says it is from {STRANGER!r} but was published as {GOOD[0]!r}"] * 2
-
-
 def test_a_sender_that_is_not_the_account_is_refused(tmp_path: Path) -> None:
     alliance = Alliance(tmp_path, on_task=None)
     body = alliance.pack("client_presence", {"leaving": True}, sender=GOOD[0])
     alliance.publish("update", topology.update_key(COMBINER, GOOD[0]), body)
     assert_unharmed(alliance, alliance.run())
     assert alliance.dead == [f"client_presence message says it is from {GOOD[0]!r}, the broker says {STRANGER!r}"]
-
-
-MISPLACED: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "an update at the reducer": ("update", REDUCER, {}),
-    "a hello of a client at the reducer": ("client_hello", REDUCER, {}),
-    "an attach at a combiner": ("attach", COMBINER, {}),
-    "a start at a combiner": ("start", COMBINER, {}),
-    "a partial at a combiner": ("partial", COMBINER, {}),
-}
-
-
-@pytest.mark.parametrize("row", MISPLACED)
-def test_a_message_in_a_wrong_inbox_is_a_dead_letter(tmp_path: Path, row: str) -> None:
-    kind, inbox, body = MISPLACED[row]
-    ref = {"key": "updates/x", "size": 1, "sha256": "0" * 64}
-    plan = {"session": "s", "round": 1}
-    body = {
-        "update": {"plan": plan, "model": "m", "blob": ref, "weight": 1},
-        "partial": {"plan": plan, "epoch": 1, "sum": None, "ledger": ref, "total_weight": 0, "counts": {}},
-    }.get(kind, body)
-    alliance = Alliance(tmp_path, on_task=None)
-    alliance.publish("update", topology.update_key(inbox, STRANGER), alliance.pack(kind, body))
-    assert_unharmed(alliance, alliance.run())
-    at_combiner = f"a {kind} message does not go to {topology.update_key(COMBINER, STRANGER)!r}"
-    assert alliance.dead == [f"a reducer does not receive {kind} messages" if inbox == REDUCER else at_combiner]
-    assert alliance.reasons("message.refused") == alliance.dead
 
 
 def test_a_message_in_a_clients_mailbox_that_is_not_for_clients_is_a_dead_letter(tmp_path: Path) -> None:
