@@ -11,7 +11,6 @@ from fedmq.blobs.files import FileBlobs
 from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import main
-from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 Call = tuple[type, str, Callable[..., bool]]
@@ -20,8 +19,6 @@ WRITES = ("insert", "put", "update", "put_many", "insert_many", "delete")
 CALLS: dict[str, list[Call]] = {
     "a blob write": [(FileBlobs, "_rename", lambda _, target: "/models/" in target)],
     "the commit": [(SqliteRecords, "insert", lambda table, *_: table == tables.ROUNDS)],
-    "the score": [(SqliteRecords, "update", lambda _, key, fields, *fence: "score" in fields)],
-    "a model is deleted": [(FileBlobs, "delete", lambda key: key.startswith(keys.ALL_MODELS))],
     "anything": [
         (FileBlobs, "_rename", lambda *_: True),
         (FileBlobs, "delete", lambda *_: True),

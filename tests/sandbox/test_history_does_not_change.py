@@ -104,33 +104,6 @@ def test_the_api_gives_each_session_the_metrics_that_it_found_itself(chain: Chai
     assert rows == list(enumerate(LOSSES[place]))
 
 
-@pytest.mark.parametrize("place", LOSSES)
-@pytest.mark.parametrize(("path", "graph", "line"), [("/", "curves", "clients' mean"), ("/sessions", "compare", "{}")])
-def test_the_dashboard_shows_each_session_the_metrics_that_it_found_itself(
-    chain: Chain, place: str, path: str, graph: str, line: str
-) -> None:
-    name = chain.sessions[place].id
-    records = SqliteRecords(chain.folder / "records.db")
-    try:
-        shown = show(records, path, f"?session={name}&compare={name}&metric=loss")
-    finally:
-        records.close()
-    [trace] = [trace for trace in shown.graphs[graph]["data"] if trace.get("name") == line.format(name)]
-    assert list(zip(trace["x"], trace["y"], strict=True)) == list(enumerate(LOSSES[place]))
-
-
-def test_the_dashboards_table_has_the_shared_model_once_for_each_session(chain: Chain) -> None:
-    first, second = chain.sessions["first"], chain.sessions["second"]
-    expected = [(session.id, str(n)) for session in (second, first) for n in reversed(range(ROUNDS + 1))]
-    records = SqliteRecords(chain.folder / "records.db")
-    try:
-        rows = show(records, "/table", "?columns=loss").rows("means")
-    finally:
-        records.close()
-    assert [(session, number) for _, session, number, _ in rows] == expected
-    assert [float(loss) for *_, loss in rows] == LOSSES["second"][::-1] + LOSSES["first"][::-1]
-
-
 def test_the_dashboards_page_of_the_shared_model_names_the_session_that_started_from_it(chain: Chain) -> None:
     records = SqliteRecords(chain.folder / "records.db")
     try:

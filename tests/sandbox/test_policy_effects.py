@@ -15,7 +15,7 @@ from fedmq_client.packages.package import load
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from sandbox.commands import REGRESSION, finish, kill
+from sandbox.commands import REGRESSION
 
 SITES = {"site": ("north", "south")}
 
@@ -82,15 +82,6 @@ def test_a_scheduled_key_has_its_newest_value_in_each_round(echo: Path) -> None:
         assert [each["metrics"]["rate"]["mean"] for each in _rounds(box)] == [9.0, 0.1, 0.1, 0.01, 0.01]
 
 
-def test_a_smaller_rate_later_gets_closer_than_the_large_one_that_overshoots() -> None:
-    rates = {"fast": {"learning_rate": {"1": 0.79}}, "slowing": {"learning_rate": {"1": 0.79, "4": 0.6}}}
-    errors = {}
-    for name, schedule in rates.items():
-        with _trained(REGRESSION, {"rounds": 12, "schedule": schedule}) as (box, _):
-            errors[name] = _model(box, 12)["metrics"]["mse"]["mean"]
-    assert errors["slowing"] < errors["fast"]
-
-
 # -- who takes part -------------------------------------------------------------------------------------------------
 
 
@@ -106,13 +97,6 @@ def test_only_clients_with_the_labels_take_part_and_evaluators_still_score() -> 
         assert _asked(box) == {"client1", "client3"}
         assert "test/mse" in _model(box, 3)["metrics"]
         assert _model(box, 3)["metrics"]["mse"]["n"] == 2
-
-
-def test_a_session_that_takes_nobody_says_so_and_gives_up_in_time() -> None:
-    policy = {"clients": {"where": {"site": "east"}}, "wait": 0.1}
-    with _trained(REGRESSION, policy, labels=SITES) as (_, session):
-        assert session["state"] == "failed"
-        assert "waiting for clients, 0 of 1 (4 are there, the policy lets 0 take part)" in session["reason"]
 
 
 def test_a_required_package_is_the_clients_or_they_have_no_part() -> None:
@@ -148,31 +132,6 @@ def test_without_an_evaluator_the_clients_validations_decide() -> None:
         assert validated == len(_rounds(box)) + 1  # each model once, the seed with the first training
 
 
-PLACES = ["before the score", "after the score", "before the commit", "after the commit"]
-
-
-WORDS = (
-    "--rounds 40 --random-seed 3 --workers 0 --set select.metric=test/mse --set stop.patience=3 --set stop.min_delta=1"
-)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return finish(tmp_path_factory.mktemp("whole"), WORDS)
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("number", [2, None], ids=["second", "last"])
-def test_a_kill_changes_no_decision(
-    place: str, number: int | None, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
-    rounds = len(undisturbed["rounds"])
-    kill(tmp_path, WORDS, place, number or rounds)
-    result = finish(tmp_path, WORDS)
-    assert (len(result["rounds"]), result["sha256"]) == (rounds, undisturbed["sha256"])
-    assert result["reason"] == undisturbed["reason"]
-
-
 # -- tensors that stay ----------------------------------------------------------------------------------------------
 
 
@@ -188,11 +147,6 @@ def test_local_tensors_stay_at_their_client_and_frozen_ones_never_travel(echo: P
         assert [each["metrics"]["state"]["mean"] for each in _rounds(box)] == [1.0] * 3  # the user's own state alone
         base = tensorblob.decode(box.blobs.get(_model(box, 3)["base"]["key"]))
         assert set(base[0]) == {"head/w", "backbone/w"}
-
-
-def test_with_share_only_what_it_names_is_trained_together(echo: Path) -> None:
-    with _trained(echo, {"rounds": 1, "tensors": {"share": ["body/*"], "local": ["head/*"]}}) as (box, _):
-        assert set(_weights(box, 1)) == {"body/w"}
 
 
 def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path) -> None:
@@ -233,15 +187,6 @@ def test_patterns_that_do_not_fit_the_model_are_refused(echo: Path, tensors: dic
         assert reason in session["reason"]
 
 
-def test_a_personal_intercept_fits_clients_of_different_ages_better_than_a_common_one() -> None:
-    errors = {}
-    for name, tensors in {"common": {}, "personal": {"local": ["intercept"]}}.items():
-        policy = {"rounds": 20, "random_seed": 2, "tensors": tensors}
-        with _trained(REGRESSION, policy, clients=5, dirichlet=0.1) as (box, _):
-            errors[name] = _model(box, 20)["metrics"]["mse"]["mean"]
-    assert errors["personal"] < errors["common"]
-
-
 # -- bounds on updates ----------------------------------------------------------------------------------------------
 
 
@@ -249,11 +194,6 @@ def test_clipped_updates_have_the_norm_that_the_policy_allows(echo: Path) -> Non
     with _trained(echo, {"rounds": 1, "update": {"clip_norm": 2.0}}, clients=2) as (box, _):
         norms = box.records.find(tables.PARTICIPATION)[0]["norms"]
         assert norms == [pytest.approx(2.0), pytest.approx(2.0)]
-
-
-def test_an_update_that_is_short_enough_is_sent_as_it_is(echo: Path) -> None:
-    with _trained(echo, {"rounds": 1, "update": {"clip_norm": 1e9}}, clients=1) as (box, _):
-        np.testing.assert_array_equal(_weights(box, 1)["body/w"], np.ones(2))
 
 
 def test_an_update_longer_than_the_policy_allows_is_rejected_with_its_norm(echo: Path) -> None:
