@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dashboard.events import event
 from fedmq_dashboard.feed import EventFeed
-
-
-def event(name: str, at: float, round_number: int = 1, client: str | None = None, **data: Any) -> dict[str, Any]:
-    return {
-        "id": f"{name}-{at}-{client}",
-        "name": name,
-        "session": "s",
-        "round": round_number,
-        "client": client,
-        "combiner": None,
-        "at": at,
-        "sender": "x",
-        "cause": None,
-        "data": data,
-    }
 
 
 def planned(at: float, round_number: int = 1, attempt: int = 1) -> dict[str, Any]:

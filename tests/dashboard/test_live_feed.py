@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any
 
 import pytest
 
+from dashboard.events import event
 from fedmq_dashboard import routes
 from fedmq_dashboard.live import Live
 
-EVENT: dict[str, Any] = {
-    "id": "1",
-    "name": "client.joined",
-    "session": None,
-    "round": None,
-    "client": "a",
-    "at": 1.0,
-    "data": {},
-}
+EVENT = event("client.joined", 1.0, None, "a")
 
 
 def test_who_waits_is_woken_by_news() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dashboard.events import event
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
@@ -43,8 +44,8 @@ class World:
 def planned() -> bytes:
     envelope = Envelope(kind="event", id="p1", alliance="a", sender="reducer", sent_at=100.0)
     data: dict[str, Any] = {"attempt": 1, "clients": 2, "combiners": 1, "timeout": 60.0}
-    event = Event(name="round.planned", session="s", round=1, data=data)
-    return codec.encode(envelope.model_dump(), event.model_dump())
+    told = Event(name="round.planned", session="s", round=1, data=data)
+    return codec.encode(envelope.model_dump(), told.model_dump())
 
 
 def test_an_event_is_shown_when_it_is_told() -> None:
@@ -63,16 +64,7 @@ def test_what_is_no_event_is_passed_over() -> None:
 
 def test_what_was_missed_is_taken_from_the_records() -> None:
     world = World()
-    document: dict[str, Any] = {
-        "id": "e1",
-        "name": "client.joined",
-        "session": None,
-        "round": None,
-        "client": "c",
-        "at": 5.0,
-        "data": {},
-    }
-    world.records.put(tables.EVENTS, "e1", document)
+    put_event(world.records, "client.joined", 5.0, None, "c")
     world.scheduler.run(limit=world.scheduler.now() + CATCH_UP_SECONDS + 1)
     assert world.live.revisions["any"] == 1
 
@@ -80,23 +72,9 @@ def test_what_was_missed_is_taken_from_the_records() -> None:
 # -- records that another process writes ------------------------------------------------------------------------------
 
 
-def put_event(
-    records: SqliteRecords, name: str, at: float, round_number: int = 1, client: str | None = None, **data: Any
-) -> None:
-    key = f"{name}-{at}-{client}"
-    document = {
-        "id": key,
-        "name": name,
-        "session": "s",
-        "round": round_number,
-        "client": client,
-        "combiner": None,
-        "at": at,
-        "sender": "x",
-        "cause": None,
-        "data": data,
-    }
-    records.put(tables.EVENTS, key, document)
+def put_event(records: SqliteRecords, *given: Any, **more: Any) -> None:
+    document = event(*given, **more)
+    records.put(tables.EVENTS, document["id"], document)
 
 
 def start_round(records: SqliteRecords, at: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dashboard.events import event
 from dashboard.rendering import show
 from dashboard.small_world import FAILED_ROUND, FAILING, REJECTED, REJECTED_ROUND, ROUNDS, small_world
 from fedmq.records.sqlite import SqliteRecords
@@ -233,19 +234,8 @@ def test_the_system_page_shows_queues_and_stores_that_the_reducer_saw() -> None:
 
 def test_dead_letters_are_shown_with_their_reasons() -> None:
     records = SqliteRecords(":memory:")
-    event = {
-        "id": "1",
-        "name": "message.refused",
-        "session": None,
-        "round": None,
-        "client": None,
-        "combiner": None,
-        "at": 1.0,
-        "sender": "reducer",
-        "cause": None,
-        "data": {"reason": "not msgpack", "inbox": "a.reducer.v1", "key": "control.start"},
-    }
-    records.put(tables.EVENTS, "1", event)
+    data = {"reason": "not msgpack", "inbox": "a.reducer.v1", "key": "control.start"}
+    records.put(tables.EVENTS, "1", event("message.refused", 1.0, None, **data))
     text = show(records, "/system").text
     assert "not msgpack" in text and "control.start" in text
 
