@@ -27,12 +27,8 @@ def found(name: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", TEXT))))
-def test_a_file_that_it_names_exists(name: str) -> None:
+def test_a_file_that_it_names_exists_and_is_one_file(name: str) -> None:
     assert found(name)
-
-
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", TEXT))))
-def test_a_file_that_it_names_is_one_file(name: str) -> None:
     of_roles = [path for path in found(name) if "services" in path.parts or "shared" in path.parts]
     sessions = [path for path in of_roles if path.parent.name == "sessions" and "fedmq_reducer" in path.parts]
     assert len(sessions or of_roles) <= 1, "say whose it is"
