@@ -67,16 +67,3 @@ def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
     assert "combiner-1" in update(url, "/system").text
     process.terminate()
     assert process.wait(12) == 0
-
-
-def test_killed_in_the_middle_it_is_missed_by_nobody(
-    alliance: Deployment, dashboard: tuple[str, subprocess.Popen[bytes]]
-) -> None:
-    _, process = dashboard
-    alliance.start_session(
-        "unwatched", seed="seed-system", rounds=3, clients_required=6, timeout=60, train={"seconds": 0.3}
-    )
-    alliance.await_round("unwatched", 1)
-    process.kill()
-    assert alliance.await_end("unwatched")["state"] == "finished"
-    alliance.check_ledgers("unwatched", rounds=3)

@@ -33,30 +33,6 @@ def test_a_json_message_from_plain_pika_starts_a_session_whose_models_are_exact_
         assert len(ledger.plans) == 2
 
 
-def test_a_post_request_by_curl_starts_a_session(alliance: Deployment) -> None:
-    answer = subprocess.run(
-        ["curl", "-sS", "--fail-with-body", "-X", "POST", f"{alliance.api_url()}/start", "--json", json.dumps(POLICY)],
-        capture_output=True,
-        check=True,
-        timeout=SECONDS,
-    )
-
-    session = json.loads(answer.stdout)["session"]
-    assert alliance.await_end(session)["state"] == "finished"
-    alliance.check_ledgers(session, rounds=3)
-
-
-def test_fedmq_start_follows_a_session_to_its_end(alliance: Deployment, tmp_path: Path) -> None:
-    file = tmp_path / "session.toml"
-    file.write_text('seed = "seed-system"\nrounds = 9\nclients_required = 6\nrandom_seed = 1\n')
-    options = ["--set", "rounds=3", "--id", "by-command", "--follow", "--url", alliance.api_url()]
-
-    subprocess.run([COMMAND, "start", file, *options], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
-
-    assert alliance.await_end("by-command")["state"] == "finished"
-    alliance.check_ledgers("by-command", rounds=3)
-
-
 def test_every_role_tells_its_health_and_its_numbers(alliance: Deployment) -> None:
     for node in alliance.nodes.values():
         health = node.health()
@@ -77,20 +53,6 @@ def test_the_logs_lead_from_a_committed_round_back_to_the_messages_that_caused_i
     [accepted] = [line for line in mine if line["message"] == "update.accepted" and line["causes"][0] == update]
     assert accepted["role"] == "combiner"
     assert next(line for line in mine if line["message"] == "session.queued")["causes"] == ["traced"]
-
-
-def test_sessions_started_together_run_one_after_the_other_and_a_message_sent_twice_starts_once(
-    alliance: Deployment,
-) -> None:
-    for session in ("first", "second", "first"):
-        alliance.start_session(session, **POLICY)
-
-    first, second = alliance.await_end("first"), alliance.await_end("second")
-    assert (first["state"], second["state"]) == ("finished", "finished")
-    assert alliance.records.count(tables.SESSIONS, {"session": "first"}) == 1
-    began = alliance.records.find(tables.ATTEMPTS, {"session": "second"}, order="round")[0]["created_at"]
-    assert began >= first["ended_at"]
-    assert alliance.final_sha256("first") == alliance.final_sha256("second")
 
 
 def test_a_client_that_is_killed_for_good_costs_its_own_updates_only(alliance: Deployment) -> None:
