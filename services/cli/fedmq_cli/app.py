@@ -89,9 +89,11 @@ app = typer.Typer(
 
 @app.callback()
 def fedmq(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Federated learning over RabbitMQ: one reducer, any number of combiners, clients that only dial out."""
+    """Federated learning over RabbitMQ: one reducer, combiners, and clients that open only outbound connections."""
 
 
 app.command(epilog=EXIT_CODES)(sandbox.sandbox)  # handles signals itself, as the roles of `run` do

@@ -47,7 +47,7 @@ def make_package(folder: Path, framework: str) -> Path:
     if framework not in known:
         raise ConfigError(f"unknown framework {framework!r}: there are {', '.join(known)}")
     if folder.exists():
-        raise ConfigError(f"{folder} is there already: choose another name")
+        raise ConfigError(f"{folder} exists already: choose another name")
     shutil.copytree(known[framework], folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
     return folder / "client"
 

@@ -51,7 +51,7 @@ def verdict_on(trail: Alliance | StateFolder, model_id: str) -> dict[str, Any]:
         return {**verdict, "outcome": "partly", "verdict": sentence}
     except InvalidUpdate as error:
         return {**verdict, "outcome": "different", "verdict": error.reason}
-    checked.append(f"updates: {len(accepted)}, each with the hash in the ledger, summed again")
+    checked.append(f"updates: {len(accepted)}, each with the hash in the ledger, aggregated again")
     if again == model:
         outcome, sentence = "same", "recomputed: the same bytes"
     else:

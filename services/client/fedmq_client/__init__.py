@@ -1,4 +1,4 @@
-"""A client: owns private data, trains and validates, and dials out only.
+"""A client: owns private data, trains and validates, and opens outbound connections only.
 
 User code imports these names and nothing below them:
 

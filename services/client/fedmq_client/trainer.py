@@ -17,7 +17,7 @@ A trainer is a class (or a module with functions of the same names, without `sel
 - `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
 - `None` from `train` or `validate` means: abstain.
 - An exception fails this task only. The trainer is built anew for the next one.
-- Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs into
+- Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs in
   `task.state`, which survives restarts. Python's and numpy's global random generators are seeded from `task.seed` before
   each call.
 """
@@ -133,10 +133,13 @@ class Task:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
+        """The client that runs the task."""
         self.session = session
+        """Id of the session."""
         self.round = round
         """From 1."""
         self.rounds = rounds
+        """Number of rounds of the session."""
         self.seed = seed
         """Derives from session, round and client alone; 0 <= seed < 2**63."""
         self.config = dict(config or {})

@@ -67,7 +67,7 @@ class TrustSettings(Settings):
     ca_file: Path | None = Field(
         None,
         alias="FEDN_CA_FILE",
-        description="PEM file of authorities trusted beside the system's, for broker, S3 server and REST API; none: those",
+        description="PEM file of further authorities to trust for broker, S3 server and REST API; none: the system's",
     )
 
 
@@ -87,7 +87,7 @@ class AllianceSettings(TrustSettings):
         alias="FEDN_PRESENCE",
         gt=0,
         le=3600,
-        description="seconds between signs of life; after three silent periods a peer has vanished",
+        description="seconds between presence messages; after three silent periods a peer counts as vanished",
     )
     state_dir: Path = Field(Path(".fedmq"), alias="FEDN_STATE_DIR", description="folder of this process's own state")
     log_level: str = Field("info", alias="FEDN_LOG_LEVEL", description="debug, info, warning or error")
@@ -122,11 +122,11 @@ class BlobSettings(TrustSettings):
     """The S3 server: MinIO or any other."""
 
     minio_host: str = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
-    minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="its port")
-    minio_tls: bool = Field(False, alias="FEDN_MINIO_TLS", description="whether it speaks https")
+    minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="port of the S3 server")
+    minio_tls: bool = Field(False, alias="FEDN_MINIO_TLS", description="whether the S3 server uses https")
     minio_access_key: str = Field("minioadmin", alias="FEDN_MINIO_ACCESS_KEY", description="account at the S3 server")
     minio_secret_key: SecretStr = Field(
-        SecretStr("minioadmin"), alias="FEDN_MINIO_SECRET_KEY", description="its password"
+        SecretStr("minioadmin"), alias="FEDN_MINIO_SECRET_KEY", description="password of that account"
     )
     minio_region: str = Field("us-east-1", alias="FEDN_MINIO_REGION", description="region that requests are signed for")
     minio_bucket_prefix: str = Field(
@@ -139,7 +139,7 @@ class BlobSettings(TrustSettings):
         None,
         alias="FEDN_MINIO_PUBLIC_URL",
         pattern=SERVER,
-        description="http[s]://host[:port] where clients reach the S3 server; none: as this process does",
+        description="http[s]://host[:port] where clients reach the S3 server; none: the address that this process uses",
     )
 
 
@@ -149,11 +149,13 @@ class RecordSettings(AllianceSettings):
     mongo_host: str = Field(
         "localhost", alias="FEDN_MONGO_HOST", description="host of MongoDB, or host:port,host:port of a replica set"
     )
-    mongo_port: Port = Field(27017, alias="FEDN_MONGO_PORT", description="its port, where the host does not say")
-    mongo_user: str | None = Field(None, alias="FEDN_MONGO_USER", description="account; none: no authentication")
-    mongo_password: SecretStr | None = Field(None, alias="FEDN_MONGO_PASSWORD", description="its password")
+    mongo_port: Port = Field(27017, alias="FEDN_MONGO_PORT", description="port of MongoDB, if the host names none")
+    mongo_user: str | None = Field(
+        None, alias="FEDN_MONGO_USER", description="account at MongoDB; none: no authentication"
+    )
+    mongo_password: SecretStr | None = Field(None, alias="FEDN_MONGO_PASSWORD", description="password of that account")
     mongo_connections: int = Field(
-        8, alias="FEDN_MONGO_CONNECTIONS", ge=1, le=100, description="most connections that a process opens to it"
+        8, alias="FEDN_MONGO_CONNECTIONS", ge=1, le=100, description="most connections that a process opens to MongoDB"
     )
 
 
@@ -161,14 +163,16 @@ class ControlSettings(TrustSettings):
     """The address of the reducer's REST API, and its token."""
 
     reducer_host: str = Field("localhost", alias="FEDN_REDUCER_HOST", description="host where others reach the reducer")
-    reducer_port: Port = Field(8090, alias="FEDN_REDUCER_PORT", description="port of its page and REST API")
+    reducer_port: Port = Field(8090, alias="FEDN_REDUCER_PORT", description="port of the reducer's page and REST API")
     admin_token: SecretStr | None = Field(
-        None, alias="FEDN_ADMIN_TOKEN", description="token that changes need; none: anybody who reaches it may"
+        None,
+        alias="FEDN_ADMIN_TOKEN",
+        description="token that changes need; none: anybody who reaches the API may change",
     )
     reducer_tls_cert: Path | None = Field(
         None,
         alias="FEDN_REDUCER_TLS_CERT",
-        description="PEM file: the reducer serves https with this certificate, and who calls it trusts this one alone; "
+        description="PEM file: the reducer serves https with this certificate, and its callers trust only this one; "
         "none: http",
     )
 
@@ -208,12 +212,14 @@ class ClientSettings(AllianceSettings):
     )
     client_name_base: Name = Field("client", alias="CLIENT_NAME_BASE", description="begins the name that is drawn")
     client_labels: Labels = Field(
-        default_factory=dict, alias="FEDN_CLIENT_LABELS", description="what others may know of it: site=north,kind=mri"
+        default_factory=dict,
+        alias="FEDN_CLIENT_LABELS",
+        description="labels that others see and policies select by: site=north,kind=mri",
     )
     client_tasks: TaskNames = Field(
         ("train", "validate"),
         alias="FEDN_CLIENT_TASKS",
-        description="what it does: train,validate; an evaluator: validate",
+        description="tasks that the client runs: train,validate; an evaluator: validate",
     )
     client_device: str = Field(
         "auto", alias="FEDN_CLIENT_DEVICE", pattern=r"^(auto|cpu|\d+(,\d+)*)$", description="auto, cpu, 0, or 0,1"
@@ -224,7 +230,9 @@ class ClientSettings(AllianceSettings):
     data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
     package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
     package_form: Literal["trainer", "commands"] | None = Field(
-        None, alias="FEDN_PACKAGE_FORM", description="trainer or commands; none: its trainer, where it has one"
+        None,
+        alias="FEDN_PACKAGE_FORM",
+        description="form of the package: trainer or commands; none: the trainer, if the package has one",
     )
     package_env: bool = Field(
         True, alias="FEDN_PACKAGE_ENV", description="whether commands run in the environment of python_env.yaml"
@@ -240,9 +248,13 @@ class ClientSettings(AllianceSettings):
 class DashboardSettings(RecordSettings, ControlSettings):
     """Settings of a dashboard."""
 
-    dashboard_host: str = Field("localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach it")
-    dashboard_port: Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="its port")
-    dashboard_bind: str = Field("127.0.0.1", alias="FEDN_DASHBOARD_BIND", description="address that it listens on")
+    dashboard_host: str = Field(
+        "localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach the dashboard"
+    )
+    dashboard_port: Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="port of the dashboard")
+    dashboard_bind: str = Field(
+        "127.0.0.1", alias="FEDN_DASHBOARD_BIND", description="address that the dashboard listens on"
+    )
 
 
 ROLES: Mapping[str, type[Settings]] = {
@@ -258,7 +270,7 @@ COMPOSE: Mapping[str, str] = {
     "EXAMPLE": "which example's clients compose starts",
     "FEDN_PUBLISH": "address of this machine that compose publishes ports on",
     "FEDN_ME_USERNAME": "account of the Mongo Express page",
-    "FEDN_ME_PASSWORD": "its password",
+    "FEDN_ME_PASSWORD": "password of the account of the Mongo Express page",
 }
 
 

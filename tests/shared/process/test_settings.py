@@ -128,8 +128,8 @@ def test_all_invalid_values_are_reported_at_once_with_their_remedy(monkeypatch: 
     assert [line.partition("=")[0].partition(" ")[0] for line in told] == list(bad)
     assert told[1].startswith("FEDN_AMQP_URL must begin with amqp://")
     assert told[2] == (
-        "FEDN_PRESENCE=-1 must be greater than 0 (seconds between signs of life; "
-        "after three silent periods a peer has vanished; default: 10.0)"
+        "FEDN_PRESENCE=-1 must be greater than 0 (seconds between presence messages; "
+        "after three silent periods a peer counts as vanished; default: 10.0)"
     )
     assert told[6].startswith("FEDN_CLIENT_TASKS=dream must be 'train' or 'validate'")
     assert told[7] == "FEDN_CLIENT_DEVICE=gpu does not have the right form (auto, cpu, 0, or 0,1; default: auto)"

@@ -42,7 +42,7 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
 
 @account.command()
 def revoke(client: ClientName, as_json: AsJson = False) -> None:
-    """Remove an account: its connections end at once, and its updates are no longer taken."""
+    """Remove an account: its connections end at once, and its updates are no longer accepted."""
     with _opened() as (_, accounts):
         was_there = accounts.revoke(client)
     if as_json:

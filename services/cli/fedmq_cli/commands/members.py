@@ -17,12 +17,13 @@ from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, p
 
 def clients(
     why: Annotated[
-        str | None, typer.Option(metavar="SESSION", help="Say what part each has in this session, or why none.")
+        str | None,
+        typer.Option(metavar="SESSION", help="Show the part that each has in this session, or why it has none."),
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List clients: what they do, where they are, when they were last heard."""
+    """List clients: their tasks, their combiners, and when each one last sent a message."""
     from fedmq_sdk import Alliance
 
     rows = session_at(url, why).why() if why is not None else Alliance(url).clients()
@@ -59,7 +60,7 @@ def events(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show events, oldest first; with --json a line each. A followed session ends the command when it ends."""
+    """Show events, oldest first; with --json, one line for each. With --follow SESSION, end when the session ends."""
     from fedmq_sdk import Alliance
 
     found = session_at(url, session_id) if session_id is not None else None

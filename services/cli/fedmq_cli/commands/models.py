@@ -17,9 +17,11 @@ from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import calling
 from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
 
-model = typer.Typer(no_args_is_help=True, help="One model: get it, verify how it came to be.")
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its id, or best, or last.", show_default=False)]
-SessionOption = Annotated[str | None, typer.Option("--session", help="Best or last of this session.")]
+model = typer.Typer(no_args_is_help=True, help="Download a model, or verify how it was made.")
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Id of the model, or best, or last (the default).", show_default=False)
+]
+SessionOption = Annotated[str | None, typer.Option("--session", help="The session whose best or last model is meant.")]
 
 
 def seed(

@@ -40,9 +40,9 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try a package as an alliance would: validate once, train twice, and say what a combiner would say.
+    """Try a package as an alliance would: validate once, train twice, and check the update as a combiner would.
 
-    Exit code 1 if an alliance would not get far with it.
+    Exit code 1 if one of these steps fails.
     """
     from fedmq.model_files import formats
     from fedmq.policies import with_settings

@@ -24,7 +24,7 @@ def reducer() -> None:
 
 @run.command()
 def combiner() -> None:
-    """Fold updates. Run as many as you like; a new one is given clients as they come."""
+    """Fold updates. Run as many as you like; clients that attach later are assigned to a new one."""
     from fedmq.process.settings import CombinerSettings
     from fedmq_combiner.app import main
 
@@ -43,9 +43,10 @@ def client() -> None:
 @run.command()
 def dashboard(
     state_dir: Annotated[
-        Path | None, typer.Option(help="show the sandbox that writes, or has written, this folder; needs no server")
+        Path | None,
+        typer.Option(help="Show the sandbox that writes, or has written, this folder; no server is needed."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="port to listen on; else FEDN_DASHBOARD_PORT")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: FEDN_DASHBOARD_PORT.")] = None,
 ) -> None:
     """Show sessions, rounds, clients and models as they happen, or a finished run."""
     from fedmq.process.settings import DashboardSettings

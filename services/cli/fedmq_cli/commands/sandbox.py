@@ -28,7 +28,9 @@ def sandbox(
     package: Annotated[Path, typer.Option(help="Folder with fedn.yaml.", show_default=False)],
     clients: Annotated[int, typer.Option(min=1, help="Clients that train, each on its part of the data.")] = 5,
     combiners: Annotated[int, typer.Option(min=1, help="Combiners that share the clients.")] = 2,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Models to make; default: 5.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Number of rounds; each makes one model. Default: 5.")
+    ] = None,
     random_seed: Annotated[
         int | None, typer.Option(help="Starts all random draws: the same gives the same model.")
     ] = None,
@@ -51,13 +53,13 @@ def sandbox(
         Path | None, typer.Option(help="Where everything is kept, to resume or look at; default: fedmq-runs/TIME.")
     ] = None,
     fsync: Annotated[
-        bool, typer.Option("--fsync", help="Survive death of the machine too, not of the process only.")
+        bool, typer.Option("--fsync", help="Keep what is stored also if the machine fails, not only the process.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
     ] = None,
     form: Annotated[
-        Literal["trainer", "commands"] | None, typer.Option(help="What of the package to use, where it has both.")
+        Literal["trainer", "commands"] | None, typer.Option(help="Form of the package to use if it has both.")
     ] = None,
     no_env: Annotated[
         bool, typer.Option("--no-env", help="Run commands in FedMQ's own environment, not in python_env.yaml's.")
@@ -70,7 +72,7 @@ def sandbox(
     """Train a package with a whole alliance in this process; no server is needed.
 
     Killed at any instant, it finishes the session when it is run again with the same --state-dir. With --serve it runs
-    the sessions that it is told to start (curl, fedmq start, Alliance), one after the other, until Ctrl-C.
+    the sessions that curl, `fedmq start` or `Alliance` start, one after the other, until Ctrl-C.
     """
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings

@@ -12,9 +12,12 @@ from fedmq_cli.output import AsJson, Url, metrics_of, print_columns, print_json,
 if TYPE_CHECKING:
     from fedmq_sdk import SessionHandle
 
-session = typer.Typer(no_args_is_help=True, help="One session: show, compare; a template for session files.")
+session = typer.Typer(no_args_is_help=True, help="Show or compare sessions, or print a template for session files.")
 SessionArgument = Annotated[
-    str, typer.Argument(metavar="SESSION", help="Its id; `last` for the newest.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SESSION", help="Id of the session, or `last` (the default) for the newest.", show_default=False
+    ),
 ]
 
 

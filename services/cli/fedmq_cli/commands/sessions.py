@@ -20,12 +20,12 @@ def start(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Models to make.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Number of rounds; each makes one model.")] = None,
     seed: Annotated[str | None, typer.Option(help="Id of the model to start from. Default: the newest model.")] = None,
     session_id: Annotated[
-        str | None, typer.Option("--id", help="The session's id: the same one sent twice starts once.")
+        str | None, typer.Option("--id", help="Id of the session; the same id sent twice starts one session.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show it until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the session's progress until it ends.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +93,7 @@ def stop(
 
 
 def status(url: Url = None, as_json: AsJson = False) -> None:
-    """Who is there, and what runs or waits."""
+    """Show combiners and clients that are present, and sessions that run or wait."""
     from fedmq_sdk import Alliance
 
     alliance = Alliance(url)
