@@ -61,7 +61,7 @@ def test_a_new_package_passes_the_check_and_learns_in_a_sandbox(
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     result = _fedmq("init", tmp_path)
-    assert (result.exit_code, "is there already" in result.stderr) == (2, True)
+    assert (result.exit_code, "exists already" in result.stderr) == (2, True)
 
 
 def test_an_unknown_framework_names_the_known_ones(tmp_path: Path) -> None:
