@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from subprocess import run
 
 import pytest
 
+from sandbox import commands
 from support.tiers import TESTS, is_real_path, starts_processes
 
 
@@ -30,11 +32,28 @@ def makes_a_helper() -> None:
     Helper().start()
 
 
+def runs_a_process_by_an_imported_name() -> None:
+    run([sys.executable, "--version"], check=True)
+
+
+def runs_a_process_by_a_module_of_tests() -> None:
+    commands.finish(TESTS, "")
+
+
 def computes() -> None:
     assert sorted([2, 1]) == [1, 2]
 
 
-@pytest.mark.parametrize("function", [runs_a_process, calls_what_runs_a_process, makes_a_helper])
+@pytest.mark.parametrize(
+    "function",
+    [
+        runs_a_process,
+        calls_what_runs_a_process,
+        makes_a_helper,
+        runs_a_process_by_an_imported_name,
+        runs_a_process_by_a_module_of_tests,
+    ],
+)
 def test_a_function_that_leads_to_another_process_is_found(function: object) -> None:
     assert starts_processes(function)
 

@@ -33,6 +33,7 @@ def test_unequal_parts_change_no_bit_either() -> None:
     assert len({sha256_of(policy, combiners=number, clients=7, dirichlet=0.5) for number in (1, 3)}) == 1
 
 
+@pytest.mark.real  # worker processes
 def test_worker_processes_give_the_bytes_of_one_process() -> None:
     policy = {"rounds": 2, "random_seed": 5}
     assert sha256_of(policy, workers=2) == sha256_of(policy, workers=0)

@@ -84,12 +84,24 @@ def starts_processes(function: Any) -> bool:
         if inspect.isclass(current):
             waiting += [each for each in vars(current).values() if inspect.isfunction(each)]
             continue
-        for name in _names(current.__code__):
-            value = current.__globals__.get(name)
-            if any(value is starter for starter in STARTERS):
-                return True
-            waiting.append(value)
+        names = [*_names(current.__code__)]
+        values = [current.__globals__.get(name) for name in names]
+        # What a test calls by its module, as in `commands.finish(…)`.
+        values += [getattr(each, name, None) for each in values if _is_module_of_tests(each) for name in names]
+        if any(_is_starter(value) for value in values):
+            return True
+        waiting += values
     return False
+
+
+def _is_starter(value: Any) -> bool:
+    """Returns whether a value is one of the `STARTERS`, or is imported from one, as in `from subprocess import run`."""
+    modules = {starter.__name__ for starter in STARTERS if inspect.ismodule(starter)}
+    return any(value is starter for starter in STARTERS) or getattr(value, "__module__", None) in modules
+
+
+def _is_module_of_tests(value: Any) -> bool:
+    return inspect.ismodule(value) and TESTS in Path(getattr(value, "__file__", None) or "").parents
 
 
 def _is_of_tests(value: Any) -> bool:
