@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from client.pool.runner import Runner
+from client.pool.runner import Runner, until
 from fedmq_client.job.job import Result
 from fedmq_client.pool import processes
 
@@ -65,3 +65,21 @@ def test_jobs_behind_a_long_one_expire_or_are_cancelled_or_run_later(runner: Run
     assert late().reason == "no worker was free within 1 s"
     runner.pool.cancel("j3")
     assert (long().outcome, patient().outcome) == ("cancelled", "done")
+
+
+def test_no_worker_is_idle_while_a_job_that_was_taken_back_waits(package: Path) -> None:
+    pool = ProcessPool(3)
+    runner = Runner(pool, package)
+    try:
+        for client in ("c0", "c1", "c2"):
+            assert runner.run(client=client).outcome == "done"
+        # All three clients have run on one worker, which is sent their next jobs as one batch.
+        started: set[str] = set()
+        jobs = [runner.job("wait", client=client) for client in ("c0", "c1", "c2")]
+        waits = [runner.start(job, on_progress=lambda job, *_: started.add(job)) for job in jobs]
+        until(lambda: started == {job.id for job in jobs})
+        for job in jobs:
+            pool.cancel(job.id)
+        assert {wait().outcome for wait in waits} == {"cancelled"}
+    finally:
+        pool.close()

@@ -105,3 +105,11 @@ def test_a_callback_that_raises_does_not_stop_the_pool(runner: Runner, caplog: p
     runner.pool.submit(runner.job(), fail, fail, fail)
     runner.works()
     assert "the app is broken" in caplog.text
+
+
+def test_a_job_that_cant_be_sent_fails_and_its_worker_serves_the_next(runner: Runner) -> None:
+    for value in (2**64, object()):
+        result = runner.run(config={"do": None, "value": value})
+        assert result.outcome == "failed"
+        assert result.reason.startswith("the job can't be sent to a worker process: ")
+    runner.works()

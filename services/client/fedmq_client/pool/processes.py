@@ -21,6 +21,7 @@ from typing import Any
 
 from fedmq.errors import ConfigError
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
+from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
 from fedmq_client.pool.process import WorkerProcess
 
@@ -103,6 +104,10 @@ class ProcessPool:
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Queues the job for its client's last worker, or for any worker if that one is busy."""
+        fault = wire.fault(job)
+        if fault is not None:
+            _call(on_done, Result(job.id, "failed", reason=fault))
+            return
         ticket = _Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
         with self._lock:
             if self._closed:
@@ -195,7 +200,8 @@ class ProcessPool:
                     size = min(len(queues[0]), LARGEST_BATCH) if worker.is_quick else 1
                     worker.batch.extend(queues[0].popleft() for _ in range(size))
                     self._affinity |= dict.fromkeys((ticket.trainer for ticket in worker.batch), worker)
-            if worker.waiting:
+            if self._waiting or any(other.waiting for other in self._workers):
+                # One idle worker was woken for all the jobs that were taken back at once, or while no other was busy.
                 self._wake_idle(self._workers)
         return bool(worker.batch)
 

@@ -53,6 +53,15 @@ def receive(pipe: int) -> Iterator[PoolMessage]:
         yield from unpacker
 
 
+def fault(job: Job) -> str | None:
+    """Returns why a job can't be sent to a worker, or None. Models always can."""
+    try:
+        msgpack.packb((job.config, job.update, job.client), default=_plain, unicode_errors="replace")
+    except (TypeError, ValueError, OverflowError) as error:
+        return f"the job can't be sent to a worker process: {error}"
+    return None
+
+
 class JobWriter:
     """Makes the messages of one worker's jobs. A model in memory is sent once: a round's clients share it."""
 
@@ -99,7 +108,9 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (Client, Result, Validated)):
         return _fields(value)
-    raise TypeError(f"a {type(value).__name__} can't be sent to a worker")
+    if isinstance(value, int):
+        raise TypeError(f"the number {value:.6g} has more than 64 bits")
+    raise TypeError(f"a {type(value).__name__} has no form in msgpack")
 
 
 def _extension(code: int, data: bytes) -> Any:
