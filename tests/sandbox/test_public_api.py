@@ -85,7 +85,7 @@ def test_there_is_no_model_before_the_first_round() -> None:
         sandbox.model("best")
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.real)])
 def test_a_running_event_loop_does_not_matter(workers: str) -> None:
     async def train() -> str:
         with _sandbox(rounds=1, workers=int(workers)) as sandbox:
@@ -107,7 +107,9 @@ def test_ctrl_c_ends_the_block_and_the_session(tmp_path: Path) -> None:
                 if each.number == 2:
                     os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell starts jobs in the background without it
     try:
         with pytest.raises(KeyboardInterrupt):
             train()
@@ -138,10 +140,17 @@ def test_what_stops_the_session_is_raised_where_the_caller_waits(tmp_path: Path)
         ({"rounds": 0}, "rounds: must be greater than or equal to 1 (not 0)"),
         ({"policy": {"clients": {"fractions": 1}}}, "clients: unknown key 'fractions': did you mean 'fraction'?"),
         ({"clients": {"fraction": 1}}, "as policy={'clients': {…}}"),
-        ({"clients": 0}, "clients must be at least 1 (not 0)"),
-        ({"workers": -1}, "workers must be at least 0 (not -1)"),
-        ({"dirichlet": 0.0}, "dirichlet must be greater than 0 (not 0.0)"),
+        ({"clients": 0}, "clients must be an integer of at least 1 (not 0)"),
+        ({"clients": "5"}, "clients must be an integer of at least 1 (not '5')"),
+        ({"combiners": None}, "combiners must be an integer of at least 1 (not None)"),
+        ({"workers": -1}, "workers must be an integer of at least 0 (not -1)"),
+        ({"workers": 0.5}, "workers must be an integer of at least 0 (not 0.5)"),
+        ({"dirichlet": 0.0}, "dirichlet must be a number greater than 0 (not 0.0)"),
+        ({"dirichlet": "skewed"}, "dirichlet must be a number greater than 0 (not 'skewed')"),
+        ({"alliance": 5}, "alliance must be a name (not 5)"),
+        ({"labels": ["north"]}, "labels must be a mapping"),
         ({"labels": {"site": "north"}}, "the label 'site' needs a list of values"),
+        ({"labels": {"site": [1, 2]}}, "the label 'site' needs a list of values"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_to_write(options: dict[str, Any], complaint: str) -> None:
@@ -153,3 +162,13 @@ def test_a_wrong_option_is_refused_with_what_to_write(options: dict[str, Any], c
 def test_a_sandbox_that_is_not_open_says_how_to_open_it() -> None:
     with pytest.raises(ConfigError, match="with Sandbox"):
         _sandbox().run()
+
+
+def test_a_sandbox_is_opened_once() -> None:
+    sandbox = _sandbox()
+    with sandbox:
+        with pytest.raises(ConfigError, match="opened once"), sandbox:
+            pass
+        assert sandbox.session
+    with pytest.raises(ConfigError, match="opened once"), sandbox:
+        pass

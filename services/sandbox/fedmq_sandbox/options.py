@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,12 +37,17 @@ class SandboxOptions:
                 "clients is a number here: give the policy's section of this name as policy={'clients': {…}}"
             )
         for name, least in (("clients", 1), ("combiners", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least} (not {getattr(self, name)})")
-        if self.dirichlet is not None and not self.dirichlet > 0:
-            raise ConfigError(f"dirichlet must be greater than 0 (not {self.dirichlet})")
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name} must be an integer of at least {least} (not {value!r})")
+        if self.dirichlet is not None and not (_is_number(self.dirichlet) and 0 < self.dirichlet < math.inf):
+            raise ConfigError(f"dirichlet must be a number greater than 0 (not {self.dirichlet!r})")
+        if not isinstance(self.alliance, str):
+            raise ConfigError(f"alliance must be a name (not {self.alliance!r})")
+        if not isinstance(self.labels, Mapping):
+            raise ConfigError(f"labels must be a mapping, such as {{'site': ['north', 'south']}} (not {self.labels!r})")
         for name, values in self.labels.items():
-            if isinstance(values, str) or not values:
+            if not (isinstance(values, list | tuple) and values and all(isinstance(value, str) for value in values)):
                 raise ConfigError(f"the label {name!r} needs a list of values, such as ['north', 'south']")
 
     def client(self, name: str, tasks: tuple[str, ...], ordinal: int, random_seed: int) -> Client:
@@ -70,3 +76,7 @@ def check_names(names: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, sorted(known), 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"{name!r} is neither an option of Sandbox nor a key of the policy: {hint}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -134,10 +134,14 @@ class Sandbox:
         self._ended: Future[dict[str, Any]] | None = None
         self._thread: threading.Thread | None = None
         self._is_followed = False
+        self._is_used = False
         self._changed = threading.Event()
         """Set when a round may be new, and when the session has ended."""
 
     def __enter__(self) -> Sandbox:
+        if self._is_used:
+            raise ConfigError("a sandbox is opened once: make another one; the same state_dir resumes the session")
+        self._is_used = True
         with contextlib.ExitStack() as stack:
             self._open(stack)
             self._stack = stack.pop_all()
