@@ -13,7 +13,7 @@ from fedmq_client import Client, Weights
 from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.pool.processes import ProcessPool
 
-PATIENCE = 30.0
+PATIENCE = 240.0
 
 TRAINER = """
 import os, re, signal, subprocess, sys, time

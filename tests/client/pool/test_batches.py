@@ -1,12 +1,15 @@
 """Short jobs are sent to a worker in batches."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from client.pool.runner import Runner, until
+from client.pool.runner import Runner
 from fedmq_client.job.job import Result
 from fedmq_client.pool import processes
+from fedmq_client.pool.processes import ProcessPool
+from support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +80,7 @@ def test_no_worker_is_idle_while_a_job_that_was_taken_back_waits(package: Path) 
         started: set[str] = set()
         jobs = [runner.job("wait", client=client) for client in ("c0", "c1", "c2")]
         waits = [runner.start(job, on_progress=lambda job, *_: started.add(job)) for job in jobs]
-        until(lambda: started == {job.id for job in jobs})
+        until(lambda: started == {job.id for job in jobs}, "all three jobs run at once")
         for job in jobs:
             pool.cancel(job.id)
         assert {wait().outcome for wait in waits} == {"cancelled"}
