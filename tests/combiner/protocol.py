@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedmq.errors import FedMQError
-from fedmq.runtime.effects import CoreEvent, Effect, PublishEvent, Reconnected, Resubscribe
+from fedmq.runtime.effects import CoreEvent, Done, Effect, PublishEvent, Reconnected, Resubscribe
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.operations import Close, Closed, Fold, Folded, Open, Opened
 from fedmq_schemas.keys import upload_prefix
@@ -127,6 +127,10 @@ class Combiner(Driver):
     def handle(self, event: CoreEvent) -> list[Effect]:
         if isinstance(event, Reconnected):
             self.outcomes_of.clear()
+        if isinstance(event, Done) and isinstance(event.effect, Close):
+            key = event.effect.plan.plan
+            for entry in event.result.rejected:  # the one way in which an accepted update is rejected
+                self.outcomes_of[key.session, key.round][entry.client].clear()
         effects = super().handle(event)
         for effect in effects:
             if isinstance(effect, Resubscribe):

@@ -16,6 +16,7 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import InvalidUpdate, Refused, Transient
 from fedmq.runtime.later import Later
 from fedmq.tensors.tensorblob import Weights, decode, encode
+from fedmq_combiner.documents import ledger_of
 from fedmq_combiner.fold_performer import MOST_HEADER, FoldPerformer
 from fedmq_combiner.operations import Close, Drop, Fold, Folded, Open, Save
 from fedmq_schemas.messages import BlobRef, Plan, PlanKey
@@ -259,6 +260,28 @@ def test_a_rule_that_needs_every_update_gets_the_accepted_ones_when_the_plan_is_
     assert medians["w"].tolist() == [0.5] * 3
     assert medians["d"].tolist() == [0.0] * 2
     assert meta == {"rule": "median", "partial": {"count": 3, "weight": 9}}
+
+
+def test_an_accepted_update_that_has_changed_in_the_store_is_rejected_at_the_end_and_the_others_count(
+    by_median: Plan,
+) -> None:
+    folds = of(by_median, "one", "another", "a heavier one")
+    folds["c3"] = changed = fold(stored(delta(w=0.125)), plan=by_median)
+    made = performer(by_median)
+    for each in folds.values():
+        made.fold(each)
+    BLOBS.put(changed.blob.key, b"another content")
+
+    entries = tuple(entry(client, each) for client, each in folds.items())
+    closed = made.close(Close(by_median, 1, ledger_of(by_median, entries)))
+
+    assert [(each.client, each.outcome) for each in closed.rejected] == [("c3", "rejected")]
+    assert closed.total_weight == sum(each.weight for each in entries[:3])
+    ledger = Ledger.model_validate_json(BLOBS.get(closed.ledger.key))
+    assert [each.outcome for each in ledger.entries] == ["accepted"] * 3 + ["rejected"]
+    assert ledger.total_weight == closed.total_weight
+    assert closed.sum is not None
+    assert decode(BLOBS.get(closed.sum.key))[0]["w"].tolist() == [0.5] * 3
 
 
 def test_a_restarted_combiner_gives_the_partial_that_it_would_have_given(by_median: Plan) -> None:

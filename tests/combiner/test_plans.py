@@ -52,6 +52,19 @@ def test_a_round_from_the_plan_to_its_partial(combiner: Combiner) -> None:
     assert combiner.unsettled == []
 
 
+def test_an_update_that_is_rejected_when_the_plan_is_closed_is_no_part_of_the_answer(combiner: Combiner) -> None:
+    combiner.open(plan())
+    combiner.accept("c1")
+    close = one(combiner.accept("c2"), Close)
+    changed = close.ledger.entries[1].model_copy(update={"outcome": "rejected", "reason": "its blob has changed"})
+
+    answered = combiner.done(close, Closed(blob("sum"), blob("ledger"), 3, (changed,)))
+
+    assert [event.data for event in events(answered, "update.rejected")] == [{"reason": "its blob has changed"}]
+    [partial] = bodies(answered, Partial)
+    assert (partial.counts["accepted"], partial.counts["rejected"]) == (1, 1)
+
+
 def test_a_task_holds_the_fields_of_its_plan_and_expires_with_it(combiner: Combiner) -> None:
     asked = one(combiner.receive(plan(timeout=60.0), REDUCER), Open)
     combiner.at += 20.0

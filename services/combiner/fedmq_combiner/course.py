@@ -13,7 +13,7 @@ from fedmq.runtime.effects import Ack, Publish, StartTimer
 from fedmq.runtime.routines import Routine
 from fedmq_combiner.answers import SAVE_AFTER, receive, receive_early
 from fedmq_combiner.context import CombinerContext
-from fedmq_combiner.documents import ledger_of, partial_of, task_messages
+from fedmq_combiner.documents import ledger_of, partial_of, task_messages, without
 from fedmq_combiner.operations import Close, Drop, Open, Save
 from fedmq_combiner.plans import OpenPlan, PlanState, Ready
 from fedmq_schemas import topology
@@ -63,7 +63,9 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
         void(context, plan)
         return
 
-    partial = partial_of(plan.message, ledger, closed)
+    for entry in closed.rejected:
+        context.publish_event("update.rejected", plan.key, entry.client, {"reason": entry.reason})
+    partial = partial_of(plan.message, without(ledger, closed.rejected), closed)
     plan.state, plan.partial = PlanState.CLOSED, partial
     publish_partial(context, plan, partial)
     context.emit(Ack(plan.take_held()))

@@ -67,6 +67,14 @@ def ledger_of(plan: Plan, entries: tuple[LedgerEntry, ...]) -> Ledger:
     )
 
 
+def without(ledger: Ledger, rejected: Iterable[LedgerEntry]) -> Ledger:
+    """Returns the ledger with these entries in place of their clients' accepted ones."""
+    replaced = {entry.client: entry for entry in rejected}
+    entries = tuple(replaced.get(entry.client, entry) for entry in ledger.entries)
+    total_weight = sum(entry.weight for entry in entries if entry.outcome == "accepted")
+    return ledger.model_copy(update={"entries": entries, "total_weight": total_weight})
+
+
 def partial_of(plan: Plan, ledger: Ledger, closed: Closed) -> Partial:
     """Returns the answer to a plan whose partial and ledger are stored."""
     return Partial(

@@ -18,6 +18,7 @@ from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.runtime.later import Later
 from fedmq.tensors import Spec
 from fedmq.tensors.tensorblob import Source
+from fedmq_combiner.documents import without
 from fedmq_combiner.operations import Close, Closed, Drop, Fold, Folded, Open, Opened, Save
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, Plan, PlanKey
@@ -133,19 +134,21 @@ class FoldPerformer:
         """Writes the partial and the ledger, and forgets the plan's rule."""
         key = str(effect.plan.plan)
         folding = self._foldings.get((key, effect.incarnation))
-        ref, total_weight = None, 0
+        ref, total_weight, ledger = None, 0, effect.ledger
+        rejected: tuple[LedgerEntry, ...] = ()
         if folding is not None:
             with folding.lock, ExitStack() as opened:
                 rule = folding.rule
                 if rule.needs_every_update:
-                    rule = self._fold_accepted(folding, effect.ledger, opened)
+                    rule, rejected = self._fold_accepted(folding, ledger, opened)
+                    ledger = without(ledger, rejected)
                 if rule.count:
                     ref, total_weight = self._write(folding.plan, rule, keys.partial_sum_blob), rule.total_weight
-        data = effect.ledger.model_dump_json().encode()
+        data = ledger.model_dump_json().encode()
         sha256 = hashlib.sha256(data).hexdigest()
-        ledger = self._blobs.put(keys.partial_ledger_blob(effect.plan.plan, self._combiner, sha256), data)
+        stored = self._blobs.put(keys.partial_ledger_blob(effect.plan.plan, self._combiner, sha256), data)
         self.drop(Drop(key, effect.incarnation))
-        return Closed(ref, ledger, total_weight)
+        return Closed(ref, stored, total_weight, rejected)
 
     def drop(self, effect: Drop) -> None:
         """Forgets the plan's rule."""
@@ -162,17 +165,24 @@ class FoldPerformer:
             self._specs = {plan.model.key: model_spec(self._blobs, plan.model.key, plan.model.size)}
         return open_rule(plan.rule, self._specs[plan.model.key], plan.exponents)
 
-    def _fold_accepted(self, folding: PlanFolding, ledger: Ledger, opened: ExitStack) -> Rule:
-        """Returns a rule to which all accepted updates are added.
+    def _fold_accepted(
+        self, folding: PlanFolding, ledger: Ledger, opened: ExitStack
+    ) -> tuple[Rule, tuple[LedgerEntry, ...]]:
+        """Returns a rule to which all accepted updates are added, and the entries of those that it rejects now.
 
-        They stay readable until `opened` is closed. The plan's own rule stays empty, so that this can be tried again.
+        A client may have overwritten its update since it was accepted: that must cost only its own part. The updates stay
+        readable until `opened` is closed. The plan's own rule stays empty, so that this can be tried again.
         """
         rule = self._open_rule(folding.plan)
+        rejected: list[LedgerEntry] = []
         for entry in ledger.entries:
             if entry.outcome == "accepted" and entry.blob is not None:
-                update = opened.enter_context(self._update(folding, entry.blob))
-                rule.fold(update, entry.weight, folding.plan.max_norm)
-        return rule
+                try:
+                    update = opened.enter_context(self._update(folding, entry.blob))
+                    rule.fold(update, entry.weight, folding.plan.max_norm)
+                except InvalidUpdate as error:
+                    rejected.append(entry.model_copy(update={"outcome": "rejected", "reason": error.reason}))
+        return rule, tuple(rejected)
 
     def _update(self, folding: PlanFolding, blob: BlobRef) -> Source:
         if blob.size > folding.most_bytes:

@@ -85,11 +85,16 @@ class Close(Question["Closed"]):
 
 @value
 class Closed:
-    """The stored partial. `sum`: its blob, or None if no update was accepted."""
+    """The stored partial. `sum`: its blob, or None if no update was accepted.
+
+    `rejected`: entries of the ledger that had been accepted. Only a rule that needs every update reads them again at the end
+    of the round, and then rejects those that have changed in the store or do not fit the others.
+    """
 
     sum: BlobRef | None
     ledger: BlobRef
     total_weight: int
+    rejected: tuple[LedgerEntry, ...] = ()
 
 
 @value

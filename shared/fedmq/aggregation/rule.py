@@ -47,7 +47,8 @@ class Rule(ABC):
     - `needs_every_update`: whether the result depends on all updates at once. If True, the combiner keeps accepted updates
       in the blob store until the end of the round: then it calls `add` for each, in the order of the clients' names, and
       `write`. Checkpoints hold no partial. The updates stay readable until `write` returns, so `add` may keep them: those
-      above 1 MB are open files. If False, `add` is called on arrival, in any order.
+      above 1 MB are open files. An update that has changed in the store by then is rejected, as is one that `add` refuses.
+      If False, `add` is called on arrival, in any order.
     """
 
     name: ClassVar[str]

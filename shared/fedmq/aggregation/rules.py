@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fedmq.aggregation.exact_sum.accumulator import Accumulator
 from fedmq.aggregation.optimizer import suggestion
 from fedmq.aggregation.rule import Rule
-from fedmq.errors import ConfigError
+from fedmq.errors import ConfigError, ProtocolError
 from fedmq.tensors import Spec, TensorRole
 
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Accumulator,)}
@@ -22,8 +22,16 @@ def rule_named(name: str) -> type[Rule]:
 
 
 def open_rule(name: str, spec: Spec, exponents: Sequence[int]) -> Rule:
-    """Opens a rule for a round. `exponents`: those of a plan, in the order of `scaled`."""
-    return rule_named(name)(spec, dict(zip(scaled(spec), exponents, strict=True)))
+    """Opens a rule for a round. `exponents`: those of a plan, in the order of `scaled`.
+
+    Raises `ConfigError` for an unknown rule, and `ProtocolError` if the plan is not for a model of this spec.
+    """
+    names = scaled(spec)
+    if len(exponents) != len(names):
+        raise ProtocolError(
+            f"the plan has {len(exponents)} exponents, and its model has {len(names)} tensors that need one"
+        )
+    return rule_named(name)(spec, dict(zip(names, exponents, strict=True)))
 
 
 def in_plan_order(exponents: Mapping[str, int]) -> tuple[int, ...]:

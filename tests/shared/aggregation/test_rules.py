@@ -17,7 +17,7 @@ from fedmq.aggregation import (
     replay,
     server_optimizer,
 )
-from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.errors import ConfigError, InvalidUpdate, ProtocolError
 from fedmq.tensors import spec_of
 from fedmq.tensors.tensorblob import Source, Weights, decode, encode
 from support.rules import documented_median
@@ -125,3 +125,8 @@ def test_a_round_is_replayed_by_its_rule(rule: type[Rule], monkeypatch: pytest.M
 def test_an_unknown_rule_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="there is no rule 'maen'; did you mean 'mean'"):
         open_rule("maen", SPEC, in_plan_order(EXPONENTS))
+
+
+def test_a_plan_for_another_model_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="the plan has 3 exponents, and its model has 1 tensors"):
+        open_rule("mean", spec_of({"w": np.zeros(2, np.float32)}), (1, 2, 3))

@@ -198,3 +198,8 @@ def test_canonical_json_has_one_spelling() -> None:
     assert canonical({"b": [1, 2], "a": "é"}) == '{"a":"\\u00e9","b":[1,2]}'
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical({"a": float("nan")})
+
+
+def test_a_long_header_is_not_remembered() -> None:
+    blob = encode({"x": np.zeros(3, np.float32)}, {"note": "n" * 300_000})
+    assert Source(blob).layout is not Source(blob).layout
