@@ -15,7 +15,7 @@ from fedmq.errors import Refused, Transient
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
 from fedmq_reducer.recorder import BATCH, Recorder
-from fedmq_schemas.messages import Body, Envelope, Event, Events, ToldEvent
+from fedmq_schemas.messages import BatchedEvent, Body, Envelope, Event, Events
 from fedmq_schemas.records import EVENTS
 from fedmq_schemas.topology import Topology, event_key
 
@@ -81,8 +81,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
-def event(number: int, name: str = NAME) -> ToldEvent:
-    return ToldEvent(
+def event(number: int, name: str = NAME) -> BatchedEvent:
+    return BatchedEvent(
         id=f"e{number}",
         cause=f"because-{number}",
         name=name,

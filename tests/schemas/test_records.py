@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedmq_schemas import records
-from fedmq_schemas.messages import BlobRef, Envelope, Event, Partial, PlanKey, ToldEvent, Validation
+from fedmq_schemas.messages import BatchedEvent, BlobRef, Envelope, Event, Partial, PlanKey, Validation
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import (
     AttemptRecord,
@@ -167,7 +167,7 @@ def test_an_event_is_written_as_plain_data_under_its_id() -> None:
 
 
 def test_an_event_that_came_with_others_has_an_id_and_a_cause_of_its_own() -> None:
-    document = records.event_document(ENVELOPE, ToldEvent(name="update.absent", id="e2", cause="m2"))
+    document = records.event_document(ENVELOPE, BatchedEvent(name="update.absent", id="e2", cause="m2"))
     assert (document["id"], document["cause"], document["at"]) == ("e2", "m2", 3.0)
 
 

@@ -23,7 +23,7 @@ from fedmq_schemas.messages.base import (
     TaskName,
     Weight,
 )
-from fedmq_schemas.messages.events import Event, Events, ToldEvent
+from fedmq_schemas.messages.events import BatchedEvent, Event, Events
 from fedmq_schemas.messages.membership import (
     Attach,
     ClientHello,
@@ -47,7 +47,7 @@ from fedmq_schemas.messages.rounds import (
 )
 from fedmq_schemas.messages.sessions import Start, Stop
 
-# The kinds are the direct subclasses: a `ToldEvent` derives from `Event`, as it is a part of a message.
+# The kinds are the direct subclasses: a `BatchedEvent` derives from `Event`, as it is a part of a message.
 BODIES: dict[str, type[Body]] = {body.kind: body for body in Body.__subclasses__()}
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "MAX_LISTED_CLIENTS",
     "VERSION",
     "Attach",
+    "BatchedEvent",
     "BlobRef",
     "Body",
     "Cancel",
@@ -80,7 +81,6 @@ __all__ = [
     "Stop",
     "TaskMessage",
     "TaskName",
-    "ToldEvent",
     "Update",
     "Validation",
     "VoidPlan",

@@ -26,7 +26,7 @@ class Event(Body):
     data: dict[str, Plain] = Field(default_factory=dict)
 
 
-class ToldEvent(Event):
+class BatchedEvent(Event):
     """One event of an `events` message. Its own `id` and `cause` replace those of the envelope."""
 
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -40,4 +40,4 @@ class Events(Body):
     """
 
     kind = "events"
-    events: Annotated[tuple[ToldEvent, ...], Field(min_length=1)]
+    events: Annotated[tuple[BatchedEvent, ...], Field(min_length=1)]

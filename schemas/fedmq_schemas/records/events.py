@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedmq_schemas.messages import Envelope, Event, ToldEvent
+from fedmq_schemas.messages import BatchedEvent, Envelope, Event
 from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import EVENTS
 
@@ -60,7 +60,7 @@ class EventRecord(Record):
 def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
     """Returns the document of a valid event in a valid envelope. Validates nothing again."""
     # A round of a thousand clients has thousands of events, and an EventRecord for each takes four times as long.
-    own = event if isinstance(event, ToldEvent) else envelope
+    own = event if isinstance(event, BatchedEvent) else envelope
     return {
         "id": own.id,
         "name": event.name,

@@ -11,7 +11,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ GC_THRESHOLD = (100_000, 50, 50)
 round."""
 SESSION_EVENTS = "event.*.session.#"
 """The only events that are observed where nobody follows rounds: decoding all of them costs time."""
+WAIT_SECONDS = 0.5
+"""One wait of the caller's thread. A wait without a bound misses Ctrl-C if another thread receives the signal."""
 _ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
 
 
@@ -161,7 +163,10 @@ class Sandbox:
 
         Raises Interrupted after `interrupt`, and ConfigError if the package makes no first model.
         """
-        return self._begin().result()
+        ended = self._begin()
+        while not ended.done():
+            wait([ended], WAIT_SECONDS)
+        return ended.result()
 
     def rounds(self) -> Iterator[CommittedRound]:
         """Runs the session, and yields each of its committed rounds once, in order, those from before a resumption too.
@@ -185,7 +190,8 @@ class Sandbox:
                 if is_over:
                     ended.result()
                     return
-                self._changed.wait()
+                while not self._changed.wait(WAIT_SECONDS):
+                    pass
         finally:
             if not ended.done():
                 self.interrupt()
@@ -318,7 +324,10 @@ class Sandbox:
 @contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     """One sandbox at a time in a state directory. The lock goes with the process."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"the state_dir {state_dir} is a file: name a folder") from None
     with (state_dir / "lock").open("a") as file:
         if not try_lock(file):
             raise ConfigError(f"another sandbox is running in {state_dir}")

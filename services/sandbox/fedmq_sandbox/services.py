@@ -36,9 +36,9 @@ OnEvent = Callable[[Envelope, Event], None]
 
 EVALUATOR = "evaluator"
 PRESENCE = 5.0
-"""Seconds between signs of life."""
+"""Seconds between heartbeats."""
 INLINE_PRESENCE = 3600.0
-"""A trainer in this process occupies the scheduler's thread, so nobody can give signs of life while it trains."""
+"""A trainer in this process occupies the scheduler's thread, so nobody publishes a heartbeat while it trains."""
 LOOK_AGAIN = 0.01
 
 

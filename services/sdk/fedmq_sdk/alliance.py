@@ -37,8 +37,8 @@ class Alliance:
 
     Args:
         url: by default from FEDN_REDUCER_HOST and FEDN_REDUCER_PORT, of the environment or `.env`. With
-            FEDN_REDUCER_TLS_CERT it is an https URL, and over https the server's certificate must be that one, whoever
-            signed it and for whatever name.
+            FEDN_REDUCER_TLS_CERT it is an https URL, and over https the server's certificate must be that one. Its
+            issuer and its name are not checked.
         token: by default FEDN_ADMIN_TOKEN. Only changes need it.
         timeout: seconds without an answer after which a request fails.
 

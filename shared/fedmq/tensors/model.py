@@ -120,7 +120,7 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
     """Returns what training changed: `new - old` by name, in the dtypes of the table at the top.
 
     Raises `InvalidUpdate` if names, shapes or dtypes differ, or if an integer changed by 2^53 or
-    more. NaN and infinity pass: whoever folds the update rejects them, with the reason on record.
+    more. NaN and infinity pass: the combiner rejects them when it folds the update, with the reason on record.
     """
     _same_names(new, old, "trained model")
     changed = {}

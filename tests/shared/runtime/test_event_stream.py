@@ -11,7 +11,7 @@ from fedmq.codec import MSGPACK
 from fedmq.errors import ProtocolError
 from fedmq.runtime.event_stream import decode_events, observe
 from fedmq.scheduler import VirtualScheduler
-from fedmq_schemas.messages import Body, Cancel, Envelope, Event, Events, PlanKey, ToldEvent
+from fedmq_schemas.messages import BatchedEvent, Body, Cancel, Envelope, Event, Events, PlanKey
 from fedmq_schemas.topology import Topology, event_key
 
 ALLIANCE = Topology("a")
@@ -45,15 +45,17 @@ def test_a_client_reports_only_its_own_faults() -> None:
     told("client.joined", "event.-.client.joined", sender="k1", client="c2")
 
 
-def together(*events: ToldEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
+def together(*events: BatchedEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
     """The ids of the events in a message."""
     body = encoded(Events(events=events), sender)
     _, heard = decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user)
-    return [event.id for event in heard if isinstance(event, ToldEvent)]
+    return [event.id for event in heard if isinstance(event, BatchedEvent)]
 
 
-def one_of(number: int, name: str = "actor.error", client: str | None = "c1", session: str | None = None) -> ToldEvent:
-    return ToldEvent(id=f"e{number}", name=name, session=session, client=client)
+def one_of(
+    number: int, name: str = "actor.error", client: str | None = "c1", session: str | None = None
+) -> BatchedEvent:
+    return BatchedEvent(id=f"e{number}", name=name, session=session, client=client)
 
 
 def test_events_of_one_message_are_received_in_order() -> None:
@@ -74,7 +76,7 @@ def test_events_of_one_message_are_received_in_order() -> None:
     ids=["another name", "another session", "of somebody else"],
 )
 def test_a_message_in_which_one_event_contradicts_the_routing_key_is_refused(
-    odd: ToldEvent, reason: str, at: int
+    odd: BatchedEvent, reason: str, at: int
 ) -> None:
     events = [one_of(1), one_of(2)]
     events.insert(at, odd)

@@ -16,7 +16,7 @@ from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Publish, PublishE
 from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.message_writer import MAX_EVENTS, MessageWriter
 from fedmq.scheduler import VirtualScheduler
-from fedmq_schemas.messages import MAX_BODY, ClientHello, Event, Events, ToldEvent
+from fedmq_schemas.messages import MAX_BODY, BatchedEvent, ClientHello, Event, Events
 from fedmq_schemas.topology import Topology, update_key
 
 ALLIANCE = Topology("a")
@@ -79,8 +79,8 @@ def test_events_of_one_name_session_and_turn_share_a_message_with_ids_and_causes
     world.emit(PublishEvent("update.accepted", "s1", 1, "c2", "k1", {"x": 2}, id="derived"), cause="because-2")
     world.emit(accepted("c3"))
     [events] = world.told
-    assert all(isinstance(event, ToldEvent) for event in events)
-    ids = [(event.id, event.cause) for event in events if isinstance(event, ToldEvent)]
+    assert all(isinstance(event, BatchedEvent) for event in events)
+    ids = [(event.id, event.cause) for event in events if isinstance(event, BatchedEvent)]
     assert ids[1:2] == [("derived", "because-2")]
     assert [cause for _, cause in ids] == ["because-1", "because-2", None]
     envelope, _ = decode_events(world.messages[0], "a")
