@@ -11,8 +11,12 @@ from fedmq_schemas.policy import DEFAULT_RULE, Plain, UpdateBounds
 
 
 def _valid(section: dict[str, Any]) -> dict[str, Any]:
-    UpdateBounds.received(section)
+    if section:
+        UpdateBounds.received(section)
     return section
+
+
+UNBOUNDED = UpdateBounds()
 
 
 class WithUpdateSection(Frozen):
@@ -100,6 +104,8 @@ class TaskMessage(WithUpdateSection, Body):
     @property
     def bounds(self) -> UpdateBounds:
         """The policy's section `update`. A sender that does not know the section sends `clip_norm` alone."""
+        if self.clip_norm is None and not self.update:
+            return UNBOUNDED
         return UpdateBounds.received({"clip_norm": self.clip_norm, **self.update})
 
 

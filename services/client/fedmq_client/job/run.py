@@ -14,6 +14,7 @@ import numpy as np
 
 from fedmq import tensors
 from fedmq.tensors import Weights
+from fedmq.tensors.flat import FlatModel, flat
 from fedmq.value import value
 from fedmq_client import checks
 from fedmq_client.job.job import Blob, Job, Result, Validated
@@ -44,6 +45,7 @@ class Trainers:
         self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
         self._packages: dict[Path, packages.Package] = {}
         self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
+        self._flat: tuple[Weights, FlatModel | None] = ({}, None)
 
     def get(self, folder: Path, client: Client) -> Trainer:
         """Returns the trainer of `client`, built anew if anything about the client changed."""
@@ -73,6 +75,12 @@ class Trainers:
             decoded = tensors.decode(_read(blob))
             self._models[part] = (key, decoded)
         return decoded
+
+    def flat(self, weights: Weights, meta: Meta) -> FlatModel | None:
+        """Returns the model that `model` returned last as one array, or None if it can't be one."""
+        if self._flat[0] is not weights:
+            self._flat = weights, flat(weights, meta)
+        return self._flat[1]
 
 
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
@@ -193,6 +201,9 @@ class _Running:
         return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
 
     def _update(self, model: Whole, new: Weights) -> bytes:
+        flat = self.trainers.flat(model.shared, model.meta) if self.job.update.get("clip_norm") is None else None
+        if flat is not None:
+            return flat.update(new)
         delta = tensors.delta(new, model.shared)
         return tensors.encode(clipped(delta, model.shared, model.meta, self.job.update.get("clip_norm")), model.meta)
 
