@@ -7,7 +7,7 @@ from fedmq.runtime.effects import Drained, StartTimer, Stopping
 from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence
 from support.cores import all_of, bodies, events, one
 
-BEAT, CHANGES, FULL = "presence:beat", "presence:tell", "presence:full"
+BEAT, CHANGES, FULL = "presence:beat", "presence:changes", "presence:full"
 
 
 def test_new_clients_are_reported_together_after_a_moment(combiner: Combiner) -> None:

@@ -34,7 +34,7 @@ def broken(combiner: Combiner) -> Combiner:
 def test_a_bug_is_raised_and_nothing_is_done_until_the_next_beat(broken: Combiner) -> None:
     assert broken.receive(ClientPresence(), "c3") == []
     assert broken.receive(plan(key(2)), REDUCER) == []
-    assert broken.fire("presence:tell") == []
+    assert broken.fire("presence:changes") == []
     assert broken.unsettled == [update("c1"), update("c2"), ClientPresence(), plan(key(2))]
 
 

@@ -8,7 +8,7 @@ from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 
 TELL_AFTER = 0.02
-BEAT, CHANGES, FULL = "presence:beat", "presence:tell", "presence:full"
+BEAT, CHANGES, FULL = "presence:beat", "presence:changes", "presence:full"
 
 
 class Presence:

@@ -69,20 +69,20 @@ def columns_of_events(session: str, round_number: int, attempt: int, events: Ite
             and event["name"] != "update.discarded"
         ):
             answers.setdefault(event["client"], event)
-    told = [answers[name] for name in sorted(answers)]
-    steps = sorted({step for event in told for step in event["data"].get("seconds", {})})
+    judged = [answers[name] for name in sorted(answers)]
+    steps = sorted({step for event in judged for step in event["data"].get("seconds", {})})
     return columns_of(
         {
             "session": session,
             "round": round_number,
             "attempt": attempt,
-            "clients": [event["client"] for event in told],
-            "outcomes": [event["name"].partition(".")[2] for event in told],
-            "weights": [event["data"].get("weight", 0) for event in told],
-            "norms": [event["data"].get("norm") for event in told],
-            "at": [event["at"] for event in told],
-            "seconds": {step: [event["data"].get("seconds", {}).get(step) for event in told] for step in steps},
-            "reasons": {event["client"]: event["data"]["reason"] for event in told if event["data"].get("reason")},
+            "clients": [event["client"] for event in judged],
+            "outcomes": [event["name"].partition(".")[2] for event in judged],
+            "weights": [event["data"].get("weight", 0) for event in judged],
+            "norms": [event["data"].get("norm") for event in judged],
+            "at": [event["at"] for event in judged],
+            "seconds": {step: [event["data"].get("seconds", {}).get(step) for event in judged] for step in steps},
+            "reasons": {event["client"]: event["data"]["reason"] for event in judged if event["data"].get("reason")},
         }
     )
 

@@ -72,8 +72,8 @@ def news(live: Live) -> Iterator[str]:
     is_settled = True
     while True:
         mark = "+" if is_settled else ""
-        told = {topic: f"{revision}{mark}" for topic, revision in seen.items()} | {"clock": str(clock)}
-        yield f"data: {json.dumps(told)}\n\n"
+        published = {topic: f"{revision}{mark}" for topic, revision in seen.items()} | {"clock": str(clock)}
+        yield f"data: {json.dumps(published)}\n\n"
         time.sleep(LEAST_SECONDS)
         found = live.wait(seen, CLOCK_SECONDS if is_settled else SETTLED_SECONDS)
         if found is None:

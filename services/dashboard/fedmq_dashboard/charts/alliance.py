@@ -52,8 +52,8 @@ def draw(
     axis = {"visible": False}
     shape = figure(traces, xaxis=axis, yaxis={**axis, "scaleanchor": "x"}, hovermode="closest")
     counts = {state: sum(value == state for value in states.values()) for state in STATES}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return c.graph("alliance", shape, f"{words.plural(len(names), 'combiner')}; clients: {told or 'none'}.", 340)
+    described = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return c.graph("alliance", shape, f"{words.plural(len(names), 'combiner')}; clients: {described or 'none'}.", 340)
 
 
 def _states(clients: Sequence[Document], asked: set[str], running: RoundInProgress | None) -> dict[str, str]:
@@ -94,8 +94,8 @@ def _members(kind: str, state: str, members: Sequence[Document], places: Mapping
     diameter = 13 if total <= 30 else 9 if total <= 200 else 5
     marker = {"size": diameter, "color": STATES[state], "symbol": "circle-open" if state == "away" else "circle"}
     names = [client["client"] for client in members]
-    told = f"%{{text}}: {state}"
-    return spots(state, [x for x, _ in at], [y for _, y in at], told, type=kind, text=names, marker=marker)
+    hover = f"%{{text}}: {state}"
+    return spots(state, [x for x, _ in at], [y for _, y in at], hover, type=kind, text=names, marker=marker)
 
 
 def _combiners(names: Sequence[str], at: Mapping[str, Place], present: set[str]) -> list[Trace]:

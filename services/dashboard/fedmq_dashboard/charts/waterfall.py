@@ -29,7 +29,7 @@ def segments(columns: Columns, planned_at: float) -> dict[str, FloatColumn]:
     """Returns the seconds of each client in each of `STEPS`, one after the other from the plan to its outcome.
 
     What the client did is measured on its own clock; only what is left over depends on clocks being right, and is cut to
-    what there is room for. Not told is 0.
+    what there is room for. A step that was not reported is 0.
     """
     end = np.nan_to_num(columns.at - planned_at).clip(0)
     spent = {
@@ -50,8 +50,8 @@ def waterfall(columns: Columns, planned_at: float, committed_at: float | None, r
     for step, (colour, label) in STEPS.items():
         values = parts[step][rows]
         if np.any(values > 0):
-            told = f"%{{y}}: {label}, %{{x:.2f}} s"
-            traces.append(bar(label, packed(values), names, colour, told, orientation="h"))
+            hover = f"%{{y}}: {label}, %{{x:.2f}} s"
+            traces.append(bar(label, packed(values), names, colour, hover, orientation="h"))
     traces += _ends(columns, planned_at, rows)
     lines = [] if committed_at is None else [_mark(committed_at - planned_at)]
     shape = figure(
@@ -115,8 +115,8 @@ def by_round(rounds: Sequence[tuple[Columns, float]]) -> Element:
     traces: list[Trace] = []
     for step, (colour, label) in STEPS.items():
         values = [
-            float(np.median(part[step][told])) if np.any(told) else 0.0
-            for part, told in zip(parts, answered, strict=True)
+            float(np.median(part[step][reported])) if np.any(reported) else 0.0
+            for part, reported in zip(parts, answered, strict=True)
         ]
         if any(values):
             traces.append(bar(label, numbers, values, colour, f"round %{{x}}: {label}, median %{{y:.2f}} s"))
