@@ -60,6 +60,28 @@ def test_a_local_server_answers_to_local_names_only(api: httpx.Client) -> None:
         ("POST", "/start", b"rounds=3", 422, "the body is not JSON: "),
         ("POST", "/start", b"[]", 422, 'the body must be a JSON object, sent as application/json: {"rounds": 5}'),
         ("POST", "/start?id=a%20b", b"{}", 422, "id: 'a b' is no session's id: that is up to 64 letters"),
+        ("POST", "/start", b'{"rounds": 0}', 422, "rounds: must be greater than or equal to 1"),
+        ("POST", "/start", b'{"round": 3}', 422, "unknown key 'round': did you mean 'rounds'?"),
+        ("POST", "/start", b'{"strategy": {"name": "fedadm"}}', 422, "did you mean 'fedadam'?"),
+        (
+            "POST",
+            "/start",
+            b'{"clients_required": 3, "clients_requested": 2}',
+            422,
+            "clients_requested (2) is below clients_required (3): no round could reach its minimum",
+        ),
+        ("POST", "/start", b'{"package": "x"}', 422, "package: 'x' is no package's sha256: that is 64 hexadecimal"),
+        ("POST", "/start", b'{"seed": "no-such"}', 404, "there is no model 'no-such'"),
+        ("POST", "/start?rounds=1", b'{"rounds": 2}', 422, "leave it out of the address"),
+        (
+            "GET",
+            "/start?rounds=0&timeout=soon",
+            b"",
+            422,
+            "the policy can't be used:\n"
+            "  rounds: must be greater than or equal to 1 (not 0)\n"
+            "  timeout: must be a valid number (not 'soon')",
+        ),
         ("POST", "/models?name=../x", b"x", 422, "name: '../x' is no model's name: that is up to 100 letters"),
         ("GET", "/sessions?after=x", b"", 422, "after: 'x' is no `next` of a page"),
         ("GET", "/sessions?state=x", b"", 422, "state: must be 'queued', 'waiting'"),
@@ -72,9 +94,11 @@ def test_a_local_server_answers_to_local_names_only(api: httpx.Client) -> None:
 def test_a_wrong_request_is_answered_with_what_to_change(
     api: httpx.Client, method: str, path: str, body: bytes, status: int, words: str
 ) -> None:
+    before = count_sessions(api)
     answer = api.request(method, path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     assert words in answer.json()["error"]
+    assert count_sessions(api) == before
 
 
 def test_the_document_of_the_api_is_served(api: httpx.Client) -> None:
