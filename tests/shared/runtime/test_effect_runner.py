@@ -10,8 +10,7 @@ import pytest
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import InvalidUpdate, Transient
 from fedmq.runtime.actor import Actor
-from fedmq.runtime.effect_groups import EffectGroup
-from fedmq.runtime.effect_runner import FIRST_RETRY, EffectRunner
+from fedmq.runtime.effect_runner import FIRST_RETRY
 from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Now, Perform, PublishEvent, Stopping
 from fedmq.runtime.event_stream import observe
 from fedmq.runtime.later import Later
@@ -19,6 +18,7 @@ from fedmq.scheduler import VirtualScheduler
 from fedmq.value import value
 from fedmq_schemas.messages import Event
 from fedmq_schemas.topology import Topology
+from shared.runtime.bench import Bench
 
 
 @value
@@ -40,52 +40,17 @@ def tenfold(effect: Add) -> Any:
     return effect.number * 10
 
 
-class Bench:
-    """Performers, and what was reported to the core. `add` performs Add."""
-
-    def __init__(self, add: Callable[[Add], Any] = tenfold, *, offload: bool = False) -> None:
-        self.scheduler = VirtualScheduler()
-        self.calls: list[int | str] = []
-        self.events: list[Done | Failed] = []
-        self.acked: list[int] = []
-        self.bugs: list[Exception] = []
-        self._add = add
-        self.runner = EffectRunner(
-            "bench",
-            self.scheduler,
-            {Add: self._perform, Other: lambda effect: self.calls.append(effect.name)},
-            offload=offload,
-            built_in=self._built_in,
-            report=self._report,
-            report_bug=lambda doing, error: self.bugs.append(error),
-            on_end=lambda: None,
-        )
-
-    def _perform(self, effect: Add) -> Any:
-        self.calls.append(effect.number)
-        return self._add(effect)
-
-    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
-        assert isinstance(effect, Ack)
-        self.acked += effect.tags
-
-    def _report(self, event: CoreEvent, _: str | None) -> None:
-        assert isinstance(event, Done | Failed)
-        self.events.append(event)
-
-    def start(self, *effects: Effect) -> None:
-        """Starts each as a group of its own."""
-        for effect in effects:
-            self.runner.run([effect], None)
+def bench_with(add: Callable[[Add], Any] = tenfold, *, offload: bool = False) -> Bench:
+    return Bench({Add: add, Other: lambda effect: None}, offload=offload)
 
 
 def test_an_effect_on_the_actors_thread_is_performed_on_the_next_turn() -> None:
-    bench = Bench()
-    bench.runner.run([Other("first"), Ack((1,))], None)
+    bench = bench_with()
+    bench.start([Other("first"), Ack((1,))])
     assert (bench.calls, bench.acked) == ([], [])
     assert bench.runner.has_queued and not bench.runner.is_idle
     bench.scheduler.settle()
-    assert (bench.calls, bench.acked) == (["first"], [1])
+    assert (bench.calls, bench.acked) == ([Other("first")], [1])
     assert bench.runner.is_idle and not bench.runner.has_queued
 
 
@@ -98,10 +63,9 @@ def test_each_effect_has_its_own_result_or_refusal(offload: bool) -> None:
             raise refusal
         return effect.number * 10
 
-    bench = Bench(add, offload=offload)
-    bench.start(Add(1), Add(2), Other("x"), Add(3))
-    bench.scheduler.run()
-    assert bench.calls == [1, 2, "x", 3]
+    bench = bench_with(add, offload=offload)
+    bench.run([Add(1)], [Add(2)], [Other("x")], [Add(3)])
+    assert bench.calls == [Add(1), Add(2), Other("x"), Add(3)]
     assert bench.events == [Done(Add(1), 10), Failed(Add(2), refusal), Done(Add(3), 30)]
     assert bench.bugs == []
 
@@ -117,12 +81,12 @@ def test_an_effect_that_meets_an_outage_is_tried_again_alone_and_later_each_time
                 raise outages.pop()
         return effect.number
 
-    bench = Bench(add)
-    bench.start(Add(1), Add(2), Add(3))
+    bench = bench_with(add)
+    bench.start([Add(1)], [Add(2)], [Add(3)])
     bench.scheduler.settle()
     assert not bench.runner.is_idle, "also while it waits"
     bench.scheduler.run()
-    assert bench.calls == [1, 2, 3, 2, 2]
+    assert bench.calls == [Add(1), Add(2), Add(3), Add(2), Add(2)]
     assert bench.events == [Done(Add(1), 1), Done(Add(3), 3), Done(Add(2), 2)]
     assert at == pytest.approx([0.0, FIRST_RETRY, 3 * FIRST_RETRY])
     assert bench.runner.is_idle
@@ -134,9 +98,8 @@ def test_a_bug_in_a_performer_is_reported_and_fails_the_effect() -> None:
     def add(effect: Add) -> Any:
         raise bug
 
-    bench = Bench(add)
-    bench.start(Add(1))
-    bench.scheduler.run()
+    bench = bench_with(add)
+    bench.run([Add(1)])
     [failed] = bench.events
     assert isinstance(failed, Failed) and "internal error in Add" in failed.error.reason
     assert bench.bugs == [bug]
@@ -144,8 +107,8 @@ def test_a_bug_in_a_performer_is_reported_and_fails_the_effect() -> None:
 
 
 def test_nothing_that_is_queued_is_performed_after_the_end() -> None:
-    bench = Bench()
-    bench.start(Add(1), Other("x"))
+    bench = bench_with()
+    bench.start([Add(1)], [Other("x")])
     bench.runner.close()
     bench.scheduler.run()
     assert (bench.calls, bench.events) == ([], [])
@@ -163,10 +126,9 @@ def test_the_core_receives_the_effect_that_it_returned_and_no_equal_one(offload:
             raise InvalidUpdate("no")
         return 0
 
-    bench = Bench(add, offload=offload)
+    bench = bench_with(add, offload=offload)
     effects = [Add(1), Add(1), Add(2), Add(2)]
-    bench.start(*effects)
-    bench.scheduler.run()
+    bench.run(*([effect] for effect in effects))
     retried, *others = effects
     assert [id(event.effect) for event in bench.events] == [id(effect) for effect in (*others, retried)]
 
@@ -188,9 +150,9 @@ class Postponing:
 @pytest.mark.parametrize("offload", [False, True])
 def test_an_effect_that_is_completed_later_is_under_way_until_then(offload: bool) -> None:
     add = Postponing()
-    bench = Bench(add, offload=offload)
+    bench = bench_with(add, offload=offload)
     first, second = Add(1), Add(2)
-    bench.start(first, second)
+    bench.start([first], [second])
     bench.scheduler.settle()
     assert bench.events == [] and not bench.runner.is_idle
     add.laters[1].complete("two")
@@ -209,16 +171,16 @@ def test_an_effect_may_be_completed_before_its_performer_returns() -> None:
         later.complete(effect.number)
         return later
 
-    bench = Bench(add)
-    bench.start(Add(1))
+    bench = bench_with(add)
+    bench.start([Add(1)])
     bench.scheduler.settle()
     assert bench.events == [Done(Add(1), 1)]
 
 
 def test_an_effect_that_is_refused_later_fails() -> None:
     add, refusal = Postponing(), InvalidUpdate("no")
-    bench = Bench(add)
-    bench.start(Add(1))
+    bench = bench_with(add)
+    bench.start([Add(1)])
     bench.scheduler.settle()
     add.laters[0].complete(error=refusal)
     assert bench.events == [Failed(Add(1), refusal)]
@@ -226,9 +188,9 @@ def test_an_effect_that_is_refused_later_fails() -> None:
 
 def test_an_effect_that_meets_an_outage_later_is_tried_again() -> None:
     add = Postponing()
-    bench = Bench(add)
+    bench = bench_with(add)
     effect = Add(1)
-    bench.start(effect)
+    bench.start([effect])
     bench.scheduler.settle()
     add.laters[0].complete(error=Transient("away"))
     assert bench.events == []
@@ -240,8 +202,8 @@ def test_an_effect_that_meets_an_outage_later_is_tried_again() -> None:
 
 def test_a_result_that_arrives_after_the_end_is_not_reported() -> None:
     add = Postponing()
-    bench = Bench(add)
-    bench.start(Add(1))
+    bench = bench_with(add)
+    bench.start([Add(1)])
     bench.scheduler.settle()
     bench.runner.close()
     add.laters[0].complete("too late")

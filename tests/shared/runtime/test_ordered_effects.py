@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedmq.errors import FedMQError, Transient
-from fedmq.runtime.effect_groups import MAX_JOINED, EffectGroup
-from fedmq.runtime.effect_runner import EffectRunner
-from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
-from fedmq.scheduler import VirtualScheduler
+from fedmq.runtime.effect_groups import MAX_JOINED
+from fedmq.runtime.effects import Ack, Effect, Perform
 from fedmq.value import value
+from shared.runtime.bench import Bench
 
 
 @value
@@ -46,55 +45,29 @@ class Aside(Perform):
     independent = True
 
 
-class Bench:
-    """Performers off the thread. `calls`: their effects, in order. `acked`, `done`, `failed`: the outcomes."""
+Names = Sequence[str]
 
-    def __init__(self, refuse: Callable[[Sequence[str]], Exception | None] = lambda names: None) -> None:
-        self.scheduler = VirtualScheduler()
-        self.calls: list[Sequence[str]] = []
-        self.acked: list[int] = []
-        self.done: list[Effect] = []
-        self.failed: list[Effect] = []
-        self._refuse = refuse
-        self.runner = EffectRunner(
-            "bench",
-            self.scheduler,
-            {
-                Write: lambda effect: self._call(effect.names),
-                **dict.fromkeys((Decide, Look, Aside), lambda effect: self._call([effect.name])),
-            },
-            offload=True,
-            built_in=self._built_in,
-            report=self._report,
-            report_bug=lambda doing, error: None,
-            on_end=lambda: None,
-        )
 
-    def _call(self, names: Sequence[str]) -> None:
-        self.calls.append(names)
-        error = self._refuse(names)
+def bench_with(refuse: Callable[[Names], Exception | None] = lambda names: None) -> Bench:
+    """Returns a bench off the actor's thread, whose performers raise what `refuse` returns for an effect's names."""
+
+    def perform(names: Names) -> None:
+        error = refuse(names)
         if error is not None:
             raise error
 
-    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
-        assert isinstance(effect, Ack)
-        self.acked += effect.tags
-
-    def _report(self, event: CoreEvent, _: str | None) -> None:
-        assert isinstance(event, Done | Failed)
-        (self.failed if isinstance(event, Failed) else self.done).append(event.effect)
-
-    def run(self, *groups: Sequence[Any]) -> None:
-        for group in groups:
-            self.runner.run(group, None)
-        self.scheduler.run()
+    performers: dict[type[Perform], Callable[[Any], None]] = {
+        Write: lambda effect: perform(effect.names),
+        **dict.fromkeys((Decide, Look, Aside), lambda effect: perform([effect.name])),
+    }
+    return Bench(performers, offload=True)
 
 
 def writes(count: int) -> list[list[Effect]]:
     return [[Write((str(number),)), Ack((number,))] for number in range(count)]
 
 
-def once(name: str, error: Exception) -> Callable[[Sequence[str]], Exception | None]:
+def once(name: str, error: Exception) -> Callable[[Names], Exception | None]:
     """Refuses the first effect of this name."""
     errors = [error]
     return lambda names: errors.pop() if errors and name in names else None
@@ -104,41 +77,48 @@ def once(name: str, error: Exception) -> Callable[[Sequence[str]], Exception | N
 
 
 def test_an_ordered_effect_waits_for_earlier_ones_of_a_group_that_is_held_up() -> None:
-    bench = Bench(once("slow", Transient("away")))
+    bench = bench_with(once("slow", Transient("away")))
     bench.run([Look("slow"), Decide("first")], [Look("fast"), Decide("second"), Look("after")])
-    assert bench.calls == [["slow"], ["fast"], ["slow"], ["first"], ["second"], ["after"]]
+    assert bench.calls == [
+        Look("slow"),
+        Look("fast"),
+        Look("slow"),
+        Decide("first"),
+        Decide("second"),
+        Look("after"),
+    ]
 
 
 def test_a_retry_keeps_its_place_in_the_order() -> None:
-    bench = Bench(once("first", Transient("away")))
+    bench = bench_with(once("first", Transient("away")))
     bench.run([Decide("first")], [Decide("second")], [Look("other")])
-    assert bench.calls == [["first"], ["other"], ["first"], ["second"]]
+    assert bench.calls == [Decide("first"), Look("other"), Decide("first"), Decide("second")]
 
 
 def test_the_ordered_effects_of_a_dropped_group_hold_up_nobody() -> None:
-    bench = Bench(once("refused", FedMQError("no")))
+    bench = bench_with(once("refused", FedMQError("no")))
     bench.run([Look("refused"), Decide("never"), Ack((1,))], [Decide("second"), Ack((2,))])
-    assert bench.calls == [["refused"], ["second"]]
+    assert bench.calls == [Look("refused"), Decide("second")]
     assert bench.acked == [2]
     assert bench.failed == [Look("refused")]
 
 
 def test_a_refused_ordered_effect_drops_its_own_group_alone() -> None:
-    bench = Bench(once("first", FedMQError("no")))
+    bench = bench_with(once("first", FedMQError("no")))
     bench.run([Decide("first"), Decide("never"), Ack((1,))], [Decide("second"), Ack((2,))])
-    assert bench.calls == [["first"], ["second"]]
+    assert bench.calls == [Decide("first"), Decide("second")]
     assert (bench.acked, bench.failed, bench.done) == ([2], [Decide("first")], [Decide("second")])
 
 
 def test_a_group_does_not_wait_for_an_independent_ordered_effect_but_the_order_does() -> None:
-    bench = Bench(once("aside", FedMQError("no")))
+    bench = bench_with(once("aside", FedMQError("no")))
     bench.run([Aside("aside"), Ack((1,)), Decide("second"), Ack((2,))])
-    assert bench.calls == [["aside"], ["second"]]
+    assert bench.calls == [Aside("aside"), Decide("second")]
     assert (bench.acked, bench.failed) == ([1, 2], [Aside("aside")])
 
 
 def test_the_core_receives_the_part_of_a_joined_effect_that_it_returned() -> None:
-    bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
+    bench = bench_with(lambda names: FedMQError("not a record") if "2" in names else None)
     groups = writes(4)
     bench.run(*groups)
     assert [id(effect) for effect in bench.failed] == [id(groups[2][0])]
@@ -148,48 +128,47 @@ def test_the_core_receives_the_part_of_a_joined_effect_that_it_returned() -> Non
 
 
 def test_writes_that_arrive_while_another_is_under_way_are_joined() -> None:
-    bench = Bench()
+    bench = bench_with()
     bench.run(*writes(5))
-    assert bench.calls == [("0",), ("1", "2", "3", "4")]
+    assert bench.calls == [Write(("0",)), Write(("1", "2", "3", "4"))]
     assert bench.acked == [0, 1, 2, 3, 4]
 
 
 def test_a_decision_between_them_keeps_its_place() -> None:
-    bench = Bench()
+    bench = bench_with()
     first, second, third, fourth = writes(4)
     bench.run(first, second, [Decide("d"), Ack((9,))], third, fourth)
-    assert bench.calls == [("0",), ("1",), ["d"], ("2", "3")]
+    assert bench.calls == [Write(("0",)), Write(("1",)), Decide("d"), Write(("2", "3"))]
     assert bench.acked == [0, 1, 9, 2, 3]
 
 
 def test_no_more_are_joined_than_the_limit() -> None:
-    bench = Bench()
+    bench = bench_with()
     bench.run(*writes(MAX_JOINED + 3))
-    assert [len(call) for call in bench.calls] == [1, MAX_JOINED, 2]
+    assert [len(call.names) for call in bench.calls if isinstance(call, Write)] == [1, MAX_JOINED, 2]
 
 
 def test_of_joined_writes_only_the_refused_one_fails() -> None:
-    bench = Bench(lambda names: FedMQError("not a record") if "2" in names else None)
+    bench = bench_with(lambda names: FedMQError("not a record") if "2" in names else None)
     bench.run(*writes(5))
-    assert bench.calls == [("0",), ("1", "2", "3", "4"), ("1",), ("2",), ("3",), ("4",)]
+    assert bench.calls == [Write(("0",)), Write(("1", "2", "3", "4")), *(Write((name,)) for name in "1234")]
     assert bench.acked == [0, 1, 3, 4]
     assert bench.failed == [Write(("2",))]
 
 
 def test_joined_writes_are_tried_again_together_after_an_outage() -> None:
     outages = iter([True, True, False])
-    bench = Bench(lambda names: Transient("away") if len(names) > 1 and next(outages) else None)
+    bench = bench_with(lambda names: Transient("away") if len(names) > 1 and next(outages) else None)
     bench.run(*writes(3))
-    assert bench.calls == [("0",), ("1", "2"), ("1", "2"), ("1", "2")]
+    assert bench.calls == [Write(("0",)), *[Write(("1", "2"))] * 3]
     assert bench.acked == [0, 1, 2]
     assert bench.runner.is_idle
 
 
 def test_nothing_is_started_after_the_end() -> None:
-    bench = Bench()
-    for group in writes(3):
-        bench.runner.run(group, None)
+    bench = bench_with()
+    bench.start(*writes(3))
     bench.runner.close()
     bench.scheduler.run()
-    assert bench.calls == [("0",)]
+    assert bench.calls == [Write(("0",))]
     assert bench.acked == []
