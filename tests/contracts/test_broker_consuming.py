@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from contracts.worlds import World, numbered, open_inbox, send
+from contracts.worlds import World, connect_with, numbered, open_inbox, send
 from fedmq.errors import ConfigError
 
 
 def test_no_more_than_the_prefetch_is_unsettled(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.reducer()
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.reducer())
     send(world, connection, "control.start", *numbered(1, 6), exchange="control")
     inbox = open_inbox(connection, queue, prefetch=2, acking=False)
     world.until(lambda: len(inbox.ids) == 2)
@@ -26,18 +24,15 @@ def test_no_more_than_the_prefetch_is_unsettled(world: World) -> None:
 
 
 def test_without_a_prefetch_all_is_delivered(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     send(world, connection, "task.c1", *numbered(1, 300))
     inbox = open_inbox(connection, queue, acking=False)
     world.until(lambda: len(inbox.ids) == 300)
 
 
 def test_acked_messages_never_return_and_the_rest_is_redelivered_first_and_in_order(world: World) -> None:
-    first, second, sender = world.connect("combiner.k1"), world.connect("combiner.k2"), world.connect("client.c1")
-    queue = world.topology.combiner("k1")
-    first.declare(queue)
+    first, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    second, sender = world.connect("combiner.k2"), world.connect("client.c1")
     send(world, first, "update.k1.c1", *numbered(1, 8), exchange="update")
     inbox = open_inbox(first, queue, prefetch=6, acking=False)
     world.until(lambda: len(inbox.ids) == 6)
@@ -53,9 +48,8 @@ def test_acked_messages_never_return_and_the_rest_is_redelivered_first_and_in_or
 
 
 def test_a_kill_returns_the_unsettled_to_the_front_in_order(world: World) -> None:
-    first, second = world.connect("combiner.k1"), world.connect("combiner.k2")
-    queue = world.topology.combiner("k1")
-    first.declare(queue)
+    first, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    second = world.connect("combiner.k2")
     second.declare(queue)
     send(world, second, "update.k1.c1", *numbered(1, 5), exchange="update")
     inbox = open_inbox(first, queue, prefetch=3, acking=False)
@@ -68,9 +62,8 @@ def test_a_kill_returns_the_unsettled_to_the_front_in_order(world: World) -> Non
 
 
 def test_tags_that_are_unknown_or_settled_do_nothing(world: World) -> None:
-    connection = world.connect("combiner.k1")
-    queue, dead = world.topology.combiner("k1"), world.topology.dead()
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    dead = world.topology.dead()
     connection.declare(dead)
     inbox, letters = open_inbox(connection, queue), open_inbox(connection, dead)
     send(world, connection, "plan.k1", "m1")
@@ -116,9 +109,7 @@ def test_a_reject_becomes_a_dead_letter_with_reason_and_origin(world: World, inb
 
 
 def test_a_requeued_message_is_redelivered_and_none_is_lost(world: World) -> None:
-    connection = world.connect("combiner.k1")
-    queue = world.topology.combiner("k1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
     send(world, connection, "plan.k1", "1", "2", "3")
     inbox = open_inbox(connection, queue, prefetch=1, acking=False)
     world.until(lambda: inbox.ids == ["1"])
@@ -130,9 +121,7 @@ def test_a_requeued_message_is_redelivered_and_none_is_lost(world: World) -> Non
 
 
 def test_an_actor_may_give_back_all_it_holds_and_consume_anew(world: World) -> None:
-    connection = world.connect("combiner.k1")
-    queue = world.topology.combiner("k1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
     inbox = open_inbox(connection, queue, acking=False)
     send(world, connection, "plan.k1", "1", "2", "3")
     world.until(lambda: len(inbox.ids) == 3)
@@ -147,9 +136,8 @@ def test_an_actor_may_give_back_all_it_holds_and_consume_anew(world: World) -> N
 
 
 def test_only_the_first_live_consumer_receives_from_a_single_active_consumer_queue(world: World) -> None:
-    first, second, sender = world.connect("reducer.r1"), world.connect("reducer.r2"), world.connect("client.c1")
-    queue = world.topology.reducer()
-    first.declare(queue)
+    first, queue = connect_with(world, "reducer.r1", world.topology.reducer())
+    second, sender = world.connect("reducer.r2"), world.connect("client.c1")
     active = open_inbox(first, queue, prefetch=2, acking=False)
     send(world, first, "control.a", "1", exchange="control")
     world.until(lambda: active.ids == ["1"])
@@ -167,9 +155,8 @@ def test_only_the_first_live_consumer_receives_from_a_single_active_consumer_que
 
 
 def test_a_cancelled_active_consumer_hands_over(world: World) -> None:
-    first, second = world.connect("reducer.r1"), world.connect("reducer.r2")
-    queue = world.topology.reducer()
-    first.declare(queue)
+    first, queue = connect_with(world, "reducer.r1", world.topology.reducer())
+    second = world.connect("reducer.r2")
     active = open_inbox(first, queue)
     send(world, first, "control.a", "1", exchange="control")
     world.until(lambda: active.ids == ["1"])
@@ -183,9 +170,8 @@ def test_a_cancelled_active_consumer_hands_over(world: World) -> None:
 
 
 def test_consumers_of_other_queues_share_the_messages(world: World) -> None:
-    first, second = world.connect("records.a"), world.connect("records.b")
-    queue = world.topology.records()
-    first.declare(queue)
+    first, queue = connect_with(world, "records.a", world.topology.records())
+    second = world.connect("records.b")
     second.declare(queue)
     inboxes = [open_inbox(each, queue, prefetch=1) for each in (first, second)]
     world.rest()
@@ -196,9 +182,8 @@ def test_consumers_of_other_queues_share_the_messages(world: World) -> None:
 
 
 def test_after_a_cancel_nothing_is_delivered_and_the_unsettled_stay_settleable(world: World) -> None:
-    connection, other = world.connect("combiner.k1"), world.connect("combiner.k2")
-    queue = world.topology.records()
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.records())
+    other = world.connect("combiner.k2")
     inbox = open_inbox(connection, queue, acking=False)
     send(world, connection, "event.s.x", "1", "2", exchange="event")
     world.until(lambda: len(inbox.ids) == 2)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from contracts.worlds import Confirms, World, message, numbered, open_inbox, send
+from contracts.worlds import Confirms, World, connect_with, message, numbered, open_inbox, send
 from fedmq.errors import NotFound
 
 
 def test_a_lost_connection_is_restored_whole(world: World) -> None:
-    connection, sender = world.connect("combiner.k1"), world.connect("reducer.r1")
-    queue = world.topology.combiner("k1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    sender = world.connect("reducer.r1")
     inbox = open_inbox(connection, queue, prefetch=3, acking=False)
     send(world, connection, "plan.k1", *numbered(1, 4))
     world.until(lambda: len(inbox.ids) == 3)
@@ -45,9 +44,8 @@ def test_a_connection_reports_whether_the_broker_can_be_reached(world: World) ->
 
 
 def test_messages_that_are_unconfirmed_at_a_loss_are_sent_again_in_order(world: World) -> None:
-    connection, receiver = world.connect("client.c1"), world.connect("combiner.k1")
-    queue = world.topology.combiner("k1")
-    receiver.declare(queue)
+    receiver, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    connection = world.connect("client.c1")
     inbox = open_inbox(receiver, queue)
     send(world, receiver, "plan.k1", "0")
     confirmed: list[str] = []
@@ -88,9 +86,8 @@ def test_declarations_and_deletions_during_a_loss_are_done_after_it(world: World
 
 
 def test_an_exclusive_queue_is_made_again_after_a_loss(world: World) -> None:
-    connection, sender = world.connect("observer.o1"), world.connect("reducer.r1")
-    queue = world.topology.observer("o1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "observer.o1", world.topology.observer("o1"))
+    sender = world.connect("reducer.r1")
     inbox = open_inbox(connection, queue)
     send(world, connection, "event.s.x", "1", exchange="event")
     world.until(lambda: inbox.ids == ["1"])
@@ -106,9 +103,8 @@ def test_an_exclusive_queue_is_made_again_after_a_loss(world: World) -> None:
 
 
 def test_a_connection_that_is_cancelled_during_a_loss_stays_cancelled(world: World) -> None:
-    connection, sender = world.connect("combiner.k1"), world.connect("reducer.r1")
-    queue = world.topology.combiner("k1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    sender = world.connect("reducer.r1")
     inbox = open_inbox(connection, queue)
     send(world, connection, "plan.k1", "1")
     world.until(lambda: inbox.ids == ["1"])
@@ -125,9 +121,8 @@ def test_a_connection_that_is_cancelled_during_a_loss_stays_cancelled(world: Wor
 
 
 def test_a_close_waits_until_all_is_confirmed(world: World) -> None:
-    connection, receiver = world.connect("client.c1"), world.connect("combiner.k1")
-    queue = world.topology.combiner("k1")
-    receiver.declare(queue)
+    receiver, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    connection = world.connect("client.c1")
     inbox = open_inbox(receiver, queue)
     send(world, receiver, "plan.k1", "0")
     confirms: Confirms = []
@@ -140,9 +135,8 @@ def test_a_close_waits_until_all_is_confirmed(world: World) -> None:
 
 
 def test_a_closed_connection_does_nothing_more(world: World) -> None:
-    connection, other = world.connect("combiner.k1"), world.connect("reducer.r1")
-    queue = world.topology.combiner("k1")
-    other.declare(queue)
+    other, queue = connect_with(world, "reducer.r1", world.topology.combiner("k1"))
+    connection = world.connect("combiner.k1")
     inbox = open_inbox(connection, queue, acking=False)
     send(world, other, "plan.k1", "1")
     world.until(lambda: inbox.ids == ["1"])

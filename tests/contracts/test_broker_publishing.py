@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from contracts.worlds import Confirms, World, message, numbered, open_inbox, send
+from contracts.worlds import Confirms, World, connect_with, message, numbered, open_inbox, send
 from fedmq.brokers.base import Outgoing
 from fedmq.codec import JSON
 from fedmq.errors import FedMQError, NotFound
@@ -15,9 +15,7 @@ from fedmq_schemas.topology import Binding
 
 
 def test_a_delivery_has_the_published_message_and_its_address(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     inbox = open_inbox(connection, queue)
     connection.publish(Outgoing(world.topology.exchange("task"), "task.c1", b"\x00\xff", "m1", JSON))
     world.until(lambda: inbox.ids == ["m1"])
@@ -49,9 +47,8 @@ def test_a_delivery_has_the_published_message_and_its_address(world: World) -> N
 def test_keys_are_routed_by_words_star_and_hash(
     world: World, pattern: str, matches: list[str], misses: list[str]
 ) -> None:
-    connection = world.connect("reducer.r1")
-    queue = replace(world.topology.client("c1"), bindings=(Binding(world.topology.exchange("task"), pattern),))
-    connection.declare(queue)
+    binding = Binding(world.topology.exchange("task"), pattern)
+    connection, queue = connect_with(world, "reducer.r1", replace(world.topology.client("c1"), bindings=(binding,)))
     inbox = open_inbox(connection, queue)
     for key in [*misses, *matches]:
         connection.publish(message(world.topology, "task", key, key))
@@ -84,9 +81,7 @@ def test_each_bound_queue_gets_its_copy(world: World) -> None:
 
 
 def test_nothing_is_confirmed_or_delivered_from_within_a_call(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     inbox = open_inbox(connection, queue)
     confirms: Confirms = []
     connection.publish(message(world.topology, "task", "task.c1", "m1"), confirms.append)
@@ -96,9 +91,8 @@ def test_nothing_is_confirmed_or_delivered_from_within_a_call(world: World) -> N
 
 
 def test_thousands_of_messages_arrive_once_and_in_order(world: World) -> None:
-    sender, receiver = world.connect("combiner.c1"), world.connect("reducer.r1")
-    queue = world.topology.reducer()
-    receiver.declare(queue)
+    receiver, queue = connect_with(world, "reducer.r1", world.topology.reducer())
+    sender = world.connect("combiner.c1")
     inbox = open_inbox(receiver, queue, prefetch=100)
     world.rest()
     send(world, sender, "update.reducer.c1", *numbered(1, 3000), exchange="update")
@@ -120,9 +114,7 @@ def test_a_message_that_no_queue_receives_is_confirmed_unless_it_is_mandatory(wo
 
 def test_an_absent_exchange_fails_the_confirm_and_disturbs_no_other_message(world: World) -> None:
     connection = world.connect("client.c1")
-    other = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    other.declare(queue)
+    other, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     inbox = open_inbox(other, queue)
     world.rest()
     confirms: dict[str, FedMQError | None] = {}

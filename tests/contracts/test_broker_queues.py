@@ -7,14 +7,12 @@ from functools import partial
 
 import pytest
 
-from contracts.worlds import Confirms, World, confirm_of, message, numbered, open_inbox, send
+from contracts.worlds import Confirms, World, confirm_of, connect_with, message, numbered, open_inbox, send
 from fedmq.errors import ConfigError, FedMQError, NotFound
 
 
 def test_declaring_again_changes_nothing(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.combiner("k1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.combiner("k1"))
     send(world, connection, "plan.k1", "m1")
     world.connect("combiner.k1").declare(queue)
     connection.declare(queue)
@@ -23,9 +21,8 @@ def test_declaring_again_changes_nothing(world: World) -> None:
 
 
 def test_declaring_with_other_arguments_is_reported_with_the_remedy(world: World) -> None:
-    connection, other = world.connect("reducer.r1"), world.connect("reducer.r2")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
+    other = world.connect("reducer.r2")
     send(world, connection, "task.c1", "m1")
     errors: list[FedMQError] = []
     other.on_error = errors.append
@@ -41,18 +38,14 @@ def test_declaring_with_other_arguments_is_reported_with_the_remedy(world: World
 
 
 def test_an_error_that_nobody_handles_ends_the_run(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     connection.declare(replace(queue, expires=3600.0))
     with pytest.raises(ConfigError, match=queue.name):
         world.until(lambda: False)
 
 
 def test_a_queue_is_deleted_with_its_messages_and_declared_again_empty(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue = world.topology.client("c1")
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
     send(world, connection, "task.c1", "m1")
     connection.delete(queue.name)
     connection.delete(queue.name)
@@ -82,9 +75,8 @@ def test_a_consumer_waits_for_its_queue_and_again_after_a_deletion(world: World)
 
 
 def test_an_expired_message_vanishes_and_is_no_dead_letter(world: World) -> None:
-    connection = world.connect("reducer.r1")
-    queue, dead = world.topology.combiner("k1"), world.topology.dead()
-    connection.declare(queue)
+    connection, queue = connect_with(world, "reducer.r1", world.topology.combiner("k1"))
+    dead = world.topology.dead()
     connection.declare(dead)
     soon = replace(message(world.topology, "task", "plan.k1", "m1"), expiration=0.2)
     confirms: Confirms = []
@@ -119,9 +111,7 @@ def test_an_unused_queue_expires_and_a_used_one_does_not(world: World) -> None:
 
 
 def test_a_full_queue_drops_its_oldest(world: World) -> None:
-    connection = world.connect("observer.o1")
-    queue = replace(world.topology.observer("o1"), max_length=3)
-    connection.declare(queue)
+    connection, queue = connect_with(world, "observer.o1", replace(world.topology.observer("o1"), max_length=3))
     send(world, connection, "event.s1.round", *numbered(1, 5), exchange="event")
     inbox = open_inbox(connection, queue)
     world.until(lambda: len(inbox.ids) == 3)

@@ -169,6 +169,13 @@ def send(world: World, sender: Connection, key: str, *ids: str, exchange: str = 
     assert confirms == [None] * len(ids)
 
 
+def connect_with(world: World, name: str, queue: Queue) -> tuple[Connection, Queue]:
+    """Returns a new connection, and the queue, which the connection has declared."""
+    connection = world.connect(name)
+    connection.declare(queue)
+    return connection, queue
+
+
 def open_inbox(connection: Connection, queue: Queue, prefetch: int = 0, acking: bool = True) -> Inbox:
     inbox = Inbox(connection, acking)
     connection.consume(queue.name, prefetch, inbox)
