@@ -24,13 +24,11 @@ OUTAGE = 10.0
 TAKE_OVER = 15.0
 
 
-def survives(
-    alliance: Deployment, undisturbed: str, name: str, blow: Callable[[], None], *, after_round: int = 1
-) -> None:
-    """A session that `blow` strikes after a round ends with the undisturbed one's model and a whole ledger."""
+def survives(alliance: Deployment, undisturbed: str, name: str, blow: Callable[[], object]) -> None:
+    """A session that `blow` strikes after its first round ends with the undisturbed one's model and a whole ledger."""
     session = f"fault-{name}"
     alliance.start_session(session, **FAULT_POLICY)
-    alliance.await_round(session, after_round)
+    alliance.await_round(session, 1)
 
     blow()
 
@@ -60,9 +58,7 @@ def redirected(nodes: Sequence[Node], **settings: str) -> Iterator[None]:
             restart(node)
 
 
-def outage(
-    alliance: Deployment, stop: Callable[[], None], start: Callable[[], object], seconds: float = OUTAGE
-) -> None:
+def outage(stop: Callable[[], None], start: Callable[[], object], seconds: float = OUTAGE) -> None:
     """A server is away for some time, 10 s if not told, on the test's own clock: that is the fault."""
     stop()
     time.sleep(seconds)
@@ -77,20 +73,36 @@ def test_a_killed_and_restarted_reducer_changes_nothing(alliance: Deployment, un
     survives(alliance, undisturbed, "reducer", lambda: restart(alliance.active_reducer()))
 
 
-def test_a_killed_and_restarted_combiner_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
-    survives(alliance, undisturbed, "combiner", lambda: restart(alliance.nodes["combiner-1"]))
+def restart_two_clients(alliance: Deployment) -> None:
+    for number in (1, 4):
+        restart(alliance.nodes[f"client-{number}"])
 
 
-def test_the_clients_of_a_combiner_that_stays_dead_go_to_the_other_one(alliance: Deployment, undisturbed: str) -> None:
-    survives(alliance, undisturbed, "combiner-gone", alliance.nodes["combiner-2"].kill)
+def restart_rabbitmq(alliance: Deployment) -> None:
+    alliance.servers.rabbitmq.stop()
+    alliance.servers.rabbitmq.start()
 
 
-def test_killed_and_restarted_clients_change_nothing(alliance: Deployment, undisturbed: str) -> None:
-    def blow() -> None:
-        for number in (1, 4):
-            restart(alliance.nodes[f"client-{number}"])
+def kill_rabbitmq(alliance: Deployment) -> None:
+    alliance.servers.rabbitmq.kill()
+    alliance.servers.rabbitmq.start()
 
-    survives(alliance, undisturbed, "clients", blow)
+
+BLOWS: dict[str, Callable[[Deployment], object]] = {
+    "combiner": lambda alliance: restart(alliance.nodes["combiner-1"]),
+    "combiner-gone": lambda alliance: alliance.nodes["combiner-2"].kill(),
+    "clients": restart_two_clients,
+    "rabbitmq-stop": restart_rabbitmq,
+    "rabbitmq-kill": kill_rabbitmq,
+    "blobs": lambda alliance: outage(alliance.servers.s3.kill, alliance.servers.s3.start),
+    "records": lambda alliance: outage(alliance.servers.mongo.kill, alliance.servers.mongo.start),
+}
+"""Killed and restarted, or killed for good, or away for a while."""
+
+
+@pytest.mark.parametrize("name", BLOWS)
+def test_a_process_or_server_that_is_killed_changes_nothing(alliance: Deployment, undisturbed: str, name: str) -> None:
+    survives(alliance, undisturbed, name, lambda: BLOWS[name](alliance))
 
 
 def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_trained(alliance: Deployment) -> None:
@@ -100,7 +112,7 @@ def test_a_client_whose_connection_drops_while_it_trains_delivers_what_it_has_tr
         alliance.await_state(node, "attached")
         alliance.start_session("cut-off", **FAULT_POLICY | {"rounds": 2, "train": {"seconds": training}})
         alliance.until(lambda: 'received_total{kind="task"' in node.metrics(), "task of the client")
-        outage(alliance, proxy.down, proxy.up, cut_off)
+        outage(proxy.down, proxy.up, cut_off)
         assert alliance.round_of("cut-off") == 0
 
         assert alliance.await_end("cut-off")["state"] == "finished"
@@ -122,32 +134,6 @@ def test_a_slow_link_is_not_a_dead_link(alliance: Deployment) -> None:
         fetched = [entry.seconds["fetch"] for entry in ledger.entries]
         assert len(fetched) == 6 and min(fetched) > 3 * alliance.presence
         assert alliance.records.count(tables.EVENTS, {"name": "client.vanished"}) == vanished
-
-
-def test_a_rabbitmq_that_is_stopped_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
-    def blow() -> None:
-        alliance.servers.rabbitmq.stop()
-        alliance.servers.rabbitmq.start()
-
-    survives(alliance, undisturbed, "rabbitmq-stop", blow)
-
-
-def test_a_rabbitmq_that_is_killed_and_started_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
-    def blow() -> None:
-        alliance.servers.rabbitmq.kill()
-        alliance.servers.rabbitmq.start()
-
-    survives(alliance, undisturbed, "rabbitmq-kill", blow)
-
-
-def test_a_blob_store_that_is_away_for_10_seconds_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
-    s3 = alliance.servers.s3
-    survives(alliance, undisturbed, "blobs", lambda: outage(alliance, s3.kill, s3.start))
-
-
-def test_a_record_store_that_is_away_for_10_seconds_changes_nothing(alliance: Deployment, undisturbed: str) -> None:
-    mongo = alliance.servers.mongo
-    survives(alliance, undisturbed, "records", lambda: outage(alliance, mongo.kill, mongo.start))
 
 
 @pytest.mark.parametrize("delivered", [True, False], ids=["after the commit", "before the commit"])
