@@ -87,18 +87,11 @@ class Reader:
         words = [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
         if block.keeps_running:
             return self._keep_running(block, words)
-        done = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=BLOCK_SECONDS,
-        )
-        assert done.returncode == code, f"{block} failed:\n{block.text}\n{done.stdout}"
-        return done.stdout
+        process = self._start(words)
+        self._stack.callback(_end, process)
+        output, _ = process.communicate(timeout=BLOCK_SECONDS)
+        assert process.returncode == code, f"{block} failed:\n{block.text}\n{output}"
+        return output
 
     def replaced(self, text: str) -> str:
         """Returns the text with free ports instead of the usual ones."""
@@ -108,8 +101,9 @@ class Reader:
             .replace("--serve\n", f"--serve --port {self.api}\n")
         )
 
-    def _keep_running(self, block: Block, words: list[str]) -> str:
-        process = subprocess.Popen(
+    def _start(self, words: list[str]) -> subprocess.Popen[str]:
+        """Starts a command in a process group of its own."""
+        return subprocess.Popen(
             words,
             cwd=self.folder,
             env=self.environment,
@@ -119,6 +113,9 @@ class Reader:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def _keep_running(self, block: Block, words: list[str]) -> str:
+        process = self._start(words)
         lines: Queue[str] = Queue()
         copying = threading.Thread(target=_copy, args=(process, lines), daemon=True)
         copying.start()
