@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedmq_sandbox import ConfigError, Interrupted, NotFound, Sandbox
+from fedmq_sandbox import CommittedRound, ConfigError, Interrupted, NotFound, Sandbox
+from fedmq_sandbox.rounds import committed_rounds
 from sandbox.commands import REGRESSION
 
 SCRIPT = """
@@ -45,6 +49,20 @@ def test_a_round_is_given_while_the_session_continues() -> None:
     with _sandbox(rounds=1_000_000) as sandbox:
         assert next(sandbox.rounds()).number == 1
         assert sandbox.records.get("sessions", sandbox.session)["state"] == "running"  # type: ignore[index]
+
+
+def test_two_loops_over_the_rounds_both_receive_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _sandbox(rounds=2) as sandbox:
+
+        def run_a_second_loop(*arguments: Any) -> Iterator[CommittedRound]:
+            monkeypatch.undo()
+            found = list(committed_rounds(*arguments))
+            sandbox.run()  # the session ends after the first loop has looked and before it waits
+            assert [each.number for each in sandbox.rounds()] == [1, 2]
+            return iter(found)
+
+        monkeypatch.setattr("fedmq_sandbox.sandbox.committed_rounds", run_a_second_loop)
+        assert [each.number for each in sandbox.rounds()] == [1, 2]
 
 
 def test_without_an_evaluator_a_round_has_what_the_trainers_reported() -> None:
@@ -148,6 +166,8 @@ def test_what_stops_the_session_is_raised_where_the_caller_waits(tmp_path: Path)
         ({"dirichlet": 0.0}, "dirichlet must be a number greater than 0 (not 0.0)"),
         ({"dirichlet": "skewed"}, "dirichlet must be a number greater than 0 (not 'skewed')"),
         ({"alliance": 5}, "alliance must be a name (not 5)"),
+        ({"form": "zz"}, "form must be one of trainer, commands, or None"),
+        ({"policy": "session.toml"}, "policy must be a mapping with the keys of a session file"),
         ({"labels": ["north"]}, "labels must be a mapping"),
         ({"labels": {"site": "north"}}, "the label 'site' needs a list of values"),
         ({"labels": {"site": [1, 2]}}, "the label 'site' needs a list of values"),
@@ -172,3 +192,30 @@ def test_a_sandbox_is_opened_once() -> None:
         assert sandbox.session
     with pytest.raises(ConfigError, match="opened once"), sandbox:
         pass
+
+
+def test_a_sandbox_that_ran_its_session_says_how_to_serve() -> None:
+    with _sandbox(rounds=1) as sandbox:
+        sandbox.run()
+        with pytest.raises(ConfigError, match="open another Sandbox for serve"):
+            sandbox.serve(lambda: None)
+
+
+def test_a_sandbox_that_serves_says_how_to_run_its_session() -> None:
+    with _sandbox(rounds=1) as sandbox:
+        sandbox.serve(sandbox.interrupt)
+        with pytest.raises(ConfigError, match="open another Sandbox for run or rounds"):
+            sandbox.run()
+        with pytest.raises(ConfigError, match="open another Sandbox for serve"):
+            sandbox.serve(lambda: None)
+
+
+def test_the_last_of_several_sandboxes_restores_the_garbage_collector() -> None:
+    before = gc.get_threshold()
+    first, second = _sandbox(), _sandbox()
+    with contextlib.ExitStack() as later:
+        with first:
+            slow = gc.get_threshold()
+            later.enter_context(second)
+        assert gc.get_threshold() == slow != before
+    assert gc.get_threshold() == before

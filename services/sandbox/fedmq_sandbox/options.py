@@ -1,4 +1,4 @@
-"""The options of a sandbox beside its policy: checked and complete."""
+"""The options of a sandbox: checked and complete."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, get_args
 
 from fedmq.errors import ConfigError
+from fedmq.policies import checked_policy
 from fedmq_client.trainer import Client, Form
 from fedmq_schemas.policy import Policy
 
@@ -44,6 +46,8 @@ class SandboxOptions:
             raise ConfigError(f"dirichlet must be a number greater than 0 (not {self.dirichlet!r})")
         if not isinstance(self.alliance, str):
             raise ConfigError(f"alliance must be a name (not {self.alliance!r})")
+        if self.form not in (None, *get_args(Form)):
+            raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, or None to choose (not {self.form!r})")
         if not isinstance(self.labels, Mapping):
             raise ConfigError(f"labels must be a mapping, such as {{'site': ['north', 'south']}} (not {self.labels!r})")
         for name, values in self.labels.items():
@@ -68,7 +72,18 @@ class SandboxOptions:
         )
 
 
-def check_names(names: Iterable[str]) -> None:
+def policy_of(policy: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Policy:
+    """Returns the policy with the keywords set in it. Raises ConfigError for an unknown keyword and a wrong policy."""
+    _check_names(fields)
+    if policy is not None and not isinstance(policy, Mapping):
+        raise ConfigError(
+            "policy must be a mapping with the keys of a session file, such as {'rounds': 5}; "
+            f"read a session file with tomllib (not {policy!r})"
+        )
+    return checked_policy({**(policy or {}), **fields})
+
+
+def _check_names(names: Iterable[str]) -> None:
     """Raises ConfigError for a keyword that is neither an option nor a key of the policy, and names the nearest one."""
     known = {field.name for field in fields(SandboxOptions)} | Policy.model_fields.keys()
     for name in names:

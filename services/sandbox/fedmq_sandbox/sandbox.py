@@ -7,7 +7,6 @@ is decided is recorded, every role registers again when it starts, and open mess
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ConfigError
 from fedmq.model_files.formats import ModelFile
-from fedmq.policies import checked_policy
 from fedmq.process.lock import try_lock
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
@@ -32,7 +30,8 @@ from fedmq_client.packages.package import load
 from fedmq_client.pool.inline import InlinePool
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
-from fedmq_sandbox.options import SandboxOptions, check_names
+from fedmq_sandbox import collector
+from fedmq_sandbox.options import SandboxOptions, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, identity_of, make_seed
 from fedmq_sandbox.services import OnEvent, Services
@@ -41,9 +40,6 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.topology import Topology
 
-GC_THRESHOLD = (100_000, 50, 50)
-"""A thousand actors are many live objects: examining them every 700 allocations, Python's default, took a fifth of a
-round."""
 SESSION_EVENTS = "event.*.session.#"
 """The only events that are observed where nobody follows rounds: decoding all of them costs time."""
 WAIT_SECONDS = 0.5
@@ -106,7 +102,6 @@ class Sandbox:
         on_event: OnEvent | None = None,
         **fields: Any,
     ) -> None:
-        check_names(fields)
         self.options = SandboxOptions(
             package=Path(package),
             clients=clients,
@@ -122,7 +117,7 @@ class Sandbox:
             form=form,
             python_env=python_env,
         )
-        self.policy = checked_policy({**(policy or {}), **fields})
+        self.policy = policy_of(policy, fields)
         self.on_event = on_event
         self.scheduler = ThreadScheduler()
         self.broker = MemoryBroker(self.scheduler)
@@ -137,8 +132,10 @@ class Sandbox:
         self._thread: threading.Thread | None = None
         self._is_followed = False
         self._is_used = False
-        self._changed = threading.Event()
-        """Set when a round may be new, and when the session has ended."""
+        self._is_serving = False
+        self._changed = threading.Condition()
+        self._changes = 0
+        """Counts what may have made a round new, and the end of the session. A count, so that several loops can wait."""
 
     def __enter__(self) -> Sandbox:
         if self._is_used:
@@ -172,15 +169,15 @@ class Sandbox:
         """Runs the session, and yields each of its committed rounds once, in order, those from before a resumption too.
 
         A round is yielded as soon as the evaluator has answered for its model, or the next round is committed, or the
-        session has ended. The session continues meanwhile. Leaving the loop before its end interrupts the session. Raises
-        as `run` does.
+        session has ended. The session continues meanwhile. Several loops each receive all rounds. Leaving a loop before
+        its end interrupts the session. Raises as `run` does.
         """
         self._is_followed = True
         ended = self._begin()
         number = 0
         try:
             while True:
-                self._changed.clear()
+                seen = self._changes
                 is_over = ended.done()
                 found = list(committed_rounds(self.records, self.session, number))
                 for each in found:
@@ -190,8 +187,7 @@ class Sandbox:
                 if is_over:
                     ended.result()
                     return
-                while not self._changed.wait(WAIT_SECONDS):
-                    pass
+                self._await_change(seen)
         finally:
             if not ended.done():
                 self.interrupt()
@@ -222,9 +218,14 @@ class Sandbox:
         """Runs the alliance and whatever sessions it receives, in the caller's thread, until `interrupt`.
 
         `ready` is called once, when the services have started. A seed is made if there is no model to start from. Raises
-        Interrupted if it is interrupted before.
+        Interrupted if it is interrupted before, and ConfigError if the sandbox has run its session or served already.
         """
         self._check_open()
+        if self._ended is not None or self._is_serving:
+            raise ConfigError(
+                "this sandbox has started its services already, in run, rounds or serve: open another Sandbox for serve"
+            )
+        self._is_serving = True
         if next(self.blobs.list(keys.ALL_MODELS), None) is None:
             self._seed()
         self._services.start(self._receive, "event.#" if self.on_event else SESSION_EVENTS)
@@ -243,8 +244,7 @@ class Sandbox:
         options = self.options
         package = load(options.package)
         prepare(package, options.form, options.python_env)
-        stack.callback(gc.set_threshold, *gc.get_threshold())
-        gc.set_threshold(*GC_THRESHOLD)
+        stack.enter_context(collector.slowed_down())
         stack.callback(self.scheduler.close)
         if options.state_dir is None:
             self.blobs, self.records = MemoryBlobs(), SqliteRecords(":memory:")
@@ -277,12 +277,27 @@ class Sandbox:
     def _begin(self) -> Future[dict[str, Any]]:
         """Starts the session's thread at the first call. Returns what becomes of the session."""
         self._check_open()
+        if self._is_serving:
+            raise ConfigError(
+                "this sandbox serves the sessions that it receives: open another Sandbox for run or rounds"
+            )
         if self._ended is None:
             self._ended = Future()
-            self._ended.add_done_callback(lambda _: self._changed.set())
+            self._ended.add_done_callback(lambda _: self._note_change())
             self._thread = threading.Thread(target=self._work, args=(self._ended,), name="fedmq-sandbox", daemon=True)
             self._thread.start()
         return self._ended
+
+    def _note_change(self) -> None:
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _await_change(self, seen: int) -> None:
+        """Waits until more has changed than `seen`."""
+        with self._changed:
+            while self._changes == seen:
+                self._changed.wait(WAIT_SECONDS)
 
     def _work(self, ended: Future[dict[str, Any]]) -> None:
         try:
@@ -316,7 +331,7 @@ class Sandbox:
         if self.on_event is not None:
             self.on_event(envelope, event)
         if event.name in ("round.committed", "model.validated"):
-            self._changed.set()
+            self._note_change()
         if event.session == self.session and event.name in _ENDINGS:
             self.scheduler.post(self.scheduler.stop)
 
