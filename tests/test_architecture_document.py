@@ -44,6 +44,12 @@ def test_it_names_functions_in_a_form_that_these_tests_read() -> None:
     assert len(FUNCTION.findall(TEXT)) >= 15
 
 
+def test_it_names_every_step_of_a_session_and_no_other_file_as_a_step() -> None:
+    steps = ROOT / "services" / "reducer" / "fedmq_reducer" / "sessions" / "steps"
+    names = {path.name for path in steps.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"`steps/(\w+\.py)`", TEXT)) == names
+
+
 @pytest.mark.parametrize("folder", sorted(set(re.findall(r"`((?:tests|services|shared|schemas)/[\w/]*)`", TEXT))))
 def test_a_folder_that_it_names_exists(folder: str) -> None:
     assert (ROOT / folder).is_dir()
