@@ -34,8 +34,11 @@ from fedmq_schemas.records import (
     ValidationRecord,
 )
 
+WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("documents.json").read_text())
+"""Key and document of each record, as the record store holds them."""
+POLICY: dict[str, Any] = WRITTEN["session"]["document"]["policy"]
+"""A policy as an older version recorded it: keys that are added later are not in it."""
 SHA256 = "0a1b2c3d4e5f" + "6" * 52
-POLICY = Policy(name="north").model_dump(mode="json")
 PLAN = PlanKey(session="s1", round=1)
 
 
@@ -111,8 +114,6 @@ RECORDS: dict[str, Record] = {
     "queues": SystemRecord(what="queues", at=5.0, queues=({"name": "q", "ready": 1},)),
     "stores": SystemRecord(what="stores", at=5.0, stores=(), disk=None),
 }
-WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("documents.json").read_text())
-"""Key and document of each record, as the record store holds them."""
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -125,6 +126,22 @@ def test_a_record_is_written_as_plain_data_under_its_key_and_loads_again(name: s
     loaded = type(record).model_validate({**written["document"], "of a later version": 1})
     assert loaded == record
     assert loaded.document() == written["document"]
+
+
+def test_a_recorded_policy_loads_and_means_the_same() -> None:
+    assert Policy.model_validate(POLICY) == Policy(name="north")
+
+
+def test_a_policy_is_recorded_under_the_same_names_and_with_the_same_defaults_as_before() -> None:
+    assert _same_keys(Policy(name="north").model_dump(mode="json"), POLICY) == POLICY
+
+
+def _same_keys(document: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """Returns the keys of `document` that `like` has, in its sections too. Raises KeyError if one is missing."""
+    return {
+        key: _same_keys(document[key], value) if isinstance(value, dict) and value else document[key]
+        for key, value in like.items()
+    }
 
 
 @pytest.mark.parametrize(("action", "number"), [("train", 0), ("validate", 1)])
@@ -148,7 +165,7 @@ def test_a_validation_in_a_train_task_is_of_the_model_before_the_round(action: A
 
 
 def test_an_event_is_written_as_plain_data_under_its_id() -> None:
-    told = Event(name="update.accepted", session="s1", round=1, client="a", data={"weight": 7})
+    event = Event(name="update.accepted", session="s1", round=1, client="a", data={"weight": 7})
     document = {
         "id": "e1",
         "name": "update.accepted",
@@ -161,7 +178,7 @@ def test_an_event_is_written_as_plain_data_under_its_id() -> None:
         "cause": "m1",
         "data": {"weight": 7},
     }
-    assert records.event_document(ENVELOPE, told) == document
+    assert records.event_document(ENVELOPE, event) == document
     record = EventRecord.model_validate(document)
     assert (record.key, record.document()) == ("e1", document)
 
