@@ -30,7 +30,7 @@ def _failing(error: BaseException) -> typer.Typer:
     return failing
 
 
-def test_help_tells_the_exit_codes() -> None:
+def test_help_lists_the_exit_codes() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert "sandbox" in result.output
@@ -55,6 +55,13 @@ def test_the_help_of_every_verb_says_what_it_does_and_the_exit_codes(words: tupl
     assert "Exit codes: 0 done;" in " ".join(result.output.split())
     undescribed = [each.name for each in VERBS[words].params if each.name != "help" and not each.help]
     assert undescribed == []
+
+
+@pytest.mark.parametrize("words", [words for words in VERBS if words[0] == "run"], ids=" ".join)
+def test_the_help_of_a_role_names_the_page_of_its_settings(words: tuple[str, ...]) -> None:
+    assert (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").is_file()
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert "docs/reference/settings.md" in " ".join(result.output.split())
 
 
 def test_all_but_servers_and_templates_answer_in_json() -> None:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from fedmq.errors import FedMQError
 from fedmq_cli.commands import accounts, members, models, packages, sandbox, session, sessions
 from fedmq_cli.commands.doctor import doctor
-from fedmq_cli.commands.run import run
+from fedmq_cli.commands.run import SETTINGS, run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
 from fedmq_cli.output import INTERRUPTED, JSON_WANTED
 
@@ -117,11 +117,12 @@ for group, verbs in (
     ("account", accounts.account),
     ("run", run),
 ):
+    epilog = f"{SETTINGS} {EXIT_CODES}" if verbs is run else EXIT_CODES
     for each in verbs.registered_commands:
-        each.epilog = EXIT_CODES
+        each.epilog = epilog
         if verbs is not run and each.callback is not None:
             each.callback = interruptible(each.callback)
-    app.add_typer(verbs, name=group, epilog=EXIT_CODES)
+    app.add_typer(verbs, name=group, epilog=epilog)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+SETTINGS = "All variables: docs/reference/settings.md, which is the page Settings of the documentation site."
+
 run = typer.Typer(
     no_args_is_help=True,
     help="Run one role until SIGTERM; it is configured by FEDN_* variables and .env in this folder.",
