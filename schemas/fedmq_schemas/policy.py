@@ -71,7 +71,7 @@ class Strategy(Section):
     )
     rule: str = Field(
         DEFAULT_RULE,
-        description="how updates are aggregated: mean, the exact weighted mean",
+        description="name of the aggregation rule for the updates, such as mean: the exact weighted mean",
         exclude_if=lambda rule: rule == DEFAULT_RULE,
     )
 
