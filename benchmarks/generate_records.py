@@ -282,7 +282,7 @@ class Generator:
             "inbox": "fedmq.reducer.v1",
             "key": "update.reducer.client0007",
         }
-        lost = {"reason": "it was not heard for three presence periods"}
+        lost = {"reason": "no message from it arrived for three presence periods"}
         events = [
             documents.event("reducer.active", None, None, BEGAN, "reducer", epoch=1),
             documents.event("message.refused", None, None, at, "reducer", **refused),

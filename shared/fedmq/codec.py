@@ -99,7 +99,7 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
     if envelope.alliance != alliance:
         raise ProtocolError(f"{kind} message is for alliance {envelope.alliance!r}, this is {alliance!r}")
     if user is not None and envelope.sender != user and kind != Start.kind:
-        raise ProtocolError(f"{kind} message says it is from {envelope.sender!r}, the broker says {user!r}")
+        raise ProtocolError(f"{kind} message names the sender {envelope.sender!r}, the broker names {user!r}")
     try:
         return Message(envelope, _AS_BODY[kind](body_document))
     except ValidationError as error:

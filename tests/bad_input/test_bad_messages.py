@@ -87,7 +87,7 @@ def test_a_sender_that_is_not_the_account_is_refused(tmp_path: Path) -> None:
     body = alliance.pack("client_presence", {"leaving": True}, sender=GOOD[0])
     alliance.publish("update", topology.update_key(COMBINER, GOOD[0]), body)
     assert_unharmed(alliance, alliance.run())
-    assert alliance.dead == [f"client_presence message says it is from {GOOD[0]!r}, the broker says {STRANGER!r}"]
+    assert alliance.dead == [f"client_presence message names the sender {GOOD[0]!r}, the broker names {STRANGER!r}"]
 
 
 def test_a_message_in_a_clients_mailbox_that_is_not_for_clients_is_a_dead_letter(tmp_path: Path) -> None:

@@ -130,10 +130,10 @@ def url() -> Iterator[str]:
     ("words", "request_number", "said"),
     [
         ("start --id one --follow", 1, "fedmq: interrupted"),
-        ("start --id one --follow", 2, "session one goes on; to end it: fedmq stop one"),
-        ("start --id one --follow", 4, "session one goes on; to end it: fedmq stop one"),
-        ("events --follow", 1, "no longer followed; what runs goes on. next: fedmq status"),
-        ("events one --follow", 3, "no longer followed; what runs goes on. next: fedmq status"),
+        ("start --id one --follow", 2, "session one continues; to end it: fedmq stop one"),
+        ("start --id one --follow", 4, "session one continues; to end it: fedmq stop one"),
+        ("events --follow", 1, "no longer followed; running sessions continue. next: fedmq status"),
+        ("events one --follow", 3, "no longer followed; running sessions continue. next: fedmq status"),
         ("status", 1, "fedmq: interrupted"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_plan_of_an_earlier_epoch_is_void(combiner: Combiner) -> None:
     combiner.receive(welcome(epoch=3), REDUCER)
     received = combiner.receive(plan(epoch=2), REDUCER)
     [voided] = events(received, "plan.voided")
-    assert voided.data == {"reason": "epoch 2 is over, 3 decides now", "plan": str(key())}
+    assert voided.data == {"reason": "the plan's epoch 2 has ended: epoch 3 is current", "plan": str(key())}
     assert received[0] == Ack((combiner.tag,))
     assert not all_of(received, Open)
 
@@ -173,7 +173,7 @@ def test_a_plan_of_an_earlier_round_or_attempt_is_rejected_as_late(combiner: Com
     combiner.open(plan(key(2, attempt=2)))
     for late in (key(1), key(2, attempt=1)):
         received = combiner.receive(plan(late), REDUCER)
-        assert "it comes late" in events(received, "plan.voided")[0].data["reason"]
+        assert "has ended or has moved to a later round" in events(received, "plan.voided")[0].data["reason"]
         assert not all_of(received, Open)
 
 

@@ -59,7 +59,7 @@ def redirected(nodes: Sequence[Node], **settings: str) -> Iterator[None]:
 
 
 def outage(stop: Callable[[], None], start: Callable[[], object], seconds: float = OUTAGE) -> None:
-    """A server is away for some time, 10 s if not told, on the test's own clock: that is the fault."""
+    """A server is away for some time, 10 s by default, on the test's own clock: that is the fault."""
     stop()
     time.sleep(seconds)
     start()

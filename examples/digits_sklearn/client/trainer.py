@@ -1,4 +1,4 @@
-"""The 1,797 small digits that come with scikit-learn, told apart by a linear classifier."""
+"""The 1,797 small digits of scikit-learn, classified by a linear classifier."""
 
 import numpy as np
 from sklearn.datasets import load_digits

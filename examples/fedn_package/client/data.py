@@ -1,4 +1,4 @@
-"""Splits scikit-learn's digits into a folder for each client, once; a client is told its own by FEDN_DATA_PATH."""
+"""Splits scikit-learn's digits into a folder for each client, once; FEDN_DATA_PATH names each client's own."""
 
 import os
 

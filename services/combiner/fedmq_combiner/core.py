@@ -62,7 +62,7 @@ class CombinerCore:
         self._incarnation = 0
         self._is_served = False
         self._is_welcomed = False
-        self._said_hello_at = 0.0
+        self._hello_at = 0.0
         self._broken_at: float | None = None
 
     @property
@@ -143,7 +143,7 @@ class CombinerCore:
         self._say_hello()
 
     def _say_hello(self) -> None:
-        self._said_hello_at = self._context.now.seconds
+        self._hello_at = self._context.now.seconds
         key = topology.assignment_request_key(self._context.combiner)
         self._context.emit(Publish("assignment", key, messages.CombinerHello()))
 
@@ -155,7 +155,7 @@ class CombinerCore:
         count, although this process has received none of its open plans.
         """
         self._is_served = True
-        if self._context.now.seconds - self._said_hello_at > HELLO_AGAIN:
+        if self._context.now.seconds - self._hello_at > HELLO_AGAIN:
             self._say_hello()
         self._context.emit(*self._presence.listen(self._context.now), StartTimer("hello", HELLO_AGAIN))
 
@@ -225,7 +225,7 @@ class CombinerCore:
         context, key, name = self._context, message.plan, str(message.plan)
         if message.epoch < self._term:
             context.emit(acknowledge)
-            self._reject_plan(message, f"epoch {message.epoch} is over, {self._term} decides now")
+            self._reject_plan(message, f"the plan's epoch {message.epoch} has ended: epoch {self._term} is current")
             return
         self._term = message.epoch
         known = self._plans.get(name)
@@ -235,7 +235,7 @@ class CombinerCore:
             context.emit(acknowledge)
         elif self._watermarks.is_superseded(key.session, (key.round, key.attempt) if key.action == "train" else ()):
             context.emit(acknowledge)
-            self._reject_plan(message, "it comes late: its session is over, or further on")
+            self._reject_plan(message, "the plan's session has ended or has moved to a later round")
         else:
             self._drop_older(key)
             context.emit(StartTimer(f"deadline:{name}", message.timeout), acknowledge)

@@ -45,11 +45,11 @@ class Presence:
 
     def note(self, client: str, now: Now) -> list[Effect]:
         """Notes that a client has sent something."""
-        return self._join(client) if self._clients.hear(client, now.seconds) else []
+        return self._join(client) if self._clients.note(client, now.seconds) else []
 
     def greet(self, client: str, now: Now) -> list[Effect]:
         """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
-        if self._clients.hear(client, now.seconds):
+        if self._clients.note(client, now.seconds):
             return self._join(client)
         self._joined.add(client)
         return [StartTimer(CHANGES, TELL_AFTER)]
@@ -75,7 +75,7 @@ class Presence:
             return self._changes()
         if key == FULL:
             return self._all()
-        lost = self._lost(self._clients.expire(now.seconds), "it was not heard for three presence periods")
+        lost = self._lost(self._clients.expire(now.seconds), "no message from it arrived for three presence periods")
         return [*lost, self._publish(CombinerPresence(clients=len(self._clients))), beat]
 
     def full(self, now: Now) -> list[Effect]:

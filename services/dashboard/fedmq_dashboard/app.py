@@ -122,8 +122,8 @@ def _add_callbacks(app: dash.Dash, history: History, live: Live) -> None:
     )
     def choose(values: Sequence[Any], ids: Sequence[dict[str, str]], search: str, shown: dict[str, Any]) -> Any:
         """Changes the address. Controls report their values when they appear too, so only a changed value is a choice."""
-        told = {each["control"]: _text(value) for each, value in zip(ids, values, strict=True)}
-        chosen = {name: value for name, value in told.items() if value != shown.get("values", {}).get(name, value)}
+        reported = {each["control"]: _text(value) for each, value in zip(ids, values, strict=True)}
+        chosen = {name: value for name, value in reported.items() if value != shown.get("values", {}).get(name, value)}
         return _moved(search, {**chosen, "page": None}) if chosen else dash.no_update
 
     @app.callback(

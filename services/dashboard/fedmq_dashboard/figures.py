@@ -70,17 +70,17 @@ def line(name: str, x: Sequence[Any], y: Sequence[Any], colour: str, **more: Any
     return {"type": "scatter", "name": name, "x": list(x), "y": list(y), "line": style, **markers, **more}
 
 
-def bar(name: str, x: Any, y: Any, colour: str, told: str, **more: Any) -> Trace:
-    """Returns bars. `told` is the text at the pointer."""
+def bar(name: str, x: Any, y: Any, colour: str, hover: str, **more: Any) -> Trace:
+    """Returns bars. `hover` is the text at the pointer."""
     marker = {"color": colour, "line": {"width": 0}}
     shape: Trace = {"type": "bar", "name": name, "x": x, "y": y, "marker": marker}
-    return shape | {"hovertemplate": f"{told}<extra></extra>", **more}
+    return shape | {"hovertemplate": f"{hover}<extra></extra>", **more}
 
 
-def spots(name: str, x: Sequence[Any], y: Sequence[Any], told: str, **more: Any) -> Trace:
-    """Returns a marker at each point. `told` is the text at the pointer."""
+def spots(name: str, x: Sequence[Any], y: Sequence[Any], hover: str, **more: Any) -> Trace:
+    """Returns a marker at each point. `hover` is the text at the pointer."""
     shape: Trace = {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y}
-    return shape | {"hovertemplate": f"{told}<extra></extra>", **more}
+    return shape | {"hovertemplate": f"{hover}<extra></extra>", **more}
 
 
 def edges(links: Iterable[tuple[tuple[float, float], tuple[float, float]]]) -> Trace:

@@ -47,7 +47,7 @@ def _drawn_sentence(name: str, attempt: Document, outcomes: Document | None) -> 
 
 def _idle_sentence(client: Document, session: Document, attempt: Document | None) -> str:
     if client["state"] != "present":
-        return f"its combiner, {client['combiner']}, does not hear it"
+        return f"its combiner, {client['combiner']}, receives no messages from it"
     if "train" not in client["tasks"]:
         return "it validates only"
     policy = Policy.model_validate(session["policy"])
@@ -57,4 +57,4 @@ def _idle_sentence(client: Document, session: Document, attempt: Document | None
     if attempt is None:
         waiting = f", {session['waiting']}" if session["waiting"] else ""
         return f"no round is planned yet; the session is {session['state']}{waiting}"
-    return f"it was not drawn for round {attempt['round']}, or came after the draw"
+    return f"it was not drawn for round {attempt['round']}, or joined after the draw"

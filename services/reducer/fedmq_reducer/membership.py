@@ -128,7 +128,7 @@ class Membership:
         self.combiners.start(now)
         for combiner in combiners:
             if combiner.state == "present":
-                self.combiners.hear(combiner.combiner, now)
+                self.combiners.note(combiner.combiner, now)
                 self._load[combiner.combiner] = 0
         for record in clients:
             client = ClientMember.of(record)
@@ -223,7 +223,7 @@ class Membership:
 
     def note_combiner(self, name: str, term: int, now: Now) -> list[Effect]:
         """Notes a heartbeat of a combiner. A new one gets the clients that waited; else there are no effects."""
-        if not self.combiners.hear(name, now.seconds):
+        if not self.combiners.note(name, now.seconds):
             return []
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         record = CombinerRecord(combiner=name, state="present", last_seen=now.wall, clients=self._load[name])
@@ -289,7 +289,9 @@ class Membership:
 
     def expire(self, now: Now) -> list[Effect]:
         """Removes the combiners that have missed three heartbeats."""
-        return self._lost(self.combiners.expire(now.seconds), "it was not heard for three presence periods", now)
+        return self._lost(
+            self.combiners.expire(now.seconds), "no message from it arrived for three presence periods", now
+        )
 
     def _lost(self, names: list[str], reason: str, now: Now) -> list[Effect]:
         effects: list[Effect] = []

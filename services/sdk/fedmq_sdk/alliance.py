@@ -305,7 +305,7 @@ _ENDINGS = frozenset(f"session.{state}" for state in (*ENDED, "refused"))
 
 
 def _wrong_hash(model: str) -> InvalidUpdate:
-    return InvalidUpdate(f"{model} came with another hash than the recorded one: fetch it again")
+    return InvalidUpdate(f"{model} has another hash than the recorded one: fetch it again")
 
 
 def _id(kind: str, text: str) -> str:

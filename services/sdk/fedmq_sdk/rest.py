@@ -178,7 +178,7 @@ class _Translated:
             cause = str(error).rpartition(": ")[2]
             raise Transient(
                 f"no answer from {self._url} ({cause}): is a reducer there? `fedmq sandbox --package DIR --serve` runs "
-                "one here; FEDN_REDUCER_HOST and FEDN_REDUCER_PORT say where else"
+                "one here; set FEDN_REDUCER_HOST and FEDN_REDUCER_PORT if it is elsewhere"
             ) from error
 
 

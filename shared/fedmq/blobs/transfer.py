@@ -113,7 +113,7 @@ def _download(incoming: IncomingBlob, ref: BlobRef, url: str, attempts: Attempts
             for piece in response.stream(PIECE, decode_content=False):
                 attempts.check()
                 incoming.write(piece)
-        return None if incoming.received == ref.size else f"only {incoming.received} of {ref.size} bytes came"
+        return None if incoming.received == ref.size else f"only {incoming.received} of {ref.size} bytes arrived"
 
     attempts.until_done(attempt)
 

@@ -1,7 +1,7 @@
 """The runtime: one `Actor` connects one core to one broker connection on a scheduler.
 
 It decodes messages, passes events to the core one at a time, and runs each returned group of effects in order. It knows
-nothing of roles: what a role does beside messages and timers comes as performers.
+nothing of roles: what a role does beside messages and timers is done by performers.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class SenderCheck:
         sender, is_servers = known
         if sender is not None and sender != envelope.sender:
             raise ProtocolError(
-                f"{envelope.kind} message says it is from {envelope.sender!r} but was published as {sender!r}"
+                f"{envelope.kind} message names the sender {envelope.sender!r} but was published as {sender!r}"
             )
         if is_servers and self._servers is not None and delivery.user != self._servers:
             raise ProtocolError(

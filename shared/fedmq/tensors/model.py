@@ -129,7 +129,7 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
             after = np.asarray(new[name])
             if after.shape != before.shape or after.dtype != before.dtype:
                 raise InvalidUpdate(
-                    f"tensor {name!r} came back as {after.dtype} {list(after.shape)} "
+                    f"tensor {name!r} was returned as {after.dtype} {list(after.shape)} "
                     f"and was {before.dtype} {list(before.shape)}"
                 )
             changed[name] = _difference(name, after, before)

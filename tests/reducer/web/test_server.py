@@ -114,9 +114,9 @@ def test_with_a_token_changes_need_it_and_reading_does_not(tmp_path: Path, monke
         for answer in (api.get("/start"), api.post("/start", json={}), api.post("/models", content=b"x")):
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Basic")
-            assert "FEDN_ADMIN_TOKEN): none came" in answer.json()["error"]
+            assert "FEDN_ADMIN_TOKEN): none was sent" in answer.json()["error"]
         wrong = api.get("/start", headers={"Authorization": "Bearer wrong"})
-        assert (wrong.status_code, "the token that came is another" in wrong.json()["error"]) == (401, True)
+        assert (wrong.status_code, "the token sent is another one" in wrong.json()["error"]) == (401, True)
         assert api.get("/blobs/models/none").status_code == 401
         assert api.get("/start?rounds=1", headers={"Authorization": "Bearer sesame"}).status_code == 202
         assert api.get("/start?rounds=1", auth=("anybody", "sesame")).status_code == 202

@@ -85,7 +85,7 @@ def test_a_message_in_which_one_event_contradicts_the_routing_key_is_refused(
 
 
 def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
-    with pytest.raises(ProtocolError, match="the broker says 'c2'"):
+    with pytest.raises(ProtocolError, match="the broker names 'c2'"):
         together(one_of(1), key="event.-.actor.error", user="c2")
     documents: tuple[dict[str, object], ...] = (
         {"events": []},

@@ -104,7 +104,7 @@ def test_nobody_but_the_servers_account_is_a_server(
 
 
 def test_a_sender_is_the_one_of_the_address() -> None:
-    with pytest.raises(ProtocolError, match="says it is from 'c2' but was published as 'c1'"):
+    with pytest.raises(ProtocolError, match="names the sender 'c2' but was published as 'c1'"):
         check("client_hello", "update", "update.k1.c1", INBOXES["combiner"], sender="c2", servers=SERVERS)
 
 
@@ -112,6 +112,6 @@ def test_an_address_that_is_known_vouches_for_nobody_else() -> None:
     origin = SenderCheck(ALLIANCE.combiner("k1"), ALLIANCE, None)
     message = delivery("update", "update.k1.c1", "c1")
     origin.check(message, envelope("update", "c1"))
-    with pytest.raises(ProtocolError, match="says it is from 'c2'"):
+    with pytest.raises(ProtocolError, match="names the sender 'c2'"):
         origin.check(message, envelope("update", "c2"))
     origin.check(message, envelope("update", "c1"))

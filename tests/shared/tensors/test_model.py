@@ -122,9 +122,9 @@ def test_an_integer_that_changes_too_much_is_refused(new: int, old: int, dtype: 
 def test_a_trained_model_of_other_names_shapes_or_dtypes_is_refused() -> None:
     with pytest.raises(InvalidUpdate, match="the trained model lacks 'n'"):
         delta({name: MODEL[name] for name in ("a", "b")}, MODEL)
-    with pytest.raises(InvalidUpdate, match=r"came back as float32 \[2\] and was float32 \[3\]"):
+    with pytest.raises(InvalidUpdate, match=r"was returned as float32 \[2\] and was float32 \[3\]"):
         delta({**MODEL, "a": array(1, 2)}, MODEL)
-    with pytest.raises(InvalidUpdate, match="came back as float64"):
+    with pytest.raises(InvalidUpdate, match="was returned as float64"):
         delta({**MODEL, "a": MODEL["a"].astype("f8")}, MODEL)
 
 

@@ -71,7 +71,7 @@ def events(
         if not as_json:
             print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "))
         return
-    with saying("\nno longer followed; what runs goes on. next: fedmq status"):
+    with saying("\nno longer followed; running sessions continue. next: fedmq status"):
         _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
     if found is not None and not as_json:
         print_next(f"fedmq session show {found.id}")

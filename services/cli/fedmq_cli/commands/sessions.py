@@ -57,7 +57,7 @@ def start(
 
 
 def _follow(started: Any, as_json: bool) -> None:
-    with saying(f"\nsession {started.id} goes on; to end it: fedmq stop {started.id}"):
+    with saying(f"\nsession {started.id} continues; to end it: fedmq stop {started.id}"):
         from fedmq_cli.views import watch
 
         if not as_json:

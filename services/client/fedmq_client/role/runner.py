@@ -127,7 +127,7 @@ class TaskRunner:
             return
         del self._jobs[key]
         if result.outcome == "cancelled":  # and not by `abandon`, which forgets the job
-            reason = "the trainer raised Cancelled without being told to"
+            reason = "the trainer raised Cancelled although its task was not cancelled"
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
         finished = TaskResult(

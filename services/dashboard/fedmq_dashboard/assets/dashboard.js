@@ -2,7 +2,7 @@
 (() => {
   let stream = null;
 
-  // Not before the first page is there: until then Dash has nothing that could be told. Only while somebody looks: a
+  // Not before the first page is there: until then Dash has nothing to update. Only while somebody looks: a
   // browser has six connections to a server, and tabs in the background would hold them all.
   const listen = () => {
     if (stream || document.hidden || !document.querySelector("#body .card")) return;

@@ -34,21 +34,21 @@ def draw(
         by_round = {document["round"]: document["metrics"] for document in rounds}
     else:
         by_round = {model["round"]: model["metrics"] for model in trail}
-    told = [number for number in sorted(by_round) if number in positions]
+    numbers = [number for number in sorted(by_round) if number in positions]
     clients = [
         (positions[number], by_round[number][key])
-        for number in told
+        for number in numbers
         for key in [metric.removeprefix(TRAINING)]
         if key in by_round[number]
     ]
     tests = [
         (positions[number], by_round[number][f"test/{metric}"])
-        for number in told
+        for number in numbers
         if f"test/{metric}" in by_round[number]
     ]
     traces = _client_traces(clients) + _test_trace(tests)
     if not traces:
-        return c.empty(f"No client and no evaluator has told {metric} in this session.")
+        return c.empty(f"No client and no evaluator has reported {metric} in this session.")
     unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
     return c.graph(
         "curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340

@@ -24,9 +24,9 @@ def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
         if totals[outcome]:
             word = outcome_word(outcome)
             traces.append(bar(word, numbers, counts, OUTCOME_COLOURS[outcome], f"round %{{x}}: %{{y}} {word}"))
-    told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
+    summary = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
     shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, yaxis={"rangemode": "tozero"})
-    return c.graph("outcomes", shape, f"Over all rounds: {told}.", 340)
+    return c.graph("outcomes", shape, f"Over all rounds: {summary}.", 340)
 
 
 def _count(document: Document, outcome: str, late: int) -> int:

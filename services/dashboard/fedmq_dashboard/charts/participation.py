@@ -34,16 +34,16 @@ def outcomes(matrix: Matrix, rows: np.ndarray) -> Element:
         "hovertemplate": "%{y}, round %{x}<extra></extra>",
     }
     if codes.size <= MOST_TEXTS:
-        said = [*(outcome_word(outcome) for outcome in OUTCOMES), "not asked"]
-        trace["text"] = [[said[code] for code in line] for line in codes.tolist()]
+        phrases = [*(outcome_word(outcome) for outcome in OUTCOMES), "not asked"]
+        trace["text"] = [[phrases[code] for code in line] for line in codes.tolist()]
         trace["hovertemplate"] = "%{y}, round %{x}: %{text}<extra></extra>"
     present = [outcome for code, outcome in enumerate(OUTCOMES) if np.any(codes == code)]
     legend = c.legend([(outcome_word(outcome), OUTCOME_COLOURS[outcome]) for outcome in present])
     counts = {outcome: int(np.count_nonzero(matrix.outcomes == code)) for code, outcome in enumerate(OUTCOMES)}
-    told = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in counts.items() if count)
+    summary = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in counts.items() if count)
     shape = figure([trace], x="round", yaxis=_clients(rows), xaxis=_rounds(matrix))
     return c.graph(
-        "matrix", shape, f"All tasks of this session: {told}. Click a cell to see why.", _height(rows), legend
+        "matrix", shape, f"All tasks of this session: {summary}. Click a cell to see why.", _height(rows), legend
     )
 
 
@@ -119,5 +119,5 @@ def shares(matrix: Matrix, most: int = 15) -> Element:
     shape = figure([bar], x="% of all accepted weight", yaxis={"autorange": "reversed", "type": "category"})
     half = int(np.searchsorted(np.cumsum(matrix.weights[order]), total / 2)) + 1
     rest = f" The {len(order) - most:,} others are not drawn." if len(order) > most else ""
-    told = f"{words.plural(half, 'client')} of {len(order):,} together have half of the weight.{rest}"
-    return c.graph("shares", shape, told, 90 + 22 * len(top))
+    summary = f"{words.plural(half, 'client')} of {len(order):,} together have half of the weight.{rest}"
+    return c.graph("shares", shape, summary, 90 + 22 * len(top))

@@ -102,12 +102,12 @@ def _plot(boxes: Boxes, metric: str) -> Element:
     mean = line("Mean", x, column["mean"], SERIES[1], customdata=names, mode="lines+markers", marker={"size": 5})
     mean["hovertemplate"] = "%{customdata}<br>mean %{y}<extra></extra>"
     last = summaries[-1]
-    told = (
+    summary = (
         f"Newest model: mean {words.number(last['mean'])} over {words.plural(int(last['n']), 'participant')}, half of them "
         f"between {words.number(last.get('q1', last['median']))} and {words.number(last.get('q3', last['median']))}. "
         "Whiskers reach from least to most. Click a mean to see who is where."
     )
-    return c.graph("box", figure([box, mean], x="Model ID (round)", y=metric), told, 420)
+    return c.graph("box", figure([box, mean], x="Model ID (round)", y=metric), summary, 420)
 
 
 def _participants(boxes: Boxes, metric: str, query: Query) -> Element:
@@ -121,7 +121,7 @@ def _participants(boxes: Boxes, metric: str, query: Query) -> Element:
     ]
     if not found:
         return c.card(
-            f"Participants of {words.short(chosen['model'])}", c.empty(f"Nobody has told {metric} of this model.")
+            f"Participants of {words.short(chosen['model'])}", c.empty(f"Nobody has reported {metric} for this model.")
         )
     found.sort(key=lambda pair: pair[0], reverse=words.less_is_better(metric))
     worst, best = found[:SHOWN], found[SHOWN:][-SHOWN:]
@@ -139,7 +139,7 @@ def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Element:
         [
             c.link(row["client"], f"/clients?client={row['client']}"),
             words.number(value),
-            "not told" if row["weight"] is None else words.number(row["weight"]),
+            "not reported" if row["weight"] is None else words.number(row["weight"]),
         ]
         for value, row in found
     ]

@@ -124,11 +124,11 @@ def _tree(trail: ModelTrail) -> Element:
         yaxis={"visible": False, "range": [wide - 0.5, -0.5]},
         xaxis={"range": [-margin, depth + margin]},
     )
-    told = (
+    summary = (
         f"{words.plural(len(trail.models), 'model')} in {words.plural(wide, 'line')}, up to "
         f"{words.plural(depth, 'round')} deep. Click one to see it."
     )
-    return c.graph("trail", shape, told, min(420, 130 + 40 * wide))
+    return c.graph("trail", shape, summary, min(420, 130 + 40 * wide))
 
 
 # -- one model ------------------------------------------------------------------------------------------------------

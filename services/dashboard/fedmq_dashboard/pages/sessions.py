@@ -82,7 +82,7 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
     if metric is None:
         return c.empty("None of these sessions has a validated model yet.")
     traces: list[Trace] = []
-    told: list[str] = []
+    newest: list[str] = []
     for number, one in enumerate(comparison.compared):
         positions = curves.positions_of(one.session, one.rounds, axis)
         points = [
@@ -93,11 +93,11 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
         if points:
             name = one.session["name"] or one.session["session"]
             traces.append(line(name, [x for x, _ in points], [y for _, y in points], SERIES[number % len(SERIES)]))
-            told.append(f"{name} {words.number(points[-1][1])}")
+            newest.append(f"{name} {words.number(points[-1][1])}")
     if not traces:
         return c.empty(f"None of these sessions has {metric}.")
     unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
-    return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(told)}.", 360)
+    return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(newest)}.", 360)
 
 
 def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _coordination(system: System) -> Element:
     )
     if not system.combiners:
         return html.Div([described, c.empty("No combiner has come yet.")])
-    columns = [c.Column("Combiner"), c.Column("State"), c.Column("Clients", True), c.Column("Last heard")]
+    columns = [c.Column("Combiner"), c.Column("State"), c.Column("Clients", True), c.Column("Last seen")]
     rows = [
         [
             one["combiner"],

@@ -87,9 +87,7 @@ def view(means: Means, query: Query) -> list[Element]:
     """Returns the page's body."""
     if not means.models:
         return [
-            c.card(
-                "Summary: mean metrics", c.empty("No model is recorded yet: the first one comes with a session's seed.")
-            )
+            c.card("Summary: mean metrics", c.empty("No model is recorded yet: the first one is a session's seed."))
         ]
     if not means.metrics:
         return [

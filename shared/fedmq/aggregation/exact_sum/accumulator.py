@@ -78,17 +78,17 @@ class Accumulator(Rule):
 
     def merge(self, partial: Source) -> None:
         """Adds a partial, all or nothing. Raises `InvalidUpdate` also if it is inconsistent, or would overflow."""
-        said = PartialSum.read(partial.meta)
-        if said.exponents != self.exponents:
+        stated = PartialSum.read(partial.meta)
+        if stated.exponents != self.exponents:
             raise InvalidUpdate("the partial was summed with other exponents")
-        places = said.places(partial.tensors, self.spec)
+        places = stated.places(partial.tensors, self.spec)
         maxima: dict[int, Integers] = {}
         for lane, name, _ in places:
             row = maxima.setdefault(lane, np.zeros(len(self._order.names), np.int64))
-            row[self._order.index[name]] = min(said.maxima[f"{lane}/{name}"], 2**62 + 1)
+            row[self._order.index[name]] = min(stated.maxima[f"{lane}/{name}"], 2**62 + 1)
         after = self._lanes.reserve(maxima)
         for lane, name, tensor in places:
-            limit = said.maxima[f"{lane}/{name}"]
+            limit = stated.maxima[f"{lane}/{name}"]
             for _, sums in self._integers(partial, name, tensor):
                 if sums.max() > limit or sums.min() < -limit:
                     raise InvalidUpdate(f"the partial's sum of {name!r} exceeds what it declares")
@@ -98,7 +98,7 @@ class Accumulator(Rule):
         for lane, name, tensor in places:
             for at, sums in self._integers(partial, name, tensor):
                 self._lanes.add_integers(lane, at, sums)
-        pairs = np.array([said.largest.get(name, [0.0, 0.0]) for name in self._order.names])
+        pairs = np.array([stated.largest.get(name, [0.0, 0.0]) for name in self._order.names])
         for largest in pairs.reshape(-1, 2).T:
             self._note_maxima(largest)
         self._torn = False
@@ -113,7 +113,7 @@ class Accumulator(Rule):
             if total
         }
         largest = zip(self._largest.tolist(), self._second.tolist(), strict=True)
-        said = PartialSum(
+        stated = PartialSum(
             count=self.count,
             weight=self.total_weight,
             exponents=self.exponents,
@@ -123,7 +123,7 @@ class Accumulator(Rule):
         sums = {
             key: Tensor(INTEGERS, self.spec[name].shape, 0, self.spec[name].size) for key, (_, name, _) in used.items()
         }
-        head, order = header(sums, said.meta())
+        head, order = header(sums, stated.meta())
         file.write(head)
         for key in order:
             lane, name, _ = used[key]

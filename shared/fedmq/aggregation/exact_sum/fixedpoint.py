@@ -7,7 +7,7 @@ One range of integers can't hold every update: weights and deltas differ by many
 a tensor's sum has *lanes*. Lane `l` counts in units of `2^(e + 18 l)`, where the exponent `e` of
 the tensor is part of the plan, and holds the updates whose largest |weight * delta| lies in
 `(2^30, 2^48]` units. An update goes whole, per tensor, into one lane, chosen by nothing but
-itself and `e`: who came before makes no difference. A lane exists only if it is used, and a
+itself and `e`: the order of the updates makes no difference. A lane exists only if it is used, and a
 fitting exponent keeps all the updates of a round in lane 0.
 
 So what rounding loses is less than 2^-31 of an update's own largest value, whatever the exponent.

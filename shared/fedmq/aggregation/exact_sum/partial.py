@@ -23,7 +23,7 @@ _LANES = {str(lane) for lane in range(-200, 200)}
 
 @dataclass(frozen=True, slots=True)
 class PartialSum:
-    """What a partial says of itself.
+    """The metadata of a partial.
 
     - `count`: updates in the sum; `weight`: their total weight.
     - `exponents`: by tensor name, those of the plan.
@@ -46,18 +46,18 @@ class PartialSum:
     def read(cls, meta: Meta) -> PartialSum:
         """Reads a blob's metadata. Raises `InvalidUpdate` if it does not have this form."""
         try:
-            said = cls(**meta["partial"])
+            stated = cls(**meta["partial"])
         except (KeyError, TypeError) as error:
             raise InvalidUpdate("the blob is not a partial: its metadata lacks one") from error
         wellformed = (
-            all(isinstance(part, dict) for part in (said.exponents, said.maxima, said.largest))
-            and all(type(exponent) is int for exponent in said.exponents.values())
-            and is_natural(*said.maxima.values())
-            and all(_pair(pair) for pair in said.largest.values())
+            all(isinstance(part, dict) for part in (stated.exponents, stated.maxima, stated.largest))
+            and all(type(exponent) is int for exponent in stated.exponents.values())
+            and is_natural(*stated.maxima.values())
+            and all(_pair(pair) for pair in stated.largest.values())
         )
         if not wellformed:
             raise InvalidUpdate("the partial's metadata is garbled")
-        return said
+        return stated
 
     def places(self, tensors: Mapping[str, Tensor], spec: Spec) -> list[tuple[int, str, Tensor]]:
         """Returns the lane, the tensor's name and the place in the blob of each sum.

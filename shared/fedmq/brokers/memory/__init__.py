@@ -7,7 +7,7 @@ from fedmq.scheduler import Scheduler
 
 
 def open_broker(url: str, scheduler: Scheduler) -> MemoryBroker:
-    """Returns a new, empty broker. The URL is `memory:` and says nothing more."""
+    """Returns a new, empty broker. The URL is `memory:` without anything after it."""
     return MemoryBroker(scheduler)
 
 

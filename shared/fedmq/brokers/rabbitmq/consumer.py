@@ -183,6 +183,6 @@ class ChannelConsumer:
             self._link.deliveries_voided()
         if reason.reply_code == terms.ACCESS_REFUSED:
             self._link.fail(
-                ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: `fedmq doctor` says what to do")
+                ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: run `fedmq doctor` for the remedy")
             )
         self._try_again()

@@ -280,7 +280,7 @@ class Link:
     def _refusal(self, text: str) -> str | None:
         """Returns the fault of the account or vhost, if RabbitMQ's message names one.
 
-        pika's exception types only guess it from how far the handshake came, which a broker that shuts down ends anywhere.
+        pika's exception types only guess it from how far the handshake got, which a broker that shuts down ends anywhere.
         """
         if "ACCESS_REFUSED" in text:
             return f"refuses the account {self._account!r} or its password"

@@ -25,7 +25,7 @@ def check_may_change(request: Request) -> None:
     given = _given(request)
     if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
         challenge = {"WWW-Authenticate": 'Basic realm="FedMQ"'}
-        fault = "the token that came is another" if given else "none came"
+        fault = "the token sent is another one" if given else "none was sent"
         raise HTTPException(401, f"this needs the reducer's admin token (FEDN_ADMIN_TOKEN): {fault}", challenge)
 
 

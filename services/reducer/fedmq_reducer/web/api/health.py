@@ -23,7 +23,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health")
 def is_well(context: RequestContext) -> Response:
-    """Answers 200 if this server can read the records; 503 says what is away.
+    """Answers 200 if this server can read the records; 503 names what can't be reached.
 
     `waits`: where in the code the course of each session stood, and what it waited for, when the reducer that decides
     looked last, at `waits_at`.

@@ -62,7 +62,7 @@
     return fetch(form.action, { method: "POST", body, headers });
   };
 
-  const say = (sentence) => {
+  const showFault = (sentence) => {
     const place = start.querySelector("[role=alert]") ?? start.querySelector("form").insertAdjacentElement("afterbegin", document.createElement("p"));
     Object.assign(place, { className: "fault", role: "alert", textContent: sentence });
   };
@@ -85,10 +85,10 @@
         ready();
         start.querySelector("[aria-invalid], [role=alert], [role=status][tabindex]")?.focus();
       } else {
-        say(await reason(answer));
+        showFault(await reason(answer));
       }
     } catch {
-      say("The reducer can't be reached. Nothing was started; try again.");
+      showFault("The reducer can't be reached. Nothing was started; try again.");
     } finally {
       button.disabled = false;
     }
@@ -100,7 +100,7 @@
     const answer = await send(form, submitter).catch(() => null);
     if (!answer?.ok) submitter.disabled = false;
     const fault = answer ? await reason(answer) : "the reducer can't be reached";
-    document.getElementById("told").textContent = answer?.ok ? "" : `It was not stopped: ${fault}.`;
+    document.getElementById("stop-fault").textContent = answer?.ok ? "" : `It was not stopped: ${fault}.`;
   };
 
   document.addEventListener("submit", (event) => {
@@ -113,18 +113,18 @@
   // -- seeds --------------------------------------------------------------------------------------------------------
 
   const upload = async (file) => {
-    const said = document.getElementById("uploaded");
+    const status = document.getElementById("uploaded");
     const choice = document.getElementById("f-seed");
-    said.textContent = `uploading ${file.name} …`;
+    status.textContent = `uploading ${file.name} …`;
     try {
       const answer = await fetch("/models", { method: "POST", body: file });
       if (!answer.ok) throw new Error(await reason(answer));
       const { model } = await answer.json();
       if (![...choice.options].some((option) => option.value === model)) choice.add(new Option(`${model} · ${file.name}`, model));
       choice.value = model;
-      said.textContent = `${file.name} is ${model}`;
+      status.textContent = `${file.name} is ${model}`;
     } catch (error) {
-      said.textContent = `${file.name} was not taken: ${error.message}`;
+      status.textContent = `${file.name} was not accepted: ${error.message}`;
     }
   };
 
