@@ -52,10 +52,12 @@ test-release: test-all ## then measure for hours, and keep it in benchmarks/resu
 	benchmarks/record deployed-round $(BIN)/python benchmarks/deployed_round.py
 	benchmarks/record thousand-clients $(BIN)/python benchmarks/thousand_clients.py --rounds 20
 
-test-with: ## run the fast tests under another interpreter, without PyTorch and TensorFlow (PYTHON=python3.13)
-	@test -x .venv-$(PYTHON)/bin/pip || $(PYTHON) -m venv .venv-$(PYTHON)
-	.venv-$(PYTHON)/bin/pip install -qq --editable '.[server,dashboard,sklearn,dev]'
-	.venv-$(PYTHON)/bin/pytest $(IN_PARALLEL) $(FAST) $(ARGS)
+test-with: OTHER = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+test-with: ## run the fast tests under another interpreter, without PyTorch and TensorFlow (PYTHON=python3.13 or a path)
+	@$(PYTHON) -c '' || { echo "$(PYTHON) does not run: give PYTHON the path of another interpreter" >&2; exit 1; }
+	@test -x $(OTHER)/bin/pip || $(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/pip install -qq --editable '.[server,dashboard,sklearn,dev]'
+	$(OTHER)/bin/pytest $(IN_PARALLEL) $(FAST) $(ARGS)
 
 cores: .venv/installed-all ## test the decisions alone, in seconds, and measure the branches covered
 	$(BIN)/coverage run -m pytest -q $(CORES) $(ARGS)
