@@ -280,8 +280,8 @@ def _docstring(node: ast.stmt | None) -> str:
 
 def cli_page() -> str:
     """Returns the page of the command: every verb with its arguments and options."""
-    text = f"# Command line\n\n`fedmq VERB --help` shows the same. [Settings](settings.md) lists the variables that\n"
-    text += f"`fedmq run` reads. {EXIT_CODES}\n"
+    settings = "[Settings](settings.md) lists the variables that `fedmq run` reads."
+    text = f"# Command line\n\n`fedmq VERB --help` shows the same. {settings} {EXIT_CODES}\n"
     return text + "".join(_verbs(typer.main.get_command(app), "fedmq"))
 
 
