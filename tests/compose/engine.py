@@ -42,6 +42,8 @@ def needed(*images: str) -> None:
     """Skips unless container tests are asked for, with COMPOSE_TESTS=1; then whatever lacks is a failure."""
     if not os.environ.get("COMPOSE_TESTS"):
         pytest.skip("takes minutes, a Docker engine and the promised ports: set COMPOSE_TESTS=1")
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        pytest.fail("container tests share ports and cannot run in several processes: run `pytest tests/compose`")
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
         pytest.fail("no Docker engine answers: start one")
     if compose() is None:
