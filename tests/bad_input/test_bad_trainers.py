@@ -13,6 +13,7 @@ from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import Ledger
+from support.packages import write_package
 
 TRAINER = """
 import os, signal, time
@@ -60,9 +61,7 @@ Told = dict[str, tuple[str, str, str]]
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """One session with all of them: client → outcome, reason and traceback."""
-    folder = tmp_path_factory.mktemp("trainers")
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(TRAINER)
+    folder = write_package(tmp_path_factory.mktemp("trainers"), TRAINER)
     tracebacks: dict[str, str] = {}
 
     def on_event(_: Envelope, event: Event) -> None:

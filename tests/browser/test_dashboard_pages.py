@@ -11,12 +11,13 @@ from selenium.webdriver.common.keys import Keys
 
 from browser.accessibility import FAINT, OVERFLOW, UNNAMED
 from browser.chromium import Browser
-from dashboard.small_world import FAILED_ROUND, FAILING, train_into, write_package
+from dashboard.small_world import FAILED_ROUND, FAILING, TRAINER, train_into
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_dashboard.app import PAGES
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Tail
 from fedmq_dashboard.serve import DashboardServer
+from support.packages import write_package
 
 pytestmark = pytest.mark.browser
 PATHS = [page.path for page in PAGES]
@@ -117,7 +118,7 @@ def test_a_session_is_shown_as_it_goes_without_a_reload(browser: Browser, tmp_pa
         browser.open(server.url)
         browser.wait_for_text("There is no session yet")
         browser.script("window.stays = true")
-        training = threading.Thread(target=train_into, args=(state, write_package(tmp_path / "package")))
+        training = threading.Thread(target=train_into, args=(state, write_package(tmp_path / "package", TRAINER)))
         training.start()
         browser.wait_for_text("4 of 4 rounds", "#progress")
         browser.wait_for_text("session.finished", "#events")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from fedmq.errors import ConfigError
 from fedmq_cli.app import app
 from fedmq_cli.package_trial import client_here, first_model, templates
+from support.packages import write_package
 
 TRAINER = """
 import numpy as np
@@ -32,9 +33,7 @@ def _fedmq(*words: object) -> Result:
 
 
 def _package(folder: Path, body: str) -> Path:
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(TRAINER.format(body=body))
-    return folder
+    return write_package(folder, TRAINER.format(body=body))
 
 
 @pytest.mark.parametrize("framework", templates())

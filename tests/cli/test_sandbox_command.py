@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support.packages import write_package
+
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"
 FIELDS = {"round", "accuracy", "metrics", "seconds", "accepted", "rejected", "discarded", "abstained"}
@@ -49,11 +51,7 @@ def _result(folder: Path, *words: str | Path) -> dict[str, Any]:
 
 @pytest.fixture
 def picky(tmp_path: Path) -> Path:
-    folder = tmp_path / "picky"
-    folder.mkdir()
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(PICKY)
-    return folder
+    return write_package(tmp_path / "picky", PICKY)
 
 
 def test_the_result_names_a_model_file_with_its_hash_and_tells_every_round(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_sandbox import Sandbox
+from support.packages import write_package
 
 ROUNDS = 4
 FAILING, FAILED_ROUND = "client3", 2
@@ -36,13 +37,6 @@ class Trainer:
 """
 
 
-def write_package(folder: Path, trainer: str = TRAINER) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(trainer)
-    return folder
-
-
 def train_into(state_dir: Path, package: Path, rounds: int = ROUNDS) -> None:
     """Runs the whole session; its records are in `state_dir`."""
     with Sandbox(package, workers=0, state_dir=state_dir, name="troubled", rounds=rounds, random_seed=1) as box:
@@ -53,5 +47,5 @@ def train_into(state_dir: Path, package: Path, rounds: int = ROUNDS) -> None:
 def small_world() -> Records:
     """The session's records; only read them."""
     folder = Path(tempfile.mkdtemp(prefix="fedmq-dashboard-"))
-    train_into(folder / "state", write_package(folder / "package"))
+    train_into(folder / "state", write_package(folder / "package", TRAINER))
     return SqliteRecords(folder / "state" / "records.db")

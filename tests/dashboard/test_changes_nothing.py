@@ -10,9 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from dashboard.small_world import train_into, write_package
+from dashboard.small_world import TRAINER, train_into
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import records as tables
+from support.packages import write_package
 
 ROUNDS = 30
 _CODE = """
@@ -40,7 +41,7 @@ def _begin_dashboard(state_dir: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def test_a_session_is_the_same_with_a_dashboard_that_is_stopped_and_killed(tmp_path: Path) -> None:
-    package = write_package(tmp_path / "package")
+    package = write_package(tmp_path / "package", TRAINER)
     train_into(tmp_path / "alone", package, ROUNDS)
 
     watched = tmp_path / "watched"

@@ -13,6 +13,7 @@ from fedmq_cli.verifying import trail_of, verdict_on
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import Ledger
+from support.packages import write_package
 from support.rules import documented_median
 
 TRAINER = """
@@ -37,11 +38,7 @@ ROUNDS, CLIENTS = 2, 4
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(RULES, "median", documented_median())
-    folder = tmp_path / "package"
-    folder.mkdir()
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(TRAINER)
-    return folder
+    return write_package(tmp_path / "package", TRAINER)
 
 
 def sandbox(package: Path, combiners: int, rule: str = "median") -> Sandbox:

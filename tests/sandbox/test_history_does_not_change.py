@@ -13,10 +13,10 @@ import pytest
 import urllib3
 
 from dashboard.rendering import show
-from dashboard.small_world import write_package
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import records as tables
 from fedmq_sdk import Alliance, SessionHandle
+from support.packages import write_package
 from support.servers.served import served
 
 ROUNDS = 2

@@ -16,6 +16,7 @@ from fedmq_sandbox import Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from sandbox.commands import REGRESSION
+from support.packages import write_package
 
 SITES = {"site": ("north", "south")}
 
@@ -46,11 +47,7 @@ class Trainer:
 @pytest.fixture
 def echo(tmp_path: Path) -> Path:
     """Steps by 1 + ordinal, and tells the configuration that it is given."""
-    folder = tmp_path / "echo"
-    folder.mkdir()
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(ECHO)
-    return folder
+    return write_package(tmp_path / "echo", ECHO)
 
 
 @contextmanager

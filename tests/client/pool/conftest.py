@@ -7,15 +7,12 @@ import pytest
 
 from client.pool.runner import TRAINER, Runner
 from fedmq_client.pool.processes import ProcessPool
+from support.packages import write_package
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    folder = tmp_path / "package"
-    folder.mkdir()
-    (folder / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (folder / "trainer.py").write_text(TRAINER)
-    return folder
+    return write_package(tmp_path / "package", TRAINER)
 
 
 @pytest.fixture

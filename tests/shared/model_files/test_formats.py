@@ -22,6 +22,7 @@ from fedmq.model_files import formats, warm_keras
 from fedmq_client.frameworks.torch import roles_of, weights_of
 from fedmq_client.job.load_trainer import keras_model
 from fedmq_client.packages.package import load
+from support.packages import write_package
 
 # Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -138,8 +139,7 @@ def test_what_is_written_as_npz_is_a_list_in_order(tmp_path: Path) -> None:
 
 
 def test_the_packages_trainer_knows_the_network(tmp_path: Path) -> None:
-    (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Trainer")
-    (tmp_path / "trainer.py").write_text(PACKAGE)
+    write_package(tmp_path, PACKAGE)
     weights = warm_keras.weights_of(_keras_model())
     as_list = {str(number): array for number, array in enumerate(weights.values())}
 
