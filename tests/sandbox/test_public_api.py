@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ import pytest
 
 from fedmq_sandbox import CommittedRound, ConfigError, Interrupted, NotFound, Sandbox
 from fedmq_sandbox.rounds import committed_rounds
+from fedmq_schemas.messages import Envelope, Event
 from sandbox.commands import REGRESSION
+from support.packages import write_package
+
+SECONDS = 20.0
+"""The longest that a test waits for what does not happen."""
 
 SCRIPT = """
 import signal
@@ -46,9 +52,21 @@ def test_rounds_are_given_in_order_with_the_test_of_their_model() -> None:
 
 
 def test_a_round_is_given_while_the_session_continues() -> None:
-    with _sandbox(rounds=1_000_000) as sandbox:
-        assert next(sandbox.rounds()).number == 1
+    given, continued = threading.Event(), threading.Event()
+
+    def follow(_: Envelope, event: Event) -> None:
+        if (event.name, event.round) == ("round.committed", 2):
+            given.wait(SECONDS)
+        if (event.name, event.round) == ("round.committed", 3):
+            continued.set()
+
+    with _sandbox(rounds=3, evaluator=False, on_event=follow) as sandbox:
+        rounds = sandbox.rounds()
+        assert next(rounds).number == 1
         assert sandbox.records.get("sessions", sandbox.session)["state"] == "running"  # type: ignore[index]
+        given.set()
+        assert continued.wait(SECONDS), "the session does not wait until the next round is asked for"
+        assert [each.number for each in rounds] == [2, 3]
 
 
 def test_two_loops_over_the_rounds_both_receive_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,12 +156,12 @@ def test_ctrl_c_ends_the_block_and_the_session(tmp_path: Path) -> None:
 
 
 def test_what_stops_the_session_is_raised_where_the_caller_waits(tmp_path: Path) -> None:
-    (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Trainer\n")
-    (tmp_path / "trainer.py").write_text(
+    write_package(
+        tmp_path,
         "class Trainer:\n"
         "    def __init__(self, client): ...\n"
         "    def init(self): raise ValueError('no shape')\n"
-        "    def train(self, weights, task): ...\n"
+        "    def train(self, weights, task): ...\n",
     )
     for wait in (Sandbox.run, lambda sandbox: list(sandbox.rounds())):
         with Sandbox(tmp_path, workers=0) as sandbox, pytest.raises(ConfigError, match="no shape"):
