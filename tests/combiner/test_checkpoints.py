@@ -140,6 +140,7 @@ def test_a_save_timer_that_fires_with_nothing_to_save_does_nothing(small: Combin
     small.accept("c1")
     small.done(one(small.accept("c2"), Save))
     assert small.fire(SAVE) == []
+    assert not all_of(small.accept("c3"), Save)
 
 
 def test_a_save_timer_that_fires_while_a_checkpoint_is_written_does_nothing(small: Combiner) -> None:

@@ -192,6 +192,8 @@ def test_files_are_written_by_rename_and_leave_nothing_beside_them(site: Site, t
     folder.mkdir()
     model = folder / "model"
     model.write_bytes(BLOB)
+    (folder / "update").write_bytes(b"of before")
+    (tmp_path / "reader's").hardlink_to(folder / "update")
 
     def train(weights: Weights, task: Task) -> Any:
         task.state["n"] = np.ones(1)
@@ -199,6 +201,7 @@ def test_files_are_written_by_rename_and_leave_nothing_beside_them(site: Site, t
 
     site.serve(train=train)
     result = site.run(model=model, output=folder / "update")
+    assert (tmp_path / "reader's").read_bytes() == b"of before"
     assert (result.update, result.state) == (folder / "update", folder / "update.state")
     assert sorted(path.name for path in folder.iterdir()) == ["model", "update", "update.state"]
 

@@ -30,7 +30,7 @@ class Trainer:
         return {"w": np.zeros(3, np.float32), "n": np.zeros(1, np.int64)}
 
     def validate(self, weights, task):
-        return 7, {"loss": float(weights["w"].sum())}
+        return 7, {"loss": float(weights["w"].sum()), "trained": self.calls}
 
     def train(self, weights, task):
         self.calls += 1

@@ -24,17 +24,22 @@ def test_weights_and_state_cross_by_file(runner: Runner, tmp_path: Path) -> None
     assert isinstance(second.state, Path)
     assert tensors.decode(second.state.read_bytes())[0]["rounds"].tolist() == [2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "model", "package", "second", "second.state", "update", "update.state",
-    ]  # fmt: skip
+        "model",
+        "package",
+        "second",
+        "second.state",
+        "update",
+        "update.state",
+    ]
 
 
 def test_the_received_model_is_validated_before_training(runner: Runner) -> None:
     told: list[Validated] = []
     result = runner.start(runner.job(validate=True), told.append)()
-    assert [(v.examples, v.metrics) for v in told] == [(7, {"loss": 3.0})]
+    assert [(v.examples, v.metrics) for v in told] == [(7, {"loss": 3.0, "trained": 0})]
     assert set(result.seconds) == {"validate", "train"}
     only = runner.run(kind="validate")
-    assert (only.outcome, only.examples, only.metrics) == ("done", 7, {"loss": 3.0})
+    assert (only.outcome, only.examples, only.metrics) == ("done", 7, {"loss": 3.0, "trained": 1})
     assert only.update is None
 
 
@@ -61,10 +66,15 @@ def test_a_package_that_can_not_be_loaded_fails_with_the_cause(runner: Runner, p
 
 
 def test_clients_keep_their_warm_trainers(two_workers: Runner) -> None:
-    runs = {name: [two_workers.run(client=name) for _ in range(3)] for name in ("a", "b", "c")}
-    for results in runs.values():
-        assert [result.metrics["calls"] for result in results] == [1, 2, 3]
-        assert len({result.metrics["pid"] for result in results}) == 1
+    held = two_workers.job("wait", client="a")
+    cancelled = two_workers.start(held)
+    two_workers.run(client="b")  # by the other worker
+    two_workers.pool.cancel(held.id)
+    cancelled()
+    runs = [(two_workers.run(client="a").metrics, two_workers.run(client="b").metrics) for _ in range(3)]
+    assert [(a["calls"], b["calls"]) for a, b in runs] == [(1, 2), (2, 3), (3, 4)]
+    assert len({(a["pid"], b["pid"]) for a, b in runs}) == 1
+    assert runs[0][0]["pid"] != runs[0][1]["pid"]
 
 
 def test_an_idle_worker_takes_over_from_a_busy_one_with_the_same_result(two_workers: Runner) -> None:

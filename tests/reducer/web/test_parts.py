@@ -141,6 +141,7 @@ def test_the_best_model_is_the_earliest_of_equal_ones_and_never_the_seed() -> No
 def test_without_a_metric_the_evaluators_word_counts_first() -> None:
     models = [_model(1, loss=0.1, **{"test/mse": 5.0, "mae": 1.0}), _model(2, **{"test/loss": 0.3, "accuracy": 0.4})]
     assert best_model(models, None, None)["best"]["metric"] == "accuracy"
+    assert best_model([_model(1, accuracy=0.5, **{"test/accuracy": 0.4})], None, None)["best"]["value"] == 0.4
     assert best_model([_model(1, **{"mae": 1.0, "test/mse": 5.0})], None, None)["best"]["metric"] == "test/mse"
 
 
