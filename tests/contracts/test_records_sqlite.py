@@ -84,9 +84,19 @@ def test_a_lock_that_somebody_keeps_is_transient(tmp_path: Path, monkeypatch: py
     records.close()
 
 
-def test_a_file_that_is_no_database_is_a_fault_of_the_settings(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_fault_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def recorded(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recorded)
     (tmp_path / "records.db").write_bytes(b"not a database at all, just text" * 100)
     with pytest.raises(ConfigError, match=r"records\.db"):
         SqliteRecords(tmp_path / "records.db").put("models", "m", {})
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
     with pytest.raises(ConfigError):
         SqliteRecords(tmp_path)
