@@ -204,6 +204,10 @@ class _Collecting:
         return "round.planned"
 
 
+def _subscriptions() -> int:
+    return sum(type(found) is feeds.Subscription for found in gc.get_objects())
+
+
 @pytest.mark.timeout(30)
 def test_a_reader_that_is_collected_as_garbage_while_an_event_is_pushed_blocks_nothing() -> None:
     """As readers do that leave while the server is sending."""
@@ -226,8 +230,10 @@ def test_a_reader_that_is_collected_as_garbage_while_an_event_is_pushed_blocks_n
         telling.start()
         await asyncio.to_thread(telling.join, 10.0)
         assert not telling.is_alive(), "it waits for itself"
-        await asyncio.sleep(0.1)
-        return sum(type(found) is feeds.Subscription for found in gc.get_objects())
+        deadline = asyncio.get_running_loop().time() + 10.0
+        while (left := _subscriptions()) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        return left
 
     try:
         assert asyncio.run(leave()) == 0
