@@ -12,7 +12,7 @@ import inspect
 import multiprocessing
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,23 +75,32 @@ def is_real(item: pytest.Item) -> bool:
 def starts_processes(function: Any) -> bool:
     """Returns whether a function of the tests, or one that it calls, names one of the `STARTERS`."""
     seen: set[Any] = set()
-    waiting = [function]
+    waiting = _of_tests([function])
     while waiting:
-        current = inspect.unwrap(waiting.pop())
-        if not _is_of_tests(current) or current in seen:
+        current = waiting.pop()
+        if current in seen:
             continue
         seen.add(current)
-        if inspect.isclass(current):
-            waiting += [each for each in vars(current).values() if inspect.isfunction(each)]
-            continue
-        names = [*_names(current.__code__)]
-        values = [current.__globals__.get(name) for name in names]
-        # What a test calls by its module, as in `commands.finish(…)`.
-        values += [getattr(each, name, None) for each in values if _is_module_of_tests(each) for name in names]
-        if any(_is_starter(value) for value in values):
+        starts, called = _uses(current)
+        if starts:
             return True
-        waiting += values
+        waiting += called
     return False
+
+
+@cache
+def _uses(function: Any) -> tuple[bool, list[Any]]:
+    """Returns whether a function or class of the tests names a starter, and the functions and classes that it names.
+
+    Cached, as thousands of tests lead to the same few helpers.
+    """
+    if inspect.isclass(function):
+        return False, _of_tests(each for each in vars(function).values() if inspect.isfunction(each))
+    names = [*_names(function.__code__)]
+    values = [function.__globals__.get(name) for name in names]
+    # What a test calls by its module, as in `commands.finish(…)`.
+    values += [getattr(each, name, None) for each in values if _is_module_of_tests(each) for name in names]
+    return any(_is_starter(value) for value in values), _of_tests(values)
 
 
 def _is_starter(value: Any) -> bool:
@@ -101,16 +110,22 @@ def _is_starter(value: Any) -> bool:
 
 
 def _is_module_of_tests(value: Any) -> bool:
-    return inspect.ismodule(value) and TESTS in Path(getattr(value, "__file__", None) or "").parents
+    return inspect.ismodule(value) and _is_file_of_tests(getattr(value, "__file__", None) or "")
 
 
-def _is_of_tests(value: Any) -> bool:
-    return (inspect.isfunction(value) or inspect.isclass(value)) and TESTS in Path(_file(value)).parents
+@cache
+def _is_file_of_tests(file: str) -> bool:
+    return TESTS in Path(file).parents
 
 
-def _file(value: Any) -> str:
-    module = inspect.getmodule(value)
-    return getattr(module, "__file__", None) or ""
+def _of_tests(values: Iterable[Any]) -> list[Any]:
+    """Returns the functions and classes of the tests among these values, without their decorators."""
+    undecorated = [inspect.unwrap(value) for value in values]
+    return [
+        each
+        for each in undecorated
+        if (inspect.isfunction(each) or inspect.isclass(each)) and _is_module_of_tests(inspect.getmodule(each))
+    ]
 
 
 def _names(code: CodeType) -> Iterator[str]:
