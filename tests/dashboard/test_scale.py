@@ -23,6 +23,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLIENTS, ROUNDS = 1000, 100
 SECONDS = 1.0
 
+# Writing so many records takes longer than all other tests of the dashboard together.
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -12,6 +12,9 @@ from client.packages.commanding import BLOB, MODEL, TRAIN, job, made, run, weigh
 from fedmq import tensors
 from fedmq_client import Client
 
+# The client starts a package's commands as processes.
+pytestmark = pytest.mark.real
+
 
 def test_train_is_given_a_list_of_arrays_and_the_configuration_and_gives_back_both(tmp_path: Path) -> None:
     folder = made(tmp_path)

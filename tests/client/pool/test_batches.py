@@ -23,6 +23,7 @@ def quick(runner: Runner, number: int) -> list[Callable[[], Result]]:
     return [runner.start(runner.job(client=f"c{at % 7}")) for at in range(number)]
 
 
+@pytest.mark.real  # both pools start workers, which the sorting of tests does not see behind `getfixturevalue`
 @pytest.mark.parametrize("workers", ["runner", "two_workers"])
 def test_each_of_many_short_jobs_ends_once_with_its_own_result(request: pytest.FixtureRequest, workers: str) -> None:
     results = [wait() for wait in quick(request.getfixturevalue(workers), 300)]
