@@ -96,9 +96,10 @@ def _spans(page: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", [page for page in pages() if any(span.startswith("fedmq ") for span in _spans(page))])
 def test_a_verb_and_an_option_in_the_text_exist(page: str) -> None:
+    root = typer.main.get_command(app)
     for span in _spans(page):
         if re.match(r"fedmq [a-z]", span):
-            command: Any = typer.main.get_command(app)
+            command: Any = root
             _, *words = (word.strip("'\"") for word in span.split())
             # A word in capitals stands for any verb.
             while words and getattr(command, "commands", {}) and not words[0].isupper():
