@@ -27,6 +27,9 @@ class Trainer:
         return weights, 5, {{}}
 """
 
+runs_a_package = pytest.mark.real
+"""The command starts a package as processes of its own."""
+
 
 def _fedmq(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
@@ -68,6 +71,7 @@ def test_an_unknown_framework_names_the_known_ones(tmp_path: Path) -> None:
     assert (result.exit_code, "there are command, keras, numpy, sklearn, torch" in result.stderr) == (2, True)
 
 
+@runs_a_package
 def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -> None:
     package = _package(tmp_path, "weights['w'] += 2; task.state['n'] = np.ones(1)")
     result = _fedmq("check", package)
@@ -79,6 +83,7 @@ def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -
     assert "combiner  accepts the update, its norm is 3.4641" in result.stdout
 
 
+@runs_a_package
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -94,6 +99,7 @@ def test_a_check_fails_with_what_is_wrong(tmp_path: Path, body: str, problem: st
     assert problem in result.stderr
 
 
+@runs_a_package
 def test_a_package_that_lacks_its_class_is_told_so_without_our_own_lines(tmp_path: Path) -> None:
     (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:Trainr\n")
     (tmp_path / "trainer.py").write_text(TRAINER.format(body="..."))
@@ -104,12 +110,14 @@ def test_a_package_that_lacks_its_class_is_told_so_without_our_own_lines(tmp_pat
     )
 
 
+@runs_a_package
 def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -> None:
     result = _fedmq("check", _package(tmp_path, "import os; weights['w'] += os.urandom(1)[0] * 1.0 + os.getpid()"))
     assert result.exit_code == 0
     assert "other bytes each time" in result.stdout
 
 
+@runs_a_package
 def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
