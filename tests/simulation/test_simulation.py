@@ -61,6 +61,6 @@ def test_a_digest_does_not_depend_on_the_seeds_before_it() -> None:
 
 
 def test_a_digest_differs_where_what_leaves_a_process_differs() -> None:
-    before = [digest(seed).split()[1] for seed in range(10)]
+    before = digest(7).split()[1]
     with planted("ack_before_the_effect"):
-        assert [digest(seed).split()[1] for seed in range(10)] != before
+        assert digest(7).split()[1] != before
