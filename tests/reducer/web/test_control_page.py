@@ -173,7 +173,8 @@ def test_a_session_can_be_stopped(page: httpx.Client) -> None:
     text = page.get("/").text
     assert 'action="/page/sessions/endless/stop"' in text
     assert page.post("/page/sessions/endless/stop", data={"when": "now"}, headers=SCRIPT).status_code == 204
-    assert await_end(page, "endless")["state"] == "stopped"
+    ended = await_end(page, "endless")
+    assert (ended["state"], ended["reason"]) == ("stopped", "stopped by api")
 
 
 def test_the_stream_sends_the_status_and_then_its_changes(page: httpx.Client) -> None:
