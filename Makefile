@@ -14,8 +14,8 @@ BLOWS ?= 30
 SEED ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
-# The plugin of schemathesis takes seconds to import, and serves no fast test.
-FAST := --fast -p no:schemathesis
+# The plugins of schemathesis and anyio take seconds to import, and serve no fast test.
+FAST := --fast -p no:schemathesis -p no:anyio
 PYTEST := $(BIN)/pytest $(IN_PARALLEL)
 CAMPAIGN := PYTHONPATH=tests $(BIN)/python -m simulation.campaign
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
