@@ -25,6 +25,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export COMPOSE_PROJECT_NAME ?= fedmq
+# Each process of the tests imports the same modules; without kept bytecode each one compiles all of them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos up down clean docs
