@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from bad_input.alliance import GOOD, POLICY, TRAINER, Alliance, assert_unharmed
+from bad_input.alliance import GOOD, TRAINER, Alliance, assert_unharmed
 from fedmq_schemas import records as tables
 
 ODD = TRAINER.replace(
@@ -30,12 +30,24 @@ def test_nan_and_what_is_no_scalar_are_recorded_and_never_averaged(tmp_path: Pat
     assert all(set(model["metrics"]) == {"loss"} for model in models)
 
 
-def test_metrics_that_no_message_can_hold_fail_the_task_with_a_reason(tmp_path: Path) -> None:
-    """A trainer that returns its whole history as a metric loses its update, and everybody is told why."""
+def test_metrics_that_are_too_large_cost_only_themselves(tmp_path: Path) -> None:
+    """A trainer that returns its whole history as a metric keeps its update, its scores and its other metrics."""
     alliance = Alliance(tmp_path, trainer=HUGE, on_task=None)
-    session = alliance.run(POLICY.model_copy(update={"retries": 0}))
-    assert session["state"] == "failed" and session["reason"] == "round 1 got 0 updates of 2 in 1 attempt"
-    reasons = alliance.reasons("update.failed")
-    assert len(reasons) == 2 and all("over the limit of 65536" in reason for reason in reasons)
-    told = alliance.events("model.validated", client=GOOD[0])[0]["data"]
-    assert told["metrics"] == {} and "over the limit" in told["reason"]
+    assert_unharmed(alliance, alliance.run())
+    accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
+    assert accepted["metrics"] == {"loss": 0.5}
+    assert [note[:45] for note in accepted["notes"]] == ["metric 'history' (100,000 values) is not kept"]
+    validated = alliance.events("model.validated", client=GOOD[0])[0]["data"]
+    assert validated["metrics"] == {"loss": 0.25}
+    assert [note[:49] for note in validated["notes"]] == ["metric 'history' (100,000 characters) is not kept"]
+
+
+def test_a_validation_that_fails_costs_no_training_and_its_traceback_is_recorded(tmp_path: Path) -> None:
+    trainer = TRAINER.replace('{"loss": 0.25}', '{"loss": 1 / 0}')
+    alliance = Alliance(tmp_path, trainer=trainer, on_task=None)
+    assert_unharmed(alliance, alliance.run())
+    validated = alliance.events("model.validated", client=GOOD[0])[0]["data"]
+    assert (validated["metrics"], validated["reason"]) == ({}, "validate raised ZeroDivisionError: division by zero")
+    assert "in validate" in validated["traceback"]
+    accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
+    assert accepted["notes"] == ["validate raised ZeroDivisionError: division by zero"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from fedmq_schemas.limits import DEEPEST
+from fedmq_schemas.limits import DEEPEST, LONGEST_NOTE, MOST_NOTES
 from fedmq_schemas.policy import Plain
 
 VERSION = 1
@@ -32,6 +32,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Weight = Annotated[int, Field(ge=1, lt=2**53)]
 Metrics = Annotated[dict[str, Plain], AfterValidator(_shallow)]
+Notes = Annotated[
+    tuple[Annotated[str, Field(max_length=LONGEST_NOTE)], ...],
+    Field(max_length=MOST_NOTES, exclude_if=lambda notes: not notes),
+]
+"""What a result lacks, one sentence each, such as a metric that was not kept. Not sent if there are none."""
 TaskName = Literal["train", "validate"]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, PlanKey, Weight
+from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, Notes, PlanKey, Weight
 from fedmq_schemas.policy import DEFAULT_RULE, Plain, UpdateBounds
 
 
@@ -124,7 +124,7 @@ class Update(Body):
     """Reports the result of a train task (client → combiner).
 
     Published after the upload of `blob`, which holds the weight delta to `model` (a blob key). `seconds` maps each step,
-    such as `train`, to its duration.
+    such as `train`, to its duration. `notes` say what the result lacks, such as a metric that was not kept.
     """
 
     kind = "update"
@@ -135,6 +135,7 @@ class Update(Body):
     encoding: Literal["delta/f32"] = "delta/f32"
     metrics: Metrics = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
+    notes: Notes = ()
 
 
 class Decline(Body):
@@ -166,7 +167,8 @@ class Validation(Body):
     """Reports the metrics of a model at one client (client → reducer).
 
     `scope` is `client` for the client's own data and `test` for a common test set. `weight` is the number of examples; with
-    None, the client's metrics are averaged with equal weights. `reason` says why a validation failed.
+    None, the client's metrics are averaged with equal weights. `reason` says why a validation failed, with its `traceback`.
+    `notes` say what the metrics lack.
     """
 
     kind = "validation"
@@ -176,6 +178,8 @@ class Validation(Body):
     weight: Weight | None
     metrics: Metrics
     reason: str = ""
+    traceback: str = Field("", exclude_if=lambda text: not text)
+    notes: Notes = ()
 
 
 class Partial(Body):

@@ -1,13 +1,19 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
+import msgpack
 import numpy as np
 
+from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Weights
-from fedmq_schemas.limits import DEEPEST
+from fedmq.tensors.tensorblob import supported
+from fedmq_schemas.limits import DEEPEST, METRICS_BYTES
+
+Note = Callable[[str], None]
+"""Receives a sentence about what is left out."""
 
 MOST_EXAMPLES = 2**53 - 1
 """The largest number up to which float64 counts exactly."""
@@ -51,14 +57,23 @@ def weights(found: Any, model: Weights) -> Weights:
     return new
 
 
-def state(found: Weights) -> Weights:
-    """Returns `task.state` as arrays. Raises InvalidResult for a value that is no array."""
-    if not found:
+def state(found: Any, note: Note) -> Weights:
+    """Returns `task.state` as arrays. Leaves out what can't be kept, with a note."""
+    if not isinstance(found, Mapping):
+        note(f"task.state is {kind(found)} and is not kept: use a dict of numpy arrays")
         return {}
-    arrays = {name: np.asarray(value) for name, value in found.items()}
-    wrong = [name for name, value in arrays.items() if value.dtype == object]
-    if wrong:
-        raise InvalidResult(f"task.state must hold numpy arrays; these are none: {_some(wrong)}")
+    arrays: Weights = {}
+    for name, value in found.items():
+        try:
+            if not isinstance(name, str) or name == "__metadata__":
+                raise TypeError("the name must be a text")
+            array = np.asarray(value)
+            supported(name, array.dtype)
+            arrays[name] = array
+        except InvalidUpdate:
+            note(f"task.state[{name!r:.50}] is {kind(value)} and is not kept: use a numpy array of numbers")
+        except Exception as error:  # of the user's own class
+            note(f"task.state[{name!r:.50}] is not kept: {error}")
     return arrays
 
 
@@ -70,11 +85,32 @@ def examples(step: str, found: Any) -> int:
     return int(found)
 
 
-def metrics(step: str, found: Any) -> dict[str, Any]:
-    """Returns metrics in the types that a message can hold. Raises InvalidResult for others."""
+def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
+    """Returns metrics in the types that a message can hold, METRICS_BYTES in all. Raises InvalidResult for no map.
+
+    Leaves out others, with a note: those of other types, and the largest ones until the rest fits.
+    """
     if not isinstance(found, Mapping):
         raise InvalidResult(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
-    return {str(name): _plain(value, f"metric {name!r}") for name, value in found.items()}
+    kept: dict[str, Any] = {}
+    for name, value in found.items():
+        text = _text(str(name))
+        if isinstance(value, np.ndarray) and value.size > METRICS_BYTES:  # makes no list of a large array
+            note(_too_large(text, f"{value.size:,} values"))
+            continue
+        try:
+            kept[text] = _plain(value)
+        except Exception as error:  # also of the user's own class
+            note(f"metric {text[:60]!r} is not kept: {error}")
+    if len(msgpack.packb(kept)) > METRICS_BYTES:
+        sizes = {name: len(msgpack.packb([name, value])) for name, value in kept.items()}
+        total = sum(sizes.values())
+        for name in sorted(sizes, key=lambda name: -sizes[name]):
+            if total <= METRICS_BYTES:
+                break
+            total -= sizes[name]
+            note(_too_large(name, _amount(kept.pop(name))))
+    return kept
 
 
 def kind(value: Any) -> str:
@@ -84,22 +120,44 @@ def kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _plain(value: Any, what: str, depth: int = 0) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InvalidResult(f"{what} is an int that 64 bits can't hold")
-    if value is None or isinstance(value, (bool, int, float, str)):
+        raise InvalidResult("64 bits can't hold it")
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (Mapping, list, tuple)) and depth == DEEPEST:
-        raise InvalidResult(f"{what} is nested more than {DEEPEST} deep")
+        raise InvalidResult(f"it is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, what, depth + 1) for name, item in value.items()}
+        return {_text(str(name)): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, what, depth + 1) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if hasattr(value, "__float__"):
         return float(value)
-    raise InvalidResult(f"{what} is {kind(value)}: use numbers, strings or lists")
+    raise InvalidResult(f"it is {kind(value)}; send numbers, strings or lists")
+
+
+def _text(value: str) -> str:
+    """Returns a text without lone surrogates, which UTF-8 has not."""
+    return value.encode(errors="replace").decode()
+
+
+def _too_large(name: str, amount: str) -> str:
+    limit = f"all metrics together may take {METRICS_BYTES:,} bytes"
+    return f"metric {name[:60]!r} ({amount}) is not kept: send numbers ({limit})"
+
+
+def _amount(value: Any) -> str:
+    return f"{len(value):,} characters" if isinstance(value, str) else f"{_count(value):,} values"
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, (dict, list)):
+        return sum(_count(item) for item in (value.values() if isinstance(value, dict) else value))
+    return 1
 
 
 def _some(names: list[Any]) -> str:

@@ -16,12 +16,16 @@ A trainer is a class (or a module with functions of the same names, without `sel
   then averaged equally. `metrics` are named numbers; strings and lists are recorded too, but never averaged.
 - `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
 - `None` from `train` or `validate` means: abstain.
-- An exception fails this task only. The trainer is built anew for the next one.
+- An exception fails this task only. The trainer is built anew for the next one. If `validate` raises before a training,
+  the training goes on, with a trainer that is built anew.
+- A metric that can't be sent, a bad `task.report` and a `task.state` that can't be kept are left out. The result has a
+  note that says so.
 - Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs in
   `task.state`, which survives restarts. Python's and numpy's global random generators are seeded from `task.seed` before
   each call.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -129,6 +133,7 @@ class Task:
         state: Weights | None = None,
         meta: Mapping[str, Any] | None = None,
         progress: Callable[[float, dict[str, Any]], None] | None = None,
+        note: Callable[[str], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -149,6 +154,7 @@ class Task:
         self.meta = dict(meta or {})
         """The model's metadata: its `roles`, and the keys of `meta` or of the seed's file."""
         self._progress = progress
+        self._note = note
         self._is_cancelled = is_cancelled
         self._clock = clock
         self._ends = clock() + timeout
@@ -170,13 +176,24 @@ class Task:
             raise Cancelled
 
     def report(self, fraction: float, **metrics: Any) -> None:
-        """Reports the fraction of the task that is done, 0 to 1. At most one report a second is sent, so it is cheap."""
+        """Reports the fraction of the task that is done, 0 to 1. At most one report a second is sent, so it is cheap.
+
+        A fraction that is no number, or a metric that can't be sent, is left out with a note on the task's result.
+        """
         if self._progress is None:
+            return
+        try:
+            done = float(fraction)
+        except (TypeError, ValueError, OverflowError):
+            done = float("nan")
+        if math.isnan(done):
+            if self._note is not None:
+                self._note(f"task.report got {fraction!r:.50} as its fraction: give a number from 0 to 1")
             return
         now = self._clock()
         if now >= self._next_report:
             self._next_report = now + REPORT_EVERY
-            self._progress(min(max(float(fraction), 0.0), 1.0), metrics)
+            self._progress(min(max(done, 0.0), 1.0), metrics)
 
 
 class Trainer(Protocol):

@@ -94,6 +94,8 @@ def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verd
     if isinstance(body, Update):
         seconds = {**body.seconds, "fold": fold, "transit": context.now.wall - answer.sent_at - fold}
         data |= {"weight": body.weight, "norm": verdict.norm, "metrics": body.metrics, "seconds": seconds}
+        if body.notes:
+            data["notes"] = list(body.notes)
     plan.settle(ledger_entry(answer, verdict, seconds, context.now.wall))
     if not plan.held:
         context.emit(StartTimer(plan.save_timer, SAVE_AFTER))

@@ -1,6 +1,6 @@
 """The port between the client's role and the place where its trainers run: `Job`, `Result` and `Pool`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -54,6 +54,11 @@ class Validated:
     examples: int | None
     metrics: dict[str, Any]
     seconds: float
+    notes: Sequence[str] = ()
+    """What the metrics lack, as in `Result`."""
+    reason: str = ""
+    """Why the validation failed, with its traceback. Training begins all the same."""
+    traceback: str = ""
 
 
 @value
@@ -78,6 +83,8 @@ class Result:
     traceback: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """The duration of each step: validate, train, init."""
+    notes: Sequence[str] = ()
+    """What failed without failing the job, such as a metric that was not kept. `NoteCollector` bounds number and length."""
 
 
 OnValidation = Callable[[Validated], None]

@@ -6,6 +6,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from fedmq.value import value
 from fedmq_client import checks
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.load_trainer import build
+from fedmq_client.job.notes import NoteCollector
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
 from fedmq_client.packages import package as packages
 from fedmq_client.trainer import Cancelled, Client, Task, Trainer
@@ -90,23 +92,13 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = running.result()
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
-    except checks.InvalidResult as error:
-        result = Result(job.id, "failed", reason=str(error), seconds=running.seconds)
-    except packages.PackageError as error:
-        reason, _, more = error.reason.partition("\n")
-        result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
     except (Exception, SystemExit) as error:
-        reason = f"{running.step} raised {type(error).__name__}: {error}".strip(": ")
-        result = Result(
-            job.id,
-            "failed",
-            reason=reason.replace("\n", " ")[:REASON_CHARACTERS],
-            traceback=_format(error),
-            seconds=running.seconds,
-        )
+        reason, more = running.explain(error)
+        result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
     if result.outcome in ("failed", "cancelled"):
         trainers.drop(job.package, job.client)
-    return result
+    notes = running.notes.take()
+    return replace(result, notes=notes) if notes else result
 
 
 class _Running:
@@ -116,6 +108,7 @@ class _Running:
         self.hooks = hooks
         self.step = "the package"
         self.seconds: dict[str, float] = {}
+        self.notes = NoteCollector()
         self.ends = time.monotonic() + job.timeout
 
     def result(self) -> Result:
@@ -133,10 +126,18 @@ class _Running:
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
         if job.validate:
-            validated = self._validate(trainer, model, state)
-            if validated is not None:
-                self.hooks.validated(validated)
+            trainer = self._validate_first(trainer, model, state)
         return self._train(trainer, model, state)
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """Returns the reason of a failed step, in one line, and its traceback or further lines."""
+        if isinstance(error, checks.InvalidResult):
+            return str(error), ""
+        if isinstance(error, packages.PackageError):
+            reason, _, more = error.reason.partition("\n")
+            return reason, more
+        reason = f"{self.step} raised {type(error).__name__}: {error}".strip(": ")
+        return reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error)
 
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
@@ -161,6 +162,30 @@ class _Running:
             return Result(self.job.id, "abstained", seconds=self.seconds)
         return Result(self.job.id, "done", validated.examples, validated.metrics, seconds=self.seconds)
 
+    def _validate_first(self, trainer: Trainer, model: Whole, state: Weights) -> Trainer:
+        """Reports the validation of the received model, also one that fails: that costs no training.
+
+        Returns the trainer to train with: built anew after an exception, which may have left it incomplete.
+        """
+        try:
+            validated = self._validate(trainer, model, state)
+        except Cancelled:
+            raise
+        except (Exception, SystemExit) as error:
+            reason, more = self.explain(error)
+            seconds = self.seconds.get("validate", 0.0)
+            validated = Validated(self.job.id, None, {}, seconds, self.notes.take(), reason, more)
+            self.notes.add(reason)
+            if not isinstance(error, checks.InvalidResult):
+                self.trainers.drop(self.job.package, self.job.client)
+                trainer = self.trainers.get(self.job.package, self.job.client)
+        else:
+            notes = self.notes.take()
+            validated = replace(validated, notes=notes) if validated is not None and notes else validated
+        if validated is not None:
+            self.hooks.validated(validated)
+        return trainer
+
     def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | None:
         validate = getattr(trainer, "validate", None)
         if validate is None:
@@ -174,7 +199,7 @@ class _Running:
         return Validated(
             self.job.id,
             None if examples is None else checks.examples("validate", examples),
-            checks.metrics("validate", metrics),
+            checks.metrics("validate", metrics, self.notes.add),
             self.seconds["validate"],
         )
 
@@ -191,10 +216,14 @@ class _Running:
         weights, examples, metrics = answer
         new = checks.weights(weights, given)
         examples = checks.examples("train", examples)
-        metrics = checks.metrics("train", metrics)
+        try:
+            metrics = checks.metrics("train", metrics, self.notes.add)
+        except checks.InvalidResult as error:
+            self.notes.add(str(error))
+            metrics = {}
         blob = self._update(model, model.shared_of(new))
         kept: Blob | None = None
-        keep = checks.state(task.state) | model.local_of(new)
+        keep = checks.state(task.state, self.notes.add) | model.local_of(new)
         if keep:
             kept = self._store(tensors.encode(keep, {}), ".state")
         update = self._store(blob, "")
@@ -219,9 +248,13 @@ class _Running:
             config=job.config,
             state=_own(state),
             meta=meta,
-            progress=lambda fraction, metrics: self.hooks.progress(fraction, checks.metrics("report", metrics)),
+            progress=self._report,
+            note=self.notes.add,
             is_cancelled=self.hooks.cancelled,
         )
+
+    def _report(self, fraction: float, metrics: Mapping[str, Any]) -> None:
+        self.hooks.progress(fraction, checks.metrics("report", metrics, self.notes.add))
 
     def _call(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         self.step = step

@@ -8,7 +8,7 @@ from fedmq.runtime.effects import Effect, Publish
 from fedmq_client.role.attachment import publish_to
 from fedmq_client.role.operations import Forget, ModelValidated, TaskKey, TaskResult, Upload, task_key
 from fedmq_schemas import topology
-from fedmq_schemas.messages import BlobRef, Body, Decline, Metrics, PlanKey, TaskMessage, Update, Validation
+from fedmq_schemas.messages import BlobRef, Body, Decline, PlanKey, TaskMessage, Update, Validation
 from fedmq_schemas.policy import weight_of
 
 LONGEST_REASON = 2_000
@@ -48,7 +48,8 @@ class Answers:
         if task.plan.action == "validate":
             if result.outcome == "done":
                 return []
-            return [self._to_reducer(self._validation_of(task, None, {}, result.reason))]
+            failed = ModelValidated(task, None, {}, result.notes, result.reason, result.traceback)
+            return [self._to_reducer(self._validation_of(failed))]
         if result.outcome == "done":
             self._kept[result.key] = result
             return [self._upload(task, result, now)]
@@ -58,10 +59,8 @@ class Answers:
 
     def validated(self, event: ModelValidated) -> list[Effect]:
         """Publishes metrics of the received model. Keeps those of the last validate task."""
-        task, examples = event.task, event.examples
-        weight = None if examples is None else weight_of(task.weighting, examples)
-        validation = self._validation_of(task, weight, event.metrics)
-        if task.plan.action == "validate":
+        validation = self._validation_of(event)
+        if event.task.plan.action == "validate":
             self._validation = validation
         return [self._to_reducer(validation)]
 
@@ -86,6 +85,7 @@ class Answers:
             weight=weight_of(task.weighting, result.examples),
             metrics=result.metrics,
             seconds={**result.seconds, "upload": now - upload.since, "total": total},
+            notes=tuple(result.notes),
         )
         return publish_to(task.combiner, self._client, update)
 
@@ -121,14 +121,17 @@ class Answers:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _validation_of(self, task: TaskMessage, weight: int | None, metrics: Metrics, reason: str = "") -> Validation:
+    def _validation_of(self, event: ModelValidated) -> Validation:
+        task, examples = event.task, event.examples
         return Validation(
             plan=task.plan,
             model=task.model.key,
             scope="test" if self._is_test else "client",
-            weight=weight,
-            metrics=metrics,
-            reason=reason,
+            weight=None if examples is None else weight_of(task.weighting, examples),
+            metrics=event.metrics,
+            reason=event.reason[:LONGEST_REASON],
+            traceback=event.traceback[-LONGEST_TRACEBACK:],
+            notes=tuple(event.notes),
         )
 
     def _to_reducer(self, body: Body) -> Publish:

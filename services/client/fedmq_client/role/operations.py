@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -43,6 +43,7 @@ class TaskResult:
     reason: str = ""
     traceback: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -101,11 +102,17 @@ class AssignPart(Perform):
 
 @value
 class ModelValidated(CoreEvent):
-    """The model that a task names has these metrics on the client's data. `examples` None: their number is not known."""
+    """The model that a task names has these metrics on the client's data. `examples` None: their number is not known.
+
+    `reason` and `traceback` are of a validation that failed before training. `notes` say what the metrics lack.
+    """
 
     task: TaskMessage
     examples: int | None
     metrics: Metrics
+    notes: Sequence[str] = ()
+    reason: str = ""
+    traceback: str = ""
 
 
 @value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class TaskRunner:
         self._models = models
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
+        self._logged: set[str] = set()
         self._report = report
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -120,7 +121,17 @@ class TaskRunner:
         )
 
     def _validated(self, task: TaskMessage, validated: Validated) -> None:
-        self._report(operations.ModelValidated(task, validated.examples, validated.metrics))
+        self._report(
+            operations.ModelValidated(
+                task,
+                validated.examples,
+                validated.metrics,
+                validated.notes,
+                validated.reason,
+                validated.traceback,
+            )
+        )
+        self._log(task_key(task.plan), validated.notes)
 
     def _done(self, task: TaskMessage, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
         if self._jobs.get(key) != result.job:
@@ -139,12 +150,22 @@ class TaskRunner:
             reason=result.reason,
             traceback=result.traceback,
             seconds={**seconds, **result.seconds},
+            notes=result.notes,
         )
+        self._log(key, result.notes)
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
-            self._report(operations.ModelValidated(task, result.examples, result.metrics))
+            self._report(operations.ModelValidated(task, result.examples, result.metrics, result.notes))
         self._report(operations.TaskFinished(finished))
+
+    def _log(self, key: TaskKey, notes: Sequence[str]) -> None:
+        """Logs each note once."""
+        for note in notes:
+            if note not in self._logged:
+                self._logged.add(note)
+                extra = {"client": self.client.name, "session": key.session, "round": key.round, "reason": note}
+                log.info("task noted", extra=extra)
 
     def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
         if self._jobs.get(key) == job_id:

@@ -124,6 +124,8 @@ class FolderStore:
         if state is None and self.state(key) is not None:
             Path(self._path(key.session, key.round, _STATE)).touch()
         document = asdict(finished) | {"update": None, "traceback": ""}
+        if not finished.notes:  # an older program, which knows no notes, can read the others
+            del document["notes"]
         path = self._path(key.session, key.round, "json")
         with open(f"{path}.new", "w") as file:
             json.dump(document, file)

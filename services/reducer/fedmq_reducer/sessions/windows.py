@@ -7,6 +7,8 @@ unless these decide whether a round follows. A session is finished when its last
 
 from __future__ import annotations
 
+from typing import Any
+
 from fedmq.metrics import Summary, summarize_validations
 from fedmq.runtime.effects import Ack, PublishEvent, Received
 from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
@@ -135,13 +137,17 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
         recording = RecordValidations((record,), (event.tag,), context.term)
     else:
         recording = RecordLateValidation(record, event.tag, context.term)
-    data = {
+    data: dict[str, Any] = {
         "model": model,
         "scope": record.scope,
         "weight": record.weight,
         "metrics": record.metrics,
         "reason": record.reason,
     }
+    if body.traceback:
+        data["traceback"] = body.traceback
+    if body.notes:
+        data["notes"] = list(body.notes)
     event_id = validated_event(record.session, model, client)
     context.emit(
         recording,
