@@ -132,3 +132,15 @@ def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
     assert (client.python_env, client.data, client.count) == (False, tmp_path / "data", 3)
     with pytest.raises(ConfigError, match="No module named build_is_here"):
         first_model(tmp_path, 0)
+
+
+def test_a_check_trains_after_a_failed_validation_and_fails_with_its_traceback(tmp_path: Path) -> None:
+    package = _package(tmp_path, "task.state['n'] = object()")
+    with (package / "trainer.py").open("a") as file:
+        file.write("    def validate(self, weights, task):\n        return 1, {'a': 1 / 0}\n")
+    result = _fedmq("check", package)
+    assert result.exit_code == 1
+    assert "validate  fails; an alliance trains all the same" in result.stdout
+    assert "train     examples 5" in result.stdout and "combiner  accepts the update" in result.stdout
+    assert "note      task.state['n'] is a object and is not kept" in result.stdout
+    assert "validate raised ZeroDivisionError" in result.stderr and "in validate" in result.stderr

@@ -1,9 +1,13 @@
 """What a view makes of events."""
 
 from datetime import datetime
+from io import StringIO
 from typing import Any
 
+from rich.console import Console
+
 from fedmq_cli.progress import SessionProgress, scores_text
+from fedmq_cli.views import LiveView, PlainView
 from fedmq_schemas.messages import Event
 
 
@@ -69,3 +73,26 @@ def test_a_session_that_waits_says_for_what_and_until_when() -> None:
     progress.feed(_event("session.waiting", reason="waiting for clients, 2 of 3", waiting_until=until))
     assert progress.state == "waiting"
     assert progress.reason == "waiting for clients, 2 of 3, until 14:05"
+
+
+def test_a_note_is_printed_once_beside_its_first_client() -> None:
+    progress, stream = SessionProgress(2), StringIO()
+    view = PlainView(progress, stream)
+    for name, client, data in (
+        ("update.accepted", "a", {"notes": ["metric 'm' is not kept"]}),
+        ("update.accepted", "b", {"notes": ["metric 'm' is not kept"]}),
+        ("model.validated", "b", {"scope": "client", "metrics": {}, "reason": "validate raised X", "notes": ["n"]}),
+        ("update.accepted", "b", {"notes": ["validate raised X"]}),
+    ):
+        event = _event(name, 1, client, **data)
+        progress.feed(event)
+        view.event(event)
+    assert stream.getvalue().splitlines() == ["a: metric 'm' is not kept", "b: n", "b: validate raised X"]
+
+
+def test_the_live_table_shows_notes() -> None:
+    progress, stream = SessionProgress(1), StringIO()
+    progress.feed(_event("update.accepted", 1, "a", notes=["metric 'm' is not kept"]))
+    with LiveView(progress, Console(file=stream, force_terminal=True)):
+        pass
+    assert "a: metric 'm' is not kept" in stream.getvalue()

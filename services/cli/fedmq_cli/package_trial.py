@@ -76,7 +76,10 @@ def _made(run: RunJob, package: Path, client: Client) -> bytes:
 
 @dataclass(slots=True)
 class Trial:
-    """What a package did. `problem` is the reason why an alliance could not use it; empty if it could."""
+    """What a package did. `problem` is the reason why an alliance could not use it; empty if it could.
+
+    `notes`: what failed beside the weights, such as a metric that is not kept.
+    """
 
     package: str
     sha256: str
@@ -88,6 +91,7 @@ class Trial:
     state: int = 0
     norm: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problem: str = ""
     traceback: str = ""
 
@@ -109,6 +113,10 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
         )
         result, validated = run(job)
     trial.seconds |= result.seconds
+    trial.notes = list(dict.fromkeys((*(validated.notes if validated else ()), *result.notes)))
+    if validated is not None and validated.reason:
+        trial.problem, trial.traceback = validated.reason, validated.traceback
+        validated = None
     trial.validated = {"examples": validated.examples, **validated.metrics} if validated else None
     if result.outcome != "done" or result.update is None:
         trial.problem, trial.traceback = f"the package {result.outcome}: {result.reason}".rstrip(": "), result.traceback

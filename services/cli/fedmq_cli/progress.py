@@ -27,7 +27,10 @@ class Round:
 
 @dataclass(slots=True)
 class SessionProgress:
-    """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer."""
+    """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer.
+
+    `notes`: what results lack, and why a validation failed, each with the client that it was first received from.
+    """
 
     rounds_wanted: int
     session: str = ""
@@ -36,6 +39,7 @@ class SessionProgress:
     rounds: dict[int, Round] = field(default_factory=dict)
     clients: dict[str, str] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def round(self, number: int) -> Round:
         """Returns the round, a new one if no event has named it yet."""
@@ -49,6 +53,10 @@ class SessionProgress:
         if event.session is None or event.session != (self.session or event.session):
             return
         data = event.data
+        if event.client is not None:
+            reason = [data["reason"]] if kind == "model" and data.get("reason") else []
+            for note in (*data.get("notes", ()), *reason):
+                self.notes.setdefault(note, event.client)
         match kind, word:
             case "session", "queued":
                 self.session, self.state = event.session, "queued"

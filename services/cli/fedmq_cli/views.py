@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_CLIENTS = 24
 MOST_ROUNDS = 15
+MOST_NOTES_SHOWN = 3
 TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "yellow", "away": "yellow"}
 
@@ -46,6 +47,7 @@ class PlainView:
     def __init__(self, progress: SessionProgress, stream: TextIO) -> None:
         self._progress = progress
         self._stream = stream
+        self._noted = 0
 
     def __enter__(self) -> PlainView:
         return self
@@ -53,10 +55,12 @@ class PlainView:
     def __exit__(self, *error: object) -> None: ...
 
     def event(self, event: Event) -> None:
-        """Prints the event's line, if it has one."""
-        line = self._line(event)
-        if line:
-            print(line, file=self._stream, flush=True)
+        """Prints the event's line, if it has one, and each note once, beside the first client that it is from."""
+        notes = list(self._progress.notes.items())[self._noted :]
+        self._noted += len(notes)
+        for line in (self._line(event), *(f"{client}: {note}" for note, client in notes)):
+            if line:
+                print(line, file=self._stream, flush=True)
 
     def _line(self, event: Event) -> str:
         progress, number = self._progress, event.round or 0
@@ -103,7 +107,8 @@ class LiveView:
             name = "seed" if at.number == 0 else f"{at.number}/{progress.rounds_wanted}"
             table.add_row(name, _answers(at) if at.number else "", _duration(at.seconds), scores_text(at.scores))
         state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
-        return Group(table, self._clients(), state)
+        notes = [Text(f"{client}: {note}", style="yellow") for note, client in progress.notes.copy().items()]
+        return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)
 
     def _clients(self) -> RenderableType:
         clients = self._progress.clients.copy()

@@ -237,3 +237,11 @@ def test_an_installed_fedn_comes_before_ours(tmp_path: Path, monkeypatch: pytest
     result, _ = run(job(folder))
     assert (result.outcome, result.examples) == ("done", 77), result
     assert str(site) in result.metrics["fedn"]
+
+
+@pytest.mark.parametrize("code", ["pass", "raise SystemExit(3)"])
+def test_a_validate_command_that_fails_costs_no_training(tmp_path: Path, code: str) -> None:
+    result, [validated] = run(job(made(tmp_path, validate=code), validate=True))
+    assert (result.outcome, result.examples) == ("done", 12), result
+    assert result.notes == (validated.reason,)
+    assert validated.reason.startswith("the validate command ") and validated.metrics == {}

@@ -6,7 +6,7 @@ import pytest
 
 from client.role.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Publish
-from fedmq_client.role.operations import Upload
+from fedmq_client.role.operations import ModelValidated, Upload
 from fedmq_schemas.messages import Attach, Validation
 from support.cores import all_of, bodies, one
 
@@ -85,3 +85,17 @@ def test_an_update_that_is_kept_is_no_answer_to_a_validate_task(new_client: NewC
     client = new_client(Attach(), finished(plan(1)))
     client.attach("k1")
     assert begun(client.request(task(VALIDATE))) == [VALIDATE]
+
+
+def test_notes_and_the_reason_of_a_failed_validation_are_published(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    failed = ModelValidated(task(plan(1)), None, {}, ("m is not kept",), "validate raised ValueError", "frames")
+    [validation] = bodies(client.handle(failed), Validation)
+    assert (validation.metrics, validation.weight, validation.notes) == ({}, None, ("m is not kept",))
+    assert (validation.reason, validation.traceback) == ("validate raised ValueError", "frames")
+
+
+def test_a_validate_task_that_fails_is_answered_with_its_traceback(client: ClientDriver) -> None:
+    client.request(task(VALIDATE))
+    [validation] = bodies(client.finish(VALIDATE, "failed", reason="r", traceback="frames"), Validation)
+    assert (validation.reason, validation.traceback, validation.metrics) == ("r", "frames", {})

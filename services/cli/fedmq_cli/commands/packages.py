@@ -67,6 +67,8 @@ def _print_trial(trial: Any) -> None:
     typer.echo(f"model     {trial.tensors} tensors, {trial.size} bytes")
     if trial.validated is not None:
         typer.echo(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
+    elif trial.trained and trial.problem:
+        typer.echo("validate  fails; an alliance trains all the same, without its metrics")
     elif trial.trained:
         typer.echo("validate  the trainer does not")
     if trial.trained:
@@ -79,6 +81,8 @@ def _print_trial(trial: Any) -> None:
         typer.echo(f"repeated  {same}")
     if trial.norm is not None:
         typer.echo(f"combiner  accepts the update, its norm is {trial.norm:.6g}")
+    for note in trial.notes:
+        typer.echo(f"note      {note}")
 
 
 def _said(metrics: dict[str, Any]) -> str:

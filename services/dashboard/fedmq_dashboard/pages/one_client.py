@@ -78,6 +78,7 @@ def _event(event: Document) -> Element:
         where,
     ]
     parts: list[Element] = [html.Div(head), html.Div(_told(event), className="what")]
+    parts += [html.Div(note, className="what") for note in data.get("notes", ())]
     if data.get("traceback"):
         parts.append(html.Pre(data["traceback"], className="traceback", tabIndex=0))
     return html.Article(parts, className="event")
