@@ -44,12 +44,6 @@ class Wrapped:
 def client_fn(context):
     return Wrapped(Client(context))
 
-class Odd(Client):
-    def fit(self, parameters, config):
-        return parameters, 10, {"hash": b"x", "loss": 0.5}
-    def evaluate(self, parameters, config):
-        raise ValueError("no labels")
-
 instance = Client()
 wrong = lambda context: object()
 number = 5
@@ -179,15 +173,6 @@ def test_a_numpy_client_runs_without_flower(tmp_path: Path, name: str, part: int
     }
     scored = _run(package, "validate")
     assert (scored.examples, scored.metrics) == (4, {"loss": 3.0, "accuracy": 0.5})
-
-
-def test_bytes_among_the_metrics_and_an_evaluation_that_raises_cost_no_update(tmp_path: Path) -> None:
-    trained = _run(_package(tmp_path, "Odd"), "train", validate=True)
-    assert (trained.outcome, trained.examples, trained.metrics) == ("done", 10, {"loss": 0.5}), trained
-    assert trained.notes == (
-        "validate raised ValueError: no labels",
-        "metric 'hash' is not kept: it is a bytes; send numbers, strings or lists",
-    )
 
 
 def test_what_flower_has_no_use_for_is_refused(tmp_path: Path) -> None:
