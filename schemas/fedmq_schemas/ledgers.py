@@ -16,10 +16,10 @@ OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained
 class LedgerEntry(Frozen):
     """The outcome of one task.
 
-    `norm` is the L2 norm of the delta before weighting. `at` is when the combiner settled the task, in UTC seconds since
-    1970. `seconds` maps steps to durations. The client measures `fetch`, `validate`, `train`, `upload`, and `total` since
-    it first received the task. The combiner adds `fold` and `transit`. `transit` is the time from the client's clock at
-    publishing to the combiner's clock at folding, which reveals a wrong clock.
+    `norm` is the L2 norm of the delta's trainable tensors before weighting. `at` is when the combiner settled the task,
+    in UTC seconds since 1970. `seconds` maps steps to durations. The client measures `fetch`, `validate`, `train`,
+    `upload`, and `total` since it first received the task. The combiner adds `fold` and `transit`. `transit` is the
+    time from the client's clock at publishing to the combiner's clock at folding, which reveals a wrong clock.
     """
 
     client: str

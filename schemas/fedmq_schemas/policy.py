@@ -144,7 +144,7 @@ class Tensors(Section):
 
 
 class UpdateBounds(Section):
-    """Limits on the L2 norm of one client's delta.
+    """Limits on the L2 norm of one client's delta over its trainable tensors: statistics and counters do not count.
 
     The section travels whole: a new key here reaches the client's job (`Job.update`) without a change to any message.
     """

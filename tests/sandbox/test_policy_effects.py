@@ -201,6 +201,39 @@ def test_an_update_longer_than_the_policy_allows_is_rejected_with_its_norm(echo:
         assert "its norm is 28.4253, and the policy allows 20" in found["reasons"]["client2"]
 
 
+BATCH_NORM = """
+import numpy as np
+
+class Trainer:
+    roles = {"running_var": "statistic"}
+
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"weight": np.zeros(5000, "f4"), "running_var": np.zeros(3, "f4"), "num_batches_tracked": np.array(0)}
+
+    def train(self, weights, task):
+        rng = np.random.default_rng(task.seed)
+        weights["weight"] += rng.normal(size=5000).astype("f4")
+        weights["running_var"] += 40
+        weights["num_batches_tracked"] += 25
+        return weights, 1, {}
+"""
+
+
+@pytest.mark.parametrize("most", [2.0, 1.0])
+def test_an_update_that_was_clipped_is_accepted_whatever_its_statistics_and_counters_are(
+    echo: Path, most: float
+) -> None:
+    (echo / "trainer.py").write_text(BATCH_NORM)
+    with _trained(echo, {"rounds": 2, "update": {"clip_norm": 1.0, "max_norm": most}}) as (box, session):
+        assert session["state"] == "finished"
+        for found in box.records.find(tables.PARTICIPATION):
+            assert found["outcomes"] == ["accepted"] * 4
+            assert found["norms"] == [pytest.approx(1.0, rel=1e-6)] * 4
+
+
 # -- FedProx --------------------------------------------------------------------------------------------------------
 
 

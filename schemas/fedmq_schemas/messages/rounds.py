@@ -77,10 +77,10 @@ class TaskMessage(WithUpdateSection, Body):
     """Assigns one unit of work (combiner → client).
 
     A train task is answered to `combiner` by `update` or `decline`; a validate task to the reducer by `validation`. The
-    task's key is (session, round, action): for a repeated task the client publishes the update that it keeps. `base` holds
-    the tensors that are not in every model. The URLs are presigned when the task is sent. The update is uploaded to
-    `upload_key`. `update` is the policy's section. Its `clip_norm`, which is repeated, is the greatest L2 norm of a delta;
-    the client scales a longer one down.
+    task's key is (session, round, action): for a repeated task the client publishes the update that it keeps. `base`
+    holds the tensors that are not in every model. The URLs are presigned when the task is sent. The update is uploaded
+    to `upload_key`. `update` is the policy's section. Its `clip_norm`, which is repeated, is the greatest L2 norm of a
+    delta's trainable tensors; the client scales a longer one down.
     """
 
     kind = "task"

@@ -50,7 +50,7 @@ class Fold(Question["Folded"]):
 
 @value
 class Folded:
-    """The result of folding. `norm`: L2 norm of the delta, before weighting."""
+    """The result of folding. `norm`: L2 norm of the delta's trainable tensors, before weighting."""
 
     norm: float
 

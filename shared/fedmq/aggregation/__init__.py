@@ -19,7 +19,7 @@ from fedmq.aggregation.optimizer import Parameters, ServerOptimizer, State, sugg
 from fedmq.aggregation.rule import Rule, values
 from fedmq.aggregation.rules import RULES, in_plan_order, open_rule, rule_named
 from fedmq.aggregation.step import next_model, replay
-from fedmq.aggregation.verification import Contribution
+from fedmq.aggregation.verification import Contribution, l2_norm
 from fedmq.errors import ConfigError
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "exponents",
     "in_plan_order",
     "initial_exponents",
+    "l2_norm",
     "next_model",
     "open_rule",
     "replay",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmq.tensors import Spec, check
+from fedmq.tensors import Spec, TensorRole, check
 from fedmq.tensors.tensorblob import Array, Layout, Source, Tensor, in_order
 
 BLOCK = 262_144
@@ -29,7 +29,7 @@ class Span:
     """The tensors `first` to `last` (exclusive), as they lie in an update and in a sum.
 
     They are `count` elements from byte `start` of the blob and from element `at` of the sum on; `counts` and `offsets` are
-    those of each tensor.
+    those of each tensor. `trained`: whether they count in a norm, as 1 or 0 for each element where that differs.
     """
 
     dtype: np.dtype[Any]
@@ -40,6 +40,7 @@ class Span:
     last: int
     offsets: NDArray[np.intp]
     counts: NDArray[np.intp]
+    trained: bool | NDArray[np.float64]
 
     def blocks(self, update: Source, buffer: NDArray[np.uint8]) -> Iterator[tuple[int, Array]]:
         """Yields blocks of an update with their places in the sum. A block of a file overwrites the one before."""
@@ -101,6 +102,7 @@ class Arrangement:
     def _run(self, group: list[tuple[int, Tensor]]) -> Span:
         first, tensor = group[0]
         counts = np.array([member.count for _, member in group], np.intp)
+        trained = [self.spec[self.names[index]].role is TensorRole.TRAINABLE for index, _ in group]
         return Span(
             dtype=tensor.dtype,
             start=tensor.start,
@@ -110,4 +112,5 @@ class Arrangement:
             last=first + len(group),
             offsets=np.cumsum(counts) - counts,
             counts=counts,
+            trained=trained[0] if len(set(trained)) == 1 else np.repeat(np.array(trained, np.float64), counts),
         )

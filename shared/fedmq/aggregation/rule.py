@@ -37,6 +37,9 @@ from fedmq.tensors import Spec
 from fedmq.tensors.tensorblob import Array, Meta, Source
 from fedmq_schemas.policy import DEFAULT_RULE
 
+ROUNDING = 1e-6
+"""Greatest relative error of the norm of a clipped delta."""
+
 
 class Rule(ABC):
     """An aggregation rule. The module describes when its methods are called, and what they must guarantee.
@@ -108,9 +111,12 @@ class Rule(ABC):
     # -- what the roles call ----------------------------------------------------------------------------------------
 
     def check(self, update: Source, weight: int, max_norm: float | None = None) -> Contribution:
-        """Returns what `verify` does. Raises `InvalidUpdate` also for a delta whose L2 norm exceeds `max_norm`."""
+        """Returns what `verify` does. Raises `InvalidUpdate` also for a delta whose L2 norm exceeds `max_norm`.
+
+        The norm may exceed it by a millionth: a delta that was clipped to it was rounded to float32 afterwards.
+        """
         seen = self.verify(update, weight)
-        if max_norm is not None and seen.norm > max_norm:
+        if max_norm is not None and seen.norm > max_norm * (1 + ROUNDING):
             raise InvalidUpdate(f"its norm is {seen.norm:.6g}, and the policy allows {max_norm:g}")
         return seen
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmq.aggregation.arrangement import Arrangement
 from fedmq.errors import InvalidUpdate
-from fedmq.tensors import MAX_COUNTER_DELTA, TensorRole, TensorSpec
+from fedmq.tensors import MAX_COUNTER_DELTA, Spec, TensorRole, TensorSpec
 from fedmq.tensors.tensorblob import Source
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -25,7 +25,8 @@ LARGEST_FLOAT = 1e145
 class Contribution:
     """What an update would add.
 
-    `norm`: L2 norm of the (unweighted) delta over all tensors, by IEEE operations in fixed order.
+    `norm`: L2 norm of the (unweighted) delta over its trainable tensors, by IEEE operations in fixed order. Statistics,
+    such as batch-norm variances, and counters have other units.
     `maxima`: the largest |weight * delta| of each tensor, in the order of `Arrangement.names`.
     """
 
@@ -63,8 +64,11 @@ class Verifier:
                     squares, part = self._squares[: numbers.size], sums[: numbers.size]
                     np.copyto(squares, numbers)
                     np.multiply(squares, squares, out=squares)
-                    np.add(part, squares, out=part)
                     np.maximum(known, np.maximum.reduceat(squares, run.offsets), out=known)
+                    if isinstance(run.trained, np.ndarray):  # small tensors, in one block
+                        np.multiply(squares, run.trained, out=squares)
+                    if run.trained is not False:
+                        np.add(part, squares, out=part)
         # The root of a rounded square is the very number that was squared.
         np.sqrt(largest, out=largest)
         # NaN fails every comparison.
@@ -82,6 +86,11 @@ class Verifier:
         if limit == 0:
             return InvalidUpdate(f"tensor {name!r} is constant and the update changes it")
         return InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
+
+
+def l2_norm(update: Source, spec: Spec) -> float:
+    """Returns the norm by which updates are clipped, limited and shown. Raises `InvalidUpdate` as `Verifier.verify`."""
+    return Verifier(Arrangement(spec)).verify(update, 1).norm
 
 
 def _limit(tensor: TensorSpec) -> float:

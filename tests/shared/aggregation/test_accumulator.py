@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq.aggregation import Accumulator
+from fedmq.aggregation import Accumulator, l2_norm
 from fedmq.aggregation.arrangement import BLOCK
 from fedmq.errors import InvalidUpdate, ProtocolError
 from fedmq.tensors import TensorSpec, spec_of
@@ -93,6 +93,32 @@ def test_verify_says_norm_and_maxima_and_changes_nothing() -> None:
     assert seen.norm == 13.0
     assert sorted(seen.maxima.tolist()) == [0, 0, 0, 0, 8, 24]
     assert total.dump() == before
+
+
+def test_the_norm_is_that_of_the_trainable_tensors() -> None:
+    changed = source(w=[3, 0, -4], d=[[0, 12]], mean=[100, 200], steps=25)
+    assert accumulator().verify(changed, 2).norm == 13.0
+    assert l2_norm(changed, SPEC) == 13.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_norm_of_any_mix_of_roles_and_sizes_is_that_of_its_trainable_tensors(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.choice([0, 1, 3, 5000, BLOCK + 7], 12, p=[0.1, 0.3, 0.3, 0.2, 0.1])
+    model = {f"t{index:02}": np.zeros(size, rng.choice(["f4", "f8"])) for index, size in enumerate(sizes)}
+    roles = {name: str(rng.choice(["trainable", "statistic"])) for name in model}
+    update = {name: rng.normal(size=value.shape).astype(value.dtype) for name, value in model.items()}
+    trained = [update[name].astype(float) for name, role in roles.items() if role == "trainable"]
+    expected = math.sqrt(sum(float(np.square(value).sum()) for value in trained))
+    assert math.isclose(l2_norm(Source(encode(update)), spec_of(model, {"roles": roles})), expected, rel_tol=1e-12)
+
+
+def test_a_delta_that_was_clipped_to_the_greatest_norm_is_accepted_though_it_was_rounded() -> None:
+    rounded = source(w=[np.float32(2.0), np.float32(0.6), 1e-4])
+    norm = accumulator().verify(rounded, 1).norm
+    accumulator().fold(rounded, 1, max_norm=norm / (1 + 5e-7))
+    with pytest.raises(InvalidUpdate, match="its norm is"):
+        accumulator().fold(rounded, 1, max_norm=norm / (1 + 2e-6))
 
 
 @pytest.mark.parametrize("weight", [0, -1, 1.0, True, "1", None, 2**53])

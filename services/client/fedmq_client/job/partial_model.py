@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmq.tensors import TensorRole, Weights, spec_of
+from fedmq.errors import InvalidUpdate
+from fedmq.tensors import Source, TensorRole, Weights, encode, spec_of
 from fedmq.tensors.splitting import LOCAL
 from fedmq.value import value
 from fedmq_client.checks import InvalidResult
@@ -64,16 +65,25 @@ def kept_and_state(kept: Weights) -> tuple[Weights, Weights]:
 
 
 def clipped(delta: Weights, model: Weights, meta: Mapping[str, Any], clip_norm: float | None) -> Weights:
-    """Returns the delta with its trainable tensors scaled so that their L2 norm together is at most `clip_norm`."""
+    """Returns the delta with its trainable tensors scaled so that their L2 norm together is at most `clip_norm`.
+
+    A delta that can't be summed is returned as it is: the combiner rejects it with the reason.
+    """
     if clip_norm is None:
         return delta
+    from fedmq.aggregation import l2_norm  # a quarter of a worker's start, and few policies clip
+
     spec = spec_of(model, meta)
-    names = [name for name in sorted(delta) if spec[name].role is TensorRole.TRAINABLE]
-    norm = float(np.sqrt(sum(float(np.square(delta[name], dtype=np.float64).sum()) for name in names)))
-    if not norm > clip_norm:
+    try:
+        norm = l2_norm(Source(encode(delta)), spec)
+    except InvalidUpdate:
+        return delta
+    if norm <= clip_norm:
         return delta
     scale = clip_norm / norm
     return {
-        name: (value.astype(np.float64) * scale).astype(value.dtype) if name in names else value
+        name: (value.astype(np.float64) * scale).astype(value.dtype)
+        if spec[name].role is TensorRole.TRAINABLE
+        else value
         for name, value in delta.items()
     }
