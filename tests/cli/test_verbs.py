@@ -210,6 +210,15 @@ def test_a_file_and_a_package_become_seeds(fedmq: Verb, tmp_path: Path) -> None:
     assert _json(fedmq("seed", "--package", PACKAGE, "--json"))["model"] == "seed-5d1e84adb228"
 
 
+def test_the_roles_of_a_file_that_states_none_are_given_beside_it(fedmq: Verb, tmp_path: Path) -> None:
+    np.savez(tmp_path / "ids.npz", w=np.ones(2), ids=np.arange(9))
+    assert "tensor 'ids' holds integers" in fedmq("seed", "ids.npz").stderr
+    assert fedmq("seed", "ids.npz", "--role", "ids=constant").exit_code == 0
+    assert "'ids' of dtype int64 can be" in fedmq("seed", "ids.npz", "--role", "ids=hero").stderr
+    assert "give NAME=ROLE" in fedmq("seed", "ids.npz", "--role", "ids").stderr
+    assert "states roles in its trainer's" in fedmq("seed", "--package", PACKAGE, "--role", "a=constant").stderr
+
+
 def test_a_model_is_recomputed_to_the_same_bytes(fedmq: Verb, alliance: Served, trained: dict[str, Any]) -> None:
     result = fedmq("model", "verify", trained["model"])
     assert (result.exit_code, "recomputed: the same bytes" in result.stdout) == (0, True)

@@ -234,6 +234,53 @@ def test_an_update_that_was_clipped_is_accepted_whatever_its_statistics_and_coun
             assert found["norms"] == [pytest.approx(1.0, rel=1e-6)] * 4
 
 
+# -- bytes that can't be averaged ----------------------------------------------------------------------------------
+
+
+OPAQUE = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    roles = {"tree": "opaque", "floats": "opaque"}
+
+    def init(self):
+        return self.made(0, 0)
+
+    def made(self, round, ordinal):
+        rng = np.random.default_rng([round, ordinal])
+        raw = rng.integers(0, 256, 4096, np.uint8)
+        return {"tree": raw, "floats": np.frombuffer(raw.tobytes(), "f4").copy(), "w": np.full(2, float(round))}
+
+    def train(self, weights, task):
+        before = [self.made(task.round - 1, ordinal)["tree"] for ordinal in range(3)]
+        assert any(np.array_equal(weights["tree"], each) for each in before), "the bytes are somebody's, all of them"
+        return self.made(task.round, self.client.ordinal), 60 + task.round, {}
+"""
+
+
+def test_bytes_of_one_client_in_each_round_are_kept_exactly(echo: Path) -> None:
+    (echo / "trainer.py").write_text(OPAQUE)
+    policy = {"rounds": 6, "clients_requested": 1, "strategy": {"name": "fedadam"}}
+    with _trained(echo, policy, clients=3) as (box, session):
+        assert session["state"] == "finished", session["reason"]
+        assert [sorted(each["outcomes"]) for each in box.records.find(tables.PARTICIPATION)] == [["accepted"]] * 6
+        model, meta = tensorblob.decode(box.blobs.get(keys.model_blob(session["model"])))
+    makers = [np.random.default_rng([6, ordinal]).integers(0, 256, 4096, np.uint8).tobytes() for ordinal in range(3)]
+    assert model["tree"].tobytes() in makers and model["floats"].tobytes() == model["tree"].tobytes()
+    assert meta["roles"] == {"tree": "opaque", "floats": "opaque"}
+
+
+def test_a_session_that_would_average_bytes_is_refused_with_the_remedy(echo: Path) -> None:
+    (echo / "trainer.py").write_text(OPAQUE)
+    with _trained(echo, {"rounds": 1}) as (_, session):
+        assert session["state"] == "failed"
+        assert "'floats' is opaque, and bytes of several clients can't be averaged" in session["reason"]
+        assert "clients_requested = 1" in session["reason"]
+
+
 # -- FedProx --------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,11 @@ A trainer is a class (or a module with functions of the same names, without `sel
 - `examples` is an int >= 0, the number of examples used. `validate` may return None if it is not known; its metrics are
   then averaged equally. `metrics` are named numbers; strings and lists are recorded too, but never averaged.
 - `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
+- A role says how a tensor is aggregated. `trainable`: by the mean and the server optimizer; the default of floats.
+  `statistic`: by the mean alone, such as means and variances of batch norm. `counter`: by the mean, rounded; the default of
+  single integers. `constant`: equal everywhere; the default of bools. `opaque`: not averaged, such as a tree model in
+  bytes; a policy with `clients_requested = 1` trains it at one client in each round. Integers of more than one number
+  need a stated role.
 - `None` from `train` or `validate` means: abstain.
 - An exception fails this task only. The trainer is built anew for the next one. If `validate` raises before a training,
   the training goes on, with a trainer that is built anew.

@@ -82,7 +82,7 @@ class FoldPerformer:
             if checkpoint["sum"] is not None:
                 with open_source(self._blobs, BlobRef.model_validate(checkpoint["sum"]), self._scratch) as source:
                     rule.fold_partial(source)
-        most = sum(tensor.size * tensor.delta_dtype.itemsize for tensor in rule.spec.values()) + MOST_HEADER
+        most = sum(tensor.delta_size * tensor.delta_dtype.itemsize for tensor in rule.spec.values()) + MOST_HEADER
         for older in [known for known in self._foldings if known[0] == key and known[1] < effect.incarnation]:
             del self._foldings[older]
         self._foldings[key, effect.incarnation] = PlanFolding(plan, rule, most)

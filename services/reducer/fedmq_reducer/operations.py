@@ -233,13 +233,17 @@ class PutBlob(Perform):
 
 @value
 class OpenSeed(Question["OpenedSeed"]):
-    """Opens the first model for clients with these `weights`. Refused if there is no such model or strategy."""
+    """Opens the first model for clients with these `weights`. Refused if there is no such model or strategy.
+
+    Also if the model has an opaque tensor, unless `clients_requested` is 1.
+    """
 
     session: str
     seed: str | None
     strategy: Strategy
     weights: tuple[int, ...]
     tensors: Tensors = field(default_factory=Tensors)
+    clients_requested: int | None = None
 
 
 @value

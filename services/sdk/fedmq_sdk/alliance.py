@@ -161,14 +161,16 @@ class Alliance:
         """Returns the outcome of every task of the model's round."""
         return self._rest.json("GET", f"/models/{_quoted(self.model(model)['model'])}/ledger")
 
-    def upload(self, seed: Path | str | Mapping[str, Any], name: str | None = None) -> str:
+    def upload(
+        self, seed: Path | str | Mapping[str, Any], name: str | None = None, roles: Mapping[str, str] | None = None
+    ) -> str:
         """Stores a seed and returns its id.
 
         `seed` is a dict of arrays, or a file in one of the forms of `fedmq.model_files.formats`. The same content is the
-        same seed.
+        same seed. `roles` states roles of tensors by name, such as constant, beside those of the file.
         """
         found = formats.from_arrays(seed) if isinstance(seed, Mapping) else formats.read(Path(seed))
-        return self.upload_blob(found.blob(), name)
+        return self.upload_blob(found.with_roles(roles or {}).blob(), name)
 
     def upload_blob(self, data: bytes, name: str | None = None) -> str:
         """Stores a seed that is safetensors already, with its metadata, and returns its id."""

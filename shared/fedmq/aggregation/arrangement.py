@@ -61,7 +61,7 @@ class Arrangement:
         self.spec = spec
         self.names = in_order({name: tensor.delta_dtype for name, tensor in spec.items()})
         self.index = {name: index for index, name in enumerate(self.names)}
-        *starts, self.elements = accumulate((spec[name].size for name in self.names), initial=0)
+        *starts, self.elements = accumulate((spec[name].delta_size for name in self.names), initial=0)
         self.block = min(BLOCK, self.elements)
         self.at = dict(zip(self.names, starts, strict=True))
         self.widest = 0

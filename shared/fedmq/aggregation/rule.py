@@ -33,7 +33,7 @@ import numpy as np
 from fedmq.aggregation.arrangement import Arrangement
 from fedmq.aggregation.verification import Contribution, Floats, Verifier
 from fedmq.errors import InvalidUpdate
-from fedmq.tensors import Spec
+from fedmq.tensors import Spec, TensorRole
 from fedmq.tensors.tensorblob import Array, Meta, Source
 from fedmq_schemas.policy import DEFAULT_RULE
 
@@ -61,14 +61,15 @@ class Rule(ABC):
     def __init__(self, spec: Spec, exponents: Mapping[str, int]) -> None:
         """Opens the rule for a round of a model.
 
-        `spec`: shape, dtype and role of each tensor. `exponents`: for each tensor that is no counter, the scale of its
-        updates, as a power of two (`exact_sum.fixedpoint`). A rule may ignore them.
+        `spec`: shape, dtype and role of each tensor. `exponents`: for each tensor that is neither counter nor opaque, the
+        scale of its updates, as a power of two (`exact_sum.fixedpoint`). A rule may ignore them.
         """
         self.spec = spec
         self.exponents = dict(exponents)
         self.count = 0
         """Number of updates folded, also those in partials."""
         self.total_weight = 0
+        self._opaque = next((name for name, tensor in spec.items() if tensor.role is TensorRole.OPAQUE), None)
         self.arrangement = Arrangement(spec)
         self._verifier = Verifier(self.arrangement)
 
@@ -82,7 +83,7 @@ class Rule(ABC):
     def add(self, update: Source, weight: int, seen: Contribution) -> None:
         """Adds an update, for which `verify` has returned `seen`. Raises `InvalidUpdate` if it cannot be added.
 
-        It has the names and shapes of the spec, in the dtypes `TensorSpec.delta_dtype`. `values` reads a tensor.
+        It has the names of the spec, in `TensorSpec.delta_shape` and `delta_dtype`. `values` reads a tensor.
         """
 
     @abstractmethod
@@ -98,10 +99,11 @@ class Rule(ABC):
 
     @abstractmethod
     def finish(self) -> dict[str, Floats]:
-        """Returns the delta of each tensor, float64 in the model's shape, by name.
+        """Returns the delta of each tensor, float64 in `TensorSpec.delta_shape`, by name.
 
         Constant tensors are left out. The server optimizer applies the delta of trainable tensors; statistics and
-        counters change by it. Deltas of counters are whole numbers. At least one update has been added.
+        counters change by it. Deltas of counters are whole numbers, and those of opaque tensors the bytes of the only
+        update. At least one update has been added.
         """
 
     def next_exponents(self) -> dict[str, int]:
@@ -122,6 +124,7 @@ class Rule(ABC):
 
     def fold(self, update: Source, weight: int, max_norm: float | None = None) -> Contribution:
         """Checks and adds an update. Raises `InvalidUpdate`, which leaves the rule as it was."""
+        self._check_room()
         seen = self.check(update, weight, max_norm)
         self.add(update, weight, seen)
         self.count += 1
@@ -138,11 +141,20 @@ class Rule(ABC):
         if made_by != self.name:
             raise InvalidUpdate(f"the partial was made by the rule {made_by!r}, and the plan's rule is {self.name!r}")
         count, weight = _counts(meta)
+        if count:
+            self._check_room()
         if self.count and not self.composes:
             raise InvalidUpdate(f"the rule {self.name!r} does not compose: it can't merge two partials")
         self.merge(partial)
         self.count += count
         self.total_weight += weight
+
+    def _check_room(self) -> None:
+        """Raises `InvalidUpdate` if nothing more can be added: bytes of an opaque tensor are those of one update."""
+        if self.count and self._opaque is not None:
+            raise InvalidUpdate(
+                f"tensor {self._opaque!r} is opaque: one update is its bytes, and two can't be averaged"
+            )
 
     def partial_meta(self) -> Meta:
         """Returns the metadata that a partial must have: the rule's name, the number of updates and their weight."""

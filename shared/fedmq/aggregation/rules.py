@@ -8,7 +8,7 @@ from fedmq.aggregation.exact_sum.accumulator import Accumulator
 from fedmq.aggregation.optimizer import suggestion
 from fedmq.aggregation.rule import Rule
 from fedmq.errors import ConfigError, ProtocolError
-from fedmq.tensors import Spec, TensorRole
+from fedmq.tensors import Spec
 
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Accumulator,)}
 """By the name that a policy's `strategy.rule` uses."""
@@ -40,5 +40,5 @@ def in_plan_order(exponents: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def scaled(spec: Spec) -> list[str]:
-    """Returns the tensors that have an exponent, all but counters, in the order of a plan's exponents."""
-    return sorted(name for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER)
+    """Returns the tensors that have an exponent, all but counters and opaque ones, in the order of a plan."""
+    return sorted(name for name, tensor in spec.items() if not tensor.is_whole)

@@ -9,6 +9,7 @@ from fedmq.aggregation.optimizer import Model, Parameters, ServerOptimizer, Stat
 from fedmq.aggregation.rules import open_rule
 from fedmq.aggregation.verification import Floats
 from fedmq.tensors import Spec, TensorRole
+from fedmq.tensors.opaque import from_bytes
 from fedmq.tensors.tensorblob import Meta, Source, Weights
 
 
@@ -23,11 +24,12 @@ def next_model(
     """Returns the model after a round, and the optimizer's state after it.
 
     `delta` is what `Rule.finish` returns; `state` that of the round before, or None in a session's first round. The
-    optimizer acts on the trainable tensors. Statistics and counters change by their delta, constants stay. Raises
-    `InvalidUpdate` if the new model would not be finite.
+    optimizer acts on the trainable tensors. Statistics and counters change by their delta, constants stay. Opaque tensors
+    become the bytes of the only update. Raises `InvalidUpdate` if the new model would not be finite.
     """
     trainable = {name: array for name, array in model.items() if spec[name].role is TensorRole.TRAINABLE}
-    others = {name: array for name, array in model.items() if name not in trainable}
+    opaque = {name: array for name, array in model.items() if spec[name].role is TensorRole.OPAQUE}
+    others = {name: array for name, array in model.items() if name not in trainable and name not in opaque}
     new, after = optimizer.apply(
         trainable,
         {name: delta[name] for name in trainable},
@@ -35,6 +37,7 @@ def next_model(
         parameters,
     )
     new |= tensors.apply(others, {name: delta[name] for name in others if name in delta})
+    new |= {name: from_bytes(delta[name], array) for name, array in opaque.items()}
     return {name: new[name] for name in model}, after
 
 

@@ -97,7 +97,7 @@ def _limit(tensor: TensorSpec) -> float:
     """Returns the largest |delta| that an update may hold."""
     if tensor.role is TensorRole.CONSTANT:
         return 0.0
-    return MAX_COUNTER_DELTA - 1 if tensor.role is TensorRole.COUNTER else LARGEST_FLOAT
+    return MAX_COUNTER_DELTA - 1 if tensor.is_whole else LARGEST_FLOAT
 
 
 def _total(numbers: Floats) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedmq.blobs.base import Blobs
-from fedmq.tensors import Spec, spec_of
-from fedmq.tensors.tensorblob import Source, read_header
+from fedmq.tensors import Meta, Spec, spec_of
+from fedmq.tensors.tensorblob import Source, Tensor, read_header
 from fedmq_schemas.messages import BlobRef
 
 IN_MEMORY = 1_000_000
@@ -33,4 +34,9 @@ def open_source(blobs: Blobs, ref: BlobRef, scratch: Path) -> Source:
 
 def model_spec(blobs: Blobs, key: str, size: int) -> Spec:
     """Reads the header of a model. Raises `NotFound`, and `InvalidUpdate` if the blob is no model."""
-    return spec_of(*read_header(lambda at, length: blobs.read(key, at, length), size))
+    return spec_of(*model_header(blobs, key, size))
+
+
+def model_header(blobs: Blobs, key: str, size: int) -> tuple[Mapping[str, Tensor], Meta]:
+    """Reads the tensors' places and the metadata of a model. Raises as `model_spec`."""
+    return read_header(lambda at, length: blobs.read(key, at, length), size)

@@ -25,6 +25,7 @@ from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.model_files.filetypes import PICKLES, found_instead
 from fedmq.model_files.naming import in_order, is_list, matched, plain, positional
 from fedmq.tensors import Weights
+from fedmq.tensors.opaque import named_opaque
 
 SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
 """The suffix of each format that `write` accepts."""
@@ -38,6 +39,11 @@ class ModelFile:
 
     weights: Weights
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_roles(self, roles: Mapping[str, str]) -> ModelFile:
+        """Returns the model with these roles beside those of its file. Raises `ConfigError` for one that can't be."""
+        known = {**self.meta.get("roles", {}), **roles}
+        return _checked("the model", ModelFile(self.weights, {**self.meta, "roles": known})) if roles else self
 
     def blob(self) -> bytes:
         """Returns the model as safetensors."""
@@ -178,15 +184,17 @@ def _checked(path: Path | str, file: ModelFile) -> ModelFile:
     """Returns the model with half precision widened. Raises `ConfigError` if a session can't start from it."""
     if not file.weights:
         raise ConfigError(f"{path} holds no arrays")
+    opaque = named_opaque(file.meta)
     weights = {
-        name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in file.weights.items()
+        name: array.astype(np.float32) if array.dtype == np.float16 and name not in opaque else array
+        for name, array in file.weights.items()
     }
     try:
         tensors.spec_of(weights, file.meta)
     except InvalidUpdate as error:
         raise ConfigError(f"{path}: {error.reason}") from error
     for name, array in weights.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and name not in opaque and not np.isfinite(array).all():
             raise ConfigError(f"{path}: tensor {name!r} holds NaN or infinity")
     return ModelFile(weights, file.meta)
 
@@ -228,6 +236,8 @@ def _torch(path: Path) -> ModelFile:
         # Of all buffers, only these are recognized by their names in a state dict.
         if str(own).endswith((".running_mean", ".running_var")):
             roles[name] = "statistic"
+        elif weights[name].dtype.kind in "iu" and weights[name].size > 1:  # a buffer, such as position ids
+            roles[name] = "constant"
     return ModelFile(weights, {"roles": roles} if roles else {})
 
 

@@ -1,6 +1,16 @@
 """Named tensors: their bytes, their roles, and the difference between two models."""
 
-from fedmq.tensors.model import MAX_COUNTER_DELTA, Spec, TensorRole, TensorSpec, apply, check, delta, spec_of
+from fedmq.tensors.model import (
+    MAX_COUNTER_DELTA,
+    Spec,
+    TensorRole,
+    TensorSpec,
+    apply,
+    check,
+    check_roles_stated,
+    delta,
+    spec_of,
+)
 from fedmq.tensors.tensorblob import Array, Layout, Meta, Shaped, Source, Weights, decode, encode
 
 __all__ = [
@@ -16,6 +26,7 @@ __all__ = [
     "Weights",
     "apply",
     "check",
+    "check_roles_stated",
     "decode",
     "delta",
     "encode",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmq.tensors.opaque import named_opaque
 from fedmq.tensors.tensorblob import DTYPES, Array, header
 
 MOST_BYTES = 1_000_000
@@ -38,8 +39,8 @@ class FlatModel:
 
 
 def flat(weights: Mapping[str, Array], meta: Mapping[str, Any]) -> FlatModel | None:
-    """Returns the model as one array, or None if it is large or not all of float32."""
-    is_flat = weights and all(value.dtype is _FLOAT32 for value in weights.values())
+    """Returns the model as one array, or None if it is large, not all of float32, or has an opaque tensor."""
+    is_flat = weights and all(value.dtype is _FLOAT32 for value in weights.values()) and not named_opaque(meta)
     if not is_flat or sum(value.nbytes for value in weights.values()) > MOST_BYTES:
         return None
     return FlatModel(weights, meta)

@@ -8,6 +8,7 @@ sends the *delta* of what it trained to the model that it started from.
 | float32, float16 | float32, the difference rounded once | float32 |
 | float64 | float64 | float64 |
 | integers, bool | int64, exact | the same dtype |
+| any dtype, with the role opaque | uint8, the new bytes | the same dtype |
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedmq.errors import InvalidUpdate
+from fedmq.tensors.opaque import BYTE, named_opaque, to_bytes
 from fedmq.tensors.tensorblob import Array, Shaped, Weights, supported
 
 _FLOAT32 = np.dtype("<f4")
@@ -46,11 +48,13 @@ class TensorRole(StrEnum):
     """Integers: they change by the mean delta, rounded half to even. The default of integers."""
     CONSTANT = "constant"
     """Equal everywhere; an update that changes it is invalid. The default of bool."""
+    OPAQUE = "opaque"
+    """Bytes that cannot be averaged, such as a tree model or a text: kept exactly. A round may have one client only."""
 
 
-_ROLES_OF_FLOATS = (TensorRole.TRAINABLE, TensorRole.STATISTIC, TensorRole.CONSTANT)
-_ROLES_OF_INTEGERS = (TensorRole.COUNTER, TensorRole.CONSTANT)
-_ROLES_OF_BOOL = (TensorRole.CONSTANT,)
+_ROLES_OF_FLOATS = (TensorRole.TRAINABLE, TensorRole.STATISTIC, TensorRole.CONSTANT, TensorRole.OPAQUE)
+_ROLES_OF_INTEGERS = (TensorRole.COUNTER, TensorRole.CONSTANT, TensorRole.OPAQUE)
+_ROLES_OF_BOOL = (TensorRole.CONSTANT, TensorRole.OPAQUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,22 @@ class TensorSpec:
     @property
     def delta_dtype(self) -> np.dtype[Any]:
         """Returns the dtype of this tensor in an update."""
-        return _delta_dtype(self.dtype)
+        return BYTE if self.role is TensorRole.OPAQUE else _delta_dtype(self.dtype)
+
+    @property
+    def delta_shape(self) -> tuple[int, ...]:
+        """Returns the shape of this tensor in an update."""
+        return (*self.shape, self.dtype.itemsize) if self.role is TensorRole.OPAQUE else self.shape
+
+    @property
+    def delta_size(self) -> int:
+        """Returns the number of elements of this tensor in an update."""
+        return math.prod(self.delta_shape)
+
+    @property
+    def is_whole(self) -> bool:
+        """Returns whether an update of this tensor holds whole numbers, which need no scale."""
+        return self.role in (TensorRole.COUNTER, TensorRole.OPAQUE)
 
 
 Spec: TypeAlias = Mapping[str, TensorSpec]
@@ -99,6 +118,25 @@ def spec_of(model: Mapping[str, Shaped], meta: Mapping[str, Any] | None = None) 
     return spec
 
 
+def check_roles_stated(model: Mapping[str, Shaped], meta: Mapping[str, Any]) -> None:
+    """Raises `InvalidUpdate`, with the choices, for integers that are no single number and whose role nobody has stated.
+
+    Such integers are positions, tables or bytes more often than counters, whose mean is the default.
+    """
+    roles = meta.get("roles", {})
+    found = [name for name, tensor in model.items() if tensor.dtype.kind in "iu" and math.prod(tensor.shape) > 1]
+    unstated = sorted(name for name in found if name not in roles)
+    if unstated:
+        name = unstated[0]
+        more = f" (and {len(unstated) - 1} more)" if len(unstated) > 1 else ""
+        raise InvalidUpdate(
+            f"tensor {name!r}{more} holds integers, {model[name].dtype} {list(model[name].shape)}, and has no role: state "
+            f"one, {{{name!r}: ROLE}}, in the trainer's roles(), under roles in fedn.yaml, or by `fedmq seed --role`: "
+            "constant (equal everywhere, such as position ids), counter (averaged and rounded) or opaque (bytes, such as a "
+            "tree model: one client in each round)"
+        )
+
+
 def check(update: Mapping[str, Shaped], spec: Spec) -> None:
     """Checks that an update (its arrays, or `Source.tensors`) has the names, shapes and delta dtypes of a model.
 
@@ -108,22 +146,25 @@ def check(update: Mapping[str, Shaped], spec: Spec) -> None:
     wrong = []
     for name, tensor in update.items():
         expected = spec[name]
-        if tensor.shape != expected.shape:
-            wrong.append(f"{name!r} has shape {list(tensor.shape)} and not {list(expected.shape)}")
+        if tensor.shape != expected.delta_shape:
+            wrong.append(f"{name!r} has shape {list(tensor.shape)} and not {list(expected.delta_shape)}")
         elif tensor.dtype != expected.delta_dtype:
             wrong.append(f"{name!r} is {tensor.dtype} and not {expected.delta_dtype}")
     if wrong:
         raise InvalidUpdate(f"tensors do not fit the model: {_three(wrong)}")
 
 
-def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
+def delta(new: Mapping[str, Array], old: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> Weights:
     """Returns what training changed: `new - old` by name, in the dtypes of the table at the top.
+
+    `meta` is the metadata of `old`, which names opaque tensors.
 
     Raises `InvalidUpdate` if names, shapes or dtypes differ, or if an integer changed by 2^53 or
     more. NaN and infinity pass: the combiner rejects them when it folds the update, with the reason on record.
     """
     _same_names(new, old, "trained model")
     changed = {}
+    opaque = named_opaque(meta)
     with np.errstate(invalid="ignore", over="ignore"):
         for name, before in old.items():
             after = np.asarray(new[name])
@@ -132,7 +173,7 @@ def delta(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
                     f"tensor {name!r} was returned as {after.dtype} {list(after.shape)} "
                     f"and was {before.dtype} {list(before.shape)}"
                 )
-            changed[name] = _difference(name, after, before)
+            changed[name] = to_bytes(after) if name in opaque else _difference(name, after, before)
     return changed
 
 

@@ -47,6 +47,7 @@ def test_a_garbled_model_is_said_to_be_so(site: Site) -> None:
         ({"init": lambda: []}, "init returned a list: return a dict of named numpy arrays"),
         ({"init": lambda: {"w": np.ones(1)}, "roles": {"w": "hero"}}, "not 'hero'"),
         ({"init": lambda: {"w": np.ones(1)}, "roles": {"v": "statistic"}}, "v"),
+        ({"init": lambda: {"tree": np.zeros(9, np.uint8)}}, "tensor 'tree' holds integers, uint8 [9], and has no role"),
     ],
 )
 def test_a_model_can_not_be_made_of_rubbish(site: Site, methods: dict[str, Any], words: str) -> None:

@@ -245,3 +245,16 @@ def test_a_validate_command_that_fails_costs_no_training(tmp_path: Path, code: s
     assert (result.outcome, result.examples) == ("done", 12), result
     assert result.notes == (validated.reason,)
     assert validated.reason.startswith("the validate command ") and validated.metrics == {}
+
+
+def test_roles_of_a_packages_file_complete_those_of_a_seed_that_states_none(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    np.savez(tmp_path / "seed.npz", ids=np.arange(9), w=np.ones(2))
+    folder = made(package)
+    assert "tensor 'ids' holds integers, int64 [9], and has no role" in run(job(folder, "init"))[0].reason
+    with (folder / "fedn.yaml").open("a") as file:
+        file.write("\nroles: {ids: constant}\n")
+    result, _ = run(job(folder, "init"))
+    assert isinstance(result.update, bytes), result
+    assert tensors.decode(result.update)[1]["roles"] == {"ids": "constant"}

@@ -153,3 +153,12 @@ def test_the_hash_is_of_names_and_contents_and_of_nothing_that_comes_and_goes(tm
     assert with_file != before
     (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
     assert package.sha256 not in (before, with_file)
+
+
+def test_roles_are_a_map_of_names_to_words(tmp_path: Path) -> None:
+    (tmp_path / "t.py").touch()
+    (tmp_path / "fedn.yaml").write_text("trainer: t.py\nroles: {'0003/position_ids': constant}")
+    assert load(tmp_path).roles == {"0003/position_ids": "constant"}
+    (tmp_path / "fedn.yaml").write_text("trainer: t.py\nroles: [constant]")
+    with pytest.raises(PackageError, match=r"roles must look like `roles: .'0003/position_ids': constant.`"):
+        load(tmp_path)

@@ -114,3 +114,18 @@ def test_the_download_of_an_expired_model_is_410_and_its_record_is_not(alliance:
     assert api.get(f"/models/{gone}/ledger").status_code == 200
     assert api.post("/start", json={"rounds": 1, "seed": gone}).status_code == 410
     assert api.get("/models/best", params={"session": "sparing"}).json()["kept"] is True
+
+
+def test_a_seed_with_integers_without_a_role_is_refused_with_the_choices(api: httpx.Client) -> None:
+    weights = {"w": np.ones(2), "ids": np.arange(9)}
+    answer = api.post("/models", content=tensorblob.encode(weights))
+    assert answer.status_code == 422
+    assert "no session could start from this model: tensor 'ids' holds integers, int64 [9]" in answer.json()["error"]
+    assert "`fedmq seed --role`" in answer.json()["error"]
+    assert api.post("/models", content=tensorblob.encode(weights, {"roles": {"ids": "constant"}})).status_code == 201
+
+
+def test_a_seed_with_opaque_bytes_may_hold_any_float(api: httpx.Client) -> None:
+    weights = {"w": np.ones(2), "raw": np.array([np.nan, 1])}
+    assert api.post("/models", content=tensorblob.encode(weights)).status_code == 422
+    assert api.post("/models", content=tensorblob.encode(weights, {"roles": {"raw": "opaque"}})).status_code == 201

@@ -33,6 +33,10 @@ def seed(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its id; default: seed- and its hash.")] = None,
     random_seed: Annotated[int, typer.Option(help="Starts the trainer's random draws.")] = 0,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ROLE", help="A tensor's role, where the file states none: position_ids=constant."),
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,17 +47,28 @@ def seed(
     if (file is None) == (package is None):
         raise ConfigError("name a model's file, or a package whose trainer makes one: `fedmq seed --package DIR`")
     if package is not None:
+        if role:
+            raise ConfigError("--role is for a file: a package states roles in its trainer's roles() or in fedn.yaml")
         from fedmq_cli.package_trial import first_model
 
         found = Alliance(url).upload_blob(first_model(package, random_seed), name)
     else:
         assert file is not None
-        found = Alliance(url).upload(file, name)
+        found = Alliance(url).upload(file, name, dict(map(_role, role or ())))
     if as_json:
         print_json({"model": found})
         return
     typer.echo(f"seed {found}")
     print_next(f"fedmq start --seed {found} --follow")
+
+
+def _role(text: str) -> tuple[str, str]:
+    from fedmq.errors import ConfigError
+
+    name, equals, role = text.rpartition("=")
+    if not equals:
+        raise ConfigError(f"--role {text}: give NAME=ROLE, such as position_ids=constant")
+    return name, role
 
 
 def models(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedmq import tensors
+from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Weights
 from fedmq.tensors.flat import FlatModel, flat
 from fedmq.value import value
@@ -54,11 +55,15 @@ class Trainers:
         known = self._trainers.get((folder, client.name))
         if known is not None and known[0] == client:
             return known[1]
-        if folder not in self._packages:
-            self._packages[folder] = packages.load(folder)
-        trainer = build(self._packages[folder], client)
+        trainer = build(self.package(folder), client)
         self._trainers[folder, client.name] = (client, trainer)
         return trainer
+
+    def package(self, folder: Path) -> packages.Package:
+        """Returns the package, which is read once."""
+        if folder not in self._packages:
+            self._packages[folder] = packages.load(folder)
+        return self._packages[folder]
 
     def drop(self, folder: Path, client: Client) -> None:
         """Makes `get` build the client's trainer anew."""
@@ -148,9 +153,14 @@ class _Running:
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
             raise checks.InvalidResult(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
-        meta = {**_described(trainer, "meta"), "roles": _described(trainer, "roles")}
+        roles = {**_described(trainer, "roles"), **self.trainers.package(self.job.package).roles}
+        meta = {**_described(trainer, "meta"), "roles": roles}
         weights = {name: np.asarray(value) for name, value in weights.items()}
         tensors.spec_of(weights, meta)
+        try:
+            tensors.check_roles_stated(weights, meta)
+        except InvalidUpdate as error:
+            raise checks.InvalidResult(error.reason) from error
         blob = tensors.encode(weights, meta)
         return Result(self.job.id, "done", update=self._store(blob, ""), seconds=self.seconds)
 
@@ -233,7 +243,7 @@ class _Running:
         flat = self.trainers.flat(model.shared, model.meta) if self.job.update.get("clip_norm") is None else None
         if flat is not None:
             return flat.update(new)
-        delta = tensors.delta(new, model.shared)
+        delta = tensors.delta(new, model.shared, model.meta)
         return tensors.encode(clipped(delta, model.shared, model.meta, self.job.update.get("clip_norm")), model.meta)
 
     def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:

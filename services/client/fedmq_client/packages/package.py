@@ -5,6 +5,7 @@
     entry_points:                         # or commands, in any language
       train: {command: python train.py}
       validate: {command: python validate.py}
+    roles: {"0003/position_ids": constant}  # of tensors, where the trainer or the seed's file does not state them
 
 A package is always local to the client: nothing here downloads code.
 """
@@ -26,7 +27,7 @@ MANIFEST = "fedn.yaml"
 FLOWER = "flower:"
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
 FORMATS = ("npz", "safetensors", "h5")
-KEYS = ("trainer", "entry_points", "format", "python_env")
+KEYS = ("trainer", "entry_points", "format", "python_env", "roles")
 
 
 class PackageError(ConfigError):
@@ -46,6 +47,8 @@ class Package:
     """How commands read and write weights: one of `FORMATS`."""
     python_env: Path | None = None
     """A `python_env.yaml` that describes the environment of the commands."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Roles of tensors of the first model, by name. They override those of the trainer."""
 
     def runs_commands(self, form: Form | None) -> bool:
         """Returns whether commands are used if this form is requested. None: no form is."""
@@ -96,12 +99,16 @@ def load(folder: Path | str) -> Package:
     python_env = manifest.get("python_env")
     if python_env is not None and not (folder / str(python_env)).is_file():
         raise PackageError(f"{path}: python_env names {python_env}, which is not in {folder}")
+    roles = manifest.get("roles") or {}
+    if not isinstance(roles, dict) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
+        raise PackageError(f"{path}: roles must look like `roles: {{'0003/position_ids': constant}}`")
     return Package(
         folder=folder,
         trainer=trainer,
         entry_points=entry_points,
         format=form,
         python_env=None if python_env is None else folder / str(python_env),
+        roles=roles,
     )
 
 

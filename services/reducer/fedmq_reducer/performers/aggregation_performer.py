@@ -12,11 +12,12 @@ from typing import Any
 from fedmq import aggregation
 from fedmq.aggregation import Rule, in_plan_order, open_rule
 from fedmq.blobs.base import Blobs
-from fedmq.blobs.sources import model_spec, open_source
+from fedmq.blobs.sources import model_header, model_spec, open_source
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
 from fedmq.metrics import summarize
 from fedmq.records.base import Records
-from fedmq.tensors import Spec, spec_of, tensorblob
+from fedmq.tensors import Spec, check_roles_stated, spec_of, tensorblob
+from fedmq.tensors.opaque import why_one_client
 from fedmq.tensors.splitting import join, split
 from fedmq_reducer import operations
 from fedmq_reducer.operations import Aggregate, OpenSeed, PutBlob, RecordParticipation
@@ -63,7 +64,10 @@ class AggregationPerformer:
         model, base = seed.ref, None
         if seed.base is not None or effect.tensors != Tensors():
             model, base = self._split(seed, effect.tensors)
-        exponents = aggregation.initial_exponents(model_spec(self._blobs, model.key, model.size), effect.weights)
+        spec = model_spec(self._blobs, model.key, model.size)
+        if why := why_one_client(spec, effect.clients_requested):
+            raise ConfigError(why)
+        exponents = aggregation.initial_exponents(spec, effect.weights)
         return operations.OpenedSeed(seed.model, model, in_plan_order(exponents), base)
 
     def _split(self, seed: ModelRecord, tensors: Tensors) -> tuple[BlobRef, BlobRef | None]:
@@ -110,9 +114,11 @@ class AggregationPerformer:
         for offset in range(0, size, PIECE):
             digest.update(self._blobs.read(key, offset, PIECE))
         try:
-            model_spec(self._blobs, key, size)
+            tensors, meta = model_header(self._blobs, key, size)
+            spec_of(tensors, meta)
         except InvalidUpdate as error:
             raise InvalidUpdate(f"{name!r} in bucket models is no model (safetensors): {error.reason}") from error
+        check_roles_stated(tensors, meta)
         ref = BlobRef(key=key, size=size, sha256=digest.hexdigest())
         record = ModelRecord(model=name, ref=ref, round=0, created_at=self._wall())
         existing = self._records.insert(record.table, record.key, record.document())

@@ -121,7 +121,8 @@ class Accumulator(Rule):
             largest={name: list(pair) for name, pair in zip(self._order.names, largest, strict=True) if pair[0]},
         )
         sums = {
-            key: Tensor(INTEGERS, self.spec[name].shape, 0, self.spec[name].size) for key, (_, name, _) in used.items()
+            key: Tensor(INTEGERS, self.spec[name].delta_shape, 0, self.spec[name].delta_size)
+            for key, (_, name, _) in used.items()
         }
         head, order = header(sums, stated.meta())
         file.write(head)
@@ -139,7 +140,7 @@ class Accumulator(Rule):
         for index, name in enumerate(self._order.names):
             if self.spec[name].role is TensorRole.CONSTANT:
                 continue
-            mean = np.zeros(self.spec[name].size)
+            mean = np.zeros(self.spec[name].delta_size)
             for lane in sorted(self._lanes.maxima):
                 if self._lanes.maxima[lane][index]:
                     unit = math.ldexp(1.0, self.exponents[name] + LANE_WIDTH * lane)
@@ -147,16 +148,14 @@ class Accumulator(Rule):
                         into = mean[start : start + block.size]
                         np.add(into, np.multiply(block, unit, dtype=np.float64), out=into)
             np.divide(mean, float(self.total_weight), out=mean)
-            if self.spec[name].role is TensorRole.COUNTER:
+            if self.spec[name].is_whole:
                 np.rint(mean, out=mean)
-            means[name] = mean.reshape(self.spec[name].shape)
+            means[name] = mean.reshape(self.spec[name].delta_shape)
         return means
 
     def next_exponents(self) -> dict[str, int]:
         """Returns the exponents that fit this round's updates."""
-        previous = {
-            name: each for name, each in self.exponents.items() if self.spec[name].role is not TensorRole.COUNTER
-        }
+        previous = {name: each for name, each in self.exponents.items() if not self.spec[name].is_whole}
         return fixedpoint.exponents(self.second_largest(), previous)
 
     def second_largest(self) -> dict[str, float]:
@@ -166,7 +165,7 @@ class Accumulator(Rule):
 
     def _sums(self, lane: int, name: str) -> Iterator[tuple[int, Integers]]:
         index, at = self._order.index[name], self._order.at[name]
-        return self._lanes.blocks(lane, index, at, self.spec[name].size)
+        return self._lanes.blocks(lane, index, at, self.spec[name].delta_size)
 
     def _integers(self, partial: Source, name: str, tensor: Tensor) -> Iterator[tuple[int, Integers]]:
         at = self._order.at[name]
@@ -185,7 +184,7 @@ class Accumulator(Rule):
 
 
 def _exponent(name: str, spec: Spec, exponents: Mapping[str, int]) -> int:
-    if spec[name].role is TensorRole.COUNTER:
+    if spec[name].is_whole:
         return 0
     exponent = exponents.get(name)
     if exponent is None or abs(exponent) > _FARTHEST:

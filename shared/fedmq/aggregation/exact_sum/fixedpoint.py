@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.aggregation.verification import Floats
-from fedmq.tensors import Spec, TensorRole
+from fedmq.tensors import Spec
 
 LANE_TOP = 48
 """An update's largest value is at most 2^48 units of its lane: below 2^51, where `MAGIC` works."""
@@ -58,11 +58,12 @@ def exponents(second_largest: Mapping[str, float], previous: Mapping[str, int]) 
 def initial_exponents(spec: Spec, weights: Iterable[int]) -> dict[str, int]:
     """Returns the exponents for a session's first plan: from the announced weights, and a guess of |delta| = 2^-6.
 
-    A wrong guess costs no accuracy; it may cost a second lane, in memory. Counters have no exponent in a plan.
+    A wrong guess costs no accuracy; it may cost a second lane, in memory. Counters and opaque tensors have no
+    exponent in a plan.
     """
     largest = heapq.nlargest(2, weights) or [1]
     exponent = _exponent(largest[-1] * _FIRST_DELTA)
-    return {name: exponent for name, tensor in spec.items() if tensor.role is not TensorRole.COUNTER}
+    return {name: exponent for name, tensor in spec.items() if not tensor.is_whole}
 
 
 def _exponent(value: float) -> int:

@@ -72,7 +72,7 @@ class PartialSum:
             expected = spec.get(name)
             if expected is None or lane not in _LANES:
                 raise InvalidUpdate(f"the partial has a sum {key!r} of no tensor of the model")
-            if tensor.dtype != INTEGERS or tensor.shape != expected.shape:
+            if tensor.dtype != INTEGERS or tensor.shape != expected.delta_shape:
                 raise InvalidUpdate(f"the partial's sum {key!r} is of another dtype or shape")
             found.append((int(lane), name, tensor))
         return found

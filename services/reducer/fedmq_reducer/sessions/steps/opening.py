@@ -17,7 +17,9 @@ async def open_seed(context: ReducerContext, session: Session) -> None:
     policy, lineage = session.policy, session.lineage
     weights = tuple(client.weight for client in session.chosen(context.members.eligible("train")))
 
-    opened = await context.ask(OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors))
+    opened = await context.ask(
+        OpenSeed(session.name, policy.seed, policy.strategy, weights, policy.tensors, policy.clients_requested)
+    )
 
     lineage.model, lineage.base, lineage.exponents = opened.model, opened.base, opened.exponents
     session.ending.started_at = context.now.wall

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.model_files.filetypes import found_instead
-from fedmq.tensors import spec_of
+from fedmq.tensors import Spec, TensorRole, check_roles_stated, spec_of
 from fedmq.tensors.tensorblob import Source
 from fedmq_reducer.selection import best_model
 from fedmq_reducer.web.api.access import GUARDED
@@ -153,8 +153,7 @@ def _store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[Blob
         head = stream.read(64)
     try:
         with Source(file) as source:
-            spec_of(source.tensors, source.meta)
-            fault = _fault(source)
+            fault = _fault(source, spec_of(source.tensors, source.meta))
     except InvalidUpdate as error:
         found = found_instead(head) or "bytes that are no known form of a model"
         raise InvalidUpdate(
@@ -174,14 +173,19 @@ def _store_seed(blobs: Blobs, file: Path, name: str | None = None) -> tuple[Blob
     return reference, False
 
 
-def _fault(source: Source) -> str:
+def _fault(source: Source, spec: Spec) -> str:
     """Returns why no session can start from the model, or an empty text."""
     if not source.tensors:
         return "it holds no tensors"
+    try:
+        check_roles_stated(source.tensors, source.meta)
+    except InvalidUpdate as error:
+        return error.reason
     buffer = np.empty(PIECE, np.uint8)
     for name, tensor in source.tensors.items():
         most = PIECE // tensor.dtype.itemsize
-        for first in range(0, tensor.count if tensor.dtype.kind == "f" else 0, most):
+        is_number = tensor.dtype.kind == "f" and spec[name].role is not TensorRole.OPAQUE
+        for first in range(0, tensor.count if is_number else 0, most):
             start, count = tensor.start + first * tensor.dtype.itemsize, min(most, tensor.count - first)
             if not np.isfinite(source.view(tensor.dtype, start, count, buffer)).all():
                 return f"tensor {name!r} holds NaN or infinity"
