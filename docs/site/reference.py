@@ -29,6 +29,7 @@ ROLE_FILES = {role: ROOT / f"services/{role}/fedmq_{role}/app.py" for role in ("
 SERVICE = ROOT / "shared/fedmq/process/service.py"
 API_METRICS = ROOT / "services/reducer/fedmq_reducer/web/api/health.py"
 TRAINER = ROOT / "services/client/fedmq_client/trainer.py"
+TORCH = ROOT / "services/client/fedmq_client/torch.py"
 
 PROCESS_METRICS = {
     "fedmq_info": "always 1; the labels name role, name and version",
@@ -239,7 +240,15 @@ def trainer_page() -> str:
             text += f"\n## `{node.name}`\n\n{ast.get_docstring(node)}\n"
             rows = [(f"`{name}`", words) for name, words in _members(node)]
             text += "\n" + table(("name", "meaning"), rows) if rows else ""
-    return text
+    tree = ast.parse(TORCH.read_text(encoding="utf-8"))
+    summary, _, rest = (ast.get_docstring(tree) or "").partition("\n")
+    text += f"\n## `fedmq_client.torch`\n\n{summary}\n{_fenced(rest)}\n\n"
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    rows = [
+        (f"`{node.name}({ast.unparse(node.args)})`", " ".join((ast.get_docstring(node) or "").split()))
+        for node in functions
+    ]
+    return text + table(("function", "meaning"), rows)
 
 
 def _fenced(text: str) -> str:

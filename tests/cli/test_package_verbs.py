@@ -144,3 +144,41 @@ def test_a_check_trains_after_a_failed_validation_and_fails_with_its_traceback(t
     assert "train     examples 5" in result.stdout and "combiner  accepts the update" in result.stdout
     assert "note      task.state['n'] is a object and is not kept" in result.stdout
     assert "validate raised ZeroDivisionError" in result.stderr and "in validate" in result.stderr
+
+
+def _with_init(folder: Path, init: str, roles: str = "") -> Path:
+    package = _package(folder, "pass")
+    trainer = package / "trainer.py"
+    trainer.write_text(trainer.read_text().replace('return {"w": np.zeros(3)}', f"return {init}") + roles)
+    return package
+
+
+def test_a_check_lists_ten_tensors_with_shape_dtype_and_role_or_all_of_them(tmp_path: Path) -> None:
+    init = '{f"layer{number}": np.zeros((2, number), "f4") for number in range(12)}'
+    package = _with_init(tmp_path, init)
+    few = _fedmq("check", package).stdout.splitlines()
+    assert "tensor    layer1   trainable  float32 [2, 1]" in few and "roles     12 trainable" in few
+    assert len([line for line in few if line.startswith("tensor  ")]) == 11
+    assert "tensor    and 2 more, which --tensors lists" in few
+    every = _fedmq("check", package, "--tensors").stdout.splitlines()
+    assert len([line for line in every if line.startswith("tensor  ")]) == 12
+    listed = json.loads(_fedmq("check", package, "--json").stdout)["tensor_list"]
+    assert listed[1] == {"name": "layer1", "shape": [2, 1], "dtype": "float32", "role": "trainable"}
+
+
+@pytest.mark.parametrize("name", ["1.running_var", "0003/bn.running_mean", "moving_variance", "a/num_batches_tracked"])
+def test_a_check_warns_of_a_trainable_tensor_that_is_named_like_a_statistic(tmp_path: Path, name: str) -> None:
+    init = f'{{"w": np.zeros(3), "{name}": np.zeros(3)}}'
+    assert f"note      {name} looks like a statistic" in _fedmq("check", _with_init(tmp_path, init)).stdout
+    stated = _with_init(tmp_path, init, f'    roles = {{"{name}": "statistic"}}\n')
+    assert "looks like" not in _fedmq("check", stated).stdout
+
+
+def test_a_check_refuses_bytes_without_a_role_and_says_what_opaque_ones_need(tmp_path: Path) -> None:
+    init = '{"tree": np.zeros(99, np.uint8)}'
+    refused = _fedmq("check", _with_init(tmp_path, init))
+    assert refused.exit_code != 0
+    assert "tensor 'tree' holds integers, uint8 [99], and has no role: state one" in refused.stderr
+    accepted = _fedmq("check", _with_init(tmp_path, init, '    roles = {"tree": "opaque"}\n'))
+    assert accepted.exit_code == 0, accepted.output
+    assert "note      tensor 'tree' is opaque" in accepted.stdout and "clients_requested = 1" in accepted.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ from typing import Any
 
 from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.model_files.naming import in_order
 from fedmq.process.settings import ClientSettings
-from fedmq.tensors import spec_of, tensorblob
+from fedmq.tensors import TensorRole, check_roles_stated, spec_of, tensorblob
+from fedmq.tensors.opaque import why_one_client
 from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
 from fedmq_client import frameworks
@@ -25,6 +28,8 @@ from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
 from fedmq_schemas.policy import DEFAULT_RULE, weight_of
 
+STATISTIC = re.compile(r"(^|[./])(running_(mean|var)|moving_(mean|variance)|num_batches_tracked)$")
+"""Names that frameworks give to statistics and counters of batch norm."""
 TEMPLATES = Path(__file__).parent / "templates"
 SECONDS = 600.0
 
@@ -78,12 +83,14 @@ def _made(run: RunJob, package: Path, client: Client) -> bytes:
 class Trial:
     """What a package did. `problem` is the reason why an alliance could not use it; empty if it could.
 
-    `notes`: what failed beside the weights, such as a metric that is not kept.
+    `tensor_list`: name, shape, dtype and role of each tensor. `notes`: what failed beside the weights, such as a metric
+    that is not kept, and what of the model may be an oversight.
     """
 
     package: str
     sha256: str
     tensors: int = 0
+    tensor_list: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
     validated: dict[str, Any] | None = None
     trained: dict[str, Any] = field(default_factory=dict)
@@ -108,12 +115,13 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
         trial.seconds["init"] = time.monotonic() - began
         weights, meta = tensorblob.decode(model)
         trial.tensors, trial.size = len(weights), len(model)
+        _describe(trial, weights, meta)
         job = Job(
             "train", client, package, "train", "check", timeout=SECONDS, config=config, model=model, validate=True
         )
         result, validated = run(job)
     trial.seconds |= result.seconds
-    trial.notes = list(dict.fromkeys((*(validated.notes if validated else ()), *result.notes)))
+    trial.notes += dict.fromkeys((*(validated.notes if validated else ()), *result.notes))
     if validated is not None and validated.reason:
         trial.problem, trial.traceback = validated.reason, validated.traceback
         validated = None
@@ -129,6 +137,28 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial.deterministic = again is not None and _bytes(again) == update
     _ask_combiner(trial, weights, meta, update)
     return trial
+
+
+def _describe(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any]) -> None:
+    """Lists the tensors, and notes what of their roles may be an oversight. Raises ConfigError for a missing role."""
+    spec = spec_of(weights, meta)
+    try:
+        check_roles_stated(weights, meta)
+    except InvalidUpdate as error:
+        raise ConfigError(error.reason) from error
+    trial.tensor_list = [
+        {"name": name, "shape": list(each.shape), "dtype": str(each.dtype), "role": str(each.role)}
+        for name, each in ((name, spec[name]) for name in in_order(spec))
+    ]
+    odd = [name for name, each in spec.items() if each.role is TensorRole.TRAINABLE and STATISTIC.search(name)]
+    if odd:
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        trial.notes.append(
+            f"{odd[0]}{more} looks like a statistic and is trainable, so FedAdam and the like would step it: state its role "
+            "in the trainer's roles(), which fedmq_client.torch.roles(model) makes for PyTorch"
+        )
+    if why := why_one_client(spec, None):
+        trial.notes.append(why)
 
 
 def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any], update: bytes) -> None:

@@ -5,9 +5,10 @@ User code imports these names and nothing below them:
     from fedmq_client import Cancelled, Client, KerasTrainer, Task, Weights
 
 Frameworks are imported when their name is first used, so a numpy trainer needs numpy alone. A notebook that drives an
-alliance imports `Alliance`.
+alliance imports `Alliance`. `fedmq_client.torch` has helpers for trainers that are written by hand for a PyTorch module.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedmq.tensors import Weights
@@ -34,6 +35,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return import_module(f"{__name__}.torch")
     if name == "Alliance":
         from fedmq_sdk import Alliance
 
@@ -44,3 +47,8 @@ def __getattr__(name: str) -> Any:
         if (found := trainer_class(name)) is not None:
             return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the public names for tab completion, also those that are imported when they are first used."""
+    return sorted({*globals(), *__all__, "torch"})

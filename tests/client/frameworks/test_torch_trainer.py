@@ -1,5 +1,6 @@
 """TorchTrainer: names and roles of the state dict, and data and modules as PyTorch has them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+import fedmq_client.torch
 from client.frameworks.examples import X, Y
 from client.frameworks.small_torch import Line, Small
 from fedmq import tensors
+from fedmq.errors import ConfigError
+from fedmq.model_files import formats
 from fedmq_client import Client, Task, TorchTrainer, Weights
 from fedmq_client.frameworks.torch import roles_of, weights_of
 
@@ -127,3 +131,45 @@ def test_batches_are_counted_over_all_epochs(trainer: Small, first: Weights) -> 
 def test_a_loss_that_a_subclass_forgets_is_named() -> None:
     with pytest.raises(NotImplementedError, match="write"):
         TorchTrainer(Client("c")).loss(nn.Linear(1, 1), ())
+
+
+class Tables(nn.Module):
+    """Integers and flags that training does not change, beside a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1, dtype=torch.bfloat16)
+        self.register_buffer("position_ids", torch.arange(8).view(1, 8))
+        self.register_buffer("steps", torch.tensor(3))
+        self.register_buffer("mask", torch.tensor([True, False]))
+
+
+def test_integers_of_more_than_one_number_are_constant_and_single_ones_counters() -> None:
+    assert fedmq_client.torch.roles(Tables()) == {
+        "0000/position_ids": "constant",
+        "0001/steps": "counter",
+        "0002/mask": "constant",
+        "0003/layer.weight": "trainable",
+        "0004/layer.bias": "trainable",
+    }
+    weights = fedmq_client.torch.get(Tables())
+    tensors.check_roles_stated(weights, {"roles": fedmq_client.torch.roles(Tables())})
+
+
+def test_a_state_dict_file_has_the_roles_of_integers_that_its_module_has(tmp_path: Path) -> None:
+    torch.save(Tables().state_dict(), tmp_path / "seed.pt")
+    found = formats.read(tmp_path / "seed.pt")
+    assert found.meta["roles"] == {"0000/position_ids": "constant"}
+    tensors.check_roles_stated(found.weights, found.meta)
+
+
+def test_weights_that_were_got_from_a_module_can_be_put_into_another(tmp_path: Path) -> None:
+    one, other = Tables(), Tables()
+    weights, _ = tensors.decode(tensors.encode(fedmq_client.torch.get(one)))  # read-only, as from a blob
+    fedmq_client.torch.put(other, weights)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    fedmq_client.torch.put(other, {name.partition("/")[2]: value for name, value in weights.items()})
+    with pytest.raises(ConfigError, match="only one of them has"):
+        fedmq_client.torch.put(nn.Linear(1, 1), weights)
+    with pytest.raises(ConfigError, match=r"of shape \(1, 2\), and model\(\) makes \(1, 3\)"):
+        fedmq_client.torch.put(nn.Linear(3, 1), {"weight": weights["0003/layer.weight"], "bias": np.ones(1, "f4")})

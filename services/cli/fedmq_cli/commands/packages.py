@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from fedmq_cli.output import AsJson, print_json, print_next, shown
+
+FEW = 10
+"""Number of tensors that `check` lists without `--tensors`."""
 
 
 def init(
@@ -38,6 +42,7 @@ def check(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="The trainer's configuration: epochs=2.")
     ] = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List all tensors of the model, not only ten.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Try a package as an alliance would: validate once, train twice, and check the update as a combiner would.
@@ -54,7 +59,7 @@ def check(
     if as_json:
         print_json(asdict(trial))
     else:
-        _print_trial(trial)
+        _print_trial(trial, None if tensors else FEW)
         if not trial.problem:
             print_next(f"fedmq sandbox --package {package}", f"fedmq seed --package {package}")
     if trial.problem:
@@ -62,9 +67,18 @@ def check(
         raise typer.Exit(1)
 
 
-def _print_trial(trial: Any) -> None:
+def _print_trial(trial: Any, most: int | None) -> None:
+    from fedmq.tensors import TensorRole
+
     typer.echo(f"package   {trial.sha256}")
     typer.echo(f"model     {trial.tensors} tensors, {trial.size} bytes")
+    roles = Counter(tensor["role"] for tensor in trial.tensor_list)
+    typer.echo(f"roles     {', '.join(f'{roles[role]} {role}' for role in TensorRole if roles[role])}")
+    width = max((len(tensor["name"]) for tensor in trial.tensor_list[:most]), default=0)
+    for tensor in trial.tensor_list[:most]:
+        typer.echo(f"tensor    {tensor['name']:{width}}  {tensor['role']:9}  {tensor['dtype']} {tensor['shape']}")
+    if most is not None and trial.tensors > most:
+        typer.echo(f"tensor    and {trial.tensors - most} more, which --tensors lists")
     if trial.validated is not None:
         typer.echo(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
     elif trial.trained and trial.problem:

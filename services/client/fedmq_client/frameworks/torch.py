@@ -154,15 +154,7 @@ class TorchTrainer:
     def _copy(self, weights: Weights) -> tuple[nn.Module, list[str]]:
         """Returns a copy of the module with these weights, and their names in the order of its state dict."""
         model = copy.deepcopy(self._module())
-        state = model.state_dict()
-        names = matched(weights, positional(state))
-        for name, tensor in zip(names, state.values(), strict=True):
-            if tuple(tensor.shape) != weights[name].shape:
-                raise ConfigError(
-                    f"the session's model has {name} of shape {weights[name].shape}, "
-                    f"and model() makes {tuple(tensor.shape)}"
-                )
-        model.load_state_dict({own: torch.from_numpy(weights[name]) for own, name in zip(state, names, strict=True)})
+        names = put_weights(model, weights)
         return model.to(self.device), names
 
 
@@ -209,17 +201,34 @@ def weights_of(model: nn.Module) -> Weights:
     return found
 
 
+def put_weights(model: nn.Module, weights: Weights) -> list[str]:
+    """Loads weights into the module, and returns their names in the order of its state dict.
+
+    Names are those of `weights_of`, or the same without positions, or a list. Raises ConfigError for other names or shapes.
+    """
+    state = model.state_dict()
+    names = matched(weights, positional(state))
+    for name, tensor in zip(names, state.values(), strict=True):
+        if tuple(tensor.shape) != weights[name].shape:
+            raise ConfigError(
+                f"the session's model has {name} of shape {weights[name].shape}, and model() makes {tuple(tensor.shape)}"
+            )
+    arrays = [np.require(weights[name], requirements="W") for name in names]
+    model.load_state_dict({own: torch.from_numpy(array) for own, array in zip(state, arrays, strict=True)})
+    return names
+
+
 def roles_of(model: nn.Module) -> dict[str, str]:
     """Returns the role of each tensor, by the names of `weights_of`.
 
-    Tensors with a gradient are trainable. Other floats, such as batch-norm means and variances, are statistics. Integers
-    are counters, and booleans are constant.
+    Tensors with a gradient are trainable. Other floats, such as batch-norm means and variances, are statistics. Single
+    integers are counters. Further integers, such as position ids, and booleans are constant.
     """
     trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
     state = model.state_dict()
     roles = {}
     for position, (name, tensor) in zip(positional(state), state.items(), strict=True):
-        if tensor.dtype == torch.bool:
+        if tensor.dtype == torch.bool or (not tensor.is_floating_point() and tensor.numel() > 1):
             roles[position] = "constant"
         elif not tensor.is_floating_point():
             roles[position] = "counter"

@@ -1,4 +1,7 @@
-"""A small network in PyTorch. Put your network into `model`, your data into `data`, and what to minimize into `loss`."""
+"""A small network in PyTorch. Put your network into `model`, your data into `data`, and what to minimize into `loss`.
+
+For a training loop of your own, write a plain class: `fedmq_client.torch` has `get`, `put` and `roles` for its module.
+"""
 
 from collections.abc import Iterable
 
