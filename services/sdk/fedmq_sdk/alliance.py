@@ -169,8 +169,11 @@ class Alliance:
         `seed` is a dict of arrays, or a file in one of the forms of `fedmq.model_files.formats`. The same content is the
         same seed. `roles` states roles of tensors by name, such as constant, beside those of the file.
         """
-        found = formats.from_arrays(seed) if isinstance(seed, Mapping) else formats.read(Path(seed))
-        return self.upload_blob(found.with_roles(roles or {}).blob(), name)
+        if isinstance(seed, Mapping):
+            found = formats.from_arrays(seed, roles)
+        else:
+            found = formats.read(Path(seed)).with_roles(roles or {})
+        return self.upload_blob(found.blob(), name)
 
     def upload_blob(self, data: bytes, name: str | None = None) -> str:
         """Stores a seed that is safetensors already, with its metadata, and returns its id."""

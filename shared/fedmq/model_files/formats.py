@@ -73,9 +73,10 @@ def read(path: Path) -> ModelFile:
     return _checked(path, ModelFile(weights, meta))
 
 
-def from_arrays(arrays: Mapping[str, Any]) -> ModelFile:
+def from_arrays(arrays: Mapping[str, Any], roles: Mapping[str, str] | None = None) -> ModelFile:
     """Returns a model of arrays, or of values that numpy converts. Raises `ConfigError` as `read` does."""
-    return _checked("the model", ModelFile({name: np.asarray(array) for name, array in arrays.items()}))
+    weights = {name: np.asarray(array) for name, array in arrays.items()}
+    return _checked("the model", ModelFile(weights, {"roles": dict(roles)} if roles else {}))
 
 
 def place(path: Path, model: str, form: str) -> Path:

@@ -130,8 +130,8 @@ def test_a_bad_metric_of_a_report_is_noted_and_the_rest_sent(site: Site) -> None
 
 def test_state_that_can_not_be_kept_is_noted_and_the_rest_kept(site: Site) -> None:
     def train(weights: Weights, task: Task) -> Any:
-        task.state |= {"x": object(), "__metadata__": MODEL["t0"], 5: MODEL["t0"], "text": np.array("a")}
-        task.state |= {"ragged": [[1], [1, 2]], "kept": np.ones(2)}
+        odd: dict[Any, Any] = {"x": object(), "__metadata__": MODEL["t0"], 5: MODEL["t0"], "text": np.array("a")}
+        task.state |= odd | {"ragged": [[1], [1, 2]], "kept": np.ones(2)}
         return weights, 1, {}
 
     site.serve(train=train)

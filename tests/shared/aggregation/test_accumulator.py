@@ -107,8 +107,8 @@ def test_the_norm_of_any_mix_of_roles_and_sizes_is_that_of_its_trainable_tensors
     sizes = rng.choice([0, 1, 3, 5000, BLOCK + 7], 12, p=[0.1, 0.3, 0.3, 0.2, 0.1])
     model = {f"t{index:02}": np.zeros(size, rng.choice(["f4", "f8"])) for index, size in enumerate(sizes)}
     roles = {name: str(rng.choice(["trainable", "statistic"])) for name in model}
-    update = {name: rng.normal(size=value.shape).astype(value.dtype) for name, value in model.items()}
-    trained = [update[name].astype(float) for name, role in roles.items() if role == "trainable"]
+    update = {name: np.asarray(rng.normal(size=value.shape), value.dtype) for name, value in model.items()}
+    trained = [np.asarray(update[name], float) for name, role in roles.items() if role == "trainable"]
     expected = math.sqrt(sum(float(np.square(value).sum()) for value in trained))
     assert math.isclose(l2_norm(Source(encode(update)), spec_of(model, {"roles": roles})), expected, rel_tol=1e-12)
 
