@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedmq_schemas.messages import BlobRef, Frozen, Metrics, PlanKey
+from fedmq_schemas.messages import BlobRef, Frozen, Metrics, PersonalStart, PlanKey
 
 Outcome = Literal["accepted", "rejected", "discarded", "abstained", "failed", "absent"]
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
@@ -19,7 +19,9 @@ class LedgerEntry(Frozen):
     `norm` is the L2 norm of the delta's trainable tensors before weighting. `at` is when the combiner settled the task,
     in UTC seconds since 1970. `seconds` maps steps to durations. The client measures `fetch`, `validate`, `train`,
     `upload`, and `total` since it first received the task. The combiner adds `fold` and `transit`. `transit` is the
-    time from the client's clock at publishing to the combiner's clock at folding, which reveals a wrong clock.
+    time from the client's clock at publishing to the combiner's clock at folding, which reveals a wrong clock. `personal` is what
+    the client's update states of its local tensors and private state; None, and left out, unless the policy is
+    `personal = "continue"`.
     """
 
     client: str
@@ -31,6 +33,7 @@ class LedgerEntry(Frozen):
     metrics: Metrics = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     at: float | None = None
+    personal: PersonalStart | None = Field(None, exclude_if=lambda personal: personal is None)
 
 
 def count_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, int]:

@@ -26,6 +26,9 @@ MAX_POLICY = 16 * 1024
 DEFAULT_RULE = "mean"
 """The rule of policies, plans and ledgers that name none."""
 
+Personal = Literal["fresh", "continue"]
+"""What a client's local tensors and private state begin with: the seed, or what it kept of an earlier session."""
+
 Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
 """A value of JSON: text, number, bool, None, or lists and maps of these, nested at most 255 deep."""
 
@@ -216,6 +219,12 @@ class Policy(Section):
         None, description="SHA-256 of the package that a client must run (`fedmq check` prints it); unset: any"
     )
     tensors: Tensors = Field(default_factory=Tensors)
+    personal: Personal = Field(
+        "fresh",
+        description="fresh: a client's local tensors are the seed's at first, and `task.state` is empty; continue: both are "
+        "as the client kept them at the end of its last session with the same package and local tensors",
+        exclude_if=lambda personal: personal == "fresh",
+    )
     update: UpdateBounds = Field(default_factory=UpdateBounds)
     select: ModelSelection = Field(default_factory=ModelSelection)
     stop: EarlyStopping = Field(default_factory=EarlyStopping)

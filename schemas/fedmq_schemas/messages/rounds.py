@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, Notes, PlanKey, Weight
-from fedmq_schemas.policy import DEFAULT_RULE, Plain, UpdateBounds
+from fedmq_schemas.policy import DEFAULT_RULE, Personal, Plain, UpdateBounds
 
 
 def _valid(section: dict[str, Any]) -> dict[str, Any]:
@@ -17,20 +17,34 @@ def _valid(section: dict[str, Any]) -> dict[str, Any]:
 
 
 UNBOUNDED = UpdateBounds()
+LONGEST_PERSONAL_REASON = 300
 
 
-class WithUpdateSection(Frozen):
-    """Base of the bodies that hold the policy's section `update`, without the keys that have their default.
+class ForClients(Frozen):
+    """Base of the bodies that hold what a policy says to the clients: its section `update`, and `personal`.
 
-    The section is a map, so that a combiner passes on keys that it does not know. An empty section is not sent.
+    The section is a map without the keys that have their default, so that a combiner passes on keys that it does not know.
+    An empty section is not sent, nor is `personal` if it is `fresh`.
     """
 
     update: Annotated[dict[str, Plain], AfterValidator(_valid)] = Field(
         default_factory=dict, exclude_if=lambda section: not section
     )
+    personal: Personal = Field("fresh", exclude_if=lambda personal: personal == "fresh")
 
 
-class Plan(WithUpdateSection, Body):
+class PersonalStart(Frozen):
+    """What a client's local tensors and private state began with, in a session whose policy is `personal = "continue"`.
+
+    `continued`: with what the client kept of `session`. `fresh`: with the seed's, for `reason`.
+    """
+
+    outcome: Literal["continued", "fresh"]
+    session: Name | None = Field(None, exclude_if=lambda session: session is None)
+    reason: Annotated[str, Field(max_length=LONGEST_PERSONAL_REASON)] = Field("", exclude_if=lambda reason: not reason)
+
+
+class Plan(ForClients, Body):
     """Assigns a combiner its part of an attempt (reducer → combiner).
 
     Train: the combiner sends tasks, folds the updates, and sends `partial` to `reply_to` within `timeout` seconds.
@@ -73,7 +87,7 @@ class VoidPlan(Body):
     session: Name | None = None
 
 
-class TaskMessage(WithUpdateSection, Body):
+class TaskMessage(ForClients, Body):
     """Assigns one unit of work (combiner → client).
 
     A train task is answered to `combiner` by `update` or `decline`; a validate task to the reducer by `validation`. The
@@ -125,6 +139,7 @@ class Update(Body):
 
     Published after the upload of `blob`, which holds the weight delta to `model` (a blob key). `seconds` maps each step,
     such as `train`, to its duration. `notes` say what the result lacks, such as a metric that was not kept.
+    `personal` is stated if the task's is `continue`.
     """
 
     kind = "update"
@@ -136,6 +151,7 @@ class Update(Body):
     metrics: Metrics = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     notes: Notes = ()
+    personal: PersonalStart | None = Field(None, exclude_if=lambda personal: personal is None)
 
 
 class Decline(Body):

@@ -19,7 +19,7 @@ EVENT_NAMES: dict[str, str] = {
     "round.planned": "clients were drawn and plans were sent; data.clients, data.combiners, data.attempt, data.timeout",
     "round.committed": "a new model was committed; data.model, data.seconds, data.counts, data.metrics",
     "round.retried": "an attempt had too few updates; data.reason",
-    "update.accepted": "an update was folded; data.weight, data.norm, data.seconds, data.metrics, data.notes",
+    "update.accepted": "an update was folded; data.weight, data.norm, data.seconds, data.metrics, data.notes, data.personal",
     "update.rejected": "an invalid update was rejected; data.reason",
     "update.discarded": "a late, repeated or superseded update was discarded; data.reason",
     "update.abstained": "a trainer returned nothing; data.reason",

@@ -12,11 +12,12 @@ from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
+from fedmq_client.personal.folder import PersonalFolder, fetched_into
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.role.actor import client_actor
 from fedmq_client.role.core import ClientCore
+from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
-from fedmq_client.role.store import FolderStore
 from fedmq_client.trainer import Client
 from fedmq_schemas.messages import Attach
 from fedmq_schemas.topology import Topology
@@ -49,6 +50,10 @@ def main(settings: ClientSettings) -> None:
         package=package.sha256,
         software=f"fedmq {__version__}",
     )
+    models = identity.folder / "models"
+    personal = PersonalFolder(
+        identity.folder / "personal", fetched_into(models), settings.personal_days, settings.personal_sessions
+    )
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     connection = broker.connect(f"client.{identity.name}")
     actor = client_actor(
@@ -59,8 +64,8 @@ def main(settings: ClientSettings) -> None:
         service.scheduler,
         Topology(settings.alliance),
         pool=pool,
-        store=FolderStore(identity.folder / "finished"),
-        models=Models(identity.folder / "models"),
+        store=FolderStore(identity.folder / "finished", personal),
+        models=Models(models),
         new_id=service.new_id,
         observe=service.telemetry,
     )

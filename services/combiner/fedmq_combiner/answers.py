@@ -96,6 +96,8 @@ def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verd
         data |= {"weight": body.weight, "norm": verdict.norm, "metrics": body.metrics, "seconds": seconds}
         if body.notes:
             data["notes"] = list(body.notes)
+        if body.personal is not None:
+            data["personal"] = body.personal.model_dump()
     plan.settle(ledger_entry(answer, verdict, seconds, context.now.wall))
     if not plan.held:
         context.emit(StartTimer(plan.save_timer, SAVE_AFTER))

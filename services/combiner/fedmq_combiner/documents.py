@@ -34,6 +34,7 @@ def task_messages(plan: Plan, clients: Iterable[str], combiner: str, left: float
             base=plan.base,
             clip_norm=plan.clip_norm,
             update=plan.update,
+            personal=plan.personal,
         )
 
 
@@ -50,6 +51,7 @@ def ledger_entry(answer: ClientAnswer, verdict: Verdict, seconds: dict[str, floa
         metrics=update.metrics if update else {},
         seconds=seconds,
         at=at,
+        personal=update.personal if update else None,
     )
 
 

@@ -18,9 +18,11 @@ from fedmq.runtime.actor import Actor
 from fedmq.runtime.event_stream import observe
 from fedmq.scheduler import ThreadScheduler
 from fedmq_client.job.job import Pool
+from fedmq_client.personal.folder import PersonalFolder, stored_in
 from fedmq_client.role.actor import client_actor
+from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
-from fedmq_client.role.store import FolderStore, MemoryStore, Store
+from fedmq_client.role.store import MemoryStore, Store
 from fedmq_combiner.actor import combiner_actor
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.core import ReducerCore
@@ -158,8 +160,12 @@ class Services:
 
     def _start_client(self, name: str, tasks: tuple[TaskName, ...], ordinal: int, common: dict[str, Any]) -> None:
         root = self.options.state_dir
-        store: Store = FolderStore(root / "clients" / name / "finished") if root else MemoryStore()
-        models = Models(root / "clients" / name / "models") if root else self._models
+        store: Store = MemoryStore()
+        models = self._models
+        if root is not None:
+            folder = root / "clients" / name
+            store = FolderStore(folder / "finished", PersonalFolder(folder / "personal", stored_in(root / "blobs")))
+            models = Models(folder / "models")
         client = self.options.client(name, tasks, ordinal, self.random_seed)
         attach = Attach(tasks=tasks, labels=dict(client.labels), package=self.package_sha256)
         connection = self.broker.connect(name)

@@ -243,6 +243,18 @@ class ClientSettings(AllianceSettings):
         gt=0,
         description="label skew of the parts of a common data set, smaller is more; none: equal parts",
     )
+    personal_days: float = Field(
+        30.0,
+        alias="FEDN_PERSONAL_DAYS",
+        ge=0,
+        description="days that local tensors and `task.state` are kept; 0: none is",
+    )
+    personal_sessions: int = Field(
+        3,
+        alias="FEDN_PERSONAL_SESSIONS",
+        ge=0,
+        description="number of sessions whose local tensors and `task.state` are kept",
+    )
 
 
 class DashboardSettings(RecordSettings, ControlSettings):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmq_client.personal.folder import PersonalFolder, fetched_into
+from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.operations import TaskKey, TaskResult
-from fedmq_client.role.store import FolderStore, MemoryStore, Store
+from fedmq_client.role.store import MemoryStore, Store
 
 Open = Callable[[], Store]
 
@@ -17,9 +19,13 @@ Open = Callable[[], Store]
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store, each time as a new life does."""
     if request.param == "folder":
-        return lambda: FolderStore(tmp_path / "kept")
+        return lambda: folder_store(tmp_path)
     store = MemoryStore()
     return lambda: store
+
+
+def folder_store(root: Path) -> FolderStore:
+    return FolderStore(root / "kept", PersonalFolder(root / "personal", fetched_into(root / "models")))
 
 
 def train(number: int, session: str = "s") -> TaskKey:
@@ -114,9 +120,9 @@ def test_a_session_that_is_over_leaves_nothing(opened: Open, tmp_path: Path) -> 
 
 def test_what_was_cut_off_is_not_finished(tmp_path: Path) -> None:
     """The outcome is written last: without it an update is not one."""
-    path = FolderStore(tmp_path).begin(train(1))
+    path = folder_store(tmp_path).begin(train(1))
     assert path is not None
     path.write_bytes(b"half an upd")
-    assert FolderStore(tmp_path).load() == []
-    FolderStore(tmp_path).begin(train(2))
+    assert folder_store(tmp_path).load() == []
+    folder_store(tmp_path).begin(train(2))
     assert not path.exists()

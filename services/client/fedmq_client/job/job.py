@@ -41,6 +41,8 @@ class Job:
     """Whether a train job validates the received model first."""
     state: Blob | None = None
     """`task.state` and local tensors after the last finished training of this client, or None."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Written to the metadata of the state that the training leaves: session, round, package and model."""
     output: Path | None = None
     """The file for the update, which is written by atomic rename. The state is beside it, with the suffix `.state`. With
     None both are returned as bytes."""

@@ -235,7 +235,7 @@ class _Running:
         kept: Blob | None = None
         keep = checks.state(task.state, self.notes.add) | model.local_of(new)
         if keep:
-            kept = self._store(tensors.encode(keep, {}), ".state")
+            kept = self._store(tensors.encode(keep, dict(self.job.origin)), ".state")
         update = self._store(blob, "")
         return Result(self.job.id, "done", examples, metrics, update=update, state=kept, seconds=self.seconds)
 

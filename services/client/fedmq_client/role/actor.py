@@ -39,7 +39,9 @@ def client_actor(
         actor.post(event)
 
     # The runner reports to the actor, which needs the runner's performers to be built.
-    runner = TaskRunner(client, package, pool, store, scheduler, models, report=report)
+    runner = TaskRunner(
+        client, package, pool, store, scheduler, models, package_sha256=attach.package or "", report=report
+    )
     actor = Actor(
         client.name,
         ClientCore(client.name, attach, store.load()),

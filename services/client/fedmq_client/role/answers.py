@@ -86,6 +86,7 @@ class Answers:
             metrics=result.metrics,
             seconds={**result.seconds, "upload": now - upload.since, "total": total},
             notes=tuple(result.notes),
+            personal=result.personal,
         )
         return publish_to(task.combiner, self._client, update)
 

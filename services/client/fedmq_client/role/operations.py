@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from fedmq.runtime.effects import CoreEvent, Perform, Question
 from fedmq.value import value
-from fedmq_schemas.messages import BlobRef, Metrics, PlanKey, TaskMessage
+from fedmq_schemas.messages import BlobRef, Metrics, PersonalStart, PlanKey, TaskMessage
 
 SMALL = 1_000_000
 
@@ -33,7 +33,11 @@ def task_key(plan: PlanKey) -> TaskKey:
 
 @value
 class TaskResult:
-    """How a task ended. `update`: the delta of a training that is done; `seconds`: the duration of each step."""
+    """How a task ended.
+
+    `update`: the delta of a training that is done; `seconds`: the duration of each step; `personal`: how the client's
+    private state began, if the task says `continue`.
+    """
 
     key: TaskKey
     outcome: Literal["done", "abstained", "failed"]
@@ -44,6 +48,7 @@ class TaskResult:
     traceback: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    personal: PersonalStart | None = None
 
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -81,7 +86,10 @@ class Upload(Question[BlobRef]):
 
 @value
 class Forget(Perform):
-    """Deletes the kept updates and states of the rounds of `session` before `before_round`, as `Store.forget` does."""
+    """Deletes the kept updates and states of the rounds of `session` before `before_round`, as `Store.forget` does.
+
+    With None the session is over: its newest state is filed.
+    """
 
     session: str
     before_round: int | None = None

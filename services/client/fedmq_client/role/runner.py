@@ -14,12 +14,13 @@ from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.runtime.effects import CoreEvent
 from fedmq.scheduler import Scheduler
 from fedmq_client.job.job import Blob, Job, Pool, Result, Validated
+from fedmq_client.personal.kept_state import origin_of
 from fedmq_client.role import operations
 from fedmq_client.role.model_cache import Models
 from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
-from fedmq_schemas.messages import BlobRef, TaskMessage
+from fedmq_schemas.messages import BlobRef, PersonalStart, TaskMessage
 
 log = logging.getLogger("fedmq.client")
 
@@ -36,14 +37,17 @@ class TaskRunner:
         scheduler: Scheduler,
         models: Models,
         *,
+        package_sha256: str,
         report: Callable[[CoreEvent], None],
     ) -> None:
         self.client = client
         self._package = package
+        self._package_sha256 = package_sha256
         self._pool = pool
         self._store = store
         self._scheduler = scheduler
         self._models = models
+        self._begun_anew = ""
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
         self._logged: set[str] = set()
@@ -71,6 +75,7 @@ class TaskRunner:
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
         self._jobs[key] = job_id
         began = self._scheduler.now()
+        self._store.enter(task)
         if not task.model_url.startswith("http"):
             try:
                 model, base = self._models.fetch(task)
@@ -95,6 +100,13 @@ class TaskRunner:
         self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
     ) -> None:
         seconds = {"fetch": self._scheduler.now() - began}
+        personal = None
+        if task.personal == "continue" and "train" in self.client.tasks:
+            personal = self._store.start(task, self._package_sha256, base)
+            if personal.reason and self._begun_anew != key.session:
+                self._begun_anew = key.session
+                extra = {"client": self.client.name, "session": key.session, "reason": personal.reason}
+                log.warning("private state begins anew", extra=extra)
         job = Job(
             id=job_id,
             client=self.client,
@@ -112,12 +124,13 @@ class TaskRunner:
             validate=task.validate_model and "validate" in self.client.tasks,
             state=self._store.state(key),
             output=self._store.begin(key) if key.action == "train" else None,
+            origin=origin_of(task, self._package_sha256) if key.action == "train" else {},
         )
         self._pool.submit(
             job,
             lambda validated: self._validated(task, validated),
             lambda _, fraction, metrics: self._report(operations.ProgressReported(key, fraction, metrics)),
-            lambda result: self._done(task, key, result, seconds),
+            lambda result: self._done(task, key, result, seconds, personal),
         )
 
     def _validated(self, task: TaskMessage, validated: Validated) -> None:
@@ -133,7 +146,14 @@ class TaskRunner:
         )
         self._log(task_key(task.plan), validated.notes)
 
-    def _done(self, task: TaskMessage, key: TaskKey, result: Result, seconds: dict[str, float]) -> None:
+    def _done(
+        self,
+        task: TaskMessage,
+        key: TaskKey,
+        result: Result,
+        seconds: dict[str, float],
+        personal: PersonalStart | None,
+    ) -> None:
         if self._jobs.get(key) != result.job:
             return
         del self._jobs[key]
@@ -151,6 +171,7 @@ class TaskRunner:
             traceback=result.traceback,
             seconds={**seconds, **result.seconds},
             notes=result.notes,
+            personal=personal,
         )
         self._log(key, result.notes)
         if key.action == "train" and result.outcome == "done":
@@ -193,5 +214,5 @@ class TaskRunner:
             raise
 
     def forget(self, effect: Forget) -> None:
-        """Deletes what is kept for rounds that are over."""
+        """Deletes what is kept for rounds that are over, and files the state of a session that is over."""
         self._store.forget(effect.session, effect.before_round)

@@ -1,24 +1,40 @@
-"""Keeps what a client needs between tasks and after a restart: finished updates and `task.state`."""
+"""Keeps what a client needs between tasks and after a restart: finished updates, `task.state` and local tensors."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict
+import itertools
 from pathlib import Path
 from typing import Protocol
 
-from fedmq_client.job.job import Blob
-from fedmq_client.role.operations import TaskKey, TaskResult
+from pydantic import ValidationError
 
-_STATE = "update.state"
+from fedmq.errors import InvalidUpdate
+from fedmq_client.job.job import Blob
+from fedmq_client.personal.folder import SESSIONS
+from fedmq_client.personal.kept_state import KeptState, choose, described, local_shapes
+from fedmq_client.role.operations import TaskKey, TaskResult
+from fedmq_schemas.messages import PersonalStart, TaskMessage
+
+BEFORE = 0
+"""The round of the state with which a session begins."""
 
 
 class Store(Protocol):
-    """Finished updates and states, by task."""
+    """Finished updates and states, by task. The newest state of a session outlives it: it is filed, within bounds."""
 
     def load(self) -> list[TaskResult]:
-        """Returns the finished updates that are kept."""
+        """Returns the finished updates that are kept. Files the states of sessions before the last one."""
+        ...
+
+    def enter(self, task: TaskMessage) -> None:
+        """Files the states of other sessions than the task's. To be called before the task's model is fetched."""
+        ...
+
+    def start(self, task: TaskMessage, package: str, base: Blob | None) -> PersonalStart:
+        """Lets the session begin with the state of an earlier one, if one fits (see `choose`).
+
+        Returns which one, or why not. Chooses once a session: later calls, also after a restart, return the same.
+        """
         ...
 
     def begin(self, key: TaskKey) -> Path | None:
@@ -33,7 +49,7 @@ class Store(Protocol):
         ...
 
     def state(self, key: TaskKey) -> Blob | None:
-        """Returns the state after the newest finished training before this task.
+        """Returns the state after the newest finished training before this task, or that with which the session began.
 
         For a train task of round n that is a training of an earlier round. For a validate task of round n it may also be
         that of round n, which made the model.
@@ -41,7 +57,10 @@ class Store(Protocol):
         ...
 
     def forget(self, session: str, before_round: int | None) -> None:
-        """Deletes updates of earlier rounds and all their states but the newest; with None, all of the session."""
+        """Deletes updates of earlier rounds and all their states but the newest.
+
+        With None the session is over: files its newest state, and deletes the rest.
+        """
         ...
 
 
@@ -51,10 +70,44 @@ class MemoryStore:
     def __init__(self) -> None:
         self.finished: dict[TaskKey, TaskResult] = {}
         self.states: dict[TaskKey, Blob | None] = {}
+        self.filed: dict[str, tuple[KeptState, Blob]] = {}
+        self._starts: dict[str, PersonalStart] = {}
+        self._count = itertools.count(1)
 
     def load(self) -> list[TaskResult]:
         """Returns what this object holds."""
         return list(self.finished.values())
+
+    def enter(self, task: TaskMessage) -> None:
+        """Files in memory."""
+        for other in {*self._starts, *(key.session for key in self.states)} - {task.plan.session}:
+            self._file(other)
+
+    def start(self, task: TaskMessage, package: str, base: Blob | None) -> PersonalStart:
+        """Chooses among what is filed in memory."""
+        session = task.plan.session
+        if session not in self._starts:
+            others = [kept for kept, _ in reversed(self.filed.values()) if kept.session != session]
+            chosen, self._starts[session] = choose(others, package, local_shapes(base))
+            if chosen is not None:
+                self.states[TaskKey(session, BEFORE, "train")] = self.filed[chosen.session][1]
+        return self._starts[session]
+
+    def _file(self, session: str) -> None:
+        keys = sorted(key for key in self.states if key.session == session)
+        blob = self.states[keys[-1]] if keys and keys[-1].round > BEFORE else None
+        for key in keys:
+            del self.states[key]
+        self._starts.pop(session, None)
+        if blob is not None:
+            try:
+                kept = described(blob, next(self._count))
+            except (InvalidUpdate, ValidationError):
+                return
+            self.filed.pop(session, None)
+            self.filed[session] = kept, blob
+            for oldest in list(self.filed)[:-SESSIONS]:
+                del self.filed[oldest]
 
     def begin(self, key: TaskKey) -> Path | None:
         """Returns None, as updates are kept as bytes."""
@@ -69,97 +122,26 @@ class MemoryStore:
 
     def state(self, key: TaskKey) -> Blob | None:
         """Returns the state from memory."""
-        rounds = [k for k in self.states if k.session == key.session and k.round < _bound(key)]
-        return self.states[max(rounds, key=lambda k: k.round)] if rounds else None
+        found = {k.round: blob for k, blob in self.states.items() if k.session == key.session and k.round < bound(key)}
+        if key.session in self.filed and self.filed[key.session][0].round < bound(key):
+            found.setdefault(self.filed[key.session][0].round, self.filed[key.session][1])
+        return found[max(found)] if found else None
 
     def forget(self, session: str, before_round: int | None) -> None:
         """Deletes from memory."""
-        for key in [k for k in self.finished if _is_over(k.session, k.round, session, before_round)]:
+        for key in [k for k in self.finished if is_over(k.session, k.round, session, before_round)]:
             del self.finished[key]
-        states = sorted(k for k in self.states if _is_over(k.session, k.round, session, before_round))
-        for key in states if before_round is None else states[:-1]:
+        if before_round is None:
+            self._file(session)
+        for key in sorted(k for k in self.states if is_over(k.session, k.round, session, before_round))[:-1]:
             del self.states[key]
 
 
-class FolderStore:
-    """A Store in one folder of its client.
-
-    A training has the files `SESSION.ROUND.update`, `.update.state` and, written last, `.json` with its result. An empty
-    state file belongs to a training that left no state after one that did.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._rounds: set[tuple[str, int]] = set()
-        if root.is_dir():
-            for path in root.glob("*.update*"):
-                session, number, *_ = path.name.split(".")
-                self._rounds.add((session, int(number)))
-
-    def _path(self, session: str, number: int, suffix: str) -> str:
-        return f"{self._root}/{session}.{number:06d}.{suffix}"
-
-    def load(self) -> list[TaskResult]:
-        """Returns the updates whose result file is there: others were interrupted."""
-        found = []
-        for session, number in sorted(self._rounds):
-            path, update = Path(self._path(session, number, "json")), Path(self._path(session, number, "update"))
-            if path.exists() and update.exists():
-                fields = json.loads(path.read_text())
-                key = TaskKey(*fields.pop("key"))
-                found.append(TaskResult(**fields | {"key": key, "update": update}))
-        return found
-
-    def begin(self, key: TaskKey) -> Path | None:
-        """Returns a path in the folder, which it makes."""
-        self.forget(key.session, key.round)
-        if not self._rounds:
-            self._root.mkdir(parents=True, exist_ok=True)
-        self._rounds.add((key.session, key.round))
-        return Path(self._path(key.session, key.round, "update"))
-
-    def keep(self, finished: TaskResult, state: Blob | None) -> None:
-        """Writes the result. The job has written update and state."""
-        key = finished.key
-        if state is None and self.state(key) is not None:
-            Path(self._path(key.session, key.round, _STATE)).touch()
-        document = asdict(finished) | {"update": None, "traceback": ""}
-        if not finished.notes:  # an older program, which knows no notes, can read the others
-            del document["notes"]
-        path = self._path(key.session, key.round, "json")
-        with open(f"{path}.new", "w") as file:
-            json.dump(document, file)
-        os.replace(f"{path}.new", path)
-
-    def state(self, key: TaskKey) -> Blob | None:
-        """Returns the path of the state file."""
-        for session, number in sorted(self._rounds, key=lambda pair: -pair[1]):
-            if session == key.session and number < _bound(key):
-                path = self._path(session, number, _STATE)
-                if os.path.exists(path):
-                    return Path(path) if os.path.getsize(path) else None
-        return None
-
-    def forget(self, session: str, before_round: int | None) -> None:
-        """Deletes files."""
-        over = sorted(pair for pair in self._rounds if _is_over(*pair, session, before_round))
-        left = [] if before_round is None else [pair for pair in over if os.path.exists(self._path(*pair, _STATE))]
-        for pair in over:
-            for suffix in ("json", "update"):
-                _remove(self._path(*pair, suffix))
-            if pair not in left[-1:]:
-                _remove(self._path(*pair, _STATE))
-                self._rounds.discard(pair)
-
-
-def _bound(key: TaskKey) -> int:
+def bound(key: TaskKey) -> int:
     """Returns the first round whose training comes after this task."""
     return key.round if key.action == "train" else key.round + 1
 
 
-def _is_over(session: str, number: int, ended: str, before_round: int | None) -> bool:
+def is_over(session: str, number: int, ended: str, before_round: int | None) -> bool:
+    """Returns whether `forget(ended, before_round)` deletes what is kept of this session and round."""
     return session == ended and (before_round is None or number < before_round)
-
-
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)

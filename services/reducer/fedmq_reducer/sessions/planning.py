@@ -43,6 +43,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
         max_norm=session.policy.update.max_norm,
         rule=session.policy.strategy.rule,
         update=session.policy.update.model_dump(exclude_defaults=True),
+        personal=session.policy.personal,
     )
     message_id = f"plan-{key}-{part.combiner}-{context.term}"
     context.emit(Publish("task", topology.plan_key(part.combiner), plan, id=message_id))

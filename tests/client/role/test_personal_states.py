@@ -1,0 +1,366 @@
+"""The newest state of a session outlives it: filed once, within bounds, whatever instant the process is killed at."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq import tensors
+from fedmq.process.lock import try_lock
+from fedmq_client.job.partial_model import KEPT
+from fedmq_client.personal.folder import PersonalFolder, fetched_into
+from fedmq_client.personal.kept_state import origin_of
+from fedmq_client.personal.site import client_in
+from fedmq_client.role.folder_store import FolderStore
+from fedmq_client.role.operations import TaskResult, task_key
+from fedmq_client.role.store import MemoryStore, Store
+from fedmq_schemas.messages import BlobRef, PersonalStart, PlanKey, TaskMessage, TaskName
+
+PACKAGE, OTHER_PACKAGE = "a" * 64, "b" * 64
+DAY = 86_400.0
+NOW = 1000 * DAY
+Open = Callable[[], Store]
+
+
+def ref(name: str, data: bytes = b"model") -> BlobRef:
+    return BlobRef(key=f"models/{name}", size=len(data), sha256=name.ljust(64, "0"))
+
+
+def task(session: str, number: int, action: TaskName = "train", base: BlobRef | None = None) -> TaskMessage:
+    return TaskMessage(
+        plan=PlanKey(session=session, round=number, action=action),
+        client="c1",
+        combiner="k1",
+        model=ref(f"{number - (action == 'train'):02x}"),
+        base=base,
+        timeout=9.0,
+        rounds=9,
+        seed=1,
+        personal="continue",
+    )
+
+
+def state_after(of: TaskMessage, package: str = PACKAGE) -> bytes:
+    own = {"seen": np.array([of.plan.round]), f"{KEPT}head": np.float32([1, 2])}
+    return tensors.encode(own, origin_of(of, package))
+
+
+def base_with(head: Any) -> bytes:
+    return tensors.encode({"head": head, "rest": np.zeros(4)}, {"local": ["head"]})
+
+
+BASE = base_with(np.float32([0, 0]))
+
+
+def train(store: Store, session: str, number: int, state: bytes | None = None, at: float = NOW) -> None:
+    """As the client's runner and a worker do."""
+    of = task(session, number)
+    key = task_key(of.plan)
+    store.enter(of)
+    path = store.begin(key)
+    blob = state_after(of) if state is None else state
+    if path is None:
+        store.keep(TaskResult(key, "done", 1, update=b"update"), blob)
+        return
+    path.write_bytes(b"update")
+    kept = path.with_name(path.name + ".state")
+    kept.write_bytes(blob)
+    os.utime(kept, (at, at))
+    store.keep(TaskResult(key, "done", 1, update=path), kept)
+
+
+def seen(store: Store, of: TaskMessage) -> int | None:
+    """Returns the round after which the task's state was left."""
+    blob = store.state(task_key(of.plan))
+    if blob is None:
+        return None
+    return int(tensors.decode(blob if isinstance(blob, bytes) else blob.read_bytes())[0]["seen"][0])
+
+
+def folder_of(root: Path, days: float = 30, sessions: int = 3, now: float = NOW + 1) -> PersonalFolder:
+    return PersonalFolder(root / "personal", fetched_into(root / "models"), days, sessions, lambda: now)
+
+
+def opened_at(root: Path, **bounds: Any) -> FolderStore:
+    return FolderStore(root / "finished", folder_of(root, **bounds))
+
+
+@pytest.fixture(params=["memory", "folder"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens one and the same store, each time as a new life does."""
+    store = MemoryStore()
+    return (lambda: store) if request.param == "memory" else lambda: opened_at(tmp_path)
+
+
+def start(store: Store, session: str, base: bytes | None = BASE, package: str = PACKAGE) -> PersonalStart:
+    of = task(session, 1)
+    store.enter(of)
+    return store.start(of, package, base)
+
+
+# -- a later session --------------------------------------------------------------------------------------------------
+
+
+def test_a_session_goes_on_from_the_newest_state_and_its_own_trainings_count_then(opened: Open) -> None:
+    train(opened(), "s1", 1)
+    train(opened(), "s1", 2)
+    opened().forget("s1", None)
+    assert start(opened(), "s2") == PersonalStart(outcome="continued", session="s1")
+    assert seen(opened(), task("s2", 1)) == 2
+    assert seen(opened(), task("s2", 0, "validate")) == 2
+    train(opened(), "s2", 1)
+    assert (seen(opened(), task("s2", 1)), seen(opened(), task("s2", 2))) == (2, 1)
+
+
+def test_a_state_whose_session_ended_unheard_is_filed_when_another_begins(opened: Open) -> None:
+    train(opened(), "s1", 3)
+    assert start(opened(), "s2").session == "s1"
+    assert seen(opened(), task("s2", 1)) == 3
+
+
+def test_the_choice_is_made_once_whatever_is_filed_meanwhile(opened: Open, tmp_path: Path) -> None:
+    train(opened(), "s1", 1)
+    first = start(opened(), "s2")
+    store = opened()
+    if isinstance(store, MemoryStore):
+        store.filed.clear()
+    else:
+        folder_of(tmp_path).delete("s1")
+    assert start(opened(), "s2") == first
+    assert seen(opened(), task("s2", 1)) == 1
+
+
+def test_a_session_that_began_anew_stays_so(opened: Open) -> None:
+    assert start(opened(), "s2").outcome == "fresh"
+    train(opened(), "s2", 1)
+    assert start(opened(), "s2") == PersonalStart(outcome="fresh", reason="nothing is kept of an earlier session")
+
+
+@pytest.mark.parametrize(
+    ("package", "base", "reason"),
+    [
+        (OTHER_PACKAGE, BASE, "it is of another package, or of another version of the package"),
+        (PACKAGE, base_with(np.float32([0, 0, 0])), "local tensor head is float32 [2] there and float32 [3] here"),
+        (PACKAGE, base_with(np.float64([0, 0])), "local tensor head is float32 [2] there and float64 [2] here"),
+        (PACKAGE, None, "local tensor head is float32 [2] there and absent here"),
+    ],
+    ids=["package", "shape", "dtype", "name"],
+)
+def test_a_state_that_does_not_fit_is_not_taken_up_and_the_reason_is_named(
+    opened: Open, package: str, base: bytes | None, reason: str
+) -> None:
+    train(opened(), "s1", 1)
+    found = start(opened(), "s2", base, package)
+    assert found == PersonalStart(outcome="fresh", reason=f"what is kept of session s1 does not fit: {reason}")
+    assert seen(opened(), task("s2", 1)) is None
+
+
+def test_the_newest_state_that_fits_is_taken_up(opened: Open) -> None:
+    train(opened(), "s1", 1, at=NOW - 2)
+    train(opened(), "s2", 1, state_after(task("s2", 1), OTHER_PACKAGE), at=NOW - 1)
+    assert start(opened(), "s3").session == "s1"
+
+
+def test_a_state_of_an_older_version_is_not_filed(opened: Open) -> None:
+    train(opened(), "s1", 1, tensors.encode({"seen": np.array([1])}, {}))
+    assert start(opened(), "s2").outcome == "fresh"
+
+
+def test_a_late_task_of_a_session_finds_the_state_that_was_filed(opened: Open) -> None:
+    train(opened(), "s1", 1)
+    opened().enter(task("s2", 1))
+    assert seen(opened(), task("s1", 2)) == 1
+    assert seen(opened(), task("s1", 1)) is None
+
+
+def test_a_training_that_left_no_state_leaves_nothing_to_file(opened: Open) -> None:
+    train(opened(), "s1", 1)
+    store = opened()
+    store.begin(task_key(task("s1", 2).plan))
+    store.keep(TaskResult(task_key(task("s1", 2).plan), "done", 1, update=b"update"), None)
+    opened().forget("s1", None)
+    assert start(opened(), "s2").outcome == "fresh"
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_filed_state_is_the_sites_alone_with_the_newest_model_that_the_client_held(tmp_path: Path) -> None:
+    base = ref("ba", BASE)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{base.sha256}.safetensors").write_bytes(BASE)
+    last = task("s1", 2, "validate", base)
+    (tmp_path / "models" / f"{last.model.sha256}.safetensors").write_bytes(b"model")
+    store = opened_at(tmp_path)
+    train(store, "s1", 2, state_after(task("s1", 2, base=base)))
+    store.enter(last)
+    store.forget("s1", None)
+    [kept] = folder_of(tmp_path).states()
+    assert (kept.session, kept.round, kept.package, kept.saved_at) == ("s1", 2, PACKAGE, NOW)
+    assert (kept.model, kept.base) == (last.model, base)
+    assert (kept.local, kept.state) == ({"head": ("float32", (2,))}, {"seen": ("int64", (1,))})
+    personal = tmp_path / "personal"
+    assert stat.S_IMODE(personal.stat().st_mode) == 0o700
+    own = ("s1.000002.json", "s1.000002.safetensors")
+    assert [stat.S_IMODE((personal / name).stat().st_mode) for name in own] == [0o600, 0o600]
+    blobs = (f"{base.sha256}.safetensors", f"{last.model.sha256}.safetensors")
+    assert {path.name for path in personal.iterdir()} == {*own, *blobs}
+    assert not [path for path in (tmp_path / "finished").iterdir() if path.name.startswith("s1")]
+
+
+def test_at_the_start_all_sessions_but_the_last_are_filed(tmp_path: Path) -> None:
+    for session, at in (("s1", NOW - 2), ("s2", NOW - 1)):
+        train(opened_at(tmp_path), session, 1, at=at)  # each as of a process that ended with its session
+    folder = tmp_path / "finished"
+    folder_of(tmp_path).state_of("s1", 9).rename(folder / "s1.000001.update.state")  # type: ignore[union-attr]
+    opened_at(tmp_path).load()
+    assert [kept.session for kept in folder_of(tmp_path).states()] == ["s1"]
+    assert seen(opened_at(tmp_path), task("s2", 2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "left"),
+    [
+        ({"sessions": 2}, ["s4", "s3"]),
+        ({"sessions": 0}, []),
+        ({"days": 1.5}, ["s4"]),
+        ({"days": 0}, []),
+        ({}, ["s4", "s3", "s2"]),
+    ],
+)
+def test_states_over_their_bounds_are_deleted_when_one_is_filed(
+    tmp_path: Path, bounds: dict[str, Any], left: list[str]
+) -> None:
+    for number in (1, 2, 3, 4):
+        store = opened_at(tmp_path, **bounds)
+        train(store, f"s{number}", 1, at=NOW - (5 - number) * DAY)
+        store.forget(f"s{number}", None)
+    assert [kept.session for kept in folder_of(tmp_path).states()] == left
+    names = {path.name.partition(".")[0] for path in (tmp_path / "personal").glob("*")}
+    assert names == set(left)
+
+
+def test_states_over_their_days_are_deleted_at_the_start_also_those_of_the_last_session(tmp_path: Path) -> None:
+    store = opened_at(tmp_path)
+    train(store, "s1", 1, at=NOW)
+    train(store, "s2", 1, at=NOW)
+    opened_at(tmp_path, now=NOW + 29 * DAY).load()
+    assert [kept.session for kept in folder_of(tmp_path).states()] == ["s1"]
+    opened_at(tmp_path, now=NOW + 31 * DAY).load()
+    assert not list((tmp_path / "personal").iterdir())
+    assert not list((tmp_path / "finished").glob("*.state"))
+
+
+def test_with_nothing_kept_the_session_under_way_keeps_its_state_over_a_restart(tmp_path: Path) -> None:
+    bounds = {"days": 0, "sessions": 0}
+    train(opened_at(tmp_path, **bounds), "s1", 1)
+    store = opened_at(tmp_path, **bounds)
+    store.load()
+    assert seen(store, task("s1", 2)) == 1
+
+
+# -- the site ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_deletes_the_state_of_an_open_session_only_while_its_client_is_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "client" / "c1"
+    train(opened_at(folder), "s1", 1)
+    opened_at(folder).enter(task("s2", 1))
+    start(opened_at(folder), "s2")
+    train(opened_at(folder), "s3", 1)
+    with (folder / "lock").open("a") as lock:
+        assert try_lock(lock)
+        assert [sorted(names) for names in client_in(tmp_path, "c1").delete(None)] == [["s1"], ["s3"]]
+        assert [state.kept.session for state in client_in(tmp_path, "c1").states()] == ["s3"]
+    assert client_in(tmp_path, "c1").delete("s3") == (["s3"], [])
+    assert [path.name for path in (folder / "finished").iterdir() if "state" in path.name] == []
+
+
+def test_a_deleted_state_is_not_left_with_the_session_that_had_taken_it_up(tmp_path: Path) -> None:
+    folder = tmp_path / "client" / "c1"
+    train(opened_at(folder), "s1", 1)
+    start(opened_at(folder), "s2")
+    assert client_in(tmp_path, "c1").delete("s1") == (["s1"], [])
+    assert list((folder / "finished").glob("*state")) == []
+    assert start(opened_at(folder), "s2").outcome == "fresh"
+
+
+# -- killed at any instant --------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+STEPS = ((os, "replace"), (os, "link"), (os, "open"), (os, "chmod"), (os, "unlink"), (os, "remove"), (os, "mkdir"))
+
+
+def killed_at(number: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ends the process before the `number`-th change of a file."""
+    left = [number]
+
+    def dying(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+            return step(*arguments, **named)
+
+        return call
+
+    for module, name in STEPS:
+        patch.setattr(module, name, dying(getattr(module, name)))
+    yield
+
+
+def dies(number: int, work: Callable[[], object]) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in killed_at(number, patch):
+            try:
+                work()
+            except Killed:
+                return True
+    return False
+
+
+def test_a_state_is_filed_once_whatever_step_the_process_is_killed_before(tmp_path: Path) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        root = tmp_path / str(number)
+        (root / "models").mkdir(parents=True)
+        (root / "models" / f"{task('s1', 3).model.sha256}.safetensors").write_bytes(b"model")
+        store = opened_at(root)
+        train(store, "s1", 1)
+        train(store, "s1", 2)
+        store.enter(task("s1", 3))
+        died = dies(number, lambda store=store: store.forget("s1", None))  # type: ignore[misc]
+        again = opened_at(root)
+        again.load()
+        assert start(again, "s2") == PersonalStart(outcome="continued", session="s1")
+        assert seen(again, task("s2", 1)) == 2
+        [kept] = folder_of(root).states()
+        assert (kept.session, kept.round) == ("s1", 2)
+        assert kept.model == task("s1", 3).model
+        assert folder_of(root).blob(kept.model).read_bytes() == b"model"
+        assert not list((root / "finished").glob("s1.*.state"))
+    assert number > 8
+
+
+def test_a_session_begins_with_one_state_whatever_step_the_process_is_killed_before(tmp_path: Path) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        root = tmp_path / str(number)
+        train(opened_at(root), "s1", 2)
+        opened_at(root).enter(task("s2", 1))
+        died = dies(number, lambda root=root: start(opened_at(root), "s2"))  # type: ignore[misc]
+        assert start(opened_at(root), "s2") == PersonalStart(outcome="continued", session="s1")
+        assert seen(opened_at(root), task("s2", 1)) == 2
+    assert number > 4
