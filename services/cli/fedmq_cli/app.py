@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli.commands import accounts, members, models, packages, sandbox, session, sessions
+from fedmq_cli.commands import accounts, members, models, packages, personal, sandbox, session, sessions
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
@@ -114,6 +114,7 @@ for verb in (
 for group, verbs in (
     ("session", session.session),
     ("model", models.model),
+    ("personal", personal.personal),
     ("account", accounts.account),
     ("run", run),
 ):

@@ -100,3 +100,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def local_note(local: Sequence[str], client: str = "NAME", more: str = "") -> str:
+    """Returns what a downloaded model is not, if these tensors (patterns) stay at each client, and how a site gets it."""
+    return (
+        f"local tensors {', '.join(local)} are the seed's: each client holds its own; at a site: "
+        f"fedmq model get --client {client}{more}"
+    )

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedmq_cli.commands import personal
 from fedmq_cli.commands.session import session_at
-from fedmq_cli.interruption import calling
-from fedmq_cli.output import AsJson, Url, local_time, metrics_of, print_columns, print_json, print_next
+from fedmq_cli.output import (
+    AsJson,
+    Url,
+    local_note,
+    local_time,
+    metrics_of,
+    print_columns,
+    print_json,
+    print_next,
+)
+from fedmq_cli.scratch import beside
+
+if TYPE_CHECKING:
+    from fedmq_sdk import Alliance
 
 model = typer.Typer(no_args_is_help=True, help="Download a model, or verify how it was made.")
 ModelArgument = Annotated[
@@ -112,6 +121,17 @@ def get(
         typer.Option(help="For keras, unless the seed was a Keras file: the package whose trainer has the layers."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; default: this folder.")] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            help="At this client's site: its whole model, with its own local tensors. Reads --state-dir only."
+        ),
+    ] = None,
+    state_dir: personal.StateDir = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="With --client: also write its task.state here, .npz or .safetensors.", show_default=False),
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -126,35 +146,53 @@ def get(
         raise ConfigError(f"unknown format {form!r}: there are {', '.join(formats.SUFFIXES)}")
     if mode not in (None, "max", "min"):
         raise ConfigError(f"--mode {mode}: max or min")
+    network = None if package is None else lambda: keras_model(load(package))
+    if client is not None:
+        if (model_id, metric, mode, url) != ("last", None, None, None):
+            raise ConfigError(
+                "--client goes with --session, and names no model, metric, mode or url: it reads --state-dir"
+            )
+        personal.export(
+            client,
+            session,
+            state_dir,
+            lambda path, weights, meta: formats.write(weights, path, form, meta=meta, network=network),
+            lambda name: formats.place(out or Path(), name, form),
+            state,
+            as_json,
+        )
+        return
+    if state_dir is not None or state is not None:
+        raise ConfigError("--state-dir and --state belong to --client NAME")
     alliance = Alliance(url)
     session = None if session is None else session_at(url, session).id
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
     path = formats.place(out or Path(), document["model"], form)
-    with _beside(path) as scratch:
+    with beside(path) as scratch:
         if form == "safetensors":
             alliance.download(document["model"], scratch)
         else:
             found = alliance.read(document["model"])
-            network = None if package is None else lambda: keras_model(load(package))
             formats.write(found.weights, scratch, form, meta=found.meta, network=network)
         os.replace(scratch, path)
+    local = local_tensors(alliance, document)
     if as_json:
-        print_json({**document, "path": str(path)})
+        print_json({**document, "path": str(path), **({"local_tensors": local} if local else {})})
         return
     best = document.get("best")
     what = f" ({best['metric']} {best['value']:.6g}, {best['mode']} of its session)" if best else ""
     typer.echo(f"model {document['model']}{what}\n  {path}")
+    if local:
+        typer.echo(f"  {local_note(local)}")
     print_next(f"fedmq model verify {document['model']}", f"fedmq start --seed {document['model']} --follow")
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Yields a path of the same name in a scratch folder beside `path`. Deletes the folder at the end, also on Ctrl-C."""
-    with (
-        TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
-        calling(partial(shutil.rmtree, folder, ignore_errors=True)),
-    ):
-        yield Path(folder) / path.name
+def local_tensors(alliance: Alliance, document: Mapping[str, Any]) -> list[str]:
+    """Returns the patterns of the tensors that stay at the clients in the session that made a model."""
+    if document["base"] is None or document["session"] is None:
+        return []
+    policy = alliance.session(document["session"]).refresh()["policy"]
+    return list(policy["tensors"]["local"])
 
 
 @model.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fedmq_cli.output import INTERRUPTED
+from fedmq_cli.output import INTERRUPTED, local_note
 
 if TYPE_CHECKING:
     from fedmq_sandbox import Sandbox
@@ -150,6 +150,9 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
         print(f"  ended early: {session['reason']}", file=out)
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name} {value:.6g}", file=out)
+    if result["local_tensors"]:
+        note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(_short(str(folder)))}")
+        print(f"  {note}", file=out)
     print(f"\nnext: {_next_command(package, result['path'])}", file=out)
 
 
@@ -213,6 +216,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path else None,
         "accuracy": metrics.get("test/accuracy"),
         "metrics": metrics,
+        "local_tensors": list(box.policy.tensors.local),
         "rounds": rounds,
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedmq_cli.output import AsJson, Url, metrics_of, print_columns, print_json, print_next
+from fedmq_cli.output import AsJson, Url, local_note, metrics_of, print_columns, print_json, print_next
 
 if TYPE_CHECKING:
     from fedmq_sdk import SessionHandle
@@ -64,6 +64,8 @@ def show(
         "model": "model",
     }
     print_columns(rows, columns, "no model yet")
+    if document["policy"]["tensors"]["local"]:
+        typer.echo(local_note(document["policy"]["tensors"]["local"]))
     print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")
 
 
