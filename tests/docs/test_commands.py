@@ -115,7 +115,7 @@ ADDS_A_KEY = "docs/how-to/add-a-policy-key.md"
 @pytest.mark.parametrize("page", [page for page in pages() if page != ADDS_A_KEY])
 def test_a_setting_in_the_text_is_a_policy_key(page: str) -> None:
     for setting in re.findall(r"--set (\S+=[^\s`]+)", text_of(page).replace("KEY=VALUE", "")):
-        checked_policy(with_settings({}, [setting]))
+        checked_policy(with_settings({}, shlex.split(setting)))
 
 
 def test_each_verb_of_make_exists() -> None:

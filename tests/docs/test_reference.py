@@ -37,12 +37,15 @@ def test_the_files_of_a_run_are_those_that_the_page_lists(tmp_path: Path) -> Non
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     known = {name: _pattern(name) for name, _ in reference.RUN_FILES}
     assert {file for file in files if not any(re.match(pattern, file) for pattern in known.values())} == set()
-    # Not every run has them: they belong to an open round, or to a strategy with a state.
+    # Not every run has them: they belong to an open round, to a strategy with a state, or to clients with a state.
     absent = {name for name, pattern in known.items() if not any(re.match(pattern, file) for file in files)}
     folders = {name for name in absent if any(re.match(_pattern(name), each) for each in _folders(tmp_path))}
     assert absent - folders == {
         "blobs/updates/SESSION/ROUND/optimizer-*",
         "blobs/updates/SESSION/ROUND/checkpoint-*",
+        "clients/CLIENT/personal/SESSION.ROUND.safetensors",
+        "clients/CLIENT/personal/SESSION.ROUND.json",
+        "clients/CLIENT/personal/HASH.safetensors",
     }
 
 

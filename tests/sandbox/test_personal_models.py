@@ -144,6 +144,7 @@ def test_a_client_whose_package_changed_begins_anew_and_the_ledger_says_why(
     with served(tmp_path / "state", package, clients=1) as running:
         second = Alliance(running.url).start(policy)
         second.wait(60)
+        assert second.model is not None
         [entry] = Alliance(running.url).ledger(second.model)["entries"]
     assert entry["personal"]["outcome"] == "fresh"
     assert entry["personal"]["reason"].endswith("it is of another package, or of another version of the package")

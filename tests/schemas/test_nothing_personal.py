@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.web.api.context import ApiContext
@@ -42,8 +44,8 @@ def _api() -> dict[str, Any]:
 
 
 def _schemas() -> Iterator[dict[str, Any]]:
-    for model in (*BODIES.values(), *Record.__subclasses__(), Ledger):
-        yield model.model_json_schema()
+    models: list[type[BaseModel]] = [*BODIES.values(), *Record.__subclasses__(), Ledger]
+    yield from (model.model_json_schema() for model in models)
     yield _api()
 
 

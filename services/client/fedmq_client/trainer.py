@@ -26,8 +26,9 @@ A trainer is a class (or a module with functions of the same names, without `sel
 - A metric that can't be sent, a bad `task.report` and a `task.state` that can't be kept are left out. The result has a
   note that says so.
 - Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs in
-  `task.state`, which survives restarts. Python's and numpy's global random generators are seeded from `task.seed` before
-  each call.
+  `task.state`, which survives restarts. It never leaves the client. The site keeps it, and local tensors, beyond the end
+  of the session; a session begins with them if its policy says `personal = "continue"`, else with none.
+- Python's and numpy's global random generators are seeded from `task.seed` before each call.
 """
 
 import math
@@ -155,7 +156,8 @@ class Task:
         self.config = dict(config or {})
         """The user's own keys of the session's configuration."""
         self.state: Weights = dict(state or {})
-        """Named arrays that are kept from round to round. Changes by `validate` are lost."""
+        """Named arrays that this client keeps from round to round. Changes by `validate` are lost. Empty in the first round,
+        unless the session continues from an earlier one (`personal = "continue"`)."""
         self.meta = dict(meta or {})
         """The model's metadata: its `roles`, and the keys of `meta` or of the seed's file."""
         self._progress = progress

@@ -47,7 +47,7 @@ def task(session: str, number: int, action: TaskName = "train", base: BlobRef | 
 
 
 def state_after(of: TaskMessage, package: str = PACKAGE) -> bytes:
-    own = {"seen": np.array([of.plan.round]), f"{KEPT}head": np.float32([1, 2])}
+    own = {"seen": np.array([of.plan.round]), f"{KEPT}head": np.array([1, 2], np.float32)}
     return tensors.encode(own, origin_of(of, package))
 
 
@@ -55,7 +55,7 @@ def base_with(head: Any) -> bytes:
     return tensors.encode({"head": head, "rest": np.zeros(4)}, {"local": ["head"]})
 
 
-BASE = base_with(np.float32([0, 0]))
+BASE = base_with(np.zeros(2, np.float32))
 
 
 def train(store: Store, session: str, number: int, state: bytes | None = None, at: float = NOW) -> None:
@@ -146,8 +146,8 @@ def test_a_session_that_began_anew_stays_so(opened: Open) -> None:
     ("package", "base", "reason"),
     [
         (OTHER_PACKAGE, BASE, "it is of another package, or of another version of the package"),
-        (PACKAGE, base_with(np.float32([0, 0, 0])), "local tensor head is float32 [2] there and float32 [3] here"),
-        (PACKAGE, base_with(np.float64([0, 0])), "local tensor head is float32 [2] there and float64 [2] here"),
+        (PACKAGE, base_with(np.zeros(3, np.float32)), "local tensor head is float32 [2] there and float32 [3] here"),
+        (PACKAGE, base_with(np.zeros(2)), "local tensor head is float32 [2] there and float64 [2] here"),
         (PACKAGE, None, "local tensor head is float32 [2] there and absent here"),
     ],
     ids=["package", "shape", "dtype", "name"],

@@ -50,7 +50,8 @@ class SiteClient:
 
         While the client runs, the state of the session under way can't be deleted.
         """
-        deleted, in_use = [], []
+        deleted: list[str] = []
+        in_use: list[str] = []
         with self.lock.open("a") as file:
             is_free = try_lock(file)
             for name in {state.kept.session: state for state in self.states() if session in (None, state.kept.session)}:

@@ -44,7 +44,7 @@ class FolderStore:
 
         The state of the last session is filed too if it is over its days, as that session can't be under way.
         """
-        saved_at = {}
+        saved_at: dict[str, float] = {}
         for session, number in self._rounds:
             state = self._path(session, number, STATE)
             if number > BEFORE and os.path.exists(state):
