@@ -11,8 +11,9 @@ from fedmq_client.job.job import Job
 from fedmq_client.pool.inline import InlinePool
 from fedmq_combiner.documents import task_messages
 from fedmq_sandbox import Sandbox
-from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage
-from fedmq_schemas.policy import UpdateBounds
+from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage, Update
+from fedmq_schemas.policy import Policy, UpdateBounds
+from fedmq_schemas.records import LedgerEntry
 
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
@@ -74,17 +75,27 @@ def test_a_task_with_a_wrong_value_is_no_task() -> None:
         task(update={"clip_norm": -1.0})
 
 
+def plan_of(**fields: Any) -> Plan:
+    key = PlanKey(session="s", round=1)
+    common = {"epoch": 1, "reply_to": "reducer", "timeout": 9.0, "rounds": 1, "random_seed": 1}
+    return Plan.model_validate({"plan": key, "model": MODEL, **common, **fields})
+
+
 def test_a_combiner_passes_on_a_key_that_it_does_not_know() -> None:
     section = {"clip_norm": 2.0, "of_a_later_version": [1]}
-    plan = Plan(
-        plan=PlanKey(session="s", round=1),
-        epoch=1,
-        reply_to="reducer",
-        model=MODEL,
-        timeout=9.0,
-        rounds=1,
-        random_seed=1,
-        update=section,
-    )
+    plan = plan_of(update=section)
     [sent] = task_messages(plan, ["c1"], "k1", 9.0)
     assert sent.update == section
+
+
+def test_messages_and_ledgers_of_a_session_that_begins_fresh_are_those_of_an_older_version() -> None:
+    plan = plan_of()
+    update = Update(plan=plan.plan, model="m", blob=MODEL, weight=1)
+    for body in (plan, *task_messages(plan, ["c1"], "k1", 9.0), update, LedgerEntry(client="c1", outcome="accepted")):
+        assert "personal" not in body.model_dump()
+    assert "personal" not in Policy().model_dump()
+
+
+def test_a_plan_that_continues_says_so_in_each_task() -> None:
+    plan = plan_of(personal="continue")
+    assert [sent.personal for sent in task_messages(plan, ["c1", "c2"], "k1", 9.0)] == ["continue"] * 2

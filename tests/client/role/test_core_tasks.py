@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from client.role.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Ack, Effect, Publish
-from fedmq_client.role.operations import Upload
-from fedmq_schemas.messages import Attach, Decline, Progress, Update
+from fedmq_client.role.operations import TaskFinished, Upload
+from fedmq_schemas.messages import Attach, Decline, PersonalStart, Progress, Update
 from support.cores import all_of, bodies, one
 
 
@@ -54,6 +56,16 @@ def test_an_update_reports_seconds_of_each_step_and_in_total_since_the_first_req
     client.at = 109.0
     [update] = bodies(client.uploaded(upload), Update)
     assert update.seconds == {"train": 6.5, "upload": 2.0, "total": 9.0}
+
+
+def test_an_update_says_what_its_private_state_began_with_also_when_it_is_published_again(client: ClientDriver) -> None:
+    continued = PersonalStart(outcome="continued", session="s0")
+    client.request(task(plan(1)))
+    result = dataclasses.replace(finished(plan(1)), personal=continued)
+    [update] = bodies(client.uploaded(one(client.handle(TaskFinished(result)), Upload)), Update)
+    assert update.personal == continued
+    [again] = bodies(client.uploaded(one(client.request(task(plan(1, attempt=2))), Upload)), Update)
+    assert again.personal == continued
 
 
 @pytest.mark.parametrize("outcome", ["abstained", "failed"])

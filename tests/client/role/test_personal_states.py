@@ -188,6 +188,17 @@ def test_a_training_that_left_no_state_leaves_nothing_to_file(opened: Open) -> N
     assert start(opened(), "s2").outcome == "fresh"
 
 
+def test_what_an_update_says_of_its_beginning_survives_a_restart(opened: Open) -> None:
+    continued = PersonalStart(outcome="continued", session="s1")
+    store, key = opened(), task_key(task("s2", 1).plan)
+    path = store.begin(key)
+    if path is not None:
+        path.write_bytes(b"update")
+    store.keep(TaskResult(key, "done", 1, update=path or b"update", personal=continued), None)
+    [found] = opened().load()
+    assert found.personal == continued
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +266,18 @@ def test_states_over_their_days_are_deleted_at_the_start_also_those_of_the_last_
     opened_at(tmp_path, now=NOW + 31 * DAY).load()
     assert not list((tmp_path / "personal").iterdir())
     assert not list((tmp_path / "finished").glob("*.state"))
+
+
+def test_a_state_that_can_not_be_filed_costs_no_task_and_is_filed_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(opened_at(tmp_path), "s1", 1)
+    (tmp_path / "personal").write_text("in the way")
+    opened_at(tmp_path).forget("s1", None)
+    assert start(opened_at(tmp_path), "s2").outcome == "fresh"
+    assert "a private state can't be filed" in caplog.text
+    (tmp_path / "personal").unlink()
+    assert start(opened_at(tmp_path), "s3").session == "s1"
 
 
 def test_with_nothing_kept_the_session_under_way_keeps_its_state_over_a_restart(tmp_path: Path) -> None:

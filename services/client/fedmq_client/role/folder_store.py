@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from fedmq_client.personal.open_states import HELD, START, STATE, held_by
 from fedmq_client.role.operations import TaskKey, TaskResult, task_key
 from fedmq_client.role.store import BEFORE, bound, is_over
 from fedmq_schemas.messages import PersonalStart, TaskMessage
+
+log = logging.getLogger("fedmq.client")
 
 
 class FolderStore:
@@ -137,7 +140,7 @@ class FolderStore:
         if before_round is None:
             self._file(session)
         over = sorted(pair for pair in self._rounds if is_over(*pair, session, before_round))
-        left = [] if before_round is None else [pair for pair in over if os.path.exists(self._path(*pair, STATE))]
+        left = [pair for pair in over if os.path.exists(self._path(*pair, STATE))]
         for pair in over:
             for suffix in ("json", "update"):
                 _remove(self._path(*pair, suffix))
@@ -150,13 +153,18 @@ class FolderStore:
         numbers = sorted(number for name, number in self._rounds if name == session)
         states = [path for number in numbers if os.path.exists(path := self._path(session, number, STATE))]
         if states and states[-1] != self._path(session, BEFORE, STATE) and os.path.getsize(states[-1]):
-            self._personal.file(Path(states[-1]), held_by(self._root, session))
+            try:
+                self._personal.file(Path(states[-1]), held_by(self._root, session))
+            except OSError as error:  # a full disk, for example, costs no task; it is tried again at the next start
+                log.warning("a private state can't be filed", extra={"session": session, "reason": str(error)})
+                return
         for path in (*states, f"{self._root}/{session}.{HELD}", f"{self._root}/{session}.{START}"):
             _remove(path)
         self._held.pop(session, None)
 
     def _make_folder(self) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.chmod(0o700)  # states are the site's alone; an older version left the folder open
 
 
 def _remove(path: str) -> None:
