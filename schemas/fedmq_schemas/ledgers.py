@@ -19,8 +19,8 @@ class LedgerEntry(Frozen):
     `norm` is the L2 norm of the delta's trainable tensors before weighting. `at` is when the combiner settled the task,
     in UTC seconds since 1970. `seconds` maps steps to durations. The client measures `fetch`, `validate`, `train`,
     `upload`, and `total` since it first received the task. The combiner adds `fold` and `transit`. `transit` is the
-    time from the client's clock at publishing to the combiner's clock at folding, which reveals a wrong clock. `personal` is what
-    the client's update states of its local tensors and private state; None, and left out, unless the policy is
+    time from the client's clock at publishing to the combiner's clock at folding, which reveals a wrong clock. `personal` is
+    what the client's update states of its local tensors and private state; None, and left out, unless the policy is
     `personal = "continue"`.
     """
 

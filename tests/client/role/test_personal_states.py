@@ -1,94 +1,37 @@
-"""The newest state of a session outlives it: filed once, within bounds, whatever instant the process is killed at."""
+"""The newest state of a session outlives it within bounds, and a later session may begin with it."""
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from client.role.personal import (
+    BASE,
+    DAY,
+    NOW,
+    OTHER_PACKAGE,
+    PACKAGE,
+    Open,
+    base_with,
+    folder_of,
+    opened_at,
+    ref,
+    seen,
+    start,
+    state_after,
+    task,
+    train,
+)
 from fedmq import tensors
 from fedmq.process.lock import try_lock
-from fedmq_client.job.partial_model import KEPT
-from fedmq_client.personal.folder import PersonalFolder, fetched_into
-from fedmq_client.personal.kept_state import origin_of
 from fedmq_client.personal.site import client_in
-from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.operations import TaskResult, task_key
-from fedmq_client.role.store import MemoryStore, Store
-from fedmq_schemas.messages import BlobRef, PersonalStart, PlanKey, TaskMessage, TaskName
-
-PACKAGE, OTHER_PACKAGE = "a" * 64, "b" * 64
-DAY = 86_400.0
-NOW = 1000 * DAY
-Open = Callable[[], Store]
-
-
-def ref(name: str, data: bytes = b"model") -> BlobRef:
-    return BlobRef(key=f"models/{name}", size=len(data), sha256=name.ljust(64, "0"))
-
-
-def task(session: str, number: int, action: TaskName = "train", base: BlobRef | None = None) -> TaskMessage:
-    return TaskMessage(
-        plan=PlanKey(session=session, round=number, action=action),
-        client="c1",
-        combiner="k1",
-        model=ref(f"{number - (action == 'train'):02x}"),
-        base=base,
-        timeout=9.0,
-        rounds=9,
-        seed=1,
-        personal="continue",
-    )
-
-
-def state_after(of: TaskMessage, package: str = PACKAGE) -> bytes:
-    own = {"seen": np.array([of.plan.round]), f"{KEPT}head": np.array([1, 2], np.float32)}
-    return tensors.encode(own, origin_of(of, package))
-
-
-def base_with(head: Any) -> bytes:
-    return tensors.encode({"head": head, "rest": np.zeros(4)}, {"local": ["head"]})
-
-
-BASE = base_with(np.zeros(2, np.float32))
-
-
-def train(store: Store, session: str, number: int, state: bytes | None = None, at: float = NOW) -> None:
-    """As the client's runner and a worker do."""
-    of = task(session, number)
-    key = task_key(of.plan)
-    store.enter(of)
-    path = store.begin(key)
-    blob = state_after(of) if state is None else state
-    if path is None:
-        store.keep(TaskResult(key, "done", 1, update=b"update"), blob)
-        return
-    path.write_bytes(b"update")
-    kept = path.with_name(path.name + ".state")
-    kept.write_bytes(blob)
-    os.utime(kept, (at, at))
-    store.keep(TaskResult(key, "done", 1, update=path), kept)
-
-
-def seen(store: Store, of: TaskMessage) -> int | None:
-    """Returns the round after which the task's state was left."""
-    blob = store.state(task_key(of.plan))
-    if blob is None:
-        return None
-    return int(tensors.decode(blob if isinstance(blob, bytes) else blob.read_bytes())[0]["seen"][0])
-
-
-def folder_of(root: Path, days: float = 30, sessions: int = 3, now: float = NOW + 1) -> PersonalFolder:
-    return PersonalFolder(root / "personal", fetched_into(root / "models"), days, sessions, lambda: now)
-
-
-def opened_at(root: Path, **bounds: Any) -> FolderStore:
-    return FolderStore(root / "finished", folder_of(root, **bounds))
+from fedmq_client.role.store import MemoryStore
+from fedmq_schemas.messages import PersonalStart
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -96,12 +39,6 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store, each time as a new life does."""
     store = MemoryStore()
     return (lambda: store) if request.param == "memory" else lambda: opened_at(tmp_path)
-
-
-def start(store: Store, session: str, base: bytes | None = BASE, package: str = PACKAGE) -> PersonalStart:
-    of = task(session, 1)
-    store.enter(of)
-    return store.start(of, package, base)
 
 
 # -- a later session --------------------------------------------------------------------------------------------------
@@ -312,78 +249,3 @@ def test_a_deleted_state_is_not_left_with_the_session_that_had_taken_it_up(tmp_p
     assert client_in(tmp_path, "c1").delete("s1") == (["s1"], [])
     assert list((folder / "finished").glob("*state")) == []
     assert start(opened_at(folder), "s2").outcome == "fresh"
-
-
-# -- killed at any instant --------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-STEPS = ((os, "replace"), (os, "link"), (os, "open"), (os, "chmod"), (os, "unlink"), (os, "remove"), (os, "mkdir"))
-
-
-def killed_at(number: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ends the process before the `number`-th change of a file."""
-    left = [number]
-
-    def dying(step: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-            return step(*arguments, **named)
-
-        return call
-
-    for module, name in STEPS:
-        patch.setattr(module, name, dying(getattr(module, name)))
-    yield
-
-
-def dies(number: int, work: Callable[[], object]) -> bool:
-    with pytest.MonkeyPatch.context() as patch:
-        for _ in killed_at(number, patch):
-            try:
-                work()
-            except Killed:
-                return True
-    return False
-
-
-def test_a_state_is_filed_once_whatever_step_the_process_is_killed_before(tmp_path: Path) -> None:
-    number, died = 0, True
-    while died:
-        number += 1
-        root = tmp_path / str(number)
-        (root / "models").mkdir(parents=True)
-        (root / "models" / f"{task('s1', 3).model.sha256}.safetensors").write_bytes(b"model")
-        store = opened_at(root)
-        train(store, "s1", 1)
-        train(store, "s1", 2)
-        store.enter(task("s1", 3))
-        died = dies(number, lambda store=store: store.forget("s1", None))  # type: ignore[misc]
-        again = opened_at(root)
-        again.load()
-        assert start(again, "s2") == PersonalStart(outcome="continued", session="s1")
-        assert seen(again, task("s2", 1)) == 2
-        [kept] = folder_of(root).states()
-        assert (kept.session, kept.round) == ("s1", 2)
-        assert kept.model == task("s1", 3).model
-        assert folder_of(root).blob(kept.model).read_bytes() == b"model"
-        assert not list((root / "finished").glob("s1.*.state"))
-    assert number > 8
-
-
-def test_a_session_begins_with_one_state_whatever_step_the_process_is_killed_before(tmp_path: Path) -> None:
-    number, died = 0, True
-    while died:
-        number += 1
-        root = tmp_path / str(number)
-        train(opened_at(root), "s1", 2)
-        opened_at(root).enter(task("s2", 1))
-        died = dies(number, lambda root=root: start(opened_at(root), "s2"))  # type: ignore[misc]
-        assert start(opened_at(root), "s2") == PersonalStart(outcome="continued", session="s1")
-        assert seen(opened_at(root), task("s2", 1)) == 2
-    assert number > 4
