@@ -61,7 +61,10 @@ RUN_FILES = (
     ("blobs/updates/SESSION/ROUND/checkpoint-*", "what a combiner has folded of a round that is still open"),
     ("blobs/.partial", "blobs that are being written"),
     ("clients/CLIENT/finished", "updates of the open round, kept to be sent again, and the client's private state"),
-    ("clients/CLIENT/personal/SESSION.ROUND.safetensors", "local tensors and `task.state` after the client's last training"),
+    (
+        "clients/CLIENT/personal/SESSION.ROUND.safetensors",
+        "local tensors and `task.state` after the client's last training",
+    ),
     ("clients/CLIENT/personal/SESSION.ROUND.json", "what that file holds: session, package, model, names and shapes"),
     ("clients/CLIENT/personal/HASH.safetensors", "the model and the base that make a whole model of it"),
     ("clients/CLIENT/models", "models that the client has fetched"),

@@ -15,13 +15,13 @@ import pytest
 import urllib3
 from typer.testing import CliRunner, Result
 
-from dashboard.small_world import write_package
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.model_files import formats
 from fedmq_cli.app import app
 from fedmq_sandbox import Sandbox
 from fedmq_sdk import Alliance, SessionHandle
+from support.packages import write_package
 from support.servers.served import Served, served
 from support.waiting import until
 
@@ -144,10 +144,15 @@ def test_a_client_whose_package_changed_begins_anew_and_the_ledger_says_why(
     with served(tmp_path / "state", package, clients=1) as running:
         second = Alliance(running.url).start(policy)
         second.wait(60)
+        until(lambda: second.refresh()["announced"], "the end is announced")
         assert second.model is not None
         [entry] = Alliance(running.url).ledger(second.model)["entries"]
+        events = Alliance(running.url).events(second.id, limit=None)
+        [notes] = [each["data"]["notes"] for each in events if each["name"] == "update.accepted"]
     assert entry["personal"]["outcome"] == "fresh"
-    assert entry["personal"]["reason"].endswith("it is of another package, or of another version of the package")
+    reason = entry["personal"]["reason"]
+    assert reason.endswith("it is of another package, or of another version of the package")
+    assert notes == [f"its private state began anew: {reason}"]
 
 
 # -- at the site ------------------------------------------------------------------------------------------------------

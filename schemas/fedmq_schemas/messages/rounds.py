@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from fedmq_schemas.limits import LONGEST_NOTE
 from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, Notes, PlanKey, Weight
 from fedmq_schemas.policy import DEFAULT_RULE, Personal, Plain, UpdateBounds
 
@@ -17,7 +18,6 @@ def _valid(section: dict[str, Any]) -> dict[str, Any]:
 
 
 UNBOUNDED = UpdateBounds()
-LONGEST_PERSONAL_REASON = 300
 
 
 class ForClients(Frozen):
@@ -41,7 +41,7 @@ class PersonalStart(Frozen):
 
     outcome: Literal["continued", "fresh"]
     session: Name | None = Field(None, exclude_if=lambda session: session is None)
-    reason: Annotated[str, Field(max_length=LONGEST_PERSONAL_REASON)] = Field("", exclude_if=lambda reason: not reason)
+    reason: Annotated[str, Field(max_length=LONGEST_NOTE)] = Field("", exclude_if=lambda reason: not reason)
 
 
 class Plan(ForClients, Body):

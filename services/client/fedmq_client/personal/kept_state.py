@@ -9,8 +9,8 @@ from fedmq.tensors import Source
 from fedmq.tensors.splitting import LOCAL
 from fedmq_client.job.job import Blob
 from fedmq_client.job.partial_model import KEPT
+from fedmq_schemas.limits import LONGEST_NOTE
 from fedmq_schemas.messages import BlobRef, Frozen, PersonalStart, TaskMessage
-from fedmq_schemas.messages.rounds import LONGEST_PERSONAL_REASON
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """The dtype and the shape of each tensor, by name."""
@@ -82,7 +82,7 @@ def choose(kept: Iterable[KeptState], package: str, local: Shapes) -> tuple[Kept
             return each, PersonalStart(outcome="continued", session=each.session)
         reasons.append(f"what is kept of session {each.session} does not fit: {reason}")
     reason = reasons[0] if reasons else "nothing is kept of an earlier session"
-    return None, PersonalStart(outcome="fresh", reason=reason[:LONGEST_PERSONAL_REASON])
+    return None, PersonalStart(outcome="fresh", reason=reason[:LONGEST_NOTE])
 
 
 def _objection(kept: KeptState, package: str, local: Shapes) -> str | None:

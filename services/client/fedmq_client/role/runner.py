@@ -20,6 +20,7 @@ from fedmq_client.role.model_cache import Models
 from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
+from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
 from fedmq_schemas.messages import BlobRef, PersonalStart, TaskMessage
 
 log = logging.getLogger("fedmq.client")
@@ -47,7 +48,6 @@ class TaskRunner:
         self._store = store
         self._scheduler = scheduler
         self._models = models
-        self._begun_anew = ""
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
         self._logged: set[str] = set()
@@ -103,10 +103,6 @@ class TaskRunner:
         personal = None
         if task.personal == "continue" and "train" in self.client.tasks:
             personal = self._store.start(task, self._package_sha256, base)
-            if personal.reason and self._begun_anew != key.session:
-                self._begun_anew = key.session
-                extra = {"client": self.client.name, "session": key.session, "reason": personal.reason}
-                log.warning("private state begins anew", extra=extra)
         job = Job(
             id=job_id,
             client=self.client,
@@ -161,6 +157,9 @@ class TaskRunner:
             reason = "the trainer raised Cancelled although its task was not cancelled"
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
+        notes = tuple(result.notes)
+        if personal is not None and personal.reason:
+            notes = (*notes[: MOST_NOTES - 1], f"its private state began anew: {personal.reason}"[:LONGEST_NOTE])
         finished = TaskResult(
             key=key,
             outcome=result.outcome,
@@ -170,10 +169,10 @@ class TaskRunner:
             reason=result.reason,
             traceback=result.traceback,
             seconds={**seconds, **result.seconds},
-            notes=result.notes,
+            notes=notes,
             personal=personal,
         )
-        self._log(key, result.notes)
+        self._log(key, notes)
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
