@@ -285,9 +285,7 @@ class Policy(Section):
 
 
 def weight_of(weighting: str, examples: int) -> int:
-    """Returns the weight of an update from `examples` training examples, under a policy's `weighting`."""
-    if weighting == "equal":
-        return 1
-    if weighting.startswith("capped:"):
-        return max(1, min(examples, int(weighting.partition(":")[2])))
-    return max(1, examples)
+    """Returns the weight of an update from `examples` training examples, under a policy's `weighting`: 0 of no examples."""
+    if weighting == "examples":
+        return examples
+    return min(examples, 1 if weighting == "equal" else int(weighting.partition(":")[2]))

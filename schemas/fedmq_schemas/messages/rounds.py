@@ -137,9 +137,9 @@ class Cancel(Body):
 class Update(Body):
     """Reports the result of a train task (client → combiner).
 
-    Published after the upload of `blob`, which holds the weight delta to `model` (a blob key). `seconds` maps each step,
-    such as `train`, to its duration. `notes` say what the result lacks, such as a metric that was not kept.
-    `personal` is stated if the task's is `continue`.
+    Published after the upload of `blob`, which holds the weight delta to `model` (a blob key). `weight` is at least 1: a
+    training of no examples is answered by `decline`. `seconds` maps each step, such as `train`, to its duration. `notes` say
+    what the result lacks, such as a metric that was not kept. `personal` is stated if the task's is `continue`.
     """
 
     kind = "update"
@@ -157,7 +157,7 @@ class Update(Body):
 class Decline(Body):
     """Reports that a task yields no update (client → combiner).
 
-    `abstained`: the trainer returned nothing. `failed`: the trainer raised an error.
+    `abstained`: the trainer returned nothing or used no examples. `failed`: the trainer raised an error.
     """
 
     kind = "decline"
@@ -183,8 +183,8 @@ class Validation(Body):
     """Reports the metrics of a model at one client (client → reducer).
 
     `scope` is `client` for the client's own data and `test` for a common test set. `weight` is the number of examples; with
-    None, the client's metrics are averaged with equal weights. `reason` says why a validation failed, with its `traceback`.
-    `notes` say what the metrics lack.
+    None, the client's metrics are averaged with equal weights. `reason` says why there is no score: the validation failed,
+    with its `traceback`, or used no examples, or an evaluator has no test set. `notes` say what the metrics lack.
     """
 
     kind = "validation"

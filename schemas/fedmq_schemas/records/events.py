@@ -22,7 +22,7 @@ EVENT_NAMES: dict[str, str] = {
     "update.accepted": "an update was folded; data.weight, data.norm, data.seconds, data.metrics, data.notes, data.personal",
     "update.rejected": "an invalid update was rejected; data.reason",
     "update.discarded": "a late, repeated or superseded update was discarded; data.reason",
-    "update.abstained": "a trainer returned nothing; data.reason",
+    "update.abstained": "a trainer returned nothing or used no examples; data.reason",
     "update.failed": "a trainer failed; data.reason, data.traceback",
     "update.absent": "a client did not answer by the deadline",
     "task.progress": "a client reported its progress; data.fraction, data.metrics",

@@ -12,8 +12,9 @@ A trainer is a class (or a module with functions of the same names, without `sel
 
 - `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. The weights that it returns
   must have the same names and shapes.
-- `examples` is an int >= 0, the number of examples used. `validate` may return None if it is not known; its metrics are
-  then averaged equally. `metrics` are named numbers; strings and lists are recorded too, but never averaged.
+- `examples` is an int >= 0, the number of examples used. With 0, `train` abstains and `validate` gives no score.
+  `validate` may return None if the number is not known; its metrics are then averaged equally. `metrics` are named
+  numbers; strings and lists are recorded too, but never averaged.
 - `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
 - A role says how a tensor is aggregated. `trainable`: by the mean and the server optimizer; the default of floats.
   `statistic`: by the mean alone, such as means and variances of batch norm. `counter`: by the mean, rounded; the default of

@@ -71,6 +71,14 @@ def test_none_is_to_abstain(site: Site) -> None:
     assert all(isinstance(told, Result) for told in site.told)
 
 
+def test_what_used_no_examples_is_neither_an_update_nor_a_score(site: Site) -> None:
+    site.serve(train=lambda weights, task: (weights, 0, {"loss": 1.0}), validate=lambda weights, task: (0, {"a": 1.0}))
+    trained, validated = site.run(validate=True), site.run(kind="validate")
+    assert (trained.outcome, trained.reason) == ("abstained", "train used no examples")
+    assert (validated.outcome, validated.reason) == ("abstained", "validate used no examples")
+    assert all(isinstance(told, Result) for told in site.told)
+
+
 def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
     site.serve(train=same)
     assert site.run(validate=True).outcome == "done"

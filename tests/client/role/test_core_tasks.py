@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from pydantic import ValidationError
 
 from client.role.core_driver import SENT, ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Ack, Effect, Publish
-from fedmq_client.role.operations import TaskFinished, Upload
+from fedmq_client.role.operations import TaskFinished, TaskResult, Upload, task_key
 from fedmq_schemas.messages import Attach, Decline, PersonalStart, Progress, Update
+from fedmq_schemas.policy import weight_of
 from support.cores import all_of, bodies, one
 
 
@@ -44,6 +46,20 @@ def test_the_weight_of_an_update_follows_the_policy(client: ClientDriver, weight
     upload = one(client.finish(plan(1), examples=50), Upload)
     [update] = bodies(client.uploaded(upload), Update)
     assert update.weight == weight
+
+
+@pytest.mark.parametrize("weighting", ["examples", "equal", "capped:20"])
+def test_no_examples_have_no_weight_and_no_message_can_say_otherwise(weighting: str) -> None:
+    assert weight_of(weighting, 0) == 0
+    with pytest.raises(ValidationError, match="weight\n.*greater than or equal to 1"):
+        Update(plan=plan(1), model="m", blob=SENT, weight=weight_of(weighting, 0))
+
+
+def test_an_update_of_no_examples_that_an_earlier_version_kept_is_trained_again(new_client: NewClient) -> None:
+    empty = TaskResult(task_key(plan(1)), "done", examples=0, update=b"u")
+    client = new_client(Attach(), empty)
+    client.attach("k1")
+    assert begun(client.request(task(plan(1)))) == [plan(1)]
 
 
 def test_an_update_reports_seconds_of_each_step_and_in_total_since_the_first_request(client: ClientDriver) -> None:

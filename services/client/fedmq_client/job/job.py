@@ -68,9 +68,9 @@ class Result:
     """How a job ended.
 
     - done: a train job has `update` (the delta, in the model's names and roles) and `state` (None if `task.state` is
-      empty). A validate job has neither; its `examples` is None if the trainer did not count them. An init job has the
-      whole model in `update`.
-    - abstained: the trainer returned None.
+      empty). A validate job has neither; its `examples` is None if the trainer did not count them, and never 0. An init
+      job has the whole model in `update`.
+    - abstained: the trainer returned None or used no examples, as `reason` says.
     - failed: `reason` is one line; `traceback` is the user's, followed by the last lines of output.
     - cancelled: by `Pool.cancel`, or because the trainer raised Cancelled.
     """

@@ -130,7 +130,7 @@ class _Running:
         model = Whole(shared, meta, base, base_meta, kept)
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
-        if job.validate:
+        if job.validate and hasattr(trainer, "validate"):
             trainer = self._validate_first(trainer, model, state)
         return self._train(trainer, model, state)
 
@@ -168,8 +168,8 @@ class _Running:
         if not hasattr(trainer, "validate"):
             raise checks.InvalidResult("the trainer has no validate(weights, task): write it, or ask for train")
         validated = self._validate(trainer, model, state)
-        if validated is None:
-            return Result(self.job.id, "abstained", seconds=self.seconds)
+        if isinstance(validated, str):
+            return Result(self.job.id, "abstained", reason=validated, seconds=self.seconds)
         return Result(self.job.id, "done", validated.examples, validated.metrics, seconds=self.seconds)
 
     def _validate_first(self, trainer: Trainer, model: Whole, state: Weights) -> Trainer:
@@ -178,7 +178,7 @@ class _Running:
         Returns the trainer to train with: built anew after an exception, which may have left it incomplete.
         """
         try:
-            validated = self._validate(trainer, model, state)
+            validated: Validated | str = self._validate(trainer, model, state)
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:
@@ -191,24 +191,26 @@ class _Running:
                 trainer = self.trainers.get(self.job.package, self.job.client)
         else:
             notes = self.notes.take()
-            validated = replace(validated, notes=notes) if validated is not None and notes else validated
-        if validated is not None:
+            validated = replace(validated, notes=notes) if isinstance(validated, Validated) and notes else validated
+        if isinstance(validated, Validated):
             self.hooks.validated(validated)
         return trainer
 
-    def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | None:
-        validate = getattr(trainer, "validate", None)
-        if validate is None:
-            return None
+    def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | str:
+        """Returns the score of the model, or the reason why there is none."""
+        validate: Callable[..., Any] = trainer.validate  # type: ignore[attr-defined]
         answer = self._call("validate", validate, _own(model.weights), self._task(model.meta, state))
         if answer is None:
-            return None
+            return "validate returned None"
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise checks.InvalidResult(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
         examples, metrics = answer
+        examples = None if examples is None else checks.examples("validate", examples)
+        if examples == 0:
+            return "validate used no examples"
         return Validated(
             self.job.id,
-            None if examples is None else checks.examples("validate", examples),
+            examples,
             checks.metrics("validate", metrics, self.notes.add),
             self.seconds["validate"],
         )
@@ -218,7 +220,7 @@ class _Running:
         given = model.weights
         answer = self._call("train", trainer.train, _own(given), task)
         if answer is None:
-            return Result(self.job.id, "abstained", seconds=self.seconds)
+            return Result(self.job.id, "abstained", reason="train returned None", seconds=self.seconds)
         if not isinstance(answer, tuple) or len(answer) != 3:
             raise checks.InvalidResult(
                 f"train returned {checks.kind(answer)}: return weights, examples, metrics or None"
@@ -226,6 +228,8 @@ class _Running:
         weights, examples, metrics = answer
         new = checks.weights(weights, given)
         examples = checks.examples("train", examples)
+        if examples == 0:
+            return Result(self.job.id, "abstained", reason="train used no examples", seconds=self.seconds)
         try:
             metrics = checks.metrics("train", metrics, self.notes.add)
         except checks.InvalidResult as error:

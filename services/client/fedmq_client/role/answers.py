@@ -26,7 +26,8 @@ class Answers:
         self.uploads = 0
         self._client = client
         self._is_test = "train" not in tasks
-        self._kept = {result.key: result for result in kept}
+        # An earlier version also kept updates of no examples, which weigh nothing. These tasks are run again, and abstain.
+        self._kept = {result.key: result for result in kept if result.examples}
         self._validation: Validation | None = None
         self._requested_at: dict[TaskKey, float] = {}
 

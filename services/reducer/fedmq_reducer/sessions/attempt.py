@@ -76,7 +76,14 @@ class Attempt:
 
     def accepted(self) -> int:
         """Returns how many updates the partials hold."""
-        return sum(partial.counts.get("accepted", 0) for partial in self.partials())
+        return self._count("accepted")
+
+    def have_all_abstained(self) -> bool:
+        """Returns whether each client that was asked has answered, and has abstained."""
+        return 0 < sum(len(part.clients) for part in self.parts if not part.voided) == self._count("abstained")
+
+    def _count(self, outcome: str) -> int:
+        return sum(partial.counts.get(outcome, 0) for partial in self.partials())
 
 
 def validation_key(session: str, number: int, term: int, part: int) -> PlanKey:
