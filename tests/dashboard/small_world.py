@@ -19,6 +19,8 @@ TRAINER = f"""
 import numpy as np
 
 class Trainer:
+    test_set = True
+
     def __init__(self, client):
         self.client = client
 

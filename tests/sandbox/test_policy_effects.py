@@ -24,6 +24,8 @@ ECHO = """
 import numpy as np
 
 class Trainer:
+    test_set = True
+
     def __init__(self, client):
         self.client = client
 

@@ -18,8 +18,9 @@ class DigitsTrainer(SklearnTrainer):
 
     def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
         x, y = load_digits(return_X_y=True)
-        x = x / 16
-        if client.evaluator:
-            return x[-TEST_ROWS:], y[-TEST_ROWS:]
         part = client.part(y[:-TEST_ROWS])
-        return x[part], y[part]
+        return x[part] / 16, y[part]
+
+    def test_data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
+        x, y = load_digits(return_X_y=True)
+        return x[-TEST_ROWS:] / 16, y[-TEST_ROWS:]

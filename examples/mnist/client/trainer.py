@@ -31,7 +31,10 @@ class MnistTrainer(KerasTrainer):
 
     def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
         with np.load((client.data or DATA) / "mnist-12k.npz") as digits:
-            kind = "test" if client.evaluator else "train"
-            x, y = digits[f"x_{kind}"], digits[f"y_{kind}"]
-        part = slice(None) if client.evaluator else client.part(y)
+            x, y = digits["x_train"], digits["y_train"]
+        part = client.part(y)
         return x[part, ..., None] / np.float32(255), y[part]
+
+    def test_data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
+        with np.load((client.data or DATA) / "mnist-12k.npz") as digits:
+            return digits["x_test"][..., None] / np.float32(255), digits["y_test"]

@@ -22,6 +22,8 @@ SCALE = np.array([13.1, 0.5, 4.4, 13.8, 12.9, 0.52, 11.5])
 
 
 class RegressionTrainer:
+    test_set = True
+
     def __init__(self, client: Client) -> None:
         rows = np.loadtxt(client.data or DATA, delimiter=",", skiprows=1)
         train, test = rows[:-TEST_ROWS], rows[-TEST_ROWS:]

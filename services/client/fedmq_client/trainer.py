@@ -9,12 +9,17 @@ A trainer is a class (or a module with functions of the same names, without `sel
         def init(self): ...                                  # -> weights             (optional)
         def roles(self): ...                                 # -> {name: role}        (optional)
         def meta(self): ...                                  # -> {key: JSON value}   (optional)
+        test_set = True                                      # evaluators score a test set (optional)
 
 - `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. The weights that it returns
   must have the same names and shapes.
 - `examples` is an int >= 0, the number of examples used. With 0, `train` abstains and `validate` gives no score.
   `validate` may return None if the number is not known; its metrics are then averaged equally. `metrics` are named
   numbers; strings and lists are recorded too, but never averaged.
+- `validate` scores the client's own data, on which it may have trained: its metrics are shown as those of clients' own
+  data. An evaluator (`client.evaluator`) validates only, on a test set. It does so only if the trainer states that it
+  gives evaluators one, by the attribute `test_set = True`; else the evaluator abstains, and no score is called a test
+  score.
 - `roles` and `meta` describe the weights of `init`. They are kept in the metadata of every model of the session.
 - A role says how a tensor is aggregated. `trainable`: by the mean and the server optimizer; the default of floats.
   `statistic`: by the mean alone, such as means and variances of batch norm. `counter`: by the mean, rounded; the default of
@@ -88,7 +93,7 @@ class Client:
 
     @property
     def evaluator(self) -> bool:
-        """True for a client that only validates: it holds the common test set."""
+        """True for a client that only validates. It scores the common test set, if the trainer states one (`test_set`)."""
         return self.tasks == ("validate",)
 
     def part(self, labels: ArrayLike) -> Indices:

@@ -33,7 +33,7 @@ from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
 from fedmq_sandbox.options import SandboxOptions, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
-from fedmq_sandbox.seed import Interrupted, identity_of, make_seed
+from fedmq_sandbox.seed import Interrupted, ask_test_set, identity_of, make_seed, why_untested
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -71,7 +71,7 @@ class Sandbox:
         state_dir: where everything is kept. The same folder with the same options resumes the session, also after the
             process was killed. None: nothing is written, and all is lost at the end of the block.
         fsync: survive the death of the machine too, not only of the process.
-        evaluator: whether an evaluator tests each model.
+        evaluator: whether an evaluator tests each model. It does only with a package that states a test set.
         alliance: name of the alliance.
         device: where trainers compute: auto, cpu, or as the package's framework names devices.
         form: what of the package to use where it has both: trainer or commands.
@@ -123,6 +123,8 @@ class Sandbox:
         self.broker = MemoryBroker(self.scheduler)
         self.topology = Topology(alliance)
         self.session = ""
+        self.untested = ""
+        """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
         self.blobs: Blobs
         self.records: Records
         self._services: Services
@@ -226,8 +228,7 @@ class Sandbox:
                 "this sandbox has started its services already, in run, rounds or serve: open another Sandbox for serve"
             )
         self._is_serving = True
-        if next(self.blobs.list(keys.ALL_MODELS), None) is None:
-            self._seed()
+        self._prepare(is_seed_missing=next(self.blobs.list(keys.ALL_MODELS), None) is None)
         self._services.start(self._receive, "event.#" if self.on_event else SESSION_EVENTS)
         self.scheduler.post(ready)
         self.scheduler.run()
@@ -309,7 +310,7 @@ class Sandbox:
         document = self.records.get(tables.SESSIONS, self.session)
         if document is not None and document["state"] in tables.ENDED:
             return document
-        seed = self._seed() if document is None else None
+        seed = self._prepare(is_seed_missing=document is None)
         self._services.start(self._receive, "event.#" if self.on_event or self._is_followed else SESSION_EVENTS)
         if seed is not None:
             self._services.start_session(self.session, self.policy.model_copy(update={"seed": seed}))
@@ -319,6 +320,14 @@ class Sandbox:
         if ended is None or ended["state"] not in tables.ENDED:
             raise Interrupted
         return ended
+
+    def _prepare(self, is_seed_missing: bool) -> str | None:
+        """Returns the id of the first model, if there is to be one, and learns meanwhile whether there is a test set."""
+        services, options = self._services, self.options
+        answer = ask_test_set(options, services.random_seed, services.pool) if options.evaluator else None
+        seed = self._seed() if is_seed_missing else None
+        self.untested = why_untested(answer, self._interrupted) if answer is not None else ""
+        return seed
 
     def _seed(self) -> str:
         """Returns the id of the first model: the policy's, or one that the package's trainer makes."""

@@ -17,6 +17,7 @@ from fedmq_sandbox.options import SandboxOptions
 from fedmq_schemas import keys
 from fedmq_schemas.policy import Policy
 
+EVALUATOR = "evaluator"
 INIT_TIMEOUT = 600.0
 LOOK_AGAIN = 0.1
 
@@ -79,6 +80,21 @@ def make_seed(
     name = keys.seed_model(hashlib.sha256(data).hexdigest())
     blobs.put(keys.model_blob(name), data)
     return name
+
+
+def ask_test_set(options: SandboxOptions, random_seed: int, pool: Pool) -> queue.SimpleQueue[Result]:
+    """Asks whether the package states a test set. The answer arrives in the queue, for `why_untested`."""
+    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+    client = options.client(EVALUATOR, ("validate",), 0, random_seed)
+    job = Job(id="describe", client=client, package=options.package, kind="describe", timeout=INIT_TIMEOUT)
+    pool.submit(job, lambda _: None, lambda *_: None, results.put)
+    return results
+
+
+def why_untested(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> str:
+    """Returns why evaluators give no score, and the remedy; an empty text if they do, or if that is not known."""
+    result = _first(results, interrupted)
+    return result.reason if result.outcome == "done" else ""
 
 
 def _first(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> Result:

@@ -29,6 +29,7 @@ from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_sandbox.options import SandboxOptions
+from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
 from fedmq_schemas.policy import Policy
@@ -36,7 +37,6 @@ from fedmq_schemas.topology import Topology, control_key
 
 OnEvent = Callable[[Envelope, Event], None]
 
-EVALUATOR = "evaluator"
 PRESENCE = 5.0
 """Seconds between heartbeats."""
 INLINE_PRESENCE = 3600.0

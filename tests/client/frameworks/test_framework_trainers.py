@@ -179,3 +179,27 @@ def test_a_negative_proximal_term_is_refused(name: str) -> None:
     trainer = import_module(f"client.frameworks.small_{name}").Small(CLIENT)
     with pytest.raises(ConfigError, match="proximal_mu is -1: give a number of 0 or more"):
         trainer.train(trainer.init(), _task(proximal_mu=-1))
+
+
+def test_an_evaluator_scores_the_test_data_and_a_client_that_trains_never_calls_for_them(framework: Any) -> None:
+    class Tested(framework.Small):  # type: ignore[misc, name-defined]
+        def test_data(self, client: Client) -> Any:
+            assert client.evaluator
+            return X[:7], Y[:7]
+
+    evaluator = Client("e", device="cpu", tasks=("validate",))
+    tested, trains = Tested(evaluator), Tested(CLIENT)
+    first = trains.init()
+    assert tested.test_set
+    assert tested.validate(_copy(first), Task(client=evaluator))[0] == 7
+    assert trains.validate(_copy(first), _task())[0] == len(X)
+    assert trains.train(_copy(first), _task())[1] == len(X)
+
+
+def test_without_test_data_a_trainer_states_no_test_set_unless_it_says_so_itself(framework: Any) -> None:
+    class Stated(framework.Small):  # type: ignore[misc, name-defined]
+        test_set = True
+
+    evaluator = Client("e", device="cpu", tasks=("validate",))
+    assert not framework.Small(evaluator).test_set
+    assert Stated(evaluator).validate(Stated(CLIENT).init(), Task(client=evaluator))[0] == len(X)

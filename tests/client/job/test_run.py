@@ -11,7 +11,8 @@ from client.job.site import BLOB, MODEL, Site, same
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq_client import Cancelled, Client, Task, Weights
-from fedmq_client.job.job import Result, Validated
+from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.pool.inline import InlinePool
 
 
 def test_the_delta_has_the_names_and_roles_of_the_model(site: Site) -> None:
@@ -236,3 +237,18 @@ def test_a_closed_pool_takes_no_job(site: Site) -> None:
     site.pool.close()
     with pytest.raises(ConfigError, match="closed"):
         site.run()
+
+
+def test_a_module_of_functions_may_have_all_names_of_a_trainer(tmp_path: Path) -> None:
+    (tmp_path / "fedn.yaml").write_text("trainer: functions.py\n")
+    (tmp_path / "functions.py").write_text(
+        "import numpy as np\n"
+        "roles = {'w': 'statistic'}\n"
+        "def init(): return {'w': np.zeros(1)}\n"
+        "def meta(): return {'note': 'mine'}\n"
+        "def train(weights, task): return weights, 1, {}\n"
+    )
+    results: list[Result] = []
+    InlinePool().submit(Job("j", Client("c"), tmp_path, "init"), lambda _: None, lambda *_: None, results.append)
+    assert isinstance(results[0].update, bytes), results
+    assert tensors.decode(results[0].update)[1] == {"note": "mine", "roles": {"w": "statistic"}}

@@ -51,7 +51,7 @@ def test_the_weight_of_an_update_follows_the_policy(client: ClientDriver, weight
 @pytest.mark.parametrize("weighting", ["examples", "equal", "capped:20"])
 def test_no_examples_have_no_weight_and_no_message_can_say_otherwise(weighting: str) -> None:
     assert weight_of(weighting, 0) == 0
-    with pytest.raises(ValidationError, match="weight\n.*greater than or equal to 1"):
+    with pytest.raises(ValidationError, match=r"weight\n.*greater than or equal to 1"):
         Update(plan=plan(1), model="m", blob=SENT, weight=weight_of(weighting, 0))
 
 

@@ -47,6 +47,16 @@ def test_a_target_that_is_reached_ends_the_session_early(start: StartSession) ->
     assert ends(effects) == [("finished", "test/accuracy has reached 0.9: 0.95 in round 1")]
 
 
+def test_clients_give_the_score_if_all_evaluators_abstain(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9})
+    round_one(session)
+    effects = session.validate("evaluator", "s-0001", 1, {})
+    assert [plan.clients for plan in bodies(effects, Plan)] == [("c1",)]
+    assert not all_of(effects, RecordAttempt)
+    effects = session.validate("c1", "s-0001", 1, {"accuracy": 0.95})
+    assert ends(effects) == [("finished", "accuracy has reached 0.9: 0.95 in round 1")]
+
+
 def test_a_round_follows_without_a_score_when_its_time_is_over(start: StartSession) -> None:
     session = start(HOMES, rounds=3, stop={"target": 0.9}, validation_timeout=30)
     round_one(session)

@@ -7,8 +7,9 @@
 | a ClientApp made of a `client_fn` | with a Message in Flower's older records |
 
 The session's configuration is Flower's config, and overrides the run config, whose defaults are those of
-`pyproject.toml` beside `fedn.yaml`. `partition-id` is the client's ordinal. `context.state` is kept in `task.state`.
-Nothing of Flower is imported here: only a ClientApp needs `flwr`, in the user's own installation.
+`pyproject.toml` beside `fedn.yaml`. `partition-id` is the client's ordinal. `context.state` is kept in `task.state`. An
+evaluator's `node_config` has `evaluator` True: an app that scores a test set there states it by `test_set: true` in
+`fedn.yaml`. Nothing of Flower is imported here: only a ClientApp needs `flwr`, in the user's own installation.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class _FlowerTrainer:
     def _context(self, task: Task | None) -> Any:
         """Returns Flower's Context, or a stand-in if the user's code has not imported Flower."""
         config = {**self._run_config, **(task.config if task else {})}
-        node = {"partition-id": self._client.ordinal, "num-partitions": self._client.count}
+        node: dict[str, Any] = {"partition-id": self._client.ordinal, "num-partitions": self._client.count}
+        if self._client.evaluator:
+            node["evaluator"] = True
         state = task.state if task else {}
         if "flwr" not in sys.modules:
             return SimpleNamespace(

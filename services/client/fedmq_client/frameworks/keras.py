@@ -23,13 +23,14 @@ from fedmq.model_files import warm_keras
 from fedmq.model_files.warm_keras import WarmModel
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
+from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
 
 
-class KerasTrainer:
-    """Trains and validates a Keras model; a subclass writes `model` and `data`.
+class KerasTrainer(WithTestData):
+    """Trains and validates a Keras model; a subclass writes `model` and `data`, and `test_data` if there is a test set.
 
     A session may configure `epochs` (1), `batch_size` (32), `learning_rate` (as compiled) and
     `proximal_mu` (0); any other key that is not in `config_keys` is an error. Metrics are those
@@ -100,7 +101,7 @@ class KerasTrainer:
 
     def _examples(self) -> tuple[NDArray[Any], NDArray[Any]]:
         if self._data is None:
-            x, y = self.data(self.client)
+            x, y = self._given()
             self._data = np.asarray(x), np.asarray(y)
             if len(self._data[0]) != len(self._data[1]):
                 raise ConfigError(f"data() returned {len(self._data[0])} inputs and {len(self._data[1])} targets")

@@ -24,17 +24,18 @@ from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
+from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.trainer import Client, Task
 
 SEEDS = 2**32
 
 
-class SklearnTrainer:
+class SklearnTrainer(WithTestData):
     """Trains and validates a scikit-learn estimator.
 
-    A subclass writes `model` and `data`, and `classes` if it classifies. An estimator can be used if its parameters are
-    `coef_` and `intercept_`, or `coefs_` and `intercepts_`, and it has `partial_fit` (SGDClassifier, SGDRegressor,
-    MLPClassifier, …) or `warm_start` (LogisticRegression). A session may configure:
+    A subclass writes `model` and `data`, `classes` if it classifies, and `test_data` if there is a test set. An estimator
+    can be used if its parameters are `coef_` and `intercept_`, or `coefs_` and `intercepts_`, and it has `partial_fit`
+    (SGDClassifier, SGDRegressor, MLPClassifier, …) or `warm_start` (LogisticRegression). A session may configure:
 
     - `epochs` (1): passes over the data; with `warm_start` its `max_iter`, which is else as `model` sets it;
     - `batch_size` (32), of `partial_fit`;
@@ -171,7 +172,7 @@ class SklearnTrainer:
 
     def _examples(self) -> tuple[NDArray[Any], NDArray[Any]]:
         if self._data is None:
-            x, y = self.data(self.client)
+            x, y = self._given()
             self._data = np.asarray(x), np.asarray(y)
             if len(self._data[0]) != len(self._data[1]):
                 raise ConfigError(f"data() returned {len(self._data[0])} inputs and {len(self._data[1])} targets")

@@ -25,6 +25,7 @@ from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
+from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
@@ -34,8 +35,8 @@ SEEDS = 2**63
 torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-class TorchTrainer:
-    """Trains and validates a PyTorch module; a subclass writes `model`, `data` and `loss`.
+class TorchTrainer(WithTestData):
+    """Trains and validates a PyTorch module; a subclass writes `model`, `data`, `loss`, and maybe `test_data`.
 
     A session may configure `epochs` (1), `batch_size` (32), `learning_rate` (as in `optimizer`) and
     `proximal_mu` (0); any other key that is not in `config_keys` is an error. Examples are shuffled
@@ -138,7 +139,7 @@ class TorchTrainer:
 
     def _examples(self) -> "_Examples":
         if self._data is None:
-            self._data = _Examples(self.data(self.client), self.device)
+            self._data = _Examples(self._given(), self.device)
         return self._data
 
     def _module(self) -> nn.Module:

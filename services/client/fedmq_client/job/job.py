@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 from fedmq.value import value
 from fedmq_client.trainer import Client
 
-JobKind = Literal["train", "validate", "init"]
+JobKind = Literal["train", "validate", "init", "describe"]
 JobOutcome = Literal["done", "abstained", "failed", "cancelled"]
 Blob = bytes | Path
 
@@ -32,7 +32,7 @@ class Job:
     """Seconds from `submit`, waiting for a free worker included."""
     config: Mapping[str, Any] = field(default_factory=dict)
     model: Blob | None = None
-    """A safetensors model, read-only; None only for init."""
+    """A safetensors model, read-only; None only for init and describe."""
     base: Blob | None = None
     """Tensors that belong to the model and don't travel with it (see `partial_model`), or None."""
     update: Mapping[str, Any] = field(default_factory=dict)
@@ -69,8 +69,9 @@ class Result:
 
     - done: a train job has `update` (the delta, in the model's names and roles) and `state` (None if `task.state` is
       empty). A validate job has neither; its `examples` is None if the trainer did not count them, and never 0. An init
-      job has the whole model in `update`.
-    - abstained: the trainer returned None or used no examples, as `reason` says.
+      job has the whole model in `update`. A describe job has in `metrics` whether an evaluator may score (`test_set`), and
+      in `reason` why not.
+    - abstained: the trainer returned None or used no examples, or an evaluator has no test set, as `reason` says.
     - failed: `reason` is one line; `traceback` is the user's, followed by the last lines of output.
     - cancelled: by `Pool.cancel`, or because the trainer raised Cancelled.
     """

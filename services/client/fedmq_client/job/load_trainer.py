@@ -15,7 +15,7 @@ from fedmq_client.packages.commands import CommandTrainer
 from fedmq_client.packages.package import FLOWER, MANIFEST, Package, PackageError
 from fedmq_client.trainer import Client, Trainer
 
-FUNCTIONS = ("train", "validate", "init", "roles")
+NAMES = ("train", "validate", "init", "roles", "meta", "test_set")
 
 
 def build(package: Package, client: Client) -> Trainer:
@@ -41,7 +41,7 @@ def build(package: Package, client: Client) -> Trainer:
                 f"{file} has no function train(weights, task): write it, or name a class "
                 f"in {MANIFEST} with `trainer: {file}:CLASS`"
             )
-        return _Functions({key: found[key] for key in FUNCTIONS if callable(found.get(key))})
+        return _Functions({key: found[key] for key in NAMES if found.get(key) is not None})
     cls = found.get(name)
     if not inspect.isclass(cls):
         classes = [key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "train")]

@@ -19,6 +19,7 @@ from fedmq.tensors import Weights
 from fedmq.tensors.flat import FlatModel, flat
 from fedmq.value import value
 from fedmq_client import checks
+from fedmq_client.job.evaluation import missing_test_set
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.load_trainer import build
 from fedmq_client.job.notes import NoteCollector
@@ -119,6 +120,11 @@ class _Running:
     def result(self) -> Result:
         job = self.job
         trainer = self.trainers.get(job.package, job.client)
+        untested = missing_test_set(self.trainers.package(job.package), trainer, job.client)
+        if job.kind == "describe":
+            return Result(job.id, "done", metrics={"test_set": not untested}, reason=untested, seconds=self.seconds)
+        if job.kind == "validate" and job.client.evaluator and untested:
+            return Result(job.id, "abstained", reason=untested, seconds=self.seconds)
         if job.kind == "init":
             return self._init(trainer)
         if job.model is None:

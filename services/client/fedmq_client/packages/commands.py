@@ -12,7 +12,8 @@ A command runs as `bash -c "COMMAND IN OUT"` in the package's folder.
   configuration as JSON. OUT is an empty file with the same suffix. The command writes the new model to OUT, and JSON
   with `num_examples` to `OUT-metadata`; its other keys are kept as metrics. With h5 there is no metadata, and each
   update has the weight 1.
-- validate: the same IN. OUT has no suffix; the command writes JSON of the metrics, which are averaged equally.
+- validate: the same IN. OUT has no suffix; the command writes JSON of the metrics, which are averaged equally. An
+  evaluator runs it only if `fedn.yaml` has `test_set: true`: where `FEDMQ_EVALUATOR` is 1 the command scores a test set.
 - An exit code other than 0 is a failure. The last lines of output are reported with it.
 
 The Python of the package's environment, or FedMQ's, is first on the command's PATH. The command's environment holds

@@ -6,6 +6,7 @@
       train: {command: python train.py}
       validate: {command: python validate.py}
     roles: {"0003/position_ids": constant}  # of tensors, where the trainer or the seed's file does not state them
+    test_set: true                        # evaluators score a test set, and not a client's data
 
 A package is always local to the client: nothing here downloads code.
 """
@@ -27,7 +28,7 @@ MANIFEST = "fedn.yaml"
 FLOWER = "flower:"
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
 FORMATS = ("npz", "safetensors", "h5")
-KEYS = ("trainer", "entry_points", "format", "python_env", "roles")
+KEYS = ("trainer", "entry_points", "format", "python_env", "roles", "test_set")
 
 
 class PackageError(ConfigError):
@@ -49,6 +50,8 @@ class Package:
     """A `python_env.yaml` that describes the environment of the commands."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Roles of tensors of the first model, by name. They override those of the trainer."""
+    test_set: bool = False
+    """Whether `fedn.yaml` states that evaluators score a test set. A trainer may state it too."""
 
     def runs_commands(self, form: Form | None) -> bool:
         """Returns whether commands are used if this form is requested. None: no form is."""
@@ -102,6 +105,11 @@ def load(folder: Path | str) -> Package:
     roles = manifest.get("roles") or {}
     if not isinstance(roles, dict) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
         raise PackageError(f"{path}: roles must look like `roles: {{'0003/position_ids': constant}}`")
+    test_set = manifest.get("test_set", False)
+    if not isinstance(test_set, bool):
+        raise PackageError(
+            f"{path}: test_set is {test_set!r}: write true if evaluators score a test set, or leave it out"
+        )
     return Package(
         folder=folder,
         trainer=trainer,
@@ -109,6 +117,7 @@ def load(folder: Path | str) -> Package:
         format=form,
         python_env=None if python_env is None else folder / str(python_env),
         roles=roles,
+        test_set=test_set,
     )
 
 

@@ -90,11 +90,17 @@ def _wanted(context: ReducerContext, session: Session, number: int) -> set[str]:
 
 
 def _scorers(context: ReducerContext, session: Session) -> set[str]:
-    """Returns the clients or evaluators that have the metric that counts."""
+    """Returns the clients or evaluators that have the metric that counts.
+
+    If the policy names no metric, it is the evaluators' that counts, unless they all abstain.
+    """
     clients, evaluators = _present(context, session)
     score = session.ending.score
     metric = score.metric if score is not None else session.policy.select.metric
-    return evaluators if metric.startswith("test/") or (not metric and evaluators) else clients
+    if metric:
+        return evaluators if metric.startswith("test/") else clients
+    known = session.validations.of(session.model)
+    return clients if all(name in known and not known[name].metrics for name in evaluators) else evaluators
 
 
 def _present(context: ReducerContext, session: Session) -> tuple[set[str], set[str]]:

@@ -42,8 +42,11 @@ async def _score(context: ReducerContext, session: Session) -> None:
     overdue = f"score:{session.name}"
     context.emit(StartTimer(overdue, session.policy.validation_timeout))
     while windows.missing(context, session, session.round - 1):
-        if isinstance(await context.first(ValidationCounted, MembersChanged, until=overdue), Fired):
+        event = await context.first(ValidationCounted, MembersChanged, until=overdue)
+        if isinstance(event, Fired):
             break
+        if isinstance(event, ValidationCounted):
+            windows.request(context, session)  # of the clients, once all evaluators have abstained
     policy, summary = session.policy, windows.summary(session, session.model)
     score = next_score(session.ending.score, session.round - 1, summary, policy.select, policy.stop.min_delta)
     session.ending.score = score

@@ -1,0 +1,32 @@
+"""Which examples a framework's trainer reads: a client's own, or the test set of an evaluator."""
+
+from typing import Any
+
+from fedmq_client.trainer import Client
+
+
+class WithTestData:
+    """Base of the trainers for frameworks. A subclass that has a test set overrides `test_data`."""
+
+    client: Client
+
+    def data(self, client: Client) -> Any:
+        """Returns this client's examples, as the framework's trainer describes them."""
+        raise NotImplementedError
+
+    def test_data(self, client: Client) -> Any:
+        """Returns the test set of an evaluator, in the form of `data`: examples that no client trains on. Called once.
+
+        Clients that train never call it. Without it, evaluators give no score.
+        """
+        raise NotImplementedError
+
+    @property
+    def test_set(self) -> bool:
+        """Whether an evaluator may score: the package has a test set."""
+        return type(self).test_data is not WithTestData.test_data
+
+    def _given(self) -> Any:
+        """Returns what an evaluator scores or a client trains on."""
+        tests = self.client.evaluator and type(self).test_data is not WithTestData.test_data
+        return self.test_data(self.client) if tests else self.data(self.client)

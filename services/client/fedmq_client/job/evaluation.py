@@ -1,0 +1,27 @@
+"""Decides whether an evaluator may score a model with a package: only if the package states that it has a test set."""
+
+from typing import Any
+
+from fedmq_client.packages.package import FLOWER, MANIFEST, Package
+from fedmq_client.trainer import Client
+
+NO_TEST_SET = "the package states no test set"
+
+
+def missing_test_set(package: Package, trainer: Any, client: Client) -> str:
+    """Returns why an evaluator of this package gives no score, and the remedy; an empty text if it may score.
+
+    Most trainers give an evaluator the data of a client that trains, so a package must state that it has a test set: the
+    trainer by `test_set = True`, any package by `test_set: true` in fedn.yaml.
+    """
+    if package.test_set or getattr(trainer, "test_set", False) is True:
+        return ""
+    if package.runs_commands(client.form):
+        remedy = f"let validate score one where FEDMQ_EVALUATOR is 1, and add `test_set: true` to {MANIFEST}"
+    elif (package.trainer or "").startswith(FLOWER):
+        remedy = f"let the app score one where node_config has 'evaluator', and add `test_set: true` to {MANIFEST}"
+    elif hasattr(trainer, "test_data"):
+        remedy = "return one from test_data(self, client) in the trainer"
+    else:
+        remedy = "let validate score one where client.evaluator is true, and set `test_set = True` in the trainer"
+    return f"{NO_TEST_SET}, so all scores are of clients' own data: to have a test score, {remedy}"
