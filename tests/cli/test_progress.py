@@ -1,5 +1,6 @@
 """What a view makes of events."""
 
+import re
 from datetime import datetime
 from io import StringIO
 from typing import Any
@@ -59,7 +60,7 @@ def test_the_test_scores_are_finite_numbers_with_accuracy_first() -> None:
     progress = SessionProgress(1)
     metrics = {"loss": 0.5, "auc": 0.75, "accuracy": 0.96, "note": "x", "bad": float("nan")}
     progress.feed(_event("model.validated", 1, "e", scope="test", metrics=metrics))
-    assert scores_text(progress.round(1).scores) == "accuracy 0.9600, loss 0.5000, auc 0.7500"
+    assert scores_text(progress.round(1).tests.means) == "accuracy 0.9600, loss 0.5000, auc 0.7500"
 
 
 def test_many_clients_are_summed_up_in_one_line() -> None:
@@ -96,3 +97,67 @@ def test_the_live_table_shows_notes() -> None:
     with LiveView(progress, Console(file=stream, force_terminal=True)):
         pass
     assert "a: metric 'm' is not kept" in stream.getvalue()
+
+
+def test_the_clients_means_and_the_trainings_are_kept_beside_the_test_scores() -> None:
+    progress = SessionProgress(2)
+    progress.feed(_event("round.planned", 1, clients=2, attempt=1))
+    progress.feed(_event("round.committed", 1, seconds=1.0, counts={}, metrics={"loss": {"mean": 0.5, "n": 2.0}}))
+    for client, weight, accuracy in (("a", 1, 0.0), ("b", 3, 1.0), ("b", 3, 0.5)):
+        metrics = {"accuracy": accuracy}
+        progress.feed(_event("model.validated", 1, client, scope="client", weight=weight, metrics=metrics))
+    at = progress.round(1)
+    assert (at.training, at.own.means, at.tests.means) == ({"loss": 0.5}, {"accuracy": 0.375}, {})
+
+
+def _lines(*events: Event) -> list[str]:
+    progress, stream = SessionProgress(2), StringIO()
+    view = PlainView(progress, stream)
+    for event in events:
+        progress.feed(event)
+        view.event(event)
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_show_the_clients_means_when_their_round_is_over_and_why_there_is_no_test_score() -> None:
+    committed = {"seconds": 2.0, "counts": {"accepted": 1}, "metrics": {"loss": {"mean": 0.5}}}
+    own = {"scope": "client", "weight": 10, "metrics": {"loss": 0.25}}
+    untested = {"scope": "test", "weight": None, "metrics": {}, "reason": "the package states no test set"}
+    assert _lines(
+        _event("round.planned", 1, clients=1, attempt=1),
+        _event("model.validated", 0, "e", **untested),
+        _event("model.validated", 0, "a", **own),
+        _event("round.committed", 1, **committed),
+        _event("model.validated", 1, "e", **untested),
+        _event("round.planned", 2, clients=1, attempt=1),
+        _event("model.validated", 1, "a", **own),
+        _event("round.committed", 2, **committed),
+        _event("model.validated", 2, "a", **own),
+        _event("session.finished"),
+    ) == [
+        "e: the package states no test set",
+        "model 0: loss 0.2500 (own data of 1 client)",
+        "round 1 of 2: 1 of 1 accepted, 2.0 s, training: loss 0.5000",
+        "model 1: loss 0.2500 (own data of 1 client)",
+        "round 2 of 2: 1 of 1 accepted, 2.0 s, training: loss 0.5000",
+        "model 2: loss 0.2500 (own data of 1 client)",
+    ]
+
+
+def test_the_live_table_has_a_column_for_each_kind_of_metric() -> None:
+    progress, stream = SessionProgress(1, "s1"), StringIO()
+    view = LiveView(progress, Console(file=stream, width=150, force_terminal=True, color_system=None))
+    with view:
+        for event in (
+            _event("round.planned", 1, clients=1, attempt=1),
+            _event("round.committed", 1, seconds=2.0, counts={}, metrics={"loss": {"mean": 0.1}}),
+            _event("model.validated", 1, "a", scope="client", weight=1, metrics={"loss": 0.2}),
+            _event("model.validated", 1, "e", scope="test", weight=1, metrics={"loss": 0.3}),
+            _event("model.validated", 1, "f", scope="test", weight=None, metrics={}, reason="no test set"),
+        ):
+            progress.feed(event)
+            view.event(event)
+    shown = stream.getvalue()
+    assert re.search(r"test +clients' own data +training", shown)
+    assert re.search(r"loss 0.3000 +loss 0.2000 +loss 0.1000", shown)
+    assert "f: no test set" in shown

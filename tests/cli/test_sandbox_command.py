@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from support.packages import write_package
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"
-FIELDS = {"round", "accuracy", "metrics", "seconds", "accepted", "rejected", "discarded", "abstained"}
+FIELDS = {"round", "accuracy", "metrics", "training", "seconds", "accepted", "rejected", "discarded", "abstained"}
 
 PICKY = """
 import numpy as np
@@ -63,6 +64,7 @@ def test_the_result_names_a_model_file_with_its_hash_and_tells_every_round(tmp_p
     assert all(each.keys() == FIELDS and each["accepted"] == 5 for each in result["rounds"])
     assert result["accuracy"] is None
     assert result["metrics"]["test/mse"] == result["rounds"][2]["metrics"]["test/mse"]
+    assert result["training"] == result["rounds"][2]["training"] != {}
     assert result["rounds"][2]["metrics"]["test/mse"] < result["rounds"][0]["metrics"]["test/mse"]
 
 
@@ -70,11 +72,26 @@ def test_plain_lines_tell_rounds_scores_the_model_and_the_next_command(tmp_path:
     done = _run("--package", PACKAGE, "--workers", "0", "--rounds", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "round 2 of 2: 5 of 5 accepted" in done.stdout
+    assert re.search(r"^round 2 of 2: 5 of 5 accepted, .*s, training: mse \d", done.stdout, re.MULTILINE)
     assert "model 2: mse" in done.stdout
+    for number in range(3):
+        assert re.search(rf"^model {number}: mse [\d.]+ \(own data of 5 clients\)$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^  mse [\d.]+ \(clients' own data\)\n  test/mse [\d.]+\n  training/mse [\d.]+$", done.stdout, re.MULTILINE
+    )
+    assert "no test set" not in done.stdout
     assert "final model" in done.stdout
     assert "\nnext: python " in done.stdout
     assert "evaluate.py fedmq-runs/" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_package_without_a_test_set_is_told_once_before_the_first_round(tmp_path: Path, picky: Path) -> None:
+    done = _run("--package", picky, "--workers", "0", "--rounds", "3", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    told = [number for number, line in enumerate(lines) if line.startswith("evaluator: the package states no test")]
+    assert told == [1] and "set `test_set = True` in the trainer" in lines[1]
+    assert "(test)" not in done.stdout
 
 
 def test_interrupted_it_leaves_cleanly_and_the_command_it_prints_ends_with_the_same_model(tmp_path: Path) -> None:

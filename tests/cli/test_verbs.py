@@ -144,7 +144,7 @@ def test_status_sessions_models_and_clients_tell_what_is_there(fedmq: Verb, trai
 def test_a_session_is_shown_round_by_round(fedmq: Verb, trained: dict[str, Any]) -> None:
     result = fedmq("session", "show", "last")
     assert f"session {trained['session']}: finished" in result.stdout
-    assert "test/mse" in result.stdout
+    assert {"mse", "test/mse", "training/mse"} <= set(result.stdout.split())
     shown = _json(fedmq("session", "show", trained["session"], "--json"))
     assert [each["round"] for each in shown["metrics"]] == [0, 1, 2, 3]
     assert [each["accepted"] for each in shown["rounds"]] == [3, 3, 3]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from support.packages import write_package
@@ -66,12 +64,9 @@ def test_a_held_out_test_set_of_random_labels_gives_about_chance(tmp_path: Path)
         assert box.untested == ""
 
 
-@pytest.mark.parametrize("rounds", [4])
-def test_without_a_test_set_early_stopping_follows_the_clients_validations(tmp_path: Path, rounds: int) -> None:
-    stop = {"target": 0.99}
-    with Sandbox(
-        write_package(tmp_path / "package", UNAWARE), clients=3, workers=0, rounds=rounds, random_seed=1, stop=stop
-    ) as box:
+def test_without_a_test_set_early_stopping_follows_the_clients_validations(tmp_path: Path) -> None:
+    package, stop = write_package(tmp_path / "package", UNAWARE), {"target": 0.99}
+    with Sandbox(package, clients=3, workers=0, rounds=4, random_seed=1, stop=stop) as box:
         session = box.run()
         assert (session["score"]["metric"], session["score"]["mode"]) == ("accuracy", "max")
         assert session["reason"].startswith("accuracy has reached 0.99")

@@ -48,6 +48,8 @@ def test_metrics_are_rows_of_numbers_from_the_seed_on(trained: SessionHandle) ->
     assert [row["round"] for row in rows] == [0, 1, 2, 3]
     assert rows[0]["model"] == SEED
     assert rows[3]["test/mse"] < rows[0]["test/mse"]
+    assert "training/mse" not in rows[0]
+    assert [row["training/mse"] for row in rows[1:]] == [row["metrics"]["mse"]["mean"] for row in trained.rounds()]
     assert rows[3]["mse min"] <= rows[3]["mse median"] <= rows[3]["mse max"]
 
 

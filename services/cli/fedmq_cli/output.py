@@ -87,10 +87,10 @@ def duration(seconds: float) -> str:
 
 
 def metrics_of(rows: Iterable[TableRow]) -> list[str]:
-    """Returns the names of the metrics in `rows`, accuracy and loss first."""
+    """Returns the names of the metrics in `rows`, accuracy and loss first: of evaluators, clients and trainings."""
     known = {"round", "model", "created_at"}
     names = {name for row in rows for name, value in row.items() if isinstance(value, float) and name not in known}
-    first = ("test/accuracy", "accuracy", "test/loss", "loss")
+    first = ("test/accuracy", "accuracy", "training/accuracy", "test/loss", "loss", "training/loss")
     return [name for name in first if name in names] + sorted(names - set(first))
 
 

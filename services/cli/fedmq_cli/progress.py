@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fedmq.metrics import is_scalar
+from fedmq.metrics import summarize
 from fedmq_schemas.messages import Event
 
 NEAR = ("accuracy", "loss")
@@ -15,14 +15,47 @@ _ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent"
 
 
 @dataclass(slots=True)
+class Scores:
+    """The validations of one model. The means are computed once after a change: a live view asks for them often."""
+
+    _found: dict[str, tuple[int | None, Mapping[str, Any]]] = field(default_factory=dict)
+    _changes: int = 0
+    _means: tuple[int, dict[str, float]] = (0, {})
+
+    def add(self, client: str, weight: int | None, metrics: Mapping[str, Any]) -> None:
+        """Adds a client's metrics, or replaces them. `weight` is the number of examples, None if it is not known."""
+        self._found[client] = weight, metrics
+        self._changes += 1
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each metric over the clients so far."""
+        changes = self._changes  # another thread may add meanwhile
+        if self._means[0] != changes:
+            self._means = changes, means(summarize(self._found.copy().values()))
+        return self._means[1]
+
+
+@dataclass(slots=True)
 class Round:
-    """One round. `scores` are the test metrics of the model that it made; `seconds` is None until its commit."""
+    """One round.
+
+    - `seconds`: None until its commit.
+    - `training`: the mean of each metric that the trainers reported with their updates; empty until the commit.
+    - `own`: validations of the model that it made, by clients on their own data.
+    - `tests`: validations of this model by evaluators, on a test set.
+    """
 
     number: int
     asked: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ANSWERS, 0))
     seconds: float | None = None
-    scores: dict[str, float] = field(default_factory=dict)
+    training: dict[str, float] = field(default_factory=dict)
+    own: Scores = field(default_factory=Scores)
+    tests: Scores = field(default_factory=Scores)
 
 
 @dataclass(slots=True)
@@ -71,6 +104,7 @@ class SessionProgress:
             case "round", "committed":
                 at = self.round(event.round or 0)
                 at.seconds, at.counts = data["seconds"], dict(data["counts"])
+                at.training = means(data.get("metrics", {}))
             case "update", outcome if event.client is not None:
                 at = self.round(event.round or 0)
                 if at.seconds is None and outcome in at.counts:
@@ -84,9 +118,10 @@ class SessionProgress:
 
     def _validated(self, event: Event, data: Mapping[str, Any]) -> None:
         assert event.client is not None
-        if data["scope"] == "test":
-            scores = {name: float(value) for name, value in data["metrics"].items() if is_scalar(value)}
-            self.round(event.round or 0).scores = scores
+        at, is_test = self.round(event.round or 0), data["scope"] == "test"
+        if data["metrics"]:
+            (at.tests if is_test else at.own).add(event.client, data.get("weight"), data["metrics"])
+        if is_test:
             self.clients[event.client] = f"scored model {event.round}"
         elif self.answered.get(event.client, 0) <= (event.round or 0) < self.rounds_wanted:
             self.clients[event.client] = "training"
@@ -98,6 +133,11 @@ class SessionProgress:
             kind = word.split()[0]
             counts[kind] = counts.get(kind, 0) + 1
         return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+
+
+def means(summaries: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of each summary."""
+    return {name: summary["mean"] for name, summary in summaries.items()}
 
 
 def reason_text(data: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from fedmq_cli.interruption import calling
 from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
 from fedmq_schemas.messages import Event
+from fedmq_schemas.records import ENDED
 
 if TYPE_CHECKING:
     from fedmq_sdk import SessionHandle
@@ -48,6 +49,8 @@ class PlainView:
         self._progress = progress
         self._stream = stream
         self._noted = 0
+        self._shown = -1
+        """The newest model whose validation by clients is shown."""
 
     def __enter__(self) -> PlainView:
         return self
@@ -55,12 +58,27 @@ class PlainView:
     def __exit__(self, *error: object) -> None: ...
 
     def event(self, event: Event) -> None:
-        """Prints the event's line, if it has one, and each note once, beside the first client that it is from."""
+        """Prints the event's lines, if it has some, and each note once, beside the first client that it is from."""
+        if event.name == "round.committed" or self._progress.state in ENDED:
+            self._show_own_data()
         notes = list(self._progress.notes.items())[self._noted :]
         self._noted += len(notes)
         for line in (self._line(event), *(f"{client}: {note}" for note, client in notes)):
             if line:
                 print(line, file=self._stream, flush=True)
+
+    def _show_own_data(self) -> None:
+        """Prints the clients' means of each model once: when the round that validates it, or the session, has ended."""
+        newest = max(self._progress.rounds, default=0) - (self._progress.state not in ENDED)
+        for number, at in sorted(self._progress.rounds.items()):
+            if self._shown < number <= newest and at.own.means:
+                clients = f"{len(at.own)} client{'s' if len(at.own) > 1 else ''}"
+                print(
+                    f"model {number}: {scores_text(at.own.means)} (own data of {clients})",
+                    file=self._stream,
+                    flush=True,
+                )
+        self._shown = max(self._shown, newest)
 
     def _line(self, event: Event) -> str:
         progress, number = self._progress, event.round or 0
@@ -69,9 +87,11 @@ class PlainView:
                 return reason_text(event.data)
             case "round.committed":
                 at = progress.round(number)
-                return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}"
-            case "model.validated" if event.data["scope"] == "test" and progress.round(number).scores:
-                return f"model {number}: {scores_text(progress.round(number).scores)} (test)"
+                training = f", training: {scores_text(at.training)}" if at.training else ""
+                return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}{training}"
+            case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
+                text = scores_text(progress.round(number).tests.means)
+                return f"model {number}: {text} (test)" if text else ""
             case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
                 reason = event.data.get("reason", "")
                 return f"{event.client}: {event.name.partition('.')[2]}{': ' if reason else ''}{reason}"
@@ -100,12 +120,13 @@ class LiveView:
     def _render(self) -> RenderableType:
         progress = self._progress
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-        for heading in ("round", "clients", "time", "test"):
-            table.add_column(heading, justify="left" if heading == "test" else "right")
+        for heading in ("round", "clients", "time", "test", "clients' own data", "training"):
+            table.add_column(heading, justify="right" if heading in ("round", "clients", "time") else "left")
         rounds = [progress.rounds[number] for number in sorted(progress.rounds.copy())]
         for at in rounds[-MOST_ROUNDS:]:
             name = "seed" if at.number == 0 else f"{at.number}/{progress.rounds_wanted}"
-            table.add_row(name, _answers(at) if at.number else "", _duration(at.seconds), scores_text(at.scores))
+            metrics = [scores_text(found) for found in (at.tests.means, at.own.means, at.training)]
+            table.add_row(name, _answers(at) if at.number else "", _duration(at.seconds), *metrics)
         state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [Text(f"{client}: {note}", style="yellow") for note, client in progress.notes.copy().items()]
         return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)

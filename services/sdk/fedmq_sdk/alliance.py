@@ -288,14 +288,17 @@ class SessionHandle:
         return [{**row, **row["counts"], "model": keys.model_id(row["model"]["key"])} for row in found]
 
     def metrics(self) -> list[Row]:
-        """Returns one row a model: its round, and each metric's mean in this session (`test/…`: an evaluator's).
+        """Returns one row a model: its round, and each metric's mean in this session.
 
+        `test/…` is an evaluator's, on a test set. `training/…` is what the trainers reported with the updates of the round
+        that made the model. All others are of clients' own data, which they may have trained on.
         The spread over clients is in the columns `NAME min`, `NAME median` and `NAME max`. Round 0 is the model from
         which the session started.
         """
         self.refresh()
         found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/metrics", {}, None)
-        return [_metrics_row(model) for model in found]
+        trained = {each["round"]: each["metrics"] for each in self.rounds()}
+        return [_metrics_row(model, trained.get(model["round"], {})) for model in found]
 
     def why(self) -> list[Row]:
         """Returns for each client of the alliance its part in the newest round, or the reason why it has none."""
@@ -328,10 +331,10 @@ def _flat(model: Row) -> Row:
     return {**model, **{name: summary["mean"] for name, summary in model["metrics"].items()}}
 
 
-def _metrics_row(model: Row) -> Row:
+def _metrics_row(model: Row, trained: Row) -> Row:
     row: Row = {"round": model["round"], "model": model["model"]}
     for name, summary in sorted(model["metrics"].items()):
         row[name] = summary["mean"]
         if summary["n"] > 1:
             row |= {f"{name} {each}": summary[each] for each in ("min", "median", "max")}
-    return row
+    return row | {f"training/{name}": summary["mean"] for name, summary in sorted(trained.items())}

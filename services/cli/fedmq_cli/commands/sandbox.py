@@ -122,6 +122,8 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     view = view_for(progress, out)
 
     def on_event(_: Any, event: Any) -> None:
+        if box.untested:
+            progress.notes.setdefault(box.untested, "evaluator")
         progress.feed(event)
         view.event(event)
 
@@ -149,7 +151,10 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     if session["reason"]:
         print(f"  ended early: {session['reason']}", file=out)
     for name, value in sorted(result["metrics"].items()):
-        print(f"  {name} {value:.6g}", file=out)
+        of = "" if name.startswith("test/") else " (clients' own data)"
+        print(f"  {name} {value:.6g}{of}", file=out)
+    for name, value in sorted(result["training"].items()):
+        print(f"  training/{name} {value:.6g}", file=out)
     if result["local_tensors"]:
         note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(_short(str(folder)))}")
         print(f"  {note}", file=out)
@@ -167,6 +172,8 @@ def _serve(box: Sandbox, port: int) -> None:
 
         def ready() -> None:
             server.start()
+            if box.untested:
+                print(f"evaluator: {box.untested}")
             there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
             print(
                 f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {folder}\n"
@@ -193,16 +200,21 @@ def _alliance(box: Sandbox) -> str:
 
 
 def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`."""
+    """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`.
+
+    `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
+    """
+    committed = list(box.rounds())
     rounds = [
         {
             "round": each.number,
             "accuracy": each.metrics.get("test/accuracy"),
             "metrics": each.metrics,
+            "training": each.training,
             "seconds": each.seconds,
             **{name: each.counts[name] for name in ("accepted", "rejected", "discarded", "abstained")},
         }
-        for each in box.rounds()
+        for each in committed
     ]
     last = box.model() if rounds else None
     path = _final_file(box, last) if last else None
@@ -217,6 +229,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
         "accuracy": metrics.get("test/accuracy"),
         "metrics": metrics,
         "local_tensors": list(box.policy.tensors.local),
+        "training": committed[-1].training if committed else {},
         "rounds": rounds,
     }
 

@@ -55,7 +55,7 @@ def show(
     typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
     counts = {row["round"]: row for row in rounds}
     rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
-    names = [name for name in metrics_of(metrics) if " " not in name][:4]
+    names = [name for name in metrics_of(metrics) if " " not in name][:6]
     columns = {
         "round": "round",
         "accepted": "accepted",
