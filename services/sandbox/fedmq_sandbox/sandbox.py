@@ -33,7 +33,7 @@ from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
 from fedmq_sandbox.options import SandboxOptions, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
-from fedmq_sandbox.seed import Interrupted, ask_test_set, identity_of, make_seed, why_untested
+from fedmq_sandbox.seed import Interrupted, begin, identity_of
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -322,19 +322,11 @@ class Sandbox:
         return ended
 
     def _prepare(self, is_seed_missing: bool) -> str | None:
-        """Returns the id of the first model, if there is to be one, and learns meanwhile whether there is a test set."""
-        services, options = self._services, self.options
-        answer = ask_test_set(options, services.random_seed, services.pool) if options.evaluator else None
-        seed = self._seed() if is_seed_missing else None
-        self.untested = why_untested(answer, self._interrupted) if answer is not None else ""
-        return seed
-
-    def _seed(self) -> str:
-        """Returns the id of the first model: the policy's, or one that the package's trainer makes."""
-        if self.policy.seed is not None:
-            return self.policy.seed
+        """Returns the id of the first model, if there is to be one. Sets `untested`."""
         services = self._services
-        return make_seed(self.options, self.policy, services.random_seed, services.pool, self.blobs, self._interrupted)
+        common = self.options, services.random_seed, services.pool
+        seed, self.untested = begin(*common, self.policy, self.blobs, self._interrupted, is_seed_missing)
+        return seed
 
     def _receive(self, envelope: Envelope, event: Event) -> None:
         if self.on_event is not None:

@@ -82,19 +82,33 @@ def make_seed(
     return name
 
 
-def ask_test_set(options: SandboxOptions, random_seed: int, pool: Pool) -> queue.SimpleQueue[Result]:
-    """Asks whether the package states a test set. The answer arrives in the queue, for `why_untested`."""
-    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
-    client = options.client(EVALUATOR, ("validate",), 0, random_seed)
-    job = Job(id="describe", client=client, package=options.package, kind="describe", timeout=INIT_TIMEOUT)
-    pool.submit(job, lambda _: None, lambda *_: None, results.put)
-    return results
+def begin(
+    options: SandboxOptions,
+    random_seed: int,
+    pool: Pool,
+    policy: Policy,
+    blobs: Blobs,
+    interrupted: threading.Event,
+    is_seed_missing: bool,
+) -> tuple[str | None, str]:
+    """Returns the id of the first model, and why the evaluator gives no score.
 
-
-def why_untested(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> str:
-    """Returns why evaluators give no score, and the remedy; an empty text if they do, or if that is not known."""
-    result = _first(results, interrupted)
-    return result.reason if result.outcome == "done" else ""
+    The first model is the policy's, or one that the package's trainer makes; None unless `is_seed_missing`. The text, with
+    its remedy, is empty if the evaluator scores, if there is none, or if that is not known. Raises as `make_seed` does.
+    """
+    answers: queue.SimpleQueue[Result] = queue.SimpleQueue()
+    if options.evaluator:  # asked first: while one worker makes the model, another one answers
+        client = options.client(EVALUATOR, ("validate",), 0, random_seed)
+        job = Job(id="describe", client=client, package=options.package, kind="describe", timeout=INIT_TIMEOUT)
+        pool.submit(job, lambda _: None, lambda *_: None, answers.put)
+    seed = None
+    if is_seed_missing:
+        made = policy.seed is None
+        seed = make_seed(options, policy, random_seed, pool, blobs, interrupted) if made else policy.seed
+    if not options.evaluator:
+        return seed, ""
+    answer = _first(answers, interrupted)
+    return seed, answer.reason if answer.outcome == "done" else ""
 
 
 def _first(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> Result:

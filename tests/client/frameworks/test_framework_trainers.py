@@ -182,7 +182,7 @@ def test_a_negative_proximal_term_is_refused(name: str) -> None:
 
 
 def test_an_evaluator_scores_the_test_data_and_a_client_that_trains_never_calls_for_them(framework: Any) -> None:
-    class Tested(framework.Small):  # type: ignore[misc, name-defined]
+    class Tested(framework.Small):  # type: ignore[misc]
         def test_data(self, client: Client) -> Any:
             assert client.evaluator
             return X[:7], Y[:7]
@@ -197,7 +197,7 @@ def test_an_evaluator_scores_the_test_data_and_a_client_that_trains_never_calls_
 
 
 def test_without_test_data_a_trainer_states_no_test_set_unless_it_says_so_itself(framework: Any) -> None:
-    class Stated(framework.Small):  # type: ignore[misc, name-defined]
+    class Stated(framework.Small):  # type: ignore[misc]
         test_set = True
 
     evaluator = Client("e", device="cpu", tasks=("validate",))
