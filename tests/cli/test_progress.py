@@ -122,7 +122,12 @@ def _lines(*events: Event) -> list[str]:
 def test_plain_lines_show_the_clients_means_when_their_round_is_over_and_why_there_is_no_test_score() -> None:
     committed: dict[str, Any] = {"seconds": 2.0, "counts": {"accepted": 1}, "metrics": {"loss": {"mean": 0.5}}}
     own: dict[str, Any] = {"scope": "client", "weight": 10, "metrics": {"loss": 0.25}}
-    untested: dict[str, Any] = {"scope": "test", "weight": None, "metrics": {}, "reason": "the package states no test set"}
+    untested: dict[str, Any] = {
+        "scope": "test",
+        "weight": None,
+        "metrics": {},
+        "reason": "the package states no test set",
+    }
     assert _lines(
         _event("round.planned", 1, clients=1, attempt=1),
         _event("model.validated", 0, "e", **untested),
