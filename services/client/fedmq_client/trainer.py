@@ -39,7 +39,7 @@ A trainer is a class (or a module with functions of the same names, without `sel
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +144,7 @@ class Task:
         config: Mapping[str, Any] | None = None,
         state: Weights | None = None,
         meta: Mapping[str, Any] | None = None,
+        frozen: Collection[str] = (),
         progress: Callable[[float, dict[str, Any]], None] | None = None,
         note: Callable[[str], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
@@ -166,6 +167,8 @@ class Task:
         unless the session continues from an earlier one (`personal = "continue"`)."""
         self.meta = dict(meta or {})
         """The model's metadata: its `roles`, and the keys of `meta` or of the seed's file."""
+        self.frozen = frozenset(frozen)
+        """Names of the tensors that the policy freezes: what `train` makes of them is not used."""
         self._progress = progress
         self._note = note
         self._is_cancelled = is_cancelled

@@ -5,7 +5,6 @@ import pytest
 
 from fedmq.errors import ConfigError
 from fedmq.tensors import splitting
-from fedmq_client.checks import InvalidResult
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
 from fedmq_schemas.policy import Tensors
 
@@ -56,9 +55,12 @@ def test_local_tensors_are_kept_beside_the_users_state_and_apart_from_it() -> No
     assert local["head"].tolist() == [0.0, 0.0]
 
 
-def test_a_changed_frozen_tensor_is_rubbish() -> None:
-    with pytest.raises(InvalidResult, match="freezes backbone"):
-        _whole().shared_of({**_whole().weights, "backbone": np.zeros(2)})
+def test_a_changed_frozen_tensor_is_named_and_not_sent() -> None:
+    new = {name: value + 1 for name, value in _whole().weights.items()}
+    assert _whole().frozen == {"backbone"}
+    assert _whole().changed(new) == ["backbone"]
+    assert _whole().changed({**new, "backbone": WEIGHTS["backbone"]}) == []
+    assert set(_whole().shared_of(new)) == {"body", "steps"}
 
 
 def test_clipping_scales_trainable_tensors_together_and_nothing_else() -> None:

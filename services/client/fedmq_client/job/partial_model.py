@@ -12,7 +12,6 @@ from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Source, TensorRole, Weights, encode, spec_of
 from fedmq.tensors.splitting import LOCAL
 from fedmq.value import value
-from fedmq_client.checks import InvalidResult
 
 KEPT = "fedmq.local/"
 """Begins a local tensor's name in the state that is kept beside `task.state`."""
@@ -38,19 +37,21 @@ class Whole:
         """The weights that the trainer receives."""
         return {**self.base, **self.kept, **self.shared} if self.base else self.shared
 
-    def shared_of(self, new: Weights) -> Weights:
-        """Returns the part of the trainer's new weights that is sent. Raises InvalidResult if a frozen tensor changed."""
-        local = self.base_meta.get(LOCAL, ())
-        changed = [
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The names of the tensors that never change."""
+        return frozenset(self.base) - set(self.base_meta.get(LOCAL, ()))
+
+    def changed(self, new: Weights) -> list[str]:
+        """Returns the names of the frozen tensors that the trainer changed. Their new values are not used."""
+        return [
             name
             for name, value in self.base.items()
-            if name not in local and not np.array_equal(new[name], value, equal_nan=value.dtype.kind == "f")
+            if name in self.frozen and not np.array_equal(new[name], value, equal_nan=value.dtype.kind == "f")
         ]
-        if changed:
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise InvalidResult(
-                f"the policy freezes {changed[0]}{more}, and train returned another value: leave it as it is"
-            )
+
+    def shared_of(self, new: Weights) -> Weights:
+        """Returns the part of the trainer's new weights that is sent."""
         return {name: new[name] for name in self.shared} if self.base else new
 
     def local_of(self, new: Weights) -> Weights:

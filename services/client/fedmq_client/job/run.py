@@ -205,7 +205,7 @@ class _Running:
     def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | str:
         """Returns the score of the model, or the reason why there is none."""
         validate: Callable[..., Any] = trainer.validate  # type: ignore[attr-defined]
-        answer = self._call("validate", validate, _own(model.weights), self._task(model.meta, state))
+        answer = self._call("validate", validate, _own(model.weights), self._task(model, state))
         if answer is None:
             return "validate returned None"
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -222,7 +222,7 @@ class _Running:
         )
 
     def _train(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
-        task = self._task(model.meta, state)
+        task = self._task(model, state)
         given = model.weights
         answer = self._call("train", trainer.train, _own(given), task)
         if answer is None:
@@ -233,6 +233,9 @@ class _Running:
             )
         weights, examples, metrics = answer
         new = checks.weights(weights, given)
+        if changed := model.changed(new):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            self.notes.add(f"the policy freezes {changed[0]}{more}, so its value from train is not used")
         examples = checks.examples("train", examples)
         if examples == 0:
             return Result(self.job.id, "abstained", reason="train used no examples", seconds=self.seconds)
@@ -256,7 +259,7 @@ class _Running:
         delta = tensors.delta(new, model.shared, model.meta)
         return tensors.encode(clipped(delta, model.shared, model.meta, self.job.update.get("clip_norm")), model.meta)
 
-    def _task(self, meta: Mapping[str, Any], state: Weights) -> Task:
+    def _task(self, model: Whole, state: Weights) -> Task:
         job = self.job
         return Task(
             client=job.client,
@@ -267,7 +270,8 @@ class _Running:
             timeout=self.ends - time.monotonic(),
             config=job.config,
             state=_own(state),
-            meta=meta,
+            meta=model.meta,
+            frozen=model.frozen,
             progress=self._report,
             note=self.notes.add,
             is_cancelled=self.hooks.cancelled,
