@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,13 +114,38 @@ def from_json(network: str) -> Any:
     return keras.models.model_from_json(network)
 
 
-def built(model: Any, sample: Callable[[], NDArray[Any]]) -> Any:
+def built(model: Any, sample: Callable[[], Any]) -> Any:
     """Returns the model with its weights, made by a call on `sample()` if need be. Raises `ConfigError` if not compiled."""
     if getattr(model, "optimizer", None) is None:
         raise ConfigError("model() must return a compiled model: call model.compile(...) in it")
     if not model.built:
         model(sample())
     return model
+
+
+def freeze(model: Any, frozen: Collection[int]) -> None:
+    """Excludes the weights of these positions from training. Raises `ConfigError` if none is left to train.
+
+    A layer whose weights are all frozen is not trainable, so that a batch norm works as in inference.
+    """
+    if not frozen:
+        return
+    ids = {id(variable) for position, variable in enumerate(model.weights) if position in frozen}
+    for layer in _layers(model):
+        if layer.weights and ids.issuperset(map(id, layer.weights)):
+            layer.trainable = False
+    for variable in model.trainable_variables:
+        if id(variable) in ids:
+            variable.trainable = False
+    if not model.trainable_variables:
+        raise ConfigError("no weight is left to train: the policy or model() freezes each")
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Yields the layers of a model, also those inside of models and wrappers."""
+    for layer in (*getattr(model, "layers", ()), *filter(None, [getattr(model, "layer", None)])):
+        yield layer
+        yield from _layers(layer)
 
 
 class WarmModel:

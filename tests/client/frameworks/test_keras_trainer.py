@@ -84,3 +84,57 @@ def test_a_model_that_does_not_know_its_input_is_built_from_data() -> None:
 
     weights = Lazy(Client("c", data=Path())).init()
     assert {name: np.shape(value) for name, value in weights.items()} == {"0000/kernel": (4, 2), "0001/bias": (2,)}
+
+
+def test_a_layer_whose_weights_are_all_frozen_works_as_in_inference() -> None:
+    class Deep(Small):
+        def model(self) -> keras.Model:
+            body = keras.Sequential([layers.Input((4,)), layers.Dense(8), layers.BatchNormalization()])
+            head = [layers.BatchNormalization(), layers.Dense(2, activation="softmax")]
+            model = keras.Sequential([layers.Input((4,)), body, *head])
+            model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+            return model
+
+    trainer = Deep(Client("c", random_seed=4))
+    weights = trainer.init()
+    frozen = set(list(weights)[:6])
+    answers: dict[frozenset[str], set[bytes]] = {}
+    for names in (frozen, frozenset[str](), frozen):
+        task = Task(client=Client("c"), seed=1, config={"proximal_mu": 0.1}, frozen=names)
+        answer = trainer.train(weights, task)
+        assert answer is not None
+        assert {name for name, value in answer[0].items() if (value == weights[name]).all()} == names
+        assert trainer.validate(answer[0], task) is not None
+        answers.setdefault(frozenset(names), set()).add(tensors.encode(answer[0]))
+    assert [len(found) for found in answers.values()] == [1, 1]
+
+
+def test_a_frozen_dense_layer_and_its_batch_norm_give_what_a_smaller_network_learns() -> None:
+    class Whole(Small):
+        def model(self) -> keras.Model:
+            model = keras.Sequential([layers.Input((4,)), layers.BatchNormalization(), layers.Dense(1)])
+            model.compile("sgd", "mse")
+            return model
+
+    class Head(Small):
+        def model(self) -> keras.Model:
+            model = keras.Sequential([layers.Input((4,)), layers.Dense(1)])
+            model.compile("sgd", "mse")
+            return model
+
+        examples = (X / np.sqrt(np.float32(1.001)), Y)
+
+    weights = Whole(Client("c", random_seed=4)).init()
+    frozen = set(list(weights)[:4])
+    whole = Whole(Client("c")).train(weights, Task(client=Client("c"), seed=1, frozen=frozen))
+    head = dict(zip(("0000/kernel", "0001/bias"), list(weights.values())[4:], strict=True))
+    alone = Head(Client("c")).train(head, Task(client=Client("c"), seed=1))
+    assert whole is not None and alone is not None
+    for one, other in zip(list(whole[0].values())[4:], alone[0].values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_model_without_a_trained_weight_is_refused(trainer: Small, first: Weights) -> None:
+    frozen = {name for name in first if "moving" not in name}
+    with pytest.raises(ConfigError, match="no weight is left to train"):
+        trainer.train(first, Task(client=Client("c"), frozen=frozen))

@@ -5,9 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from fedmq import tensors
@@ -181,21 +184,90 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
         trainer.train(first, _task(proximal_mu=0.1))
 
 
+LINEAR = "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier"
+
+
 @pytest.mark.parametrize(
-    ("estimator", "words"),
+    ("estimator", "words", "advised"),
     [
-        (LogisticRegression(), "LogisticRegression has no partial_fit: set warm_start=True"),
-        (GaussianNB(), "GaussianNB has neither coef_ and intercept_ nor coefs_ and intercepts_"),
-        (DecisionTreeClassifier(), "DecisionTreeClassifier has no partial_fit"),
+        (LogisticRegression(), "LogisticRegression has no partial_fit: set warm_start=True", Warm),
+        (GaussianNB(), f"GaussianNB can't be averaged: {LINEAR}", Network),
+        (DecisionTreeClassifier(), f"DecisionTreeClassifier can't be averaged: {LINEAR}", Linear),
+        (RandomForestClassifier(5), f"RandomForestClassifier can't be averaged: {LINEAR}", Linear),
+        (RandomForestClassifier(5, warm_start=True), f"RandomForestClassifier can't be averaged: {LINEAR}", Linear),
+        (RidgeClassifier(), "RidgeClassifier can't go on from .*, as each fit starts anew: use SGDClassifier", Linear),
+        (
+            make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss")),
+            r"return its SGDClassifier from model\(\), and apply StandardScaler to x in data\(\), with the same numbers",
+            Linear,
+        ),
     ],
 )
-def test_an_estimator_that_can_not_be_averaged_is_refused(estimator: Any, words: str) -> None:
+def test_an_estimator_that_can_not_be_averaged_is_refused_and_what_is_advised_works(
+    estimator: Any, words: str, advised: type[SklearnTrainer]
+) -> None:
     class Wrong(Linear):
         def model(self) -> Any:
             return estimator
 
     with pytest.raises(ConfigError, match=words):
         Wrong(Client("c")).init()
+
+    class Scaled(advised):  # type: ignore[valid-type, misc]
+        def data(self, client: Client) -> Any:
+            x, y = super().data(client)
+            return (x - 0.3) / 0.5, y
+
+    trainer = Scaled(Client("c"))
+    weights = _train(trainer, trainer.init())
+    answer = trainer.validate(weights, _task())
+    assert answer is not None and answer[1]["accuracy"] > 0.5
+
+
+def test_a_fit_of_all_at_once_refuses_batches_and_frozen_tensors() -> None:
+    trainer = Warm(Client("c"))
+    first = trainer.init()
+    with pytest.raises(ConfigError, match="LogisticRegression has no batches: leave out batch_size"):
+        trainer.train(first, _task(batch_size=8))
+    frozen = Task(client=Client("c"), frozen={"0001/intercept"})
+    with pytest.raises(ConfigError, match="so the policy can't freeze some: use an estimator with partial_fit"):
+        trainer.train(first, frozen)
+    assert Linear(Client("c")).train(first, frozen) is not None
+
+
+def test_a_linear_model_with_a_frozen_intercept_learns_as_one_without() -> None:
+    class Free(Regression):
+        def model(self) -> Any:
+            return SGDRegressor(learning_rate="constant", eta0=0.1, alpha=0, shuffle=False)
+
+    class Fixed(Regression):
+        def model(self) -> Any:
+            return SGDRegressor(learning_rate="constant", eta0=0.1, alpha=0, shuffle=False, fit_intercept=False)
+
+    first = Free(Client("c")).init()
+    answer = Free(Client("c")).train(first, Task(client=Client("c"), seed=1, frozen={"0001/intercept"}))
+    assert answer is not None and not answer[0]["0001/intercept"].any()
+    expected = _train(Fixed(Client("c")), first, batch_size=1)
+    np.testing.assert_allclose(answer[0]["0000/coef"], expected["0000/coef"])
+
+
+def test_a_network_takes_a_step_a_batch_of_any_size() -> None:
+    class Long(Network):
+        def data(self, client: Client) -> Any:
+            x, y = super().data(client)
+            return np.tile(x, (4, 1)), np.tile(y, 4)
+
+        def model(self) -> Any:
+            return MLPClassifier((5,), solver="sgd", momentum=0, learning_rate_init=0.1, alpha=0, shuffle=False)
+
+    trainer = Long(Client("c"))
+    first = trainer.init()
+    # One step over all 360 examples is the same as one over the 90 that they repeat.
+    long = _train(trainer, first, batch_size=360)
+    plain = type("Plain", (Long,), {"data": Network.data})(Client("c"))
+    expected = _train(plain, first, batch_size=90)
+    for name, value in long.items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-9)
 
 
 def test_what_does_not_fit_is_said() -> None:

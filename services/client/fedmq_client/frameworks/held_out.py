@@ -26,7 +26,8 @@ class WithTestData:
         """Whether an evaluator may score: the package has a test set."""
         return type(self).test_data is not WithTestData.test_data
 
-    def _given(self) -> Any:
-        """Returns what an evaluator scores or a client trains on."""
-        tests = self.client.evaluator and type(self).test_data is not WithTestData.test_data
-        return self.test_data(self.client) if tests else self.data(self.client)
+    def _given(self) -> tuple[Any, str]:
+        """Returns what an evaluator scores or a client trains on, and the hook that returned it."""
+        if self.client.evaluator and self.test_set:
+            return self.test_data(self.client), "test_data()"
+        return self.data(self.client), "data()"

@@ -16,14 +16,15 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmq.errors import ConfigError
 from fedmq.model_files import warm_keras
+from fedmq.model_files.naming import matched
 from fedmq.model_files.warm_keras import WarmModel
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
 from fedmq_client.frameworks.held_out import WithTestData
+from fedmq_client.frameworks.keras_examples import KerasExamples
 from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
@@ -42,80 +43,106 @@ class KerasTrainer(WithTestData):
     config_keys: ClassVar[tuple[str, ...]] = ()
     """Further keys of the configuration, which a subclass reads from `task.config` itself."""
 
-    _warm: ClassVar[dict[tuple[type, bool], WarmModel]] = {}
+    _warm: ClassVar[dict[tuple[type, bool, frozenset[str]], WarmModel]] = {}
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._data: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._data: KerasExamples | None = None
 
     def model(self) -> Any:
         """Returns a compiled model, the same for every client. Called once a process; the model is shared."""
         raise NotImplementedError("write model(self) and return a compiled Keras model")
 
-    def data(self, client: Client) -> tuple[Any, Any]:
-        """Returns inputs and targets of this client, arrays of equal length. Called once."""
+    def data(self, client: Client) -> Any:
+        """Returns this client's inputs and targets, `x, y`, and weights of examples as a third part if need be. Called once.
+
+        Arrays, lists, DataFrames, of equal length; several inputs or outputs in a tuple or dict. Or a finite tf.data
+        pipeline of `x, y`, batched or not, which is read once, into memory: batches and their order are made here.
+        """
         raise NotImplementedError("write data(self, client) and return x, y")
 
     def init(self) -> Weights:
-        """Returns new weights, drawn from `client.random_seed`."""
-        return warm_keras.weights_of(self._new_model(self.client.random_seed))
+        """Returns new weights, drawn from `client.random_seed`. Raises ConfigError if `data` returns what can't be used."""
+        model = self._new_model(self.client.random_seed)
+        self._check_examples(model)
+        return warm_keras.weights_of(model)
 
     def roles(self) -> dict[str, str]:
         """Returns the role of each tensor, by name."""
         return warm_keras.roles_of(self._new_model(0))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights."""
+        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights.
+
+        Tensors of `task.frozen` are not trained, and are returned as they are.
+        """
         config = configuration.read(task.config, self.config_keys)
-        x, y = self._examples()
-        if len(x) == 0:
+        examples = self._examples()
+        if len(examples) == 0:
             return None
-        warm = self._warm_model(config.proximal_mu > 0)
+        warm = self._warm_model(config.proximal_mu > 0, weights, task.frozen)
         warm.start(weights, task.seed, config.learning_rate, config.proximal_mu)
         orders = np.random.default_rng(task.seed)
-        watch = _watch(task, config.epochs * -(-len(x) // config.batch_size))
+        watch = _watch(task, config.epochs * -(-len(examples) // config.batch_size))
         logs: dict[str, float] = {}
         for _ in range(config.epochs):
-            order = orders.permutation(len(x))
             history = warm.model.fit(
-                x[order],
-                y[order],
+                **examples.rows(orders.permutation(len(examples))),
                 batch_size=config.batch_size,
                 shuffle=False,
                 verbose=0,
                 callbacks=[watch],
             )
             logs = {name: float(values[-1]) for name, values in history.history.items()}
-        return warm.weights(), len(x), logs
+        new = warm.weights()
+        return {name: weights[name] if name in task.frozen else new[name] for name in new}, len(examples), logs
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
         """Scores the weights on this client's data. Abstains without any."""
-        x, y = self._examples()
-        if len(x) == 0:
+        examples = self._examples()
+        if len(examples) == 0:
             return None
-        warm = self._warm_model(False)
+        warm = self._warm_model(False, weights, task.frozen)
         warm.load(weights)
-        watch = _watch(task, -(-len(x) // EVALUATION_BATCH))
-        logs = warm.model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True, callbacks=[watch])
-        return len(x), {name: float(value) for name, value in logs.items()}
+        watch = _watch(task, -(-len(examples) // EVALUATION_BATCH))
+        logs = warm.model.evaluate(
+            **examples.rows(slice(None)), batch_size=EVALUATION_BATCH, verbose=0, return_dict=True, callbacks=[watch]
+        )
+        return len(examples), {name: float(value) for name, value in logs.items()}
 
-    def _examples(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _examples(self, model: Any = None) -> KerasExamples:
         if self._data is None:
-            x, y = self._given()
-            self._data = np.asarray(x), np.asarray(y)
-            if len(self._data[0]) != len(self._data[1]):
-                raise ConfigError(f"data() returned {len(self._data[0])} inputs and {len(self._data[1])} targets")
+            inputs = getattr(self._warm_model(False).model if model is None else model, "inputs", None)
+            self._data = KerasExamples(*self._given(), len(inputs[0].shape) if inputs else None)
         return self._data
 
-    def _warm_model(self, proximal: bool) -> WarmModel:
-        key = (type(self), proximal)
+    def _check_examples(self, model: Any) -> None:
+        try:
+            self._examples(model)
+        except ConfigError:
+            raise
+        except Exception:
+            # `init` may run where there is no data. The first task reports this error.
+            return
+
+    def _warm_model(
+        self, proximal: bool, weights: Weights | None = None, frozen: frozenset[str] = frozenset()
+    ) -> WarmModel:
+        """Returns the model that the process reuses. Of those with frozen tensors of `weights`, only the last is kept."""
+        key = (type(self), proximal, frozen)
         if key not in self._warm:
-            self._warm[key] = WarmModel(self._new_model(0), proximal)
+            for other in [other for other in self._warm if other[2] not in (frozenset(), frozen)]:
+                del self._warm[other]
+            model = self._new_model(0)
+            received = matched(weights, warm_keras.names(model)) if weights else []
+            warm_keras.freeze(model, [position for position, name in enumerate(received) if name in frozen])
+            self._warm[key] = WarmModel(model, proximal)
         return self._warm[key]
 
     def _new_model(self, seed: int) -> Any:
         warm_keras.set_seed(seed)
-        return warm_keras.built(self.model(), lambda: self._examples()[0][:1])
+        model = self.model()
+        return warm_keras.built(model, lambda: self._examples(model).rows(slice(0, 1))["x"])
 
 
 def _watch(task: Task, batches: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
@@ -25,6 +26,14 @@ from fedmq.model_files.naming import matched, positional
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
 from fedmq_client.frameworks.held_out import WithTestData
+from fedmq_client.frameworks.sklearn_estimators import (
+    copies,
+    forget_training,
+    parameters_of,
+    refuse_other,
+    set_learning_rate,
+)
+from fedmq_client.frameworks.sklearn_examples import SklearnExamples
 from fedmq_client.trainer import Client, Task
 
 SEEDS = 2**32
@@ -38,7 +47,7 @@ class SklearnTrainer(WithTestData):
     (SGDClassifier, SGDRegressor, MLPClassifier, …) or `warm_start` (LogisticRegression). A session may configure:
 
     - `epochs` (1): passes over the data; with `warm_start` its `max_iter`, which is else as `model` sets it;
-    - `batch_size` (32), of `partial_fit`;
+    - `batch_size` (32), of `partial_fit`: a network takes a step a batch, a linear model a step an example;
     - `learning_rate` (as in `model`).
 
     Any other key that is not in `config_keys` is an error. Each task starts from a new estimator with `random_state` from
@@ -53,75 +62,98 @@ class SklearnTrainer(WithTestData):
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._data: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._data: SklearnExamples | None = None
 
     def model(self) -> Any:
         """Returns a new estimator, not fitted, the same for every client."""
         raise NotImplementedError("write model(self) and return a scikit-learn estimator")
 
     def data(self, client: Client) -> tuple[Any, Any]:
-        """Returns this client's examples, of shapes (n, features) and (n,). Called once."""
+        """Returns this client's examples `x, y`, of shapes (n, features) and (n,). Called once.
+
+        `x` may be an array, a list, a DataFrame, or a sparse matrix, which stays sparse; `y` an array, a list or a Series.
+        """
         raise NotImplementedError("write data(self, client) and return x, y")
 
     def init(self) -> Weights:
         """Returns weights, drawn by `client.random_seed` or zero. Of the data it reads only the number of features."""
         estimator = self._blank(self.client.random_seed)
-        return dict(zip(positional(_parameters(estimator)), _copies(estimator), strict=True))
+        return dict(zip(positional(parameters_of(estimator)), copies(estimator), strict=True))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains on this client's data. Abstains without any. Raises ConfigError for wrong settings or weights."""
+        """Trains on this client's data. Abstains without any. Raises ConfigError for wrong settings or weights.
+
+        Tensors of `task.frozen` are reset after each step. Raises ConfigError for any if the estimator fits all at once.
+        """
         config = configuration.read(task.config, self.config_keys, without=("proximal_mu",))
-        x, _ = self._examples()
-        if len(x) == 0:
+        examples = self._examples()
+        if len(examples) == 0:
             return None
         estimator, names = self._loaded(weights, task.seed)
         if config.learning_rate is not None:
-            _set_learning_rate(estimator, config.learning_rate)
+            set_learning_rate(estimator, config.learning_rate)
         if hasattr(estimator, "partial_fit"):
-            self._pass_over(estimator, config, task)
+            frozen = {position: weights[name] for position, name in enumerate(names) if name in task.frozen}
+            self._pass_over(estimator, config, task, frozen)
         else:
+            _refuse_unused(estimator, task)
             if "epochs" in task.config:
                 estimator.set_params(max_iter=config.epochs)
             self._fit(estimator)
-        return dict(zip(names, _copies(estimator), strict=True)), len(x), {}
+        return dict(zip(names, copies(estimator), strict=True)), len(examples), {}
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
         """Scores the weights on this client's data. Abstains without any.
 
         Classifiers have `accuracy`, and `loss` (log loss) if they give probabilities; others `loss` (mean square).
         """
-        x, y = self._examples()
-        if len(x) == 0:
+        examples = self._examples()
+        if len(examples) == 0:
             return None
+        x, y = examples.x, examples.y
         estimator, _ = self._loaded(weights, task.seed)
         found = estimator.predict(x)
         if self.classes is None:
-            return len(x), {"loss": float(mean_squared_error(y, found))}
+            return len(examples), {"loss": float(mean_squared_error(y, found))}
         metrics = {"accuracy": float(accuracy_score(y, found))}
         if hasattr(estimator, "predict_proba"):
             metrics["loss"] = float(log_loss(y, estimator.predict_proba(x), labels=self._labels()))
-        return len(x), metrics
+        return len(examples), metrics
 
-    def _pass_over(self, estimator: Any, config: configuration.Configuration, task: Task) -> None:
-        x, y = self._examples()
+    def _pass_over(
+        self, estimator: Any, config: configuration.Configuration, task: Task, frozen: dict[int, NDArray[Any]]
+    ) -> None:
+        examples = self._examples()
         orders = np.random.default_rng(task.seed)
-        starts = range(0, len(x), config.batch_size)
+        linear = not hasattr(estimator, "coefs_")
+        # A linear model takes a step an example, so that only batches of one keep frozen tensors constant.
+        size = 1 if frozen and linear else config.batch_size
+        one_step = estimator.get_params().get("batch_size") == "auto"
+        starts = range(0, len(examples), size)
         for epoch in range(config.epochs):
-            order = orders.permutation(len(x))
+            order = orders.permutation(len(examples))
             for number, start in enumerate(starts):
-                batch = order[start : start + config.batch_size]
-                self._partial_fit(estimator, x[batch], y[batch])
+                batch = order[start : start + size]
+                if one_step:
+                    estimator.set_params(batch_size=len(batch))
+                # The tensors of a linear model are float64, and it takes examples of no other dtype.
+                x = examples.x[batch].astype(np.float64) if linear else examples.x[batch]
+                self._partial_fit(estimator, x, examples.y[batch])
+                arrays = list(parameters_of(estimator).values())
+                for position, value in frozen.items():
+                    arrays[position][...] = value
                 task.check()
                 task.report((epoch * len(starts) + number + 1) / (config.epochs * len(starts)))
 
     def _fit(self, estimator: Any) -> None:
         """Fits from the weights on. An example of weight zero stands for each class that has none here."""
-        x, y = self._examples()
+        x, y = self._examples().x, self._examples().y
         arguments: dict[str, Any] = {}
         if self.classes is not None:
             unseen = np.setdiff1d(self._labels(), y)
             if len(unseen):
-                x = np.concatenate([x, np.zeros((len(unseen), x.shape[1]), x.dtype)])
+                zeros = np.zeros((len(unseen), x.shape[1]), x.dtype)
+                x = sparse.vstack([x, zeros]) if sparse.issparse(x) else np.concatenate([x, zeros])
                 arguments["sample_weight"] = np.r_[np.ones(len(y)), np.zeros(len(unseen))]
                 y = np.concatenate([y, unseen.astype(y.dtype)])
         with warnings.catch_warnings():
@@ -138,25 +170,25 @@ class SklearnTrainer(WithTestData):
     def _blank(self, seed: int) -> Any:
         """Returns an estimator that was fitted to zeros, one for each class, so that it has its arrays."""
         estimator = clone(self.model())
+        refuse_other(estimator)
         if "random_state" in estimator.get_params():
             estimator.set_params(random_state=seed % SEEDS)
-        if not hasattr(estimator, "partial_fit") and not estimator.get_params().get("warm_start"):
-            raise ConfigError(f"{type(estimator).__name__} has no partial_fit: set warm_start=True, if it has that")
         if is_classifier(estimator) and self.classes is None:
             raise ConfigError("set `classes` to all labels there are: a client may not have examples of each")
-        labels = np.zeros(1) if self.classes is None else self._labels()
-        zeros = np.zeros((len(labels), self._examples()[0].shape[1]))
+        examples = self._examples()
+        labels = np.zeros((1, *examples.y.shape[1:])) if self.classes is None else self._labels()
+        zeros = np.zeros((len(labels), examples.features))
         if hasattr(estimator, "partial_fit"):
             self._partial_fit(estimator, zeros, labels)
         else:
             estimator.fit(zeros, labels)
-        _forget_training(estimator)
+        forget_training(estimator)
         return estimator
 
     def _loaded(self, weights: Weights, seed: int) -> tuple[Any, list[str]]:
         """Returns an estimator with these weights, and their names in the order of its parameters."""
         estimator = self._blank(seed)
-        parameters = _parameters(estimator)
+        parameters = parameters_of(estimator)
         names = matched(weights, positional(parameters))
         for name, array in zip(names, parameters.values(), strict=True):
             if array.shape != weights[name].shape:
@@ -170,56 +202,19 @@ class SklearnTrainer(WithTestData):
     def _labels(self) -> NDArray[Any]:
         return np.unique(np.asarray(self.classes))
 
-    def _examples(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _examples(self) -> SklearnExamples:
         if self._data is None:
-            x, y = self._given()
-            self._data = np.asarray(x), np.asarray(y)
-            if len(self._data[0]) != len(self._data[1]):
-                raise ConfigError(f"data() returned {len(self._data[0])} inputs and {len(self._data[1])} targets")
-            if self.classes is not None:
-                other = np.setdiff1d(self._data[1], self._labels())
-                if len(other):
-                    raise ConfigError(f"data() returned labels that are not in `classes`: {other[:3].tolist()}")
+            self._data = SklearnExamples(*self._given(), None if self.classes is None else self._labels())
         return self._data
 
 
-def _parameters(estimator: Any) -> dict[str, NDArray[Any]]:
-    """Returns the estimator's own arrays by name, the layers of a network in order."""
-    if hasattr(estimator, "coefs_"):
-        layers = enumerate(zip(estimator.coefs_, estimator.intercepts_, strict=True))
-        return {
-            f"{name}.{number}": array
-            for number, pair in layers
-            for name, array in zip(("coefs", "intercepts"), pair, strict=True)
-        }
-    if hasattr(estimator, "coef_") and hasattr(estimator, "intercept_"):
-        return {"coef": estimator.coef_, "intercept": estimator.intercept_}
-    raise ConfigError(f"{type(estimator).__name__} has neither coef_ and intercept_ nor coefs_ and intercepts_")
-
-
-def _copies(estimator: Any) -> list[NDArray[Any]]:
-    return [np.array(array) for array in _parameters(estimator).values()]
-
-
-def _forget_training(estimator: Any) -> None:
-    """Resets what fitting to zeros changed: weights of linear models, counts of steps, a network's optimizer."""
-    if hasattr(estimator, "coefs_"):
-        vars(estimator).pop("_optimizer", None)
-    else:
-        parameters = _parameters(estimator)
-        estimator.coef_ = np.zeros_like(parameters["coef"])
-        estimator.intercept_ = np.zeros(np.shape(parameters["intercept"]))
-    if hasattr(estimator, "t_"):
-        estimator.t_ = type(estimator.t_)(0 if hasattr(estimator, "coefs_") else 1)
-
-
-def _set_learning_rate(estimator: Any, rate: float) -> None:
-    known = estimator.get_params()
-    if "eta0" in known:
-        estimator.set_params(eta0=rate)
-        if "learning_rate" in known:
-            estimator.set_params(learning_rate="constant")
-    elif "learning_rate_init" in known:
-        estimator.set_params(learning_rate_init=rate)
-    else:
-        raise ConfigError(f"{type(estimator).__name__} has no learning rate to set")
+def _refuse_unused(estimator: Any, task: Task) -> None:
+    """Raises ConfigError for what an estimator that fits all at once can't do."""
+    name = type(estimator).__name__
+    if task.frozen:
+        raise ConfigError(
+            f"{name} fits all of its tensors at once, so the policy can't freeze some: use an estimator with partial_fit, "
+            "such as SGDClassifier or SGDRegressor"
+        )
+    if "batch_size" in task.config:
+        raise ConfigError(f"{name} has no batches: leave out batch_size, or use an estimator with partial_fit")

@@ -13,19 +13,21 @@ class MyTrainer(TorchTrainer):
 """
 
 import copy
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
 
 from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
 from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
 from fedmq_client.frameworks.held_out import WithTestData
+from fedmq_client.frameworks.torch_examples import TorchExamples
+from fedmq_client.frameworks.torch_modules import accept_single_values, freeze
 from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
@@ -54,16 +56,19 @@ class TorchTrainer(WithTestData):
     def __init__(self, client: Client) -> None:
         self.client = client
         self.device = torch.device("cuda" if client.device != "cpu" and torch.cuda.is_available() else "cpu")
-        self._data: _Examples | None = None
+        self._data: TorchExamples | None = None
 
     def model(self) -> nn.Module:
         """Returns a new module, the same for every client. Called once a process; the module is copied."""
         raise NotImplementedError("write model(self) and return a torch.nn.Module")
 
     def data(self, client: Client) -> Any:
-        """Returns this client's examples: arrays or tensors of equal length, as in `x, y`, or a map-style Dataset.
+        """Returns this client's examples, once: `x, y`, or a map-style Dataset.
 
-        Called once. Of arrays, floats become float32 and integers int64.
+        - Arrays, tensors, lists, DataFrames, in tuples or dicts: a batch has the same form. Floats become float32 and
+          integers int64.
+        - A Dataset, a list of examples, or a DataLoader, of which the dataset and `collate_fn` are used: batches are
+          made here. Its items stay as they are.
         """
         raise NotImplementedError("write data(self, client) and return x, y or a Dataset")
 
@@ -75,12 +80,36 @@ class TorchTrainer(WithTestData):
         """Returns further metrics of validation, as means over the batch. None unless a subclass has some."""
         return {}
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Returns the optimizer of a task: Adam unless a subclass overrides this."""
+    def optimizer(self, parameters: Iterable[nn.Parameter], *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Returns the optimizer of a task: Adam unless a subclass overrides this.
+
+        Write `optimizer(self, parameters)` or `optimizer(self, parameters, task)`. `parameters` are those that are trained.
+        """
         return torch.optim.Adam(parameters)
 
+    def scheduler(self, optimizer: torch.optim.Optimizer, task: Task) -> Any:
+        """Returns a scheduler of the learning rate, which is stepped after each batch; None for none.
+
+        `task.round` and `task.rounds` tell the place in the session, and `steps(task)` the number of batches in this task.
+        """
+        return None
+
+    def loader(self, dataset: Any, task: Task) -> Iterable[Any] | None:
+        """Returns the batches of an epoch of training, such as a DataLoader; None for batches made here.
+
+        Iterated once an epoch. The number of examples and the mean loss are those of the batches that it gives. It reads
+        `batch_size` from `task.config` itself. Validation does not use it.
+        """
+        return None
+
+    def steps(self, task: Task) -> int:
+        """Returns the number of batches in a task, unless `loader` makes its own."""
+        config = configuration.read(task.config, self.config_keys)
+        return config.epochs * -(-len(self._examples()) // config.batch_size)
+
     def init(self) -> Weights:
-        """Returns new weights, drawn from `client.random_seed`."""
+        """Returns new weights, drawn from `client.random_seed`. Raises ConfigError if `data` returns what can't be used."""
+        self._check_examples()
         return weights_of(self._new_module(self.client.random_seed))
 
     def roles(self) -> dict[str, str]:
@@ -88,7 +117,10 @@ class TorchTrainer(WithTestData):
         return roles_of(self._module())
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
-        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights."""
+        """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights.
+
+        Tensors of `task.frozen` are not trained, and are returned as they are.
+        """
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
         if len(examples) == 0:
@@ -96,27 +128,34 @@ class TorchTrainer(WithTestData):
         model, names = self._copy(weights)
         torch.manual_seed(task.seed)
         model.train()
+        freeze(model, [name in task.frozen for name in names])
+        accept_single_values(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ConfigError("no parameter is left to train: the policy or model() freezes each")
         anchors = [parameter.detach().clone() for parameter in parameters] if config.proximal_mu else []
-        optimizer = self.optimizer(parameters)
+        optimizer = self._optimizer(parameters, task)
         if config.learning_rate is not None:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate
-        orders = np.random.default_rng(task.seed)
-        steps = config.epochs * -(-len(examples) // config.batch_size)
-        step, mean = 0, 0.0
-        for _ in range(config.epochs):
-            total = 0.0
-            for batch, size in examples.batches(orders.permutation(len(examples)), config.batch_size):
+        scheduler = self.scheduler(optimizer, task)
+        seen, mean = 0, 0.0
+        for number, batches in enumerate(self._epochs(examples, config, task)):
+            seen, total = 0, 0.0
+            for batch, size in batches:
                 optimizer.zero_grad()
                 loss = self.loss(model, batch)
                 _with_proximal(loss, config.proximal_mu, parameters, anchors).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                step, total = step + 1, total + loss.item() * size
+                if scheduler is not None:
+                    scheduler.step()
+                seen, total = seen + size, total + loss.item() * size
                 task.check()
-                task.report(step / steps, loss=loss.item())
-            mean = total / len(examples)
-        return dict(zip(names, weights_of(model).values(), strict=True)), len(examples), {"loss": mean}
+                task.report((number + seen / len(examples)) / config.epochs, loss=loss.item())
+            mean = total / seen if seen else 0.0
+        new = dict(zip(names, weights_of(model).values(), strict=True))
+        frozen = {name: weights[name] for name in names if name in task.frozen}
+        return {**new, **frozen}, seen, {"loss": mean}
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
         """Scores the weights on this client's data. Abstains without any."""
@@ -137,10 +176,37 @@ class TorchTrainer(WithTestData):
                 task.report(done / len(examples))
         return len(examples), {name: value / len(examples) for name, value in sums.items()}
 
-    def _examples(self) -> "_Examples":
+    def _epochs(
+        self, examples: TorchExamples, config: configuration.Configuration, task: Task
+    ) -> Iterator[Iterator[tuple[Any, int]]]:
+        """Yields the batches of each epoch, each with its number of examples."""
+        loader = self.loader(examples.dataset, task)
+        if isinstance(loader, Iterator) and config.epochs > 1:
+            raise ConfigError("loader() returned an iterator, which lasts one epoch: return a DataLoader or a list")
+        orders = np.random.default_rng(task.seed)
+        for _ in range(config.epochs):
+            if loader is None:
+                yield examples.batches(orders.permutation(len(examples)), config.batch_size)
+            else:
+                yield examples.loaded(loader)
+
+    def _optimizer(self, parameters: list[nn.Parameter], task: Task) -> torch.optim.Optimizer:
+        takes_task = "task" in inspect.signature(self.optimizer).parameters
+        return self.optimizer(parameters, task=task) if takes_task else self.optimizer(parameters)
+
+    def _examples(self) -> TorchExamples:
         if self._data is None:
-            self._data = _Examples(self._given(), self.device)
+            self._data = TorchExamples(*self._given(), self.device)
         return self._data
+
+    def _check_examples(self) -> None:
+        try:
+            self._examples().check()
+        except ConfigError:
+            raise
+        except Exception:
+            # `init` may run where there is no data. The first task reports this error.
+            return
 
     def _module(self) -> nn.Module:
         """Returns the module as `model()` made it. It is never trained."""
@@ -157,37 +223,6 @@ class TorchTrainer(WithTestData):
         model = copy.deepcopy(self._module())
         names = put_weights(model, weights)
         return model.to(self.device), names
-
-
-class _Examples:
-    """The value of `data`, as batches on the device."""
-
-    def __init__(self, found: Any, device: torch.device) -> None:
-        self._device = device
-        self._dataset: Dataset[Any] | None = found if isinstance(found, Dataset) else None
-        self._tensors: list[Tensor] = []
-        if self._dataset is None:
-            self._tensors = [_tensor(array) for array in (found if isinstance(found, (tuple, list)) else [found])]
-        lengths = {len(tensor) for tensor in self._tensors} or {len(found)}
-        if len(lengths) > 1:
-            raise ConfigError(f"data() returned arrays of {' and '.join(map(str, sorted(lengths)))} examples")
-        (self._length,) = lengths
-
-    def __len__(self) -> int:
-        return self._length
-
-    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, int]]:
-        """Yields batches in this order, each with its number of examples."""
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            yield self._batch(chosen), len(chosen)
-
-    def _batch(self, chosen: np.ndarray) -> Any:
-        if self._dataset is not None:
-            return _moved(default_collate([self._dataset[int(index)] for index in chosen]), self._device)
-        index = torch.from_numpy(chosen)
-        batch = tuple(tensor[index].to(self._device) for tensor in self._tensors)
-        return batch if len(batch) > 1 else batch[0]
 
 
 def weights_of(model: nn.Module) -> Weights:
@@ -243,20 +278,3 @@ def _with_proximal(loss: Tensor, mu: float, parameters: list[nn.Parameter], anch
     for parameter, anchor in zip(parameters, anchors, strict=False):
         loss = loss + mu / 2 * (parameter - anchor).square().sum()
     return loss
-
-
-def _tensor(array: Any) -> Tensor:
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-    if tensor.is_floating_point():
-        return tensor.float()
-    return tensor if tensor.dtype == torch.bool else tensor.long()
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {name: _moved(value, device) for name, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
