@@ -18,7 +18,7 @@ from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.brokers.memory.topics import TopicTable
 from fedmq_sandbox import Sandbox
-from fedmq_sandbox.services import EVALUATOR
+from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import generate, messages, topology
 from fedmq_schemas.messages import BODIES
 from fedmq_schemas.records import EVENT_NAMES

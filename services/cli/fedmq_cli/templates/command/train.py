@@ -7,14 +7,18 @@ from pathlib import Path
 import model
 from data import load
 
+DEFAULTS = {"epochs": 5, "learning_rate": 0.5}
+
 source, target = sys.argv[1:]
 config = json.loads(Path(f"{source}-metadata").read_text())
-rate = config.get("learning_rate", 0.5)
+if unknown := config.keys() - DEFAULTS.keys():
+    sys.exit(f"unknown configuration {', '.join(unknown)}: known are {', '.join(DEFAULTS)}")
+config = {**DEFAULTS, **config}
 x, y = load()
 w, b = model.load(source)
-for _ in range(config.get("epochs", 5)):
+for _ in range(config["epochs"]):
     error = model.probability(x, w, b) - y
-    w = w - rate * x.T @ error / len(error)
-    b = b - rate * error.mean()
+    w = w - config["learning_rate"] * x.T @ error / len(error)
+    b = b - config["learning_rate"] * error.mean()
 model.save(target, w, b)
 Path(f"{target}-metadata").write_text(json.dumps({"num_examples": len(y)}))

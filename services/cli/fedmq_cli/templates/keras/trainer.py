@@ -19,11 +19,16 @@ class MyTrainer(KerasTrainer):
         return model
 
     def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
-        """This site's examples and labels. `client.data` is what FEDN_DATA_PATH names; without it, made-up points."""
+        """This site's examples and labels: the file that FEDN_DATA_PATH names, or its part of made-up points.
+
+        `client.part` divides data that all sites hold.
+        """
         if client.data is not None:
             with np.load(client.data) as arrays:
                 return arrays["x"], arrays["y"]
-        return made_up(1 + client.ordinal)
+        x, y = made_up(1)
+        mine = client.part(y)
+        return x[mine], y[mine]
 
     def test_data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
         """What an evaluator scores: examples that no client trains on. Delete this method if there are none."""
@@ -32,5 +37,5 @@ class MyTrainer(KerasTrainer):
 
 def made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
     source = np.random.default_rng(seed)
-    y = source.integers(0, 2, 200)
-    return (source.normal(size=(200, 4)) + y[:, None]).astype(np.float32), y
+    y = source.integers(0, 2, 1000)
+    return (source.normal(size=(1000, 4)) + y[:, None]).astype(np.float32), y

@@ -4,18 +4,25 @@ import numpy as np
 
 from fedmq_client import Client, Task, Weights
 
+DEFAULTS = {"epochs": 5, "learning_rate": 0.5}
+"""What a session may configure, as in `fedmq start --set train.epochs=3`."""
+
 
 def load(client: Client) -> tuple[np.ndarray, np.ndarray]:
-    """This site's examples and labels. `client.data` is what FEDN_DATA_PATH names; without it, made-up points.
+    """This site's examples and labels: the file that FEDN_DATA_PATH names, or its part of made-up points.
 
-    An evaluator's are a test set, which no client trains on.
+    `client.part` divides data that all sites hold. An evaluator's are a test set, which no client trains on.
     """
     if client.data is not None:
         with np.load(client.data) as arrays:
             return arrays["x"], arrays["y"]
-    source = np.random.default_rng(0 if client.evaluator else 1 + client.ordinal)
-    y = source.integers(0, 2, 200)
-    return source.normal(size=(200, 4)) + y[:, None], y
+    source = np.random.default_rng(0 if client.evaluator else 1)
+    y = source.integers(0, 2, 1000)
+    x = source.normal(size=(1000, 4)) + y[:, None]
+    if client.evaluator:
+        return x, y
+    mine = client.part(y)
+    return x[mine], y[mine]
 
 
 class MyTrainer:
@@ -28,12 +35,15 @@ class MyTrainer:
         return {"w": np.zeros(self.x.shape[1]), "b": np.zeros(1)}
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]]:
-        rate = task.config.get("learning_rate", 0.5)
-        for _ in range(task.config.get("epochs", 5)):
+        if unknown := task.config.keys() - DEFAULTS.keys():
+            raise ValueError(f"unknown configuration {', '.join(unknown)}: known are {', '.join(DEFAULTS)}")
+        config = {**DEFAULTS, **task.config}
+        for _ in range(config["epochs"]):
             task.check()
             error = self._probability(weights) - self.y
-            weights["w"] -= rate * self.x.T @ error / len(error)
-            weights["b"] -= rate * error.mean()
+            for name, gradient in (("w", self.x.T @ error / len(error)), ("b", error.mean())):
+                if name not in task.frozen:
+                    weights[name] -= config["learning_rate"] * gradient
         return weights, len(self.y), self._metrics(weights)
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]]:

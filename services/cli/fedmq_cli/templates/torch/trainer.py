@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedmq_client import Client, TorchTrainer
+from fedmq_client import Client, Task, TorchTrainer
 
 Batch = tuple[Tensor, Tensor]
 
@@ -20,17 +20,22 @@ class MyTrainer(TorchTrainer):
         return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
 
     def data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
-        """This site's examples and labels. `client.data` is what FEDN_DATA_PATH names; without it, made-up points."""
+        """This site's examples and labels: the file that FEDN_DATA_PATH names, or its part of made-up points.
+
+        `client.part` divides data that all sites hold.
+        """
         if client.data is not None:
             with np.load(client.data) as arrays:
                 return arrays["x"], arrays["y"]
-        return made_up(1 + client.ordinal)
+        x, y = made_up(1)
+        mine = client.part(y)
+        return x[mine], y[mine]
 
     def test_data(self, client: Client) -> tuple[np.ndarray, np.ndarray]:
         """What an evaluator scores: examples that no client trains on. Delete this method if there are none."""
         return self.data(client) if client.data is not None else made_up(0)
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Iterable[nn.Parameter], task: Task) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=0.02)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -44,5 +49,5 @@ class MyTrainer(TorchTrainer):
 
 def made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
     source = np.random.default_rng(seed)
-    y = source.integers(0, 2, 200)
-    return (source.normal(size=(200, 4)) + y[:, None]).astype(np.float32), y
+    y = source.integers(0, 2, 1000)
+    return (source.normal(size=(1000, 4)) + y[:, None]).astype(np.float32), y
