@@ -78,10 +78,10 @@ def test_the_trainer_in_numpy_learns(tmp_path: Path) -> None:
     (tmp_path / "fedn.yaml").write_text("trainer: trainer.py:MyTrainer\n")
     rounds = Rounds(tmp_path, 2)
     model = rounds.init()
-    before = rounds.score(model)["mse"]
+    before = rounds.run("validate", rounds.sites[0], model).metrics["mse"]
     for _ in range(20):
         model = rounds.round(model)
-    assert rounds.score(model)["mse"] < before / 5
+    assert rounds.run("validate", rounds.sites[0], model).metrics["mse"] < before / 5
 
 
 def test_the_trainer_in_keras_has_the_methods_of_the_base_class() -> None:
