@@ -3,9 +3,10 @@
     python benchmarks/generate_records.py DIR [--clients 1000] [--rounds 100] [--combiners 4] [--random-seed 1]
     fedmq run dashboard --state-dir DIR
 
-The shapes are those of `fedmq_schemas.records`. One finished session, a second, shorter one that was stopped, and the
-troubles that a dashboard should make visible: a site with wrong labels, slow sites, late and absent ones, a trainer that
-fails now and then, updates with NaN, dead letters. The same arguments write the same records.
+The shapes are those of real records, which a test compares. One finished session, a second, shorter one that started from
+the first one's last model and was stopped, a third in the queue, and the troubles that a dashboard should make visible: a
+site with wrong labels, slow sites, late and absent ones, a trainer that fails now and then, updates with NaN, an evaluator
+that misses rounds, dead letters. The same arguments write the same records.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import generated_documents as documents
 from generated_documents import MODEL_BYTES, Answer, Site
 
-from fedmq.metrics import summarize
+from fedmq.metrics import summarize, summarize_validations
 from fedmq.records.base import Document, Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import OUTCOMES
+from fedmq_schemas.records import OUTCOMES, SessionRecord, SummaryRecord
 from fedmq_schemas.topology import Topology
 
 BEGAN = 1_760_000_000.0
-ROUND_SECONDS = 60.0
+TIMEOUT = 120.0
+SESSIONS_APART = 5.0
 BATCH = 5_000
 
 
@@ -48,9 +49,10 @@ class Generator:
     def write(self, records: Records) -> None:
         self._write_members(records)
         parent = self._write_seed(records)
-        self._write_session(records, "s-long", "adam-1000", self._rounds, BEGAN, parent, 0, "finished")
-        began = BEGAN + (self._rounds + 5) * ROUND_SECONDS
-        self._write_session(records, "s-short", "sgd-again", max(1, self._rounds // 5), began, parent, 1, "stopped")
+        last, ended = self._write_session(records, "s-long", "adam-1000", self._rounds, BEGAN, parent, 0, "finished")
+        short, began = max(1, self._rounds // 5), ended + SESSIONS_APART
+        _, ended = self._write_session(records, "s-short", "sgd-again", short, began, last, 1, "stopped")
+        self._write_queued(records, ended)
         self._write_troubles(records, began)
 
     def _site(self, number: int) -> Site:
@@ -86,7 +88,7 @@ class Generator:
             "labels": {},
             "tasks": ["validate"],
             "weight": 1,
-            "package": None,
+            "package": hashlib.sha256(b"new").hexdigest(),
             "software": "fedmq 0.1.0",
             "combiner": self._combiners[0],
             "ordinal": None,
@@ -108,19 +110,25 @@ class Generator:
 
     def _write_session(
         self, records: Records, session: str, name: str, rounds: int, began: float, seed: str, position: int, state: str
-    ) -> None:
+    ) -> tuple[str, float]:
+        """Returns the last model, and the time of the session's end."""
         policy = Policy(
             name=name,
-            seed=seed,
             rounds=rounds if state == "finished" else rounds * 2,
             clients_required=2,
-            timeout=ROUND_SECONDS * 2,
+            timeout=TIMEOUT,
             random_seed=position,
             train={"epochs": 1, "learning_rate": 0.1 / (position + 1)},
         )
+        # A session is created while the one before it still runs, and waits for its end in the queue.
+        created = began - 60.0 * position
+        queued = {"policy": policy.model_dump(mode="json"), "position": position}
+        started = {"rounds": policy.rounds, "seed": seed}
         events: list[Document] = [
-            documents.event("session.queued", session, None, began, "reducer", id=f"queued-{session}")
+            documents.event("session.queued", session, None, created, "reducer", id=f"queued-{session}", **queued),
+            documents.event("session.started", session, None, began, "reducer", id=f"started-{session}", **started),
         ]
+        self._write_first_scores(records, session, seed, began, position)
         parent, clock = seed, began
         for number in range(1, rounds + 1):
             answers = [self._answer(site, number, clock, position) for site in self._sites]
@@ -128,24 +136,46 @@ class Generator:
             clock = ended + 0.5
             if len(events) > BATCH:
                 _flush(records, events)
-        last = documents.event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", reason="")
+        reason = "" if state == "finished" else "stopped by an operator"
+        ending = {"model": parent, "reason": reason}
+        last = documents.event(f"session.{state}", session, rounds, clock, "reducer", id=f"ended-{session}", **ending)
         _flush(records, [*events, last])
-        document = {
-            "session": session,
-            "name": name,
-            "state": state,
-            "waiting": "",
-            "waiting_until": None,
-            "policy": policy.model_dump(mode="json"),
-            "reason": "" if state == "finished" else "stopped by an operator",
-            "seed": seed,
-            "random_seed": position,
-            "position": position,
-            "stop_after_round": False,
-            "created_at": began,
-            "ended_at": clock,
-        }
-        records.put(tables.SESSIONS, session, document)
+        record = SessionRecord(
+            session=session,
+            name=name,
+            state="finished" if state == "finished" else "stopped",
+            policy=policy.model_dump(mode="json"),
+            reason=reason,
+            seed=seed,
+            random_seed=position,
+            position=position,
+            started_at=began,
+            created_at=created,
+            ended_at=clock,
+            round=rounds,
+            model=parent,
+            announced=True,
+        )
+        records.put(tables.SESSIONS, session, record.document())
+        return parent, clock
+
+    def _write_queued(self, records: Records, at: float) -> None:
+        policy = Policy(name="waits", rounds=5).model_dump(mode="json")
+        record = SessionRecord(
+            session="s-next", name="waits", state="queued", policy=policy, random_seed=2, position=2, created_at=at
+        )
+        records.put(tables.SESSIONS, record.session, record.document())
+        data = {"policy": policy, "position": 2}
+        _flush(records, [documents.event("session.queued", "s-next", None, at, "reducer", id="queued-s-next", **data)])
+
+    def _write_first_scores(self, records: Records, session: str, seed: str, at: float, position: int) -> None:
+        """Writes this session's validations of the model that it starts from, and their summary."""
+        answers = [self._answer(site, 0, at, position) for site in self._sites]
+        rows = documents.validations(session, 0, seed, at, answers, documents.test_score(answers))
+        records.put_many(tables.VALIDATIONS, rows)
+        metrics = summarize_validations((row["scope"], row["weight"], row["metrics"]) for _, row in rows)
+        summary = SummaryRecord(session=session, model=seed, metrics=metrics, at=at)
+        records.put(tables.SUMMARIES, summary.key, summary.document())
 
     def _answer(self, site: Site, number: int, began: float, position: int) -> Answer:
         source = self._random
@@ -171,9 +201,18 @@ class Generator:
         seconds["total"] = sum(seconds[name] for name in ("fetch", "validate", "train", "upload")) + 0.1
         norm = 4.0 * math.exp(-number / 40) * source.lognormvariate(0, 0.15) * (3.0 if site.mislabelled else 1.0)
         at = began + seconds["total"] + seconds["fold"] + source.uniform(0.05, 1.0)
-        answered = outcome in ("accepted", "rejected")
+        if at > began + TIMEOUT:
+            outcome, reason = "absent", documents.ABSENT
+        measured = seconds if outcome in ("accepted", "rejected") else {}
         return Answer(
-            site, outcome, reason, norm if outcome == "accepted" else None, at, seconds if answered else {}, score
+            site=site,
+            outcome=outcome,
+            reason=reason,
+            norm=norm if outcome == "accepted" else None,
+            at=None if outcome == "absent" else at,
+            seconds=measured,
+            score=score,
+            is_late=outcome == "absent" and source.random() < 0.5,
         )
 
     def _write_round(
@@ -186,7 +225,7 @@ class Generator:
         answers: list[Answer],
         events: list[Document],
     ) -> tuple[str, float]:
-        ended = max(answer.at for answer in answers)
+        ended = max(began + TIMEOUT if answer.at is None else answer.at for answer in answers)
         key = keys.round_record(session, number)
         model = keys.committed_model(session, number, hashlib.sha256(key.encode()).hexdigest())
         counts: dict[str, int] = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
@@ -199,6 +238,7 @@ class Generator:
             "attempt": 1,
             "model": documents.ref(keys.model_blob(model)),
             "parent": documents.ref(keys.model_blob(parent)),
+            "base": None,
             "optimizer": None,
             "ledger": documents.ref(keys.round_ledger_blob(session, number)),
             "total_weight": sum(answer.site.weight for answer in answers if answer.outcome == "accepted"),
@@ -216,13 +256,14 @@ class Generator:
             keys.attempt_record(session, number, 1),
             documents.participation(session, number, answers),
         )
-        scores = [(answer.site.weight, answer.score) for answer in answers]
-        test = {"accuracy": sum(answer.score["accuracy"] for answer in answers) / len(answers)}
-        metrics = summarize(scores) | {f"test/{name}": value for name, value in summarize([(1, test)]).items()}
+        # The evaluator is away in every tenth round.
+        test = documents.test_score(answers) if number % 10 != 9 else None
+        rows = documents.validations(session, number, model, ended, answers, test)
+        records.put_many(tables.VALIDATIONS, rows)
+        metrics = summarize_validations((row["scope"], row["weight"], row["metrics"]) for _, row in rows)
         trail = documents.model(model, parent, session, number, ended) | {"metrics": metrics}
         records.put(tables.MODELS, model, trail)
-        records.put_many(tables.VALIDATIONS, documents.validations(session, number, model, ended, answers, test))
-        events += self._events(session, number, model, began, ended, counts, answers)
+        events += self._events(document, began, answers, [row for _, row in rows])
         return model, ended
 
     def _attempt(self, session: str, number: int, began: float, parent: str) -> Document:
@@ -248,30 +289,29 @@ class Generator:
         }
 
     def _events(
-        self,
-        session: str,
-        number: int,
-        model: str,
-        began: float,
-        ended: float,
-        counts: dict[str, int],
-        answers: list[Answer],
+        self, record: Document, began: float, answers: list[Answer], rows: list[Document]
     ) -> Iterator[Document]:
-        planned = {"attempt": 1, "clients": len(answers), "combiners": len(self._combiners), "timeout": 120.0}
+        session, number, ended = record["session"], record["round"], record["committed_at"]
+        planned = {"attempt": 1, "clients": len(answers), "combiners": len(self._combiners), "timeout": TIMEOUT}
         yield documents.event(
             "round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned
         )
         for answer in answers:
-            data: dict[str, Any] = {"weight": answer.site.weight, "norm": answer.norm, "seconds": answer.seconds}
-            if answer.reason:
-                data["reason"] = answer.reason
-            if answer.outcome == "failed":
-                data["traceback"] = documents.TRACEBACK
-            site, name = answer.site, f"update.{answer.outcome}"
-            yield documents.event(name, session, number, answer.at, site.combiner, client=site.name, **data)
-            scored = {"model": model, "scope": "client", "metrics": answer.score, "weight": site.weight}
-            yield documents.event("model.validated", session, number, answer.at, "reducer", client=site.name, **scored)
-        committed = {"model": model, "seconds": ended - began, "counts": counts, "attempt": 1}
+            site = answer.site
+            who = {"client": site.name, "combiner": site.combiner}
+            at = ended if answer.at is None else answer.at
+            data = documents.outcome(answer)
+            yield documents.event(f"update.{answer.outcome}", session, number, at, site.combiner, **who, **data)
+            if answer.is_late:
+                late = {"reason": "late: the plan is closed"}
+                yield documents.event("update.discarded", session, number, ended + 20.0, site.combiner, **who, **late)
+        for row in rows:
+            scored = {name: row[name] for name in ("model", "scope", "metrics", "weight", "reason")}
+            yield documents.event(
+                "model.validated", session, number, row["at"], "reducer", client=row["client"], **scored
+            )
+        committed = {name: record[name] for name in ("seconds", "counts", "attempt", "metrics", "total_weight")}
+        committed |= {"model": keys.model_id(record["model"]["key"]), "sha256": record["model"]["sha256"]}
         yield documents.event(
             "round.committed", session, number, ended, "reducer", id=f"committed-{session}-{number}", **committed
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 from fedmq.records.base import Document
 from fedmq_schemas import keys
+from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.records import ModelRecord
 
 MODEL_BYTES = 4_800_000
 TRACEBACK = """Traceback (most recent call last):
@@ -17,11 +19,12 @@ TRACEBACK = """Traceback (most recent call last):
     return np.load(self.data / f"{split}.npz")
 FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'
 """
+ABSENT = "no answer by the deadline"
 FATES = (
     (0.004, "failed", "train raised FileNotFoundError: [Errno 2] No such file or directory: '/data/night.npz'"),
     (0.007, "rejected", "tensor '0003/kernel' holds NaN"),
     (0.015, "abstained", "the trainer had nothing to give"),
-    (0.030, "absent", "no answer by the deadline"),
+    (0.030, "absent", ABSENT),
 )
 """Probability below which an outcome is drawn, cumulative; the outcome; its reason."""
 
@@ -40,15 +43,19 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One client's part in a round: the columns of `participation`, and the model's score there."""
+    """One client's part in a round: the columns of `participation`, and the model's score there.
+
+    `at` is None for an absent client; `is_late`: its update came after the deadline.
+    """
 
     site: Site
     outcome: str
     reason: str
     norm: float | None
-    at: float
+    at: float | None
     seconds: dict[str, float]
     score: dict[str, float]
+    is_late: bool
 
 
 def event(name: str, session: str | None, number: int | None, at: float, sender: str, **data: Any) -> Document:
@@ -73,16 +80,33 @@ def ref(key: str) -> Document:
 
 
 def model(name: str, parent: str | None, session: str | None, number: int, at: float) -> Document:
-    return {
-        "model": name,
-        "ref": ref(keys.model_blob(name)),
-        "parent": parent,
-        "session": session,
-        "round": number,
-        "ledger": ref(keys.round_ledger_blob(session, number)) if session else None,
-        "metrics": {},
-        "created_at": at,
-    }
+    record = ModelRecord(
+        model=name,
+        ref=BlobRef(**ref(keys.model_blob(name))),
+        parent=parent,
+        session=session,
+        round=number,
+        ledger=BlobRef(**ref(keys.round_ledger_blob(session, number))) if session else None,
+        created_at=at,
+    )
+    return record.document()
+
+
+def outcome(answer: Answer) -> Document:
+    """Returns the data of the event of an outcome."""
+    if answer.outcome == "absent":
+        return {}
+    data: Document = {}
+    if answer.outcome in ("accepted", "rejected"):
+        data = {"weight": answer.site.weight, "norm": answer.norm, "seconds": answer.seconds, "metrics": {}}
+    if answer.outcome != "accepted":
+        data |= {"reason": answer.reason, "traceback": TRACEBACK if answer.outcome == "failed" else ""}
+    return data
+
+
+def test_score(answers: list[Answer]) -> dict[str, float]:
+    """Returns the score of the evaluator: the mean of the clients'."""
+    return {"accuracy": sum(answer.score["accuracy"] for answer in answers) / len(answers)}
 
 
 def participation(session: str, number: int, answers: list[Answer]) -> Document:
@@ -93,7 +117,7 @@ def participation(session: str, number: int, answers: list[Answer]) -> Document:
         "attempt": 1,
         "clients": [answer.site.name for answer in answers],
         "outcomes": [answer.outcome for answer in answers],
-        "weights": [answer.site.weight if answer.outcome == "accepted" else 0 for answer in answers],
+        "weights": [answer.site.weight if answer.outcome in ("accepted", "rejected") else 0 for answer in answers],
         "norms": [answer.norm for answer in answers],
         "at": [answer.at for answer in answers],
         "seconds": {step: [answer.seconds.get(step) for answer in answers] for step in steps},
@@ -102,12 +126,15 @@ def participation(session: str, number: int, answers: list[Answer]) -> Document:
 
 
 def validations(
-    session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float]
+    session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float] | None
 ) -> list[tuple[str, Document]]:
+    """Returns the rows of the clients that answered, be it late, and of the evaluator unless `test` is None."""
     common = {"session": session, "round": number, "model": model, "reason": "", "at": at}
     rows = [
         {**common, "client": a.site.name, "scope": "client", "weight": a.site.weight, "metrics": a.score}
         for a in answers
+        if a.outcome != "absent" or a.is_late
     ]
-    rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
+    if test is not None:
+        rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
     return [(keys.validation_record(session, model, str(row["client"])), row) for row in rows]
