@@ -57,9 +57,24 @@ class History:
         """Returns the committed rounds in order."""
         return self._grow(self._rounds, tables.ROUNDS, session, lambda document: document)
 
+    def rounds_done(self, session: Mapping[str, Any]) -> int:
+        """Returns the number of committed rounds. A session that ended has it in its record."""
+        ended: int | None = session.get("round")
+        if ended is not None:
+            return ended
+        newest = self._records.find(
+            tables.ROUNDS, {"session": session["session"]}, order="round", descending=True, limit=1
+        )
+        return newest[0]["round"] if newest else 0
+
     def participation(self, session: str) -> list[Columns]:
         """Returns the outcomes of each aggregated round in order."""
         return self._grow(self._columns, tables.PARTICIPATION, session, columns_of)
+
+    def late(self, session: str) -> list[tuple[int, str]]:
+        """Returns round and client of the updates that were discarded, which includes all late ones."""
+        found = self.events({"session": session, "name": "update.discarded"})
+        return [(event["round"], event["client"]) for event in found]
 
     def attempts(self, session: str) -> Sequence[Document]:
         """Returns all attempts of a session."""

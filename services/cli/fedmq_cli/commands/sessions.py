@@ -128,6 +128,7 @@ def sessions(
     as_json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
+    from fedmq.records.durations import began_at, seconds_queued, seconds_run
     from fedmq_sdk import Alliance
 
     rows = Alliance(url).sessions(limit=limit)
@@ -136,8 +137,10 @@ def sessions(
         return
     for row in rows:
         row["done"] = f"{row['rounds_committed']}/{row['policy']['rounds']}"
-        row["began"] = local_time(row["created_at"])
-        row["took"] = duration(row["ended_at"] - row["created_at"]) if row["ended_at"] else ""
+        row["began"] = "" if row["state"] == "queued" else local_time(began_at(row))
+        row["queued"], row["took"] = (
+            "" if seconds is None else duration(seconds) for seconds in (seconds_queued(row), seconds_run(row))
+        )
         row["note"] = row["reason"] or row["waiting"]
     columns = {
         "session": "session",
@@ -147,6 +150,7 @@ def sessions(
         "began": "began",
         "took": "took",
         "model": "model",
+        "queued": "queued",
         "note": "",
     }
     print_columns(rows, columns, "no session yet")

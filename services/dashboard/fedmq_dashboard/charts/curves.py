@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
 from fedmq.records.base import Document
+from fedmq.records.durations import began_at
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Element
 from fedmq_dashboard.figures import BAND, INNER_BAND, SERIES, TEST, Trace, figure, line
 
 TRAINING = "training "
+_UNITS: dict[str, tuple[tuple[tuple[float, str], ...], str]] = {
+    "hours": (((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds")), "{} since the start"),
+    "bytes": (((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")), "{} sent to clients and received"),
+}
 _DRAWN = ("min", "q1", "median", "q3", "max", "mean")
 
 
@@ -29,7 +34,9 @@ def draw(
     """Returns the plot of one metric."""
     if session is None or metric is None:
         return c.empty("No model has been validated yet: the first metrics come with the first round.")
-    positions = positions_of(session, rounds, axis)
+    places = positions_of(session, rounds, axis)
+    scale, unit = scale_of(axis, places.values())
+    positions = {number: place / scale for number, place in places.items()}
     if metric.startswith(TRAINING):
         by_round = {document["round"]: document["metrics"] for document in rounds}
     else:
@@ -49,23 +56,34 @@ def draw(
     traces = _client_traces(clients) + _test_trace(tests)
     if not traces:
         return c.empty(f"No client and no evaluator has reported {metric} in this session.")
-    unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
     return c.graph(
         "curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340
     )
 
 
 def positions_of(session: Document, rounds: Sequence[Document], axis: str) -> dict[int, float]:
-    """Returns the place of each round's model on the x axis; 0 is the seed."""
+    """Returns the place of each round's model on the x axis: rounds, seconds or bytes. 0 is the session's first model.
+
+    Time counts from the start of the session, without its time in the queue.
+    """
     numbers = [document["round"] for document in rounds]
     if axis == "hours":
-        return {0: 0.0} | {
-            document["round"]: (document["committed_at"] - session["created_at"]) / 3600 for document in rounds
-        }
+        began = began_at(session)
+        return {0: 0.0} | {document["round"]: max(0.0, document["committed_at"] - began) for document in rounds}
     if axis == "bytes":
-        sent = (sum(document.get("bytes", {}).values()) / 1e9 for document in rounds)
+        sent = (float(sum(document.get("bytes", {}).values())) for document in rounds)
         return {0: 0.0} | dict(zip(numbers, accumulate(sent), strict=True))
     return {0: 0.0} | {number: float(number) for number in numbers}
+
+
+def scale_of(axis: str, places: Iterable[float]) -> tuple[float, str]:
+    """Returns the size of the unit that suits these places, and the title of the axis."""
+    if axis == "round":
+        return 1.0, "round"
+    units, title = _UNITS[axis]
+    largest = max(places, default=0.0)
+    size, unit = next(((size, unit) for size, unit in units if largest >= 2 * size), units[-1])
+    return size, title.format(unit)
 
 
 def _client_traces(points: Sequence[tuple[float, Document]]) -> list[Trace]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dash import html
 
 from fedmq.records.base import Document
+from fedmq.records.durations import seconds_queued
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import alliance, curves, outcomes
@@ -20,7 +21,7 @@ from fedmq_dashboard.query import Query
 from fedmq_schemas.records import ENDED, EVENT_NAMES
 
 LOG_LINES = 60
-AXES = {"round": "round", "hours": "hours", "bytes": "bytes sent and received"}
+AXES = {"round": "round", "hours": "time", "bytes": "bytes sent and received"}
 _CHATTER = ("update.accepted", "model.validated", "task.progress")
 _TROUBLE = (
     "update.rejected",
@@ -72,8 +73,8 @@ def read(history: History, live: Live, query: Query) -> LivePage:
     running = live.open_round(name) if session["state"] not in ENDED else None
     asked = [client for plan in newest["plans"] for client in plan["clients"]] if newest and running else []
     late: dict[int, int] = {}
-    for event in history.events({"session": name, "name": "update.discarded"}):
-        late[event["round"]] = late.get(event["round"], 0) + 1
+    for number, _ in history.late(name):
+        late[number] = late.get(number, 0) + 1
     return LivePage(
         history.sessions(),
         session,
@@ -142,6 +143,8 @@ def _progress(now: LivePage) -> Element:
     model = now.trail[-1]["model"] if now.trail else None
     newest: Element = c.link(words.short(model), f"/models?model={model}") if model else "–"
     policy = session["policy"]
+    waited = seconds_queued(session)
+    queued = f"after {words.seconds(waited)} in the queue" if waited is not None and waited >= 1 else ""
     parts.append(
         c.facts(
             c.fact("State", c.badge(session["state"])),
@@ -149,7 +152,7 @@ def _progress(now: LivePage) -> Element:
             c.fact("Strategy", policy["strategy"]["name"]),
             c.fact("Needs", words.plural(policy["clients_required"], "client"), "a round"),
             c.fact("Last round", words.seconds(now.rounds[-1]["seconds"]) if now.rounds else "–"),
-            c.fact("Began", c.moment(session["created_at"], "date")),
+            c.fact("Began", c.moment(session.get("started_at"), "date"), queued),
         )
     )
     return c.card(session["name"] or session["session"], *parts, note=session["session"], id="progress")

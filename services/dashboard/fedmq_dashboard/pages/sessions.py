@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dash import html
+
 from fedmq.records.base import Document
+from fedmq.records.durations import seconds_queued, seconds_run
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import curves
@@ -33,10 +36,11 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All sessions, newest first, and those to compare, in the order chosen."""
+    """All sessions, newest first, those to compare, in the order chosen, and how many rounds each session committed."""
 
     sessions: Sequence[Document]
     compared: Sequence[One]
+    done: Mapping[str, int]
 
 
 def read(history: History, live: Live, query: Query) -> Comparison:
@@ -46,7 +50,7 @@ def read(history: History, live: Live, query: Query) -> Comparison:
     begun = [session["session"] for session in sessions if session["state"] != "queued"]
     wanted = [name for name in query.names("compare") if name in by_name] or begun[:COMPARED]
     compared = [One(by_name[name], history.rounds(name), history.trail(by_name[name])) for name in wanted[:MOST]]
-    return Comparison(sessions, compared)
+    return Comparison(sessions, compared, {session["session"]: history.rounds_done(session) for session in sessions})
 
 
 def _names(comparison: Comparison) -> list[str]:
@@ -73,8 +77,8 @@ def view(comparison: Comparison, query: Query) -> list[Element]:
     axis = choose(query.get("x"), list(AXES)) or "round"
     return [
         c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis)),
-        c.card("What differs in their policies", _differences(comparison), id="differences"),
-        c.card("All sessions", _list(comparison.sessions)),
+        c.card("What differs in their seeds and policies", _differences(comparison, metric), id="differences"),
+        c.card("All sessions", _list(comparison.sessions, comparison.done)),
     ]
 
 
@@ -83,12 +87,13 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
         return c.empty("None of these sessions has a validated model yet.")
     traces: list[Trace] = []
     newest: list[str] = []
-    for number, one in enumerate(comparison.compared):
-        positions = curves.positions_of(one.session, one.rounds, axis)
+    positions = [curves.positions_of(one.session, one.rounds, axis) for one in comparison.compared]
+    scale, unit = curves.scale_of(axis, [place for places in positions for place in places.values()])
+    for number, (one, places) in enumerate(zip(comparison.compared, positions, strict=True)):
         points = [
-            (positions[model["round"]], model["metrics"][metric]["mean"])
+            (places[model["round"]] / scale, model["metrics"][metric]["mean"])
             for model in one.trail
-            if metric in model["metrics"] and model["round"] in positions
+            if metric in model["metrics"] and model["round"] in places
         ]
         if points:
             name = one.session["name"] or one.session["session"]
@@ -96,15 +101,14 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
             newest.append(f"{name} {words.number(points[-1][1])}")
     if not traces:
         return c.empty(f"None of these sessions has {metric}.")
-    unit = {"round": "round", "hours": "hours since the start", "bytes": "GB sent to clients and received"}[axis]
     return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(newest)}.", 360)
 
 
 def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a policy's fields with dotted names, as `--set` writes them."""
+    """Returns a policy's fields with dotted names, as `--set` writes them. An empty table has no field."""
     flat: dict[str, Any] = {}
     for name, value in policy.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
@@ -112,9 +116,12 @@ def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(policies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Returns the fields in which the policies differ, with the value of each policy; None where it lacks the field."""
+    """Returns the fields in which the policies differ, with the value of each policy; None where it lacks the field.
+
+    The name, which changes nothing, and the seed, which may be left to the reducer, are not compared.
+    """
     flat = [flatten(policy) for policy in policies]
-    names = sorted({name for policy in flat for name in policy})
+    names = sorted({name for policy in flat for name in policy} - {"name", "seed"})
     return {
         name: values
         for name in names
@@ -123,37 +130,60 @@ def differences(policies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
-def _differences(comparison: Comparison) -> Element:
-    if len(comparison.compared) < 2:
-        return c.empty("Choose at least two sessions to compare their policies.")
-    found = differences([one.session["policy"] for one in comparison.compared])
-    if not found:
-        return c.empty("Their policies are the same.")
+def seeds(compared: Sequence[One], metric: str | None) -> list[str]:
+    """Returns the model from which each session started, with its score in that session."""
+    return [_seed(one, metric) for one in compared]
+
+
+def _seed(one: One, metric: str | None) -> str:
+    seed = one.session["seed"]
+    if seed is None:
+        wanted = one.session["policy"].get("seed")
+        return f"{wanted} (queued)" if wanted else "the newest model at its start (queued)"
+    first = next((model for model in one.trail if model["round"] == 0), None)
+    score = first["metrics"].get(metric) if first else None
+    return f"{seed} ({metric} {words.number(score['mean'])})" if score else str(seed)
+
+
+def _differences(comparison: Comparison, metric: str | None) -> Element:
+    compared = comparison.compared
+    if len(compared) < 2:
+        return c.empty("Choose at least two sessions to compare their seeds and policies.")
+    started = {one.session["seed"] for one in compared}
+    found = differences([one.session["policy"] for one in compared])
+    if len(started) == 1 and not found:
+        return c.empty("Their seeds and policies are the same.")
     columns = [
         c.Column("Field"),
-        *(c.Column(one.session["name"] or one.session["session"]) for one in comparison.compared),
+        *(c.Column(one.session["name"] or one.session["session"]) for one in compared),
     ]
-    rows = [[name, *(_shown(value) for value in values)] for name, values in found.items()]
-    return c.table(columns, rows, "Fields in which the policies differ")
+    rows: list[list[Element]] = [["seed", *seeds(compared, metric)]]
+    rows += [[name, *(_shown(value) for value in values)] for name, values in found.items()]
+    table = c.table(columns, rows, "The seeds, and the fields in which the policies differ", id="differing")
+    return (
+        html.Div([html.P("They start from different models.", className="reason"), table])
+        if len(started) > 1
+        else table
+    )
 
 
 def _shown(value: Any) -> str:
     return "–" if value in (None, "", {}, []) else str(value)
 
 
-def _list(sessions: Sequence[Document]) -> Element:
+def _list(sessions: Sequence[Document], done: Mapping[str, int]) -> Element:
     columns = [
         c.Column("Session"),
         c.Column("State"),
         c.Column("Rounds", True),
         c.Column("Strategy"),
-        c.Column("Began"),
+        c.Column("Created"),
+        c.Column("In the queue", True),
         c.Column("Took", True),
         c.Column("Why it ended"),
     ]
     rows = []
     for session in sessions:
-        took = session["ended_at"] - session["created_at"] if session["ended_at"] else None
         policy = session["policy"]
         rows.append(
             [
@@ -161,14 +191,15 @@ def _list(sessions: Sequence[Document]) -> Element:
                     session["name"] or session["session"], f"/?session={session['session']}", title=session["session"]
                 ),
                 c.badge(session["state"]),
-                policy["rounds"],
+                f"{done[session['session']]} of {policy['rounds']}",
                 policy["strategy"]["name"],
                 c.moment(session["created_at"], "date"),
-                words.seconds(took),
+                words.seconds(seconds_queued(session)),
+                words.seconds(seconds_run(session)),
                 session["reason"] or session["waiting"],
             ]
         )
-    return c.table(columns, rows, "All sessions, newest first")
+    return c.table(columns, rows, "All sessions, newest first", id="sessions")
 
 
 PAGE = Page("/sessions", "Sessions", "rounds", read, controls, view)

@@ -1,0 +1,76 @@
+"""Pages on real records of two sessions with the same clients, of which the second starts from the first one's model."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.chained_world import (
+    FIRST,
+    QUEUED,
+    SECOND,
+    TIMEOUT,
+    chained_world,
+)
+from dashboard.rendering import show
+from fedmq_schemas import records as tables
+
+
+def committed(session: str) -> int:
+    return chained_world().count(tables.ROUNDS, {"session": session})
+
+
+# -- the first model ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", ["round", "hours", "bytes"])
+def test_curves_of_a_chained_session_begin_at_its_own_start(axis: str) -> None:
+    curves = show(chained_world(), "/", f"?session={SECOND}&x={axis}").graphs["curves"]
+    [x] = [trace["x"] for trace in curves["data"] if trace.get("name") == "test set"]
+    assert x[0] == 0 and x == sorted(x) and len(x) >= committed(SECOND)
+
+
+def test_boxes_of_a_chained_session_begin_at_its_own_start() -> None:
+    box, mean = show(chained_world(), "/box", f"?session={SECOND}").graphs["box"]["data"]
+    assert box["x"] == mean["x"] == list(range(len(box["x"])))
+    assert len(box["x"]) >= committed(SECOND)
+
+
+@pytest.mark.parametrize("axis", ["round", "hours", "bytes"])
+def test_compared_sessions_begin_at_the_same_place(axis: str) -> None:
+    lines = show(chained_world(), "/sessions", f"?compare={FIRST},{SECOND}&x={axis}").graphs["compare"]["data"]
+    assert [trace["name"] for trace in lines] == ["first", "second"]
+    assert all(trace["x"][0] == 0 and trace["x"] == sorted(trace["x"]) for trace in lines)
+    assert lines[0]["y"][-1] == lines[1]["y"][0]  # the same model
+
+
+def test_what_differs_names_the_first_models_and_their_scores_first() -> None:
+    shown = show(chained_world(), "/sessions", f"?compare={FIRST},{SECOND}")
+    last = chained_world().find(tables.MODELS, {"session": FIRST}, order="round", descending=True, limit=1)[0]["model"]
+    assert shown.rows("differing") == [
+        ["seed", "seed (accuracy 0.1562)", f"{last} (accuracy 0.7930)"],
+        ["rounds", "4", "40"],
+        ["train.proximal_mu", "–", "0.1"],
+    ]
+    assert "They start from different models" in shown.text
+
+
+def test_the_first_model_of_a_session_in_the_queue_is_not_chosen_yet() -> None:
+    rows = show(chained_world(), "/sessions", f"?compare={FIRST},{QUEUED}").rows("differing")
+    assert rows[0] == ["seed", "seed (accuracy 0.1562)", "the newest model at its start (queued)"]
+
+
+# -- the queue ------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_tells_the_queue_from_the_session_and_done_rounds_from_wanted_ones() -> None:
+    rows = {row[0]: row for row in show(chained_world(), "/sessions").rows("sessions")}
+    assert [rows["first"][index] for index in (2, 5, 6)] == ["4 of 4", "0 ms", "85.0 s"]
+    assert [rows["second"][index] for index in (2, 5, 6)] == [f"{committed(SECOND)} of 40", "84.0 s", "–"]
+    assert [rows["third"][index] for index in (2, 5, 6)] == ["0 of 1", "–", "–"]
+
+
+def test_time_counts_from_the_start_of_a_session_that_was_queued() -> None:
+    curves = show(chained_world(), "/", f"?session={SECOND}&x=hours").graphs["curves"]
+    [x] = [trace["x"] for trace in curves["data"] if trace.get("name") == "test set"]
+    assert curves["layout"]["xaxis"]["title"]["text"] == "seconds since the start"
+    assert x[:2] == [0.0, pytest.approx(TIMEOUT)]  # the first round waits for the deadline
