@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 
 from dashboard.chained_world import (
+    ABSTAINS,
     FIRST,
+    MISSES,
     QUEUED,
+    RAISES,
+    ROUNDS,
     SECOND,
+    SECONDS,
     TIMEOUT,
     chained_world,
 )
 from dashboard.rendering import show
+from dashboard.test_pages import unpacked
 from fedmq_schemas import records as tables
 
 
@@ -74,3 +80,37 @@ def test_time_counts_from_the_start_of_a_session_that_was_queued() -> None:
     [x] = [trace["x"] for trace in curves["data"] if trace.get("name") == "test set"]
     assert curves["layout"]["xaxis"]["title"]["text"] == "seconds since the start"
     assert x[:2] == [0.0, pytest.approx(TIMEOUT)]  # the first round waits for the deadline
+
+
+# -- a round's time -------------------------------------------------------------------------------------------------
+
+
+def test_the_client_that_missed_the_deadline_is_drawn_and_named() -> None:
+    shown = show(chained_world(), "/timeline", f"?session={FIRST}&round=1")
+    named = {trace["name"]: trace for trace in shown.graphs["waterfall"]["data"]}
+    missed = named["no answer by the deadline"]
+    drawn = dict(zip(missed["y"], unpacked(missed["x"]).tolist(), strict=True))
+    assert {name: seconds for name, seconds in drawn.items() if seconds} == {MISSES: TIMEOUT}
+    assert (
+        f"{MISSES} gave no answer by the deadline of 20.0 s. client6 was the last to answer, after 5.0 s" in shown.text
+    )
+    assert "6 clients" in shown.text
+    marks = [shape["label"]["text"] for shape in shown.graphs["waterfall"]["layout"]["shapes"]]
+    assert sorted(marks) == ["committed", "deadline"]
+
+
+def test_the_client_that_missed_all_deadlines_is_the_one_that_the_rounds_waited_for() -> None:
+    shown = show(chained_world(), "/timeline", f"?session={FIRST}")
+    rows = shown.rows("delays")
+    assert rows[0] == [MISSES, "65.8 s", f"{ROUNDS} of {ROUNDS}"]
+    assert [row[2] for row in rows[1:]] == [f"0 of {ROUNDS}"] * 5
+    waited = next(t for t in shown.graphs["rounds"]["data"] if t["name"] == "waited for the last client")
+    assert waited["y"] == [TIMEOUT] * ROUNDS
+
+
+@pytest.mark.parametrize(("client", "number"), [(RAISES, 2), (ABSTAINS, 3)])
+def test_nothing_is_known_of_a_task_before_it_failed(client: str, number: int) -> None:
+    figure = show(chained_world(), "/timeline", f"?session={FIRST}&round={number}").graphs["waterfall"]
+    unknown = next(trace for trace in figure["data"] if trace["name"] == "unknown until it failed or abstained")
+    drawn = dict(zip(unknown["y"], unpacked(unknown["x"]).tolist(), strict=True))
+    assert {name: seconds for name, seconds in drawn.items() if seconds} == {client: SECONDS[client]}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,11 +80,24 @@ def columns_of_events(session: str, round_number: int, attempt: int, events: Ite
             "outcomes": [event["name"].partition(".")[2] for event in judged],
             "weights": [event["data"].get("weight", 0) for event in judged],
             "norms": [event["data"].get("norm") for event in judged],
-            "at": [event["at"] for event in judged],
+            "at": [None if event["name"] == "update.absent" else event["at"] for event in judged],
             "seconds": {step: [event["data"].get("seconds", {}).get(step) for event in judged] for step in steps},
             "reasons": {event["client"]: event["data"]["reason"] for event in judged if event["data"].get("reason")},
         }
     )
+
+
+def with_late(columns: Sequence[Columns], late: Iterable[tuple[int, str]]) -> list[Columns]:
+    """Returns the columns with the outcome late for the (round, client) of late updates, which their ledger calls absent."""
+    by_round: dict[int, set[str]] = {}
+    for number, client in late:
+        by_round.setdefault(number, set()).add(client)
+    return [_with_late(each, by_round[each.round]) if each.round in by_round else each for each in columns]
+
+
+def _with_late(columns: Columns, late: set[str]) -> Columns:
+    is_late = np.array([client in late for client in columns.clients], np.bool_) & (columns.outcomes == ABSENT)
+    return replace(columns, outcomes=np.where(is_late, LATE, columns.outcomes).astype(np.int8))
 
 
 def _floats(values: Any) -> FloatColumn:

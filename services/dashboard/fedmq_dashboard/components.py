@@ -10,6 +10,8 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from fedmq_dashboard.query import Query
+
 Element = Component | str | int | float | None
 Children = Element | Sequence[Element]
 
@@ -80,6 +82,11 @@ def moment(at: float | None, form: str = "time") -> Component:
 def link(text: Children, href: str, **properties: Any) -> Component:
     """Returns a link within the dashboard."""
     return dcc.Link(text, href=href, **properties)
+
+
+def client(name: str, session: str | None) -> Component:
+    """Returns a link to a client's part in a session."""
+    return link(name, f"/clients{Query().search(session=session, client=name)}")
 
 
 def table(

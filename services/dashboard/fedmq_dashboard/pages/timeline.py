@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import waterfall
-from fedmq_dashboard.columns import Columns, columns_of_events
+from fedmq_dashboard.columns import Columns, columns_of_events, with_late
 from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages.page import NO_SESSION, Changes, Page, Point, session_control
 from fedmq_dashboard.query import Query
+from fedmq_dashboard.waiting import TimedRound, delays, paces
 
 MOST_ROWS = 60
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The page's data. `rounds`: the aggregated ones with the time of their last plan. `shown` may be open."""
+    """The page's data. `rounds`: the aggregated ones. `shown` may be open, as the round `open` is."""
 
     sessions: Sequence[Document]
     session: Document | None
-    rounds: Sequence[tuple[Columns, float]]
-    shown: tuple[Columns, float] | None
-    committed: Mapping[int, float]
+    rounds: Sequence[TimedRound]
+    shown: TimedRound | None
     open: int | None
 
 
@@ -35,33 +38,33 @@ def read(history: History, live: Live, query: Query) -> Timeline:
     """Reads what the page shows."""
     session = history.session(query.get("session"))
     if session is None:
-        return Timeline(history.sessions(), None, (), None, {}, None)
-    name = session["session"]
-    committed = {document["round"]: document for document in history.rounds(name)}
+        return Timeline(history.sessions(), None, (), None, None)
+    name, timeout = session["session"], session["policy"]["timeout"]
+    committed = {document["round"]: document["committed_at"] for document in history.rounds(name)}
     planned = {(a["round"], a["attempt"]): a["created_at"] for a in history.attempts(name)}
-    rounds = [
-        (columns, planned[columns.round, columns.attempt])
-        for columns in history.participation(name)
-        if (columns.round, columns.attempt) in planned
-    ]
+
+    def timed(columns: Columns) -> TimedRound:
+        at = planned[columns.round, columns.attempt]
+        return TimedRound(columns, at, at + timeout, committed.get(columns.round))
+
+    columns = with_late(history.participation(name), history.late(name))
+    rounds = [timed(each) for each in columns if (each.round, each.attempt) in planned]
     newest = max(planned, default=None)
     is_open = newest is not None and newest[0] not in committed
     wanted = query.number("round", 0) or (newest[0] if newest else 0)
-    shown = next((pair for pair in rounds if pair[0].round == wanted), None)
+    shown = next((one for one in rounds if one.columns.round == wanted), None)
     if shown is None and newest is not None and wanted == newest[0]:
-        events = history.events_after(name, planned[newest])
-        shown = columns_of_events(name, newest[0], newest[1], events), planned[newest]
-    times = {number: document["committed_at"] for number, document in committed.items()}
-    return Timeline(history.sessions(), session, rounds, shown, times, newest[0] if newest and is_open else None)
+        shown = timed(columns_of_events(name, *newest, history.events_after(name, planned[newest])))
+    return Timeline(history.sessions(), session, rounds, shown, newest[0] if newest and is_open else None)
 
 
 def controls(found: Timeline, query: Query) -> list[Control]:
     """Returns the page's controls."""
-    numbers = [columns.round for columns, _ in found.rounds]
+    numbers = [one.columns.round for one in found.rounds]
     if found.open is not None and found.open not in numbers:
         numbers.append(found.open)
     options = {str(number): f"round {number}" for number in reversed(numbers)}
-    chosen = str(found.shown[0].round) if found.shown else None
+    chosen = str(found.shown.columns.round) if found.shown else None
     return [session_control(found.sessions, found.session), Control("round", "Round", options, chosen)]
 
 
@@ -71,39 +74,55 @@ def view(found: Timeline, query: Query) -> list[Element]:
         return [c.card("Timeline", c.empty(NO_SESSION))]
     if found.shown is None:
         return [c.card("Timeline", c.empty("No round of this session has been planned yet."))]
-    parts = [_round(found, *found.shown)]
+    parts = [_round(found.shown)]
     if found.rounds:
+        session = found.session["session"]
         parts.append(c.card("Round by round", waterfall.by_round(found.rounds)))
-        parts.append(_stragglers(found))
+        parts.append(_delays(found.rounds, session))
+        parts.append(_paces(found.rounds, session))
     return parts
 
 
-def _round(found: Timeline, columns: Columns, planned_at: float) -> Element:
-    rows = waterfall.slowest_rows(columns, MOST_ROWS)
+def _round(one: TimedRound) -> Element:
+    columns = one.columns
     title = f"Round {columns.round}" + (f", attempt {columns.attempt}" if columns.attempt > 1 else "")
-    if not len(rows):
+    if np.all(np.isnan(one.ends())):
         return c.card(title, c.empty("No client has answered yet in this round."))
-    most = len(columns.clients)
-    note = (
-        f"the last {len(rows)} of {words.plural(most, 'client')}" if most > len(rows) else words.plural(most, "client")
-    )
-    return c.card(title, waterfall.waterfall(columns, planned_at, found.committed.get(columns.round), rows), note=note)
+    rows = waterfall.slowest_rows(one, MOST_ROWS)
+    known = words.plural(len(columns.clients), "client")
+    note = f"the last {len(rows)} of {known}" if len(rows) < len(columns.clients) else known
+    return c.card(title, waterfall.waterfall(one, rows), note=note)
 
 
-def _stragglers(found: Timeline) -> Element:
-    slow = waterfall.stragglers(found.rounds)
-    if not slow:
-        return c.card("Slowest as a rule", c.empty("Nobody has answered in any round yet."))
+def _delays(rounds: Sequence[TimedRound], session: str) -> Element:
+    found = delays(rounds)
+    total = sum(delay.seconds for delay in found)
+    columns = [c.Column("Client"), c.Column("Waited for it", True), c.Column("Missed deadlines", True)]
+    rows: list[list[Element]] = [
+        [c.client(delay.client, session), words.seconds(delay.seconds), f"{delay.missed} of {delay.asked}"]
+        for delay in found[:MOST_NAMED]
+    ]
+    note = f"the rounds waited {words.seconds(total)}; each second is shared by those who had not answered"
+    table = c.table(columns, rows, "How long the rounds waited for each client", id="delays")
+    return c.card("Who the rounds waited for", table, note=note)
+
+
+def _paces(rounds: Sequence[TimedRound], session: str) -> Element:
+    found = paces(rounds)
+    if not found:
+        return c.card("Slowest at its own work", c.empty("No client has reported how long it worked."))
     columns = [
         c.Column("Client"),
-        c.Column("Usual time from plan to outcome", True),
+        c.Column("Own work: fetch, validate, train, upload", True),
         c.Column("Beside the others", True),
+        c.Column("Queues and network", True),
     ]
     rows: list[list[Element]] = [
-        [c.link(name, f"/clients?client={name}"), words.seconds(usual), f"{ratio:.1f} times"]
-        for name, usual, ratio in slow
+        [c.client(pace.client, session), words.seconds(pace.own), f"{pace.ratio:.1f} times", words.seconds(pace.queued)]
+        for pace in found[:MOST_NAMED]
     ]
-    return c.card("Slowest as a rule", c.table(columns, rows, "The slowest clients"))
+    table = c.table(columns, rows, "The clients with the longest work of their own, medians", id="paces")
+    return c.card("Slowest at its own work", table, note="medians over all rounds")
 
 
 def clicked(graph: str, point: Point) -> Changes:
