@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq_dashboard.columns import Columns, columns_of, columns_of_events
-from fedmq_dashboard.matrix import NOT_ASKED, last_troubles, matrix_of, nanmedian
+from fedmq_dashboard.charts import participation
+from fedmq_dashboard.columns import Columns, columns_of, columns_of_events, with_late
+from fedmq_dashboard.matrix import NOT_ASKED, Matrix, last_troubles, matrix_of, nanmedian
 from fedmq_schemas.records import OUTCOMES, Participation
 
 NAN = float("nan")
@@ -68,8 +69,26 @@ def test_a_client_that_was_not_drawn_is_not_asked() -> None:
 
 def test_a_late_update_turns_absent_into_late_and_nothing_else() -> None:
     late = [(1, "a"), (1, "b"), (9, "a"), (1, "nobody")]
-    matrix = matrix_of([columns(1, a="absent", b="accepted")], late)
-    assert [OUTCOMES[code] for code in matrix.outcomes[:, 0]] == ["discarded", "accepted"]
+    one, other = with_late([columns(1, a="absent", b="accepted"), columns(2, a="absent")], late)
+    assert [OUTCOMES[code] for code in one.outcomes] == ["discarded", "accepted"]
+    assert [OUTCOMES[code] for code in other.outcomes] == ["absent"]
+
+
+def test_an_absent_client_of_an_open_attempt_has_no_time_either() -> None:
+    absent = {"name": "update.absent", "client": "a", "round": 2, "at": 7.0, "data": {}}
+    assert np.isnan(columns_of_events("s", 2, 1, [absent]).at).all()
+
+
+def test_the_weight_of_a_rejected_update_is_no_share() -> None:
+    one = columns(1, a="accepted", b="rejected")
+    one.weights[:] = [10.0, 1000.0]
+    assert matrix_of([one]).weights.tolist() == [10.0, 0.0]
+
+
+def test_the_outcomes_of_one_client_are_counted() -> None:
+    matrix = matrix_of([columns(1, a="accepted", b="failed"), columns(2, a="accepted"), columns(3, a="absent")])
+    assert matrix.counts("a") == {"accepted": 2, "absent": 1}
+    assert matrix.counts("nobody") == {}
 
 
 def test_norms_are_told_beside_the_rounds_median() -> None:
@@ -79,6 +98,51 @@ def test_norms_are_told_beside_the_rounds_median() -> None:
     assert matrix.relative_norms()[:, 0].tolist() == [0.0, 0.0, 2.0]
     assert [matrix.clients[index] for index in matrix.order("norm")] == ["c", "a", "b"]
     assert [matrix.clients[index] for index in matrix.order("name")] == ["a", "b", "c"]
+
+
+def with_norms(*norms: float) -> Matrix:
+    one = columns(1, **{f"c{number}": "accepted" for number in range(len(norms))})
+    one.norms[:] = norms
+    return matrix_of([one])
+
+
+def test_large_norms_come_first_and_small_and_unknown_ones_last() -> None:
+    matrix = with_norms(1.0, 0.1, NAN, 2.5, 1.0)
+    assert [matrix.clients[index] for index in matrix.order("norm")] == ["c3", "c0", "c4", "c1", "c2"]
+
+
+def test_a_norm_is_as_odd_as_it_is_far_from_most_clients() -> None:
+    narrow = with_norms(*(2.0 ** (number / 10) for number in range(-4, 5)), 8.0)
+    wide = with_norms(*(2.0**number for number in range(-4, 5)), 8.0)
+    assert narrow.norm_scores()[-1] == pytest.approx(2.95 / (1.4826 * 0.25))
+    assert wide.norm_scores()[-1] == pytest.approx(2.5 / (1.4826 * 2.5))
+
+
+def test_equal_norms_make_no_other_one_infinitely_odd() -> None:
+    scores = with_norms(1.0, 1.0, 1.0, 1.0, 1.02).norm_scores()
+    assert scores.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.0, np.log2(1.02) / 0.1])
+    assert np.isnan(with_norms(NAN, NAN).norm_scores()).all()
+
+
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ((1.0, 1.0, 1.0, 1.0, 3.0), "Unusually large: c4 (3.0 times)."),
+        (
+            (1.0, 1.0, 1.0, 1.0, 0.1, 3.0),
+            "Unusually large: c5 (3.0 times). Unusually small: c4 (0.1 times).",
+        ),
+        ((1.0, 1.0, 1.0, 1.1), "None is unusually large; largest: c3 (1.1 times)."),
+        (
+            (1.0,) * 6 + (9.0, 8.0, 7.0, 6.0),
+            "Unusually large: c6 (9.0 times), c7 (8.0 times), c8 (7.0 times) and 1 more.",
+        ),
+    ],
+)
+def test_large_norms_are_named_first_and_small_ones_apart(norms: tuple[float, ...], said: str) -> None:
+    matrix = with_norms(*norms)
+    plot: Any = participation.norms(matrix, matrix.order("norm"))
+    assert str(plot.children[2].children) == f"Each update's norm beside the median of its round. {said}"
 
 
 def test_the_most_troubled_come_first() -> None:

@@ -114,3 +114,28 @@ def test_nothing_is_known_of_a_task_before_it_failed(client: str, number: int) -
     unknown = next(trace for trace in figure["data"] if trace["name"] == "unknown until it failed or abstained")
     drawn = dict(zip(unknown["y"], unpacked(unknown["x"]).tolist(), strict=True))
     assert {name: seconds for name, seconds in drawn.items() if seconds} == {client: SECONDS[client]}
+
+
+# -- a client -------------------------------------------------------------------------------------------------------
+
+
+def test_a_clients_card_shows_its_tasks_of_this_session_only() -> None:
+    shown = show(chained_world(), "/clients", f"?session={FIRST}&client={RAISES}")
+    assert f"{RAISES} in first · finished" in shown.text
+    assert "4 tasks in this session: 3 accepted, 1 failed." in shown.text
+    heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]
+    assert len(heads) == ROUNDS
+
+
+def test_an_evaluators_card_shows_its_validations_of_this_session() -> None:
+    shown = show(chained_world(), "/clients", f"?session={FIRST}&client=evaluator")
+    assert "evaluator in first · finished" in shown.text and "accuracy 0.1562" in shown.text
+    heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]
+    assert len(heads) == ROUNDS + 1
+
+
+@pytest.mark.parametrize("path", ["/clients", "/box", "/timeline"])
+def test_links_to_a_client_lead_to_its_part_in_the_same_session(path: str) -> None:
+    links = [link for link in show(chained_world(), path, f"?session={FIRST}").links if "client=" in link]
+    assert links
+    assert all(f"session={FIRST}" in link for link in links)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedmq_dashboard.columns import ABSENT, CODES, LATE, Columns, FloatColumn
+from fedmq_dashboard.columns import CODES, Columns, FloatColumn
 from fedmq_schemas.records import OUTCOMES
 
 Counts = npt.NDArray[np.int64]
 NOT_ASKED = -1
 ACCEPTED = CODES["accepted"]
+LEAST_SPREAD = 0.1
+"""The least spread of usual norms that `norm_scores` assumes, in log2: 7 percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class Matrix:
         counts: Counts = np.count_nonzero(self.outcomes != NOT_ASKED, axis=1)
         return counts
 
+    def counts(self, client: str) -> dict[str, int]:
+        """Returns how many of a client's tasks had each outcome, without those that none had."""
+        if client not in self.clients:
+            return {}
+        row = self.outcomes[self.clients.index(client)]
+        found = {outcome: int(np.count_nonzero(row == code)) for code, outcome in enumerate(OUTCOMES)}
+        return {outcome: count for outcome, count in found.items() if count}
+
     def relative_norms(self) -> FloatColumn:
         """Returns log2 of each norm over its round's median: 1 is twice the others'."""
         median = nanmedian(self.norms, axis=0)
@@ -50,17 +60,34 @@ class Matrix:
         return np.where(np.isfinite(logs), logs, np.nan)
 
     def order(self, by: str) -> Counts:
-        """Returns the rows in the order to show: by `name`, by `norm` (the oddest first), or by `troubles`."""
+        """Returns the rows in the order to show: by `name`, by `norm` (the largest first), or by `troubles`."""
         if by == "name":
             return np.arange(len(self.clients))
-        oddness = np.abs(np.nan_to_num(nanmedian(self.relative_norms(), axis=1)))
+        usual = nanmedian(self.relative_norms(), axis=1)
+        smallness = np.where(np.isnan(usual), np.inf, -usual)
         if by == "norm":
-            return np.argsort(-oddness, kind="stable")
-        return np.lexsort((-oddness, -self.troubles()))
+            return np.argsort(smallness, kind="stable")
+        return np.lexsort((smallness, -self.troubles()))
+
+    def norm_scores(self) -> FloatColumn:
+        """Returns how far each client's usual norm is from that of most clients; NaN where it is not known.
+
+        This is the robust z-score of the median of `relative_norms`: the distance from the clients' median, over 1.4826
+        times the median of all distances. A spread below `LEAST_SPREAD` counts as this, as clients with equal norms
+        would make any other one infinitely odd.
+        """
+        usual = nanmedian(self.relative_norms(), axis=1)
+        known = usual[~np.isnan(usual)]
+        if not len(known):
+            return usual
+        middle = np.median(known)
+        spread = max(1.4826 * float(np.median(np.abs(known - middle))), LEAST_SPREAD)
+        scores: FloatColumn = (usual - middle) / spread
+        return scores
 
 
-def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) -> Matrix:
-    """Returns the matrix. `late` has (round, client) of updates after their plan was closed, absent in the ledger."""
+def matrix_of(columns: Sequence[Columns]) -> Matrix:
+    """Returns the matrix of these rounds."""
     clients = tuple(sorted({name for column in columns for name in column.clients}))
     row = {name: index for index, name in enumerate(clients)}
     shape = (len(clients), len(columns))
@@ -71,13 +98,9 @@ def matrix_of(columns: Sequence[Columns], late: Iterable[tuple[int, str]] = ()) 
         at = np.fromiter((row[name] for name in column.clients), np.intp, len(column.clients))
         outcomes[at, number] = column.outcomes
         norms[at, number] = column.norms
-        weights[at] += np.nan_to_num(column.weights)
+        weights[at] += np.where(column.outcomes == ACCEPTED, np.nan_to_num(column.weights), 0.0)
         transit[at, number] = column.step("transit")
         busy[at, number] = column.step("total")
-    where = {column.round: number for number, column in enumerate(columns)}
-    for round_number, client in late:
-        if round_number in where and client in row and outcomes[row[client], where[round_number]] == ABSENT:
-            outcomes[row[client], where[round_number]] = LATE
     rounds = tuple(column.round for column in columns)
     least = np.min(np.where(np.isnan(transit), np.inf, transit), axis=1, initial=np.inf)
     return Matrix(clients, rounds, outcomes, norms, weights, least, nanmedian(busy, axis=1))

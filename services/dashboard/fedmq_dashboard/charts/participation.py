@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fedmq_dashboard import components as c
@@ -13,6 +15,9 @@ from fedmq_schemas.records import OUTCOMES
 
 MOST_TEXTS = 20_000
 ROW_PIXELS = 13
+ODD = 3.5
+"""The robust z-score from which a norm is unusual (Iglewicz and Hoaglin, 1993)."""
+MOST_NAMED = 3
 
 
 def outcomes(matrix: Matrix, rows: np.ndarray) -> Element:
@@ -74,12 +79,22 @@ def norms(matrix: Matrix, rows: np.ndarray) -> Element:
 
 
 def _odd(matrix: Matrix, relative: np.ndarray) -> str:
-    usual = nanmedian(relative, axis=1)
-    odd = [index for index in np.argsort(-np.abs(np.nan_to_num(usual))) if abs(usual[index]) >= 1][:3]
-    if not odd:
-        return "Each update's norm beside the median of its round: no client stands out."
-    named = ", ".join(f"{matrix.clients[index]} ({2 ** usual[index]:.1f} times the median)" for index in odd)
-    return f"Each update's norm beside the median of its round. These stand out: {named}."
+    usual, scores = nanmedian(relative, axis=1), matrix.norm_scores()
+    order = [index for index in np.argsort(-np.nan_to_num(scores), kind="stable") if np.isfinite(scores[index])]
+    large = [index for index in order if scores[index] >= ODD]
+    small = [index for index in reversed(order) if scores[index] <= -ODD]
+
+    def named(indexes: Sequence[int]) -> str:
+        rest = f" and {len(indexes) - MOST_NAMED} more" if len(indexes) > MOST_NAMED else ""
+        return ", ".join(f"{matrix.clients[i]} ({2 ** usual[i]:.1f} times)" for i in indexes[:MOST_NAMED]) + rest
+
+    parts = ["Each update's norm beside the median of its round."]
+    parts.append(
+        f"Unusually large: {named(large)}." if large else f"None is unusually large; largest: {named(order[:1])}."
+    )
+    if small:
+        parts.append(f"Unusually small: {named(small)}.")
+    return " ".join(parts)
 
 
 def _heat(matrix: Matrix, rows: np.ndarray) -> Trace:

@@ -137,7 +137,7 @@ def _rows(metric: str, found: Sequence[tuple[float, Document]]) -> Element:
     columns = [c.Column("Client"), c.Column(metric, True), c.Column("Examples", True)]
     rows: list[list[Element]] = [
         [
-            c.link(row["client"], f"/clients?client={row['client']}"),
+            c.client(row["client"], row["session"]),
             words.number(value),
             "not reported" if row["weight"] is None else words.number(row["weight"]),
         ]

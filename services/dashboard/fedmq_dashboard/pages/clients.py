@@ -13,6 +13,7 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import participation
+from fedmq_dashboard.columns import with_late
 from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.figures import outcome_word
 from fedmq_dashboard.history import History
@@ -24,7 +25,7 @@ from fedmq_dashboard.query import Query
 
 ROWS = 50
 WORST = 10
-ORDERS = {"troubles": "troubles first", "norm": "oddest norm first", "name": "name"}
+ORDERS = {"troubles": "troubles first", "norm": "largest norm first", "name": "name"}
 SKEW_SHOWN = 1.0
 
 
@@ -47,15 +48,14 @@ def read(history: History, live: Live, query: Query) -> ClientsPage:
     """Reads what the page shows."""
     session = history.session(query.get("session"))
     name = session["session"] if session else None
-    late = history.events({"session": name, "name": "update.discarded"}) if name else []
-    columns = history.participation(name) if name else []
-    matrix = matrix_of(columns, [(event["round"], event["client"]) for event in late])
+    columns = with_late(history.participation(name), history.late(name)) if name else []
+    matrix = matrix_of(columns)
     trail = history.trail(session) if session else []
     newest = next((model for model in reversed(trail) if model["metrics"]), None)
     validations = history.validations(session["session"], newest["model"]) if session and newest else []
     troubles = last_troubles(columns)
     metrics = [m for m in words.metric_names([newest["metrics"]] if newest else []) if not m.startswith("test/")]
-    one = read_one(history, query, name)
+    one = read_one(history, query, session, matrix)
     return ClientsPage(
         history.sessions(), session, history.clients(), matrix, troubles, newest, validations, metrics, one
     )
@@ -75,7 +75,7 @@ def controls(found: ClientsPage, query: Query) -> list[Control]:
 def view(found: ClientsPage, query: Query) -> list[Element]:
     """Returns the page's body."""
     if not found.clients:
-        return [c.card("ClientsPage", c.empty("No client has come yet. Start one: fedmq run client --package DIR"))]
+        return [c.card("Clients", c.empty("No client has come yet. Start one: fedmq run client --package DIR"))]
     parts: list[Element] = []
     if found.one is not None:
         parts.append(one_client(found.one, query))
@@ -90,11 +90,11 @@ def view(found: ClientsPage, query: Query) -> list[Element]:
     else:
         page, pages = _page(query, len(rows))
         part = slice(None) if query.get("rows") == "all" else slice((page - 1) * ROWS, page * ROWS)
-        odd = rows if order == "name" else found.matrix.order("norm")
+        by_norm = rows if order == "name" else found.matrix.order("norm")
         note = _pager(query, page, pages, len(rows))
         parts += [
             c.card("Participation", participation.outcomes(found.matrix, rows[part]), note=note),
-            c.card("Norm of each client's update", participation.norms(found.matrix, odd[part]), note=note),
+            c.card("Norm of each client's update", participation.norms(found.matrix, by_norm[part]), note=note),
             c.card("Share of weight", participation.shares(found.matrix), wide=False),
         ]
     parts += [_worst(found, choose(query.get("metric"), found.metrics)), _everybody(found, query, order)]
@@ -133,8 +133,9 @@ def _worst(found: ClientsPage, metric: str | None) -> Element:
         if row["scope"] == "client" and is_scalar(row["metrics"].get(metric))
     ]
     scored.sort(reverse=words.less_is_better(metric))
-    rows = [[_name(client), words.number(value)] for value, client in scored[:WORST]]
-    table = c.table([c.Column("Client"), c.Column(metric, True)], rows, f"ClientsPage with the worst {metric}")
+    session = found.session["session"] if found.session else None
+    rows: list[list[Element]] = [[c.client(client, session), words.number(value)] for value, client in scored[:WORST]]
+    table = c.table([c.Column("Client"), c.Column(metric, True)], rows, f"Clients with the worst {metric}")
     return c.card(f"Worst clients by {metric}", table, note=words.short(found.newest["model"]), wide=False)
 
 
@@ -157,11 +158,12 @@ def _everybody(found: ClientsPage, query: Query, order: str) -> Element:
         c.Column("Last trouble"),
     ]
     body = []
+    session = found.session["session"] if found.session else None
     for client in everybody[(page - 1) * ROWS : page * ROWS]:
         at = row.get(client["client"])
         body.append(
             [
-                _name(client["client"]),
+                c.client(client["client"], session),
                 c.badge("here" if client["state"] == "present" else "away"),
                 client["combiner"],
                 ", ".join(f"{name} {value}" for name, value in client["labels"].items()),
@@ -178,10 +180,6 @@ def _everybody(found: ClientsPage, query: Query, order: str) -> Element:
         c.table(columns, body, "All clients", id="everybody"),
         note=_pager(query, page, pages, len(everybody)),
     )
-
-
-def _name(client: str) -> Element:
-    return c.link(client, f"/clients?client={client}")
 
 
 def _trouble(client: str, trouble: Trouble | None, query: Query) -> Element:
@@ -201,4 +199,4 @@ def clock(transit: float) -> str:
     return f"{words.seconds(abs(transit))} {'behind, at most' if transit > 0 else 'ahead, at least'}"
 
 
-PAGE = Page("/clients", "ClientsPage", "rounds", read, controls, view, clicked)
+PAGE = Page("/clients", "Clients", "rounds", read, controls, view, clicked)

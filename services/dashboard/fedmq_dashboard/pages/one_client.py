@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dash import html
@@ -11,41 +11,54 @@ from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Element
+from fedmq_dashboard.figures import outcome_word
 from fedmq_dashboard.history import History
+from fedmq_dashboard.matrix import Matrix
 from fedmq_dashboard.pages.live import what
+from fedmq_dashboard.pages.page import session_label
 from fedmq_dashboard.query import Query
+from fedmq_schemas.records import OUTCOMES
 
 EVENTS = 12
 EVENTS_OF_ROUND = 40
+_OUTCOMES = [f"update.{outcome}" for outcome in OUTCOMES]
 
 
 @dataclass(frozen=True, slots=True)
 class OneClient:
-    """The chosen client and its newest events, of one round if a round is chosen too."""
+    """The chosen client, how many tasks of the session had each outcome, and its newest events in the session.
+
+    With a round: all events of this round. Without one: the outcomes of tasks, or the validations of one that never trains.
+    """
 
     name: str
+    session: Document | None
     round: int | None
     document: Document | None
+    counts: Mapping[str, int]
     events: Sequence[Document]
 
 
-def read_one(history: History, query: Query, session: str | None) -> OneClient | None:
+def read_one(history: History, query: Query, session: Document | None, matrix: Matrix) -> OneClient | None:
     """Reads the chosen client; None if none is chosen."""
     name = query.get("client")
     if name is None:
         return None
     number = query.number("round", -1)
-    where: Document = {"client": name}
-    if session is not None and number >= 0:
-        where |= {"session": session, "round": number}
     known = next((client for client in history.clients() if client["client"] == name), None)
-    most = EVENTS if number < 0 else EVENTS_OF_ROUND
-    return OneClient(name, number if number >= 0 else None, known, history.events(where, most))
+    counts = matrix.counts(name)
+    events: Sequence[Document] = ()
+    if session is not None:
+        where: Document = {"client": name, "session": session["session"]}
+        where |= {"name": _OUTCOMES if counts else ["model.validated"]} if number < 0 else {"round": number}
+        events = history.events(where, EVENTS if number < 0 else EVENTS_OF_ROUND)
+    return OneClient(name, session, number if number >= 0 else None, known, counts, events)
 
 
 def one_client(one: OneClient, query: Query) -> Element:
     """Returns the section about one client."""
-    title = one.name if one.round is None else f"{one.name}, round {one.round}"
+    where = f" in {session_label(one.session)}" if one.session else ""
+    title = f"{one.name}{where}" if one.round is None else f"{one.name}{where}, round {one.round}"
     close = c.link("close", f"/clients{query.search(client=None, round=None)}", className="button")
     parts: list[Element] = []
     if one.document is not None:
@@ -61,6 +74,9 @@ def one_client(one: OneClient, query: Query) -> Element:
         )
     if one.round is not None:
         parts.append(c.link("all rounds of this client", f"/clients{query.search(round=None)}"))
+    if one.counts:
+        counted = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in one.counts.items())
+        parts.append(html.P(f"{words.plural(sum(one.counts.values()), 'task')} in this session: {counted}."))
     if not one.events:
         parts.append(c.empty("Nothing is recorded of it here: it was not asked, or has not answered."))
     parts += [_event(event) for event in one.events]
