@@ -49,9 +49,9 @@ class Generator:
     def write(self, records: Records) -> None:
         self._write_members(records)
         parent = self._write_seed(records)
-        last, ended = self._write_session(records, "s-long", "adam-1000", self._rounds, BEGAN, parent, 0, "finished")
+        last, ended = self._write_session(records, "s-long", "adam-1000", self._rounds, BEGAN, parent, 0, 0, "finished")
         short, began = max(1, self._rounds // 5), ended + SESSIONS_APART
-        _, ended = self._write_session(records, "s-short", "sgd-again", short, began, last, 1, "stopped")
+        _, ended = self._write_session(records, "s-short", "sgd-again", short, began, last, self._rounds, 1, "stopped")
         self._write_queued(records, ended)
         self._write_troubles(records, began)
 
@@ -109,9 +109,18 @@ class Generator:
     # -- a session --------------------------------------------------------------------------------------------------
 
     def _write_session(
-        self, records: Records, session: str, name: str, rounds: int, began: float, seed: str, position: int, state: str
+        self,
+        records: Records,
+        session: str,
+        name: str,
+        rounds: int,
+        began: float,
+        seed: str,
+        age: int,
+        position: int,
+        state: str,
     ) -> tuple[str, float]:
-        """Returns the last model, and the time of the session's end."""
+        """Returns the last model, and the time of the session's end. `age`: the rounds in which the seed was trained."""
         policy = Policy(
             name=name,
             rounds=rounds if state == "finished" else rounds * 2,
@@ -128,10 +137,10 @@ class Generator:
             documents.event("session.queued", session, None, created, "reducer", id=f"queued-{session}", **queued),
             documents.event("session.started", session, None, began, "reducer", id=f"started-{session}", **started),
         ]
-        self._write_first_scores(records, session, seed, began, position)
+        self._write_first_scores(records, session, seed, began, age, position)
         parent, clock = seed, began
         for number in range(1, rounds + 1):
-            answers = [self._answer(site, number, clock, position) for site in self._sites]
+            answers = [self._answer(site, age + number, clock, position) for site in self._sites]
             parent, ended = self._write_round(records, session, number, clock, parent, answers, events)
             clock = ended + 0.5
             if len(events) > BATCH:
@@ -168,9 +177,11 @@ class Generator:
         data = {"policy": policy, "position": 2}
         _flush(records, [documents.event("session.queued", "s-next", None, at, "reducer", id="queued-s-next", **data)])
 
-    def _write_first_scores(self, records: Records, session: str, seed: str, at: float, position: int) -> None:
+    def _write_first_scores(
+        self, records: Records, session: str, seed: str, at: float, age: int, position: int
+    ) -> None:
         """Writes this session's validations of the model that it starts from, and their summary."""
-        answers = [self._answer(site, 0, at, position) for site in self._sites]
+        answers = [self._answer(site, age, at, position) for site in self._sites]
         rows = documents.validations(session, 0, seed, at, answers, documents.test_score(answers))
         records.put_many(tables.VALIDATIONS, rows)
         metrics = summarize_validations((row["scope"], row["weight"], row["metrics"]) for _, row in rows)
