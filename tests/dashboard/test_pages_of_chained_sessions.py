@@ -16,8 +16,11 @@ from dashboard.chained_world import (
     TIMEOUT,
     chained_world,
 )
+from dashboard.events import event
 from dashboard.rendering import show
 from dashboard.test_pages import unpacked
+from fedmq.records.base import Document
+from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import records as tables
 
 
@@ -125,6 +128,23 @@ def test_a_clients_card_shows_its_tasks_of_this_session_only() -> None:
     assert "4 tasks in this session: 3 accepted, 1 failed." in shown.text
     heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]
     assert len(heads) == ROUNDS
+
+
+def test_a_clients_card_shows_a_validation_only_if_something_is_to_be_said_of_it() -> None:
+    records = SqliteRecords(":memory:")
+    for table in (tables.SESSIONS, tables.PARTICIPATION):
+        for number, document in enumerate(chained_world().find(table, {"session": FIRST})):
+            records.put(table, FIRST if table == tables.SESSIONS else str(number), document)
+    for client in chained_world().find(tables.CLIENTS):
+        records.put(tables.CLIENTS, client["client"], client)
+    told: list[Document] = [{}, {"reason": "validate raised"}, {"notes": ["a metric was too large"]}]
+    for at, data in enumerate(told):
+        said: Document = {"model": "m", "metrics": {}, "reason": "", **data}
+        document = event("model.validated", float(at), client=RAISES, **said) | {"session": FIRST}
+        records.put(tables.EVENTS, str(at), document)
+    shown = show(records, "/clients", f"?session={FIRST}&client={RAISES}")
+    heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]
+    assert len(heads) == 2 and "validate raised" in shown.text and "a metric was too large" in shown.text
 
 
 def test_an_evaluators_card_shows_its_validations_of_this_session() -> None:

@@ -20,15 +20,17 @@ from fedmq_dashboard.query import Query
 from fedmq_schemas.records import OUTCOMES
 
 EVENTS = 12
-EVENTS_OF_ROUND = 40
+EVENTS_READ = 40
 _OUTCOMES = [f"update.{outcome}" for outcome in OUTCOMES]
+_VALIDATED = "model.validated"
 
 
 @dataclass(frozen=True, slots=True)
 class OneClient:
     """The chosen client, how many tasks of the session had each outcome, and its newest events in the session.
 
-    With a round: all events of this round. Without one: the outcomes of tasks, or the validations of one that never trains.
+    With a round: all events of this round. Without one: the outcomes of tasks, and validations with a reason or notes. Of a
+    client without tasks, as an evaluator is: all validations.
     """
 
     name: str
@@ -50,15 +52,21 @@ def read_one(history: History, query: Query, session: Document | None, matrix: M
     events: Sequence[Document] = ()
     if session is not None:
         where: Document = {"client": name, "session": session["session"]}
-        where |= {"name": _OUTCOMES if counts else ["model.validated"]} if number < 0 else {"round": number}
-        events = history.events(where, EVENTS if number < 0 else EVENTS_OF_ROUND)
+        where |= {"name": [*_OUTCOMES, _VALIDATED]} if number < 0 else {"round": number}
+        events = history.events(where, EVENTS_READ)
+        if number < 0:
+            events = [event for event in events if not counts or _matters(event)][:EVENTS]
     return OneClient(name, session, number if number >= 0 else None, known, counts, events)
+
+
+def _matters(event: Document) -> bool:
+    return event["name"] != _VALIDATED or bool(event["data"].get("reason") or event["data"].get("notes"))
 
 
 def one_client(one: OneClient, query: Query) -> Element:
     """Returns the section about one client."""
     where = f" in {session_label(one.session)}" if one.session else ""
-    title = f"{one.name}{where}" if one.round is None else f"{one.name}{where}, round {one.round}"
+    title = f"{one.name}{where}" if one.round is None else f"{one.name}, round {one.round}{where}"
     close = c.link("close", f"/clients{query.search(client=None, round=None)}", className="button")
     parts: list[Element] = []
     if one.document is not None:
