@@ -60,14 +60,14 @@ def make_package(folder: Path, framework: str) -> Path:
 def client_here(name: str, **options: Any) -> Client:
     """Returns a client with the settings of `fedmq run client` here. `options` that are not None take precedence."""
     settings = ClientSettings.load()
-    found: dict[str, Any] = {"data": settings.data_path and settings.data_path.absolute()}
+    found: dict[str, Any] = {"data": settings.data_path, "state_dir": Path.cwd()}
     found |= {key: value for key, value in options.items() if value is not None}
     return Client(name, form=settings.package_form, python_env=settings.package_env, **found)
 
 
 def first_model(package: Path, random_seed: int) -> bytes:
     """Returns the model that the trainer's `init` makes in a worker process. Raises ConfigError with the traceback."""
-    load(package)
+    package = load(package).folder
     with _worker() as run:
         return _made(run, package, client_here("init", random_seed=random_seed))
 
@@ -108,7 +108,8 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
 
     `model` None stands for the package's own first model. Raises ConfigError if the package makes none.
     """
-    trial = Trial(str(package), load(package).sha256)
+    loaded = load(package)
+    trial, package = Trial(str(package), loaded.sha256), loaded.folder
     with _worker() as run:
         began = time.monotonic()
         model = _made(run, package, client) if model is None else model

@@ -17,7 +17,10 @@ from fedmq_schemas.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """What `Sandbox` was given; `Sandbox` describes each option. Raises ConfigError for a value out of range."""
+    """What `Sandbox` was given; `Sandbox` describes each option. Raises ConfigError for a value out of range.
+
+    Its folders become absolute: a trainer may change the process's current folder.
+    """
 
     package: Path
     clients: int
@@ -53,6 +56,9 @@ class SandboxOptions:
         for name, values in self.labels.items():
             if not (isinstance(values, list | tuple) and values and all(isinstance(value, str) for value in values)):
                 raise ConfigError(f"the label {name!r} needs a list of values, such as ['north', 'south']")
+        for name in ("package", "state_dir"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, folder.expanduser().absolute())
 
     def client(self, name: str, tasks: tuple[str, ...], ordinal: int, random_seed: int) -> Client:
         """Returns the client as its trainer sees it. Clients that train have the values of each label in turn."""
@@ -62,7 +68,7 @@ class SandboxOptions:
             ordinal=ordinal,
             count=self.clients,
             device=self.device,
-            state_dir=(self.state_dir or Path(".")) / "clients" / name,
+            state_dir=(self.state_dir or Path.cwd()) / "clients" / name,
             tasks=tasks,
             random_seed=random_seed,
             dirichlet=self.dirichlet,

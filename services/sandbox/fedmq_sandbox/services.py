@@ -72,7 +72,7 @@ class Services:
         self.scheduler.post(lambda: observe(observer, queue, self.options.alliance, on_event))
         options, root = self.options, self.options.state_dir
         presence = PRESENCE if options.workers else INLINE_PRESENCE
-        scratch = (root or Path(".")) / "scratch"
+        scratch = (root or Path.cwd()) / "scratch"
         common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
         stores: dict[str, Any] = {"blobs": self.blobs, "presence": presence}
         self._recorder = Recorder(

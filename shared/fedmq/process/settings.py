@@ -2,7 +2,7 @@
 
 Each role has a frozen class. A field's alias is its variable; its description states meaning and unit. FEDn's names are
 kept, so an existing `.env` works unchanged. An empty value counts as unset, and the environment precedes the file. Secrets
-are `SecretStr`, which no repr shows.
+are `SecretStr`, which no repr shows. Paths are absolute: a trainer may change the process's current folder.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _absolute_path(cls, value: Any) -> Any:
+        return value.expanduser().absolute() if isinstance(value, Path) else value
 
     @classmethod
     def load(cls, **options: Any) -> Self:

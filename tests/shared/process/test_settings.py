@@ -13,6 +13,7 @@ from fedmq.process.settings import (
     ControlSettings,
     DashboardSettings,
     ReducerSettings,
+    Settings,
     unknown_variables,
     variables,
 )
@@ -54,6 +55,38 @@ def complaints(cls: type[ClientSettings] | type[ReducerSettings]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         cls.load()
     return caught.value.reason.split("\n")
+
+
+PATHS = [
+    (cls, name, str(field.alias))
+    for cls in ROLES.values()
+    for name, field in cls.model_fields.items()
+    if "Path" in str(field.annotation)
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "variable"), PATHS)
+def test_a_relative_path_is_absolute_once_it_is_read(
+    cls: type[Settings], name: str, variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = getattr(cls.load(), name)
+    assert default is None or default.is_absolute()
+    monkeypatch.setenv(variable, "some/where")
+    assert getattr(cls.load(), name) == folder / "some/where"
+    monkeypatch.setenv(variable, "~/where")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert getattr(cls.load(), name) == Path("/home/someone/where")
+
+
+def test_the_paths_of_settings_are_all_known() -> None:
+    assert {variable for _, _, variable in PATHS} == {
+        "FEDN_CA_FILE",
+        "FEDN_DATA_PATH",
+        "FEDN_PACKAGE",
+        "FEDN_REDUCER_TLS_CERT",
+        "FEDN_REDUCER_TLS_KEY",
+        "FEDN_STATE_DIR",
+    }
 
 
 def test_every_role_has_defaults_for_everything() -> None:

@@ -116,7 +116,7 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
 
-    folder, package = _folder(box), box.options.package
+    folder, package = _folder(box), _short(str(box.options.package))
     out = sys.stderr if json_file == Path("-") else sys.stdout
     progress = SessionProgress(box.policy.rounds)
     view = view_for(progress, out)
@@ -130,7 +130,7 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     box.on_event = on_event
     with _opened(box):
         log_to(folder / "sandbox.log")
-        print(f"training {package} with {_alliance(box)}; all of it is kept in {folder}", file=out, flush=True)
+        print(f"training {package} with {_alliance(box)}; all of it is kept in {_short(str(folder))}", file=out, flush=True)
         try:
             with view:
                 session = box.run()
@@ -158,7 +158,7 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     if result["local_tensors"]:
         note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(_short(str(folder)))}")
         print(f"  {note}", file=out)
-    print(f"\nnext: {_next_command(package, result['path'])}", file=out)
+    print(f"\nnext: {_next_command(box.options.package, result['path'])}", file=out)
 
 
 def _serve(box: Sandbox, port: int) -> None:
@@ -176,7 +176,7 @@ def _serve(box: Sandbox, port: int) -> None:
                 print(f"evaluator: {box.untested}")
             there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
             print(
-                f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {folder}\n"
+                f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {_short(str(folder))}\n"
                 f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
                 flush=True,
             )
@@ -276,7 +276,7 @@ def _again(folder: Path) -> str:
     """Returns this command again, on the same state."""
     words = ["fedmq", *sys.argv[1:]]
     has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
-    return shlex.join(words if has_folder else [*words, "--state-dir", str(folder)])
+    return shlex.join(words if has_folder else [*words, "--state-dir", _short(str(folder))])
 
 
 def _next_command(package: Path, model: str) -> str:
