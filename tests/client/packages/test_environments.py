@@ -102,11 +102,18 @@ def test_another_python_than_asked_for_is_told(kept: Path, package: Path, caplog
     assert "asks for Python 2.7; this is 3." in caplog.text
 
 
-def test_a_package_with_a_trainer_needs_none(kept: Path, tmp_path: Path) -> None:
+def test_a_trainer_is_refused_without_what_the_description_names(kept: Path, tmp_path: Path) -> None:
     (tmp_path / "fedn.yaml").write_text("trainer: t.py\npython_env: env.yaml\nentry_points: {train: x}")
-    (tmp_path / "t.py").touch()
-    (tmp_path / "env.yaml").write_text("not a description")
-    prepare(load(tmp_path), None, True)
+    (tmp_path / "t.py").write_text("def train(weights, task): ...")
+    (tmp_path / "env.yaml").write_text("dependencies: [numpy>=1, --no-index, 'no_such_package>=0.7', 'neither[all]']")
+    remedy = f"{sys.executable} -m pip install 'no_such_package>=0.7' 'neither[all]'"
+    with pytest.raises(PackageError) as refused:
+        prepare(load(tmp_path), None, True)
+    assert refused.value.reason.endswith(f"a trainer runs in FedMQ's own Python, which lacks some of it: {remedy}")
+    prepare(load(tmp_path), None, False)
     prepare(load(tmp_path), "commands", False)
-    with pytest.raises(PackageError):
-        prepare(load(tmp_path), "commands", True)
+    (tmp_path / "env.yaml").write_text("dependencies: [numpy>=1, PyYAML]")
+    prepare(load(tmp_path), None, True)
+    (tmp_path / "env.yaml").write_text("not a description")
+    with pytest.raises(PackageError, match="must hold a list"):
+        prepare(load(tmp_path), None, True)

@@ -52,9 +52,16 @@ _started: set[tuple[Path, str]] = set()
 
 
 def prepare(package: Package, form: Form | None, python_env: bool) -> None:
-    """Makes the environment of the commands, once, before any task: it takes minutes. Raises PackageError."""
-    if package.runs_commands(form) and python_env and package.python_env is not None:
+    """Makes the environment of the commands, once, before any task: it takes minutes. Raises PackageError.
+
+    A trainer needs none. It raises PackageError too if what the environment describes is not installed.
+    """
+    if not python_env or package.python_env is None:
+        return
+    if package.runs_commands(form):
         environments.prepare(package.python_env)
+    else:
+        environments.check_installed(package.python_env)
 
 
 class CommandTrainer:

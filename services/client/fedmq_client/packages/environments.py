@@ -14,10 +14,14 @@ import json
 import logging
 import os
 import platform
+import re
+import shlex
 import subprocess
+import sys
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,9 @@ from fedmq_client.packages.package import PackageError
 
 COMPLETE = "complete"
 """A file that is written last. An environment without it was interrupted and is made anew."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""The name at the beginning of a requirement. Options of pip, such as an index, have none."""
 
 log = logging.getLogger("fedmq.client")
 
@@ -54,6 +61,29 @@ def prepare(description: Path) -> Path:
                 _install(description, folder, step)
             (folder / COMPLETE).touch()
     return executables(folder)
+
+
+def check_installed(description: Path) -> None:
+    """Checks that FedMQ's own Python, which runs trainers, has the dependencies. Raises PackageError that names others.
+
+    Versions are not compared.
+    """
+    missing = [
+        each for each in _dependencies(description)[1] if (name := NAME.match(each)) and not _is_installed(name[0])
+    ]
+    if missing:
+        raise PackageError(
+            f"{description} is for commands: a trainer runs in FedMQ's own Python, which lacks some of it: "
+            f"{shlex.join([sys.executable, '-m', 'pip', 'install', *missing])}"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def executables(folder: Path) -> Path:
