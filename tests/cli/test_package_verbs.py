@@ -106,7 +106,7 @@ def test_a_package_that_lacks_its_class_is_told_so_without_our_own_lines(tmp_pat
     result = _fedmq("check", tmp_path)
     assert (result.exit_code, result.stderr) == (
         2,
-        "fedmq: the package's init made no model: trainer.py has no class Trainr, which fedn.yaml names: it has Trainer\n",
+        "fedmq: trainer.py has no class Trainr, which fedn.yaml names: it has Trainer\n",
     )
 
 

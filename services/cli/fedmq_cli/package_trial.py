@@ -75,7 +75,7 @@ def first_model(package: Path, random_seed: int) -> bytes:
 def _made(run: RunJob, package: Path, client: Client) -> bytes:
     result, _ = run(Job("init", client, package, "init", random_seed=client.random_seed, timeout=SECONDS))
     if result.outcome != "done" or result.update is None:
-        raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
+        raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
     return _bytes(result.update)
 
 

@@ -75,7 +75,7 @@ def make_seed(
     pool.submit(job, lambda _: None, lambda *_: None, results.put)
     result = _first(results, interrupted)
     if result.outcome != "done" or result.update is None:
-        raise ConfigError(f"the package's init made no model: {result.reason}\n{result.traceback}".rstrip())
+        raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
     data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
     name = keys.seed_model(hashlib.sha256(data).hexdigest())
     blobs.put(keys.model_blob(name), data)

@@ -11,6 +11,7 @@ from client.packages.commanding import job, run
 from fedmq import tensors
 from fedmq_client import Client
 from fedmq_client.job.job import Result
+from fedmq_client.job.load_trainer import build
 from fedmq_client.packages import environments
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import PackageError, load
@@ -110,6 +111,8 @@ def test_a_trainer_is_refused_without_what_the_description_names(kept: Path, tmp
     with pytest.raises(PackageError) as refused:
         prepare(load(tmp_path), None, True)
     assert refused.value.reason.endswith(f"a trainer runs in FedMQ's own Python, which lacks some of it: {remedy}")
+    with pytest.raises(PackageError, match="no_such_package"):
+        build(load(tmp_path), Client("c"))
     prepare(load(tmp_path), None, False)
     prepare(load(tmp_path), "commands", False)
     (tmp_path / "env.yaml").write_text("dependencies: [numpy>=1, PyYAML]")

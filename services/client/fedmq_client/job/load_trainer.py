@@ -1,16 +1,17 @@
 """Builds the trainer of a package: runs the user's file, or wraps the commands."""
 
-import hashlib
-import importlib.util
 import inspect
-import sys
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from fedmq.errors import ConfigError
 from fedmq_client.frameworks.flower import flower_trainer
+from fedmq_client.job import imports, process_state
+from fedmq_client.packages import environments
 from fedmq_client.packages.commands import CommandTrainer
 from fedmq_client.packages.package import FLOWER, MANIFEST, Package, PackageError
 from fedmq_client.trainer import Client, Trainer
@@ -22,16 +23,27 @@ def build(package: Package, client: Client) -> Trainer:
     """Runs the trainer's file and returns the trainer of `client`, or one that runs the commands.
 
     A package with both uses its trainer, unless `client.form` is commands. The file is run once a process, however many
-    clients it serves. Its folder is added to `sys.path`, so that it can import modules beside it; two packages of one
-    process should not give these the same name. Raises PackageError if the class or its `train` is missing. Exceptions
-    of the user's code pass.
+    clients it serves. Afterwards the process is as the trainer needs it: its package's folder is current and first on
+    `sys.path`, and what the file changed of the process, such as a random generator's or numpy's settings, holds.
+    Raises PackageError if the class or its `train` is missing, or what the package needs is not installed. Exceptions of
+    the user's code pass.
     """
     if package.runs_commands(client.form):
         return CommandTrainer(package, client)
     if package.trainer is None:
         raise PackageError(f"{package.folder / MANIFEST} names no trainer, only commands")
+    if package.python_env is not None and client.python_env:
+        environments.check_installed(package.python_env)
     file, _, name = package.trainer.removeprefix(FLOWER).partition(":")
     module = _module(package.folder, package.folder / file)
+    try:
+        return _trainer(package, client, file, name, module)
+    finally:
+        os.chdir(package.folder)
+
+
+def _trainer(package: Package, client: Client, file: str, name: str, module: ModuleType) -> Trainer:
+    assert package.trainer is not None
     found = vars(module)
     if package.trainer.startswith(FLOWER):
         return flower_trainer(package.folder, found.get(name), f"{name} of {file}", client)
@@ -55,10 +67,14 @@ def build(package: Package, client: Client) -> Trainer:
 
 def keras_model(package: Package) -> Any:
     """Returns the untrained Keras model of a package's trainer. Raises ConfigError if it has none."""
-    trainer: Any = build(package, Client("export"))
-    if not callable(getattr(trainer, "model", None)):
-        raise ConfigError(f"the trainer of {package.folder} has no model(): another format needs none")
-    model = trainer.model()
+    own = process_state.read()
+    try:
+        trainer: Any = build(package, Client("export"))
+        if not callable(getattr(trainer, "model", None)):
+            raise ConfigError(f"the trainer of {package.folder} has no model(): another format needs none")
+        model = trainer.model()
+    finally:
+        process_state.restore(own)
     if not hasattr(model, "optimizer"):
         raise ConfigError(f"the trainer of {package.folder} makes no Keras model: another format needs none")
     return model
@@ -73,24 +89,26 @@ class _Functions:
     train: Any
 
 
-_modules: dict[Path, ModuleType] = {}
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A trainer's module, and what running its file changed of the process."""
+
+    module: ModuleType
+    changes: process_state.State
+
+
+_loaded: dict[Path, _Loaded] = {}
 
 
 def _module(folder: Path, path: Path) -> ModuleType:
-    """Returns the module of a trainer's file, which is run once a process, under a name of its own."""
-    if path in _modules:
-        return _modules[path]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    name = f"fedmq_package_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    _modules[path] = module
+    """Returns the module of a trainer's file, which is run once a process, and enters its folder."""
+    imports.bring_modules(folder)
+    if path in _loaded:
+        process_state.write(_loaded[path].changes)
+        return _loaded[path].module
+    before = process_state.read()
+    imports.enter(folder)
+    module = imports.run_file(folder, path)
+    os.chdir(folder)
+    _loaded[path] = _Loaded(module, process_state.differences(before, process_state.read()))
     return module

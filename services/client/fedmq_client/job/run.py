@@ -1,6 +1,5 @@
 """Runs one job, from bytes to bytes, for both pools: builds the trainer, calls it, checks and encodes its result."""
 
-import mmap
 import os
 import random
 import time
@@ -16,21 +15,22 @@ import numpy as np
 from fedmq import tensors
 from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Weights
-from fedmq.tensors.flat import FlatModel, flat
 from fedmq.value import value
 from fedmq_client import checks
+from fedmq_client.job import process_state
 from fedmq_client.job.evaluation import missing_test_set
 from fedmq_client.job.job import Blob, Job, Result, Validated
-from fedmq_client.job.load_trainer import build
 from fedmq_client.job.notes import NoteCollector
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
+from fedmq_client.job.trainers import Trainers, read_blob
 from fedmq_client.packages import package as packages
-from fedmq_client.trainer import Cancelled, Client, Task, Trainer
-
-Meta = dict[str, Any]
+from fedmq_client.trainer import Cancelled, Task, Trainer
 
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
+CALLERS = (str(Path(__file__).parent), "<frozen importlib")
+"""Files whose frames lie between a job and a trainer. All of them are FedMQ's, and those of imports Python's."""
+OURS = (str(Path(__file__).parents[1]), "<frozen importlib")
 
 
 @value
@@ -42,57 +42,11 @@ class Hooks:
     cancelled: Callable[[], bool]
 
 
-class Trainers:
-    """The warm trainers of one process, and its last model. A failed or cancelled trainer is dropped as incomplete."""
-
-    def __init__(self) -> None:
-        self._trainers: dict[tuple[Path, str], tuple[Client, Trainer]] = {}
-        self._packages: dict[Path, packages.Package] = {}
-        self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
-        self._flat: tuple[Weights, FlatModel | None] = ({}, None)
-
-    def get(self, folder: Path, client: Client) -> Trainer:
-        """Returns the trainer of `client`, built anew if anything about the client changed."""
-        known = self._trainers.get((folder, client.name))
-        if known is not None and known[0] == client:
-            return known[1]
-        trainer = build(self.package(folder), client)
-        self._trainers[folder, client.name] = (client, trainer)
-        return trainer
-
-    def package(self, folder: Path) -> packages.Package:
-        """Returns the package, which is read once."""
-        if folder not in self._packages:
-            self._packages[folder] = packages.load(folder)
-        return self._packages[folder]
-
-    def drop(self, folder: Path, client: Client) -> None:
-        """Makes `get` build the client's trainer anew."""
-        self._trainers.pop((folder, client.name), None)
-
-    def model(self, blob: Blob, part: str = "model") -> tuple[Weights, Meta]:
-        """Returns read-only weights and metadata. The last model and base are kept, because a round's clients share them."""
-        key: object = blob
-        known, decoded = self._models.get(part, (None, ({}, {})))
-        if isinstance(blob, Path):
-            status = blob.stat()
-            key = (blob, status.st_ino, status.st_size, status.st_mtime_ns)
-        elif blob is known:
-            return decoded
-        if isinstance(blob, bytes) or key != known:
-            decoded = tensors.decode(_read(blob))
-            self._models[part] = (key, decoded)
-        return decoded
-
-    def flat(self, weights: Weights, meta: Meta) -> FlatModel | None:
-        """Returns the model that `model` returned last as one array, or None if it can't be one."""
-        if self._flat[0] is not weights:
-            self._flat = weights, flat(weights, meta)
-        return self._flat[1]
-
-
 def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
-    """Runs the job, with `job.timeout` from now. Never raises for what a trainer does, except KeyboardInterrupt."""
+    """Runs the job, with `job.timeout` from now. Never raises for what a trainer does, except KeyboardInterrupt.
+
+    Whatever the trainer changed of the process is restored at the end; what can't be is in `trainers.spoilt`.
+    """
     running = _Running(job, trainers, hooks)
     try:
         result = running.result()
@@ -101,6 +55,8 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
     except (Exception, SystemExit) as error:
         reason, more = running.explain(error)
         result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
+    finally:
+        trainers.spoilt += process_state.restore(running.own)
     if result.outcome in ("failed", "cancelled"):
         trainers.drop(job.package, job.client)
     notes = running.notes.take()
@@ -112,7 +68,8 @@ class _Running:
         self.job = job
         self.trainers = trainers
         self.hooks = hooks
-        self.step = "the package"
+        self.own = process_state.read()
+        self.step = ""
         self.seconds: dict[str, float] = {}
         self.notes = NoteCollector()
         self.ends = time.monotonic() + job.timeout
@@ -132,7 +89,7 @@ class _Running:
         self.step = "reading the model"
         shared, meta = self.trainers.model(job.model)
         base, base_meta = ({}, {}) if job.base is None else self.trainers.model(job.base, "base")
-        kept, state = kept_and_state({} if job.state is None else tensors.decode(_read(job.state))[0])
+        kept, state = kept_and_state({} if job.state is None else tensors.decode(read_blob(job.state))[0])
         model = Whole(shared, meta, base, base_meta, kept)
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
@@ -147,8 +104,14 @@ class _Running:
         if isinstance(error, packages.PackageError):
             reason, _, more = error.reason.partition("\n")
             return reason, more
-        reason = f"{self.step} raised {type(error).__name__}: {error}".strip(": ")
+        subject = f"{self.step} raised" if self.step else f"{self._file()}:"
+        reason = f"{subject} {type(error).__name__}: {error}".strip(": ")
         return reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error)
+
+    def _file(self) -> str:
+        """Returns the name of the file that is being run or whose class is being called, before any step."""
+        trainer = self.trainers.package(self.job.package).trainer or packages.MANIFEST
+        return trainer.removeprefix(packages.FLOWER).partition(":")[0]
 
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
@@ -194,6 +157,7 @@ class _Running:
             self.notes.add(reason)
             if not isinstance(error, checks.InvalidResult):
                 self.trainers.drop(self.job.package, self.job.client)
+                self.trainers.spoilt += process_state.restore(self.own)
                 trainer = self.trainers.get(self.job.package, self.job.client)
         else:
             notes = self.notes.take()
@@ -303,16 +267,6 @@ class _Running:
         return path
 
 
-def _read(blob: Blob) -> bytes | memoryview:
-    # A file is mapped, not read: workers on one machine share its pages. Blobs never change.
-    if isinstance(blob, bytes):
-        return blob
-    with open(blob, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return b""
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
 def _described(trainer: Trainer, name: str) -> dict[str, Any]:
     """Returns what a trainer declares of its models, in an attribute or by a method."""
     found = getattr(trainer, name, {})
@@ -323,10 +277,18 @@ def _own(weights: Weights) -> Weights:
     return {name: value.copy() for name, value in weights.items()}
 
 
-def _format(error: BaseException) -> str:
-    """Returns the traceback from the user's first frame on; of a long one the end."""
-    frames: TracebackType | None = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+def _without(frames: TracebackType | None, files: tuple[str, ...]) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(files):
         frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    return frames
+
+
+def _format(error: BaseException) -> str:
+    """Returns the traceback from the user's first frame on; of a long one the end.
+
+    Of an error outside of the user's code it returns the frames of the framework's trainer, if one was called.
+    """
+    frames = error.__traceback__
+    users = _without(frames, OURS) or _without(frames, CALLERS)
+    text = "".join(traceback.format_exception(type(error), error, users))
     return text[-TRACEBACK_CHARACTERS:]

@@ -1,10 +1,17 @@
-"""Runs trainers in the caller's thread, for tests and simulation. Nothing contains one that hangs or exits."""
+"""Runs trainers in the caller's thread, for tests and simulation. Nothing contains one that hangs or exits.
 
+While a trainer works, its package's folder is the process's current one, for other threads too.
+"""
+
+import logging
 from typing import Any
 
 from fedmq.errors import ConfigError
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation
-from fedmq_client.job.run import Hooks, Trainers, run
+from fedmq_client.job.run import Hooks, run
+from fedmq_client.job.trainers import Trainers
+
+log = logging.getLogger(__name__)
 
 
 class InlinePool:
@@ -31,6 +38,9 @@ class InlinePool:
         finally:
             self._running.discard(job.id)
             self._cancelled.discard(job.id)
+        if self._trainers.spoilt:
+            log.warning("a trainer changed %s of this process for good", ", ".join(self._trainers.spoilt))
+            self._trainers.spoilt.clear()
         on_done(result)
 
     def cancel(self, job_id: str) -> None:

@@ -31,12 +31,14 @@ class WorkerProcess:
     """A running worker process, used by one thread at a time.
 
     - `ready`: whether it has ever been ready for a job.
+    - `spoilt`: what a trainer changed of it for good, or empty. Set by the caller.
     - `ended`: how the process ended, in words; None while it runs. `on_end` is called after it is set, on any thread.
     """
 
     def __init__(self, environment: Mapping[str, str], on_end: Callable[[], None]) -> None:
         """Starts the process. Raises OSError if the system refuses."""
         self.ready = False
+        self.spoilt = ""
         self.ended: str | None = None
         self._on_end = on_end
         self._messages: SimpleQueue[wire.PoolMessage | None] = SimpleQueue()
@@ -68,6 +70,11 @@ class WorkerProcess:
         for thread in self._readers:
             thread.start()
         threading.Thread(target=self._await_end, name="fedmq-worker-end", daemon=True).start()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it runs and is not spoilt."""
+        return self.ended is None and not self.spoilt
 
     @property
     def pid(self) -> int:

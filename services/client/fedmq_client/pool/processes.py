@@ -187,9 +187,9 @@ class ProcessPool:
                 return
 
     def _next_batch(self, worker: _Slot, process: WorkerProcess) -> bool:
-        """Waits for the worker's next jobs. Returns False once its process has ended or the pool is closed."""
+        """Waits for the worker's next jobs. Returns False once its process is not usable or the pool is closed."""
         with self._lock:
-            while not worker.batch and not self._closed and process.ended is None:
+            while not worker.batch and not self._closed and process.is_usable:
                 busy = [other.waiting for other in self._workers if other.batch or other.process is None]
                 queues = [queue for queue in (worker.waiting, self._waiting, *busy) if queue]
                 if not queues:
@@ -220,8 +220,11 @@ class ProcessPool:
             with self._lock:
                 worker.process, worker.is_quick = None, False
             false_starts = 0 if process.ready else false_starts + 1
+            if process.spoilt:
+                process.kill()
             if not self._closed:
-                log.warning("worker %d %s; starting it again", worker.number, process.ended)
+                how = f"can't be restored: a trainer changed {process.spoilt}" if process.spoilt else process.ended
+                log.warning("worker %d %s; starting it again", worker.number, how)
 
     def _pause(self, worker: _Slot, seconds: float) -> None:
         ends = time.monotonic() + seconds
@@ -258,7 +261,7 @@ class ProcessPool:
                 ticket = worker.batch.popleft()
                 worker.is_quick = sum(result.seconds.values()) < QUICK_SECONDS
             numbers = numbers[1:]
-            if process.ended is not None:
+            if not process.is_usable:
                 self._take_back(worker, len(worker.batch))
             _call(ticket.on_done, result)
 
@@ -293,6 +296,7 @@ class ProcessPool:
             elif "progress" in message:
                 _call(ticket.on_progress, *message["progress"])
             else:
+                process.spoilt = message["spoilt"]
                 return _finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
 
     def _take_back(self, worker: _Slot, count: int) -> None:

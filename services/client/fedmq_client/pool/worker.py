@@ -5,6 +5,7 @@ what a trainer prints goes to standard error, which the pool keeps. One job runs
 worker ends, with all its children, as soon as its parent has ended.
 """
 
+import contextlib
 import ctypes
 import io
 import os
@@ -15,7 +16,8 @@ import threading
 from typing import Any
 
 from fedmq_client.job.job import Job, Result, Validated
-from fedmq_client.job.run import Hooks, Trainers, run
+from fedmq_client.job.run import Hooks, run
+from fedmq_client.job.trainers import Trainers
 from fedmq_client.pool import wire
 
 END_OF_OUTPUT = b"\0end of job\0"
@@ -44,19 +46,22 @@ class _Worker:
         _end_with_children()
 
     def serve(self) -> None:
-        """Runs one job after another, without end."""
+        """Runs one job after another, until a trainer has spoilt this process."""
         self._send({"ready": True})
-        while True:
+        while not self.trainers.spoilt:
             number, job = self.jobs.get()
             if number in self.cancelled:
                 result = Result(job.id, "cancelled", reason="cancelled")
             else:
                 result = run(job, self.trainers, self._hooks(number, job))
             self.cancelled.discard(number)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.write(2, END_OF_OUTPUT + b"\n")
-            self._send({"result": result, "number": number})
+            # The trainer may have closed them, and its result counts all the same.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                os.write(2, END_OF_OUTPUT + b"\n")
+            self._send({"result": result, "number": number, "spoilt": ", ".join(self.trainers.spoilt)})
 
     def _send(self, message: wire.PoolMessage) -> None:
         with self._sending:  # a trainer's own threads report too
@@ -73,7 +78,7 @@ class _Worker:
 
 
 def main() -> None:
-    """Serves until the parent closes standard input or ends."""
+    """Serves until the parent closes standard input or ends, or this process is spoilt."""
     _die_with_parent()
     incoming, outgoing = _take_streams()
     worker = _Worker(incoming, outgoing)
