@@ -1,16 +1,27 @@
 """A compute package: each thing that can be wrong with it is named, with what to write instead."""
 
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fedmq.errors import ConfigError
 from fedmq_client import Client
+from fedmq_client.job import process_state
 from fedmq_client.job.load_trainer import build
 from fedmq_client.packages.commands import CommandTrainer
-from fedmq_client.packages.package import PackageError, load
+from fedmq_client.packages.package import LOGS, PackageError, load
 
 GOOD = "class Good:\n    def __init__(self, client): self.client = client\n    def train(self, weights, task): ...\n"
+
+
+@pytest.fixture(autouse=True)
+def _process() -> Iterator[None]:
+    own = process_state.read()
+    yield
+    process_state.restore(own)
 
 
 def _write(folder: Path, manifest: str, **files: str) -> Path:
@@ -153,6 +164,48 @@ def test_the_hash_is_of_names_and_contents_and_of_nothing_that_comes_and_goes(tm
     assert with_file != before
     (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
     assert package.sha256 not in (before, with_file)
+
+
+def test_what_is_no_file_and_what_tools_write_is_not_in_the_hash(tmp_path: Path) -> None:
+    package = load(_write(tmp_path, "trainer: code.py:Good", code=GOOD))
+    before = package.sha256
+    (tmp_path / "latest-run").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to(os.devnull)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+    for name in LOGS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    assert package.sha256 == before
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "runs").mkdir()
+    (tmp_path / "code" / "runs" / "file").write_text("x")
+    assert package.sha256 != before
+
+
+def test_a_large_file_is_hashed_in_pieces_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = load(_write(tmp_path, "trainer: code.py:Good", code=GOOD))
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)) * 8)
+    before = package.sha256
+    assert not caplog.records
+    monkeypatch.setattr("fedmq_client.packages.package.PIECE", 100)
+    monkeypatch.setattr("fedmq_client.packages.package.LARGE", 2000)
+    assert package.sha256 == before
+    assert f"the package {tmp_path} holds 0 MB in 3 files, which are read for its hash at each start" in caplog.text
+
+
+def test_a_trainer_may_be_named_by_its_module(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "train.py").write_text(GOOD)
+    for manifest, trainer in {
+        "trainer: own.train:Good": "own/train.py:Good",
+        "trainer: own.train": "own/train.py",
+        "trainer: flower:own.train:app": "flower:own/train.py:app",
+    }.items():
+        assert load(_write(tmp_path, manifest)).trainer == trainer
 
 
 def test_roles_are_a_map_of_names_to_words(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A compute package: a folder with `fedn.yaml` that names the user's trainer or commands.
 
-    trainer: trainer.py:MnistTrainer      # a class, or `trainer.py` alone for functions
+    trainer: trainer.py:MnistTrainer      # a class, or `trainer.py` alone for functions; also trainer:MnistTrainer
     trainer: flower:client_app.py:app     # or what Flower's users write, unchanged
     entry_points:                         # or commands, in any language
       train: {command: python train.py}
@@ -9,10 +9,22 @@
     test_set: true                        # evaluators score a test set, and not a client's data
 
 A package is always local to the client: nothing here downloads code.
+
+While a trainer's file is run and in each call of it, the package's folder is the current one and the first on
+`sys.path`, for child processes too: `trainer.py` is the module `trainer`. A trainer may change what it likes of its
+process, such as environment variables, signal handlers, logging or numpy's and torch's settings. What its file and its
+constructor change holds in each of its calls. What a call changes ends with that task.
+
+A client computes the package's hash once, when it starts. Files that a trainer writes into the folder count at the next
+start: write to `client.state_dir`. The hash leaves out `data`, hidden files, and the folders `lightning_logs`, `mlruns`,
+`outputs`, `runs` and `wandb`, which tools write beside a trainer.
 """
 
+import contextlib
 import hashlib
+import logging
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,7 +40,13 @@ MANIFEST = "fedn.yaml"
 FLOWER = "flower:"
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict")
 FORMATS = ("npz", "safetensors", "h5")
+LOGS = ("lightning_logs", "mlruns", "outputs", "runs", "wandb")
+"""Folders that tools write beside a trainer: Lightning, MLflow, Hydra, TensorBoard, Weights & Biases. They are no code."""
+LARGE = 300_000_000
+PIECE = 1 << 20
 KEYS = ("trainer", "entry_points", "format", "python_env", "roles", "test_set")
+
+log = logging.getLogger("fedmq.client")
 
 
 class PackageError(ConfigError):
@@ -59,12 +77,27 @@ class Package:
 
     @property
     def sha256(self) -> str:
-        """The hash over sorted paths and contents, computed anew, without caches, hidden files and `data`."""
+        """The hash over sorted paths and contents, computed anew. See `_files` for what is left out.
+
+        Raises PackageError for a file that can't be read. Warns if there is more than LARGE to read.
+        """
         digest = hashlib.sha256()
-        for name, path in sorted(_files(self.folder).items()):
-            content = path.read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode())
-            digest.update(content)
+        files = _files(self.folder)
+        total = sum(size for _, size in files.values())
+        if total > LARGE:
+            log.warning(
+                "the package %s holds %d MB in %d files, which are read for its hash at each start: "
+                "keep what is no code in its folder `data`, or outside",
+                *(self.folder, total // 1_000_000, len(files)),
+            )
+        for name, (path, size) in sorted(files.items()):
+            digest.update(f"{name}\0{size}\0".encode())
+            try:
+                with path.open("rb") as file:
+                    while piece := file.read(PIECE):
+                        digest.update(piece)
+            except OSError as error:
+                raise PackageError(f"{path} can't be read for the package's hash: {error.strerror}") from error
         return digest.hexdigest()
 
 
@@ -95,7 +128,7 @@ def load(folder: Path | str) -> Package:
             f"{path} names neither a trainer nor a train command: add the line `trainer: trainer.py:MyTrainer`"
         )
     if trainer is not None:
-        _trainer_file(path, trainer)
+        trainer = _trainer_file(path, trainer)
     form = manifest.get("format", "npz")
     if form not in FORMATS:
         raise PackageError(f"{path}: format is {form!r}: commands can exchange {', '.join(FORMATS)}")
@@ -143,26 +176,39 @@ def _entry_points(path: Path, value: Any) -> dict[str, str]:
     return commands
 
 
-def _trainer_file(path: Path, trainer: Any) -> None:
+def _trainer_file(path: Path, trainer: Any) -> str:
+    """Returns the trainer as `FILE.py:NAME`; it may be written as `package.module:NAME`."""
     if not isinstance(trainer, str):
         raise PackageError(f"{path}: trainer must look like `trainer: trainer.py:MyTrainer`")
-    file, _, name = trainer.removeprefix(FLOWER).partition(":")
-    if trainer.startswith(FLOWER) and not name:
+    form = FLOWER if trainer.startswith(FLOWER) else ""
+    file, colon, name = trainer.removeprefix(FLOWER).partition(":")
+    if form and not name:
         raise PackageError(f"{path}: a Flower trainer must look like `trainer: flower:client_app.py:app`")
+    if not file.endswith(".py") and (path.parent / f"{file.replace('.', '/')}.py").is_file():
+        file = f"{file.replace('.', '/')}.py"
     target = (path.parent / file).resolve()
     if not target.is_relative_to(path.parent):
         raise PackageError(f"{path}: trainer {file} is outside of the package's folder")
     if target.suffix != ".py" or not target.is_file():
         raise PackageError(f"{path}: trainer names {file}, and there is no such .py file")
+    return f"{form}{file}{colon}{name}"
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Returns the files of the package, by relative path with forward slashes."""
-    files: dict[str, Path] = {}
+def _files(folder: Path) -> dict[str, tuple[Path, int]]:
+    """Returns the files of the package with their sizes, by relative path with forward slashes.
+
+    Left out are caches, hidden files, the folder `data`, the folders of LOGS at the top, and what is no file: a link to
+    nothing, a pipe, a socket, a device.
+    """
+    files: dict[str, tuple[Path, int]] = {}
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in ("__pycache__", "data") and name[0] != "."]
+        skipped = ("__pycache__", "data", *(LOGS if root == str(folder) else ()))
+        folders[:] = [name for name in folders if name not in skipped and name[0] != "."]
         for name in names:
             if name[0] != "." and not name.endswith(".pyc"):
                 path = Path(root, name)
-                files[path.relative_to(folder).as_posix()] = path
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        files[path.relative_to(folder).as_posix()] = path, status.st_size
     return files
