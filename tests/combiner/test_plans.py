@@ -18,7 +18,7 @@ from combiner.protocol import (
 from fedmq.errors import NotFound
 from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent, StartTimer
 from fedmq_combiner.operations import Close, Closed, Drop, Fold, Open
-from fedmq_schemas.messages import Cancel, Partial, TaskMessage
+from fedmq_schemas.messages import Cancel, Partial, Progress, TaskMessage
 from fedmq_schemas.records import LedgerEntry
 from support.cores import all_of, blob, bodies, events, one
 
@@ -124,6 +124,18 @@ def test_at_the_deadline_who_has_not_answered_is_absent_and_its_task_is_cancelle
     [cancel] = [effect for effect in closing if isinstance(effect, Publish)]
     assert (cancel.routing_key, cancel.body, cancel.confirm) == ("task.c2", Cancel(plan=key()), False)
     assert [entry.outcome for entry in one(closing, Close).ledger.entries] == ["accepted", "absent"]
+
+
+def test_an_absent_client_has_the_place_where_its_trainer_hung_as_its_reason(combiner: Combiner) -> None:
+    combiner.open(plan())
+    combiner.accept("c1")
+    report = Progress(plan=key(), fraction=0.5, place="trainer.py:18 in train")
+    combiner.receive(report, "c2")
+    closing = combiner.fire(f"deadline:{key()}")
+    reason = "no answer by the deadline; it was in trainer.py:18 in train"
+    [event] = events(closing, "update.absent")
+    assert (event.client, event.data) == ("c2", {"reason": reason})
+    assert [entry.reason for entry in one(closing, Close).ledger.entries] == ["", reason]
 
 
 def test_an_update_that_is_being_folded_at_the_deadline_counts(combiner: Combiner) -> None:

@@ -65,7 +65,7 @@ class VirtualPool:
 
         def half_way() -> None:
             if job.id not in self._gone():
-                on_progress(job.id, 0.5, {})
+                on_progress(job.id, 0.5, {}, "")
 
         def done() -> None:
             on_done(self._result(job, model))

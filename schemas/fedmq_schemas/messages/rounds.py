@@ -170,13 +170,15 @@ class Decline(Body):
 class Progress(Body):
     """Reports the progress of a training, at most once per second (client → combiner).
 
-    `fraction` is between 0 and 1. `metrics` are the trainer's own.
+    `fraction` is between 0 and 1. `metrics` are the trainer's own. `place` is where in its code the trainer
+    is, such as `trainer.py:18 in train`. It is sent once, shortly before the deadline.
     """
 
     kind = "progress"
     plan: PlanKey
     fraction: Annotated[float, Field(ge=0, le=1)]
     metrics: Metrics = Field(default_factory=dict)
+    place: str = Field("", max_length=LONGEST_NOTE, exclude_if=lambda text: not text)
 
 
 class Validation(Body):

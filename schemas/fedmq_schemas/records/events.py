@@ -24,7 +24,7 @@ EVENT_NAMES: dict[str, str] = {
     "update.discarded": "a late, repeated or superseded update was discarded; data.reason",
     "update.abstained": "a trainer returned nothing or used no examples; data.reason",
     "update.failed": "a trainer failed; data.reason, data.traceback",
-    "update.absent": "a client did not answer by the deadline",
+    "update.absent": "a client did not answer by the deadline; data.reason, if it reported where its trainer was",
     "task.progress": "a client reported its progress; data.fraction, data.metrics",
     "model.validated": "a client validated a model; data.model, data.scope, data.metrics, data.weight, "
     "data.notes, and of a failed validation data.reason, data.traceback",

@@ -190,8 +190,11 @@ class CombinerCore:
                     if plan.state in (PlanState.OPEN, PlanState.SAVING):
                         course.send_tasks(context, plan, [sender])
                 context.emit(Ack((event.tag,)))
-            case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics):
+            case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics, place=place):
                 context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
+                open_plan = self._plans.get(str(plan_key)) if place else None
+                if open_plan is not None and sender in open_plan.tasks:
+                    open_plan.tasks[sender].place = place
                 context.publish_event("task.progress", plan_key, sender, {"fraction": fraction, "metrics": metrics})
             case messages.VoidPlan() as body:
                 self._voided(body)

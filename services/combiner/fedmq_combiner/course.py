@@ -54,7 +54,8 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
     ledger = ledger_of(plan.message, plan.entries())
     for entry in ledger.entries:
         if entry.outcome == "absent":
-            context.publish_event("update.absent", plan.key, entry.client)
+            place = plan.tasks[entry.client].place
+            context.publish_event("update.absent", plan.key, entry.client, {"reason": entry.reason} if place else {})
             send_cancel(context, entry.client, Cancel(plan=plan.key))
     try:
         closed = await context.ask(Close(plan.message, plan.incarnation, ledger))

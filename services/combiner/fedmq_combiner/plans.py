@@ -53,11 +53,17 @@ class TaskState:
     """One client's task.
 
     `entry`: its outcome, if it has one. `answers`: those without a verdict. The first answer is being folded; the later ones
-    count only if it is invalid.
+    count only if it is invalid. `place`: where in its code the trainer was shortly before the deadline.
     """
 
     entry: LedgerEntry | None = None
     answers: list[ClientAnswer] = field(default_factory=list)
+    place: str = ""
+
+    @property
+    def absence(self) -> str:
+        """The reason of a task without an outcome."""
+        return "no answer by the deadline" + (f"; it was in {self.place}" if self.place else "")
 
 
 @dataclass(slots=True)
@@ -138,7 +144,7 @@ class OpenPlan:
     def entries(self) -> tuple[LedgerEntry, ...]:
         """Returns the ledger's entries, sorted by client. A client whose task has no outcome is absent."""
         return tuple(
-            task.entry or LedgerEntry(client=client, outcome="absent", reason="no answer by the deadline")
+            task.entry or LedgerEntry(client=client, outcome="absent", reason=task.absence)
             for client, task in sorted(self.tasks.items())
         )
 

@@ -112,7 +112,7 @@ def test_a_report_without_a_fraction_is_noted_and_not_sent(site: Site, fraction:
 
     site.serve(train=train)
     result = site.run()
-    assert site.told[:-1] == [("j", 0.5, {"loss": 1.0})]
+    assert site.told[:-1] == [("j", 0.5, {"loss": 1.0}, "")]
     assert result.outcome == "done" and result.notes[0].startswith("task.report got ")
     assert result.notes[0].endswith("as its fraction: give a number from 0 to 1")
 
@@ -124,7 +124,7 @@ def test_a_bad_metric_of_a_report_is_noted_and_the_rest_sent(site: Site) -> None
 
     site.serve(train=train)
     result = site.run()
-    assert site.told[0] == ("j", 0.5, {"loss": 1.0})
+    assert site.told[0] == ("j", 0.5, {"loss": 1.0}, "")
     assert result.notes == ("metric 'model' is not kept: it is a object; send numbers, strings or lists",)
 
 

@@ -182,7 +182,7 @@ def test_progress_is_passed_on_in_plain_numbers(site: Site) -> None:
 
     site.serve(train=train)
     site.run()
-    assert site.told[0] == ("j", 0.25, {"loss": 0.5})
+    assert site.told[0] == ("j", 0.25, {"loss": 0.5}, "")
 
 
 def test_init_gives_a_model_with_roles(site: Site) -> None:

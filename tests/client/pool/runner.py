@@ -105,7 +105,7 @@ class Runner:
         self,
         job: Job,
         on_validation: Callable[[Validated], None] = lambda _: None,
-        on_progress: Callable[[str, float, dict[str, Any]], None] = lambda *_: None,
+        on_progress: Callable[[str, float, dict[str, Any], str], None] = lambda *_: None,
     ) -> Callable[[], Result]:
         done = threading.Event()
         results: list[Result] = []

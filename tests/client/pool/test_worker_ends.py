@@ -51,20 +51,31 @@ def test_sys_exit_in_a_trainer_is_a_failure_and_not_the_end_of_the_worker(runner
 
 @pytest.mark.parametrize("do", ["hang", "hold the lock"])
 def test_a_trainer_that_hangs_past_its_deadline_is_killed(
-    runner: Runner, do: str, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, do: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.1)
     runner.works()
     result = runner.run(do, timeout=0.3)
-    assert (result.outcome, result.reason) == ("failed", "train took longer than its 0.3 s")
+    assert result.outcome == "failed" and result.reason.startswith("train took longer than its 0.3 s")
     runner.works()
+    assert "worker 0 was killed with its job; starting it again" in caplog.text
+
+
+def test_where_a_trainer_hangs_is_reported_before_its_deadline(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    runner.works()
+    line = (runner.package / "trainer.py").read_text().split("\n").index("                time.sleep(0.01)") + 1
+    reports: list[tuple[object, ...]] = []
+    result = runner.start(runner.job("hang", timeout=2), on_progress=lambda *report: reports.append(report[1:]))()
+    assert reports == [(0.0, {}, f"trainer.py:{line} in train")]
+    assert result.reason == f"train took longer than its 2 s; it was in trainer.py:{line} in train"
 
 
 def test_a_trainer_that_checks_ends_at_its_deadline_and_keeps_its_worker(runner: Runner) -> None:
     runner.works()
     pids = runner.pool.worker_pids()
     result = runner.run("wait", timeout=0.3)
-    assert (result.outcome, result.reason) == ("failed", "train took longer than its 0.3 s")
+    assert result.outcome == "failed" and result.reason.startswith("train took longer than its 0.3 s")
     runner.works()
     assert runner.pool.worker_pids() == pids
 
@@ -79,7 +90,7 @@ def test_a_job_that_no_worker_is_free_for_fails_in_time(runner: Runner) -> None:
 
 def test_a_running_job_can_be_cancelled_and_reports_progress(runner: Runner) -> None:
     seen = threading.Event()
-    reports: list[tuple[str, float, dict[str, Any]]] = []
+    reports: list[tuple[Any, ...]] = []
 
     def on_progress(*report: Any) -> None:
         reports.append(report)
@@ -87,7 +98,7 @@ def test_a_running_job_can_be_cancelled_and_reports_progress(runner: Runner) -> 
 
     wait = runner.start(runner.job("wait"), on_progress=on_progress)
     assert seen.wait(PATIENCE)
-    assert reports[0] == ("j1", 0.5, {"loss": 1.0})
+    assert reports[0] == ("j1", 0.5, {"loss": 1.0}, "")
     runner.pool.cancel("j1")
     assert wait().outcome == "cancelled"
     runner.works()

@@ -107,8 +107,8 @@ class ClientDriver(Driver):
         """The received model was validated on the client's data."""
         return self.handle(ModelValidated(task(of, weighting=weighting), examples, metrics))
 
-    def progress(self, of: PlanKey, fraction: float, **metrics: Any) -> list[Effect]:
-        return self.handle(ProgressReported(task_key(of), fraction, metrics))
+    def progress(self, of: PlanKey, fraction: float, place: str = "", **metrics: Any) -> list[Effect]:
+        return self.handle(ProgressReported(task_key(of), fraction, metrics, place))
 
     def uploaded(self, upload: Upload) -> list[Effect]:
         return self.done(upload, SENT)

@@ -102,6 +102,12 @@ def test_progress_of_the_work_under_way_is_published_and_not_confirmed(client: C
     assert (published.routing_key, published.confirm) == ("update.k2.c1", False)
 
 
+def test_the_place_where_a_trainer_hangs_is_published_with_its_progress(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    published = answered(client.progress(plan(1), 0.5, "trainer.py:18 in train" + "n" * 400))
+    assert published.body == Progress(plan=plan(1), fraction=0.5, place=("trainer.py:18 in train" + "n" * 400)[:300])
+
+
 def test_progress_of_other_work_is_discarded(client: ClientDriver) -> None:
     assert client.progress(plan(1), 0.5) == []
     client.request(task(plan(2)))

@@ -29,7 +29,7 @@ class InlinePool:
             raise ConfigError("the pool is closed")
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
-            on_progress(job.id, fraction, metrics)
+            on_progress(job.id, fraction, metrics, "")
 
         self._running.add(job.id)
         try:

@@ -40,6 +40,7 @@ class WorkerProcess:
         self.ready = False
         self.spoilt = ""
         self.ended: str | None = None
+        self._is_killed = False
         self._on_end = on_end
         self._messages: SimpleQueue[wire.PoolMessage | None] = SimpleQueue()
         self._jobs = wire.JobWriter()
@@ -94,6 +95,10 @@ class WorkerProcess:
         """Asks these jobs to end as cancelled, also before they begin."""
         self._send(*({"cancel": number} for number in numbers))
 
+    def locate(self, number: int) -> None:
+        """Requests the place in its code where this job is: `receive` returns the answer."""
+        self._send({"locate": number})
+
     def wake(self) -> None:
         """Makes `receive` return None. May be called on any thread."""
         self._messages.put(None)
@@ -106,6 +111,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Ends the process and its children at once."""
+        self._is_killed = True
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -179,7 +185,7 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with self._printed:
-            self.ended = _how(code)
+            self.ended = "was killed with its job" if self._is_killed else _how(code)
             self._printed.notify_all()
         self._messages.put({"ended": self.ended})
         self._on_end()

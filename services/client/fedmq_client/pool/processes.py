@@ -34,6 +34,8 @@ QUICK_SECONDS = 0.001
 """A trainer that took less is sent a batch of jobs."""
 BATCH_SECONDS = 0.25
 """Seconds of one job after which the jobs behind it in the batch are taken back."""
+LOCATE_SECONDS = 1.0
+"""Seconds before its deadline, or a tenth of its time, when a job's place is requested: early enough for its combiner."""
 LONGEST_WAIT = 3600.0
 """Seconds of one wait: the system's timers refuse an infinite one."""
 
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """A job that was submitted. `ends`: its deadline on the monotonic clock."""
+    """A job that was submitted. `ends`: its deadline on the monotonic clock. `place`: where its trainer was before that."""
 
     job: Job
     on_validation: OnValidation
@@ -50,6 +52,7 @@ class _Ticket:
     on_done: OnDone
     ends: float
     cancelled: bool = False
+    place: str = ""
 
     @property
     def trainer(self) -> tuple[Path, str]:
@@ -270,6 +273,7 @@ class ProcessPool:
         ticket = worker.batch[0]
         take_back_at = time.monotonic() + BATCH_SECONDS
         cancel_at, kill_at, timed_out = ticket.ends, NEVER, False
+        locate_at = ticket.ends - min(LOCATE_SECONDS, ticket.job.timeout / 10)
         while True:
             now = time.monotonic()
             if len(worker.batch) == 1:
@@ -277,6 +281,9 @@ class ProcessPool:
             elif now >= take_back_at:
                 process.cancel(numbers[1:])
                 self._take_back(worker, len(worker.batch) - 1)
+            if now >= locate_at:
+                locate_at = NEVER
+                process.locate(numbers[0])
             if cancel_at < NEVER and (ticket.cancelled or now >= cancel_at):
                 timed_out = not ticket.cancelled
                 cancel_at, kill_at = NEVER, now + GRACE
@@ -284,7 +291,9 @@ class ProcessPool:
             if now >= kill_at:
                 kill_at = NEVER
                 process.kill()
-            message = process.receive(min(max(0.0, min(take_back_at, cancel_at, kill_at) - now), LONGEST_WAIT))
+            message = process.receive(
+                min(max(0.0, min(take_back_at, locate_at, cancel_at, kill_at) - now), LONGEST_WAIT)
+            )
             if message is None:
                 continue
             if "ended" in message:
@@ -294,6 +303,7 @@ class ProcessPool:
             if "validated" in message:
                 _call(ticket.on_validation, Validated(**message["validated"]))
             elif "progress" in message:
+                ticket.place = message["progress"][-1] or ticket.place
                 _call(ticket.on_progress, *message["progress"])
             else:
                 process.spoilt = message["spoilt"]
@@ -328,7 +338,8 @@ def _broken(process: WorkerProcess, ticket: _Ticket, number: int, timed_out: boo
 
 
 def _too_long(ticket: _Ticket) -> str:
-    return f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
+    reason = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
+    return f"{reason}; it was in {ticket.place}" if ticket.place else reason
 
 
 def _with_output(traceback: str, output: str) -> str:

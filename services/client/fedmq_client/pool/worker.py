@@ -16,6 +16,7 @@ import threading
 from typing import Any
 
 from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.job.place import place_in
 from fedmq_client.job.run import Hooks, run
 from fedmq_client.job.trainers import Trainers
 from fedmq_client.pool import wire
@@ -33,6 +34,8 @@ class _Worker:
         self.jobs: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
         self.cancelled: set[int] = set()
         self.trainers = Trainers()
+        self._running: tuple[int, Job] | None = None
+        self._progress: tuple[float, dict[str, Any]] = (0.0, {})
         self._sending = threading.Lock()
 
     def listen(self) -> None:
@@ -41,6 +44,8 @@ class _Worker:
         for message in wire.receive(self.incoming):
             if "cancel" in message:
                 self.cancelled.add(message["cancel"])
+            elif "locate" in message:
+                self._locate(message["locate"])
             else:
                 self.jobs.put((message["number"], reader.job(message["job"])))
         _end_with_children()
@@ -53,7 +58,9 @@ class _Worker:
             if number in self.cancelled:
                 result = Result(job.id, "cancelled", reason="cancelled")
             else:
+                self._running, self._progress = (number, job), (0.0, {})
                 result = run(job, self.trainers, self._hooks(number, job))
+                self._running = None
             self.cancelled.discard(number)
             # The trainer may have closed them, and its result counts all the same.
             with contextlib.suppress(OSError, ValueError):
@@ -62,6 +69,13 @@ class _Worker:
             with contextlib.suppress(OSError):
                 os.write(2, END_OF_OUTPUT + b"\n")
             self._send({"result": result, "number": number, "spoilt": ", ".join(self.trainers.spoilt)})
+
+    def _locate(self, number: int) -> None:
+        """Repeats the running job's progress, with the place where its code is. A trainer may hold up the answer."""
+        running, frame = self._running, sys._current_frames().get(threading.main_thread().ident or 0)
+        if running is not None and running[0] == number and frame is not None:
+            place = place_in(running[1].package, frame)
+            self._send({"progress": [running[1].id, *self._progress, place], "number": number})
 
     def _send(self, message: wire.PoolMessage) -> None:
         with self._sending:  # a trainer's own threads report too
@@ -72,7 +86,8 @@ class _Worker:
             self._send({"validated": validated, "number": number})
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
-            self._send({"progress": [job.id, fraction, metrics], "number": number})
+            self._progress = fraction, metrics
+            self._send({"progress": [job.id, fraction, metrics, ""], "number": number})
 
         return Hooks(validated, progress, lambda: number in self.cancelled)
 

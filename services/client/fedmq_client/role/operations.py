@@ -125,11 +125,15 @@ class ModelValidated(CoreEvent):
 
 @value
 class ProgressReported(CoreEvent):
-    """The trainer reported the fraction of a task that is done, with metrics of its own."""
+    """The trainer reported the fraction of a task that is done, with metrics of its own.
+
+    `place`: where in its code the trainer is shortly before the deadline, else "".
+    """
 
     key: TaskKey
     fraction: float
     metrics: Mapping[str, Any]
+    place: str = ""
 
 
 @value

@@ -112,7 +112,7 @@ class TaskRunner:
             round=key.round,
             rounds=task.rounds,
             random_seed=task.seed,
-            timeout=max(1.0, task.timeout),
+            timeout=max(1.0, task.timeout - seconds["fetch"]),
             config=task.config,
             model=model,
             base=base,
@@ -125,7 +125,9 @@ class TaskRunner:
         self._pool.submit(
             job,
             lambda validated: self._validated(task, validated),
-            lambda _, fraction, metrics: self._report(operations.ProgressReported(key, fraction, metrics)),
+            lambda _, fraction, metrics, place: self._report(
+                operations.ProgressReported(key, fraction, metrics, place)
+            ),
             lambda result: self._done(task, key, result, seconds, personal),
         )
 
