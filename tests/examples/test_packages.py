@@ -88,10 +88,18 @@ def test_the_shell_writes_every_double_exactly(tmp_path: Path) -> None:
     assert [*weights["coefficients"], *weights["intercept"]] == values
 
 
-def test_a_package_of_fedns_shape_learns_without_fedn(tmp_path: Path) -> None:
+def test_a_package_of_fedns_shape_learns_without_fedn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = _copied("fedn_package", tmp_path)
+    monkeypatch.setenv("FEDN_DATA_PATH", f"{package}/data/clients/{{n}}/digits.npz")
     rounds = Rounds(package, 3, lambda n: Client(f"c{n}", ordinal=n, count=3, python_env=False), epochs=2)
     _learns(rounds, package)
+    model = rounds.init()
+    first, second = (rounds.run("train", site, model) for site in rounds.sites[:2])
+    assert first.update != second.update and first.notes == ()
+    monkeypatch.delenv("FEDN_DATA_PATH")
+    for site in rounds.sites:
+        alike = rounds.run("train", replace(site, python_env=False, random_seed=2), model)
+        assert alike.update == first.update and "train every client on data/clients/1" in alike.notes[0]
 
 
 @pytest.mark.timeout(600)
@@ -102,6 +110,7 @@ def test_a_package_of_fedns_shape_learns_with_fedn(tmp_path: Path, monkeypatch: 
     assert description is not None
     installed = environments.prepare(description).parent / "lib"
     assert list(installed.glob("python*/site-packages/fedn-0.33.0.dist-info"))
+    monkeypatch.setenv("FEDN_DATA_PATH", f"{package}/data/clients/{{n}}/digits.npz")
     _learns(Rounds(package, 2, epochs=2), package)
 
 

@@ -10,9 +10,7 @@ abs_path = os.path.abspath(dir_path)
 
 def load_data(data_path, is_train=True):
     if data_path is None:
-        # FedMQ numbers its clients; elsewhere, one without a path of its own takes the first part.
-        client = int(os.environ.get("FEDMQ_ORDINAL", "0")) + 1
-        data_path = os.environ.get("FEDN_DATA_PATH", abs_path + f"/data/clients/{client}/digits.npz")
+        data_path = os.environ.get("FEDN_DATA_PATH", abs_path + "/data/clients/1/digits.npz")
     kind = "train" if is_train else "test"
     with np.load(data_path) as data:
         return data[f"x_{kind}"] / np.float32(16), data[f"y_{kind}"]

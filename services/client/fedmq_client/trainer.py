@@ -191,6 +191,11 @@ class Task:
         if self.cancelled:
             raise Cancelled
 
+    def note(self, text: str) -> None:
+        """Adds a note to the task's result, which the console and the client's log show once: at most 10 are kept."""
+        if self._note is not None:
+            self._note(text)
+
     def report(self, fraction: float, **metrics: Any) -> None:
         """Reports the fraction of the task that is done, 0 to 1. At most one report a second is sent, so it is cheap.
 
@@ -203,8 +208,7 @@ class Task:
         except (TypeError, ValueError, OverflowError):
             done = float("nan")
         if math.isnan(done):
-            if self._note is not None:
-                self._note(f"task.report got {fraction!r:.50} as its fraction: give a number from 0 to 1")
+            self.note(f"task.report got {fraction!r:.50} as its fraction: give a number from 0 to 1")
             return
         now = self._clock()
         if now >= self._next_report:

@@ -60,6 +60,32 @@ def test_the_environment_tells_of_the_client_and_the_task(tmp_path: Path, monkey
     assert "FEDN_DATA_PATH" not in json.loads((folder / "seen.json").read_text())["env"]
 
 
+def test_each_client_has_its_number_in_variables_of_fedn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_DATA_PATH", "/data/clients/{n}/mnist.pt")
+    monkeypatch.setenv("FEDN_DATA_SPLIT_INDEX", "{n}")
+    folder = made(tmp_path)
+    for ordinal in range(2):
+        result, _ = run(job(folder, client=Client("c", ordinal=ordinal, count=2)))
+        seen = json.loads((folder / "seen.json").read_text())["env"]
+        assert seen["FEDN_DATA_PATH"] == f"/data/clients/{ordinal + 1}/mnist.pt"
+        assert seen["FEDN_DATA_SPLIT_INDEX"] == str(ordinal + 1)
+        assert result.notes == ()
+
+
+def test_clients_that_seem_to_train_on_one_part_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDN_DATA_PATH", raising=False)
+    folder = made(tmp_path)
+    (folder / "data" / "clients" / "1").mkdir(parents=True)
+    of_two = Client("c", count=2)
+    [note] = run(job(folder, client=of_two))[0].notes
+    assert note.startswith("without FEDN_DATA_PATH, commands written for FEDn train every client on data/clients/1: ")
+    monkeypatch.setenv("FEDN_DATA_PATH", "/data/mnist.pt")
+    [note] = run(job(folder, client=of_two))[0].notes
+    assert note.startswith("all clients have one FEDN_DATA_PATH, /data/mnist.pt: with {n} in FEDN_DATA_PATH, each")
+    assert not run(job(folder, client=Client("c", count=2, data=tmp_path)))[0].notes
+    assert not run(job(folder, client=Client("c", count=1)))[0].notes
+
+
 def test_validate_writes_metrics_without_saying_of_how_many_examples(tmp_path: Path) -> None:
     result, _ = run(job(made(tmp_path), "validate"))
     assert (result.outcome, result.examples) == ("done", None), result

@@ -18,7 +18,8 @@ A command runs as `bash -c "COMMAND IN OUT"` in the package's folder.
 
 The Python of the package's environment, or FedMQ's, is first on the command's PATH. The command's environment holds
 `FEDN_DATA_PATH` if the client has data, and `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR` (1 or 0),
-`FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS` and `FEDMQ_SEED`.
+`FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS` and `FEDMQ_SEED`. In variables that begin with `FEDN_`,
+`{n}` becomes the client's number, from 1: `FEDN_DATA_PATH=/data/clients/{n}/mnist.pt` gives each client of a sandbox its part.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ from fedmq_client.packages.package import MANIFEST, Package, PackageError
 from fedmq_client.trainer import Client, Form, Task, TrainerMetrics
 
 SHIM = Path(__file__).parent / "fedn_shim"
+NUMBER = "{n}"
+"""Stands for the client's number in a variable."""
+FIRST_PART = Path("data/clients/1")
+"""What packages of FEDn train on where no FEDN_DATA_PATH is set."""
 SEED = "../seed"
 """The file that `build` makes, without its suffix, relative to the package's folder."""
 
@@ -93,6 +98,8 @@ class CommandTrainer:
             target = source.with_name(f"out.{form}")
             target.touch()
             self._run("train", task, source, target)
+            if note := self._shared_data():
+                task.note(note)
             new = exchange.read(form, target, weights)
             if form == "h5":
                 return new, 1, {}
@@ -103,6 +110,18 @@ class CommandTrainer:
         if isinstance(examples, float) and examples.is_integer():
             examples = int(examples)
         return new, examples, metadata
+
+    def _shared_data(self) -> str:
+        """Returns a note if the clients of a simulation, or without data of their own, seem to train on the same part."""
+        path = os.environ.get("FEDN_DATA_PATH")
+        if self._client.count < 2 or self._client.data is not None or (path is not None and NUMBER in path):
+            return ""
+        remedy = f"with {NUMBER} in FEDN_DATA_PATH, each client has its own: FEDN_DATA_PATH=/…/clients/{NUMBER}/…"
+        if path is not None:
+            return f"all clients have one FEDN_DATA_PATH, {path}: {remedy}"
+        if (self._package.folder / FIRST_PART).exists():
+            return f"without FEDN_DATA_PATH, commands written for FEDn train every client on {FIRST_PART}: {remedy}"
+        return ""
 
     def meta(self) -> Mapping[str, Any]:
         """Returns the metadata of the seed's file, once `init` has read it."""
@@ -189,6 +208,9 @@ def _environment(package: Package, client: Client) -> dict[str, str]:
         environment["VIRTUAL_ENV"] = str(folder.parent)
     environment["PATH"] = os.pathsep.join(filter(None, [str(folder), environment.get("PATH")]))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(SHIM)]))
+    for name, value in environment.items():
+        if name.startswith("FEDN_"):
+            environment[name] = value.replace(NUMBER, str(client.ordinal + 1))
     if client.data is not None:
         environment["FEDN_DATA_PATH"] = str(client.data.absolute())
     return environment | {
