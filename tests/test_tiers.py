@@ -67,6 +67,8 @@ def test_what_imports_a_framework_or_is_among_real_tests_is_real(path: str) -> N
     assert is_real_path(TESTS / path)
 
 
-@pytest.mark.parametrize("path", ["combiner", "combiner/test_core.py", "conftest.py"])
+@pytest.mark.parametrize(
+    "path", ["combiner", "combiner/test_core.py", "conftest.py", "client/frameworks/test_flower.py"]
+)
 def test_what_does_neither_is_not(path: str) -> None:
     assert is_real_path(TESTS / path) is False

@@ -8,6 +8,7 @@ A test is real if at least one of these holds:
 
 from __future__ import annotations
 
+import ast
 import inspect
 import multiprocessing
 import re
@@ -43,7 +44,20 @@ def is_real_path(path: Path) -> bool:
 
 def heavy_imports(path: Path) -> set[str]:
     """Returns the names of the heavy packages that a module imports at its head."""
-    return set(HEAVY.findall(path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8")
+    found = set(HEAVY.findall(text))
+    # The text of a user's code inside of a string imports nothing here.
+    return found & _imported(ast.parse(text)) if found else found
+
+
+def _imported(module: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in module.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
 
 
 class ModuleWithoutItsFramework(pytest.Module):

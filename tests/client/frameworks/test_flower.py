@@ -1,10 +1,12 @@
-"""Flower's clients run unchanged: a NumPyClient without Flower, and both of its APIs in an environment that has it."""
+"""Flower's clients as trainers: a NumPyClient without Flower, and both of its APIs in an environment that has it."""
 
 import base64
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from client.packages.commanding import run
 from fedmq import tensors
 from fedmq_client import Client
+from fedmq_client.frameworks import flower
 from fedmq_client.frameworks.flower_records import as_sent, renamed
 from fedmq_client.job.job import Job, Result
 from fedmq_client.job.load_trainer import build
@@ -186,6 +189,18 @@ def test_what_flower_has_no_use_for_is_refused(tmp_path: Path) -> None:
         build(load(package), Client("c"))
 
 
+def test_a_flower_that_is_too_old_is_refused_with_the_release_that_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flwr", ModuleType("flwr"))
+    package = load(_package(tmp_path, "instance"))
+    monkeypatch.setattr(flower, "version", lambda _: "1.18.0")
+    with pytest.raises(PackageError, match=r"flwr 1\.18\.0 is installed: FedMQ needs flwr >= 1\.24 \(pip install"):
+        build(package, Client("c"))
+    monkeypatch.setattr(flower, "version", lambda _: "1.24.0")
+    build(package, Client("c"))
+
+
 def test_names_go_without_positions_where_these_are_not_needed() -> None:
     one, two = np.zeros(1), np.ones(1)
     assert list(as_sent({"0001/b": one, "0000/a": two})) == ["a", "b"]
@@ -194,12 +209,12 @@ def test_names_go_without_positions_where_these_are_not_needed() -> None:
         assert renamed(["0000/a", "0001/b"], found) == {"0000/a": one, "0001/b": two}
 
 
-@pytest.fixture(scope="module")
-def flower_python() -> Path:
+@pytest.fixture(scope="module", params=["1.24.0", "1.41.0"])
+def flower_python(request: pytest.FixtureRequest) -> Path:
     """An interpreter with Flower, which does not go together with TensorFlow's requirements."""
-    description = ROOT / ".cache" / "flower.yaml"
+    description = ROOT / ".cache" / f"flower-{request.param}.yaml"
     description.parent.mkdir(exist_ok=True)
-    description.write_text("dependencies: [flwr==1.41.0, numpy, pyyaml, msgpack]\n")
+    description.write_text(f"dependencies: [flwr=={request.param}, numpy, pyyaml, msgpack]\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(ROOT / ".cache"))
         return environments.prepare(description) / "python"

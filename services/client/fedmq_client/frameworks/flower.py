@@ -1,4 +1,4 @@
-"""Runs Flower's clients as trainers, unchanged: `trainer: flower:client_app.py:app`.
+"""Runs Flower's clients as trainers, from flwr 1.24 on: `trainer: flower:client_app.py:app`.
 
 | the name stands for | how it is called |
 |---|---|
@@ -20,6 +20,7 @@ import time
 import tomllib
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,10 +34,15 @@ from fedmq_client.trainer import Client, Task, Trainer, TrainerMetrics
 
 SERVER_ROUND = "server-round"
 PROJECT = "pyproject.toml"
+LOWEST = (1, 24)
+"""The first release of Flower whose apps run here, in the same environment as FedMQ."""
+TTL = 43_200.0
+"""Seconds that a Message is valid for. Nothing looks at it here."""
 
 
 def flower_trainer(folder: Path, found: Any, what: str, client: Client) -> Trainer:
     """Returns a trainer for the object `found` of the user's file. Raises PackageError if it is nothing of Flower's."""
+    _check_release()
     run_config = _run_config(folder)
     if hasattr(found, "lifespan") and callable(found):
         return _AppTrainer(found, client, run_config)
@@ -168,13 +174,24 @@ class _AppTrainer(_FlowerTrainer):
             reply_to_message_id="",
             group_id="",
             created_at=time.time(),
-            ttl=flower.DEFAULT_TTL,
+            ttl=TTL,
             message_type=kind,
         )
         reply = self._made(flower.Message(content=flower.RecordDict(content), metadata=metadata), context)
         if reply.has_error():
             raise InvalidResult(f"the ClientApp answered with an error: {reply.error.reason}")
         return reply.content
+
+
+def _check_release() -> None:
+    """Raises PackageError if the user's code has imported a Flower that is too old to be called from here."""
+    if "flwr" in sys.modules:
+        release = version("flwr")
+        if tuple(int(part) for part in release.split(".")[:2]) < LOWEST:
+            least = ".".join(map(str, LOWEST))
+            raise PackageError(
+                f"flwr {release} is installed: FedMQ needs flwr >= {least} (pip install 'flwr>={least}')"
+            )
 
 
 def _config(task: Task) -> dict[str, Any]:

@@ -19,7 +19,7 @@ A command runs as `bash -c "COMMAND IN OUT"` in the package's folder.
 The Python of the package's environment, or FedMQ's, is first on the command's PATH. The command's environment holds
 `FEDN_DATA_PATH` if the client has data, and `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR` (1 or 0),
 `FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS` and `FEDMQ_SEED`. In variables that begin with `FEDN_`,
-`{n}` becomes the client's number, from 1: `FEDN_DATA_PATH=/data/clients/{n}/mnist.pt` gives each client of a sandbox its part.
+`{n}` becomes the client's number, from 1: `FEDN_DATA_PATH=/data/clients/{n}/mnist.pt` gives each client of a sandbox a part.
 """
 
 from __future__ import annotations

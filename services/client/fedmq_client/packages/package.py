@@ -1,7 +1,7 @@
 """A compute package: a folder with `fedn.yaml` that names the user's trainer or commands.
 
     trainer: trainer.py:MnistTrainer      # a class, or `trainer.py` alone for functions; also trainer:MnistTrainer
-    trainer: flower:client_app.py:app     # or what Flower's users write, unchanged
+    trainer: flower:client_app.py:app     # or a client of Flower (flwr >= 1.24)
     entry_points:                         # or commands, in any language
       train: {command: python train.py}
       validate: {command: python validate.py}

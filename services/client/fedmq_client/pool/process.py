@@ -131,6 +131,11 @@ class WorkerProcess:
             self._printed.wait_for(lambda: self._printed_jobs >= number or self.ended is not None, SETTLE_SECONDS)
             return self._outputs.get(number, "") if self._printed_jobs >= number else self._tail()
 
+    def with_output(self, traceback: str, number: int) -> str:
+        """Returns the traceback, followed by the last lines that this job printed."""
+        output = self.output(number)
+        return f"{traceback}--- last lines of output ---\n{output}\n" if output else traceback
+
     def _send(self, *messages: wire.PoolMessage) -> None:
         with contextlib.suppress(OSError):  # of a process that has ended: `ended` reports that
             wire.send(self._input, *messages)

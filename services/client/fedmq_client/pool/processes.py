@@ -326,7 +326,7 @@ def _finished(result: Result, process: WorkerProcess, ticket: _Ticket, number: i
     if result.outcome == "cancelled" and timed_out:
         return replace(result, outcome="failed", reason=_too_long(ticket))
     if result.outcome == "failed":
-        return replace(result, traceback=_with_output(result.traceback, process.output(number)))
+        return replace(result, traceback=process.with_output(result.traceback, number))
     return result
 
 
@@ -334,16 +334,12 @@ def _broken(process: WorkerProcess, ticket: _Ticket, number: int, timed_out: boo
     if ticket.cancelled and not timed_out:
         return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
     reason = _too_long(ticket) if timed_out else f"the worker process {process.ended}"
-    return Result(ticket.job.id, "failed", reason=reason, traceback=_with_output("", process.output(number)))
+    return Result(ticket.job.id, "failed", reason=reason, traceback=process.with_output("", number))
 
 
 def _too_long(ticket: _Ticket) -> str:
     reason = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
     return f"{reason}; it was in {ticket.place}" if ticket.place else reason
-
-
-def _with_output(traceback: str, output: str) -> str:
-    return f"{traceback}--- last lines of output ---\n{output}\n" if output else traceback
 
 
 def _call(callback: Callable[..., Any], *arguments: Any) -> None:
