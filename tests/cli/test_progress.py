@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from fedmq_cli.progress import SessionProgress, scores_text
-from fedmq_cli.views import LiveView, PlainView
+from fedmq_cli.views import LiveView, PlainView, answers_text
 from fedmq_schemas.messages import Event
 
 
@@ -27,6 +27,25 @@ def test_a_round_counts_answers_until_its_commit_tells_them() -> None:
     progress.feed(_event("update.discarded", 1, "b", reason="late"))
     assert progress.round(1).counts == counts
     assert progress.round(1).seconds == 2.5
+
+
+def test_a_round_that_was_planned_before_a_resumption_counts_whom_its_commit_names() -> None:
+    progress, stream = SessionProgress(3), StringIO()
+    view = PlainView(progress, stream)
+    counts = dict.fromkeys(("rejected", "discarded", "abstained", "failed"), 0) | {"accepted": 4, "absent": 1}
+    for event in (
+        _event("update.accepted", 2, "a"),
+        _event("round.committed", 2, model="m2", seconds=2.5, counts=counts),
+    ):
+        progress.feed(event)
+        view.event(event)
+    assert stream.getvalue() == "round 2 of 3: 4 of 5 accepted, 1 absent, 2.5 s\n"
+
+
+def test_a_round_of_which_only_answers_are_known_does_not_say_of_how_many() -> None:
+    progress = SessionProgress(3)
+    progress.feed(_event("update.accepted", 2, "a"))
+    assert answers_text(progress.round(2)) == "1 accepted"
 
 
 def test_a_new_attempt_counts_anew() -> None:

@@ -105,6 +105,7 @@ class SessionProgress:
                 at = self.round(event.round or 0)
                 at.seconds, at.counts = data["seconds"], dict(data["counts"])
                 at.training = means(data.get("metrics", {}))
+                at.asked = sum(at.counts.values())  # the plan of a round that was resumed is not published again
             case "update", outcome if event.client is not None:
                 at = self.round(event.round or 0)
                 if at.seconds is None and outcome in at.counts:

@@ -88,7 +88,7 @@ class PlainView:
             case "round.committed":
                 at = progress.round(number)
                 training = f", training: {scores_text(at.training)}" if at.training else ""
-                return f"round {number} of {progress.rounds_wanted}: {_answers(at)}, {_duration(at.seconds)}{training}"
+                return f"round {number} of {progress.rounds_wanted}: {answers_text(at)}, {_duration(at.seconds)}{training}"
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
                 text = scores_text(progress.round(number).tests.means)
                 return f"model {number}: {text} (test)" if text else ""
@@ -126,7 +126,7 @@ class LiveView:
         for at in rounds[-MOST_ROUNDS:]:
             name = "seed" if at.number == 0 else f"{at.number}/{progress.rounds_wanted}"
             metrics = [scores_text(found) for found in (at.tests.means, at.own.means, at.training)]
-            table.add_row(name, _answers(at) if at.number else "", _duration(at.seconds), *metrics)
+            table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
         state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [Text(f"{client}: {note}", style="yellow") for note, client in progress.notes.copy().items()]
         return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)
@@ -144,9 +144,11 @@ class LiveView:
         return grid
 
 
-def _answers(at: Round) -> str:
+def answers_text(at: Round) -> str:
+    """Returns the number of each outcome: `4 of 5 accepted, 1 absent`, or `4 accepted` if it is unknown who was asked."""
     trouble = [f"{at.counts[word]} {word}" for word in TROUBLE if at.counts.get(word)]
-    return ", ".join([f"{at.counts.get('accepted', 0)} of {at.asked} accepted", *trouble])
+    asked = f" of {at.asked}" if at.asked else ""
+    return ", ".join([f"{at.counts.get('accepted', 0)}{asked} accepted", *trouble])
 
 
 def _duration(seconds: float | None) -> str:
