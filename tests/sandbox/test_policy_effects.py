@@ -12,7 +12,7 @@ import pytest
 
 from fedmq.tensors import tensorblob
 from fedmq_client.packages.package import load
-from fedmq_sandbox import Sandbox
+from fedmq_sandbox import ConfigError, Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from sandbox.commands import REGRESSION
@@ -101,8 +101,9 @@ def test_only_clients_with_the_labels_take_part_and_evaluators_still_score() -> 
 def test_a_required_package_is_the_clients_or_they_have_no_part() -> None:
     with _trained(REGRESSION, {"rounds": 1, "package": load(REGRESSION).sha256}) as (_, session):
         assert session["state"] == "finished"
-    with _trained(REGRESSION, {"rounds": 1, "package": "0" * 64, "wait": 0.1}) as (_, session):
-        assert session["state"] == "failed"
+    with pytest.raises(ConfigError, match="no client could take part"):
+        with _trained(REGRESSION, {"rounds": 1, "package": "0" * 64}):
+            pass
 
 
 # -- early stop and the best model ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
 from fedmq_client.trainer import Client, Form
+from fedmq_reducer.eligibility import ineligible_because
 from fedmq_schemas.policy import Policy
 
 
@@ -76,6 +77,29 @@ class SandboxOptions:
             form=self.form,
             python_env=self.python_env,
         )
+
+
+def check_enough_clients(options: SandboxOptions, policy: Policy) -> None:
+    """Raises ConfigError if the policy requires more clients than this sandbox has: nobody else could start them."""
+    why = {}
+    for ordinal in range(options.clients):
+        client = options.client(f"client{ordinal + 1}", ("train", "validate"), ordinal, 0)
+        why[client.name] = ineligible_because(policy, client.name, client.labels, policy.package, True)
+    left_out = {name: reason for name, reason in why.items() if reason}
+    able = options.clients - len(left_out)
+    if able >= policy.clients_required:
+        return
+    if not left_out:
+        raise ConfigError(
+            f"clients_required is {policy.clients_required}, and this sandbox has {options.clients} clients: no round could "
+            f"begin. Give it {policy.clients_required} with --clients (clients=), or require fewer"
+        )
+    name, reason = next(iter(left_out.items()))
+    raise ConfigError(
+        f"clients_required is {policy.clients_required}, and the policy lets {able} of this sandbox's {options.clients} "
+        f"clients take part: no round could begin. {name}: {reason}. Label the clients with --label NAME=VALUE (labels=), "
+        "or change clients.where or clients.exclude"
+    )
 
 
 def policy_of(policy: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Policy:

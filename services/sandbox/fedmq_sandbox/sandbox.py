@@ -31,7 +31,7 @@ from fedmq_client.pool.inline import InlinePool
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
-from fedmq_sandbox.options import SandboxOptions, policy_of
+from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, identity_of
 from fedmq_sandbox.services import OnEvent, Services
@@ -118,6 +118,7 @@ class Sandbox:
             python_env=python_env,
         )
         self.policy = policy_of(policy, fields)
+        check_enough_clients(self.options, self.policy)
         self.on_event = on_event
         self.scheduler = ThreadScheduler()
         self.broker = MemoryBroker(self.scheduler)
@@ -245,6 +246,11 @@ class Sandbox:
         options = self.options
         package = load(options.package)
         prepare(package, options.form, options.python_env)
+        if self.policy.package not in (None, package.sha256):
+            raise ConfigError(
+                f"the policy wants the package {self.policy.package}, and {options.package} is {package.sha256}: no client "
+                "could take part"
+            )
         stack.enter_context(collector.slowed_down())
         stack.callback(self.scheduler.close)
         if options.state_dir is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,15 @@ from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_sandbox.options import SandboxOptions
 from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, Envelope, Event, Start, TaskName
+from fedmq_schemas.messages import Attach, Body, CombinerPresence, Envelope, Event, Start, TaskName
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.topology import Topology, control_key
+from fedmq_schemas.topology import Topology, assignment_request_key, control_key
 
 OnEvent = Callable[[Envelope, Event], None]
 
-PRESENCE = 5.0
-"""Seconds between heartbeats."""
-INLINE_PRESENCE = 3600.0
-"""A trainer in this process occupies the scheduler's thread, so nobody publishes a heartbeat while it trains."""
+PRESENCE = 3600.0
+"""Seconds between heartbeats. All members live in this process and end with it. None can vanish alone, and a thread that is
+busy with a fold, or with a trainer, publishes no heartbeat: a short period would take a busy process for absent members."""
 LOOK_AGAIN = 0.01
 
 
@@ -71,10 +70,11 @@ class Services:
         queue = self.topology.observer("sandbox", routing_key)
         self.scheduler.post(lambda: observe(observer, queue, self.options.alliance, on_event))
         options, root = self.options, self.options.state_dir
-        presence = PRESENCE if options.workers else INLINE_PRESENCE
+        combiners = [f"combiner{number + 1}" for number in range(options.combiners)]
+        clients = [f"client{number + 1}" for number in range(options.clients)]
         scratch = (root or Path.cwd()) / "scratch"
         common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
-        stores: dict[str, Any] = {"blobs": self.blobs, "presence": presence}
+        stores: dict[str, Any] = {"blobs": self.blobs, "presence": PRESENCE}
         self._recorder = Recorder(
             self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
         )
@@ -89,35 +89,25 @@ class Services:
             **common,
         )
         self._run(reducer)
+        self._end_absent(combiners, [*clients, EVALUATOR] if options.evaluator else clients)
         if root is not None:
             self._watch(reducer, root)
-        for number in range(1, options.combiners + 1):
-            name = f"combiner{number}"
+        for name in combiners:
             self._run(combiner_actor(name, self.broker.connect(name), scratch=scratch / name, **stores, **common))
-        for number in range(options.clients):
-            self._start_client(f"client{number + 1}", ("train", "validate"), number, common)
+        for number, name in enumerate(clients):
+            self._start_client(name, ("train", "validate"), number, common)
         if options.evaluator:
             self._start_client(EVALUATOR, ("validate",), 0, common)
 
     def start_session(self, session: str, policy: Policy) -> None:
         """Publishes the start message once all clients are present, so that the first draw is among all of them."""
         wanted = self.options.clients + self.options.evaluator
-        connection = self.broker.connect("sandbox")
 
         def look() -> None:
             if self.records.count(tables.CLIENTS, {"state": "present"}) < wanted:
                 self.scheduler.later(LOOK_AGAIN, look)
                 return
-            envelope = Envelope(
-                kind="start",
-                id=session,
-                alliance=self.options.alliance,
-                sender="sandbox",
-                sent_at=self.scheduler.wall(),
-            )
-            body = codec.encode(envelope.model_dump(), Start(policy=policy).model_dump())
-            exchange = self.topology.exchange("control")
-            connection.publish(Outgoing(exchange, control_key("start"), body, envelope.id), lambda _: None)
+            self._publish("sandbox", "control", control_key("start"), Start(policy=policy), session)
 
         self.scheduler.post(look)
 
@@ -143,6 +133,30 @@ class Services:
         """Writes the events that the recorder still holds. Idempotent."""
         if self._recorder is not None:
             self._recorder.stop()
+
+    def _end_absent(self, combiners: Sequence[str], clients: Sequence[str]) -> None:
+        """Ends the presence of members of an earlier process that are not among these: no silence would show it."""
+        for document in self.records.find(tables.COMBINERS, {"state": "present"}):
+            name = document["combiner"]
+            if name not in combiners:
+                key = assignment_request_key(name)
+                self._publish(name, "assignment", key, CombinerPresence(clients=0, leaving=True), _new_id())
+        for document in self.records.find(tables.CLIENTS, {"state": "present"}):
+            if document["client"] not in clients:
+                self.records.update(tables.CLIENTS, document["client"], {"state": "away"})
+
+    def _publish(self, sender: str, exchange: str, key: str, body: Body, message: str) -> None:
+        envelope = Envelope(
+            kind=body.kind,
+            id=message,
+            alliance=self.options.alliance,
+            sender=sender,
+            sent_at=self.scheduler.wall(),
+        )
+        data = codec.encode(envelope.model_dump(), body.model_dump())
+        out = Outgoing(self.topology.exchange(exchange), key, data, envelope.id)
+        connection = self.broker.connect(sender)
+        self.scheduler.post(lambda: connection.publish(out, lambda _: None))
 
     def _watch(self, reducer: Actor, folder: Path) -> None:
         core = reducer.core

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,11 +100,13 @@ def sandbox(
         workers=workers,
         labels=_labels(labels or ()),
         dirichlet=dirichlet,
-        state_dir=state_dir or _fresh_folder(),
+        state_dir=state_dir,
         fsync=fsync,
         form=form,
         python_env=not no_env,
     )
+    if state_dir is None:  # a folder is made once all options are checked
+        box.options = replace(box.options, state_dir=_fresh_folder())
     if serve:
         _serve(box, port)
     else:
