@@ -101,9 +101,11 @@ def test_only_clients_with_the_labels_take_part_and_evaluators_still_score() -> 
 def test_a_required_package_is_the_clients_or_they_have_no_part() -> None:
     with _trained(REGRESSION, {"rounds": 1, "package": load(REGRESSION).sha256}) as (_, session):
         assert session["state"] == "finished"
-    with pytest.raises(ConfigError, match="no client could take part"):
-        with _trained(REGRESSION, {"rounds": 1, "package": "0" * 64}):
-            pass
+    with (
+        pytest.raises(ConfigError, match="no client could take part"),
+        _trained(REGRESSION, {"rounds": 1, "package": "0" * 64}),
+    ):
+        pass
 
 
 # -- early stop and the best model ----------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 .safetensors   named tensors; FedMQ's own format
 .npz           numpy: arrays `0` … `n-1` or `arr_0` … (a list in integer order), or named arrays
 .keras, .h5    Keras, if it is installed: named as by `KerasTrainer`; the network is stored in the metadata
+.weights.h5    Keras' weights alone, where the network is known
 .pt, .pth      a PyTorch state dict, if torch is installed, loaded with weights only; named as by `TorchTrainer`
 
-The first bytes of a file determine its type, not its suffix. Half precision becomes float32, as in committed models.
+The first bytes of a file determine its type, not its suffix. For number types see `dtypes`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from fedmq import tensors
 from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.model_files import dtypes
 from fedmq.model_files.filetypes import PICKLES, found_instead
 from fedmq.model_files.naming import in_order, is_list, matched, plain, positional
 from fedmq.tensors import Weights
@@ -50,8 +52,11 @@ class ModelFile:
         return tensors.encode(self.weights, self.meta)
 
 
-def read(path: Path) -> ModelFile:
-    """Reads a model file. Raises `ConfigError` that names what the file is instead, or which extra reads it."""
+def read(path: Path, network: Callable[[], Any] | None = None) -> ModelFile:
+    """Reads a model file. Raises `ConfigError` that names what the file is instead, or which extra reads it.
+
+    `network` makes the Keras model of a file that holds weights alone, as `.weights.h5` does.
+    """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}" + (": it is a folder" if path.is_dir() else ""))
     with path.open("rb") as file:
@@ -59,13 +64,15 @@ def read(path: Path) -> ModelFile:
     if not head:
         raise ConfigError(f"{path} is empty")
     if head.startswith(b"\x89HDF"):
-        return _checked(path, _keras(path, "h5"))
+        return _checked(path, _keras(path, "h5", network))
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _checked(path, _zipped(path))
     if head.startswith(PICKLES) and path.suffix in (".pt", ".pth"):
         return _checked(path, _torch(path))
     try:
-        weights, meta = tensors.decode(path.read_bytes())
+        weights, meta = dtypes.decode(path.read_bytes())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.reason}") from error
     except InvalidUpdate as error:
         found = found_instead(head)
         what = f"it is {found}" if found else f"neither .npz, Keras, PyTorch nor safetensors ({error.reason})"
@@ -160,7 +167,7 @@ def _zipped(path: Path) -> ModelFile:
     if names and all(name.endswith(".npy") for name in names):
         return _npz(path)
     if "config.json" in names:
-        return _keras(path, "keras")
+        return _keras(path, "keras", None)
     if any(name.endswith("data.pkl") for name in names):
         return _torch(path)
     raise ConfigError(f"{path} is a zip archive of {', '.join(names[:3]) or 'nothing'}, not a model")
@@ -186,13 +193,10 @@ def _checked(path: Path | str, file: ModelFile) -> ModelFile:
     if not file.weights:
         raise ConfigError(f"{path} holds no arrays")
     opaque = named_opaque(file.meta)
-    weights = {
-        name: array.astype(np.float32) if array.dtype == np.float16 and name not in opaque else array
-        for name, array in file.weights.items()
-    }
     try:
+        weights = {name: dtypes.checked(name, array, name in opaque) for name, array in file.weights.items()}
         tensors.spec_of(weights, file.meta)
-    except InvalidUpdate as error:
+    except (ConfigError, InvalidUpdate) as error:
         raise ConfigError(f"{path}: {error.reason}") from error
     for name, array in weights.items():
         if array.dtype.kind == "f" and name not in opaque and not np.isfinite(array).all():
@@ -200,12 +204,22 @@ def _checked(path: Path | str, file: ModelFile) -> ModelFile:
     return ModelFile(weights, file.meta)
 
 
-def _keras(path: Path, kind: str) -> ModelFile:
+def _keras(path: Path, kind: str, network: Callable[[], Any] | None) -> ModelFile:
     from fedmq.model_files import warm_keras
 
     try:
-        model = warm_keras.from_file(path, kind)
+        if kind == "h5" and not warm_keras.has_network(path):
+            if network is None:
+                raise ConfigError(
+                    f"{path} holds weights alone, without their network: name the package whose trainer has model(), with "
+                    "--package DIR, or save the whole model with model.save('model.keras')"
+                )
+            model = warm_keras.with_weights(network(), path)
+        else:
+            model = warm_keras.from_file(path, kind)
     except (ValueError, TypeError, OSError, KeyError) as error:
+        if "cast function" in str(error):  # h5py's
+            raise ConfigError(f"{path} holds bfloat16, which Keras can't read from .h5: save it as .keras") from error
         raise ConfigError(f"{path} is no Keras model that this Keras can load: {error}") from error
     return ModelFile(warm_keras.weights_of(model), {"roles": warm_keras.roles_of(model), NETWORK: model.to_json()})
 
@@ -232,14 +246,31 @@ def _torch(path: Path) -> ModelFile:
         )
     weights, roles = {}, {}
     for name, own, tensor in zip(positional(map(str, found)), found, found.values(), strict=True):
-        half = tensor.is_floating_point() and tensor.itemsize < 4
-        weights[name] = (tensor.float() if half else tensor).numpy()
+        weights[name] = _torch_array(path, str(own), tensor)
         # Of all buffers, only these are recognized by their names in a state dict.
         if str(own).endswith((".running_mean", ".running_var")):
             roles[name] = "statistic"
         elif weights[name].dtype.kind in "iu" and weights[name].size > 1:  # a buffer, such as position ids
             roles[name] = "constant"
     return ModelFile(weights, {"roles": roles} if roles else {})
+
+
+def _torch_array(path: Path, name: str, tensor: Any) -> tensors.Array:
+    """Returns the numbers of a tensor, half precision as float32. Raises `ConfigError` for a type that no model holds."""
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        what = "quantized" if tensor.is_quantized else "sparse"
+        raise ConfigError(f"{path}: tensor {name!r} is {what}: save it dense, as float32")
+    tensor = tensor.detach()
+    try:
+        array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+        return dtypes.checked(name, array, False)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.reason}") from error
+    except TypeError:
+        refusal = dtypes.refused(name, str(tensor.dtype).removeprefix("torch."))
+        raise ConfigError(f"{path}: {refusal.reason}") from None
 
 
 def _keras_model(weights: Weights, meta: Mapping[str, Any], network: Callable[[], Any] | None) -> Any:

@@ -89,6 +89,24 @@ def from_file(path: Path, kind: str) -> Any:
                 return keras.models.load_model(named, compile=False, safe_mode=True)
 
 
+def has_network(path: Path) -> bool:
+    """Returns whether an HDF5 file holds a whole model, and not weights alone. Raises OSError if it is damaged."""
+    with h5py.File(path, "r") as file:
+        return "model_config" in file.attrs
+
+
+def with_weights(model: Any, path: Path) -> Any:
+    """Loads an HDF5 file of weights alone into a model. Raises ValueError or KeyError if it is another network's."""
+    with h5py.File(path, "r") as file:
+        kind = "h5" if "layer_names" in file.attrs else "weights.h5"
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        named = Path(folder, f"model.{kind}")  # Keras determines the kind by the suffix alone
+        named.symlink_to(path.absolute())
+        model.load_weights(named)
+    return model
+
+
 def save_h5(model: Any, path: Path) -> None:
     """Saves the model as `.h5`, without its optimizer's state: Keras 3 can't continue from it, and no task does."""
     with quiet():

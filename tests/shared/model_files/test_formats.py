@@ -218,7 +218,7 @@ def _npz(**arrays: Any) -> bytes:
         ("a", _zip(), "is a zip archive of nothing"),
         ("a", b"PK\x03\x04damaged", "is a damaged archive"),
         ("a.npz", _npz(a=np.array([{}], dtype=object)), "holds something other than plain arrays"),
-        ("a.npz", _npz(a=np.ones(1, np.complex64)), "tensor 'a' is of dtype complex64"),
+        ("a.npz", _npz(a=np.ones(1, np.complex64)), "tensor 'a' is complex64: save it as one of float64"),
         ("a.npz", _npz(a=np.array([1, np.nan])), "tensor 'a' holds NaN or infinity"),
         ("a.npz", _npz(**{"0": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 1"),
         ("a.npz", _npz(**{"1": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 0"),
