@@ -275,6 +275,14 @@ def test_a_session_file_that_is_no_text_is_said(fedmq: Verb, tmp_path: Path) -> 
     assert (result.exit_code, "at line 1, column" in result.stderr) == (2, True), result.stderr
 
 
+def test_the_ending_of_out_decides_the_format(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:
+    assert fedmq("model", "get", "best", "--out", "m.npz").exit_code == 0
+    with np.load(tmp_path / "m.npz") as archive:
+        assert len(archive.files) > 0
+    result = fedmq("model", "get", "best", "--out", "m.npz", "--format", "torch")
+    assert (result.exit_code, "name it m.pt" in result.stderr) == (2, True), result.stderr
+
+
 def test_a_model_goes_into_a_folder_under_its_own_name(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     for form, suffix in (("safetensors", ".safetensors"), ("npz", ".npz")):

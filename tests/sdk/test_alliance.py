@@ -93,8 +93,8 @@ def test_arrays_become_a_seed_and_the_same_arrays_the_same_seed(alliance: Allian
     [
         ({}, "holds no arrays"),
         ({"w": np.array([1, np.nan])}, "tensor 'w' holds NaN or infinity"),
-        ({"w": [1, "x"]}, "tensor 'w' is of dtype <U"),
-        ({"w": np.array([{}])}, "tensor 'w' is of dtype object"),
+        ({"w": [1, "x"]}, "tensor 'w' is str"),
+        ({"w": np.array([{}])}, "tensor 'w' is object: save it"),
     ],
 )
 def test_arrays_that_no_session_could_start_from_are_refused(

@@ -23,6 +23,7 @@ from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
 from fedmq_client import frameworks
 from fedmq_client.job.job import Job, Result, Validated
+from fedmq_client.job.load_trainer import keras_model
 from fedmq_client.packages.package import MANIFEST, load
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
@@ -63,6 +64,11 @@ def client_here(name: str, **options: Any) -> Client:
     found: dict[str, Any] = {"data": settings.data_path, "state_dir": Path.cwd()}
     found |= {key: value for key, value in options.items() if value is not None}
     return Client(name, form=settings.package_form, python_env=settings.package_env, **found)
+
+
+def network_of(package: Path | None) -> Callable[[], Any] | None:
+    """Returns what makes the Keras model of a package's trainer, for files without layers. None without a package."""
+    return None if package is None else lambda: keras_model(load(package))
 
 
 def first_model(package: Path, random_seed: int) -> bytes:

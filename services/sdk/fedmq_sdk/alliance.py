@@ -116,15 +116,16 @@ class Alliance:
         return found
 
     def download(self, model: str, to: Path | str, *, session: str | None = None) -> Path:
-        """Writes a model (safetensors) completely or not at all, checks its hash, and returns the path.
+        """Writes a model completely or not at all, checks its hash, and returns the path.
 
-        In a folder the file is named `ID.safetensors`.
+        The file's ending decides the format: see `fedmq.model_files.formats`. In a folder it is `ID.safetensors`.
         """
+        form = formats.form_of(Path(to))
         document = self.model(model, session=session)
-        path = formats.place(Path(to), document["model"], "safetensors")
-        if document["base"] is not None:
+        path = formats.place(Path(to), document["model"], form)
+        if document["base"] is not None or form != "safetensors":
             found = self.read(document["model"])
-            formats.write(found.weights, path, "safetensors", meta=found.meta)
+            formats.write(found.weights, path, form, meta=found.meta)
             return path
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:

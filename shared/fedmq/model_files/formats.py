@@ -31,6 +31,7 @@ from fedmq.tensors.opaque import named_opaque
 
 SUFFIXES = {"safetensors": ".safetensors", "npz": ".npz", "keras": ".keras", "torch": ".pt"}
 """The suffix of each format that `write` accepts."""
+_FORMATS = {suffix: form for form, suffix in SUFFIXES.items()} | {".pth": "torch"}
 NETWORK = "keras"
 """The metadata key of the network of a Keras file, as JSON."""
 
@@ -86,6 +87,25 @@ def from_arrays(arrays: Mapping[str, Any], roles: Mapping[str, str] | None = Non
     return _checked("the model", ModelFile(weights, {"roles": dict(roles)} if roles else {}))
 
 
+def form_of(out: Path, form: str | None = None) -> str:
+    """Returns the format to write to `out`: the given one, else that of its ending; safetensors for a folder or no ending.
+
+    Raises `ConfigError` for an unknown format or ending, and for a format that contradicts the ending.
+    """
+    if form is not None and form not in SUFFIXES:
+        raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
+    ending = "" if out.is_dir() else out.suffix.lower()
+    ends_as = _FORMATS.get(ending)
+    if form is None and ending and ends_as is None:
+        raise ConfigError(f"{out}: no model is written as {ending}: end it in {', '.join(_FORMATS)}, or name a format")
+    if form is not None and ends_as not in (None, form):
+        raise ConfigError(
+            f"{out} ends as {ends_as} does, and the format is {form}: name it {out.with_suffix(SUFFIXES[form])}, or give "
+            f"the format {ends_as}"
+        )
+    return form or ends_as or "safetensors"
+
+
 def place(path: Path, model: str, form: str) -> Path:
     """Returns `path`, or `MODEL` with a suffix in the folder `path`. Raises `ConfigError` if there is no folder."""
     target = path / f"{model}{SUFFIXES[form]}" if path.is_dir() else path
@@ -107,8 +127,9 @@ def write(
     - npz: positional names become a list, `0` … `n-1`; other names stay. torch: a state dict, with its order and names.
     - keras: `network` makes the Keras model. It may be None if `meta` contains the network, from a Keras seed.
 
-    Raises `ConfigError` for an unknown format, and if the network is unknown or has other tensors.
+    Raises `ConfigError` as `form_of` does, and if the network is unknown or has other tensors.
     """
+    form = form_of(path, form)
     scratch = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         _writer(form, weights, meta or {}, network)(scratch)
@@ -138,7 +159,7 @@ def _writer(
         case "keras":
             model = _keras_model(weights, meta, network)
             return lambda path: _write_keras(model, path)
-    raise ConfigError(f"unknown format {form!r}: there are {', '.join(SUFFIXES)}")
+    raise AssertionError(f"{form} is none of SUFFIXES")
 
 
 def _write_keras(model: Any, path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_packages_trainer_knows_the_network(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
+    path = tmp_path / "a"
     path.write_text("before")
     with pytest.raises(ConfigError, match="unknown format 'onnx': there are safetensors, npz, keras, torch"):
         formats.write({"w": np.ones(1)}, path, "onnx")
@@ -168,7 +168,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
         formats.write({"w": np.array([{}])}, path, "npz")
     assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["a.npz"]
+    assert os.listdir(tmp_path) == ["a"]
 
 
 class Evil:
@@ -257,3 +257,32 @@ def test_a_keras_file_can_not_bring_code(tmp_path: Path) -> None:
             model.save(tmp_path / name)
         with pytest.raises(ConfigError, match=r"no Keras model that this Keras can load.*Lambda"):
             formats.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "expected"),
+    [
+        ("m.npz", None, "npz"),
+        ("m.safetensors", None, "safetensors"),
+        ("m.keras", None, "keras"),
+        ("m.PT", None, "torch"),
+        ("m.pth", None, "torch"),
+        ("m", None, "safetensors"),
+        ("m", "npz", "npz"),
+        ("m.bin", "torch", "torch"),
+        (".", None, "safetensors"),
+    ],
+)
+def test_the_ending_of_a_file_is_its_format(tmp_path: Path, name: str, form: str | None, expected: str) -> None:
+    assert formats.form_of(tmp_path / name, form) == expected
+
+
+def test_an_ending_that_contradicts_the_format_or_is_unknown_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"m\.npz ends as npz does, and the format is torch: name it .*m\.pt, or give the"
+    ):
+        formats.write({"w": np.ones(1)}, tmp_path / "m.npz", "torch")
+    with pytest.raises(ConfigError, match=r"m\.onnx: no model is written as \.onnx: end it in \.safetensors, "):
+        formats.form_of(tmp_path / "m.onnx")
+    formats.write({"w": np.ones(1)}, tmp_path / "m.pt", "torch")
+    assert formats.form_of(tmp_path / "m.npz", "npz") == "npz"

@@ -26,9 +26,17 @@ from fedmq_cli.scratch import beside
 if TYPE_CHECKING:
     from fedmq_sdk import Alliance
 
-model = typer.Typer(no_args_is_help=True, help="Download a model, or verify how it was made.")
+model = typer.Typer(no_args_is_help=True, help="Download or convert a model, or verify how it was made.")
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Id of the model, or best, or last (the default).", show_default=False)
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help="safetensors, npz, keras or torch; default: that of the ending, else safetensors."),
+]
+NetworkOption = Annotated[
+    Path | None,
+    typer.Option("--package", help="The package whose trainer has the layers, for Keras files without them."),
 ]
 SessionOption = Annotated[str | None, typer.Option("--session", help="The session whose best or last model is meant.")]
 
@@ -38,7 +46,11 @@ def seed(
         Path | None, typer.Argument(help="A model: .safetensors, .npz, .keras, .h5 or .pt.", show_default=False)
     ] = None,
     package: Annotated[
-        Path | None, typer.Option(help="Let this package's trainer make it.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Without a file: let this package's trainer make it. With Keras' weights alone: it has the layers.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its id; default: seed- and its hash.")] = None,
     random_seed: Annotated[int, typer.Option(help="Starts the trainer's random draws.")] = 0,
@@ -51,19 +63,21 @@ def seed(
 ) -> None:
     """Upload the first model of a session. The same model twice is the same seed."""
     from fedmq.errors import ConfigError
+    from fedmq.model_files import formats
+    from fedmq_cli.package_trial import first_model, network_of
     from fedmq_sdk import Alliance
 
-    if (file is None) == (package is None):
+    if file is None and package is None:
         raise ConfigError("name a model's file, or a package whose trainer makes one: `fedmq seed --package DIR`")
-    if package is not None:
+    if file is None:
+        assert package is not None
         if role:
             raise ConfigError("--role is for a file: a package states roles in its trainer's roles() or in fedn.yaml")
-        from fedmq_cli.package_trial import first_model
 
         found = Alliance(url).upload_blob(first_model(package, random_seed), name)
     else:
-        assert file is not None
-        found = Alliance(url).upload(file, name, dict(map(_role, role or ())))
+        read = formats.read(file, network_of(package))
+        found = Alliance(url).upload_blob(read.with_roles(dict(map(_role, role or ()))).blob(), name)
     if as_json:
         print_json({"model": found})
         return
@@ -115,12 +129,12 @@ def get(
     session: SessionOption = None,
     metric: Annotated[str | None, typer.Option(help="What best means: test/accuracy.")] = None,
     mode: Annotated[str | None, typer.Option(help="max or min.")] = None,
-    form: Annotated[str, typer.Option("--format", help="safetensors, npz, keras or torch.")] = "safetensors",
-    package: Annotated[
+    form: FormatOption = None,
+    package: NetworkOption = None,
+    out: Annotated[
         Path | None,
-        typer.Option(help="For keras, unless the seed was a Keras file: the package whose trainer has the layers."),
+        typer.Option("--out", "-o", help="File, whose ending decides the format, or folder; default: this folder."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; default: this folder.")] = None,
     client: Annotated[
         str | None,
         typer.Option(
@@ -138,15 +152,14 @@ def get(
     """Download a model, check its hash, and write it in the form that you want."""
     from fedmq.errors import ConfigError
     from fedmq.model_files import formats
-    from fedmq_client.job.load_trainer import keras_model
-    from fedmq_client.packages.package import load
+    from fedmq_cli.package_trial import network_of
     from fedmq_sdk import Alliance
 
-    if form not in formats.SUFFIXES:
-        raise ConfigError(f"unknown format {form!r}: there are {', '.join(formats.SUFFIXES)}")
+    out = out or Path()
+    form = formats.form_of(out, form)
     if mode not in (None, "max", "min"):
         raise ConfigError(f"--mode {mode}: max or min")
-    network = None if package is None else lambda: keras_model(load(package))
+    network = network_of(package)
     if client is not None:
         if (model_id, metric, mode, url) != ("last", None, None, None):
             raise ConfigError(
@@ -157,7 +170,7 @@ def get(
             session,
             state_dir,
             lambda path, weights, meta: formats.write(weights, path, form, meta=meta, network=network),
-            lambda name: formats.place(out or Path(), name, form),
+            lambda name: formats.place(out, name, form),
             state,
             as_json,
         )
@@ -167,10 +180,10 @@ def get(
     alliance = Alliance(url)
     session = None if session is None else session_at(url, session).id
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
-    path = formats.place(out or Path(), document["model"], form)
+    path = formats.place(out, document["model"], form)
     with beside(path) as scratch:
         if form == "safetensors":
-            alliance.download(document["model"], scratch)
+            scratch = alliance.download(document["model"], scratch.with_name("model.safetensors"))
         else:
             found = alliance.read(document["model"])
             formats.write(found.weights, scratch, form, meta=found.meta, network=network)
@@ -193,6 +206,31 @@ def local_tensors(alliance: Alliance, document: Mapping[str, Any]) -> list[str]:
         return []
     policy = alliance.session(document["session"]).refresh()["policy"]
     return list(policy["tensors"]["local"])
+
+
+@model.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A model in any format that `fedmq seed` reads.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File, whose ending decides the format, or folder.", show_default=False)
+    ],
+    form: FormatOption = None,
+    package: NetworkOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model file in another format. No server is needed."""
+    from fedmq.model_files import formats
+    from fedmq_cli.package_trial import network_of
+
+    form = formats.form_of(out, form)
+    path = formats.place(out, file.stem, form)
+    network = network_of(package)
+    found = formats.read(file, network)
+    formats.write(found.weights, path, form, meta=found.meta, network=network)
+    if as_json:
+        print_json({"path": str(path), "format": form, "tensors": len(found.weights)})
+        return
+    typer.echo(f"{len(found.weights)} tensors as {form}\n  {path}")
 
 
 @model.command()

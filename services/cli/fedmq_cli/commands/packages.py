@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -51,17 +52,21 @@ def check(
     """
     from fedmq.model_files import formats
     from fedmq.policies import with_settings
-    from fedmq_cli.package_trial import client_here, try_package
+    from fedmq_cli.package_trial import client_here, network_of, try_package
 
     client = client_here("check", data=data and data.absolute(), count=clients)
-    seed = formats.read(model).blob() if model is not None else None
+    seed = formats.read(model, network_of(package)).blob() if model is not None else None
     trial = try_package(package, client, with_settings({}, settings or ()), seed)
     if as_json:
         print_json(asdict(trial))
     else:
         _print_trial(trial, None if tensors else FEW)
         if not trial.problem:
-            print_next(f"fedmq sandbox --package {package}", f"fedmq seed --package {package}")
+            named = shlex.quote(str(package))
+            if model is None:
+                print_next(f"fedmq sandbox --package {named}", f"fedmq seed --package {named}")
+            else:
+                print_next(f"fedmq sandbox --package {named} --seed {shlex.quote(str(model))}")
     if trial.problem:
         typer.echo(f"fedmq: {trial.problem}\n{trial.traceback}".rstrip(), err=True)
         raise typer.Exit(1)
