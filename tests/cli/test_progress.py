@@ -185,3 +185,15 @@ def test_the_live_table_has_a_column_for_each_kind_of_metric() -> None:
     assert re.search(r"test +clients' own data +training", shown)
     assert re.search(r"loss 0.3000 +loss 0.2000 +loss 0.1000", shown)
     assert "f: no test set" in shown
+
+
+def test_the_next_session_of_a_sandbox_is_shown_with_its_own_rounds() -> None:
+    progress = SessionProgress(2)
+    progress.feed(_event("session.queued", policy={"rounds": 2}))
+    progress.feed(_event("round.planned", 1, clients=3, attempt=1))
+    following = Event(name="session.queued", session="s2", data={"policy": {"rounds": 4}})
+    progress.feed(following)
+    assert progress.session == "s1", "a session that runs is not left"
+    progress.feed(_event("session.finished"))
+    progress.feed(following)
+    assert (progress.session, progress.rounds_wanted, progress.rounds) == ("s2", 4, {})

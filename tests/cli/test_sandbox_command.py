@@ -9,13 +9,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from support.packages import write_package
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"
-FIELDS = {"round", "accuracy", "metrics", "training", "seconds", "accepted", "rejected", "discarded", "abstained"}
+FIELDS = {
+    "round",
+    "accuracy",
+    "metrics",
+    "training",
+    "seconds",
+    "accepted",
+    "rejected",
+    "discarded",
+    "abstained",
+    "failed",
+    "absent",
+    "session",
+    "model",
+}
 
 PICKY = """
 import numpy as np
@@ -115,9 +131,56 @@ def test_a_finished_session_is_told_again_and_not_trained_again(tmp_path: Path) 
 
 def test_a_state_folder_with_other_options_is_refused(tmp_path: Path) -> None:
     _result(tmp_path, "--rounds", "2", "--state-dir", "state")
-    done = _run("--package", PACKAGE, "--rounds", "3", "--state-dir", "state", cwd=tmp_path)
+    done = _run("--package", PACKAGE, "--rounds", "1", "--state-dir", "state", cwd=tmp_path)
     assert done.returncode == 2
-    assert "holds a session with other options" in done.stderr
+    assert "holds a session with other options: --set rounds differs: 2 there, 1 here" in done.stderr
+
+
+def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> None:
+    first = _result(tmp_path, "--rounds", "2", "--state-dir", "state")
+    words = ("--package", PACKAGE, "--workers", "0", "--state-dir", "state", "--rounds", "5", "--json", "more.json")
+    done = _run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"3 more rounds, in a session of their own from the last model {first['final_model']}" in done.stdout
+    assert "round 3 of 3: 5 of 5 accepted" in done.stdout
+    result = json.loads((tmp_path / "more.json").read_text())
+    assert [each["round"] for each in result["rounds"]] == [1, 2, 3, 4, 5]
+    assert result["rounds"][:2] == first["rounds"]
+    assert {each["session"] for each in result["rounds"][2:]} == {result["session"]} != {first["session"]}
+
+
+def test_the_result_names_best_start_policy_and_versions(tmp_path: Path) -> None:
+    result = _result(
+        tmp_path, "--rounds", "3", "--state-dir", "state", "--set", "select.metric=test/mse", "--set", "select.mode=max"
+    )
+    first = result["rounds"][0]
+    assert result["best"] == {
+        "model": first["model"],
+        "round": 1,
+        "metric": "test/mse",
+        "mode": "max",
+        "value": first["metrics"]["test/mse"],
+    }
+    assert result["start"]["metrics"]["test/mse"] > first["metrics"]["test/mse"]
+    assert result["policy"]["select"]["mode"] == "max"
+    assert result["versions"].keys() == {"fedmq", "python", "numpy"}
+
+
+def test_out_writes_the_final_and_the_best_model_in_the_format_of_its_ending(tmp_path: Path) -> None:
+    select = ("--set", "select.metric=test/mse", "--set", "select.mode=max")
+    words = ("--package", PACKAGE, "--workers", "0", "--rounds", "2", *select, "--state-dir", "state")
+    done = _run(*words, "--out", "last.npz", "--out", "best:best.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "best model s" in done.stdout and ": round 1, max test/mse " in done.stdout
+    assert "written last.npz\nwritten best.safetensors" in done.stdout
+    with np.load(tmp_path / "last.npz") as last:
+        best = load_file(tmp_path / "best.safetensors")
+        assert set(last.files) == set(best)
+        assert any((last[name] != best[name]).any() for name in best)
+    seeded = _result(tmp_path, "--rounds", "1", "--seed", "state")
+    again = _result(tmp_path, "--rounds", "1", "--seed", "best.safetensors")
+    assert again["sha256"] == seeded["sha256"], "the best model of the run is the file"
+    assert "no model is written as .onnx" in _run(*words, "--out", "m.onnx", cwd=tmp_path).stderr
 
 
 def test_a_failed_session_ends_with_its_reason_and_exit_code_1(tmp_path: Path, picky: Path) -> None:

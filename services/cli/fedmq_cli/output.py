@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -71,6 +72,12 @@ def shown(value: Any) -> str:
         case list() | tuple():
             return ",".join(shown(item) for item in value)
     return str(value)
+
+
+def short(path: str) -> str:
+    """Returns the path relative to the current folder if it is below it, else unchanged."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def local_time(seconds: float | None) -> str:

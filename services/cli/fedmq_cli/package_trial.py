@@ -23,8 +23,8 @@ from fedmq.tensors.tensorblob import Source
 from fedmq_cli.interruption import calling
 from fedmq_client import frameworks
 from fedmq_client.job.job import Job, Result, Validated
-from fedmq_client.job.load_trainer import keras_model
-from fedmq_client.packages.package import MANIFEST, load
+from fedmq_client.job.load_trainer import keras_model, model_file
+from fedmq_client.packages.package import MANIFEST, Package, load
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
 from fedmq_schemas.policy import DEFAULT_RULE, weight_of
@@ -73,13 +73,14 @@ def network_of(package: Path | None) -> Callable[[], Any] | None:
 
 def first_model(package: Path, random_seed: int) -> bytes:
     """Returns the model that the trainer's `init` makes in a worker process. Raises ConfigError with the traceback."""
-    package = load(package).folder
     with _worker() as run:
-        return _made(run, package, client_here("init", random_seed=random_seed))
+        return _made(run, load(package), client_here("init", random_seed=random_seed))
 
 
-def _made(run: RunJob, package: Path, client: Client) -> bytes:
-    result, _ = run(Job("init", client, package, "init", random_seed=client.random_seed, timeout=SECONDS))
+def _made(run: RunJob, package: Package, client: Client) -> bytes:
+    if package.seed is not None:
+        return model_file(package.seed, package).blob()
+    result, _ = run(Job("init", client, package.folder, "init", random_seed=client.random_seed, timeout=SECONDS))
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
     return _bytes(result.update)
@@ -118,7 +119,7 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial, package = Trial(str(package), loaded.sha256), loaded.folder
     with _worker() as run:
         began = time.monotonic()
-        model = _made(run, package, client) if model is None else model
+        model = _made(run, loaded, client) if model is None else model
         trial.seconds["init"] = time.monotonic() - began
         weights, meta = tensorblob.decode(model)
         trial.tensors, trial.size = len(weights), len(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedmq.metrics import summarize
 from fedmq_schemas.messages import Event
+from fedmq_schemas.records import ENDED
 
 NEAR = ("accuracy", "loss")
 _ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
@@ -83,6 +84,7 @@ class SessionProgress:
         kind, _, word = event.name.partition(".")
         if kind == "client" and event.client is not None:
             self.clients[event.client] = {"vanished": "away"}.get(word, "ready")
+        self._leave_ended(event)
         if event.session is None or event.session != (self.session or event.session):
             return
         data = event.data
@@ -93,6 +95,7 @@ class SessionProgress:
         match kind, word:
             case "session", "queued":
                 self.session, self.state = event.session, "queued"
+                self.rounds_wanted = data.get("policy", {}).get("rounds", self.rounds_wanted)
             case "session", _:
                 self.state = "running" if word == "started" else word
                 self.reason = reason_text(data)
@@ -116,6 +119,11 @@ class SessionProgress:
                 self.clients[event.client] = f"training {data['fraction']:.0%}"
             case "model", "validated" if event.client is not None:
                 self._validated(event, data)
+
+    def _leave_ended(self, event: Event) -> None:
+        """Forgets a session that has ended when another one is queued: a sandbox trains further rounds in one of their own."""
+        if event.name == "session.queued" and self.state in ENDED:
+            self.session, self.rounds, self.answered = "", {}, {}
 
     def _validated(self, event: Event, data: Mapping[str, Any]) -> None:
         assert event.client is not None

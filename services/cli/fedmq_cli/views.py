@@ -88,7 +88,9 @@ class PlainView:
             case "round.committed":
                 at = progress.round(number)
                 training = f", training: {scores_text(at.training)}" if at.training else ""
-                return f"round {number} of {progress.rounds_wanted}: {answers_text(at)}, {_duration(at.seconds)}{training}"
+                return (
+                    f"round {number} of {progress.rounds_wanted}: {answers_text(at)}, {_duration(at.seconds)}{training}"
+                )
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
                 text = scores_text(progress.round(number).tests.means)
                 return f"model {number}: {text} (test)" if text else ""

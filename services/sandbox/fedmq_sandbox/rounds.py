@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fedmq.blobs.base import Blobs
@@ -23,7 +23,8 @@ from fedmq_schemas import records as tables
 class CommittedRound:
     """A committed round.
 
-    - `number`: from 1. `model`: the id of the model that the round made.
+    - `number`: from 1, counted on through the sessions of a folder.
+    - `session`: the session that made it. `model`: the id of the model that the round made.
     - `metrics`: the mean of each metric that validations of this model found. Names with the prefix `test/` are the
       evaluator's. Those of the clients are complete, and included, once the next round is committed or the session ends.
     - `training`: the mean of each metric that the trainers reported with their updates.
@@ -33,6 +34,7 @@ class CommittedRound:
     """
 
     number: int
+    session: str
     model: str
     metrics: dict[str, float]
     training: dict[str, float]
@@ -41,8 +43,22 @@ class CommittedRound:
     is_tested: bool
 
 
-def committed_rounds(records: Records, session: str, after: int = 0) -> Iterator[CommittedRound]:
-    """Yields the committed rounds of a session whose number is above `after` and whose model is recorded, in their order."""
+def committed_rounds(records: Records, sessions: Sequence[str], after: int = 0) -> Iterator[CommittedRound]:
+    """Yields the committed rounds of these sessions, in order, whose model is recorded and whose number is above `after`.
+
+    Their numbers count on from one session to the next, which begins when the one before has ended.
+    """
+    before = 0
+    for session in sessions:
+        for each in _rounds_of(records, session, max(0, after - before)):
+            yield replace(each, number=before + each.number)
+        document = records.get(tables.SESSIONS, session)
+        if document is None or document["state"] not in tables.ENDED:
+            return
+        before += document["round"] or 0
+
+
+def _rounds_of(records: Records, session: str, after: int) -> Iterator[CommittedRound]:
     for document in records.find(tables.ROUNDS, {"session": session}, order="round", after=after):
         model = keys.model_id(document["model"]["key"])
         tests = records.find(tables.VALIDATIONS, {"session": session, "model": model, "scope": "test"})
@@ -54,6 +70,7 @@ def committed_rounds(records: Records, session: str, after: int = 0) -> Iterator
         )
         yield CommittedRound(
             number=document["round"],
+            session=session,
             model=model,
             metrics=_means(known),
             training=_means(document["metrics"]),
@@ -64,20 +81,20 @@ def committed_rounds(records: Records, session: str, after: int = 0) -> Iterator
 
 
 def model_of(
-    records: Records, session: str, model: str, metric: str | None, mode: Literal["max", "min"] | None
+    records: Records, sessions: Sequence[str], model: str, metric: str | None, mode: Literal["max", "min"] | None
 ) -> dict[str, Any]:
-    """Returns a model's record: by id, or the session's `last` or `best` one. Raises NotFound."""
+    """Returns a model's record: by id, or the `last` or `best` one that these sessions made. Raises NotFound."""
     if model not in ("last", "best"):
         document = records.get(tables.MODELS, model)
         if document is None:
             raise NotFound(f"there is no model {model!r}")
         return document
-    made = records.find(tables.MODELS, {"session": session}, order="round")
+    made = [each for name in sessions for each in records.find(tables.MODELS, {"session": name}, order="round")]
     if not made:
         raise NotFound("the session has made no model yet")
     if model == "last":
         return made[-1]
-    session_record = records.get(tables.SESSIONS, session)
+    session_record = records.get(tables.SESSIONS, made[-1]["session"])
     assert session_record is not None
     select = session_record["policy"]["select"]
     return best_model(made, metric or select["metric"], mode or select["mode"])

@@ -20,7 +20,6 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ConfigError
 from fedmq.model_files.formats import ModelFile
-from fedmq.process.lock import try_lock
 from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import ThreadScheduler
@@ -31,9 +30,11 @@ from fedmq_client.pool.inline import InlinePool
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
+from fedmq_sandbox.changes import WAIT_SECONDS, Changes
+from fedmq_sandbox.course import Course, course_of, locked
 from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
-from fedmq_sandbox.seed import Interrupted, begin, identity_of
+from fedmq_sandbox.seed import Interrupted, begin, stored_seed
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -42,8 +43,6 @@ from fedmq_schemas.topology import Topology
 
 SESSION_EVENTS = "event.*.session.#"
 """The only events that are observed where nobody follows rounds: decoding all of them costs time."""
-WAIT_SECONDS = 0.5
-"""One wait of the caller's thread. A wait without a bound misses Ctrl-C if another thread receives the signal."""
 _ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
 
 
@@ -69,7 +68,8 @@ class Sandbox:
         labels: for each label the values that the clients have in turn: `{"site": ["north", "south"]}`.
         dirichlet: label skew of the parts: smaller is more. None: equal parts.
         state_dir: where everything is kept. The same folder with the same options resumes the session, also after the
-            process was killed. None: nothing is written, and all is lost at the end of the block.
+            process was killed. With more rounds, a further session trains them from the last model. None: nothing is
+            written, and all is lost at the end of the block.
         fsync: survive the death of the machine too, not only of the process.
         evaluator: whether an evaluator tests each model. It does only with a package that states a test set.
         alliance: name of the alliance.
@@ -126,6 +126,7 @@ class Sandbox:
         self.session = ""
         self.untested = ""
         """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
+        self.course: Course
         self.blobs: Blobs
         self.records: Records
         self._services: Services
@@ -136,9 +137,7 @@ class Sandbox:
         self._is_followed = False
         self._is_used = False
         self._is_serving = False
-        self._changed = threading.Condition()
-        self._changes = 0
-        """Counts what may have made a round new, and the end of the session. A count, so that several loops can wait."""
+        self._changes = Changes()
 
     def __enter__(self) -> Sandbox:
         if self._is_used:
@@ -180,9 +179,9 @@ class Sandbox:
         number = 0
         try:
             while True:
-                seen = self._changes
+                seen = self._changes.count
                 is_over = ended.done()
-                found = list(committed_rounds(self.records, self.session, number))
+                found = list(committed_rounds(self.records, self.course.sessions, number))
                 for each in found:
                     if is_over or each is not found[-1] or each.is_tested or not self.options.evaluator:
                         number = each.number
@@ -190,7 +189,7 @@ class Sandbox:
                 if is_over:
                     ended.result()
                     return
-                self._await_change(seen)
+                self._changes.wait(seen)
         finally:
             if not ended.done():
                 self.interrupt()
@@ -203,7 +202,7 @@ class Sandbox:
         The best one is by `metric` and `mode`, or else as the policy's section `select` says. Raises NotFound.
         """
         self._check_open()
-        return model_of(self.records, self.session, model, metric, mode)
+        return model_of(self.records, self.course.sessions, model, metric, mode)
 
     def weights(
         self, model: str = "last", *, metric: str | None = None, mode: Literal["max", "min"] | None = None
@@ -256,18 +255,24 @@ class Sandbox:
         if options.state_dir is None:
             self.blobs, self.records = MemoryBlobs(), SqliteRecords(":memory:")
         else:
-            stack.enter_context(_locked(options.state_dir))
+            stack.enter_context(locked(options.state_dir))
             self.blobs = FileBlobs(options.state_dir / "blobs", fsync=options.fsync)
             self.records = SqliteRecords(options.state_dir / "records.db", fsync=options.fsync)
         stack.callback(self.records.close)
         pool = ProcessPool(options.workers, options.device, threads=1) if options.workers else InlinePool()
         stack.callback(pool.close)
-        self.session, random_seed = identity_of(options, self.policy)
-        self.policy = self.policy.model_copy(update={"random_seed": random_seed})
+        wanted = self.policy.seed or (str(package.seed) if package.seed else None)
+        if wanted is not None:
+            seed = stored_seed(wanted, package, options.state_dir, self.records, self.blobs)
+            self.policy = self.policy.model_copy(update={"seed": seed})
+        self.course = course_of(options, self.policy, self.records)
+        self.policy = self.course.policy
+        check_enough_clients(options, self.policy)
+        self.session = self.course.open_session(self.records)
         self._services = Services(
             options,
             self.topology,
-            random_seed,
+            self.course.random_seed,
             package.sha256,
             self.scheduler,
             self.broker,
@@ -290,21 +295,10 @@ class Sandbox:
             )
         if self._ended is None:
             self._ended = Future()
-            self._ended.add_done_callback(lambda _: self._note_change())
+            self._ended.add_done_callback(lambda _: self._changes.note())
             self._thread = threading.Thread(target=self._work, args=(self._ended,), name="fedmq-sandbox", daemon=True)
             self._thread.start()
         return self._ended
-
-    def _note_change(self) -> None:
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-
-    def _await_change(self, seen: int) -> None:
-        """Waits until more has changed than `seen`."""
-        with self._changed:
-            while self._changes == seen:
-                self._changed.wait(WAIT_SECONDS)
 
     def _work(self, ended: Future[dict[str, Any]]) -> None:
         try:
@@ -313,16 +307,29 @@ class Sandbox:
             ended.set_exception(error)
 
     def _train(self) -> dict[str, Any]:
-        document = self.records.get(tables.SESSIONS, self.session)
-        if document is not None and document["state"] in tables.ENDED:
-            return document
-        seed = self._prepare(is_seed_missing=document is None)
-        self._services.start(self._receive, "event.#" if self.on_event or self._is_followed else SESSION_EVENTS)
-        if seed is not None:
-            self._services.start_session(self.session, self.policy.model_copy(update={"seed": seed}))
-        self.scheduler.run()
-        self._services.stop(self._interrupted.is_set)
-        ended = self.records.get(tables.SESSIONS, self.session)
+        """Runs the sessions of the course that have not ended, until one fails. Returns the last one's record."""
+        is_running, ended = False, None
+        for name in self.course.sessions:
+            self.session = name
+            ended = self.records.get(tables.SESSIONS, self.session)
+            if ended is not None and ended["state"] in tables.ENDED:
+                continue
+            policy = self.course.policy_of(self.session, self.records) if ended is None else None
+            if not is_running:
+                is_running = True
+                seed = self._prepare(is_seed_missing=policy is not None and policy.seed is None)
+                if policy is not None and seed is not None:
+                    policy = policy.model_copy(update={"seed": seed})
+                self._services.start(self._receive, "event.#" if self.on_event or self._is_followed else SESSION_EVENTS)
+            if policy is not None:
+                self._services.start_session(self.session, policy)
+            self.scheduler.run()
+            ended = self.records.get(tables.SESSIONS, self.session)
+            if ended is None or ended["state"] != "finished" or self._interrupted.is_set():
+                break
+        if is_running:
+            self._services.stop(self._interrupted.is_set)
+            ended = self.records.get(tables.SESSIONS, self.session)
         if ended is None or ended["state"] not in tables.ENDED:
             raise Interrupted
         return ended
@@ -338,19 +345,6 @@ class Sandbox:
         if self.on_event is not None:
             self.on_event(envelope, event)
         if event.name in ("round.committed", "model.validated"):
-            self._note_change()
+            self._changes.note()
         if event.session == self.session and event.name in _ENDINGS:
             self.scheduler.post(self.scheduler.stop)
-
-
-@contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    """One sandbox at a time in a state directory. The lock goes with the process."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(f"the state_dir {state_dir} is a file: name a folder") from None
-    with (state_dir / "lock").open("a") as file:
-        if not try_lock(file):
-            raise ConfigError(f"another sandbox is running in {state_dir}")
-        yield

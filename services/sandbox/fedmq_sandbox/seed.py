@@ -1,23 +1,31 @@
-"""What a session begins with: its id and random seed, and a first model that the package's trainer makes."""
+"""What a session begins with: a model from elsewhere, or one that the package's trainer makes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import queue
-import secrets
 import threading
-from typing import Any
+from contextlib import closing
+from pathlib import Path
 
 from fedmq.blobs.base import Blobs
-from fedmq.errors import ConfigError
+from fedmq.blobs.files import FileBlobs
+from fedmq.errors import ConfigError, FedMQError
+from fedmq.model_files.formats import ModelFile
+from fedmq.records.base import Records
+from fedmq.records.sqlite import SqliteRecords
 from fedmq_client.job.job import Job, Pool, Result
+from fedmq_client.job.load_trainer import model_file
+from fedmq_client.packages.package import Package
+from fedmq_sandbox.course import recorded_sessions
 from fedmq_sandbox.options import SandboxOptions
+from fedmq_sandbox.rounds import model_of, read_model
 from fedmq_schemas import keys
+from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
 EVALUATOR = "evaluator"
+RECORDS = "records.db"
 INIT_TIMEOUT = 600.0
 LOOK_AGAIN = 0.1
 
@@ -26,33 +34,47 @@ class Interrupted(Exception):
     """`Sandbox.interrupt` was called before the session ended. A sandbox with the same `state_dir` resumes it."""
 
 
-def identity_of(options: SandboxOptions, policy: Policy) -> tuple[str, int]:
-    """Returns the session's id and random seed, the same ones whenever the state directory is opened.
+def stored_seed(wanted: str, package: Package, state_dir: Path | None, records: Records, blobs: Blobs) -> str:
+    """Returns the id of the model that `wanted` names. Stores it if it comes from elsewhere.
 
-    Raises ConfigError if the directory holds a session with other options.
+    `wanted` is the id of a model that is stored here, a model file, a run's folder (its best model), or FOLDER:last,
+    FOLDER:best or FOLDER:ID. Raises ConfigError, and NotFound or Gone for a run without this model.
     """
-    random_seed = policy.random_seed if policy.random_seed is not None else secrets.randbits(31)
-    chosen: dict[str, Any] = {"session": f"s{secrets.token_hex(4)}", "random_seed": random_seed}
-    if options.state_dir is None:
-        return chosen["session"], chosen["random_seed"]
-    path = options.state_dir / "sandbox.json"
-    asked = {
-        "clients": options.clients,
-        "dirichlet": options.dirichlet,
-        "policy": policy.model_dump(mode="json", exclude={"random_seed"}),
-    }
-    if path.exists():
-        chosen = json.loads(path.read_text())
-        if chosen["asked"] != asked or policy.random_seed not in (None, chosen["random_seed"]):
-            raise ConfigError(
-                f"{options.state_dir} holds a session with other options: give the same ones to resume it, "
-                "or another --state-dir"
-            )
+    if wanted and "/" not in wanted and (records.get(tables.MODELS, wanted) or _is_stored(wanted, blobs)):
+        return wanted
+    folder, colon, which = wanted.rpartition(":")
+    if Path(wanted, RECORDS).is_file():
+        found = _model_of_run(Path(wanted), "best")
+    elif colon and Path(folder, RECORDS).is_file():
+        found = _model_of_run(Path(folder), which)
+    elif Path(wanted).is_file():
+        found = model_file(Path(wanted), package)
     else:
-        replacement = path.with_suffix(".new")
-        replacement.write_text(json.dumps({**chosen, "asked": asked}))
-        os.replace(replacement, path)
-    return chosen["session"], chosen["random_seed"]
+        where = "it has" if state_dir is None else f"{state_dir} has"
+        raise ConfigError(
+            f"seed {wanted!r} is no model that {where}, no model file, and no folder of a run: give the path of a file that "
+            "`fedmq seed` reads, or the --state-dir of a run"
+        )
+    return _stored(found.blob(), blobs)
+
+
+def _is_stored(model: str, blobs: Blobs) -> bool:
+    try:
+        return bool(blobs.stat(keys.model_blob(model)))
+    except FedMQError:  # also a text that can't be a key
+        return False
+
+
+def _model_of_run(folder: Path, which: str) -> ModelFile:
+    with closing(SqliteRecords(folder / RECORDS)) as records:
+        document = model_of(records, recorded_sessions(folder, records), which, None, None)
+        return read_model(FileBlobs(folder / "blobs", fsync=False), document)
+
+
+def _stored(data: bytes, blobs: Blobs) -> str:
+    name = keys.seed_model(hashlib.sha256(data).hexdigest())
+    blobs.put(keys.model_blob(name), data)
+    return name
 
 
 def make_seed(
@@ -76,10 +98,7 @@ def make_seed(
     result = _first(results, interrupted)
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
-    data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
-    name = keys.seed_model(hashlib.sha256(data).hexdigest())
-    blobs.put(keys.model_blob(name), data)
-    return name
+    return _stored(result.update if isinstance(result.update, bytes) else result.update.read_bytes(), blobs)
 
 
 def begin(

@@ -248,7 +248,7 @@ def test_a_client_app_runs_and_keeps_its_state(flower_python: Path, tmp_path: Pa
     # The second task finds what the first left in context.state.
     assert second[2] == {**context, "count": 2, "before": 4.0}
     assert scored[:3] == ["done", 4, {"loss": 6.0}]
-    assert "start from a seed model" in init[4]
+    assert "give a model file with --seed FILE" in init[4]
 
 
 @pytest.mark.timeout(600)

@@ -182,12 +182,13 @@ def get(
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
     path = formats.place(out, document["model"], form)
     with beside(path) as scratch:
+        written = scratch.with_name(f"model{formats.SUFFIXES[form]}")
         if form == "safetensors":
-            scratch = alliance.download(document["model"], scratch.with_name("model.safetensors"))
+            alliance.download(document["model"], written)
         else:
             found = alliance.read(document["model"])
-            formats.write(found.weights, scratch, form, meta=found.meta, network=network)
-        os.replace(scratch, path)
+            formats.write(found.weights, written, form, meta=found.meta, network=network)
+        os.replace(written, path)
     local = local_tensors(alliance, document)
     if as_json:
         print_json({**document, "path": str(path), **({"local_tensors": local} if local else {})})

@@ -50,12 +50,13 @@ def check(
 
     Exit code 1 if one of these steps fails.
     """
-    from fedmq.model_files import formats
     from fedmq.policies import with_settings
-    from fedmq_cli.package_trial import client_here, network_of, try_package
+    from fedmq_cli.package_trial import client_here, try_package
+    from fedmq_client.job.load_trainer import model_file
+    from fedmq_client.packages.package import load
 
     client = client_here("check", data=data and data.absolute(), count=clients)
-    seed = formats.read(model, network_of(package)).blob() if model is not None else None
+    seed = model_file(model, load(package)).blob() if model is not None else None
     trial = try_package(package, client, with_settings({}, settings or ()), seed)
     if as_json:
         print_json(asdict(trial))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fedmq_cli.output import INTERRUPTED, local_note
+from fedmq_cli.output import INTERRUPTED, local_note, short
 
 if TYPE_CHECKING:
+    from fedmq_cli.sandbox_result import WantedFile
     from fedmq_sandbox import Sandbox
 
 DEFAULT_PORT = 8090
@@ -59,6 +59,19 @@ def sandbox(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here as JSON; - for stdout.", show_default=False)
     ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|RUN|MODEL",
+            help="First model: a file, a run's folder (its best; RUN:last, RUN:ID), or an id here. Default: the package's.",
+        ),
+    ] = None,
+    outs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--out", "-o", metavar="[best:]FILE", help="Write the final (or best) model here; the ending is the format."
+        ),
+    ] = None,
     form: Annotated[
         Literal["trainer", "commands"] | None, typer.Option(help="Form of the package to use if it has both.")
     ] = None,
@@ -72,25 +85,28 @@ def sandbox(
 ) -> None:
     """Train a package with a whole alliance in this process; no server is needed.
 
-    Killed at any instant, it finishes the session when it is run again with the same --state-dir. With --serve it runs
-    the sessions that curl, `fedmq start` or `Alliance` start, one after the other, until Ctrl-C.
+    Killed at any instant, it finishes the session when it is run again with the same --state-dir. With more --rounds, it
+    trains the rest in a further session, from the last model. With --serve it runs the sessions that curl, `fedmq start`
+    or `Alliance` start, one after the other, until Ctrl-C.
     """
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings
+    from fedmq_cli.sandbox_result import wanted_file
     from fedmq_client.packages.commands import prepare
     from fedmq_client.packages.package import load
     from fedmq_sandbox import Sandbox
 
-    given = {"rounds": rounds, "random_seed": random_seed, "timeout": timeout}
+    given = {"rounds": rounds, "random_seed": random_seed, "timeout": timeout, "seed": seed}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if fraction is not None:
         values["clients"] = {"fraction": fraction}
     policy = with_settings(values, settings or ())
     checked_policy(policy)
-    if serve and (set(values) - {"random_seed"} or settings or json_file):
+    if serve and (set(values) - {"random_seed", "seed"} or settings or json_file or outs):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
     if json_file is not None and not json_file.parent.is_dir() and json_file.parent != state_dir:
         raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
+    wanted = [wanted_file(text) for text in outs or ()]
     prepare(load(package), form, not no_env)  # what is wrong with the package is known before a folder is made
     box = Sandbox(
         package,
@@ -110,12 +126,13 @@ def sandbox(
     if serve:
         _serve(box, port)
     else:
-        _train(box, json_file)
+        _train(box, json_file, wanted)
 
 
-def _train(box: Sandbox, json_file: Path | None) -> None:
+def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
     from fedmq_cli.logs import log_to
     from fedmq_cli.progress import SessionProgress
+    from fedmq_cli.sandbox_result import outcome, print_result, say_what_goes_on, write_model
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
 
@@ -133,7 +150,8 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     box.on_event = on_event
     with _opened(box):
         log_to(folder / "sandbox.log")
-        print(f"training {package} with {_alliance(box)}; all of it is kept in {_short(str(folder))}", file=out, flush=True)
+        print(f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True)
+        progress.rounds_wanted = say_what_goes_on(box, out)
         try:
             with view:
                 session = box.run()
@@ -141,6 +159,8 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
             print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
+        if session["state"] == "finished":
+            written = [write_model(box, each) for each in wanted]
     if json_file is not None:
         text = json.dumps(result, indent=2)
         if json_file == Path("-"):
@@ -150,16 +170,9 @@ def _train(box: Sandbox, json_file: Path | None) -> None:
     if session["state"] != "finished":
         print(f"fedmq: session {session['session']} {session['state']}: {session['reason']}", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"\nfinal model {result['final_model']}\n  {_short(result['path'])}", file=out)
-    if session["reason"]:
-        print(f"  ended early: {session['reason']}", file=out)
-    for name, value in sorted(result["metrics"].items()):
-        of = "" if name.startswith("test/") else " (clients' own data)"
-        print(f"  {name} {value:.6g}{of}", file=out)
-    for name, value in sorted(result["training"].items()):
-        print(f"  training/{name} {value:.6g}", file=out)
+    print_result(result, written, out)
     if result["local_tensors"]:
-        note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(_short(str(folder)))}")
+        note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(short(str(folder)))}")
         print(f"  {note}", file=out)
     print(f"\nnext: {_next_command(box.options.package, result['path'])}", file=out)
 
@@ -202,53 +215,6 @@ def _alliance(box: Sandbox) -> str:
     return f"{clients} client{'s' if clients > 1 else ''}, {combiners} combiner{'s' if combiners > 1 else ''}"
 
 
-def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`.
-
-    `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
-    """
-    committed = list(box.rounds())
-    rounds = [
-        {
-            "round": each.number,
-            "accuracy": each.metrics.get("test/accuracy"),
-            "metrics": each.metrics,
-            "training": each.training,
-            "seconds": each.seconds,
-            **{name: each.counts[name] for name in ("accepted", "rejected", "discarded", "abstained")},
-        }
-        for each in committed
-    ]
-    last = box.model() if rounds else None
-    path = _final_file(box, last) if last else None
-    metrics = {name: summary["mean"] for name, summary in last["metrics"].items()} if last else {}
-    return {
-        "session": session["session"],
-        "state": session["state"],
-        "reason": session["reason"],
-        "final_model": last["model"] if last else None,
-        "path": str(path) if path else None,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path else None,
-        "accuracy": metrics.get("test/accuracy"),
-        "metrics": metrics,
-        "local_tensors": list(box.policy.tensors.local),
-        "training": committed[-1].training if committed else {},
-        "rounds": rounds,
-    }
-
-
-def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
-    from fedmq.model_files.formats import write
-    from fedmq_schemas.messages import BlobRef
-
-    path = _folder(box) / f"{model['model']}.safetensors"
-    if model["base"] is None:
-        return box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
-    whole = box.read(model["model"])
-    write(whole.weights, path, "safetensors", meta=whole.meta)
-    return path
-
-
 def _labels(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
     from fedmq.errors import ConfigError
 
@@ -286,15 +252,9 @@ def _next_command(package: Path, model: str) -> str:
     """Returns a command that runs the example's own evaluation if there is one, or else prints the model's arrays."""
     script = Path(os.path.abspath(package)).parent / "evaluate.py"
     if script.is_file():
-        return shlex.join(["python", _short(str(script)), _short(model)])
-    look = f"from safetensors.numpy import load_file; print(load_file({_short(model)!r}))"
+        return shlex.join(["python", short(str(script)), short(model)])
+    look = f"from safetensors.numpy import load_file; print(load_file({short(model)!r}))"
     return shlex.join(["python", "-c", look])
-
-
-def _short(path: str) -> str:
-    """Returns the path relative to the current folder if it is below it, else unchanged."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any, cast
 
 from fedmq.errors import ConfigError
+from fedmq.model_files import formats
+from fedmq.model_files.formats import ModelFile
 from fedmq_client.frameworks.flower import flower_trainer
 from fedmq_client.job import imports, process_state
 from fedmq_client.packages import environments
@@ -78,6 +80,12 @@ def keras_model(package: Package) -> Any:
     if not hasattr(model, "optimizer"):
         raise ConfigError(f"the trainer of {package.folder} makes no Keras model: another format needs none")
     return model
+
+
+def model_file(path: Path, package: Package) -> ModelFile:
+    """Reads a model file for a package, with its roles. Its network is used for a file of Keras' weights alone."""
+    found = formats.read(path, lambda: keras_model(package))
+    return found.with_roles({name: role for name, role in package.roles.items() if name in found.weights})
 
 
 class _Functions:

@@ -117,7 +117,8 @@ class _Running:
         make = getattr(trainer, "init", None)
         if make is None:
             raise checks.InvalidResult(
-                "the trainer has no init(): write one that returns the first weights, or start from a seed model"
+                "the trainer has no init(): write one that returns the first weights, or give a model file with --seed FILE "
+                "(`fedmq check`: --model FILE), or `seed: FILE` in fedn.yaml"
             )
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:

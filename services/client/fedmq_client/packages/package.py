@@ -5,6 +5,7 @@
     entry_points:                         # or commands, in any language
       train: {command: python train.py}
       validate: {command: python validate.py}
+    seed: weights.npz                     # a first model for `check` and `sandbox`, in any format that `fedmq seed` reads
     roles: {"0003/position_ids": constant}  # of tensors, where the trainer or the seed's file does not state them
     test_set: true                        # evaluators score a test set, and not a client's data
 
@@ -44,7 +45,7 @@ LOGS = ("lightning_logs", "mlruns", "outputs", "runs", "wandb")
 """Folders that tools write beside a trainer: Lightning, MLflow, Hydra, TensorBoard, Weights & Biases. They are no code."""
 LARGE = 300_000_000
 PIECE = 1 << 20
-KEYS = ("trainer", "entry_points", "format", "python_env", "roles", "test_set")
+KEYS = ("trainer", "entry_points", "format", "python_env", "roles", "test_set", "seed")
 
 log = logging.getLogger("fedmq.client")
 
@@ -68,6 +69,8 @@ class Package:
     """A `python_env.yaml` that describes the environment of the commands."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Roles of tensors of the first model, by name. They override those of the trainer."""
+    seed: Path | None = None
+    """A model file in the folder, from which sessions of the sandbox start. None: the trainer makes the first model."""
     test_set: bool = False
     """Whether `fedn.yaml` states that evaluators score a test set. A trainer may state it too."""
 
@@ -132,9 +135,6 @@ def load(folder: Path | str) -> Package:
     form = manifest.get("format", "npz")
     if form not in FORMATS:
         raise PackageError(f"{path}: format is {form!r}: commands can exchange {', '.join(FORMATS)}")
-    python_env = manifest.get("python_env")
-    if python_env is not None and not (folder / str(python_env)).is_file():
-        raise PackageError(f"{path}: python_env names {python_env}, which is not in {folder}")
     roles = manifest.get("roles") or {}
     if not isinstance(roles, dict) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
         raise PackageError(f"{path}: roles must look like `roles: {{'0003/position_ids': constant}}`")
@@ -148,10 +148,17 @@ def load(folder: Path | str) -> Package:
         trainer=trainer,
         entry_points=entry_points,
         format=form,
-        python_env=None if python_env is None else folder / str(python_env),
+        python_env=_file_within(path, "python_env", manifest.get("python_env")),
         roles=roles,
         test_set=test_set,
+        seed=_file_within(path, "seed", manifest.get("seed")),
     )
+
+
+def _file_within(manifest: Path, key: str, name: Any) -> Path | None:
+    if name is not None and not (manifest.parent / str(name)).is_file():
+        raise PackageError(f"{manifest}: {key} names {name}, which is not in {manifest.parent}")
+    return None if name is None else manifest.parent / str(name)
 
 
 def _hint(word: str, known: Sequence[str]) -> str:

@@ -1,0 +1,154 @@
+"""What `fedmq sandbox` gives back: the lines at its end, the document of `--json`, and the files of `--out`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+
+from fedmq import __version__
+from fedmq.errors import NotFound
+from fedmq.model_files import formats
+from fedmq_cli.output import short
+from fedmq_cli.package_trial import network_of
+from fedmq_sandbox import Sandbox
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import BlobRef
+
+BEST = "best:"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    """A file that `--out` names, its format, and which model it is to hold."""
+
+    which: Literal["last", "best"]
+    path: Path
+    form: str
+
+
+def wanted_file(text: str) -> WantedFile:
+    """Returns what `--out [best:]FILE` asks for. Raises ConfigError for an unknown ending, and if there is no folder."""
+    path = Path(text.removeprefix(BEST))
+    form = formats.form_of(path)
+    which: Literal["last", "best"] = "best" if text.startswith(BEST) else "last"
+    return WantedFile(which, formats.place(path, which, form), form)
+
+
+def write_model(box: Sandbox, wanted: WantedFile) -> Path:
+    """Writes a model of an open sandbox, and returns the path. Raises NotFound if no model has the metric of the best."""
+    found = box.read(wanted.which)
+    formats.write(found.weights, wanted.path, wanted.form, meta=found.meta, network=network_of(box.options.package))
+    return wanted.path
+
+
+def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
+    """Returns the number of rounds of the session that is to run. Prints from which ended sessions it goes on."""
+    open_record = box.records.get(tables.SESSIONS, box.session)
+    if open_record is not None:
+        return int(open_record["policy"]["rounds"])
+    policy = box.course.policy_of(box.session, box.records)
+    before = box.course.sessions[: box.course.sessions.index(box.session)]
+    if before:
+        print(
+            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}: the state of a "
+            f"server optimizer and what clients keep begin anew",
+            file=out,
+            flush=True,
+        )
+    return policy.rounds
+
+
+def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> None:
+    """Prints the final model, its metrics, and the best model."""
+    print(f"\nfinal model {result['final_model']}\n  {short(result['path'])}", file=out)
+    if result["reason"]:
+        print(f"  ended early: {result['reason']}", file=out)
+    for name, value in sorted(result["metrics"].items()):
+        of = "" if name.startswith("test/") else " (clients' own data)"
+        print(f"  {name} {value:.6g}{of}", file=out)
+    for name, value in sorted(result["training"].items()):
+        print(f"  training/{name} {value:.6g}", file=out)
+    best = result["best"]
+    if best is not None:
+        same = "the same" if best["model"] == result["final_model"] else best["model"]
+        print(
+            f"best model {same}: round {best['round']}, {best['mode']} {best['metric']} {best['value']:.6g}", file=out
+        )
+    for path in written:
+        print(f"written {short(str(path))}", file=out)
+
+
+def _best(box: Sandbox) -> dict[str, Any] | None:
+    """Returns the best model of the course, None if no model has a metric. `round` counts through the sessions."""
+    try:
+        found = box.model("best")
+    except NotFound:
+        return None
+    number = next((each.number for each in box.rounds() if each.model == found["model"]), found["round"])
+    return {"model": found["model"], "round": number, **found["best"]}
+
+
+def _start(box: Sandbox) -> dict[str, Any] | None:
+    """Returns the model that the course started from, with its metrics; None if the session has not begun."""
+    session = box.records.get(tables.SESSIONS, box.course.sessions[0])
+    if session is None or session["seed"] is None:
+        return None
+    summary = box.records.get(tables.SUMMARIES, f"{session['session']}/{session['seed']}") or {"metrics": {}}
+    return {"model": session["seed"], "metrics": {name: each["mean"] for name, each in summary["metrics"].items()}}
+
+
+def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`.
+
+    `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
+    `start` is the model before the first round. `rounds` are those of all sessions of the folder's course.
+    """
+    committed = list(box.rounds())
+    rounds = [
+        {
+            "round": each.number,
+            "session": each.session,
+            "model": each.model,
+            "accuracy": each.metrics.get("test/accuracy"),
+            "metrics": each.metrics,
+            "training": each.training,
+            "seconds": each.seconds,
+            **each.counts,
+        }
+        for each in committed
+    ]
+    last = box.model() if rounds else None
+    path = _final_file(box, last) if last else None
+    metrics = {name: summary["mean"] for name, summary in last["metrics"].items()} if last else {}
+    return {
+        "session": session["session"],
+        "state": session["state"],
+        "reason": session["reason"],
+        "final_model": last["model"] if last else None,
+        "path": str(path) if path else None,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path else None,
+        "accuracy": metrics.get("test/accuracy"),
+        "metrics": metrics,
+        "local_tensors": list(box.policy.tensors.local),
+        "training": committed[-1].training if committed else {},
+        "best": _best(box),
+        "start": _start(box),
+        "policy": session["policy"],
+        "versions": {"fedmq": __version__, "python": platform.python_version(), "numpy": np.__version__},
+        "rounds": rounds,
+    }
+
+
+def _final_file(box: Sandbox, model: dict[str, Any]) -> Path:
+    assert box.options.state_dir is not None
+    path = box.options.state_dir / f"{model['model']}.safetensors"
+    if model["base"] is None:
+        return box.blobs.fetch(BlobRef.model_validate(model["ref"]), path)
+    whole = box.read(model["model"])
+    formats.write(whole.weights, path, "safetensors", meta=whole.meta)
+    return path

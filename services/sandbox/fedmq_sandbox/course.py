@@ -1,0 +1,187 @@
+"""The sessions of a state folder: the first one, and those that train further rounds from its last model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmq.errors import ConfigError
+from fedmq.policies import checked_policy
+from fedmq.process.lock import try_lock
+from fedmq.records.base import Records
+from fedmq_sandbox.options import SandboxOptions
+from fedmq_schemas import records as tables
+from fedmq_schemas.policy import Policy
+
+FILE = "sandbox.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a sandbox is to train: sessions, each from the last model of the one before, up to a total number of rounds.
+
+    `policy` has the last total as its rounds, and the random seed of the first session. `totals`: the number of rounds that
+    was asked for after each session, which may end earlier.
+    """
+
+    policy: Policy
+    random_seed: int
+    sessions: tuple[str, ...]
+    totals: tuple[int, ...]
+
+    def open_session(self, records: Records) -> str:
+        """Returns the first session that has not ended, or the last one if all have."""
+        return next((name for name in self.sessions if _ended(records, name) is None), self.sessions[-1])
+
+    def policy_of(self, session: str, records: Records) -> Policy:
+        """Returns the policy that this session starts with. Those before it must have ended.
+
+        The rounds of a later session are those that are left, and its schedule and random draws are those of the rounds
+        that follow, not of the first ones again.
+        """
+        number = self.sessions.index(session)
+        if number == 0:
+            return self.policy.model_copy(update={"rounds": self.totals[0]})
+        ended = [_ended(records, name) or {} for name in self.sessions[:number]]
+        done = sum(document.get("round") or 0 for document in ended)
+        text = f"{self.random_seed}/{number}"
+        changed: dict[str, Any] = {
+            "rounds": self.totals[number] - done,
+            "random_seed": int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1,
+            "schedule": {name: _later(steps, done) for name, steps in self.policy.schedule.items()},
+        }
+        model = ended[-1].get("model")
+        return self.policy.model_copy(update=changed | ({"seed": model} if model else {}))
+
+
+def _later(steps: Mapping[str, Any], done: int) -> dict[str, Any]:
+    """Returns the steps of a schedule as counted after `done` rounds. The newest one of these holds on from round 1."""
+    begun = [int(first) for first in steps if int(first) <= done + 1]
+    later = {str(int(first) - done): value for first, value in steps.items() if int(first) > done + 1}
+    return ({"1": steps[str(max(begun))]} if begun else {}) | later
+
+
+def _ended(records: Records, session: str) -> dict[str, Any] | None:
+    document = records.get(tables.SESSIONS, session)
+    return document if document is not None and document["state"] in tables.ENDED else None
+
+
+def course_of(options: SandboxOptions, policy: Policy, records: Records) -> Course:
+    """Returns the course of the state folder, the same one whenever it is opened; more rounds add a session.
+
+    A policy in which nothing is set stands for the folder's own. Raises ConfigError if the folder holds a session with
+    other options, and names them.
+    """
+    random_seed = policy.random_seed if policy.random_seed is not None else secrets.randbits(31)
+    path = None if options.state_dir is None else options.state_dir / FILE
+    if path is None or not path.exists():
+        first, totals = f"s{secrets.token_hex(4)}", [policy.rounds]
+    else:
+        kept = json.loads(path.read_text())
+        first, random_seed = kept["session"], kept["random_seed"]
+        before = checked_policy({**kept["asked"]["policy"], "random_seed": random_seed})
+        totals = kept.get("totals", [before.rounds])
+        if policy.model_fields_set <= {"random_seed", "seed"}:
+            policy = before.model_copy(update={"seed": policy.seed or before.seed, "random_seed": policy.random_seed})
+            policy = policy.model_copy(update={"rounds": totals[-1]})
+        if "rounds" not in policy.model_fields_set:
+            policy = policy.model_copy(update={"rounds": totals[-1]})
+        _check_same(options, kept["asked"], before, policy, totals[-1])
+        if policy.rounds > totals[-1]:
+            totals = [*totals, policy.rounds] if records.get(tables.SESSIONS, first) else [policy.rounds]
+    policy = policy.model_copy(update={"random_seed": random_seed})
+    if path is not None:
+        _write(path, first, random_seed, options, policy, totals)
+    names = tuple(_name(first, number) for number in range(len(totals)))
+    return Course(policy, random_seed, names, tuple(totals))
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """One sandbox at a time in a state directory. The lock goes with the process."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"the state_dir {state_dir} is a file: name a folder") from None
+    with (state_dir / "lock").open("a") as file:
+        if not try_lock(file):
+            raise ConfigError(f"another sandbox is running in {state_dir}")
+        yield
+
+
+def recorded_sessions(folder: Path, records: Records) -> list[str]:
+    """Returns the sessions of the course that a folder's records hold, or else the newest session that is there."""
+    path = folder / FILE
+    kept = json.loads(path.read_text()) if path.is_file() else {"session": "", "totals": []}
+    names = [_name(kept["session"], number) for number in range(len(kept.get("totals", [0])))]
+    found = [name for name in names if records.get(tables.SESSIONS, name)]
+    newest = records.find(tables.SESSIONS, order="created_at", descending=True, limit=1)
+    return found or [each["session"] for each in newest]
+
+
+def _name(first: str, number: int) -> str:
+    return first if number == 0 else f"s{hashlib.sha256(f'{first}/{number}'.encode()).hexdigest()[:8]}"
+
+
+def _write(
+    path: Path, first: str, random_seed: int, options: SandboxOptions, policy: Policy, totals: list[int]
+) -> None:
+    asked = _asked(options, policy)
+    replacement = path.with_suffix(".new")
+    replacement.write_text(json.dumps({"session": first, "random_seed": random_seed, "asked": asked, "totals": totals}))
+    os.replace(replacement, path)
+
+
+def _asked(options: SandboxOptions, policy: Policy) -> dict[str, Any]:
+    return {
+        "clients": options.clients,
+        "dirichlet": options.dirichlet,
+        "policy": policy.model_dump(mode="json", exclude={"random_seed"}),
+    }
+
+
+def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy, policy: Policy, total: int) -> None:
+    """Raises ConfigError that names each option of which the folder has another value. Rounds may grow."""
+    known = {**_flat(before.model_dump(mode="json")), "rounds": total}
+    there = {f"--set {name}": value for name, value in known.items()}
+    here = {f"--set {name}": value for name, value in _flat(policy.model_dump(mode="json")).items()}
+    if policy.rounds > total:
+        here["--set rounds"] = total
+    if policy.random_seed is None:
+        del there["--set random_seed"], here["--set random_seed"]
+    there |= {"--clients": kept["clients"], "--dirichlet": kept["dirichlet"]}
+    here |= {"--clients": options.clients, "--dirichlet": options.dirichlet}
+    differing = [
+        f"{name} differs: {_shown(there.get(name))} there, {_shown(here.get(name))} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        folder = options.state_dir
+        raise ConfigError(
+            f"{folder} holds a session with other options: {'; '.join(differing)}. Give the same ones to resume it, or "
+            f"--seed {folder} and another --state-dir to begin from its best model"
+        )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_leaves(values, ""))
+
+
+def _leaves(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value) if not isinstance(value, str) else value

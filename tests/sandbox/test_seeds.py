@@ -1,0 +1,151 @@
+"""What a sandbox starts from, and how it goes on with a folder that has ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmq.model_files import formats
+from fedmq_sandbox import ConfigError, NotFound, Sandbox
+from fedmq_schemas import records as tables
+from support.packages import write_package
+
+COUNTING = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client): ...
+    {init}
+    def train(self, weights, task):
+        return {{"w": weights["w"] + task.config.get("by", 1.0)}}, 10, {{}}
+
+    def validate(self, weights, task):
+        return 10, {{"score": -abs(float(weights["w"][0]) - 2)}}
+"""
+INIT = 'def init(self): return {"w": np.zeros(1)}'
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    return write_package(tmp_path / "counting", COUNTING.format(init=INIT))
+
+
+@pytest.fixture
+def uninitialized(tmp_path: Path) -> Path:
+    return write_package(tmp_path / "uninitialized", COUNTING.format(init=""))
+
+
+def _trained(package: Path, **options: Any) -> tuple[Sandbox, list[float]]:
+    """Returns the sandbox, which is closed, and the weight of each model of its folder, from the first round on."""
+    with Sandbox(package, **{"clients": 2, "workers": 0, "random_seed": 3, **options}) as box:
+        ended = box.run()
+        assert ended["state"] == "finished", ended["reason"]
+        return box, [float(box.weights(each.model)["w"][0]) for each in box.rounds()]
+
+
+def _file(path: Path, value: float) -> str:
+    formats.write({"w": np.full(1, float(value))}, path, formats.form_of(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.safetensors"])
+def test_a_model_file_is_the_first_model_of_a_package_without_init(
+    uninitialized: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"no init\(\): .*--seed FILE .*`seed: FILE` in fedn\.yaml"):
+        _trained(uninitialized)
+    assert _trained(uninitialized, rounds=1, seed=_file(tmp_path / name, 10))[1] == [11]
+
+
+def test_a_run_gives_its_best_model_or_the_one_that_is_named(counting: Path, tmp_path: Path) -> None:
+    _, models = _trained(counting, rounds=4, state_dir=tmp_path / "run", policy={"select": {"mode": "max"}})
+    assert models == [1, 2, 3, 4]
+    folder = str(tmp_path / "run")
+    assert _trained(counting, rounds=1, seed=folder)[1] == [3], "model 2 has the best score"
+    assert _trained(counting, rounds=1, seed=f"{folder}:last")[1] == [5]
+    assert _trained(counting, rounds=1, seed=f"{folder}:best")[1] == [3]
+    first = next(each for each in tmp_path.glob("run/blobs/**/*-0001-*"))
+    assert _trained(counting, rounds=1, seed=f"{folder}:{first.stem}")[1] == [2]
+    with pytest.raises(NotFound, match="there is no model 'none'"):
+        _trained(counting, seed=f"{folder}:none")
+
+
+def test_a_model_of_the_same_folder_is_named_by_its_id(counting: Path, tmp_path: Path) -> None:
+    with Sandbox(counting, clients=2, workers=0, rounds=1, state_dir=tmp_path / "run") as box:
+        box.run()
+        made = box.model()["model"]
+    (tmp_path / "run" / "sandbox.json").unlink()
+    assert _trained(counting, rounds=1, seed=made, state_dir=tmp_path / "run")[1] == [2]
+
+
+def test_what_is_no_seed_is_refused_with_what_can_be_one(counting: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="seed 'nowhere/x' is no model that it has, no model file, and no folder of a run"
+    ):
+        _trained(counting, seed="nowhere/x")
+
+
+def test_a_packages_own_file_is_its_first_model(uninitialized: Path) -> None:
+    _file(uninitialized / "first.npz", 20)
+    with (uninitialized / "fedn.yaml").open("a") as manifest:
+        manifest.write("seed: first.npz\n")
+    assert _trained(uninitialized, rounds=1)[1] == [21]
+
+
+def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(counting: Path, tmp_path: Path) -> None:
+    policy = {"schedule": {"by": {"1": 1.0, "3": 10.0, "6": 100.0}}}
+    before, models = _trained(counting, rounds=4, state_dir=tmp_path / "run", policy=policy)
+    assert models == [1, 2, 12, 22]
+    with Sandbox(
+        counting, clients=2, workers=0, rounds=8, state_dir=tmp_path / "run", policy=policy, random_seed=3
+    ) as box:
+        ended = box.run()
+        rounds = list(box.rounds())
+        records = {name: box.records.get(tables.SESSIONS, name) for name in box.course.sessions}
+        assert box.model("best", metric="score", mode="max")["model"] == rounds[1].model, "of both sessions"
+        assert box.model("last")["model"] == rounds[-1].model
+    assert [each.number for each in rounds] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [each.session for each in rounds] == [before.session] * 4 + [ended["session"]] * 4
+    assert ended["policy"]["rounds"] == 4
+    assert ended["policy"]["seed"] == records[before.session]["model"]  # type: ignore[index]
+    assert ended["policy"]["schedule"] == {"by": {"1": 10.0, "2": 100.0}}
+    assert ended["policy"]["random_seed"] != 3, "the draws of the first rounds are not repeated"
+    _, models = _trained(counting, state_dir=tmp_path / "run")
+    assert models == [1, 2, 12, 22, 32, 132, 232, 332], "the folder's own policy, told again"
+
+
+def test_more_rounds_on_a_folder_that_was_interrupted_finish_its_session_first(counting: Path, tmp_path: Path) -> None:
+    with Sandbox(counting, clients=2, workers=0, rounds=3, state_dir=tmp_path / "run", random_seed=3) as box:
+        for _ in box.rounds():
+            break
+    again, models = _trained(counting, rounds=5, state_dir=tmp_path / "run")
+    assert models == [1, 2, 3, 4, 5]
+    assert len(again.course.sessions) == 2
+    assert _trained(counting, rounds=5, state_dir=tmp_path / "run")[1] == models
+
+
+def test_other_options_are_named_with_both_values_and_the_advice_works(counting: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _trained(counting, rounds=2, state_dir=folder, train={"by": 1.0}, policy={"select": {"mode": "max"}})
+    with pytest.raises(ConfigError) as refusal:
+        _trained(counting, rounds=2, state_dir=folder, train={"by": 2.0}, clients=3, policy={"select": {"mode": "max"}})
+    words = refusal.value.reason
+    assert "--clients differs: 2 there, 3 here; --set train.by differs: 1.0 there, 2.0 here" in words
+    assert f"--seed {folder} and another --state-dir" in words
+    with pytest.raises(ConfigError, match="--set rounds differs: 2 there, 1 here"):
+        _trained(counting, rounds=1, state_dir=folder, train={"by": 1.0}, policy={"select": {"mode": "max"}})
+    given = {"train": {"by": 2.0}, "clients": 3, "seed": str(folder), "rounds": 1}
+    assert _trained(counting, state_dir=tmp_path / "other", **given)[1] == [4]
+
+
+def test_a_folder_of_an_older_version_is_resumed(counting: Path, tmp_path: Path) -> None:
+    _trained(counting, rounds=2, state_dir=tmp_path / "run")
+    path = tmp_path / "run" / "sandbox.json"
+    kept = json.loads(path.read_text())
+    del kept["totals"]
+    path.write_text(json.dumps(kept))
+    assert _trained(counting, rounds=2, state_dir=tmp_path / "run")[1] == [1, 2]
