@@ -119,3 +119,11 @@ def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = CliRunner().invoke(app, ["init", str(tmp_path / "file" / "mine")])
     assert (result.exit_code, result.stderr) == (2, f"fedmq: {tmp_path / 'file' / 'mine'}: Not a directory\n")
+
+
+@pytest.mark.parametrize("verb", ["run", "doctor"])
+def test_a_wrong_s3_host_is_named_when_settings_are_read(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_MINIO_HOST", "https://s3.example")
+    result = CliRunner().invoke(app, [verb, "reducer"])
+    assert result.exit_code == 2
+    assert "write FEDN_MINIO_HOST=s3.example, FEDN_MINIO_PORT=443, FEDN_MINIO_TLS=true" in result.output

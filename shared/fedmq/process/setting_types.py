@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
 from fedmq.brokers.registry import SERVER_SCHEMES
@@ -43,4 +44,26 @@ def _names_a_server(url: SecretStr) -> SecretStr:
     return url
 
 
+def _host_alone(text: str, info: ValidationInfo) -> str:
+    """Returns a host without scheme and port. Raises ValueError that names the variables to write instead."""
+    name = f"FEDN_{(info.field_name or '').upper()}"
+    if text.count(":") > 1 and "://" not in text and not text.startswith("["):
+        raise ValueError(f"is an IPv6 address, which needs brackets: write {name}=[{text}]")
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.path.strip("/") or parts.query or parts.username:
+        raise ValueError(f"must be a host alone: write {name}=s3.example or {name}=[::1]")
+    host = f"[{host}]" if ":" in host else host
+    if parts.scheme or port is not None:
+        port = port or {"https": 443, "http": 80}.get(parts.scheme)
+        more = "" if port is None else f", {name.removesuffix('HOST')}PORT={port}"
+        more += f", {name.removesuffix('HOST')}TLS=true" if parts.scheme == "https" else ""
+        raise ValueError(f"must be a host alone: write {name}={host}{more}")
+    return text
+
+
+Host = Annotated[str, AfterValidator(_host_alone)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_names_a_server)]

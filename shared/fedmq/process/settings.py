@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedmq.errors import ConfigError
-from fedmq.process.setting_types import SERVER, BrokerUrl, Labels, Port, TaskNames
+from fedmq.process.setting_types import SERVER, BrokerUrl, Host, Labels, Port, TaskNames
 from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class ManagementSettings(AllianceSettings):
 class BlobSettings(TrustSettings):
     """The S3 server: MinIO or any other."""
 
-    minio_host: str = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
+    minio_host: Host = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
     minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="port of the S3 server")
     minio_tls: bool = Field(False, alias="FEDN_MINIO_TLS", description="whether the S3 server uses https")
     minio_access_key: str = Field("minioadmin", alias="FEDN_MINIO_ACCESS_KEY", description="account at the S3 server")

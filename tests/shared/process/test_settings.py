@@ -1,4 +1,5 @@
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,35 @@ def test_the_list_of_variables_is_whole_and_says_what_each_is() -> None:
     assert listed["FEDN_ADMIN_TOKEN"].default == ""
     assert listed["FEDN_REDUCER_PORT"].roles == ("reducer", "dashboard", "control")
     assert listed["EXAMPLE"].roles == ("compose",)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("https://s3.example", {"HOST": "s3.example", "PORT": "443", "TLS": "true"}),
+        ("http://s3.example:9000/", {"HOST": "s3.example", "PORT": "9000"}),
+        ("127.0.0.1:9001", {"HOST": "127.0.0.1", "PORT": "9001"}),
+        ("https://[::1]:9001", {"HOST": "[::1]", "PORT": "9001", "TLS": "true"}),
+        ("::1", {"HOST": "[::1]"}),
+        ("fd00::1:2", {"HOST": "[fd00::1:2]"}),
+    ],
+)
+def test_an_s3_host_that_is_more_than_a_host_is_refused_with_what_to_write(
+    text: str, remedy: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDN_MINIO_HOST", text)
+    written = ", ".join(f"FEDN_MINIO_{name}={value}" for name, value in remedy.items())
+    with pytest.raises(ConfigError, match=f"FEDN_MINIO_HOST.*{re.escape(f'write {written} (host')}"):
+        ReducerSettings.load()
+    for name, value in remedy.items():
+        monkeypatch.setenv(f"FEDN_MINIO_{name}", value)
+    assert ReducerSettings.load().minio_host == remedy["HOST"]
+
+
+@pytest.mark.parametrize("text", ["s3.example/bucket", "me@s3.example", "https://", "s3.example:port"])
+def test_what_names_no_host_is_refused_with_the_form(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_MINIO_HOST", text)
+    with pytest.raises(
+        ConfigError, match=r"FEDN_MINIO_HOST.*write FEDN_MINIO_HOST=s3\.example or FEDN_MINIO_HOST=\[::1\]"
+    ):
+        ReducerSettings.load()
