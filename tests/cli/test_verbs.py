@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from fedmq_cli.app import app
 from fedmq_schemas import keys
+from support.servers.passing_faults import PassingFaults
 from support.servers.served import PACKAGE, Served, served
 
 Verb = Callable[..., Result]
@@ -273,6 +274,14 @@ def test_a_session_file_that_is_no_text_is_said(fedmq: Verb, tmp_path: Path) -> 
     (tmp_path / "session.toml").write_text("rounds = x\n")
     result = fedmq("start", "session.toml")
     assert (result.exit_code, "at line 1, column" in result.stderr) == (2, True), result.stderr
+
+
+def test_a_followed_start_outlives_passing_faults_of_the_server(fedmq: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = PassingFaults(monkeypatch)
+    result = fedmq("start", "--rounds", 2, "--follow")
+    assert result.exit_code == 0, result.output
+    assert "final model s" in result.stdout
+    assert max(faults.seen.values()) >= 3
 
 
 def test_the_ending_of_out_decides_the_format(fedmq: Verb, trained: dict[str, Any], tmp_path: Path) -> None:

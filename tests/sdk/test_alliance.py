@@ -13,6 +13,7 @@ import urllib3
 
 from fedmq.tensors import tensorblob
 from fedmq_sdk import Alliance, ConfigError, NotFound, Refused, SessionHandle, Transient
+from support.servers.passing_faults import PassingFaults
 from support.servers.served import Served, served
 
 SEED = "seed-5d1e84adb228"
@@ -187,3 +188,34 @@ def test_stores_that_are_busy_for_a_moment_are_waited_for(
     monkeypatch.setattr(alliance._rest, "json", json)
     assert trained.state == "finished"
     assert not [*busy]
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> PassingFaults:
+    return PassingFaults(monkeypatch)
+
+
+def test_reads_are_repeated_while_the_fault_passes(
+    trained: SessionHandle, running: Served, faults: PassingFaults, tmp_path: Path
+) -> None:
+    alliance = Alliance(running.url)
+    session = alliance.session(trained.id)
+    assert session.wait(10)["state"] == "finished"
+    assert [row["round"] for row in session.rounds()] == [1, 2, 3]
+    model = str(session.model)
+    assert alliance.download(model, tmp_path).is_file()
+    assert alliance.weights(model).keys()
+    assert [event["name"] for event in session.follow()][-1] == "session.finished"
+    assert min(faults.seen.values()) >= 3, "each address failed twice"
+
+
+def test_neither_a_change_nor_a_request_to_no_server_is_repeated(running: Served, faults: PassingFaults) -> None:
+    faults.is_lasting = True
+    with pytest.raises(Transient, match="code 112"):
+        Alliance(running.url).start(rounds=1)
+    with pytest.raises(Transient, match="code 112"):
+        Alliance(running.url, patience=0).health()
+    assert list(faults.seen.values()) == [1, 1]
+    with pytest.raises(Transient, match="is a reducer there"):
+        Alliance(running.url).health()
+    assert list(faults.seen.values()) == [1, 2]

@@ -41,18 +41,22 @@ class Alliance:
             issuer and its name are not checked.
         token: by default FEDN_ADMIN_TOKEN. Only changes need it.
         timeout: seconds without an answer after which a request fails.
+        patience: seconds for which a request that only reads is repeated while the server's answer is a passing fault
+            (503), or a server that has answered before does not.
 
     Every method raises NotFound (no such thing), ConfigError (a wrong value, with what to change), Refused (the answer
     is no) or Transient (no answer: try again).
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, timeout: float = 30.0, patience: float = 15.0
+    ) -> None:
         settings = ControlSettings.load()
         known = settings.admin_token.get_secret_value() if settings.admin_token is not None else None
         trust(settings.ca_file)
         scheme = "http" if settings.reducer_tls_cert is None else "https"
         self.url = (url or f"{scheme}://{settings.reducer_host}:{settings.reducer_port}").rstrip("/")
-        self._rest = Rest(self.url, token or known, timeout, settings.reducer_tls_cert)
+        self._rest = Rest(self.url, token or known, timeout, settings.reducer_tls_cert, patience)
 
     def __repr__(self) -> str:
         return f"Alliance({self.url!r})"

@@ -24,6 +24,8 @@ PAGE = 1000
 PIECE = 1 << 18
 SILENCE = 45.0
 """Seconds without a sign of life on a stream; the server sends one every 15."""
+PAUSE = 0.5
+"""Seconds between two attempts at a request."""
 REMEMBERED = 20_000
 """Number of events whose ids are kept, so that none is yielded twice after a lost connection."""
 
@@ -32,13 +34,20 @@ class Rest:
     """One server. Any thread may call; requests of several threads have no order.
 
     `certificate` is the PEM file of the only certificate that an https server may have. None accepts any trusted one.
+
+    A GET that fails in passing is repeated for `patience` seconds: one that is answered with such a status (503 and the
+    like), and one without an answer, if this server has given one before.
     """
 
-    def __init__(self, url: str, token: str | None, timeout: float, certificate: Path | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None, timeout: float, certificate: Path | None = None, patience: float = 0.0
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"{url!r} is not a URL: write it as http://HOST:8090")
         self._url = url
         self._timeout = timeout
+        self._patience = patience
+        self._has_answered = False
         self._headers = {"Accept": "application/json"}
         if token is not None:
             if not token.isascii() or not token.isprintable():
@@ -150,12 +159,29 @@ class Rest:
         given = {name: value for name, value in query.items() if value is not None}
         url = self._url + path + (f"?{urlencode(given)}" if given else "")
         timeout = urllib3.Timeout(connect=min(10.0, self._timeout), read=silence or self._timeout)
-        response = self._pool.request(
-            method, url, body=body, headers=self._headers | dict(headers), timeout=timeout, preload_content=False
-        )
-        if response.status >= 300:
-            raise _refusal(response.status, response.read(), self._url)
-        return response
+        ends = time.monotonic() + (self._patience if method == "GET" and silence is None else 0.0)
+        while True:
+            fault: Exception
+            try:
+                response = self._pool.request(
+                    method,
+                    url,
+                    body=body,
+                    headers=self._headers | dict(headers),
+                    timeout=timeout,
+                    preload_content=False,
+                )
+                self._has_answered = True
+                if response.status < 300:
+                    return response
+                fault = _refusal(response.status, response.read(), self._url)
+                is_passing = isinstance(fault, Transient)
+            except HTTPError as error:
+                fault = error
+                is_passing = self._has_answered and not isinstance(error, LocationValueError | SSLError)
+            if not is_passing or time.monotonic() >= ends:
+                raise fault
+            time.sleep(PAUSE)
 
     def _translated(self) -> _Translated:
         return _Translated(self._url)
