@@ -69,7 +69,10 @@ RUN_FILES = (
     ("clients/CLIENT/personal/HASH.safetensors", "the model and the base that make a whole model of it"),
     ("clients/CLIENT/models", "models that the client has fetched"),
     ("lock", "held by the sandbox that uses the folder"),
-    ("sandbox.json", "options that must not change when the run is continued"),
+    (
+        "sandbox.json",
+        "options of the run, of which only the rounds may grow, and how many rounds were asked for each time",
+    ),
     ("sandbox.log", "warnings and errors"),
 )
 """Files of a sandbox's state folder. Words in capitals stand for names."""

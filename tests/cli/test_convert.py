@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ def _convert(*words: object) -> Result:
 
 
 def test_each_format_becomes_each_other_one_and_comes_back_with_its_numbers(tmp_path: Path) -> None:
-    weights = {"0000/w": np.arange(6, dtype=np.float32).reshape(2, 3), "0001/b": np.ones((), np.float64)}
+    weights: dict[str, np.ndarray[Any, Any]] = {
+        "0000/w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "0001/b": np.ones((), np.float64),
+    }
     save_file(weights, tmp_path / "a.safetensors")
     before = "a.safetensors"
     for after in ("b.npz", "c.pt", "d.safetensors"):

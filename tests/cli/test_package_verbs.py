@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -182,3 +184,32 @@ def test_a_check_refuses_bytes_without_a_role_and_says_what_opaque_ones_need(tmp
     accepted = _fedmq("check", _with_init(tmp_path, init, '    roles = {"tree": "opaque"}\n'))
     assert accepted.exit_code == 0, accepted.output
     assert "note      tensor 'tree' is opaque" in accepted.stdout and "clients_requested = 1" in accepted.stdout
+
+
+FLOWER = """
+class Client:
+    def fit(self, parameters, config):
+        return [value + 1 for value in parameters], 10, {}
+    def evaluate(self, parameters, config):
+        return float(parameters[0].sum()), 4, {}
+"""
+
+
+@runs_a_package
+def test_the_next_line_after_a_check_of_a_model_trains_a_flower_app_that_makes_none(tmp_path: Path) -> None:
+    package = tmp_path / "app"
+    package.mkdir()
+    (package / "fedn.yaml").write_text("trainer: flower:client_app.py:Client\n")
+    (package / "client_app.py").write_text(FLOWER)
+    np.savez(tmp_path / "first model.npz", np.zeros(2, np.float32))
+    refused = _fedmq("check", package)
+    assert refused.exit_code == 2
+    assert "--model FILE" in refused.stderr
+    checked = _fedmq("check", package, "--model", tmp_path / "first model.npz")
+    assert checked.exit_code == 0, checked.output
+    following = shlex.split(checked.stdout.rpartition("next: ")[2])
+    assert following[:2] == ["fedmq", "sandbox"]
+    command = [sys.executable, "-m", "fedmq_cli.app", *following[1:], "--json", "-", "--rounds", "1", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["loss"] == 2.0

@@ -121,7 +121,7 @@ class SessionProgress:
                 self._validated(event, data)
 
     def _leave_ended(self, event: Event) -> None:
-        """Forgets a session that has ended when another one is queued: a sandbox trains further rounds in one of their own."""
+        """Forgets a session that has ended when a sandbox queues another one, for further rounds."""
         if event.name == "session.queued" and self.state in ENDED:
             self.session, self.rounds, self.answered = "", {}, {}
 

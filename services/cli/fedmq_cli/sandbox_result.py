@@ -54,9 +54,10 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
     policy = box.course.policy_of(box.session, box.records)
     before = box.course.sessions[: box.course.sessions.index(box.session)]
     if before:
+        kept = ", and so does what clients keep" if policy.personal == "fresh" else ""
         print(
             f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}: the state of a "
-            f"server optimizer and what clients keep begin anew",
+            f"server optimizer begins anew{kept}",
             file=out,
             flush=True,
         )

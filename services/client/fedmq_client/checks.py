@@ -15,6 +15,8 @@ from fedmq_schemas.limits import DEEPEST, METRICS_BYTES
 Note = Callable[[str], None]
 """Receives a sentence about what is left out."""
 
+GIVE_A_FILE = "give a model file with --seed FILE (`fedmq check`: --model FILE), or `seed: FILE` in fedn.yaml"
+"""The remedy where a package makes no first model."""
 MOST_EXAMPLES = 2**53 - 1
 """The largest number up to which float64 counts exactly."""
 

@@ -119,7 +119,7 @@ def locked(state_dir: Path) -> Iterator[None]:
 def recorded_sessions(folder: Path, records: Records) -> list[str]:
     """Returns the sessions of the course that a folder's records hold, or else the newest session that is there."""
     path = folder / FILE
-    kept = json.loads(path.read_text()) if path.is_file() else {"session": "", "totals": []}
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"session": "", "totals": []}
     names = [_name(kept["session"], number) for number in range(len(kept.get("totals", [0])))]
     found = [name for name in names if records.get(tables.SESSIONS, name)]
     newest = records.find(tables.SESSIONS, order="created_at", descending=True, limit=1)

@@ -117,8 +117,7 @@ class _Running:
         make = getattr(trainer, "init", None)
         if make is None:
             raise checks.InvalidResult(
-                "the trainer has no init(): write one that returns the first weights, or give a model file with --seed FILE "
-                "(`fedmq check`: --model FILE), or `seed: FILE` in fedn.yaml"
+                f"the trainer has no init(): write one that returns the first weights, or {checks.GIVE_A_FILE}"
             )
         weights = self._call("init", make)
         if not isinstance(weights, Mapping) or not weights:
