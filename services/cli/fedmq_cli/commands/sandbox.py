@@ -136,7 +136,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
 
-    folder, package = _folder(box), _short(str(box.options.package))
+    folder, package = _folder(box), short(str(box.options.package))
     out = sys.stderr if json_file == Path("-") else sys.stdout
     progress = SessionProgress(box.policy.rounds)
     view = view_for(progress, out)
@@ -150,7 +150,9 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     box.on_event = on_event
     with _opened(box):
         log_to(folder / "sandbox.log")
-        print(f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True)
+        print(
+            f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
+        )
         progress.rounds_wanted = say_what_goes_on(box, out)
         try:
             with view:
@@ -192,7 +194,7 @@ def _serve(box: Sandbox, port: int) -> None:
                 print(f"evaluator: {box.untested}")
             there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
             print(
-                f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {_short(str(folder))}\n"
+                f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {short(str(folder))}\n"
                 f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
                 flush=True,
             )
@@ -245,7 +247,7 @@ def _again(folder: Path) -> str:
     """Returns this command again, on the same state."""
     words = ["fedmq", *sys.argv[1:]]
     has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
-    return shlex.join(words if has_folder else [*words, "--state-dir", _short(str(folder))])
+    return shlex.join(words if has_folder else [*words, "--state-dir", short(str(folder))])
 
 
 def _next_command(package: Path, model: str) -> str:
