@@ -26,6 +26,9 @@ A trainer is a class (or a module with functions of the same names, without `sel
   single integers. `constant`: equal everywhere; the default of bools. `opaque`: not averaged, such as a tree model in
   bytes; a policy with `clients_requested = 1` trains it at one client in each round. Integers of more than one number
   need a stated role.
+- The code runs as in a Python that was started in the package's folder: files and modules beside it are found by name. A
+  trainer may change its process, such as the current folder, environment variables or numpy's settings. What running the
+  file and `__init__` change holds in each call; what a call changes ends with its task.
 - `None` from `train` or `validate` means: abstain.
 - An exception fails this task only. The trainer is built anew for the next one. If `validate` raises before a training,
   the training goes on, with a trainer that is built anew.

@@ -64,7 +64,7 @@ class Sandbox:
         clients: number of clients that train, each on its part of the data.
         combiners: number of combiners that share the clients.
         workers: number of processes that train. None: one a core. 0: train in this process, where a trainer that hangs
-            can't be stopped.
+            can't be stopped; while one works, its package's folder is this process's current one.
         labels: for each label the values that the clients have in turn: `{"site": ["north", "south"]}`.
         dirichlet: label skew of the parts: smaller is more. None: equal parts.
         state_dir: where everything is kept. The same folder with the same options resumes the session, also after the
