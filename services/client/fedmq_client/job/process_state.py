@@ -25,11 +25,7 @@ State = Mapping[str, Any]
 ENVIRONMENT = "environment variables"
 FOLDER = "current folder"
 _UNKNOWN = "unknown"
-_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGPIPE", "SIGCHLD")
-    if hasattr(signal, name)
-]
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGCHLD") if hasattr(signal, name)]
 _FRESH_TORCH = ("torch.float32", "cpu", True, False, False, False, False, "highest")
 
 
@@ -55,11 +51,17 @@ def differences(before: State, after: State) -> State:
     return found
 
 
-def write(changes: State) -> list[str]:
-    """Makes the process have these values. Returns the names of the parts that could not be changed."""
+def write(changes: State) -> None:
+    """Makes the process have these values, as far as it can."""
     for name, value in changes.items():
         with contextlib.suppress(Exception):
             _PARTS[name].write(value)
+
+
+def restore(own: State) -> list[str]:
+    """Makes the process have the state `own` again. Returns the names of the parts that can't be restored."""
+    changes = differences(read(), own)
+    write(changes)
     return [name for name, value in changes.items() if name != ENVIRONMENT and _value(_PARTS[name]) != value]
 
 
@@ -68,11 +70,6 @@ def _value(part: _Part) -> Any:
         return part.read()
     except Exception:  # such as the name of a current folder that was deleted
         return _UNKNOWN
-
-
-def restore(own: State) -> list[str]:
-    """Makes the process have the state `own` again. Returns the names of the parts that can't be restored."""
-    return write(differences(read(), own))
 
 
 _last_umask = [-1]

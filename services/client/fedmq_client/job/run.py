@@ -68,7 +68,7 @@ class _Running:
         self.job = job
         self.trainers = trainers
         self.hooks = hooks
-        self.own = process_state.read()
+        self.own = process_state.read() if trainers.own is None else trainers.own
         self.step = ""
         self.seconds: dict[str, float] = {}
         self.notes = NoteCollector()

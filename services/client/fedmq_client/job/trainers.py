@@ -30,10 +30,12 @@ class _Warm:
 class Trainers:
     """The warm trainers of one process, and its last model. A failed or cancelled trainer is dropped as incomplete.
 
+    - `own`: the state of the process between jobs, which a process that does nothing else reads once. None: any.
     - `spoilt`: what trainers changed of this process and can't be restored, such as a closed standard output.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: process_state.State | None = None) -> None:
+        self.own = own
         self.spoilt: list[str] = []
         self._trainers: dict[tuple[Path, str], _Warm] = {}
         self._packages: dict[Path, packages.Package] = {}

@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any
 
+from fedmq_client.job import process_state
 from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.job.place import place_in
 from fedmq_client.job.run import Hooks, run
@@ -33,7 +34,7 @@ class _Worker:
         self.outgoing = outgoing
         self.jobs: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
         self.cancelled: set[int] = set()
-        self.trainers = Trainers()
+        self.trainers = Trainers(process_state.read())
         self._running: tuple[int, Job] | None = None
         self._progress: tuple[float, dict[str, Any]] = (0.0, {})
         self._sending = threading.Lock()
