@@ -140,8 +140,8 @@ def test_a_cancelled_task_ends_within_a_batch_and_reports_progress(
 
 def test_a_client_without_data_abstains(framework: Any, first: Weights) -> None:
     empty = type("Empty", (framework.Small,), {"examples": (X[:0], Y[:0])})(CLIENT)
-    assert empty.train(_copy(first), _task()) is None
-    assert empty.validate(_copy(first), _task()) is None
+    assert empty.train(_copy(first), _task())[1:] == (0, {})
+    assert empty.validate(_copy(first), _task()) == (0, {})
 
 
 def test_inputs_and_targets_of_other_lengths_are_refused(framework: Any, first: Weights) -> None:

@@ -27,7 +27,10 @@ class WithTestData:
         return type(self).test_data is not WithTestData.test_data
 
     def _given(self) -> tuple[Any, str]:
-        """Returns what an evaluator scores or a client trains on, and the hook that returned it."""
-        if self.client.evaluator and self.test_set:
+        """Returns what an evaluator scores or a client trains on, and the hook that returned it.
+
+        A trainer with `test_set = True` of its own may give an evaluator its test set in `data()`.
+        """
+        if self.client.evaluator and type(self).test_data is not WithTestData.test_data:
             return self.test_data(self.client), "test_data()"
         return self.data(self.client), "data()"

@@ -79,7 +79,7 @@ class KerasTrainer(WithTestData):
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return weights, 0, {}
         warm = self._warm_model(config.proximal_mu > 0, weights, task.frozen)
         warm.start(weights, task.seed, config.learning_rate, config.proximal_mu)
         orders = np.random.default_rng(task.seed)
@@ -101,7 +101,7 @@ class KerasTrainer(WithTestData):
         """Scores the weights on this client's data. Abstains without any."""
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return 0, {}
         warm = self._warm_model(False, weights, task.frozen)
         warm.load(weights)
         watch = _watch(task, -(-len(examples) // EVALUATION_BATCH))

@@ -88,7 +88,7 @@ class SklearnTrainer(WithTestData):
         config = configuration.read(task.config, self.config_keys, without=("proximal_mu",))
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return weights, 0, {}
         estimator, names = self._loaded(weights, task.seed)
         if config.learning_rate is not None:
             set_learning_rate(estimator, config.learning_rate)
@@ -109,7 +109,7 @@ class SklearnTrainer(WithTestData):
         """
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return 0, {}
         x, y = examples.x, examples.y
         estimator, _ = self._loaded(weights, task.seed)
         found = estimator.predict(x)

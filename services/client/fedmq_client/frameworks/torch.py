@@ -124,7 +124,7 @@ class TorchTrainer(WithTestData):
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return weights, 0, {}
         model, names = self._copy(weights)
         torch.manual_seed(task.seed)
         model.train()
@@ -161,7 +161,7 @@ class TorchTrainer(WithTestData):
         """Scores the weights on this client's data. Abstains without any."""
         examples = self._examples()
         if len(examples) == 0:
-            return None
+            return 0, {}
         model, _ = self._copy(weights)
         torch.manual_seed(task.seed)
         model.eval()
