@@ -105,7 +105,7 @@ def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(cou
     ) as box:
         ended = box.run()
         rounds = list(box.rounds())
-        records = {name: box.records.get(tables.SESSIONS, name) for name in box.course.sessions}
+        records = {name: box.records.get(tables.SESSIONS, name) for name in box.chain.sessions}
         assert box.model("best", metric="score", mode="max")["model"] == rounds[1].model, "of both sessions"
         assert box.model("last")["model"] == rounds[-1].model
     assert [each.number for each in rounds] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -124,7 +124,7 @@ def test_more_rounds_on_a_folder_that_was_interrupted_finish_its_session_first(c
             break
     again, models = _trained(counting, rounds=5, state_dir=tmp_path / "run")
     assert models == [1, 2, 3, 4, 5]
-    assert len(again.course.sessions) == 2
+    assert len(again.chain.sessions) == 2
     assert _trained(counting, rounds=5, state_dir=tmp_path / "run")[1] == models
 
 

@@ -51,8 +51,8 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
     open_record = box.records.get(tables.SESSIONS, box.session)
     if open_record is not None:
         return int(open_record["policy"]["rounds"])
-    policy = box.course.policy_of(box.session, box.records)
-    before = box.course.sessions[: box.course.sessions.index(box.session)]
+    policy = box.chain.policy_of(box.session, box.records)
+    before = box.chain.sessions[: box.chain.sessions.index(box.session)]
     if before:
         kept = ", and so does what clients keep" if policy.personal == "fresh" else ""
         print(
@@ -85,7 +85,7 @@ def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> No
 
 
 def _best(box: Sandbox) -> dict[str, Any] | None:
-    """Returns the best model of the course, None if no model has a metric. `round` counts through the sessions."""
+    """Returns the best model of the chain, None if no model has a metric. `round` counts through the sessions."""
     try:
         found = box.model("best")
     except NotFound:
@@ -95,8 +95,8 @@ def _best(box: Sandbox) -> dict[str, Any] | None:
 
 
 def _start(box: Sandbox) -> dict[str, Any] | None:
-    """Returns the model that the course started from, with its metrics; None if the session has not begun."""
-    session = box.records.get(tables.SESSIONS, box.course.sessions[0])
+    """Returns the model that the chain started from, with its metrics; None if the session has not begun."""
+    session = box.records.get(tables.SESSIONS, box.chain.sessions[0])
     if session is None or session["seed"] is None:
         return None
     summary = box.records.get(tables.SUMMARIES, f"{session['session']}/{session['seed']}") or {"metrics": {}}
@@ -107,7 +107,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
     """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`.
 
     `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
-    `start` is the model before the first round. `rounds` are those of all sessions of the folder's course.
+    `start` is the model before the first round. `rounds` are those of all sessions of the chain of sessions.
     """
     committed = list(box.rounds())
     rounds = [

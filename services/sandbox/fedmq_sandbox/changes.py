@@ -8,7 +8,7 @@ WAIT_SECONDS = 0.5
 """One wait of the caller's thread. A wait without a bound misses Ctrl-C if another thread receives the signal."""
 
 
-class Changes:
+class ChangeCount:
     """Counts what may have made a round new, and the end of the session. A count, so that several loops can wait."""
 
     def __init__(self) -> None:

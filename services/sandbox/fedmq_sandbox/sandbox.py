@@ -30,8 +30,8 @@ from fedmq_client.pool.inline import InlinePool
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
-from fedmq_sandbox.changes import WAIT_SECONDS, Changes
-from fedmq_sandbox.course import Course, course_of, locked
+from fedmq_sandbox.chain import Chain, chain_of, locked
+from fedmq_sandbox.changes import WAIT_SECONDS, ChangeCount
 from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
 from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, stored_seed
@@ -126,7 +126,7 @@ class Sandbox:
         self.session = ""
         self.untested = ""
         """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
-        self.course: Course
+        self.chain: Chain
         self.blobs: Blobs
         self.records: Records
         self._services: Services
@@ -137,7 +137,7 @@ class Sandbox:
         self._is_followed = False
         self._is_used = False
         self._is_serving = False
-        self._changes = Changes()
+        self._changes = ChangeCount()
 
     def __enter__(self) -> Sandbox:
         if self._is_used:
@@ -181,7 +181,7 @@ class Sandbox:
             while True:
                 seen = self._changes.count
                 is_over = ended.done()
-                found = list(committed_rounds(self.records, self.course.sessions, number))
+                found = list(committed_rounds(self.records, self.chain.sessions, number))
                 for each in found:
                     if is_over or each is not found[-1] or each.is_tested or not self.options.evaluator:
                         number = each.number
@@ -202,7 +202,7 @@ class Sandbox:
         The best one is by `metric` and `mode`, or else as the policy's section `select` says. Raises NotFound.
         """
         self._check_open()
-        return model_of(self.records, self.course.sessions, model, metric, mode)
+        return model_of(self.records, self.chain.sessions, model, metric, mode)
 
     def weights(
         self, model: str = "last", *, metric: str | None = None, mode: Literal["max", "min"] | None = None
@@ -265,14 +265,14 @@ class Sandbox:
         if wanted is not None:
             seed = stored_seed(wanted, package, options.state_dir, self.records, self.blobs)
             self.policy = self.policy.model_copy(update={"seed": seed})
-        self.course = course_of(options, self.policy, self.records)
-        self.policy = self.course.policy
+        self.chain = chain_of(options, self.policy, self.records)
+        self.policy = self.chain.policy
         check_enough_clients(options, self.policy)
-        self.session = self.course.open_session(self.records)
+        self.session = self.chain.open_session(self.records)
         self._services = Services(
             options,
             self.topology,
-            self.course.random_seed,
+            self.chain.random_seed,
             package.sha256,
             self.scheduler,
             self.broker,
@@ -307,14 +307,14 @@ class Sandbox:
             ended.set_exception(error)
 
     def _train(self) -> dict[str, Any]:
-        """Runs the sessions of the course that have not ended, until one fails. Returns the last one's record."""
+        """Runs the sessions of the chain that have not ended, until one fails. Returns the last one's record."""
         is_running, ended = False, None
-        for name in self.course.sessions:
+        for name in self.chain.sessions:
             self.session = name
             ended = self.records.get(tables.SESSIONS, self.session)
             if ended is not None and ended["state"] in tables.ENDED:
                 continue
-            policy = self.course.policy_of(self.session, self.records) if ended is None else None
+            policy = self.chain.policy_of(self.session, self.records) if ended is None else None
             if not is_running:
                 is_running = True
                 seed = self._prepare(is_seed_missing=policy is not None and policy.seed is None)

@@ -17,7 +17,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_client.job.job import Job, Pool, Result
 from fedmq_client.job.load_trainer import model_file
 from fedmq_client.packages.package import Package
-from fedmq_sandbox.course import recorded_sessions
+from fedmq_sandbox.chain import recorded_sessions
 from fedmq_sandbox.options import SandboxOptions
 from fedmq_sandbox.rounds import model_of, read_model
 from fedmq_schemas import keys

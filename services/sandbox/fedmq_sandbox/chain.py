@@ -24,7 +24,7 @@ FILE = "sandbox.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Chain:
     """What a sandbox is to train: sessions, each from the last model of the one before, up to a total number of rounds.
 
     `policy` has the last total as its rounds, and the random seed of the first session. `totals`: the number of rounds that
@@ -73,8 +73,8 @@ def _ended(records: Records, session: str) -> dict[str, Any] | None:
     return document if document is not None and document["state"] in tables.ENDED else None
 
 
-def course_of(options: SandboxOptions, policy: Policy, records: Records) -> Course:
-    """Returns the course of the state folder, the same one whenever it is opened; more rounds add a session.
+def chain_of(options: SandboxOptions, policy: Policy, records: Records) -> Chain:
+    """Returns the chain of the state folder, the same one whenever it is opened; more rounds add a session.
 
     A policy in which nothing is set stands for the folder's own. Raises ConfigError if the folder holds a session with
     other options, and names them.
@@ -100,7 +100,7 @@ def course_of(options: SandboxOptions, policy: Policy, records: Records) -> Cour
     if path is not None:
         _write(path, first, random_seed, options, policy, totals)
     names = tuple(_name(first, number) for number in range(len(totals)))
-    return Course(policy, random_seed, names, tuple(totals))
+    return Chain(policy, random_seed, names, tuple(totals))
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 
 def recorded_sessions(folder: Path, records: Records) -> list[str]:
-    """Returns the sessions of the course that a folder's records hold, or else the newest session that is there."""
+    """Returns the sessions of the chain that a folder's records hold, or else the newest session that is there."""
     path = folder / FILE
     kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"session": "", "totals": []}
     names = [_name(kept["session"], number) for number in range(len(kept.get("totals", [0])))]
