@@ -63,7 +63,7 @@ def _pattern(line: str) -> str:
     words = {
         r"fedmq-runs/\d+-\d+": r"fedmq-runs/[\d-]+",
         r"s[0-9a-f]{8}-\d{4}-[0-9a-f]{12}": r"s\w+-\d{4}-\w{12}",
-        r"[\d.]+ m?s$": r"[\d.]+ m?s$",
+        r"[\d.]+ m?s\b": r"[\d.]+ m?s",
         r"\d\.\d+": r"\d\.\d+",
     }
     found = re.compile("|".join(words))
