@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fedmq.blobs.files import FileBlobs
+from fedmq.records.sqlite import SqliteRecords
 from fedmq.tensors import tensorblob
 from fedmq_client.packages.package import load
 from fedmq_sandbox import ConfigError, Sandbox
@@ -151,20 +153,21 @@ def test_local_tensors_stay_at_their_client_and_frozen_ones_never_travel(echo: P
         assert set(base[0]) == {"head/w", "backbone/w"}
 
 
-def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path) -> None:
+def test_a_session_goes_on_from_a_model_in_parts_as_a_whole(echo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
     with _trained(echo, {"rounds": 1, "tensors": {"frozen": ["backbone/*"]}}, clients=2) as (box, _):
         first = box.blobs.get(_model(box, 1)["base"]["key"])
         assert set(tensorblob.decode(first)[0]) == {"backbone/w"}
         seed = _model(box, 1)["model"]
-        with Sandbox(echo, clients=2, workers=0, rounds=1, seed=seed, random_seed=1) as other:
-            for info in box.blobs.list(keys.ALL_MODELS):
-                other.blobs.put(info.key, box.blobs.get(info.key))
-            for info in box.blobs.list(f"{keys.UPDATES}/"):
-                other.blobs.put(info.key, box.blobs.get(info.key))
+        blobs = FileBlobs(folder / "blobs", fsync=False)
+        for info in [*box.blobs.list(keys.ALL_MODELS), *box.blobs.list(f"{keys.UPDATES}/")]:
+            blobs.put(info.key, box.blobs.get(info.key))
+        with closing(SqliteRecords(folder / "records.db", fsync=False)) as records:
             for document in box.records.find(tables.MODELS):
-                other.records.put(tables.MODELS, document["model"], document)
-            assert other.run()["state"] == "finished"
-            assert set(_weights(other, 1)) == {"body/w", "head/w", "backbone/w"}
+                records.put(tables.MODELS, document["model"], document)
+    with Sandbox(echo, clients=2, workers=0, rounds=1, seed=seed, random_seed=1, state_dir=folder) as other:
+        assert other.run()["state"] == "finished"
+        assert set(_weights(other, 1)) == {"body/w", "head/w", "backbone/w"}
 
 
 def test_a_frozen_tensor_that_a_trainer_changes_is_restored_with_a_note(echo: Path) -> None:
