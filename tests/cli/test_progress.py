@@ -95,6 +95,35 @@ def test_a_session_that_waits_says_for_what_and_until_when() -> None:
     assert progress.reason == "waiting for clients, 2 of 3, until 14:05"
 
 
+def _session(name: str, seconds: float, *scores: float) -> list[Event]:
+    """Returns the events of a session that makes one model a round, each scored by one client."""
+    events = [Event(name="session.queued", session=name, data={"policy": {"rounds": len(scores) - 1}})]
+    for number, loss in enumerate(scores):
+        if number:
+            data = {"seconds": seconds, "counts": {"accepted": 1}}
+            events.append(Event(name="round.committed", session=name, round=number, data=data))
+        data = {"scope": "client", "metrics": {"loss": loss}}
+        events.append(Event(name="model.validated", session=name, round=number, client="a", data=data))
+    return [*events, Event(name="session.finished", session=name)]
+
+
+def test_rounds_and_models_count_on_through_the_sessions_of_a_sandbox() -> None:
+    progress, stream = SessionProgress(1, rounds_before=2), StringIO()
+    view = PlainView(progress, stream)
+    for event in (*_session("s1", 1.0, 5, 4), *_session("s2", 1.0, 4, 3, 2)):
+        progress.feed(event)
+        view.event(event)
+    assert stream.getvalue().splitlines() == [
+        "model 2: loss 5.0000 (own data of 1 client)",
+        "round 3 of 3: 1 of 1 accepted, 1.0 s",
+        "model 3: loss 4.0000 (own data of 1 client)",
+        "round 4 of 5: 1 of 1 accepted, 1.0 s",
+        "model 4: loss 3.0000 (own data of 1 client)",
+        "round 5 of 5: 1 of 1 accepted, 1.0 s",
+        "model 5: loss 2.0000 (own data of 1 client)",
+    ]
+
+
 def test_a_note_is_printed_once_beside_its_first_client() -> None:
     progress, stream = SessionProgress(2), StringIO()
     view = PlainView(progress, stream)

@@ -142,7 +142,10 @@ def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> Non
     done = _run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"3 more rounds, in a session of their own from the last model {first['final_model']}" in done.stdout
-    assert "round 3 of 3: 5 of 5 accepted" in done.stdout
+    named = re.findall(r"^(?:round|model) (\d+)(?: of (\d+))?: ", done.stdout, re.MULTILINE)
+    assert {int(number) for number, total in named if total} == {3, 4, 5}, "as in the result"
+    assert {total for _, total in named if total} == {"5"}
+    assert {int(number) for number, total in named if not total} == {2, 3, 4, 5}, "the first one is the last of before"
     result = json.loads((tmp_path / "more.json").read_text())
     assert [each["round"] for each in result["rounds"]] == [1, 2, 3, 4, 5]
     assert result["rounds"][:2] == first["rounds"]

@@ -64,6 +64,7 @@ class SessionProgress:
     """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer.
 
     `notes`: what results lack, and why a validation failed, each with the client that it was first received from.
+    `rounds_before`: the number of rounds of a sandbox's earlier sessions, after which the views count on.
     """
 
     rounds_wanted: int
@@ -74,6 +75,16 @@ class SessionProgress:
     clients: dict[str, str] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    rounds_before: int = 0
+
+    def shown(self, number: int) -> int:
+        """Returns the number by which the views name a round of this session, or the model that it made."""
+        return self.rounds_before + number
+
+    @property
+    def rounds_shown(self) -> int:
+        """The number of rounds that the views name as the last one."""
+        return self.rounds_before + self.rounds_wanted
 
     def round(self, number: int) -> Round:
         """Returns the round, a new one if no event has named it yet."""
@@ -123,6 +134,8 @@ class SessionProgress:
     def _leave_ended(self, event: Event) -> None:
         """Forgets a session that has ended when a sandbox queues another one, for further rounds."""
         if event.name == "session.queued" and self.state in ENDED:
+            committed = (number for number, at in self.rounds.items() if at.seconds is not None)
+            self.rounds_before += max(committed, default=0)
             self.session, self.rounds, self.answered = "", {}, {}
 
     def _validated(self, event: Event, data: Mapping[str, Any]) -> None:

@@ -64,6 +64,12 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
     return policy.rounds
 
 
+def rounds_before(box: Sandbox) -> int:
+    """Returns the number of rounds of the sessions before the one that is to run."""
+    before = box.course.sessions[: box.course.sessions.index(box.session)]
+    return sum((box.records.get(tables.SESSIONS, name) or {}).get("round") or 0 for name in before)
+
+
 def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> None:
     """Prints the final model, its metrics, and the best model."""
     print(f"\nfinal model {result['final_model']}\n  {short(result['path'])}", file=out)

@@ -69,14 +69,14 @@ class PlainView:
 
     def _show_own_data(self) -> None:
         """Prints the clients' means of each model once: when the round that validates it, or the session, has ended."""
-        newest = max(self._progress.rounds, default=0) - (self._progress.state not in ENDED)
-        for number, at in sorted(self._progress.rounds.items()):
-            if self._shown < number <= newest and at.own.means:
+        progress = self._progress
+        newest = progress.shown(max(progress.rounds, default=0)) - (progress.state not in ENDED)
+        for number, at in sorted(progress.rounds.items()):
+            name = progress.shown(number)
+            if self._shown < name <= newest and at.own.means:
                 clients = f"{len(at.own)} client{'s' if len(at.own) > 1 else ''}"
                 print(
-                    f"model {number}: {scores_text(at.own.means)} (own data of {clients})",
-                    file=self._stream,
-                    flush=True,
+                    f"model {name}: {scores_text(at.own.means)} (own data of {clients})", file=self._stream, flush=True
                 )
         self._shown = max(self._shown, newest)
 
@@ -88,12 +88,11 @@ class PlainView:
             case "round.committed":
                 at = progress.round(number)
                 training = f", training: {scores_text(at.training)}" if at.training else ""
-                return (
-                    f"round {number} of {progress.rounds_wanted}: {answers_text(at)}, {_duration(at.seconds)}{training}"
-                )
+                name = f"round {progress.shown(number)} of {progress.rounds_shown}"
+                return f"{name}: {answers_text(at)}, {_duration(at.seconds)}{training}"
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
                 text = scores_text(progress.round(number).tests.means)
-                return f"model {number}: {text} (test)" if text else ""
+                return f"model {progress.shown(number)}: {text} (test)" if text else ""
             case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
                 reason = event.data.get("reason", "")
                 return f"{event.client}: {event.name.partition('.')[2]}{': ' if reason else ''}{reason}"
@@ -126,7 +125,8 @@ class LiveView:
             table.add_column(heading, justify="right" if heading in ("round", "clients", "time") else "left")
         rounds = [progress.rounds[number] for number in sorted(progress.rounds.copy())]
         for at in rounds[-MOST_ROUNDS:]:
-            name = "seed" if at.number == 0 else f"{at.number}/{progress.rounds_wanted}"
+            number = progress.shown(at.number)
+            name = f"{number}/{progress.rounds_shown}" if number else "seed"
             metrics = [scores_text(found) for found in (at.tests.means, at.own.means, at.training)]
             table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
         state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")

@@ -132,7 +132,7 @@ def sandbox(
 def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
     from fedmq_cli.logs import log_to
     from fedmq_cli.progress import SessionProgress
-    from fedmq_cli.sandbox_result import outcome, print_result, say_what_goes_on, write_model
+    from fedmq_cli.sandbox_result import outcome, print_result, rounds_before, say_what_goes_on, write_model
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
 
@@ -153,7 +153,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
         print(
             f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
         )
-        progress.rounds_wanted = say_what_goes_on(box, out)
+        progress.rounds_wanted, progress.rounds_before = say_what_goes_on(box, out), rounds_before(box)
         try:
             with view:
                 session = box.run()
