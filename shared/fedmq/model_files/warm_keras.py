@@ -144,7 +144,8 @@ def built(model: Any, sample: Callable[[], Any]) -> Any:
 def freeze(model: Any, frozen: Collection[int]) -> None:
     """Excludes the weights of these positions from training. Raises `ConfigError` if none is left to train.
 
-    A layer whose weights are all frozen is not trainable, so that a batch norm works as in inference.
+    A layer whose weights are all frozen is not trainable, so that a batch norm works as in inference. So does one whose
+    moving mean or variance is frozen, although its scale and offset are trained: scores are by the frozen ones.
     """
     if not frozen:
         return
@@ -152,11 +153,20 @@ def freeze(model: Any, frozen: Collection[int]) -> None:
     for layer in _layers(model):
         if layer.weights and ids.issuperset(map(id, layer.weights)):
             layer.trainable = False
+        elif isinstance(layer, keras.layers.BatchNormalization) and not ids.isdisjoint(
+            (id(layer.moving_mean), id(layer.moving_variance))
+        ):
+            layer.call = _in_inference(layer.call)
     for variable in model.trainable_variables:
         if id(variable) in ids:
             variable.trainable = False
     if not model.trainable_variables:
         raise ConfigError("no weight is left to train: the policy or model() freezes each")
+
+
+def _in_inference(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a batch norm's `call` that normalizes by the moving mean and variance, also in training."""
+    return lambda inputs, training=None, mask=None: call(inputs, training=False, mask=mask)
 
 
 def _layers(model: Any) -> Iterator[Any]:

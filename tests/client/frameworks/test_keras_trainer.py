@@ -109,6 +109,27 @@ def test_a_layer_whose_weights_are_all_frozen_works_as_in_inference() -> None:
     assert [len(found) for found in answers.values()] == [1, 1]
 
 
+@pytest.mark.parametrize("of", [("moving_mean", "moving_variance"), ("moving_variance",)])
+def test_a_batch_norm_whose_statistics_are_frozen_is_trained_as_it_is_scored(of: tuple[str, ...]) -> None:
+    class Normed(Small):
+        def model(self) -> keras.Model:
+            parts = [layers.Input((4,)), layers.BatchNormalization(), layers.Dense(2, activation="softmax")]
+            model = keras.Sequential(parts)
+            model.compile("sgd", "sparse_categorical_crossentropy")
+            return model
+
+    trainer = Normed(Client("c", random_seed=4))
+    weights = trainer.init()
+    frozen = frozenset(name for name in weights if name.endswith(of))
+    still = Task(client=Client("c"), seed=1, config={"learning_rate": 1e-12}, frozen=frozen)
+    answer, scored = trainer.train(weights, still), trainer.validate(weights, still)
+    assert answer is not None and scored is not None
+    assert answer[2]["loss"] == pytest.approx(scored[1]["loss"], rel=1e-4)
+    moved = trainer.train(weights, Task(client=Client("c"), seed=1, frozen=frozen))
+    assert moved is not None
+    assert {name for name in ("0000/gamma", "0001/beta") if (moved[0][name] != weights[name]).any()}, "still trained"
+
+
 def test_a_frozen_dense_layer_and_its_batch_norm_give_what_a_smaller_network_learns() -> None:
     class Whole(Small):
         def model(self) -> keras.Model:
