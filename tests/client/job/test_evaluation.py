@@ -122,6 +122,11 @@ def test_a_trainer_may_find_out_by_itself_whether_there_is_a_test_set(tmp_path: 
     assert _run(folder, Client("e", tasks=("validate",), data=tmp_path)).outcome == "done"
 
 
+def test_a_method_of_this_name_states_no_test_set(tmp_path: Path) -> None:
+    code = f"{CLASS}\n    def test_set(self):\n        return []\n"
+    assert _run(_package(tmp_path / "package", "trainer: code.py:Trainer", "code.py", code)).outcome == "abstained"
+
+
 def test_only_true_or_false_states_a_test_set(tmp_path: Path) -> None:
     folder = _package(tmp_path / "package", "trainer: code.py\ntest_set: later", "code.py", FUNCTIONS)
     with pytest.raises(PackageError, match="test_set is 'later': write true if evaluators score a test set"):

@@ -80,6 +80,15 @@ def test_a_validation_that_fails_is_reported_with_its_traceback_and_training_goe
     assert len(site.made) == 2, "an exception may leave a trainer incomplete"
 
 
+def test_what_a_failed_validation_changed_of_the_process_is_restored_before_the_training(site: Site) -> None:
+    def validate(weights: Weights, task: Task) -> Any:
+        np.seterr(over="raise")
+        raise ValueError
+
+    site.serve(train=lambda weights, task: (weights, 1, {"over": np.geterr()["over"]}), validate=validate)
+    assert site.run(validate=True).metrics == {"over": np.geterr()["over"]} == {"over": "warn"}
+
+
 def test_a_wrong_answer_of_validate_costs_no_training(site: Site) -> None:
     site.serve(train=same, validate=lambda weights, task: {"accuracy": 1.0})
     result = site.run(validate=True)

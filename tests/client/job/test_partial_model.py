@@ -55,6 +55,12 @@ def test_local_tensors_are_kept_beside_the_users_state_and_apart_from_it() -> No
     assert local["head"].tolist() == [0.0, 0.0]
 
 
+def test_a_frozen_tensor_with_nan_that_is_returned_as_it_was_has_not_changed() -> None:
+    base = {"backbone": np.array([1.0, np.nan])}
+    assert Whole({}, base=base).changed({"backbone": base["backbone"].copy()}) == []
+    assert Whole({}, base=base).changed({"backbone": np.array([2.0, np.nan])}) == ["backbone"]
+
+
 def test_a_changed_frozen_tensor_is_named_and_not_sent() -> None:
     new = {name: value + 1 for name, value in _whole().weights.items()}
     assert _whole().frozen == {"backbone"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,18 @@ def test_a_late_task_of_a_session_finds_the_state_that_was_filed(opened: Open) -
     assert seen(opened(), task("s1", 1)) is None
 
 
+def test_the_state_that_was_filed_goes_before_the_one_that_the_session_began_with(tmp_path: Path) -> None:
+    train(opened_at(tmp_path), "s1", 7)
+    start(opened_at(tmp_path), "s2")
+    train(opened_at(tmp_path), "s2", 1)
+    begun = tmp_path / "finished" / "s2.000000.update.state"
+    kept = begun.read_bytes()
+    opened_at(tmp_path).forget("s2", None)
+    begun.write_bytes(kept)  # as after a crash before it was deleted
+    assert seen(opened_at(tmp_path), task("s2", 2)) == 1
+    assert seen(opened_at(tmp_path), task("s2", 1)) == 7
+
+
 def test_a_training_that_left_no_state_leaves_nothing_to_file(opened: Open) -> None:
     train(opened(), "s1", 1)
     store = opened()
@@ -155,6 +168,7 @@ def test_a_filed_state_is_the_sites_alone_with_the_newest_model_that_the_client_
     assert (kept.local, kept.state) == ({"head": ("float32", (2,))}, {"seen": ("int64", (1,))})
     personal = tmp_path / "personal"
     assert stat.S_IMODE(personal.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "finished").stat().st_mode) == 0o700
     own = ("s1.000002.json", "s1.000002.safetensors")
     assert [stat.S_IMODE((personal / name).stat().st_mode) for name in own] == [0o600, 0o600]
     blobs = (f"{base.sha256}.safetensors", f"{last.model.sha256}.safetensors")
@@ -192,6 +206,17 @@ def test_states_over_their_bounds_are_deleted_when_one_is_filed(
     assert [kept.session for kept in folder_of(tmp_path).states()] == left
     names = {path.name.partition(".")[0] for path in (tmp_path / "personal").glob("*")}
     assert names == set(left)
+
+
+def test_a_session_is_as_old_as_its_newest_state(tmp_path: Path) -> None:
+    train(opened_at(tmp_path), "s1", 9, at=NOW)
+    for number in range(1, 9):
+        left = tmp_path / "finished" / f"s1.{number:06d}.update.state"
+        left.write_bytes(b"an older one, left by a crash")
+        os.utime(left, (NOW - 40 * DAY, NOW - 40 * DAY))
+    opened_at(tmp_path).load()
+    assert seen(opened_at(tmp_path), task("s1", 10)) == 9
+    assert folder_of(tmp_path).states() == [], "it may be under way"
 
 
 def test_states_over_their_days_are_deleted_at_the_start_also_those_of_the_last_session(tmp_path: Path) -> None:
