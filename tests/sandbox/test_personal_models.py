@@ -155,6 +155,19 @@ def test_a_client_whose_package_changed_begins_anew_and_the_ledger_says_why(
     assert notes == [f"its private state began anew: {reason}"]
 
 
+def test_a_note_on_the_state_has_a_place_among_the_most_notes_of_an_update(tmp_path: Path) -> None:
+    noting = TRAINER.replace(
+        "        return weights, 1", "        [task.note(f'n{i}') for i in range(30)]\n        return weights, 1"
+    )
+    package = write_package(tmp_path / "package", noting)
+    policy = {"rounds": 1, "retries": 0, "tensors": PARTS, "personal": "continue"}
+    with Sandbox(package, clients=1, workers=0, policy=policy) as box:
+        assert box.run()["state"] == "finished"
+        [event] = box.records.find("events", {"name": "update.accepted"})
+    assert len(event["data"]["notes"]) == 10
+    assert event["data"]["notes"][-1] == "its private state began anew: nothing is kept of an earlier session"
+
+
 # -- at the site ------------------------------------------------------------------------------------------------------
 
 

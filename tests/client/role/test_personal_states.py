@@ -176,6 +176,19 @@ def test_a_filed_state_is_the_sites_alone_with_the_newest_model_that_the_client_
     assert not [path for path in (tmp_path / "finished").iterdir() if path.name.startswith("s1")]
 
 
+def test_a_model_whose_download_was_interrupted_is_not_filed_with_the_state(tmp_path: Path) -> None:
+    trained, last = task("s1", 2), task("s1", 2, "validate")
+    (tmp_path / "models").mkdir()
+    for held, data in ((trained.model, b"model"), (last.model, b"mo")):
+        (tmp_path / "models" / f"{held.sha256}.safetensors").write_bytes(data)
+    store = opened_at(tmp_path)
+    train(store, "s1", 2)
+    store.enter(last)
+    store.forget("s1", None)
+    [kept] = folder_of(tmp_path).states()
+    assert kept.model == trained.model
+
+
 def test_at_the_start_all_sessions_but_the_last_are_filed(tmp_path: Path) -> None:
     for session, at in (("s1", NOW - 2), ("s2", NOW - 1)):
         train(opened_at(tmp_path), session, 1, at=at)  # each as of a process that ended with its session
