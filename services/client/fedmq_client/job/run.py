@@ -135,7 +135,7 @@ class _Running:
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
-            raise checks.InvalidResult("the trainer has no validate(weights, task): write it, or ask for train")
+            raise checks.InvalidResult("the trainer has no validate(weights, task), so it scores no model: write it")
         validated = self._validate(trainer, model, state)
         if isinstance(validated, str):
             return Result(self.job.id, "abstained", reason=validated, seconds=self.seconds)
