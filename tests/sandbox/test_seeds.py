@@ -97,7 +97,7 @@ def test_a_packages_own_file_is_its_first_model(uninitialized: Path) -> None:
 
 
 def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(counting: Path, tmp_path: Path) -> None:
-    policy = {"schedule": {"by": {"1": 1.0, "3": 10.0, "6": 100.0}}}
+    policy = {"schedule": {"by": {"1": 1.0, "3": 10.0, "6": 100.0}, "at": {"1": 1, "5": 2}}}
     before, models = _trained(counting, rounds=4, state_dir=tmp_path / "run", policy=policy)
     assert models == [1, 2, 12, 22]
     with Sandbox(
@@ -112,10 +112,21 @@ def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(cou
     assert [each.session for each in rounds] == [before.session] * 4 + [ended["session"]] * 4
     assert ended["policy"]["rounds"] == 4
     assert ended["policy"]["seed"] == records[before.session]["model"]  # type: ignore[index]
-    assert ended["policy"]["schedule"] == {"by": {"1": 10.0, "2": 100.0}}
+    assert ended["policy"]["schedule"] == {"by": {"1": 10.0, "2": 100.0}, "at": {"1": 2}}
     assert ended["policy"]["random_seed"] != 3, "the draws of the first rounds are not repeated"
     _, models = _trained(counting, state_dir=tmp_path / "run")
     assert models == [1, 2, 12, 22, 32, 132, 232, 332], "the folder's own policy, told again"
+
+
+def test_more_rounds_on_a_folder_whose_session_ended_early_count_on_from_its_last_round(
+    counting: Path, tmp_path: Path
+) -> None:
+    policy = {"select": {"metric": "score", "mode": "max"}, "stop": {"patience": 1}}
+    _, models = _trained(counting, rounds=5, state_dir=tmp_path / "run", policy=policy)
+    assert models == [1, 2, 3], "the score falls after model 2"
+    with Sandbox(counting, clients=2, workers=0, rounds=9, state_dir=tmp_path / "run", policy=policy) as box:
+        assert box.run()["policy"]["rounds"] == 6
+        assert [each.number for each in box.rounds()] == [1, 2, 3, 4, 5], "its own first model is the measure"
 
 
 def test_more_rounds_on_a_folder_that_was_interrupted_finish_its_session_first(counting: Path, tmp_path: Path) -> None:
