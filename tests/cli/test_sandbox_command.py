@@ -150,6 +150,9 @@ def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> Non
     assert [each["round"] for each in result["rounds"]] == [1, 2, 3, 4, 5]
     assert result["rounds"][:2] == first["rounds"]
     assert {each["session"] for each in result["rounds"][2:]} == {result["session"]} != {first["session"]}
+    [best] = [each for each in result["rounds"] if each["model"] == result["best"]["model"]]
+    assert best["session"] == result["session"]
+    assert result["best"]["round"] == best["round"] > 2
 
 
 def test_the_result_names_best_start_policy_and_versions(tmp_path: Path) -> None:
