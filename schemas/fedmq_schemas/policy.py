@@ -102,7 +102,8 @@ class ModelSelection(Section):
 
     metric: str = Field(
         "",
-        description="metric to compare, such as test/accuracy; empty: a known metric, preferably an evaluator's accuracy",
+        description="metric to compare, such as test/accuracy; empty: a known metric, preferably an evaluator's accuracy; "
+        "with tensors.local, clients' own come first, as an evaluator scores the seed's local tensors",
     )
     mode: Literal["", "max", "min"] = Field(
         "", description="max or min; empty: max for metrics such as accuracy, else min"

@@ -40,8 +40,8 @@ class Sweep(Perform):
 class ExpireModels(Recorded):
     """Marks models of `session` up to round `up_to_round` for deletion.
 
-    Keeps: the best model by `select`; every `every`-th model (0 keeps none); the model of round `newest`; those of
-    `open_rounds`, which are still being validated.
+    Keeps: the best model by `select` and `own` (see `metric_of`); every `every`-th model (0 keeps none); the model of
+    round `newest`; those of `open_rounds`, which are still being validated.
     """
 
     session: str
@@ -51,6 +51,7 @@ class ExpireModels(Recorded):
     select: ModelSelection
     term: int
     open_rounds: frozenset[int] = frozenset()
+    own: bool = False
 
 
 @value
@@ -84,7 +85,7 @@ def superfluous(models: Iterable[Mapping[str, Any]], rule: ExpireModels) -> list
         model for model in models if 1 <= model["round"] <= rule.up_to_round and model["round"] not in rule.open_rounds
     ]
     try:
-        best = best_model(judged, rule.select.metric, rule.select.mode)["model"]
+        best = best_model(judged, rule.select.metric, rule.select.mode, rule.own)["model"]
     except NotFound:  # no model has a score
         best = None
     return [

@@ -13,12 +13,15 @@ PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
 GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
 
 
-def metric_of(names: Iterable[str], wanted: str | None) -> str:
+def metric_of(names: Iterable[str], wanted: str | None, own: bool = False) -> str:
     """Returns the metric that counts, or an empty text if there are no names.
 
     It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any.
+    With `own`, an evaluator's metrics count only if clients have none.
     """
     known = sorted(names)
+    if own:
+        known = [name for name in known if not name.startswith("test/")] or known
     usual = [name for name in PREFERRED if name in known]
     return wanted or (usual or [name for name in known if name.startswith("test/")] or known or [""])[0]
 
@@ -28,14 +31,25 @@ def mode_of(metric: str, wanted: str | None) -> str:
     return wanted or ("max" if metric.rpartition("/")[2].lower() in GROWS else "min")
 
 
-def best_model(models: Iterable[Mapping[str, Any]], metric: str | None, mode: str | None) -> dict[str, Any]:
+def has_own_tensors(policy: Mapping[str, Any]) -> bool:
+    """Returns whether a session with this recorded policy keeps tensors at its clients.
+
+    An evaluator then scores models with the seed's tensors, which no client has. So clients' own metrics come first.
+    """
+    return bool(policy.get("tensors", {}).get("local"))
+
+
+def best_model(
+    models: Iterable[Mapping[str, Any]], metric: str | None, mode: str | None, own: bool = False
+) -> dict[str, Any]:
     """Returns the record of the model with the best mean of the metric, and `best`: metric, mode and value.
 
-    Of equal models the earliest is best. Seeds and models that are no longer kept do not compete. Raises NotFound.
+    `own`: as in `metric_of`. Of equal models the earliest is best. Seeds and models that are no longer kept do not
+    compete. Raises NotFound.
     """
     made = [dict(model) for model in models if model["round"] > 0 and is_kept(model)]
     names = sorted({name for model in made for name in model["metrics"]})
-    metric = metric_of(names, metric)
+    metric = metric_of(names, metric, own)
     scored = [(model["metrics"][metric]["mean"], model) for model in made if metric in model["metrics"]]
     if not scored:
         raise NotFound(f"no model has a metric {metric!r}" + (f": there are {', '.join(names)}" if names else ""))
@@ -51,9 +65,13 @@ def next_score(
     summary: Mapping[str, Mapping[str, float]],
     select: ModelSelection,
     min_delta: float,
+    own: bool = False,
 ) -> Score:
-    """Returns the score after round `number`. The metric that counts is chosen once, for the first score."""
-    metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric)
+    """Returns the score after round `number`. The metric that counts is chosen once, for the first score.
+
+    `own`: as in `metric_of`.
+    """
+    metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric, own)
     mode = mode_of(metric, select.mode)
     value = summary[metric]["mean"] if metric in summary else None
     best, best_round = (score.best, score.best_round) if score is not None else (None, 0)

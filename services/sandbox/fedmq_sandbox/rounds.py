@@ -14,7 +14,7 @@ from fedmq.records.base import Records
 from fedmq.tensors import tensorblob
 from fedmq.tensors.splitting import join
 from fedmq_reducer.retention import check_kept
-from fedmq_reducer.selection import best_model
+from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
@@ -96,8 +96,9 @@ def model_of(
         return made[-1]
     session_record = records.get(tables.SESSIONS, made[-1]["session"])
     assert session_record is not None
-    select = session_record["policy"]["select"]
-    return best_model(made, metric or select["metric"], mode or select["mode"])
+    policy = session_record["policy"]
+    select = policy["select"]
+    return best_model(made, metric or select["metric"], mode or select["mode"], has_own_tensors(policy))
 
 
 def read_model(blobs: Blobs, document: dict[str, Any]) -> ModelFile:

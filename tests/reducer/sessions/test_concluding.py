@@ -57,6 +57,15 @@ def test_clients_give_the_score_if_all_evaluators_abstain(start: StartSession) -
     assert ends(effects) == [("finished", "accuracy has reached 0.9: 0.95 in round 1")]
 
 
+def test_clients_give_the_score_if_they_have_tensors_of_their_own(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9}, tensors={"local": ["b"]})
+    round_one(session)
+    effects = session.validate("evaluator", "s-0001", 1, {"accuracy": 0.95})
+    assert not ends(effects)
+    effects = session.validate("c1", "s-0001", 1, {"accuracy": 0.91})
+    assert ends(effects) == [("finished", "accuracy has reached 0.9: 0.91 in round 1")]
+
+
 def test_a_round_follows_without_a_score_when_its_time_is_over(start: StartSession) -> None:
     session = start(HOMES, rounds=3, stop={"target": 0.9}, validation_timeout=30)
     round_one(session)

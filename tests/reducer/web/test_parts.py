@@ -15,7 +15,7 @@ from starlette.requests import Request
 from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.eligibility import explain
-from fedmq_reducer.selection import best_model
+from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_reducer.web.api import feed as feeds
 from fedmq_reducer.web.api.access import is_browser
 from fedmq_reducer.web.api.answers import Json, page
@@ -143,6 +143,15 @@ def test_without_a_metric_the_evaluators_word_counts_first() -> None:
     assert best_model(models, None, None)["best"]["metric"] == "accuracy"
     assert best_model([_model(1, accuracy=0.5, **{"test/accuracy": 0.4})], None, None)["best"]["value"] == 0.4
     assert best_model([_model(1, **{"mae": 1.0, "test/mse": 5.0})], None, None)["best"]["metric"] == "test/mse"
+
+
+def test_a_test_score_of_local_tensors_that_no_client_has_does_not_choose_the_best_model() -> None:
+    models = [_model(1, accuracy=0.4, **{"test/accuracy": 0.9}), _model(2, accuracy=0.8, **{"test/accuracy": 0.2})]
+    best = best_model(models, None, None, own=has_own_tensors({"tensors": {"local": ["head/*"]}}))
+    assert (best["model"], best["best"]) == ("m2", {"metric": "accuracy", "mode": "max", "value": 0.8})
+    assert best_model(models, None, None, own=has_own_tensors({"tensors": {"local": []}}))["model"] == "m1"
+    assert best_model(models, "test/accuracy", None, own=True)["model"] == "m1"
+    assert best_model([_model(1, **{"test/accuracy": 0.9})], None, None, own=True)["model"] == "m1"
 
 
 def test_a_metric_that_is_not_known_to_grow_with_quality_is_best_small_by_default() -> None:

@@ -92,7 +92,8 @@ def _wanted(context: ReducerContext, session: Session, number: int) -> set[str]:
 def _scorers(context: ReducerContext, session: Session) -> set[str]:
     """Returns the clients or evaluators that have the metric that counts.
 
-    If the policy names no metric, it is the evaluators' that counts, unless they all abstain.
+    If the policy names no metric, it is the evaluators' that counts, unless they all abstain, or clients have tensors of
+    their own.
     """
     clients, evaluators = _present(context, session)
     score = session.ending.score
@@ -100,6 +101,8 @@ def _scorers(context: ReducerContext, session: Session) -> set[str]:
     if metric:
         return evaluators if metric.startswith("test/") else clients
     known = session.validations.of(session.model)
+    if session.policy.tensors.local and clients:
+        return clients
     return clients if all(name in known and not known[name].metrics for name in evaluators) else evaluators
 
 

@@ -48,7 +48,14 @@ async def _score(context: ReducerContext, session: Session) -> None:
         if isinstance(event, ValidationCounted):
             windows.request(context, session)  # of the clients, once all evaluators have abstained
     policy, summary = session.policy, windows.summary(session, session.model)
-    score = next_score(session.ending.score, session.round - 1, summary, policy.select, policy.stop.min_delta)
+    score = next_score(
+        session.ending.score,
+        session.round - 1,
+        summary,
+        policy.select,
+        policy.stop.min_delta,
+        bool(policy.tensors.local),
+    )
     session.ending.score = score
     context.emit(CancelTimer(overdue), ChangeSession(session.name, SessionChange(score=score), context.term))
 

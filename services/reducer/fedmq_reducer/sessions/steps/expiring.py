@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmq.runtime.effects import Effect
 from fedmq_reducer.retention import Delete, ExpireModels, Sweep
+from fedmq_reducer.selection import has_own_tensors
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.policy import ModelSelection, Retention
 
@@ -21,7 +22,16 @@ def after_commit(session: Session, term: int) -> list[Effect]:
         is_open = frozenset(session.validations.windows)
         select = session.policy.select
         effects += [
-            ExpireModels(session.name, newest, newest - 2, retention.keep_models, select, term, is_open),
+            ExpireModels(
+                session.name,
+                newest,
+                newest - 2,
+                retention.keep_models,
+                select,
+                term,
+                is_open,
+                own=bool(session.policy.tensors.local),
+            ),
             Delete(term),
         ]
     return effects
@@ -37,4 +47,5 @@ def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -
     if not isinstance(retention.keep_models, int) or newest < 2:
         return []
     select = ModelSelection.model_validate(policy["select"])
-    return [ExpireModels(session, newest, newest, retention.keep_models, select, term), Delete(term, session)]
+    own = has_own_tensors(policy)
+    return [ExpireModels(session, newest, newest, retention.keep_models, select, term, own=own), Delete(term, session)]

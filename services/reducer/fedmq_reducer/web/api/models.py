@@ -16,7 +16,7 @@ from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.model_files.filetypes import found_instead
 from fedmq.tensors import Spec, TensorRole, check_roles_stated, spec_of
 from fedmq.tensors.tensorblob import Source
-from fedmq_reducer.selection import best_model
+from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import MOST, SEED, SESSION, After, Json, Limit, ModelId, page
 from fedmq_reducer.web.api.context import ApiContext, RequestContext, unused_model
@@ -78,8 +78,9 @@ def best(
         session = _newest(context, None)["session"]
     document = context.found(tables.SESSIONS, session, "session")
     found = context.records.find(tables.MODELS, {"session": session}, order="round")
-    select = document["policy"]["select"]
-    return Json(best_model(found, metric or select["metric"], mode or select["mode"]))
+    policy = document["policy"]
+    select = policy["select"]
+    return Json(best_model(found, metric or select["metric"], mode or select["mode"], has_own_tensors(policy)))
 
 
 @router.get("/{model}")
