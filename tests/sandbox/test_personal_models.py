@@ -302,3 +302,17 @@ def forms() -> Iterator[bytes]:
         for dtype in ("<f8", "<f4", ">f8", ">f4"):
             yield np.array(value, dtype).tobytes()
         yield str(value).encode()
+
+
+def test_further_rounds_of_a_folder_continue_with_what_clients_keep_if_they_are_asked_to(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "package", TRAINER)
+
+    def steps(rounds: int, **policy: str) -> list[float]:
+        options = {"tensors": PARTS, **policy}
+        with Sandbox(package, clients=2, workers=0, rounds=rounds, policy=options, state_dir=tmp_path / "run") as box:
+            assert box.run()["state"] == "finished"
+            return [each.metrics["steps"] for each in box.rounds()]
+
+    assert steps(2) == [1.0, 2.0]
+    assert steps(4, personal="continue") == [1.0, 2.0, 3.0, 4.0]
+    assert steps(6, personal="fresh") == [1.0, 2.0, 3.0, 4.0, 1.0, 2.0]

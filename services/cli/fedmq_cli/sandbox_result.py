@@ -54,10 +54,10 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
     policy = box.chain.policy_of(box.session, box.records)
     before = box.chain.sessions[: box.chain.sessions.index(box.session)]
     if before:
-        kept = ", and so does what clients keep" if policy.personal == "fresh" else ""
+        kept = ", and so does what clients keep (unless --set personal=continue)" if policy.personal == "fresh" else ""
         print(
-            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}: the state of a "
-            f"server optimizer begins anew{kept}",
+            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}: `task.round` "
+            f"begins at 1, the state of a server optimizer begins anew{kept}",
             file=out,
             flush=True,
         )
@@ -66,7 +66,7 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
 
 def rounds_before(box: Sandbox) -> int:
     """Returns the number of rounds of the sessions before the one that is to run."""
-    before = box.course.sessions[: box.course.sessions.index(box.session)]
+    before = box.chain.sessions[: box.chain.sessions.index(box.session)]
     return sum((box.records.get(tables.SESSIONS, name) or {}).get("round") or 0 for name in before)
 
 

@@ -148,12 +148,17 @@ def _asked(options: SandboxOptions, policy: Policy) -> dict[str, Any]:
 
 
 def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy, policy: Policy, total: int) -> None:
-    """Raises ConfigError that names each option of which the folder has another value. Rounds may grow."""
+    """Raises ConfigError that names each option of which the folder has another value.
+
+    Rounds may grow. Their session may continue from what clients keep, though the one before did not.
+    """
     known = {**_flat(before.model_dump(mode="json")), "rounds": total}
     there = {f"--set {name}": value for name, value in known.items()}
     here = {f"--set {name}": value for name, value in _flat(policy.model_dump(mode="json")).items()}
     if policy.rounds > total:
         here["--set rounds"] = total
+        for values in (there, here):
+            values.pop("--set personal", None)
     if policy.random_seed is None:
         del there["--set random_seed"], here["--set random_seed"]
     there |= {"--clients": kept["clients"], "--dirichlet": kept["dirichlet"]}
