@@ -159,6 +159,13 @@ def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> Non
     assert result["best"]["round"] == best["round"] > 2
 
 
+def test_a_metric_that_no_model_has_is_named_in_place_of_the_best_model(tmp_path: Path) -> None:
+    words = ("--package", PACKAGE, "--workers", "0", "--rounds", "1", "--set", "select.metric=test/mze")
+    done = _run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no best model: no model has select.metric 'test/mze'; there are mse, test/mse" in done.stdout
+
+
 def test_the_result_names_best_start_policy_and_versions(tmp_path: Path) -> None:
     result = _result(
         tmp_path, "--rounds", "3", "--state-dir", "state", "--set", "select.metric=test/mse", "--set", "select.mode=max"

@@ -86,6 +86,9 @@ def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> No
         print(
             f"best model {same}: round {best['round']}, {best['mode']} {best['metric']} {best['value']:.6g}", file=out
         )
+    elif result["metrics"]:
+        wanted, there = result["policy"]["select"]["metric"], ", ".join(sorted(result["metrics"]))
+        print(f"no best model: no model has select.metric {wanted!r}; there are {there}", file=out)
     for path in written:
         print(f"written {short(str(path))}", file=out)
 
