@@ -40,6 +40,14 @@ def _run(folder: Path) -> Result:
     return results[0]
 
 
+def test_what_init_returned_is_refused_without_frames_of_fedmq(tmp_path: Path) -> None:
+    write_package(tmp_path, "import numpy as np\n" + GOOD + "    def init(self): return {'w': np.zeros(2, complex)}\n")
+    result = _run(tmp_path)
+    assert result.outcome == "failed"
+    assert "complex128" in result.reason
+    assert result.traceback == ""
+
+
 @pytest.mark.parametrize("row", FILES)
 def test_the_reason_names_the_file_and_the_traceback_has_the_users_frames(row: str, tmp_path: Path) -> None:
     text, reason, files = FILES[row]

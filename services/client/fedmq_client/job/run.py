@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedmq import tensors
-from fedmq.errors import InvalidUpdate
+from fedmq.errors import FedMQError, InvalidUpdate
 from fedmq.tensors import Weights
 from fedmq.value import value
 from fedmq_client import checks
@@ -30,7 +30,7 @@ TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
 CALLERS = (str(Path(__file__).parent), "<frozen importlib")
 """Files whose frames lie between a job and a trainer. All of them are FedMQ's, and those of imports Python's."""
-OURS = (str(Path(__file__).parents[1]), "<frozen importlib")
+OURS = (str(Path(__file__).parents[1]), str(Path(tensors.__file__).parents[1]), "<frozen importlib")
 
 
 @value
@@ -286,9 +286,11 @@ def _without(frames: TracebackType | None, files: tuple[str, ...]) -> TracebackT
 def _format(error: BaseException) -> str:
     """Returns the traceback from the user's first frame on; of a long one the end.
 
-    Of an error outside of the user's code it returns the frames of the framework's trainer, if one was called.
+    Of an error outside of the user's code it returns the frames of the framework's trainer, if one was called, and none if
+    FedMQ refuses what the user's code returned: the reason says all, in the user's terms.
     """
-    frames = error.__traceback__
-    users = _without(frames, OURS) or _without(frames, CALLERS)
-    text = "".join(traceback.format_exception(type(error), error, users))
+    users = _without(error.__traceback__, OURS)
+    if users is None and isinstance(error, FedMQError):
+        return ""
+    text = "".join(traceback.format_exception(type(error), error, users or _without(error.__traceback__, CALLERS)))
     return text[-TRACEBACK_CHARACTERS:]
