@@ -26,8 +26,8 @@ PACKAGES = {
 }
 
 # Run in an interpreter of its own: refuse every distribution that the extra does not bring, then
-# import each module of the package. The modules of `frameworks`, and `warm_keras`, import their framework; they are
-# imported when a trainer or a model file of that framework is named.
+# import each module of the package. The modules of `frameworks`, `warm_keras` and `fedmq_client.torch` import their
+# framework; they are imported when a trainer or a model file of that framework is named.
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
 
@@ -45,7 +45,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 root = importlib.import_module(package)
 for module in pkgutil.walk_packages(getattr(root, "__path__", ()), package + "."):
-    if not {"__main__", "frameworks", "warm_keras"} & set(module.name.split(".")):
+    if not {"__main__", "frameworks", "warm_keras", "torch"} & set(module.name.split(".")):
         importlib.import_module(module.name)
 """
 

@@ -167,7 +167,7 @@ def test_the_live_table_gives_the_terminal_its_cursor_back(url: str) -> None:
             shown += os.read(ours, 4096)
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, "session one goes on" in complaint) == (130, True)
+    assert (process.returncode, "session one continues" in complaint) == (130, True)
     assert SHOWN in _rest(ours)
 
 

@@ -164,7 +164,7 @@ def test_data_is_accepted_or_refused_at_init_with_the_remedy(kind: type[Any], na
         return
     answer, scored = trained(trainer, weights, batch_size=4), trainer.validate(weights, Task(client=CLIENT))
     if expected == 0:
-        assert (answer, scored) == (None, None)
+        assert (answer[1], scored) == (0, (0, {})), "which is to abstain"
     else:
         assert (answer[1], scored[0]) == (expected, expected)
         assert np.isfinite(scored[1]["loss"])

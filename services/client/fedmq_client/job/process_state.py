@@ -108,8 +108,17 @@ def _write_path(value: list[str]) -> None:
     sys.path[:] = value
 
 
+def _is_hosted() -> bool:
+    """Returns whether this thread is one of a host's. The host may be changing the process's state itself meanwhile."""
+    return threading.current_thread() is not threading.main_thread()
+
+
+def _read_recursion_limit() -> int | None:
+    return None if _is_hosted() else sys.getrecursionlimit()
+
+
 def _read_signals() -> Any:
-    if threading.current_thread() is not threading.main_thread():
+    if _is_hosted():
         return None  # no code of this thread can change them
     handlers = tuple(signal.getsignal(number) for number in _SIGNALS)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else set()
@@ -235,7 +244,7 @@ _PARTS = {
     "sys.path": _Part(lambda: list(sys.path), _write_path),
     "signals": _Part(_read_signals, _write_signals),
     "locale": _Part(lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
-    "recursion limit": _Part(sys.getrecursionlimit, sys.setrecursionlimit),
+    "recursion limit": _Part(_read_recursion_limit, sys.setrecursionlimit),
     "socket timeout": _Part(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "start method": _Part(
         lambda: multiprocessing.get_start_method(allow_none=True),
