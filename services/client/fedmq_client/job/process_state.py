@@ -1,7 +1,8 @@
 """The state of this process that a trainer's code may change, and that code outside of it must find unchanged.
 
 `read` returns the state, `differences` compares two states, and `write` makes the process have one again. Not covered:
-memory (patched functions, attributes of classes), threads, and open files above standard error.
+memory (patched functions, attributes of classes), threads, and open files above standard error. In a thread of a host, such
+as that of a sandbox without workers, only what FedMQ itself changes for a trainer is covered: the host may change the rest.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ class _Part(NamedTuple):
 
 def read() -> State:
     """Returns the state. Values are compared with `==`."""
-    return {name: _value(part) for name, part in _PARTS.items()}
+    is_hosted = threading.current_thread() is not threading.main_thread()
+    return {name: _value(_PARTS[name]) for name in (_CHANGED_BY_FEDMQ if is_hosted else _PARTS)}
 
 
 def differences(before: State, after: State) -> State:
@@ -108,18 +110,7 @@ def _write_path(value: list[str]) -> None:
     sys.path[:] = value
 
 
-def _is_hosted() -> bool:
-    """Returns whether this thread is one of a host's. The host may be changing the process's state itself meanwhile."""
-    return threading.current_thread() is not threading.main_thread()
-
-
-def _read_recursion_limit() -> int | None:
-    return None if _is_hosted() else sys.getrecursionlimit()
-
-
 def _read_signals() -> Any:
-    if _is_hosted():
-        return None  # no code of this thread can change them
     handlers = tuple(signal.getsignal(number) for number in _SIGNALS)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else set()
     alarm = hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
@@ -237,6 +228,7 @@ def _write_torch_threads(number: int) -> None:
     sys.modules["torch"].set_num_threads(number)
 
 
+_CHANGED_BY_FEDMQ = (FOLDER, ENVIRONMENT, "sys.path")
 _PARTS = {
     FOLDER: _Part(os.getcwd, os.chdir),
     "umask": _Part(_read_umask, os.umask),
@@ -244,7 +236,7 @@ _PARTS = {
     "sys.path": _Part(lambda: list(sys.path), _write_path),
     "signals": _Part(_read_signals, _write_signals),
     "locale": _Part(lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
-    "recursion limit": _Part(_read_recursion_limit, sys.setrecursionlimit),
+    "recursion limit": _Part(sys.getrecursionlimit, sys.setrecursionlimit),
     "socket timeout": _Part(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "start method": _Part(
         lambda: multiprocessing.get_start_method(allow_none=True),
