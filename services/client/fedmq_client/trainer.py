@@ -28,7 +28,8 @@ A trainer is a class (or a module with functions of the same names, without `sel
   need a stated role.
 - The code runs as in a Python that was started in the package's folder: files and modules beside it are found by name. A
   trainer may change its process, such as the current folder, environment variables or numpy's settings. What running the
-  file and `__init__` change holds in each call; what a call changes ends with its task.
+  file and `__init__` change holds in each call; what a call changes ends with its task. In a sandbox without workers only
+  the current folder, the environment and `sys.path` are restored, as the process is also its host's.
 - `None` from `train` or `validate` means: abstain.
 - An exception fails this task only. The trainer is built anew for the next one. If `validate` raises before a training,
   the training goes on, with a trainer that is built anew.
