@@ -136,6 +136,7 @@ def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
         first_model(tmp_path, 0)
 
 
+@runs_a_package
 def test_a_check_trains_after_a_failed_validation_and_fails_with_its_traceback(tmp_path: Path) -> None:
     package = _package(tmp_path, "task.state['n'] = object()")
     with (package / "trainer.py").open("a") as file:
@@ -155,6 +156,7 @@ def _with_init(folder: Path, init: str, roles: str = "") -> Path:
     return package
 
 
+@runs_a_package
 def test_a_check_lists_ten_tensors_with_shape_dtype_and_role_or_all_of_them(tmp_path: Path) -> None:
     init = '{f"layer{number}": np.zeros((2, number), "f4") for number in range(12)}'
     package = _with_init(tmp_path, init)
@@ -168,6 +170,7 @@ def test_a_check_lists_ten_tensors_with_shape_dtype_and_role_or_all_of_them(tmp_
     assert listed[1] == {"name": "layer1", "shape": [2, 1], "dtype": "float32", "role": "trainable"}
 
 
+@runs_a_package
 @pytest.mark.parametrize("name", ["1.running_var", "0003/bn.running_mean", "moving_variance", "a/num_batches_tracked"])
 def test_a_check_warns_of_a_trainable_tensor_that_is_named_like_a_statistic(tmp_path: Path, name: str) -> None:
     init = f'{{"w": np.zeros(3), "{name}": np.zeros(3)}}'
@@ -176,6 +179,7 @@ def test_a_check_warns_of_a_trainable_tensor_that_is_named_like_a_statistic(tmp_
     assert "looks like" not in _fedmq("check", stated).stdout
 
 
+@runs_a_package
 def test_a_check_refuses_bytes_without_a_role_and_says_what_opaque_ones_need(tmp_path: Path) -> None:
     init = '{"tree": np.zeros(99, np.uint8)}'
     refused = _fedmq("check", _with_init(tmp_path, init))
