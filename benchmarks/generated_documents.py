@@ -128,7 +128,7 @@ def participation(session: str, number: int, answers: list[Answer]) -> Document:
 def validations(
     session: str, number: int, model: str, at: float, answers: list[Answer], test: dict[str, float] | None
 ) -> list[tuple[str, Document]]:
-    """Returns the rows of the clients that answered, be it late, and of the evaluator unless `test` is None."""
+    """Returns the rows of the clients that answered, also late, and of the evaluator unless `test` is None."""
     common = {"session": session, "round": number, "model": model, "reason": "", "at": at}
     rows = [
         {**common, "client": a.site.name, "scope": "client", "weight": a.site.weight, "metrics": a.score}

@@ -102,11 +102,11 @@ def test_plain_lines_tell_rounds_scores_the_model_and_the_next_command(tmp_path:
     assert done.stderr == ""
 
 
-def test_a_package_without_a_test_set_is_told_once_before_the_first_round(tmp_path: Path, picky: Path) -> None:
+def test_a_package_without_a_test_set_is_reported_once_before_the_first_round(tmp_path: Path, picky: Path) -> None:
     done = _run("--package", picky, "--workers", "0", "--rounds", "3", cwd=tmp_path)
     lines = done.stdout.splitlines()
-    told = [number for number, line in enumerate(lines) if line.startswith("evaluator: the package states no test")]
-    assert told == [1] and "set `test_set = True` in the trainer" in lines[1]
+    found = [number for number, line in enumerate(lines) if line.startswith("evaluator: the package states no test")]
+    assert found == [1] and "set `test_set = True` in the trainer" in lines[1]
     assert "(test)" not in done.stdout
 
 
@@ -124,7 +124,7 @@ def test_interrupted_it_leaves_cleanly_and_the_command_it_prints_ends_with_the_s
     assert _result(tmp_path, *words)["sha256"] == whole["sha256"]
 
 
-def test_a_finished_session_is_told_again_and_not_trained_again(tmp_path: Path) -> None:
+def test_a_finished_session_is_reported_again_and_not_trained_again(tmp_path: Path) -> None:
     first = _result(tmp_path, "--rounds", "2", "--state-dir", "state")
     assert _result(tmp_path, "--rounds", "2", "--state-dir", "state") == first
 

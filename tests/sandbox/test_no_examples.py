@@ -50,8 +50,10 @@ def test_an_update_of_no_examples_is_not_in_the_mean_and_its_client_abstains(tmp
         [committed] = box.records.find(tables.ROUNDS)
         assert (committed["counts"]["accepted"], committed["counts"]["abstained"]) == (1, 1)
         ledger = json.loads(box.blobs.get(committed["ledger"]["key"]))
-        told = {entry["client"]: (entry["outcome"], entry["reason"], entry["weight"]) for entry in ledger["entries"]}
-        assert told["client1"] == ("abstained", REASON, 0)
+        outcomes = {
+            entry["client"]: (entry["outcome"], entry["reason"], entry["weight"]) for entry in ledger["entries"]
+        }
+        assert outcomes["client1"] == ("abstained", REASON, 0)
         [event] = box.records.find(tables.EVENTS, {"name": "update.abstained"})
         assert (event["client"], event["data"]["reason"]) == ("client1", REASON)
 

@@ -115,7 +115,7 @@ def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(cou
     assert ended["policy"]["schedule"] == {"by": {"1": 10.0, "2": 100.0}, "at": {"1": 2}}
     assert ended["policy"]["random_seed"] != 3, "the draws of the first rounds are not repeated"
     _, models = _trained(counting, state_dir=tmp_path / "run")
-    assert models == [1, 2, 12, 22, 32, 132, 232, 332], "the folder's own policy, told again"
+    assert models == [1, 2, 12, 22, 32, 132, 232, 332], "the folder's own policy, and no further training"
 
 
 def test_more_rounds_on_a_folder_whose_session_ended_early_count_on_from_its_last_round(

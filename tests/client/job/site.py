@@ -32,7 +32,7 @@ class Site:
     def __init__(self, folder: Path, modules: dict[str, Any]) -> None:
         self.folder = folder
         self.pool = InlinePool()
-        self.told: list[Any] = []
+        self.reported: list[Any] = []
         self.made: list[Client] = []
         self._modules = modules
         (folder / "fedn.yaml").write_text("trainer: code.py:Made\n")
@@ -51,11 +51,11 @@ class Site:
         job = Job(id="j", client=Client("c"), package=self.folder, kind="train", model=BLOB)
         self.pool.submit(
             replace(job, **changes),
-            self.told.append,
-            lambda *report: self.told.append(report),
-            self.told.append,
+            self.reported.append,
+            lambda *report: self.reported.append(report),
+            self.reported.append,
         )
-        result = self.told[-1]
+        result = self.reported[-1]
         assert isinstance(result, Result)
         return result
 

@@ -80,7 +80,7 @@ def _run(folder: Path, client: Client = EVALUATOR) -> Result:
     return results[0]
 
 
-def _told(result: Result) -> tuple[str, object]:
+def _answer_of(result: Result) -> tuple[str, object]:
     return result.outcome, result.metrics.get("tested")
 
 
@@ -106,13 +106,13 @@ def test_an_evaluator_abstains_with_a_remedy_that_leads_to_a_test_score(form: st
     else:
         code = f"test_set = True\n{code}"
     scored = _run(_package(tmp_path / "with", manifest, name, code))
-    assert _told(scored) == ("done", True), scored
+    assert _answer_of(scored) == ("done", True), scored
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_client_that_trains_validates_on_its_own_data_with_or_without_a_test_set(form: str, tmp_path: Path) -> None:
     scored = _run(_package(tmp_path / "package", *FORMS[form][:3]), Client("c"))
-    assert _told(scored) == ("done", False), scored
+    assert _answer_of(scored) == ("done", False), scored
 
 
 def test_a_trainer_may_find_out_by_itself_whether_there_is_a_test_set(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_validation_that_fails_is_reported_with_its_traceback_and_training_goe
 
     site.serve(train=same, validate=validate)
     result = site.run(validate=True)
-    validated = site.told[0]
+    validated = site.reported[0]
     assert isinstance(validated, Validated)
     assert (validated.examples, validated.metrics) == (None, {})
     assert validated.reason == "validate raised ValueError: no labels here"
@@ -93,15 +93,15 @@ def test_a_wrong_answer_of_validate_costs_no_training(site: Site) -> None:
     site.serve(train=same, validate=lambda weights, task: {"accuracy": 1.0})
     result = site.run(validate=True)
     reason = "validate returned a dict: return examples, metrics or None"
-    assert (result.outcome, result.notes, site.told[0].reason) == ("done", (reason,), reason)
+    assert (result.outcome, result.notes, site.reported[0].reason) == ("done", (reason,), reason)
     assert len(site.made) == 1
 
 
 def test_notes_of_a_validation_are_reported_with_it_and_not_again(site: Site) -> None:
     site.serve(train=same, validate=lambda *_: (1, {"accuracy": 0.5, "classes": {1}}))
     result = site.run(validate=True)
-    assert site.told[0].metrics == {"accuracy": 0.5}
-    assert (len(site.told[0].notes), result.notes) == (1, ())
+    assert site.reported[0].metrics == {"accuracy": 0.5}
+    assert (len(site.reported[0].notes), result.notes) == (1, ())
 
 
 def test_a_task_that_is_cancelled_while_it_validates_is_not_trained(site: Site) -> None:
@@ -121,7 +121,7 @@ def test_a_report_without_a_fraction_is_noted_and_not_sent(site: Site, fraction:
 
     site.serve(train=train)
     result = site.run()
-    assert site.told[:-1] == [("j", 0.5, {"loss": 1.0}, "")]
+    assert site.reported[:-1] == [("j", 0.5, {"loss": 1.0}, "")]
     assert result.outcome == "done" and result.notes[0].startswith("task.report got ")
     assert result.notes[0].endswith("as its fraction: give a number from 0 to 1")
 
@@ -133,7 +133,7 @@ def test_a_bad_metric_of_a_report_is_noted_and_the_rest_sent(site: Site) -> None
 
     site.serve(train=train)
     result = site.run()
-    assert site.told[0] == ("j", 0.5, {"loss": 1.0}, "")
+    assert site.reported[0] == ("j", 0.5, {"loss": 1.0}, "")
     assert result.notes == ("metric 'model' is not kept: it is a object; send numbers, strings or lists",)
 
 

@@ -51,17 +51,17 @@ def test_weights_changed_in_place_never_reach_another_call(site: Site) -> None:
     assert seen == [2.0] * 4
 
 
-def test_validation_is_told_before_training(site: Site) -> None:
+def test_validation_is_reported_before_training(site: Site) -> None:
     def train(weights: Weights, task: Task) -> Any:
-        site.told.append("training")
+        site.reported.append("training")
         return None
 
     site.serve(train=train, validate=lambda weights, task: (4, {"loss": 1.0}))
     result = site.run(validate=True)
-    validated = site.told[0]
+    validated = site.reported[0]
     assert isinstance(validated, Validated)
     assert (validated.job, validated.examples, validated.metrics) == ("j", 4, {"loss": 1.0})
-    assert site.told[1] == "training"
+    assert site.reported[1] == "training"
     assert result.outcome == "abstained"
 
 
@@ -69,7 +69,7 @@ def test_none_is_to_abstain(site: Site) -> None:
     site.serve(train=lambda weights, task: None, validate=lambda weights, task: None)
     assert site.run(validate=True).outcome == "abstained"
     assert site.run(kind="validate").outcome == "abstained"
-    assert all(isinstance(told, Result) for told in site.told)
+    assert all(isinstance(each, Result) for each in site.reported)
 
 
 def test_what_used_no_examples_is_neither_an_update_nor_a_score(site: Site) -> None:
@@ -77,7 +77,7 @@ def test_what_used_no_examples_is_neither_an_update_nor_a_score(site: Site) -> N
     trained, validated = site.run(validate=True), site.run(kind="validate")
     assert (trained.outcome, trained.reason) == ("abstained", "train used no examples")
     assert (validated.outcome, validated.reason) == ("abstained", "validate used no examples")
-    assert all(isinstance(told, Result) for told in site.told)
+    assert all(isinstance(each, Result) for each in site.reported)
 
 
 def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
@@ -148,8 +148,8 @@ def test_state_is_kept_from_task_to_task_but_not_by_validation(site: Site) -> No
 
 def test_a_task_carries_what_the_job_says_and_the_seed_is_everywhere(site: Site) -> None:
     def train(weights: Weights, task: Task) -> Any:
-        told = [task.session, task.round, task.rounds, task.seed, task.config, 0 < task.deadline <= 60]
-        return weights, 1, {"task": told, "draws": [random.random(), float(np.random.rand())]}
+        received = [task.session, task.round, task.rounds, task.seed, task.config, 0 < task.deadline <= 60]
+        return weights, 1, {"task": received, "draws": [random.random(), float(np.random.rand())]}
 
     site.serve(train=train)
     changes = {"session": "s", "round": 2, "rounds": 3, "timeout": 60.0, "config": {"a": 1}}
@@ -183,7 +183,7 @@ def test_progress_is_passed_on_in_plain_numbers(site: Site) -> None:
 
     site.serve(train=train)
     site.run()
-    assert site.told[0] == ("j", 0.25, {"loss": 0.5}, "")
+    assert site.reported[0] == ("j", 0.25, {"loss": 0.5}, "")
 
 
 def test_init_gives_a_model_with_roles(site: Site) -> None:

@@ -90,7 +90,7 @@ class TorchTrainer(WithTestData):
     def scheduler(self, optimizer: torch.optim.Optimizer, task: Task) -> Any:
         """Returns a scheduler of the learning rate, which is stepped after each batch; None for none.
 
-        `task.round` and `task.rounds` tell the place in the session, and `steps(task)` the number of batches in this task.
+        `task.round` and `task.rounds` are the place in the session, and `steps(task)` the number of batches in this task.
         """
         return None
 

@@ -78,7 +78,7 @@ _last_umask = [-1]
 
 
 def _read_umask() -> int:
-    # The system tells a umask only in exchange for another one. The one that is expected does no harm meanwhile.
+    # The system returns a umask only in exchange for another one. Setting the expected one changes nothing meanwhile.
     expected = _last_umask[0] if _last_umask[0] >= 0 else 0o077
     mask = os.umask(expected)
     if mask != expected:
