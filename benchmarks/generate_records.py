@@ -16,7 +16,6 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import generated_documents as documents
@@ -29,7 +28,6 @@ from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import OUTCOMES, SessionRecord, SummaryRecord
-from fedmq_schemas.topology import Topology
 
 BEGAN = 1_760_000_000.0
 TIMEOUT = 120.0
@@ -241,7 +239,9 @@ class Generator:
         model = keys.committed_model(session, number, hashlib.sha256(key.encode()).hexdigest())
         counts: dict[str, int] = {name: sum(answer.outcome == name for answer in answers) for name in OUTCOMES}
         records.put(
-            tables.ATTEMPTS, keys.attempt_record(session, number, 1), self._attempt(session, number, began, parent)
+            tables.ATTEMPTS,
+            keys.attempt_record(session, number, 1),
+            documents.attempt(session, number, began, parent, self._sites, self._combiners),
         )
         document = {
             "session": session,
@@ -274,58 +274,9 @@ class Generator:
         metrics = summarize_validations((row["scope"], row["weight"], row["metrics"]) for _, row in rows)
         trail = documents.model(model, parent, session, number, ended) | {"metrics": metrics}
         records.put(tables.MODELS, model, trail)
-        events += self._events(document, began, answers, [row for _, row in rows])
+        validated = [row for _, row in rows]
+        events += documents.events_of(document, began, answers, validated, len(self._combiners), TIMEOUT)
         return model, ended
-
-    def _attempt(self, session: str, number: int, began: float, parent: str) -> Document:
-        plans = [
-            {
-                "part": part,
-                "combiner": combiner,
-                "clients": [site.name for site in self._sites if site.combiner == combiner],
-                "voided": False,
-            }
-            for part, combiner in enumerate(self._combiners)
-        ]
-        return {
-            "session": session,
-            "round": number,
-            "attempt": 1,
-            "model": documents.ref(keys.model_blob(parent)),
-            "optimizer": None,
-            "exponents": [-30, -30],
-            "plans": plans,
-            "epoch": 1,
-            "created_at": began,
-        }
-
-    def _events(
-        self, record: Document, began: float, answers: list[Answer], rows: list[Document]
-    ) -> Iterator[Document]:
-        session, number, ended = record["session"], record["round"], record["committed_at"]
-        planned = {"attempt": 1, "clients": len(answers), "combiners": len(self._combiners), "timeout": TIMEOUT}
-        yield documents.event(
-            "round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned
-        )
-        for answer in answers:
-            site = answer.site
-            who = {"client": site.name, "combiner": site.combiner}
-            at = ended if answer.at is None else answer.at
-            data = documents.outcome(answer)
-            yield documents.event(f"update.{answer.outcome}", session, number, at, site.combiner, **who, **data)
-            if answer.is_late:
-                late = {"reason": "late: the plan is closed"}
-                yield documents.event("update.discarded", session, number, ended + 20.0, site.combiner, **who, **late)
-        for row in rows:
-            scored = {name: row[name] for name in ("model", "scope", "metrics", "weight", "reason")}
-            yield documents.event(
-                "model.validated", session, number, row["at"], "reducer", client=row["client"], **scored
-            )
-        committed = {name: record[name] for name in ("seconds", "counts", "attempt", "metrics", "total_weight")}
-        committed |= {"model": keys.model_id(record["model"]["key"]), "sha256": record["model"]["sha256"]}
-        yield documents.event(
-            "round.committed", session, number, ended, "reducer", id=f"committed-{session}-{number}", **committed
-        )
 
     def _write_troubles(self, records: Records, at: float) -> None:
         refused = {
@@ -341,28 +292,17 @@ class Generator:
             documents.event("combiner.joined", None, None, at + 2, "reducer", combiner=self._combiners[-1]),
         ]
         _flush(records, events)
-        records.put(tables.SYSTEM, "queues", {"what": "queues", "at": at, "reason": "", "queues": self._queues()})
+        records.put(
+            tables.SYSTEM,
+            "queues",
+            {"what": "queues", "at": at, "reason": "", "queues": documents.queues_of(self._sites, self._combiners)},
+        )
         stores = [
             {"name": "models", "blobs": 121, "bytes": 121 * MODEL_BYTES, "is_more": False},
             {"name": "updates", "blobs": 4310, "bytes": 4190 * MODEL_BYTES, "is_more": False},
         ]
         disk = {"total": 512_000_000_000, "free": 187_000_000_000}
         records.put(tables.SYSTEM, "stores", {"what": "stores", "at": at, "reason": "", "stores": stores, "disk": disk})
-
-    def _queues(self) -> list[Document]:
-        topology = Topology("fedmq")
-        queues = [topology.reducer(), topology.records(), *(topology.combiner(name) for name in self._combiners)]
-        rows = [{"name": queue.name, "ready": 0, "unacked": 7 * n, "consumers": 1} for n, queue in enumerate(queues)]
-        boxes = [
-            {
-                "name": topology.client(site.name).name,
-                "ready": int(number % 97 == 96),
-                "unacked": 0,
-                "consumers": int(number % 97 != 96),
-            }
-            for number, site in enumerate(self._sites)
-        ]
-        return [*rows, {"name": topology.dead().name, "ready": 1, "unacked": 0, "consumers": 0}, *boxes]
 
 
 def _flush(records: Records, events: list[Document]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from fedmq.records.base import Document
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import ModelRecord
+from fedmq_schemas.topology import Topology
 
 MODEL_BYTES = 4_800_000
 TRACEBACK = """Traceback (most recent call last):
@@ -138,3 +140,70 @@ def validations(
     if test is not None:
         rows.append({**common, "client": "evaluator", "scope": "test", "weight": 10_000, "metrics": test})
     return [(keys.validation_record(session, model, str(row["client"])), row) for row in rows]
+
+
+def attempt(
+    session: str, number: int, began: float, parent: str, sites: Sequence[Site], combiners: Sequence[str]
+) -> Document:
+    """Returns the record of a round's only attempt, with a plan for each combiner."""
+    plans = [
+        {
+            "part": part,
+            "combiner": combiner,
+            "clients": [site.name for site in sites if site.combiner == combiner],
+            "voided": False,
+        }
+        for part, combiner in enumerate(combiners)
+    ]
+    return {
+        "session": session,
+        "round": number,
+        "attempt": 1,
+        "model": ref(keys.model_blob(parent)),
+        "optimizer": None,
+        "exponents": [-30, -30],
+        "plans": plans,
+        "epoch": 1,
+        "created_at": began,
+    }
+
+
+def events_of(
+    record: Document, began: float, answers: Sequence[Answer], rows: Sequence[Document], combiners: int, timeout: float
+) -> Iterator[Document]:
+    """Yields the events of a committed round: `record`, with its clients' `answers` and the `rows` of validations."""
+    session, number, ended = record["session"], record["round"], record["committed_at"]
+    planned = {"attempt": 1, "clients": len(answers), "combiners": combiners, "timeout": timeout}
+    yield event("round.planned", session, number, began, "reducer", id=f"planned-{session}-{number}", **planned)
+    for answer in answers:
+        site = answer.site
+        who = {"client": site.name, "combiner": site.combiner}
+        at = ended if answer.at is None else answer.at
+        data = outcome(answer)
+        yield event(f"update.{answer.outcome}", session, number, at, site.combiner, **who, **data)
+        if answer.is_late:
+            late = {"reason": "late: the plan is closed"}
+            yield event("update.discarded", session, number, ended + 20.0, site.combiner, **who, **late)
+    for row in rows:
+        scored = {name: row[name] for name in ("model", "scope", "metrics", "weight", "reason")}
+        yield event("model.validated", session, number, row["at"], "reducer", client=row["client"], **scored)
+    committed = {name: record[name] for name in ("seconds", "counts", "attempt", "metrics", "total_weight")}
+    committed |= {"model": keys.model_id(record["model"]["key"]), "sha256": record["model"]["sha256"]}
+    yield event("round.committed", session, number, ended, "reducer", id=f"committed-{session}-{number}", **committed)
+
+
+def queues_of(sites: Sequence[Site], combiners: Sequence[str]) -> list[Document]:
+    """Returns the queues of the alliance, some with messages that wait."""
+    topology = Topology("fedmq")
+    queues = [topology.reducer(), topology.records(), *(topology.combiner(name) for name in combiners)]
+    rows = [{"name": queue.name, "ready": 0, "unacked": 7 * n, "consumers": 1} for n, queue in enumerate(queues)]
+    boxes = [
+        {
+            "name": topology.client(site.name).name,
+            "ready": int(number % 97 == 96),
+            "unacked": 0,
+            "consumers": int(number % 97 != 96),
+        }
+        for number, site in enumerate(sites)
+    ]
+    return [*rows, {"name": topology.dead().name, "ready": 1, "unacked": 0, "consumers": 0}, *boxes]

@@ -278,7 +278,7 @@ def _members(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     bodies = [node.body]
     bodies += [each.body for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
     for body in reversed(bodies):
-        for each, following in zip(body, [*body[1:], None], strict=True):
+        for number, each in enumerate(body, start=1):
             if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
                 words = ast.get_docstring(each) or ""
                 is_property = bool(each.decorator_list)
@@ -288,12 +288,7 @@ def _members(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
                 target = each.targets[0] if isinstance(each, ast.Assign) else each.target
                 name = ast.unparse(target).removeprefix("self.")
                 if not name.startswith("_"):
-                    yield name, " ".join(_docstring(following).split())
-
-
-def _docstring(node: ast.stmt | None) -> str:
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return str(node.value.value) if is_text else ""  # type: ignore[union-attr]
+                    yield name, " ".join((ast.get_docstring(ast.Module(body[number : number + 1], [])) or "").split())
 
 
 def cli_page() -> str:
