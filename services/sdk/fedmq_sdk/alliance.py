@@ -266,10 +266,12 @@ class SessionHandle:
         Raises Refused if the session failed, and Transient after `timeout` seconds.
         """
         ends = None if timeout is None else time.monotonic() + timeout
+        pause = PAUSE / 16
         while (document := self.refresh())["state"] not in ENDED:
             if ends is not None and time.monotonic() > ends:
                 raise Transient(f"session {self.id} is still {document['state']} after {timeout:g} s")
-            time.sleep(PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, PAUSE)  # a short session's end is seen at once, a long one's costs few requests
         if document["state"] == "failed":
             raise Refused(f"session {self.id} failed: {document['reason']}")
         return document

@@ -120,7 +120,7 @@ class Rest:
             except Transient:
                 if time.monotonic() - alive_at > patience:
                     raise
-            time.sleep(0.5)
+            time.sleep(PAUSE)
 
     def _stream(self, path: str, query: Mapping[str, Any], last: str | None) -> Iterator[Row | None]:
         """Yields documents, and None for each sign of life."""

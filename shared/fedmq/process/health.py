@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -64,7 +65,8 @@ class HealthServer:
             raise ConfigError(f"can't listen on {host}:{port} ({error.strerror}): see FEDN_HEALTH_PORT") from error
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        serve = partial(self._server.serve_forever, poll_interval=0.1)  # `close` waits for as long
+        threading.Thread(target=serve, name="health", daemon=True).start()
 
     def close(self) -> None:
         """Stops serving and closes the port."""
