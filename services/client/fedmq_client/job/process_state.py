@@ -48,8 +48,7 @@ def differences(before: State, after: State) -> State:
     found = {name: after[name] for name in after if after[name] not in (before[name], _UNKNOWN)}
     if ENVIRONMENT in found:
         old, new = before[ENVIRONMENT], after[ENVIRONMENT]
-        changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
-        found[ENVIRONMENT] = {_decoded(key): _decoded(new.get(key)) for key in changed}
+        found[ENVIRONMENT] = {_decoded(key): _decoded(new.get(key)) for key, _ in old.items() ^ new.items()}
     return found
 
 
