@@ -21,10 +21,14 @@ def _run(state_dir: Path, words: str, *program: str) -> subprocess.CompletedProc
 
 def finish(state_dir: Path, words: str) -> dict[str, Any]:
     """Runs the session to its end and returns its result."""
+    return finish_and_show(state_dir, words)[0]
+
+
+def finish_and_show(state_dir: Path, words: str) -> tuple[dict[str, Any], str]:
+    """Runs the session to its end, and returns its result and what the console showed."""
     done = _run(state_dir, words, "-m", "fedmq_cli.app")
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return json.loads(done.stdout), done.stderr
 
 
 def kill(state_dir: Path, words: str, place: str, number: int) -> None:

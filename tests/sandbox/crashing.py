@@ -19,6 +19,7 @@ WRITES = ("insert", "put", "update", "put_many", "insert_many", "delete")
 CALLS: dict[str, list[Call]] = {
     "a blob write": [(FileBlobs, "_rename", lambda _, target: "/models/" in target)],
     "the commit": [(SqliteRecords, "insert", lambda table, *_: table == tables.ROUNDS)],
+    "a validation": [(SqliteRecords, name, lambda table, *_: table == tables.VALIDATIONS) for name in WRITES],
     "anything": [
         (FileBlobs, "_rename", lambda *_: True),
         (FileBlobs, "delete", lambda *_: True),

@@ -1,12 +1,13 @@
 """A sandbox that is killed at any instant finishes its session when it is run again, with the same model."""
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.commands import finish, kill
+from sandbox.commands import finish, finish_and_show, kill
 
 ROUNDS = 150
 KILLS = 20
@@ -38,3 +39,16 @@ def test_killed_at_one_exact_place(place: str, number: int, undisturbed: dict[st
     result = finish(tmp_path, WORDS)
     assert result["sha256"] == undisturbed["sha256"]
     assert all(one["accepted"] == 3 for one in result["rounds"])
+
+
+@pytest.mark.parametrize("number", [3, 9, 15])
+def test_killed_within_a_round_the_console_shows_the_mean_of_all_clients(number: int, tmp_path: Path) -> None:
+    """The places are validations of the models 0, 1 and 2, which the evaluator and five clients score."""
+    words = "--clients 5 --combiners 2 --rounds 4 --random-seed 4"
+    kill(tmp_path, words, "after a validation", number)
+    result, shown = finish_and_show(tmp_path, words)
+    found = re.findall(r"^model (\d): mse ([\d.]+) \(own data of (\d) clients?\)$", shown, re.MULTILINE)
+    means = [result["start"]["metrics"]["mse"], *(one["metrics"]["mse"] for one in result["rounds"])]
+    before = max(0, number // 6 - 1)
+    assert found == [(str(model), f"{mean:.1f}", "5") for model, mean in enumerate(means)][before:]
+    assert shown.count(": 5 of 5 accepted") == 4 - before

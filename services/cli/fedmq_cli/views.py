@@ -53,6 +53,10 @@ class PlainView:
         """The newest model whose validation by clients is shown."""
 
     def __enter__(self) -> PlainView:
+        """Counts older models of a resumed session as shown; the commit of its newest round is published again."""
+        committed = [number for number, at in self._progress.rounds.items() if at.seconds is not None]
+        if committed:
+            self._shown = self._progress.shown(max(committed)) - 2
         return self
 
     def __exit__(self, *error: object) -> None: ...

@@ -17,6 +17,7 @@ from fedmq_reducer.retention import check_kept
 from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,16 @@ def _rounds_of(records: Records, session: str, after: int) -> Iterator[Committed
             seconds=document["seconds"],
             is_tested=bool(tests),
         )
+
+
+def recorded_events(records: Records, session: str) -> Iterator[Event]:
+    """Yields the commits and validations that are recorded of a session, as events: views of a resumed session need them."""
+    for each in records.find(tables.ROUNDS, {"session": session}, order="round"):
+        data = {name: each[name] for name in ("seconds", "counts", "metrics")}
+        yield Event(name="round.committed", session=session, round=each["round"], data=data)
+    for each in records.find(tables.VALIDATIONS, {"session": session}):
+        data = {name: each[name] for name in ("scope", "weight", "metrics")}
+        yield Event(name="model.validated", session=session, round=each["round"], client=each["client"], data=data)
 
 
 def model_of(

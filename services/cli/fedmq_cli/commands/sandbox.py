@@ -135,6 +135,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     from fedmq_cli.sandbox_result import outcome, print_result, rounds_before, say_what_goes_on, write_model
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
+    from fedmq_sandbox.rounds import recorded_events
 
     folder, package = _folder(box), short(str(box.options.package))
     out = sys.stderr if json_file == Path("-") else sys.stdout
@@ -154,6 +155,8 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
         )
         progress.rounds_wanted, progress.rounds_before = say_what_goes_on(box, out), rounds_before(box)
+        for event in recorded_events(box.records, box.session):
+            progress.feed(event)
         try:
             with view:
                 session = box.run()
