@@ -127,7 +127,8 @@ for group, verbs in (
 
 
 def main() -> None:
-    """Runs the installed command."""
+    """Runs the installed command. TensorFlow, if a trainer imports it, logs only errors unless the user sets a level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     end_by_interrupt()
     sys.exit(app())
 
