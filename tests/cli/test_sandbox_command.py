@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,6 +49,23 @@ class Trainer:
             raise ValueError("no data today")
         weights["w"] += 1
         return weights, 1, {}
+"""
+
+LOGGING = """
+import os
+
+import numpy as np
+
+LEVEL = float(os.environ.get("TF_CPP_MIN_LOG_LEVEL", 0))  # as TensorFlow reads it where this file imports it
+
+class Trainer:
+    def __init__(self, client): ...
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        return weights, 1, {"level": LEVEL}
 """
 
 
@@ -189,7 +207,10 @@ def test_out_writes_the_final_and_the_best_model_in_the_format_of_its_ending(tmp
     done = _run(*words, "--out", "last.npz", "--out", "best:best.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "best model s" in done.stdout and ": round 1, max test/mse " in done.stdout
-    assert "written last.npz\nwritten best.safetensors" in done.stdout
+    [last_name] = (path.name for path in (tmp_path / "state/blobs/models").glob("*-0002-*"))
+    [best_name] = (path.name for path in (tmp_path / "state/blobs/models").glob("*-0001-*"))
+    assert f"\nwritten last.npz: the last model, {last_name} of round 2\n" in done.stdout
+    assert f"\nwritten best.safetensors: the best model, {best_name} of round 1\n" in done.stdout
     with np.load(tmp_path / "last.npz") as last:
         best = load_file(tmp_path / "best.safetensors")
         assert set(last.files) == set(best)
@@ -209,11 +230,30 @@ def test_a_failed_session_ends_with_its_reason_and_exit_code_1(tmp_path: Path, p
     assert json.loads((tmp_path / "result.json").read_text())["state"] == "failed"
 
 
-def test_the_command_after_a_package_without_evaluation_reads_the_model(tmp_path: Path, picky: Path) -> None:
-    done = _run("--package", picky, "--workers", "0", "--clients", "2", "--rounds", "1", cwd=tmp_path)
-    command = done.stdout.rpartition("next: ")[2].strip().replace("python", sys.executable, 1)
-    look = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
-    assert "'w': array([1., 1.], dtype=float32)" in look.stdout
+def test_the_command_after_a_package_without_evaluation_writes_the_model_for_numpy(tmp_path: Path, picky: Path) -> None:
+    words = ("--workers", "0", "--clients", "2", "--rounds", "1", "--state-dir", "a run")
+    done = _run("--package", picky, *words, cwd=tmp_path)
+    advice = done.stdout.rpartition("\nnext: ")[2].strip()
+    assert advice.startswith("fedmq model convert ") and advice.endswith(" --out model.npz")
+    command = [sys.executable, "-m", "fedmq_cli.app", *shlex.split(advice)[1:]]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=60)
+    with np.load(tmp_path / "model.npz") as model:
+        assert {name: model[name].tolist() for name in model.files} == {"w": [1, 1]}
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize(("given", "expected"), [(None, 3.0), ("1", 1.0)])
+def test_tensorflow_logs_errors_only_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, given: str | None, expected: float
+) -> None:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", given)
+    package = write_package(tmp_path / "logging", LOGGING)
+    words = ("--workers", workers, "--clients", "1", "--rounds", "1", "--json", "result.json")
+    done = _run("--package", package, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["training"] == {"level": expected}
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,12 @@ def wanted_file(text: str) -> WantedFile:
     return WantedFile(which, formats.place(path, which, form), form)
 
 
-def write_model(box: Sandbox, wanted: WantedFile) -> Path:
-    """Writes a model of an open sandbox, and returns the path. Raises NotFound if no model has the metric of the best."""
-    found = box.read(wanted.which)
+def write_model(box: Sandbox, wanted: WantedFile) -> str:
+    """Writes a model of an open sandbox, and returns its id. Raises NotFound if no model has the metric of the best."""
+    model = str(box.model(wanted.which)["model"])
+    found = box.read(model)
     formats.write(found.weights, wanted.path, wanted.form, meta=found.meta, network=network_of(box.options.package))
-    return wanted.path
+    return model
 
 
 def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
@@ -70,8 +71,8 @@ def rounds_before(box: Sandbox) -> int:
     return sum((box.records.get(tables.SESSIONS, name) or {}).get("round") or 0 for name in before)
 
 
-def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> None:
-    """Prints the final model, its metrics, and the best model."""
+def print_result(result: dict[str, Any], written: list[tuple[WantedFile, str]], out: TextIO) -> None:
+    """Prints the final model, its metrics, the best model, and each file that was written with the id of its model."""
     print(f"\nfinal model {result['final_model']}\n  {short(result['path'])}", file=out)
     if result["reason"]:
         print(f"  ended early: {result['reason']}", file=out)
@@ -89,8 +90,10 @@ def print_result(result: dict[str, Any], written: list[Path], out: TextIO) -> No
     elif result["metrics"]:
         wanted, there = result["policy"]["select"]["metric"], ", ".join(sorted(result["metrics"]))
         print(f"no best model: no model has select.metric {wanted!r}; there are {there}", file=out)
-    for path in written:
-        print(f"written {short(str(path))}", file=out)
+    rounds = {each["model"]: each["round"] for each in result["rounds"]}
+    for file, model in written:
+        path = short(str(file.path))
+        print(f"written {path}: the {file.which} model, {model} of round {rounds[model]}", file=out)
 
 
 def _best(box: Sandbox) -> dict[str, Any] | None:

@@ -165,7 +165,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
         if session["state"] == "finished":
-            written = [write_model(box, each) for each in wanted]
+            written = [(each, write_model(box, each)) for each in wanted]
     if json_file is not None:
         text = json.dumps(result, indent=2)
         if json_file == Path("-"):
@@ -254,12 +254,11 @@ def _again(folder: Path) -> str:
 
 
 def _next_command(package: Path, model: str) -> str:
-    """Returns a command that runs the example's own evaluation if there is one, or else prints the model's arrays."""
+    """Returns a command that runs the example's own evaluation if there is one, or else writes the model for numpy."""
     script = Path(os.path.abspath(package)).parent / "evaluate.py"
     if script.is_file():
         return shlex.join(["python", short(str(script)), short(model)])
-    look = f"from safetensors.numpy import load_file; print(load_file({short(model)!r}))"
-    return shlex.join(["python", "-c", look])
+    return shlex.join(["fedmq", "model", "convert", short(model), "--out", "model.npz"])
 
 
 @contextmanager
