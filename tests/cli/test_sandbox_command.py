@@ -161,9 +161,10 @@ def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert f"3 more rounds, in a session of their own from the last model {first['final_model']}" in done.stdout
     assert (
-        "`task.round` begins at 1, the state of a server optimizer begins anew, and so does what clients keep"
+        "\n  `task.round` begins at 1 again; what clients keep begins anew without --set personal=continue\n"
         in done.stdout
     )
+    assert "optimizer" not in done.stdout, "it keeps nothing"
     named = re.findall(r"^(?:round|model) (\d+)(?: of (\d+))?: ", done.stdout, re.MULTILINE)
     assert {int(number) for number, total in named if total} == {3, 4, 5}, "as in the result"
     assert {total for _, total in named if total} == {"5"}

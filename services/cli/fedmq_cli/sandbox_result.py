@@ -55,10 +55,11 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
     policy = box.chain.policy_of(box.session, box.records)
     before = box.chain.sessions[: box.chain.sessions.index(box.session)]
     if before:
-        kept = ", and so does what clients keep (unless --set personal=continue)" if policy.personal == "fresh" else ""
+        optimizer = "" if policy.strategy.name == "fedavg" else ", and the server optimizer begins anew"
+        kept = "; what clients keep begins anew without --set personal=continue" if policy.personal == "fresh" else ""
         print(
-            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}: `task.round` "
-            f"begins at 1, the state of a server optimizer begins anew{kept}",
+            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}\n"
+            f"  `task.round` begins at 1 again{optimizer}{kept}",
             file=out,
             flush=True,
         )

@@ -54,7 +54,9 @@ entry_points:
   validate: {command: sh validate.sh}
 """
 SHELL = 'if [ $FEDMQ_EVALUATOR = 1 ]; then tested=true; else tested=false; fi\necho "{\\"tested\\": $tested}" > $2\n'
-IN_CODE = "let validate score one where client.evaluator is true, and set `test_set = True` in the trainer"
+SHORT = 125
+"""Characters of a note that every run shows."""
+IN_CODE = "if validate scores one where client.evaluator is true, set `test_set = True` in the trainer"
 FORMS = {
     "class": ("trainer: code.py:Trainer", "code.py", CLASS, IN_CODE),
     "functions": ("trainer: code.py", "code.py", FUNCTIONS, IN_CODE),
@@ -62,13 +64,13 @@ FORMS = {
         "trainer: flower:code.py:client_fn",
         "code.py",
         FLOWER,
-        "let the app score one where node_config has 'evaluator', and add `test_set: true` to fedn.yaml",
+        "if the app scores one where node_config has 'evaluator', add `test_set: true` to fedn.yaml",
     ),
     "commands": (
         COMMANDS,
         "validate.sh",
         SHELL,
-        "let validate score one where FEDMQ_EVALUATOR is 1, and add `test_set: true` to fedn.yaml",
+        "if validate scores one where FEDMQ_EVALUATOR is 1, add `test_set: true` to fedn.yaml",
     ),
 }
 
@@ -96,9 +98,8 @@ def test_an_evaluator_abstains_with_a_remedy_that_leads_to_a_test_score(form: st
     manifest, name, code, remedy = FORMS[form]
     refused = _run(_package(tmp_path / "without", manifest, name, code))
     assert (refused.outcome, refused.metrics) == ("abstained", {})
-    assert refused.reason == (
-        f"the package states no test set, so all scores are of clients' own data: to have a test score, {remedy}"
-    )
+    assert refused.reason == f"the package states no test set; {remedy}"
+    assert len(refused.reason) <= SHORT
     if "fedn.yaml" in remedy:
         manifest += "\ntest_set: true"
     elif form == "class":

@@ -17,11 +17,11 @@ def missing_test_set(package: Package, trainer: Any, client: Client) -> str:
     if package.test_set or getattr(trainer, "test_set", False) is True:
         return ""
     if package.runs_commands(client.form):
-        remedy = f"let validate score one where FEDMQ_EVALUATOR is 1, and add `test_set: true` to {MANIFEST}"
+        remedy = f"if validate scores one where FEDMQ_EVALUATOR is 1, add `test_set: true` to {MANIFEST}"
     elif (package.trainer or "").startswith(FLOWER):
-        remedy = f"let the app score one where node_config has 'evaluator', and add `test_set: true` to {MANIFEST}"
+        remedy = f"if the app scores one where node_config has 'evaluator', add `test_set: true` to {MANIFEST}"
     elif hasattr(trainer, "test_data"):
         remedy = "return one from test_data(self, client) in the trainer"
     else:
-        remedy = "let validate score one where client.evaluator is true, and set `test_set = True` in the trainer"
-    return f"{NO_TEST_SET}, so all scores are of clients' own data: to have a test score, {remedy}"
+        remedy = "if validate scores one where client.evaluator is true, set `test_set = True` in the trainer"
+    return f"{NO_TEST_SET}; {remedy}"

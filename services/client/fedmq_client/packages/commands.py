@@ -116,11 +116,11 @@ class CommandTrainer:
         path = os.environ.get("FEDN_DATA_PATH")
         if self._client.count < 2 or self._client.data is not None or (path is not None and NUMBER in path):
             return ""
-        remedy = f"with {NUMBER} in FEDN_DATA_PATH, each client has its own: FEDN_DATA_PATH=/…/clients/{NUMBER}/…"
+        remedy = f"FEDN_DATA_PATH=/…/clients/{NUMBER}/…"
         if path is not None:
-            return f"all clients have one FEDN_DATA_PATH, {path}: {remedy}"
+            return f"all clients have one FEDN_DATA_PATH, {path}; for one each: {remedy}"
         if (self._package.folder / FIRST_PART).exists():
-            return f"without FEDN_DATA_PATH, commands written for FEDn train every client on {FIRST_PART}: {remedy}"
+            return f"without {remedy}, commands written for FEDn train every client on {FIRST_PART}"
         return ""
 
     def meta(self) -> Mapping[str, Any]:
