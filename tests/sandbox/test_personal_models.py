@@ -216,6 +216,25 @@ def test_a_site_lists_and_deletes_what_its_clients_keep(site: Site) -> None:
     assert f"client client1 keeps no state of session {first.id}" in refused.output
 
 
+def test_the_table_of_what_clients_keep_fits_a_terminal(tmp_path: Path) -> None:
+    names = {f"'encoder.layers.{number}.norm.weight': np.zeros(2, np.float32)" for number in range(9)}
+    many = TRAINER.replace(
+        "        return weights, 1", f"        task.state.update({{{', '.join(names)}}})\n        return weights, 1"
+    )
+    many = many.replace('"head":', '"classifier.of.this.client/head":').replace(
+        '["head"]', '["classifier.of.this.client/head"]'
+    )
+    package = write_package(tmp_path / "package", many)
+    policy = {"rounds": 1, "tensors": {**PARTS, "local": ["*head"]}}
+    with Sandbox(package, clients=1, workers=0, state_dir=tmp_path / "state", policy=policy) as box:
+        assert box.run()["state"] == "finished"
+        session = box.session
+    heading, row, *_ = succeeds(fedmq("personal", "list", "--state-dir", tmp_path / "state")).splitlines()
+    assert heading.split() == ["client", "session", "round", "local", "state", "package", "saved"]
+    assert row.startswith(f"client1  {session}") and "  classifier.of.…  steps +9  " in row
+    assert max(len(heading), len(row)) <= 100
+
+
 def test_all_of_a_stopped_client_can_be_deleted(tmp_path: Path) -> None:
     package = write_package(tmp_path / "package", TRAINER)
     with Sandbox(package, clients=1, workers=0, rounds=1, state_dir=tmp_path / "state", tensors=PARTS) as box:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,8 @@ from fedmq_cli.scratch import beside
 personal = typer.Typer(
     no_args_is_help=True, help="List or delete local tensors and task.state that this site's clients keep."
 )
+MOST_OF_NAMES = 15
+"""Characters of a column of names. With 15, a row of a client whose name has 20 characters fits in 100."""
 StateDir = Annotated[
     Path | None,
     typer.Option(
@@ -38,7 +40,7 @@ def list_kept(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what the clients keep, newest first. Nothing of it has left this site."""
+    """List what the clients keep, newest first. Nothing of it has left this site. `--json` has all names in full."""
     from fedmq_client.personal.site import client_in, clients_in
 
     folder = place_of(state_dir)
@@ -52,11 +54,10 @@ def list_kept(
         print_json(rows)
         return
     for row in rows:
-        row["saved"] = local_time(row["saved_at"])
-        row["package"] = row["package"][:12]
+        row["saved"] = local_time(row["saved_at"])[: len("2026-01-31 12:00")]
+        row["package"] = row["package"][:8]
+        row["local"], row["state"] = _first_of(list(row["local"])), _first_of(list(row["state"]))
     columns = {name: name for name in ("client", "session", "round", "local", "state", "package", "saved")}
-    for row in rows:
-        row["local"], row["state"] = " ".join(row["local"]), " ".join(row["state"])
     print_columns(rows, columns, f"no client in {folder} keeps anything")
     if rows:
         print_next(f"fedmq model get --client {rows[0]['client']}{_option(state_dir)}")
@@ -120,6 +121,15 @@ def export(
     if state_file is not None:
         typer.echo(f"  {state_file}: task.state, {', '.join(kept.state)}")
     print_next(f"fedmq personal list{_option(state_dir)}")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Returns the first name, shortened, and the number of the others: a row has to fit in a terminal."""
+    if not names:
+        return ""
+    others = f" +{len(names) - 1}" if len(names) > 1 else ""
+    room = MOST_OF_NAMES - len(others)
+    return (names[0] if len(names[0]) <= room else f"{names[0][: room - 1]}…") + others
 
 
 def _option(state_dir: Path | None) -> str:
