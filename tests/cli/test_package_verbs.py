@@ -85,6 +85,38 @@ def test_a_check_tells_examples_state_and_what_a_combiner_says(tmp_path: Path) -
     assert "combiner  accepts the update, its norm is 3.4641" in result.stdout
 
 
+VALIDATES = "    def validate(self, weights, task):\n        return 1, {'a': 1.0}\n"
+STATES = "    test_set = True\n"
+
+
+@runs_a_package
+@pytest.mark.parametrize(
+    ("more", "test_set", "line"),
+    [
+        (VALIDATES + STATES, True, "evaluator scores each model: the package states a test set"),
+        (
+            VALIDATES,
+            False,
+            "evaluator has no score: the package states no test set, so all scores are of clients' own data",
+        ),
+        (STATES, True, "evaluator has no score: the package states a test set, and its trainer does not validate"),
+    ],
+    ids=["stated", "not stated", "stated without validate"],
+)
+def test_a_check_says_what_an_evaluator_of_the_package_does(
+    tmp_path: Path, more: str, test_set: bool, line: str
+) -> None:
+    package = _package(tmp_path, "pass")
+    with (package / "trainer.py").open("a") as file:
+        file.write(more)
+    shown = _fedmq("check", package)
+    assert shown.exit_code == 0, shown.output
+    assert line in shown.stdout
+    trial = json.loads(_fedmq("check", package, "--json").stdout)
+    assert trial["test_set"] is test_set
+    assert (trial["evaluator"] == "") is line.startswith("evaluator scores")
+
+
 @runs_a_package
 @pytest.mark.parametrize(
     ("body", "problem"),

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ class Trial:
     """What a package did. `problem` is the reason why an alliance could not use it; empty if it could.
 
     `tensor_list`: name, shape, dtype and role of each tensor. `notes`: what failed beside the weights, such as a metric
-    that is not kept, and what of the model may be an oversight.
+    that is not kept, and what of the model may be an oversight. `test_set`: whether the package states one, so that an
+    evaluator scores models; `evaluator` is the reason why none would. None and empty if the trainer could not be made.
     """
 
     package: str
@@ -99,6 +100,8 @@ class Trial:
     tensors: int = 0
     tensor_list: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
+    test_set: bool | None = None
+    evaluator: str = ""
     validated: dict[str, Any] | None = None
     trained: dict[str, Any] = field(default_factory=dict)
     deterministic: bool | None = None
@@ -128,6 +131,7 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
             "train", client, package, "train", "check", timeout=SECONDS, config=config, model=model, validate=True
         )
         result, validated = run(job)
+        _describe_evaluator(trial, run(replace(job, id="describe", kind="describe"))[0], result, validated)
     trial.seconds |= result.seconds
     trial.notes += dict.fromkeys((*(validated.notes if validated else ()), *result.notes))
     if validated is not None and validated.reason:
@@ -167,6 +171,15 @@ def _describe(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any]
         )
     if why := why_one_client(spec, None):
         trial.notes.append(why)
+
+
+def _describe_evaluator(trial: Trial, described: Result, trained: Result, validated: Validated | None) -> None:
+    """Records what an evaluator of this package does. `described`: the result of a describe job."""
+    if described.outcome != "done":
+        return
+    trial.test_set, trial.evaluator = bool(described.metrics["test_set"]), described.reason
+    if trial.test_set and trained.outcome == "done" and validated is None:
+        trial.evaluator = "the package states a test set, and its trainer does not validate"
 
 
 def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any], update: bytes) -> None:

@@ -48,6 +48,8 @@ def check(
 ) -> None:
     """Try a package as an alliance would: validate once, train twice, and check the update as a combiner would.
 
+    The line `evaluator` says whether an evaluator of this package would score models: only if the package states a test set.
+
     Exit code 1 if one of these steps fails.
     """
     from fedmq.policies import with_settings
@@ -91,6 +93,10 @@ def _print_trial(trial: Any, most: int | None) -> None:
         typer.echo("validate  fails; an alliance trains all the same, without its metrics")
     elif trial.trained:
         typer.echo("validate  the trainer does not")
+    if trial.evaluator:
+        typer.echo(f"evaluator has no score: {trial.evaluator}")
+    elif trial.test_set:
+        typer.echo("evaluator scores each model: the package states a test set")
     if trial.trained:
         typer.echo(f"train     {_said(trial.trained)}, {trial.seconds.get('train', 0.0):.2f} s")
         typer.echo(f"state     {trial.state} arrays are kept from round to round")
