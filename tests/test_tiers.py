@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from subprocess import run
 
 import pytest
 
 from sandbox import commands
-from support.tiers import TESTS, is_real_path, starts_processes
+from support.tiers import TESTS, ModuleWithoutItsFramework, is_real_path, require, starts_processes
 
 
 def runs_a_process() -> None:
@@ -72,3 +73,27 @@ def test_what_imports_a_framework_or_is_among_real_tests_is_real(path: str) -> N
 )
 def test_what_does_neither_is_not(path: str) -> None:
     assert is_real_path(TESTS / path) is False
+
+
+def test_what_lacks_is_skipped_and_in_ci_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    require(None)
+    with pytest.raises(pytest.skip.Exception, match="no server"):
+        require("no server")
+    monkeypatch.setenv("CI", "true")
+    require(None)
+    with pytest.raises(pytest.fail.Exception, match="no server"):
+        require("no server")
+
+
+def test_a_module_without_its_framework_fails_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "test_flower.py"
+    path.write_text("import flwr\n")
+    monkeypatch.setattr("support.tiers.find_spec", lambda _: None)
+    module = ModuleWithoutItsFramework.of(path, request.session)
+    assert module is not None
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="not installed here: flwr"):
+        module.collect()

@@ -11,8 +11,8 @@ from browser.chromium import Browser, missing
 from dashboard.small_world import small_world
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.serve import DashboardServer
-from support.servers.fixtures import require
 from support.servers.served import Served, served
+from support.tiers import require
 
 
 @pytest.fixture(scope="session")

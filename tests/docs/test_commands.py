@@ -21,10 +21,10 @@ from docs.reader import Reader, checkout
 from fedmq.policies import checked_policy, with_settings
 from fedmq_cli.app import app
 from fedmq_cli.doctor_checks import LEAST_HANDLES
-from support.servers.fixtures import require
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
+from support.tiers import require
 from support.waiting import until
 
 SERVERS = "docs/how-to/run-on-several-machines.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from docs.blocks import ROOT, pages
-from support.servers.fixtures import require
+from support.tiers import require
 
 ASSET = re.compile(r"<(?:script|img|iframe|link(?! rel=\"canonical\"))[^>]*(?:src|href)=\"?((?:https?:)?//[^\" >]+)")
 

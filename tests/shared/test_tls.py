@@ -22,7 +22,7 @@ from fedmq_schemas.messages import BlobRef
 from fedmq_sdk import Alliance
 from support.servers import certificates
 from support.servers.certificates import Authority, Pair
-from support.servers.fixtures import require
+from support.tiers import require
 
 CONTENT = b'{"items": [], "next": null}'
 

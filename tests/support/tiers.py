@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import multiprocessing
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,10 @@ def _imported(module: ast.Module) -> set[str]:
 
 
 class ModuleWithoutItsFramework(pytest.Module):
-    """Skips all tests of a module that imports a package which this environment lacks."""
+    """Skips all tests of a module that imports a package which this environment lacks; where the variable CI is set, fails.
+
+    With `--fast` no module is one: those that import such a package are not read.
+    """
 
     @classmethod
     def of(cls, path: Path, parent: pytest.Collector) -> ModuleWithoutItsFramework | None:
@@ -70,9 +74,27 @@ class ModuleWithoutItsFramework(pytest.Module):
             return cls.from_parent(parent, path=path)
         return None
 
-    def collect(self) -> NoReturn:
+    def collect(self) -> list[pytest.Item | pytest.Collector]:
         missing = sorted(name for name in heavy_imports(self.path) if find_spec(name) is None)
-        raise pytest.skip.Exception(f"not installed here: {', '.join(missing)}", allow_module_level=True)
+        require(f"not installed here: {', '.join(missing)}")
+        return []
+
+
+def require(missing: str | None) -> None:
+    """Skips a test or module if `missing` says what this machine lacks for it. Fails where the variable CI is set."""
+    if missing is not None:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing, allow_module_level=True)
+
+
+def require_framework(name: str) -> None:
+    """Skips a test of several frameworks for the one that is not installed: a new Python may lack it.
+
+    In CI too, as the fast tests run without PyTorch and TensorFlow. Where all tests run, the modules that import it fail.
+    """
+    if find_spec(name) is None:
+        pytest.skip(f"not installed here: {name}")
 
 
 def is_real(item: pytest.Item) -> bool:

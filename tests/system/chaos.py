@@ -157,7 +157,7 @@ def main() -> int:
     same = faulty == undisturbed
     say("the same model, to the last bit" if same else f"THE MODELS DIFFER; logs are in {folder}")
     if same:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # a log that a dying server still writes fails no run
     return 0 if same else 1
 
 

@@ -16,10 +16,10 @@ from fedmq.tls import trust
 from fedmq_schemas import records as tables
 from support.servers import certificates, rabbitmq, seaweedfs
 from support.servers.certificates import Authority
-from support.servers.fixtures import require
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
+from support.tiers import require
 from support.waiting import SECONDS
 from system.deployment import Deployment, Servers
 from system.node import COMMAND, Node

@@ -12,6 +12,7 @@ from client.frameworks.examples import X, Y
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq_client import Cancelled, Client, Task, Weights
+from support.tiers import require_framework
 
 # Each test imports a framework by its name, which the sorting of tests does not see.
 pytestmark = pytest.mark.real
@@ -22,7 +23,7 @@ CLIENT = Client("c", device="cpu", random_seed=4)
 @pytest.fixture(params=["keras", "torch", "sklearn"], scope="module")
 def framework(request: pytest.FixtureRequest) -> Any:
     """The module of a framework's small trainers."""
-    pytest.importorskip(request.param)
+    require_framework(request.param)
     return import_module(f"client.frameworks.small_{request.param}")
 
 
@@ -162,7 +163,7 @@ def test_a_method_that_a_subclass_forgets_is_named(framework: Any) -> None:
 def test_a_step_is_the_gradient_and_the_proximal_term_is_mu_times_the_distance(
     name: str, rate: float, mu: float
 ) -> None:
-    pytest.importorskip(name)
+    require_framework(name)
     module = import_module(f"client.frameworks.small_{name}")
     # One example a step at w: the gradient is 2 (w - 3) + mu (w - w0), with w0 = 1.
     w = 1.0
@@ -175,7 +176,7 @@ def test_a_step_is_the_gradient_and_the_proximal_term_is_mu_times_the_distance(
 
 @pytest.mark.parametrize("name", ["keras", "torch"])
 def test_a_negative_proximal_term_is_refused(name: str) -> None:
-    pytest.importorskip(name)
+    require_framework(name)
     trainer = import_module(f"client.frameworks.small_{name}").Small(CLIENT)
     with pytest.raises(ConfigError, match="proximal_mu is -1: give a number of 0 or more"):
         trainer.train(trainer.init(), _task(proximal_mu=-1))

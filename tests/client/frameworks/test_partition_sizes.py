@@ -8,6 +8,7 @@ import pytest
 
 from client.frameworks.examples import X, Y
 from fedmq_client import Client, Task
+from support.tiers import require_framework
 
 pytestmark = pytest.mark.real
 
@@ -16,7 +17,7 @@ BATCH = 8
 
 
 def _trainer(framework: str, x: Any, y: Any) -> Any:
-    pytest.importorskip(framework)
+    require_framework(framework)
     small = import_module(f"client.frameworks.small_{framework}").Small
     return type("Sized", (small,), {"examples": (x, y)})(CLIENT)
 
@@ -44,7 +45,7 @@ def test_a_partition_of_any_size_is_trained_and_scored(framework: str, size: int
 @pytest.mark.parametrize("framework", ["keras", "torch"])
 @pytest.mark.parametrize("size", [1, BATCH - 1, BATCH, BATCH + 1])
 def test_the_loss_of_training_is_the_mean_over_all_examples(framework: str, size: int) -> None:
-    pytest.importorskip(framework)
+    require_framework(framework)
     module = import_module(f"client.frameworks.small_{framework}")
     x, y = np.ones((size, 1), np.float32), np.arange(size, dtype=np.float32)[:, None]
 

@@ -19,6 +19,7 @@ from fedmq_client.job.job import Job, Result
 from fedmq_client.job.partial_model import KEPT
 from fedmq_sandbox import Sandbox
 from fedmq_schemas.policy import Tensors, UpdateBounds
+from support.tiers import require_framework
 
 pytestmark = pytest.mark.real
 
@@ -131,7 +132,7 @@ def norm(delta: Weights) -> float:
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
     name = request.param
     if name in ("torch", "keras", "sklearn", "mlp"):
-        pytest.importorskip("sklearn" if name == "mlp" else name)
+        require_framework("sklearn" if name == "mlp" else name)
     return Package(name, tmp_path_factory.mktemp(name))
 
 

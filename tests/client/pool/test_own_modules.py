@@ -8,6 +8,7 @@ import pytest
 
 from client.pool.runner import Runner
 from support.packages import write_package
+from support.tiers import require_framework
 
 TRAINER = """
 from __future__ import annotations
@@ -72,7 +73,7 @@ def package(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("do", ["itself", "subprocess", "spawn", "forkserver", "loky", "loader"])
 def test_children_import_the_trainers_module(do: str, runner: Runner) -> None:
     if do in ("loky", "loader"):
-        pytest.importorskip({"loky": "joblib", "loader": "torch"}[do])
+        require_framework({"loky": "joblib", "loader": "torch"}[do])
     result = runner.run(do)
     assert result.metrics == {"found": "[2, 4]", "name": "trainer"}, result
 

@@ -11,6 +11,7 @@ import pytest
 from client.pool.runner import Runner
 from fedmq_client.pool.processes import ProcessPool
 from support.packages import write_package
+from support.tiers import require_framework
 
 TRAINER = """
 import hashlib, io, locale, logging, multiprocessing, os, random, signal, socket, sys, tempfile, warnings
@@ -128,7 +129,7 @@ def test_a_worker_that_can_not_be_restored_is_replaced_and_its_job_counts(
 
 
 def test_torchs_settings_are_restored_also_if_a_job_imported_it(runner: Runner) -> None:
-    pytest.importorskip("torch")
+    require_framework("torch")
     spoilt = runner.run(TORCH, client="spoiler")
     after = runner.run()
     assert spoilt.metrics["torch"] == "[torch.float64, device(type='meta'), False, True, 3]"

@@ -30,6 +30,13 @@ from .alliance import SEED, await_end
 from .drawn import near
 
 EXAMPLES = 30
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""No verdict that depends on how busy the machine is."""
+
+# The trainers of the sandbox in this process seed Python's generator, which hypothesis takes for a strategy's doing.
+sandbox_seeds = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 
 
 def _document() -> dict[str, object]:
@@ -56,10 +63,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-# The trainers of the sandbox in this process seed Python's generator, which hypothesis takes for a strategy's doing.
-@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
+@sandbox_seeds
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(UNTIMED, max_examples=EXAMPLES)
 def test_no_request_is_answered_with_a_servers_fault(small: Served, case: schemathesis.Case[Any]) -> None:
     response = case.call(base_url=small.url)
     assert response.status_code < 500, response.text
@@ -67,13 +73,13 @@ def test_no_request_is_answered_with_a_servers_fault(small: Served, case: schema
     case.validate_response(response, excluded_checks=[positive_data_acceptance, allow_header_conformance])
 
 
-@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
+@sandbox_seeds
 def test_any_policy_is_taken_or_refused_and_the_alliance_outlives_it(tmp_path: Path) -> None:
     statuses: Counter[int] = Counter()
     started: list[str] = []
     with served(tmp_path / "state", clients=1, combiners=1) as own, httpx.Client(base_url=own.url) as api:
 
-        @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(UNTIMED, max_examples=200)
         @given(policy=near(Policy.model_json_schema()))
         def start(policy: dict[str, Any]) -> None:
             answer = api.post("/start", json=policy)
@@ -92,7 +98,7 @@ def test_any_policy_is_taken_or_refused_and_the_alliance_outlives_it(tmp_path: P
 
 
 @given(place=st.integers(0, 200), value=st.integers(0, 255))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(UNTIMED, max_examples=100)
 def test_a_seed_with_any_byte_changed_is_taken_or_refused(small: Served, place: int, value: int) -> None:
     blob = bytearray(tensorblob.encode({"a": np.ones(4), "b": np.ones((2, 2), np.float32)}))
     blob[place % len(blob)] = value

@@ -16,6 +16,7 @@ from keras import layers
 from fedmq.errors import ConfigError
 from fedmq.model_files import formats, warm_keras
 
+# Keras 3 on numpy 2, when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 BITS = {"F8_E4M3": 1, "BF16": 2, "C64": 8}

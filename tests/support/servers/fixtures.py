@@ -5,7 +5,6 @@ A server that this machine lacks skips its tests; where the variable CI is set i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,14 +13,7 @@ from support.servers import choice
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
-
-
-def require(missing: str | None) -> None:
-    """Skips, or fails in CI, if `missing` says why a server can't be started."""
-    if missing is not None:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+from support.tiers import require
 
 
 @pytest.fixture(scope="session")
