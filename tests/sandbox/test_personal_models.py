@@ -168,6 +168,17 @@ def test_a_note_on_the_state_has_a_place_among_the_most_notes_of_an_update(tmp_p
     assert event["data"]["notes"][-1] == "its private state began anew: nothing is kept of an earlier session"
 
 
+def test_an_evaluator_trains_nothing_so_it_takes_up_no_state_and_notes_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = write_package(tmp_path / "package", TRAINER + "\n    test_set = True\n")
+    policy = {"rounds": 1, "tensors": PARTS, "personal": "continue"}
+    caplog.set_level("INFO", "fedmq.client")
+    with Sandbox(package, clients=1, evaluator=True, workers=0, policy=policy) as box:
+        assert box.run()["state"] == "finished"
+    assert {record.__dict__.get("client") for record in caplog.records if record.message == "task noted"} == {"client1"}
+
+
 # -- at the site ------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +309,8 @@ def test_local_tensors_and_state_are_in_no_message_blob_or_record(site: Site) ->
         found[is_own].extend(str(path) for form in forms() if form in path.read_bytes())
     assert found[True], "the search finds the values where they belong"
     assert found[False] == []
-    assert site.sent
+    mse = np.array(64.0, ">f8").tobytes()  # of client2's head before its first training
+    assert any(mse in body for body in site.sent), "the search finds a value that a message holds"
     assert not [body for body in site.sent for form in forms() if form in body]
 
 

@@ -199,6 +199,21 @@ def test_at_the_start_all_sessions_but_the_last_are_filed(tmp_path: Path) -> Non
     assert seen(opened_at(tmp_path), task("s2", 2)) == 1
 
 
+def test_a_state_replaces_that_of_its_round_and_is_deleted_beside_one_of_a_later_round(tmp_path: Path) -> None:
+    folder, left = folder_of(tmp_path), tmp_path / "left.state"
+    (tmp_path / "models").mkdir()
+    for number, package in ((9, PACKAGE), (9, OTHER_PACKAGE), *((number, PACKAGE) for number in range(1, 9))):
+        (tmp_path / "models" / f"{task('s1', number).model.sha256}.safetensors").write_bytes(b"model")
+        left.write_bytes(state_after(task("s1", number), package))
+        os.utime(left, (NOW, NOW))
+        folder.file(left, None)
+        assert not left.exists()
+    [kept] = folder.states()
+    assert (kept.round, kept.package) == (9, OTHER_PACKAGE)
+    names = {f"{kept.name}.json", folder.path(kept).name, folder.blob(kept.model).name}
+    assert {path.name for path in folder.root.iterdir()} == names
+
+
 @pytest.mark.parametrize(
     ("bounds", "left"),
     [

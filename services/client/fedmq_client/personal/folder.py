@@ -99,9 +99,7 @@ class PersonalFolder:
             log.warning("a private state can't be kept", extra={"reason": f"{state.name}: {error}"})
             state.unlink()
             return
-        if self._is_over(kept, 0) or any(
-            each.session == kept.session and each.round > kept.round for each in self.states()
-        ):
+        if self._is_over(kept, 0):
             state.unlink()
             return
         self.root.mkdir(mode=0o700, exist_ok=True)
