@@ -278,6 +278,17 @@ def test_with_nothing_kept_the_session_under_way_keeps_its_state_over_a_restart(
     assert seen(store, task("s1", 2)) == 1
 
 
+@pytest.mark.parametrize("text", ["", '{"outcome": "a word of tomorrow"}'])
+def test_a_session_whose_beginning_can_not_be_read_begins_again(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "client" / "c1"
+    train(opened_at(folder), "s1", 1)
+    opened_at(folder).enter(task("s2", 1))
+    assert start(opened_at(folder), "s2").session == "s1"
+    (folder / "finished" / "s2.start.json").write_text(text)
+    assert client_in(tmp_path, "c1").delete("s9") == ([], [])
+    assert start(opened_at(folder), "s2").session == "s1"
+
+
 # -- the site ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fedmq_client.personal.folder import PersonalFolder, fetched_into
 from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.operations import TaskKey, TaskResult
 from fedmq_client.role.store import MemoryStore, Store
+from fedmq_schemas.messages import PersonalStart
 
 Open = Callable[[], Store]
 
@@ -126,3 +128,42 @@ def test_what_was_cut_off_is_not_finished(tmp_path: Path) -> None:
     assert folder_store(tmp_path).load() == []
     folder_store(tmp_path).begin(train(2))
     assert not path.exists()
+
+
+def _kept(root: Path) -> Path:
+    """Keeps an update of round 1, and returns the path of its result file."""
+    finish(folder_store(root), train(1))
+    [path] = (root / "kept").glob("*.json")
+    return path
+
+
+def test_an_update_that_a_newer_version_kept_is_read_without_its_unknown_fields(tmp_path: Path) -> None:
+    path = _kept(tmp_path)
+    newer = {"field_of_tomorrow": [1], "personal": {"outcome": "fresh", "field_of_tomorrow": 1}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | newer))
+    [found] = folder_store(tmp_path).load()
+    assert found.personal == PersonalStart(outcome="fresh")
+    assert (found.key, found.metrics, content(found.update)) == (train(1), {"loss": 0.5}, b"update")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"key": ["s", 1, "train"]}',
+        '{"key": 1}',
+        '{"key": ["s", 1, "train"], "personal": {"outcome": "?"}}',
+    ],
+)
+def test_an_update_whose_result_can_not_be_read_is_trained_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    _kept(tmp_path).write_text(text)
+    store = folder_store(tmp_path)
+    assert store.load() == []
+    assert "a kept update can't be read" in caplog.text
+    finish(store, train(1))
+    assert keys(folder_store(tmp_path)) == [train(1)]

@@ -28,11 +28,20 @@ def held_by(finished: Path, session: str) -> BlobRef | None:
     return None
 
 
+def start_of(finished: Path, session: str) -> PersonalStart | None:
+    """Returns with which state a session began; None if that is not recorded, or can't be read."""
+    with contextlib.suppress(FileNotFoundError, ValidationError):
+        return PersonalStart.model_validate_json((finished / f"{session}.{START}").read_bytes())
+    return None
+
+
 def begun_with(finished: Path, session: str) -> Iterator[str]:
     """Yields the sessions that began with the state of `session`."""
     for path in finished.glob(f"*.{START}"):
-        if PersonalStart.model_validate_json(path.read_bytes()).session == session:
-            yield path.name.partition(".")[0]
+        begun = path.name.partition(".")[0]
+        start = start_of(finished, begun)
+        if start is not None and start.session == session:
+            yield begun
 
 
 def open_states(finished: Path) -> Iterator[tuple[KeptState, Path]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fedmq_client.job.job import Blob
 from fedmq_client.personal.folder import PersonalFolder, link_or_copy, write_private
 from fedmq_client.personal.kept_state import choose, local_shapes
-from fedmq_client.personal.open_states import HELD, START, STATE, held_by
+from fedmq_client.personal.open_states import HELD, START, STATE, held_by, start_of
 from fedmq_client.role.operations import TaskKey, TaskResult, task_key
 from fedmq_client.role.store import BEFORE, bound, is_over
 from fedmq_schemas.messages import PersonalStart, TaskMessage
@@ -43,7 +44,7 @@ class FolderStore:
         return f"{self._root}/{session}.{number:06d}.{suffix}"
 
     def load(self) -> list[TaskResult]:
-        """Returns the updates whose result file is there: others were interrupted.
+        """Returns the updates whose result file is there: others were interrupted. One that can't be read trains again.
 
         The state of the last session is filed too if it is over its days, as that session can't be under way.
         """
@@ -60,11 +61,10 @@ class FolderStore:
         for session, number in sorted(self._rounds):
             path, update = Path(self._path(session, number, "json")), Path(self._path(session, number, "update"))
             if path.exists() and update.exists():
-                fields = json.loads(path.read_text())
-                fields |= {"key": TaskKey(*fields["key"]), "update": update}
-                if "personal" in fields:
-                    fields["personal"] = PersonalStart.model_validate(fields["personal"])
-                found.append(TaskResult(**fields))
+                try:
+                    found.append(_result(json.loads(path.read_bytes()), update))
+                except (ValueError, TypeError, KeyError) as error:
+                    log.warning("a kept update can't be read", extra={"reason": f"{path.name}: {error!r}"})
         return found
 
     def enter(self, task: TaskMessage) -> None:
@@ -85,8 +85,9 @@ class FolderStore:
         """Links the chosen state as that of round 0, and then records the choice."""
         session = task.plan.session
         path, begins_with = self._root / f"{session}.{START}", Path(self._path(session, BEFORE, STATE))
-        if path.exists():
-            return PersonalStart.model_validate_json(path.read_bytes())
+        known = start_of(self._root, session)
+        if known is not None:
+            return known
         others = [kept for kept in self._personal.states() if kept.session != session]
         chosen, start = choose(others, package, local_shapes(base))
         self._make_folder()
@@ -110,8 +111,8 @@ class FolderStore:
         key = finished.key
         if state is None and self.state(key) is not None:
             Path(self._path(key.session, key.round, STATE)).touch()
-        document = asdict(finished) | {"update": None, "traceback": ""}
-        if not finished.notes:  # an older program, which knows no notes, can read the others
+        document = dataclasses.asdict(finished) | {"update": None, "traceback": ""}
+        if not finished.notes:  # a version that knows no notes does not start with an unknown field
             del document["notes"]
         if finished.personal is None:  # as above
             del document["personal"]
@@ -165,6 +166,15 @@ class FolderStore:
     def _make_folder(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o700)  # states are the site's alone; an older version left the folder open
+
+
+def _result(document: dict[str, Any], update: Path) -> TaskResult:
+    """Returns a kept result, without fields of a newer version. Raises ValueError, TypeError or KeyError for others."""
+    fields = {field.name: document[field.name] for field in dataclasses.fields(TaskResult) if field.name in document}
+    fields |= {"key": TaskKey(*document["key"]), "update": update}
+    if "personal" in fields:
+        fields["personal"] = PersonalStart.model_validate(fields["personal"])
+    return TaskResult(**fields)
 
 
 def _remove(path: str) -> None:
