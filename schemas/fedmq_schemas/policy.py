@@ -106,7 +106,9 @@ class ModelSelection(Section):
         "with tensors.local, clients' own come first, as an evaluator scores the seed's local tensors",
     )
     mode: Literal["", "max", "min"] = Field(
-        "", description="max or min; empty: max for metrics such as accuracy, else min"
+        "",
+        description="max or min; empty: by the metric's name: max for acc, f1, dice and the like, min for losses, errors "
+        "and names that do not say",
     )
 
 

@@ -1,13 +1,41 @@
-"""Summaries of the metrics of many clients. Pure."""
+"""Summaries of the metrics of many clients, and which metrics grow with quality. Pure."""
 
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 Summary = dict[str, dict[str, float]]
+
+# fmt: off
+_GROWING = frozenset({
+    "acc", "accuracy", "ap", "ari", "auc", "auprc", "auroc", "bleu", "dice", "f1", "fbeta", "hits", "iou",
+    "jaccard", "kappa", "map", "mcc", "miou", "mrr", "ndcg", "nmi", "pearson", "ppv", "npv", "precision",
+    "psnr", "r2", "recall", "reward", "rouge", "score", "sensitivity", "spearman", "specificity", "ssim",
+    "tnr", "tpr",
+})
+_FALLING_WORDS = frozenset({
+    "brier", "cer", "ece", "err", "fid", "fnr", "fpr", "hinge", "mae", "mape", "medae", "mse", "nll", "rmse",
+    "wer",
+})
+# fmt: on
+_FALLING = ("loss", "error", "entropy", "perplexity", "divergence", "distance", "regret", "deviance")
+"""Ends of words, as in `logloss`."""
+
+
+def grows(metric: str) -> bool | None:
+    """Returns whether a metric grows with quality, by the words of its name; None if they do not say.
+
+    `top5_acc` grows, and `val_loss` does not. `neg` is a minus, as in `neg_log_loss`.
+    """
+    words = set(re.findall("[a-z][12]|[a-z]+", metric.rpartition("/")[2].lower()))
+    falls = any(word in _FALLING_WORDS or word.endswith(_FALLING) for word in words)
+    if not falls and _GROWING.isdisjoint(words):
+        return None
+    return falls == ("neg" in words)
 
 
 def is_scalar(value: Any) -> bool:

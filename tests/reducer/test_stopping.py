@@ -44,7 +44,7 @@ def test_patience_counts_rounds_since_the_last_better_model(
 
 @pytest.mark.parametrize(
     ("metric", "values", "target", "expected"),
-    [("accuracy", [0.8, 0.94, 0.95], 0.95, 3), ("loss", [0.5, 0.2, 0.1], 0.2, 2), ("loss", [0.5, 0.4], 0.1, None)],
+    [("val_acc", [0.8, 0.94, 0.95], 0.95, 3), ("loss", [0.5, 0.2, 0.1], 0.2, 2), ("loss", [0.5, 0.4], 0.1, None)],
 )
 def test_a_target_is_reached_from_the_side_of_its_metric(
     metric: str, values: list[float | None], target: float, expected: int | None
@@ -65,3 +65,8 @@ def test_reasons_name_metric_value_and_round() -> None:
     assert (
         reason_to_stop(_scores([None])[-1], EarlyStopping(patience=1)) == "nobody gave a value of any metric in 1 round"
     )
+
+
+def test_the_mode_stays_what_it_was_when_the_metric_was_first_seen() -> None:
+    first = Score(round=1, value=0.5, metric="acc", mode="min", best=0.5, best_round=1)
+    assert next_score(first, 2, {"acc": {"mean": 0.4}}, ModelSelection(), 0.0).best_round == 2

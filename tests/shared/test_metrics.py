@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedmq.metrics import is_scalar, summarize
+from fedmq.metrics import grows, is_scalar, summarize
 
 Result = tuple[int | None, Mapping[str, Any]]
 
@@ -55,3 +55,22 @@ def test_a_summary_does_not_depend_on_the_order_of_the_clients() -> None:
 
 def test_without_results_there_is_no_summary() -> None:
     assert summarize([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("accuracy acc val_acc test/acc top5_acc acc@1 balanced_accuracy sparse_categorical_accuracy", True),
+        (
+            "f1 F1-score f1_macro dice mIoU mAP auroc roc_auc precision@10 r2 score neg_mean_squared_error neg_log_loss",
+            True,
+        ),
+        (
+            "loss val_loss logloss rmse MSE mean_absolute_error perplexity brier_score accuracy_loss cross_entropy",
+            False,
+        ),
+        ("duration n examples lr zeal", None),
+    ],
+)
+def test_a_metrics_name_says_whether_it_grows_with_quality(names: str, expected: bool | None) -> None:
+    assert {name: grows(name) for name in names.split()} == dict.fromkeys(names.split(), expected)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll")
+from fedmq.metrics import grows
+
 _FIRST = ("accuracy", "auc", "f1", "mse", "mae", "loss")
 
 
@@ -56,7 +57,7 @@ def plural(count: int, noun: str) -> str:
 
 def less_is_better(metric: str) -> bool:
     """Returns whether the metric's name is that of a loss or error."""
-    return any(word in metric.lower() for word in _LESS_IS_BETTER)
+    return grows(metric) is False
 
 
 def metric_names(summaries: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -6,20 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedmq.errors import NotFound
+from fedmq.metrics import grows
 from fedmq_schemas.policy import EarlyStopping, ModelSelection
 from fedmq_schemas.records import Score, is_kept
 
 PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
-GROWS = ("accuracy", "auc", "f1", "precision", "recall", "r2", "score")
 
 
 def metric_of(names: Iterable[str], wanted: str | None, own: bool = False) -> str:
     """Returns the metric that counts, or an empty text if there are no names.
 
-    It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any.
+    It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any. Of
+    several, one whose name says whether it grows with quality precedes others, such as a duration.
     With `own`, an evaluator's metrics count only if clients have none.
     """
-    known = sorted(names)
+    known = sorted(names, key=lambda name: (grows(name) is None, name))
     if own:
         known = [name for name in known if not name.startswith("test/")] or known
     usual = [name for name in PREFERRED if name in known]
@@ -27,8 +28,8 @@ def metric_of(names: Iterable[str], wanted: str | None, own: bool = False) -> st
 
 
 def mode_of(metric: str, wanted: str | None) -> str:
-    """Returns `max` or `min`: the wanted mode, else `max` for metrics that are known to grow with quality."""
-    return wanted or ("max" if metric.rpartition("/")[2].lower() in GROWS else "min")
+    """Returns `max` or `min`: the wanted mode, else `max` for metrics whose name says that they grow with quality."""
+    return wanted or ("max" if grows(metric) else "min")
 
 
 def has_own_tensors(policy: Mapping[str, Any]) -> bool:
@@ -67,12 +68,15 @@ def next_score(
     min_delta: float,
     own: bool = False,
 ) -> Score:
-    """Returns the score after round `number`. The metric that counts is chosen once, for the first score.
+    """Returns the score after round `number`. The metric that counts and its mode are chosen once, for the first score.
 
     `own`: as in `metric_of`.
     """
-    metric = score.metric if score is not None and score.metric else metric_of(summary, select.metric, own)
-    mode = mode_of(metric, select.mode)
+    if score is not None and score.metric:
+        metric, mode = score.metric, score.mode
+    else:
+        metric = metric_of(summary, select.metric, own)
+        mode = mode_of(metric, select.mode)
     value = summary[metric]["mean"] if metric in summary else None
     best, best_round = (score.best, score.best_round) if score is not None else (None, 0)
     if value is not None and (best is None or _gain(value, best, mode) > min_delta):

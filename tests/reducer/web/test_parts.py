@@ -160,6 +160,16 @@ def test_a_metric_that_is_not_known_to_grow_with_quality_is_best_small_by_defaul
     assert best_model(models, "mae", "max")["model"] == "m1"
 
 
+def test_a_metric_that_is_named_like_an_accuracy_is_best_large_by_default() -> None:
+    models = [_model(1, val_acc=0.1), _model(2, val_acc=0.9), _model(3, val_acc=0.5)]
+    best = best_model(models, None, None)
+    assert (best["model"], best["best"]) == ("m2", {"metric": "val_acc", "mode": "max", "value": 0.9})
+
+
+def test_a_duration_does_not_choose_the_best_model_where_a_score_can() -> None:
+    assert best_model([_model(1, duration=9.0, f1=0.9), _model(2, duration=1.0, f1=0.1)], None, None)["model"] == "m1"
+
+
 def test_a_metric_that_nobody_has_names_those_that_there_are() -> None:
     with pytest.raises(NotFound, match="there are accuracy, loss"):
         best_model([_model(1, accuracy=1.0, loss=0.0)], "f1", None)
