@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier, SGDRegressor
+from sklearn.linear_model import GammaRegressor, LogisticRegression, RidgeClassifier, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -168,6 +168,57 @@ def test_a_fit_without_examples_of_a_class_is_at_the_minimum_of_its_own_examples
     np.testing.assert_allclose(gradient, 0, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("labels", "own"), [(["no", "none"], np.array(["no"])), ([-1, 0, 300], np.array([0], dtype=np.uint8))]
+)
+def test_a_fit_keeps_labels_apart_that_the_dtype_of_a_clients_own_labels_can_not_hold(
+    labels: list[Any], own: np.ndarray
+) -> None:
+    class Narrow(Warm):
+        classes = labels
+
+        def data(self, client: Client) -> Any:
+            return X, own.repeat(len(X))
+
+    trainer = Narrow(Client("c"))
+    answer = trainer.validate(_train(trainer, trainer.init()), _task())
+    assert answer is not None and answer[1]["accuracy"] == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_balanced_weights_are_those_of_the_classes_that_a_client_has() -> None:
+    def trained(weight: Any) -> Weights:
+        class Balanced(Warm):
+            def model(self) -> Any:
+                return LogisticRegression(warm_start=True, class_weight=weight)
+
+            def data(self, client: Client) -> Any:
+                return X[:40], np.where(np.arange(40) < 10, "a", "b")
+
+        trainer = Balanced(Client("c"))
+        return _train(trainer, trainer.init())
+
+    found, by_hand = trained("balanced"), trained({"a": 2.0, "b": 40 / 60})
+    assert found["0000/coef"].any()
+    assert tensors.encode(found) == tensors.encode(by_hand)
+
+
+def test_a_regression_of_positive_targets_goes_on_where_the_last_round_ended() -> None:
+    class Positive(Regression):
+        def model(self) -> Any:
+            return GammaRegressor(warm_start=True, max_iter=2)
+
+    trainer = Positive(Client("c"))
+    weights = trainer.init()
+    losses = []
+    for number in range(3):
+        weights = _train(trainer, weights, seed=number)
+        answer = trainer.validate(weights, _task())
+        assert answer is not None
+        losses.append(answer[1]["loss"])
+    assert losses[2] < losses[1] < losses[0]
+
+
 def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
     trainer = Regression(Client("c"))
     first = trainer.init()
@@ -191,6 +242,13 @@ LINEAR = "use a linear model, such as SGDClassifier, or a network, such as MLPCl
     ("estimator", "words", "advised"),
     [
         (LogisticRegression(), "LogisticRegression has no partial_fit: set warm_start=True", Warm),
+        (SGDClassifier(average=True), "SGDClassifier with average=True can't go on from .*: leave average out", Linear),
+        (
+            LogisticRegression(solver="liblinear", warm_start=True),
+            "solver='liblinear', as each fit starts anew: use another solver, such as lbfgs, with warm_start=True",
+            Warm,
+        ),
+        (MLPClassifier(solver="lbfgs"), "with solver='lbfgs' has no partial_fit: use the solver adam or sgd", Network),
         (GaussianNB(), f"GaussianNB can't be averaged: {LINEAR}", Network),
         (DecisionTreeClassifier(), f"DecisionTreeClassifier can't be averaged: {LINEAR}", Linear),
         (RandomForestClassifier(5), f"RandomForestClassifier can't be averaged: {LINEAR}", Linear),

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
+from sklearn.utils.class_weight import compute_class_weight
 
 from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
@@ -155,7 +157,12 @@ class SklearnTrainer(WithTestData):
                 zeros = np.zeros((len(unseen), x.shape[1]), x.dtype)
                 x = sparse.vstack([x, zeros]) if sparse.issparse(x) else np.concatenate([x, zeros])
                 arguments["sample_weight"] = np.r_[np.ones(len(y)), np.zeros(len(unseen))]
-                y = np.concatenate([y, unseen.astype(y.dtype)])
+                if estimator.get_params().get("class_weight") == "balanced":
+                    # Of a class without weight, scikit-learn divides by zero.
+                    seen = np.unique(y)
+                    balanced = compute_class_weight("balanced", classes=seen, y=y)
+                    estimator.set_params(class_weight=dict(zip(seen.tolist(), balanced.tolist(), strict=True)))
+                y = np.concatenate([y, unseen])
         with warnings.catch_warnings():
             # A round is meant to end before it converges.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -168,7 +175,10 @@ class SklearnTrainer(WithTestData):
             estimator.partial_fit(x, y, classes=self._labels())
 
     def _blank(self, seed: int) -> Any:
-        """Returns an estimator that was fitted to zeros, one for each class, so that it has its arrays."""
+        """Returns an estimator that was fitted to zeros, one for each class, so that it has its arrays.
+
+        The target of generalized linear models is 1, as zero is none of a gamma distribution.
+        """
         estimator = clone(self.model())
         refuse_other(estimator)
         if "random_state" in estimator.get_params():
@@ -176,7 +186,8 @@ class SklearnTrainer(WithTestData):
         if is_classifier(estimator) and self.classes is None:
             raise ConfigError("set `classes` to all labels there are: a client may not have examples of each")
         examples = self._examples()
-        labels = np.zeros((1, *examples.y.shape[1:])) if self.classes is None else self._labels()
+        target = float(isinstance(estimator, (PoissonRegressor, GammaRegressor, TweedieRegressor)))
+        labels = np.full((1, *examples.y.shape[1:]), target) if self.classes is None else self._labels()
         zeros = np.zeros((len(labels), examples.features))
         if hasattr(estimator, "partial_fit"):
             self._partial_fit(estimator, zeros, labels)

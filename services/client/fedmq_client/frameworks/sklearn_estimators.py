@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from fedmq.errors import ConfigError
@@ -33,11 +34,24 @@ def refuse_other(estimator: Any) -> None:
             f", and apply {' and '.join(before)} to x in data(), with the same numbers at each client" if before else ""
         )
         raise ConfigError(f"a Pipeline can't be averaged as a whole: return its {last} from model(){first}")
-    if hasattr(estimator, "partial_fit") or estimator.get_params().get("warm_start"):
+    settings = estimator.get_params()
+    if settings.get("average"):
+        raise ConfigError(
+            f"{name} with average={settings['average']!r} can't go on from the model of a round, as it continues from averages "
+            "of its own: leave average out"
+        )
+    if settings.get("solver") == "liblinear":
+        raise ConfigError(
+            f"{name} can't go on from the model of a round with solver='liblinear', as each fit starts anew: use another "
+            "solver, such as lbfgs, with warm_start=True"
+        )
+    if hasattr(estimator, "partial_fit") or settings.get("warm_start"):
         return
+    if isinstance(estimator, (MLPClassifier, MLPRegressor)):
+        raise ConfigError(f"{name} with solver={settings['solver']!r} has no partial_fit: use the solver adam or sgd")
     if not any(cls.__module__.startswith("sklearn.linear_model") for cls in type(estimator).__mro__):
         raise _not_averaged(estimator)
-    if "warm_start" in estimator.get_params():
+    if "warm_start" in settings:
         raise ConfigError(f"{name} has no partial_fit: set warm_start=True")
     other = "SGDClassifier" if is_classifier(estimator) else "SGDRegressor"
     raise ConfigError(f"{name} can't go on from the model of a round, as each fit starts anew: use {other}")
