@@ -124,7 +124,7 @@ def write(
 ) -> None:
     """Writes weights in one of the formats of `SUFFIXES`, whole or not at all. Replaces an existing file.
 
-    - npz: positional names become a list, `0` … `n-1`; other names stay. torch: a state dict, with its order and names.
+    - npz: arrays by the names of the tensors, in their order. torch: a state dict, with its order and names.
     - keras: `network` makes the Keras model. It may be None if `meta` contains the network, from a Keras seed.
 
     Raises `ConfigError` as `form_of` does, and if the network is unknown or has other tensors.
@@ -170,12 +170,9 @@ def _write_keras(model: Any, path: Path) -> None:
 
 def _write_npz(weights: Weights, path: Path) -> None:
     """Writes as numpy.savez, which takes some names for its own arguments."""
-    ordered = in_order(weights)
-    listed = {name.partition("/")[0].lstrip("0") or "0" for name in ordered}
     with zipfile.ZipFile(path, "w") as archive:
-        for number, name in enumerate(ordered):
-            member = str(number) if is_list(listed) and len(listed) == len(ordered) else name
-            with archive.open(f"{member}.npy", "w", force_zip64=True) as file:
+        for name in in_order(weights):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, weights[name], allow_pickle=False)
 
 

@@ -128,11 +128,14 @@ def test_what_is_written_as_a_state_dict_loads_into_the_module(tmp_path: Path) -
     assert tensors.encode(weights_of(module)) == tensors.encode(weights)
 
 
-def test_what_is_written_as_npz_is_a_list_in_order(tmp_path: Path) -> None:
-    weights = {f"{number:04}/w": np.full(2, number) for number in range(12)}
-    formats.write(weights, tmp_path / "a.npz", "npz")
+@pytest.mark.parametrize("name", ["{:04}/w", "{}"])
+def test_what_is_written_as_npz_has_the_names_and_the_order_of_the_tensors(tmp_path: Path, name: str) -> None:
+    weights = {name.format(number): np.full(2, number) for number in range(12)}
+    formats.write(dict(reversed(weights.items())), tmp_path / "a.npz", "npz")
     with np.load(tmp_path / "a.npz") as archive:
-        assert [int(archive[str(number)][0]) for number in range(12)] == list(range(12))
+        assert archive.files == list(weights)
+        assert [int(archive[each][0]) for each in archive.files] == list(range(12))
+    assert list(formats.read(tmp_path / "a.npz").weights) == list(weights)
     formats.write({"file": np.ones(1), "b": np.zeros(1)}, tmp_path / "b.npz", "npz")
     with np.load(tmp_path / "b.npz") as archive:
         assert set(archive.files) == {"file", "b"}
