@@ -52,7 +52,12 @@ GAUGES = {
 
 RUN_FILES = (
     ("records.db", "the records: sessions, rounds, models, clients, events (SQLite; `-wal` and `-shm` belong to it)"),
-    ("blobs/models/MODEL", "a model as safetensors; a committed one is named `SESSION-ROUND-HASH`"),
+    ("MODEL.safetensors", "the final model, whole, if only a part of its tensors is shared"),
+    (
+        "blobs/models/MODEL",
+        "a model as safetensors, or its shared tensors; a committed one is named `SESSION-ROUND-HASH`",
+    ),
+    ("blobs/updates/MODEL/base-*", "the tensors of a first model that are not shared: frozen and local ones"),
     ("blobs/updates/SESSION/ROUND/CLIENT-*", "a client's update: its weight delta as safetensors"),
     ("blobs/updates/SESSION/ROUND/partial-*", "a combiner's sum of updates"),
     ("blobs/updates/SESSION/ROUND/ledger-*", "the ledger of a partial: which updates are in it, with which weights"),
@@ -106,6 +111,16 @@ FILES = """\
 A sandbox keeps everything in its `--state-dir`, or in `fedmq-runs/TIME`. Delete the folder to delete the run. In a
 distributed alliance the folders below `blobs` are the buckets `models` and `updates` of the S3 store, the records are in
 MongoDB, and each process has a state folder of its own (`FEDN_STATE_DIR`).
+
+With `tensors.share`, `tensors.frozen` or `tensors.local` in the policy, only the shared tensors travel:
+
+- The updates, and the models of the session below `blobs/models`, hold the shared tensors alone. Do not take such a file as a
+  seed: name the folder of the run.
+- The other tensors, frozen and local ones, are in `base-*`. It is written once for all sessions that share the same
+  tensors of the same first model.
+- `MODEL.safetensors`, `--out`, `fedmq model get` and `Sandbox.weights` join both to a whole model.
+- Local tensors are everywhere those of the seed. Each client has its own: see
+  [personal models](../how-to/keep-personal-models.md).
 
 """
 PROCESS = """\
