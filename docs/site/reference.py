@@ -114,8 +114,8 @@ MongoDB, and each process has a state folder of its own (`FEDN_STATE_DIR`).
 
 With `tensors.share`, `tensors.frozen` or `tensors.local` in the policy, only the shared tensors travel:
 
-- The updates, and the models of the session below `blobs/models`, hold the shared tensors alone. Do not take such a file as a
-  seed: name the folder of the run.
+- The updates, and the models of the session below `blobs/models`, hold the shared tensors alone. Do not take such a file
+  as a seed: name the folder of the run.
 - The other tensors, frozen and local ones, are in `base-*`. It is written once for all sessions that share the same
   tensors of the same first model.
 - `MODEL.safetensors`, `--out`, `fedmq model get` and `Sandbox.weights` join both to a whole model.
