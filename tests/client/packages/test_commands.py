@@ -72,6 +72,29 @@ def test_each_client_has_its_number_in_variables_of_fedn(tmp_path: Path, monkeyp
         assert result.notes == ()
 
 
+def test_an_evaluators_number_is_its_name_and_never_that_of_a_client_that_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDN_DATA_PATH", f"{tmp_path}/clients/{{n}}/mnist.pt")
+    code = "import json, os, sys\njson.dump({'path': os.environ['FEDN_DATA_PATH']}, open(sys.argv[2], 'w'))"
+    folder = made(tmp_path, "test_set: true\nentry_points: {validate: python validate.py}", validate=code)
+    evaluator = Client("evaluator", tasks=("validate",), count=2)
+    result, _ = run(job(folder, "validate", client=evaluator))
+    path = tmp_path / "clients" / "evaluator" / "mnist.pt"
+    assert result.metrics == {"path": str(path)}
+    [note] = result.notes
+    assert note == f"the evaluator's FEDN_DATA_PATH, {path}, is not there ({{n}} is its name): put its test set there"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert not run(job(folder, "validate", client=evaluator))[0].notes, "the advice"
+
+
+def test_the_data_that_a_client_was_started_with_have_its_number_too(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    run(job(folder, client=Client("c", ordinal=1, count=2, data=Path("/data/{n}.pt"))))
+    assert json.loads((folder / "seen.json").read_text())["env"]["FEDN_DATA_PATH"] == "/data/2.pt"
+
+
 def test_clients_that_seem_to_train_on_one_part_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEDN_DATA_PATH", raising=False)
     folder = made(tmp_path)
@@ -115,8 +138,9 @@ def test_what_a_package_has_no_command_for_it_does_not_do(tmp_path: Path) -> Non
         ("os.kill(os.getpid(), 11)", r"the train command \(python train.py\) was killed by signal 11"),
         ("open(target, 'w').write('x'); meta({'num_examples': 1})", "wrote is no .npz of plain arrays: it is text"),
         ("np.savez(target, **{'0': np.array([{}])}); meta({})", "wrote is no .npz of plain arrays"),
-        ("np.savez(target, a=1); meta({})", "wrote 1 arrays .* and not 3, named 0 and so on"),
-        ("np.savez(target, *arrays.values()); meta({})", r"wrote 3 arrays \(arr_0"),
+        ("np.savez(target, a=1); meta({})", "wrote arrays named a to out.npz, and the model has 0 .0002/kernel., 1 "),
+        ("np.savez(target, *arrays.values()); meta({})", "wrote arrays named arr_0, arr_1, arr_2 to out.npz, and the "),
+        ("np.savez(target); meta({})", "wrote arrays named nothing to out.npz"),
         ("np.savez(target, **arrays)", "the train command wrote no out.npz-metadata: JSON with num_examples"),
         ("np.savez(target, **arrays); open(target + '-metadata', 'w').write('{')", "is no JSON"),
         ("np.savez(target, **arrays); meta([1])", "wrote list to out.npz-metadata: write an object"),
@@ -286,3 +310,25 @@ def test_roles_of_a_packages_file_complete_those_of_a_seed_that_states_none(tmp_
     result, _ = run(job(folder, "init"))
     assert isinstance(result.update, bytes), result
     assert tensors.decode(result.update)[1]["roles"] == {"ids": "constant"}
+
+
+def test_a_seed_of_a_list_with_integers_takes_the_roles_of_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "client").mkdir()
+    np.savez(tmp_path / "seed.npz", np.ones(2, np.float32), np.arange(3))
+    folder = made(tmp_path / "client")
+    assert "tensor '1' holds integers, int64 [3], and has no role" in run(job(folder, "init"))[0].reason
+    with (folder / "fedn.yaml").open("a") as manifest:
+        manifest.write('\nroles: {"1": constant}\n')
+    result, _ = run(job(folder, "init"))
+    assert isinstance(result.update, bytes), result
+    assert tensors.decode(result.update)[1]["roles"] == {"1": "constant"}
+
+
+def test_arrays_of_another_name_are_refused_with_a_line_that_works(tmp_path: Path) -> None:
+    unnamed = TRAIN.replace("np.savez(target, **{", "np.savez(target, *{").replace("* 2})", "* 2}.values())")
+    reason = run(job(made(tmp_path, train=unnamed)))[0].reason
+    line = reason.partition("by their numbers: ")[2].replace("numpy", "np").replace("OUT", "target")
+    assert line == "np.savez(target, **{str(i): a for i, a in enumerate(arrays)})", reason
+    (tmp_path / "advised").mkdir()
+    advised = TRAIN.replace("json.dump({", f"arrays = list(arrays.values())\n{line}\njson.dump({{")
+    assert run(job(made(tmp_path / "advised", train=advised)))[0].outcome == "done"

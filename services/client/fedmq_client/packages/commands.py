@@ -20,6 +20,7 @@ The Python of the package's environment, or FedMQ's, is first on the command's P
 `FEDN_DATA_PATH` if the client has data, and `FEDMQ_CLIENT`, `FEDMQ_ORDINAL`, `FEDMQ_COUNT`, `FEDMQ_EVALUATOR` (1 or 0),
 `FEDMQ_RANDOM_SEED`, `FEDMQ_SESSION`, `FEDMQ_ROUND`, `FEDMQ_ROUNDS` and `FEDMQ_SEED`. In variables that begin with `FEDN_`,
 `{n}` becomes the client's number, from 1: `FEDN_DATA_PATH=/data/clients/{n}/mnist.pt` gives each client of a sandbox a part.
+An evaluator's `{n}` is its name (`evaluator` in a sandbox), as the numbers are those of clients that train.
 """
 
 from __future__ import annotations
@@ -123,6 +124,14 @@ class CommandTrainer:
             return f"without {remedy}, commands written for FEDn train every client on {FIRST_PART}"
         return ""
 
+    def _missing_data(self) -> str:
+        """Returns a note if the variable for all clients names data of an evaluator that are not there."""
+        path = self._environment.get("FEDN_DATA_PATH", "")
+        named = NUMBER in str(self._client.data or os.environ.get("FEDN_DATA_PATH", ""))
+        if not self._client.evaluator or not named or Path(path).exists():
+            return ""
+        return f"the evaluator's FEDN_DATA_PATH, {path}, is not there ({NUMBER} is its name): put its test set there"
+
     def meta(self) -> Mapping[str, Any]:
         """Returns the metadata of the seed's file, once `init` has read it."""
         return {key: value for key, value in self._meta.items() if key != "roles"}
@@ -135,6 +144,8 @@ class CommandTrainer:
         with self._files(weights, task) as source:
             target = source.with_name("metrics")
             target.touch()
+            if note := self._missing_data():
+                task.note(note)
             self._run("validate", task, source, target)
             return None, _json(target, "validate", "accuracy")
 
@@ -208,11 +219,12 @@ def _environment(package: Package, client: Client) -> dict[str, str]:
         environment["VIRTUAL_ENV"] = str(folder.parent)
     environment["PATH"] = os.pathsep.join(filter(None, [str(folder), environment.get("PATH")]))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(SHIM)]))
-    for name, value in environment.items():
-        if name.startswith("FEDN_"):
-            environment[name] = value.replace(NUMBER, str(client.ordinal + 1))
     if client.data is not None:
         environment["FEDN_DATA_PATH"] = str(client.data.absolute())
+    number = client.name if client.evaluator else str(client.ordinal + 1)
+    for name, value in environment.items():
+        if name.startswith("FEDN_"):
+            environment[name] = value.replace(NUMBER, number)
     return environment | {
         "FEDMQ_CLIENT": client.name,
         "FEDMQ_ORDINAL": str(client.ordinal),

@@ -60,11 +60,17 @@ def _read_npz(path: Path, model: Weights) -> Weights:
         what = str(error) if head.startswith(b"PK") else f"it is {found_instead(head) or 'of no known form'}"
         raise InvalidResult(f"what the train command wrote is no .npz of plain arrays: {what}") from error
     if found.keys() != {str(number) for number in range(len(model))}:
-        names = ", ".join(list(found)[:3])
+        wanted = [f"{number} ({name})" for number, name in enumerate(in_order(model))]
         raise InvalidResult(
-            f"the train command wrote {len(found)} arrays ({names} …) and not {len(model)}, named 0 and so on"
+            f"the train command wrote arrays named {_some(list(found))} to {path.name}, and the model has {_some(wanted)}: "
+            "write all of them, named by their numbers: numpy.savez(OUT, **{str(i): a for i, a in enumerate(arrays)})"
         )
     return {name: found[str(number)] for number, name in enumerate(in_order(model))}
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3]) or 'nothing'}{more}"
 
 
 def _write_h5(weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
