@@ -5,6 +5,7 @@ weights, optimizer and random generators, so that no result depends on earlier t
 """
 
 import logging
+import math
 import os
 import re
 import tempfile
@@ -54,14 +55,14 @@ def weights_of(model: Any) -> Weights:
 def roles_of(model: Any) -> dict[str, str]:
     """Returns the role of each tensor, by `names`.
 
-    Tensors with a gradient are trainable. Other floats, such as means and variances of batch norm, are statistics. Integers
-    are counters, and flags are constant.
+    Tensors with a gradient are trainable. Other floats, such as means and variances of batch norm, are statistics. Single
+    integers are counters. Further integers, such as position ids or a generator's state, and booleans are constant.
     """
     trained = {id(variable) for variable in model.trainable_variables}
     roles = {}
     for name, variable in zip(names(model), model.weights, strict=True):
         kind = np.dtype(keras.backend.standardize_dtype(variable.dtype)).kind
-        if kind == "b":
+        if kind == "b" or (kind in "iu" and math.prod(variable.shape) > 1):
             roles[name] = "constant"
         elif kind in "iu":
             roles[name] = "counter"

@@ -18,10 +18,40 @@ from fedmq_client.frameworks.configuration import Configuration
 from fedmq_client.job.job import Job, Result
 from fedmq_client.job.partial_model import KEPT
 from fedmq_sandbox import Sandbox
+from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Tensors, UpdateBounds
+from support.packages import write_package
 from support.tiers import require_framework
 
 pytestmark = pytest.mark.real
+
+GENERATOR = """
+import keras
+import numpy as np
+from keras import layers, ops
+from fedmq_client import KerasTrainer
+
+class Noise(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.state = self.add_weight(shape=(2,), dtype="uint32", trainable=False, initializer="zeros", name="state")
+
+    def call(self, x, training=False):
+        if training:
+            self.state.assign(self.state + ops.cast(1, "uint32"))
+        return x
+
+class Trainer(KerasTrainer):
+    def model(self):
+        flip, flat = layers.RandomFlip(seed=1), layers.Flatten()
+        network = [layers.Input((4, 4, 1)), flip, Noise(), flat, layers.Dropout(0.5, seed=2), layers.Dense(1)]
+        model = keras.Sequential(network)
+        model.compile("sgd", "mse")
+        return model
+
+    def data(self, client):
+        return np.ones((20, 4, 4, 1), "float32"), np.ones((20, 1), "float32")
+"""
 
 FLOWER = """
 import numpy as np
@@ -206,3 +236,16 @@ def test_a_key_of_train_has_its_effect_or_is_refused(
     else:
         # Held to the received weights.
         assert longer < 0.9 * shorter
+
+
+def test_a_keras_network_with_generators_and_their_state_is_trained(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    package = write_package(tmp_path, GENERATOR)
+    with Sandbox(package, rounds=2, retries=0, clients=2, workers=1, evaluator=False) as sandbox:
+        ended = sandbox.run()
+        assert ended["state"] == "finished", ended["reason"]
+        assert [each["outcomes"] for each in sandbox.records.find(tables.PARTICIPATION)] == [["accepted"] * 2] * 2
+        model = sandbox.read()
+    assert model.meta["roles"] == {"0000/state": "constant", "0001/kernel": "trainable", "0002/bias": "trainable"}
+    assert model.weights["0000/state"].tolist() == [0, 0]
+    assert np.abs(model.weights["0002/bias"]).max() > 0.01

@@ -21,7 +21,7 @@ from fedmq.errors import ConfigError
 from fedmq.model_files import warm_keras
 from fedmq.model_files.naming import matched
 from fedmq.model_files.warm_keras import WarmModel
-from fedmq.tensors import Weights
+from fedmq.tensors import TensorRole, Weights
 from fedmq_client.frameworks import configuration
 from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.frameworks.keras_examples import KerasExamples
@@ -74,7 +74,8 @@ class KerasTrainer(WithTestData):
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]] | None:
         """Trains for some epochs. Abstains without data. Raises ConfigError for wrong settings or other weights.
 
-        Tensors of `task.frozen` are not trained, and are returned as they are.
+        Tensors of `task.frozen` are not trained, and are returned as they are. So are constants, such as the state of a
+        random generator, which training may change.
         """
         config = configuration.read(task.config, self.config_keys)
         examples = self._examples()
@@ -95,7 +96,8 @@ class KerasTrainer(WithTestData):
             )
             logs = {name: float(values[-1]) for name, values in history.history.items()}
         new = warm.weights()
-        return {name: weights[name] if name in task.frozen else new[name] for name in new}, len(examples), logs
+        kept = {name for name, role in task.meta.get("roles", {}).items() if role == TensorRole.CONSTANT} | task.frozen
+        return {name: weights[name] if name in kept else new[name] for name in new}, len(examples), logs
 
     def validate(self, weights: Weights, task: Task) -> tuple[int, dict[str, float]] | None:
         """Scores the weights on this client's data. Abstains without any."""
