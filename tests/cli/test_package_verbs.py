@@ -177,7 +177,7 @@ def test_a_check_trains_after_a_failed_validation_and_fails_with_its_traceback(t
     assert result.exit_code == 1
     assert "validate  fails; an alliance trains all the same" in result.stdout
     assert "train     examples 5" in result.stdout and "combiner  accepts the update" in result.stdout
-    assert "note      task.state['n'] is a object and is not kept" in result.stdout
+    assert "note      task.state['n'] is an object and is not kept" in result.stdout
     assert "validate raised ZeroDivisionError" in result.stderr and "in validate" in result.stderr
 
 

@@ -146,7 +146,7 @@ def test_errors_are_of_the_kind_that_they_are(alliance: Alliance, running: Serve
         Alliance("http://127.0.0.1:9").health()
     with pytest.raises(NotFound):
         Alliance(f"{running.url}/elsewhere").health()
-    with pytest.raises(ConfigError, match="is a object: use numbers, texts, lists and dicts"):
+    with pytest.raises(ConfigError, match="is of type object: use numbers, texts, lists and dicts"):
         alliance.start(train={"x": object()})
     with pytest.raises(ConfigError, match="can't be sent as JSON: keys must be"):
         alliance.start(train={(1, 2): 3})

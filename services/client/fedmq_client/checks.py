@@ -1,6 +1,6 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -17,6 +17,11 @@ Note = Callable[[str], None]
 
 GIVE_A_FILE = "give a model file with --seed FILE (`fedmq check`: --model FILE), or `seed: FILE` in fedn.yaml"
 """The remedy where a package makes no first model."""
+OPAQUE = (
+    "a model that can't be averaged, such as a forest, is a uint8 array of its bytes, padded to one length for all rounds, "
+    "with the role opaque, for a policy with clients_requested = 1"
+)
+"""The remedy where a model is no named numbers."""
 MOST_EXAMPLES = 2**53 - 1
 """The largest number up to which float64 counts exactly."""
 
@@ -25,8 +30,8 @@ class InvalidResult(Exception):
     """A trainer returned a value that can't be used. The text names it, and what to return instead."""
 
 
-def weights(found: Any, model: Weights) -> Weights:
-    """Returns `found` as arrays in the model's dtypes. A wider float is rounded.
+def weights(found: Any, model: Weights, opaque: Collection[str] = ()) -> Weights:
+    """Returns `found` as arrays in the model's dtypes. A wider float is rounded. `opaque`: names of tensors that are bytes.
 
     Raises InvalidResult, which lists the first three wrong names, shapes or dtypes. NaN and infinity pass: the combiner
     rejects them, so that the reason is recorded.
@@ -47,7 +52,8 @@ def weights(found: Any, model: Weights) -> Weights:
         if value.shape == old.shape and value.dtype == old.dtype:
             pass
         elif value.shape != old.shape:
-            wrong.append(f"{name} has shape {value.shape} and not {old.shape}")
+            pad = ": pad its bytes to one length for all rounds" if name in opaque else ""
+            wrong.append(f"{name} has shape {value.shape} and not {old.shape}{pad}")
         elif not np.can_cast(value.dtype, old.dtype, casting="same_kind"):
             wrong.append(f"{name} is {value.dtype} and not {old.dtype}")
         else:
@@ -73,7 +79,10 @@ def state(found: Any, note: Note) -> Weights:
             supported(name, array.dtype)
             arrays[name] = array
         except InvalidUpdate:
-            note(f"task.state[{name!r:.50}] is {kind(value)} and is not kept: use a numpy array of numbers")
+            what = kind(value)
+            if isinstance(value, np.ndarray):
+                what = f"an array of {'objects' if value.dtype == object else value.dtype}"
+            note(f"task.state[{name!r:.50}] is {what} and is not kept: use a numpy array of numbers, such as float32")
         except Exception as error:  # of the user's own class
             note(f"task.state[{name!r:.50}] is not kept: {error}")
     return arrays
@@ -116,10 +125,11 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
 
 
 def kind(value: Any) -> str:
-    """Returns the name of a value's kind for an error message."""
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    return "None" if value is None else f"a {type(value).__name__}"
+    """Returns the name of a value's kind for an error message, with its article."""
+    if value is None:
+        return "None"
+    name = f"tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -236,7 +236,7 @@ def _encoded(body: Any) -> bytes:
     def plain(value: Any) -> Any:
         if isinstance(value, np.generic | np.ndarray):
             return value.tolist()
-        raise ConfigError(f"{value!r:.60} is a {type(value).__name__}: use numbers, texts, lists and dicts")
+        raise ConfigError(f"{value!r:.60} is of type {type(value).__name__}: use numbers, texts, lists and dicts")
 
     try:
         return json.dumps(body, default=plain).encode()

@@ -256,7 +256,7 @@ def _torch(path: Path) -> ModelFile:
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} is no state dict but a {type(found).__name__}: save model.state_dict()")
+        raise ConfigError(f"{path} is no state dict but of type {type(found).__name__}: save model.state_dict()")
     others = [repr(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise ConfigError(

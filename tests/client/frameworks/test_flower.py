@@ -179,7 +179,10 @@ def test_a_numpy_client_runs_without_flower(tmp_path: Path, name: str, part: int
 
 
 def test_what_flower_has_no_use_for_is_refused(tmp_path: Path) -> None:
-    for name, words in (("number", "number of client_app.py is a int"), ("missing", "missing of client_app.py is not")):
+    for name, words in (
+        ("number", "number of client_app.py is an int"),
+        ("missing", "missing of client_app.py is not"),
+    ):
         with pytest.raises(PackageError, match=words):
             build(load(_package(tmp_path, name)), Client("c"))
     assert "which has not fit and evaluate" in _run(_package(tmp_path, "wrong"), "train").reason

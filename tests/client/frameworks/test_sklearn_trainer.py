@@ -235,7 +235,10 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
         trainer.train(first, _task(proximal_mu=0.1))
 
 
-LINEAR = "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier"
+LINEAR = (
+    "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else write a trainer of your own: .*"
+    "uint8 array of its bytes, padded to one length for all rounds, with the role opaque, for a policy with clients_requested = 1"
+)
 
 
 @pytest.mark.parametrize(

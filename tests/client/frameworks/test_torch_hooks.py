@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from client.frameworks.examples import X, Y
 from client.frameworks.small_torch import Line, Small
@@ -23,6 +23,41 @@ ONE = {"0000/weight": np.ones((1, 1), np.float32)}
 def _train(trainer: Any, weights: Weights, frozen: Iterable[str] = (), **config: Any) -> Any:
     task = Task(client=CLIENT, seed=1, config=config, frozen=set(frozen), round=3, rounds=9)
     return trainer.train({name: value.copy() for name, value in weights.items()}, task)
+
+
+# -- a DataLoader as data -------------------------------------------------------------------------------------------
+
+UNUSED = (
+    "the DataLoader's batch_size 5 is not used but 32: --set train.batch_size=5, or return the DataLoader from loader()"
+)
+
+
+def _notes(size: int, drop_last: bool = False, as_loader: bool = False, **config: Any) -> list[str]:
+    loader = DataLoader(TensorDataset(torch.ones(20, 1), torch.ones(20, 1)), size, drop_last=drop_last)
+
+    class Loading(Line):
+        def data(self, client: Client) -> Any:
+            return loader
+
+        def loader(self, dataset: Any, task: Task) -> Any:
+            return loader if as_loader else None
+
+    notes: list[str] = []
+    task = Task(client=CLIENT, seed=1, config={"epochs": 2, **config}, note=notes.append)
+    Loading(CLIENT).train({name: value.copy() for name, value in ONE.items()}, task)
+    return notes
+
+
+def test_batches_of_a_data_loader_that_are_not_used_are_noted_once_with_what_uses_them() -> None:
+    [note] = _notes(5)
+    assert note.startswith(UNUSED)
+    assert _notes(5, batch_size=5) == [], "the first advice"
+    assert _notes(5, drop_last=True, as_loader=True) == [], "the second advice"
+    [note] = _notes(32, drop_last=True)
+    assert note.startswith(
+        "the DataLoader's drop_last is not used, as each example is trained on: return the DataLoader"
+    )
+    assert _notes(32) == []
 
 
 # -- optimizer, scheduler, loader -----------------------------------------------------------------------------------

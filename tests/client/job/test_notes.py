@@ -134,21 +134,25 @@ def test_a_bad_metric_of_a_report_is_noted_and_the_rest_sent(site: Site) -> None
     site.serve(train=train)
     result = site.run()
     assert site.reported[0] == ("j", 0.5, {"loss": 1.0}, "")
-    assert result.notes == ("metric 'model' is not kept: it is a object; send numbers, strings or lists",)
+    assert result.notes == ("metric 'model' is not kept: it is an object; send numbers, strings or lists",)
 
 
 def test_state_that_can_not_be_kept_is_noted_and_the_rest_kept(site: Site) -> None:
     def train(weights: Weights, task: Task) -> Any:
         odd: dict[Any, Any] = {"x": object(), "__metadata__": MODEL["t0"], 5: MODEL["t0"], "text": np.array("a")}
-        task.state |= odd | {"ragged": [[1], [1, 2]], "kept": np.ones(2)}
+        task.state |= odd | {"ragged": [[1], [1, 2]], "kept": np.ones(2), "o": np.array([{}, None])}
         return weights, 1, {}
 
     site.serve(train=train)
     result = site.run()
     assert result.outcome == "done" and isinstance(result.state, bytes)
     assert list(tensors.decode(result.state)[0]) == ["kept"]
-    assert len(result.notes) == 5
-    assert result.notes[0] == "task.state['x'] is a object and is not kept: use a numpy array of numbers"
+    assert len(result.notes) == 6
+    assert (
+        result.notes[0] == "task.state['x'] is an object and is not kept: use a numpy array of numbers, such as float32"
+    )
+    assert result.notes[-1].startswith("task.state['o'] is an array of objects and is not kept: use a numpy array")
+    assert "task.state['text'] is an array of <U1 and" in result.notes[3]
 
 
 def test_state_that_is_no_map_is_noted(site: Site) -> None:

@@ -227,7 +227,7 @@ def _npz(**arrays: Any) -> bytes:
         ("a.npz", _npz(**{"1": np.ones(1), "2": np.ones(1)}), "2 numbered arrays, and none is called 0"),
         ("a.h5", b"\x89HDF\r\n\x1a\nrubbish", "is no Keras model that this Keras can load"),
         ("a.pt", _saved(Evil()), "holds Python objects beside tensors, which may run code"),
-        ("a.pt", _saved([torch.ones(1)]), "is no state dict but a list: save model.state_dict"),
+        ("a.pt", _saved([torch.ones(1)]), "is no state dict but of type list: save model.state_dict"),
         ("a.pt", _saved({"epoch": 3}), "is no state dict: 'epoch' is no tensor; save model.state_dict"),
         ("a.pt", _saved({}), "holds no arrays"),
     ],

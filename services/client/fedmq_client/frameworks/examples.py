@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmq.errors import ConfigError
+from fedmq_client.checks import kind
 
 NUMBERS = "biuf"
 TEXT = "US"
@@ -22,22 +23,14 @@ def refusal(hook: str, what: str, remedy: str) -> ConfigError:
     return ConfigError(f"{hook} returned {what}: {remedy}")
 
 
-def named(value: Any) -> str:
-    """Returns what a value is, for an error message."""
-    if value is None:
-        return "None"
-    name = f"tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
-
-
 def refuse_other(found: Any, hook: str, remedy: str) -> None:
     """Raises ConfigError for what holds no examples in any framework. `remedy` says what to return."""
     if found is None:
         raise refusal(hook, "None", remedy)
     if isinstance(found, (str, bytes, os.PathLike)):
-        raise refusal(hook, named(found), f"read the file there, and {remedy}")
+        raise refusal(hook, kind(found), f"read the file there, and {remedy}")
     if isinstance(found, Iterator):
-        raise refusal(hook, named(found), f"its examples can't be counted or shuffled; {remedy}")
+        raise refusal(hook, kind(found), f"its examples can't be counted or shuffled; {remedy}")
     if hasattr(found, "element_spec"):
         raise refusal(hook, f"a tf.data pipeline ({type(found).__name__})", f"KerasTrainer takes one; here {remedy}")
 
@@ -46,7 +39,7 @@ def pair(found: Any, hook: str, remedy: str, most: int = 2) -> tuple[Any, ...]:
     """Returns `x, y` as they are, and up to `most` parts. Raises ConfigError for anything else."""
     refuse_other(found, hook, remedy)
     if not isinstance(found, (tuple, list)):
-        raise refusal(hook, named(found), remedy)
+        raise refusal(hook, kind(found), remedy)
     if not 2 <= len(found) <= most:
         what = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a list of {len(found)}"
         raise refusal(hook, what, remedy)
@@ -65,7 +58,7 @@ def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
 def checked(tree: Any, hook: str, where: str, check: Callable[[Any, str], Any]) -> Any:
     """Returns the tree with each array as `check(array, its place)` returns it. `where` names the tree: `x`."""
     if isinstance(tree, (tuple, Mapping)) and not tree:
-        raise refusal(hook, f"{named(tree)} as {where}", "return an array with a row per example")
+        raise refusal(hook, f"{kind(tree)} as {where}", "return an array with a row per example")
     if isinstance(tree, tuple):
         return tuple(checked(value, hook, f"{where}[{number}]", check) for number, value in enumerate(tree))
     if isinstance(tree, Mapping):
@@ -100,7 +93,7 @@ def array(value: Any, hook: str, where: str, kinds: str = NUMBERS) -> NDArray[An
     if value is None:
         raise refused("None", "return an array with a row per example")
     if isinstance(value, Iterator):
-        raise refused(named(value), "make it a list or an array")
+        raise refused(kind(value), "make it a list or an array")
     if is_sparse(value):
         raise refused(f"a sparse matrix ({type(value).__name__})", "make it dense with .toarray()")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -113,7 +106,7 @@ def array(value: Any, hook: str, where: str, kinds: str = NUMBERS) -> NDArray[An
     except ValueError:
         raise refused("rows of different lengths", "pad or cut them to one length") from None
     if found.ndim == 0:
-        raise refused(f"a single value ({named(value)})", "return an array with a row per example")
+        raise refused(f"a single value ({kind(value)})", "return an array with a row per example")
     if found.dtype.kind not in kinds:
         what = "text" if found.dtype.kind in TEXT else f"values of type {found.dtype}"
         columns = [str(name) for name, dtype in _dtypes(value) if dtype.kind not in NUMBERS]

@@ -27,7 +27,7 @@ from typing import Any
 
 from fedmq.model_files.naming import in_order
 from fedmq.tensors import Weights
-from fedmq_client.checks import GIVE_A_FILE, InvalidResult
+from fedmq_client.checks import GIVE_A_FILE, InvalidResult, kind
 from fedmq_client.frameworks import flower_records as records
 from fedmq_client.packages.package import PackageError
 from fedmq_client.trainer import Client, Task, Trainer, TrainerMetrics
@@ -48,8 +48,8 @@ def flower_trainer(folder: Path, found: Any, what: str, client: Client) -> Train
         return _AppTrainer(found, client, run_config)
     if callable(found) or records.is_numpy_client(found):
         return _NumpyTrainer(found, client, run_config)
-    kind = "not there" if found is None else f"a {type(found).__name__}"
-    raise PackageError(f"{what} is {kind}: name a ClientApp, a NumPyClient, or a function that returns one")
+    is_what = "not there" if found is None else kind(found)
+    raise PackageError(f"{what} is {is_what}: name a ClientApp, a NumPyClient, or a function that returns one")
 
 
 class _FlowerTrainer:
@@ -109,7 +109,7 @@ class _NumpyTrainer(_FlowerTrainer):
         # Flower's to_client() wraps the NumPyClient.
         made = getattr(made, "numpy_client", made)
         if not records.is_numpy_client(made):
-            raise InvalidResult(f"the Flower client is a {type(made).__name__}, which has not fit and evaluate")
+            raise InvalidResult(f"the Flower client is {kind(made)}, which has not fit and evaluate")
         return made
 
 

@@ -9,6 +9,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from fedmq.errors import ConfigError
+from fedmq_client.checks import OPAQUE
 
 
 def parameters_of(estimator: Any) -> dict[str, NDArray[Any]]:
@@ -61,7 +62,7 @@ def _not_averaged(estimator: Any) -> ConfigError:
     kind = "Classifier" if is_classifier(estimator) else "Regressor"
     return ConfigError(
         f"{type(estimator).__name__} can't be averaged: use a linear model, such as SGD{kind}, "
-        f"or a network, such as MLP{kind}"
+        f"or a network, such as MLP{kind}; else write a trainer of your own: {OPAQUE}"
     )
 
 

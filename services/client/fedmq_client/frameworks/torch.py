@@ -181,6 +181,8 @@ class TorchTrainer(WithTestData):
     ) -> Iterator[Iterator[tuple[Any, int]]]:
         """Yields the batches of each epoch, each with its number of examples."""
         loader = self.loader(examples.dataset, task)
+        if loader is None and (note := examples.unused(config.batch_size)):
+            task.note(note)
         if isinstance(loader, Iterator) and config.epochs > 1:
             raise ConfigError("loader() returned an iterator, which lasts one epoch: return a DataLoader or a list")
         orders = np.random.default_rng(task.seed)

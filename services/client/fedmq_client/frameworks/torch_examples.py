@@ -17,6 +17,7 @@ from torch.utils.data import (
 )
 
 from fedmq.errors import ConfigError
+from fedmq_client.checks import kind
 from fedmq_client.frameworks import examples
 from fedmq_client.frameworks.examples import refusal
 
@@ -45,8 +46,10 @@ class TorchExamples:
         """Raises ConfigError if `found`, which `hook` returned, holds no examples that can be counted and shuffled."""
         self._device = device
         self._collate: Any = default_collate
+        self._loader: DataLoader[Any] | None = None
         if isinstance(found, DataLoader):
             _refuse_choosing(found, hook)
+            self._loader = found
             self._collate, found = found.collate_fn, found.dataset
         if isinstance(found, IterableDataset):
             raise refusal(
@@ -58,7 +61,7 @@ class TorchExamples:
         try:
             self._length = len(self.dataset)
         except TypeError:
-            raise refusal(hook, f"{examples.named(found)} without a length", "write its __len__") from None
+            raise refusal(hook, f"{kind(found)} without a length", "write its __len__") from None
         self._hook = hook
 
     def __len__(self) -> int:
@@ -74,9 +77,20 @@ class TorchExamples:
         except (TypeError, ValueError, RuntimeError, KeyError) as error:
             raise refusal(
                 self._hook,
-                f"{examples.named(self.dataset)} whose first examples make no batch ({error})",
+                f"{kind(self.dataset)} whose first examples make no batch ({error})",
                 "let each example be numbers or tensors of one shape, or return a DataLoader with a collate_fn",
             ) from error
+
+    def unused(self, batch_size: int) -> str:
+        """Returns a note if the user's DataLoader has other batches than these, which are made here; else an empty text."""
+        loader = self._loader
+        if loader is None or (loader.batch_size == batch_size and not loader.drop_last):
+            return ""
+        use = "return the DataLoader from loader() to use its batches"
+        if loader.batch_size != batch_size:
+            size = f"batch_size {loader.batch_size} is not used but {batch_size}"
+            return f"the DataLoader's {size}: --set train.batch_size={loader.batch_size}, or {use}"
+        return f"the DataLoader's drop_last is not used, as each example is trained on: {use}"
 
     def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, int]]:
         """Yields batches in this order, each with its number of examples."""
@@ -119,7 +133,7 @@ def _rows(found: Any, hook: str) -> TensorRows:
         values = tuple(checked.values())
         return TensorRows(values if len(values) > 1 else values[0], hook)
     if not hasattr(found, "__array__") and not examples.is_sparse(found):
-        raise refusal(hook, examples.named(found), REMEDY)
+        raise refusal(hook, kind(found), REMEDY)
     return TensorRows(_tensor(found, hook, "examples"), hook)
 
 
@@ -174,7 +188,7 @@ def _size(batch: Any) -> int:
     for tensor in _tensors(batch):
         if tensor.ndim:
             return len(tensor)
-    raise ConfigError(f"loader() gave {examples.named(batch)} as a batch: give tensors, or tuples or dicts of them")
+    raise ConfigError(f"loader() gave {kind(batch)} as a batch: give tensors, or tuples or dicts of them")
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
