@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -281,6 +282,39 @@ def test_bytes_of_one_client_in_each_round_are_kept_exactly(echo: Path) -> None:
     makers = [np.random.default_rng([6, ordinal]).integers(0, 256, 4096, np.uint8).tobytes() for ordinal in range(3)]
     assert model["tree"].tobytes() in makers and model["floats"].tobytes() == model["tree"].tobytes()
     assert meta["roles"] == {"tree": "opaque", "floats": "opaque"}
+
+
+STUMP = """
+import json
+import numpy as np
+
+LENGTH = 1000
+
+def padded(tree):
+    return np.frombuffer(json.dumps(tree).encode().ljust(LENGTH), np.uint8)
+
+class Trainer:
+    roles = {"tree": "opaque"}
+
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"tree": padded({"at": []})}
+
+    def train(self, weights, task):
+        tree = json.loads(weights["tree"].tobytes())
+        tree["at"].append([task.round, self.client.name])
+        return {"tree": padded(tree)}, 10, {}
+"""
+
+
+def test_a_model_of_bytes_grows_from_round_to_round_as_the_refusal_of_other_models_advises(echo: Path) -> None:
+    (echo / "trainer.py").write_text(STUMP)
+    with _trained(echo, {"rounds": 3, "clients_requested": 1}, clients=2) as (box, session):
+        assert session["state"] == "finished", session["reason"]
+        tree = json.loads(box.weights()["tree"].tobytes())
+    assert [number for number, _ in tree["at"]] == [1, 2, 3]
 
 
 def test_a_session_that_would_average_bytes_is_refused_with_the_remedy(echo: Path) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from fedmq.model_files import formats
+from fedmq_cli.package_trial import first_model
+from fedmq_cli.progress import SessionProgress
 from fedmq_sandbox import ConfigError, NotFound, Sandbox
 from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Event
+from fedmq_sdk import Alliance
 from support.packages import write_package
+from support.servers.served import served
 
 COUNTING = """
 import numpy as np
@@ -160,3 +167,53 @@ def test_a_folder_of_an_older_version_is_resumed(counting: Path, tmp_path: Path)
     del kept["totals"]
     path.write_text(json.dumps(kept))
     assert _trained(counting, rounds=2, state_dir=tmp_path / "run")[1] == [1, 2]
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "a name": (
+        {"v": np.zeros(1)},
+        "it lacks w and it has v, which init does not make",
+    ),
+    "a list": ({"0": np.zeros(1)}, "it lacks w and it has 0, which init does not make"),
+    "a shape": ({"w": np.zeros((2, 3))}, "it has other shapes than init makes: w is [2, 3] and not [1]"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_seed_with_other_tensors_than_init_makes_is_refused_before_the_first_round(
+    counting: Path, tmp_path: Path, other: str
+) -> None:
+    weights, words = OTHERS[other]
+    path = tmp_path / "other.safetensors"
+    formats.write(weights, path, "safetensors")
+    events: list[str] = []
+    with pytest.raises(
+        ConfigError, match=f"the seed does not fit .*{re.escape(words)}. Leave out the seed, so that init"
+    ):
+        _trained(counting, seed=str(path), on_event=lambda _, event: events.append(event.name))
+    assert events == []
+    assert _trained(counting, rounds=1)[1] == [1], "the advice"
+
+
+def test_a_seed_is_compared_once_and_not_where_a_folder_is_resumed(counting: Path, tmp_path: Path) -> None:
+    _trained(counting, rounds=1, state_dir=tmp_path / "run", seed=_file(tmp_path / "a.npz", 10))
+    with patch("fedmq_sandbox.seed.check_fit", side_effect=AssertionError("compared again")):
+        assert _trained(counting, rounds=2, state_dir=tmp_path / "run", seed=str(tmp_path / "a.npz"))[1] == [11, 12]
+
+
+def test_a_session_of_the_api_with_another_packages_model_fails_with_that_as_its_reason(
+    counting: Path, tmp_path: Path
+) -> None:
+    progress = SessionProgress(1)
+    with served(tmp_path / "served", counting, clients=2) as there:
+        alliance = Alliance(there.url)
+        session = alliance.start(rounds=1, retries=0, seed=alliance.upload({"v": np.zeros(1)}))
+        for row in session.follow():
+            progress.feed(Event.model_validate({key: row[key] for key in Event.model_fields if key in row}))
+        start = (
+            "round 1 got 0 updates of 1 in 1 attempt (client1: train raised KeyError: 'w'. The session's model is not"
+        )
+        assert progress.reason.startswith(start)
+        assert progress.reason.endswith("start from a model of this package, as `fedmq seed --package DIR` makes one)")
+        good = alliance.upload_blob(first_model(counting, 0))
+        assert alliance.start(rounds=1, seed=good).wait(60)["state"] == "finished", "the advice"

@@ -6,7 +6,7 @@ import queue
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -74,16 +74,17 @@ def network_of(package: Path | None) -> Callable[[], Any] | None:
 def first_model(package: Path, random_seed: int) -> bytes:
     """Returns the model that the trainer's `init` makes in a worker process. Raises ConfigError with the traceback."""
     with _worker() as run:
-        return _made(run, load(package), client_here("init", random_seed=random_seed))
+        return _made(run, load(package), client_here("init", random_seed=random_seed))[0]
 
 
-def _made(run: RunJob, package: Package, client: Client) -> bytes:
+def _made(run: RunJob, package: Package, client: Client) -> tuple[bytes, Sequence[str]]:
+    """Returns the package's first model, and notes on it."""
     if package.seed is not None:
-        return model_file(package.seed, package).blob()
+        return model_file(package.seed, package).blob(), ()
     result, _ = run(Job("init", client, package.folder, "init", random_seed=client.random_seed, timeout=SECONDS))
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
-    return _bytes(result.update)
+    return _bytes(result.update), result.notes
 
 
 @dataclass(slots=True)
@@ -122,7 +123,9 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial, package = Trial(str(package), loaded.sha256), loaded.folder
     with _worker() as run:
         began = time.monotonic()
-        model = _made(run, loaded, client) if model is None else model
+        if model is None:
+            model, made_notes = _made(run, loaded, client)
+            trial.notes += made_notes
         trial.seconds["init"] = time.monotonic() - began
         weights, meta = tensorblob.decode(model)
         trial.tensors, trial.size = len(weights), len(model)

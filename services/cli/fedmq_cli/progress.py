@@ -64,6 +64,7 @@ class SessionProgress:
     """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer.
 
     `notes`: what results lack, and why a validation failed, each with the client that it was first received from.
+    `failure`: the first client of the newest attempt that failed, and its reason.
     `rounds_before`: the number of rounds of a sandbox's earlier sessions, after which the views count on.
     """
 
@@ -75,6 +76,7 @@ class SessionProgress:
     clients: dict[str, str] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    failure: str = ""
     rounds_before: int = 0
 
     def shown(self, number: int) -> int:
@@ -109,9 +111,10 @@ class SessionProgress:
                 self.rounds_wanted = data.get("policy", {}).get("rounds", self.rounds_wanted)
             case "session", _:
                 self.state = "running" if word == "started" else word
-                self.reason = reason_text(data)
+                more = f" ({self.failure})" if word == "failed" and self.failure else ""
+                self.reason = reason_text(data) + more
             case "round", "planned":
-                self.session, self.state, self.reason = event.session, "running", ""
+                self.session, self.state, self.reason, self.failure = event.session, "running", "", ""
                 at = self.round(event.round or 0)
                 at.asked = data["clients"]
                 at.counts = dict.fromkeys(_ANSWERS, 0)
@@ -121,11 +124,7 @@ class SessionProgress:
                 at.training = means(data.get("metrics", {}))
                 at.asked = sum(at.counts.values())  # the plan of a round that was resumed is not published again
             case "update", outcome if event.client is not None:
-                at = self.round(event.round or 0)
-                if at.seconds is None and outcome in at.counts:
-                    at.counts[outcome] += 1
-                self.clients[event.client] = outcome
-                self.answered[event.client] = event.round or 0
+                self._answered(event, outcome)
             case "task", "progress" if event.client is not None:
                 self.clients[event.client] = f"training {data['fraction']:.0%}"
             case "model", "validated" if event.client is not None:
@@ -137,6 +136,16 @@ class SessionProgress:
             committed = (number for number, at in self.rounds.items() if at.seconds is not None)
             self.rounds_before += max(committed, default=0)
             self.session, self.rounds, self.answered = "", {}, {}
+
+    def _answered(self, event: Event, outcome: str) -> None:
+        assert event.client is not None
+        at = self.round(event.round or 0)
+        if outcome == "failed" and not self.failure:
+            self.failure = f"{event.client}: {event.data.get('reason', '')}"
+        if at.seconds is None and outcome in at.counts:
+            at.counts[outcome] += 1
+        self.clients[event.client] = outcome
+        self.answered[event.client] = event.round or 0
 
     def _validated(self, event: Event, data: Mapping[str, Any]) -> None:
         assert event.client is not None

@@ -12,7 +12,7 @@ A trainer is a class (or a module with functions of the same names, without `sel
         test_set = True                                      # evaluators score a test set (optional)
 
 - `weights` is a dict of numpy arrays: the trainer's own copy, which it may change in place. The weights that it returns
-  must have the same names and shapes.
+  must have the same names and shapes. They are float32 in each round where `init` or the seed has float16 or bfloat16.
 - `examples` is an int >= 0, the number of examples used. With 0, `train` abstains and `validate` gives no score.
   `validate` may return None if the number is not known; its metrics are then averaged equally. `metrics` are named
   numbers; strings and lists are recorded too, but never averaged.
@@ -24,8 +24,8 @@ A trainer is a class (or a module with functions of the same names, without `sel
 - A role says how a tensor is aggregated. `trainable`: by the mean and the server optimizer; the default of floats.
   `statistic`: by the mean alone, such as means and variances of batch norm. `counter`: by the mean, rounded; the default of
   single integers. `constant`: equal everywhere; the default of bools. `opaque`: not averaged, such as a tree model in
-  bytes; a policy with `clients_requested = 1` trains it at one client in each round. Integers of more than one number
-  need a stated role.
+  bytes (uint8, padded to one length); a policy with `clients_requested = 1` trains it at one client in each round. Integers
+  of more than one number need a stated role.
 - The code runs as in a Python that was started in the package's folder: files and modules beside it are found by name. A
   trainer may change its process, such as the current folder, environment variables or numpy's settings. What running the
   file and `__init__` change holds in each call; what a call changes ends with its task. In a sandbox without workers only

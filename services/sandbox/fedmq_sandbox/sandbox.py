@@ -126,6 +126,8 @@ class Sandbox:
         self.session = ""
         self.untested = ""
         """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
+        self.notes: Sequence[str] = ()
+        """What is to be known of the first model that the package made. Known before the first event."""
         self.chain: Chain
         self.blobs: Blobs
         self.records: Records
@@ -239,8 +241,6 @@ class Sandbox:
         self._interrupted.set()
         self.scheduler.post(self.scheduler.stop)
 
-    # -- inside -----------------------------------------------------------------------------------------------------
-
     def _open(self, stack: contextlib.ExitStack) -> None:
         options = self.options
         package = load(options.package)
@@ -335,10 +335,10 @@ class Sandbox:
         return ended
 
     def _prepare(self, is_seed_missing: bool) -> str | None:
-        """Returns the id of the first model, if there is to be one. Sets `untested`."""
-        services = self._services
-        common = self.options, services.random_seed, services.pool
-        seed, self.untested = begin(*common, self.policy, self.blobs, self._interrupted, is_seed_missing)
+        """Returns the id of the first model, if there is to be one. Sets `untested` and `notes`."""
+        is_new = self.records.get(tables.SESSIONS, self.chain.sessions[0]) is None
+        common = self.options, self._services.random_seed, self._services.pool, self.policy, self.blobs
+        seed, self.untested, self.notes = begin(*common, self._interrupted, is_seed_missing, is_new)
         return seed
 
     def _receive(self, envelope: Envelope, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -79,8 +80,8 @@ def _stored(data: bytes, blobs: Blobs) -> str:
 
 def make_seed(
     options: SandboxOptions, policy: Policy, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
-) -> str:
-    """Stores the model that the trainer's `init` makes, and returns its id.
+) -> tuple[str, Sequence[str]]:
+    """Stores the model that the trainer's `init` makes, and returns its id, with notes on it.
 
     Raises ConfigError with the traceback if `init` made no model, and Interrupted.
     """
@@ -98,7 +99,8 @@ def make_seed(
     result = _first(results, interrupted)
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
-    return _stored(result.update if isinstance(result.update, bytes) else result.update.read_bytes(), blobs)
+    data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
+    return _stored(data, blobs), result.notes
 
 
 def begin(
@@ -109,25 +111,55 @@ def begin(
     blobs: Blobs,
     interrupted: threading.Event,
     is_seed_missing: bool,
-) -> tuple[str | None, str]:
-    """Returns the id of the first model, and why the evaluator gives no score.
+    is_new: bool,
+) -> tuple[str | None, str, Sequence[str]]:
+    """Returns the id of the first model, why the evaluator gives no score, and notes on the first model.
 
-    The first model is the policy's, or one that the package's trainer makes; None unless `is_seed_missing`. The text, with
-    its remedy, is empty if the evaluator scores, if there is none, or if that is not known. Raises as `make_seed` does.
+    - The first model is the policy's, or one that the package's trainer makes; None unless `is_seed_missing`.
+    - The second text, with its remedy, is empty if the evaluator scores, if there is none, or if that is not known.
+    - If the session `is_new` and the policy names its first model, that is compared with the one that the trainer makes.
+
+    Raises ConfigError if they differ in names or shapes, and otherwise as `make_seed` does.
     """
     answers: queue.SimpleQueue[Result] = queue.SimpleQueue()
     if options.evaluator:  # asked first: while one worker makes the model, another one answers
         client = options.client(EVALUATOR, ("validate",), 0, random_seed)
         job = Job(id="describe", client=client, package=options.package, kind="describe", timeout=INIT_TIMEOUT)
         pool.submit(job, lambda _: None, lambda *_: None, answers.put)
-    seed = None
-    if is_seed_missing:
-        made = policy.seed is None
-        seed = make_seed(options, policy, random_seed, pool, blobs, interrupted) if made else policy.seed
-    if not options.evaluator:
-        return seed, ""
-    answer = _first(answers, interrupted)
-    return seed, answer.reason if answer.outcome == "done" else ""
+    seed = policy.seed if is_seed_missing else None
+    notes: Sequence[str] = ()
+    if policy.seed is None and is_seed_missing:
+        seed, notes = make_seed(options, policy, random_seed, pool, blobs, interrupted)
+    elif policy.seed is not None and is_new:
+        check_fit(options, policy.seed, random_seed, pool, blobs, interrupted)
+    untested = ""
+    if options.evaluator:
+        answer = _first(answers, interrupted)
+        untested = answer.reason if answer.outcome == "done" else ""
+    return seed, untested, notes
+
+
+def check_fit(
+    options: SandboxOptions, seed: str, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
+) -> None:
+    """Raises ConfigError if the model `seed` has other names or shapes than the one that the trainer's `init` makes.
+
+    A model that is not stored is not compared: the session reports it.
+    """
+    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+    client = options.client("init", ("train", "validate"), 0, random_seed)
+    try:
+        model = blobs.get(keys.model_blob(seed))
+    except FedMQError:
+        return
+    job = Job("compare", client, options.package, "compare", timeout=INIT_TIMEOUT, model=model)
+    pool.submit(job, lambda _: None, lambda *_: None, results.put)
+    result = _first(results, interrupted)
+    if result.outcome == "done" and result.reason:
+        raise ConfigError(
+            f"the seed does not fit the package {options.package}: {result.reason}. Leave out the seed, so that init makes "
+            "the first model, or give a model with these names and shapes"
+        )
 
 
 def _first(results: queue.SimpleQueue[Result], interrupted: threading.Event) -> Result:

@@ -7,12 +7,14 @@ sentence, whichever format it is in.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.tensors import Weights, tensorblob
+from fedmq.tensors.opaque import named_opaque
 from fedmq.tensors.tensorblob import DTYPES, Array
 
 HALF = ("float16", "bfloat16")
@@ -40,6 +42,21 @@ def checked(name: str, array: Array, is_opaque: bool) -> Array:
     except InvalidUpdate:
         raise refused(name, array.dtype.name) from None
     return array
+
+
+def widened(weights: Weights, meta: Mapping[str, Any], note: Callable[[str], None]) -> Weights:
+    """Returns the tensors of a model with half precision as float32, and a note if there is any. Opaque ones are kept.
+
+    So a trainer receives float32 in each round: a committed model holds no half precision, whatever its seed holds.
+    """
+    halves = [name for name, array in weights.items() if array.dtype.itemsize == 2 and array.dtype.name in HALF]
+    halves = sorted(name for name in halves if name not in named_opaque(meta))
+    if not halves:
+        return weights
+    more = f" (and {len(halves) - 1} more)" if len(halves) > 1 else ""
+    found = weights[halves[0]].dtype
+    note(f"tensor {halves[0]!r}{more} is {found}, and models hold float32: train and validate receive float32")
+    return weights | {name: weights[name].astype(np.float32) for name in halves}
 
 
 def decode(blob: bytes) -> tuple[Weights, dict[str, Any]]:

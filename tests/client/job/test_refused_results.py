@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from client.job.site import BLOB, MODEL, Site, same
+from fedmq import tensors
+
+OPAQUE = "a model that can't be averaged, such as a forest, is a uint8 array of its bytes, padded to one length"
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
+        (np.ones(2), "train returned an ndarray: return weights, examples, metrics or None"),
         ("text", "train returned a str: return weights, examples, metrics or None"),
         ((MODEL, 1), "train returned a tuple of 2"),
         (([], 1, {}), "train returned a list as weights: return a dict of arrays"),
@@ -33,6 +37,13 @@ def test_rubbish_is_named_with_what_to_return_instead(site: Site, answer: Any, w
     assert result.update is None
 
 
+def test_opaque_bytes_of_another_length_are_refused_with_the_remedy(site: Site) -> None:
+    model = tensors.encode({"tree": np.zeros(4, np.uint8)}, {"roles": {"tree": "opaque"}})
+    site.serve(train=lambda weights, task: ({"tree": np.zeros(5, np.uint8)}, 1, {}))
+    words = "tree has shape (5,) and not (4,): pad its bytes to one length for all rounds"
+    assert site.run(model=model).reason.endswith(words)
+
+
 def test_a_garbled_model_is_said_to_be_so(site: Site) -> None:
     site.serve(train=same)
     result = site.run(model=BLOB[:-3])
@@ -44,6 +55,9 @@ def test_a_garbled_model_is_said_to_be_so(site: Site) -> None:
     ("methods", "words"),
     [
         ({}, "the trainer has no init()"),
+        ({"init": lambda: b"tree"}, f"init returned a bytes: return a dict of named numpy arrays; {OPAQUE}"),
+        ({"init": lambda: {"w": b"tree"}}, f"init returned a bytes as tensor 'w': give an array of numbers; {OPAQUE}"),
+        ({"init": lambda: {"w": Site}}, f"init returned a type as tensor 'w': give an array of numbers; {OPAQUE}"),
         ({"init": lambda: []}, "init returned a list: return a dict of named numpy arrays"),
         ({"init": lambda: {"w": np.ones(1)}, "roles": {"w": "hero"}}, "not 'hero'"),
         ({"init": lambda: {"w": np.ones(1)}, "roles": {"v": "statistic"}}, "v"),

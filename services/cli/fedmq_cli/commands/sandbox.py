@@ -143,6 +143,8 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     view = view_for(progress, out)
 
     def on_event(_: Any, event: Any) -> None:
+        for note in box.notes:
+            progress.notes.setdefault(note, "init")
         if box.untested:
             progress.notes.setdefault(box.untested, "evaluator")
         progress.feed(event)
@@ -193,6 +195,8 @@ def _serve(box: Sandbox, port: int) -> None:
 
         def ready() -> None:
             server.start()
+            for note in box.notes:
+                print(f"init: {note}")
             if box.untested:
                 print(f"evaluator: {box.untested}")
             there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"

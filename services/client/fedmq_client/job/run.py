@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from fedmq import tensors
-from fedmq.errors import FedMQError, InvalidUpdate
+from fedmq.errors import FedMQError
+from fedmq.model_files.dtypes import widened
 from fedmq.tensors import Weights
+from fedmq.tensors.opaque import named_opaque
 from fedmq.value import value
 from fedmq_client import checks
 from fedmq_client.job import process_state
 from fedmq_client.job.evaluation import missing_test_set
+from fedmq_client.job.first_model import first_weights, misfit
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.notes import NoteCollector
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
@@ -54,7 +57,7 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except (Exception, SystemExit) as error:
         reason, more = running.explain(error)
-        result = Result(job.id, "failed", reason=reason, traceback=more, seconds=running.seconds)
+        result = Result(job.id, "failed", reason=reason + running.why_misfit(), traceback=more, seconds=running.seconds)
     finally:
         trainers.spoilt += process_state.restore(running.own)
     if result.outcome in ("failed", "cancelled"):
@@ -73,6 +76,7 @@ class _Running:
         self.seconds: dict[str, float] = {}
         self.notes = NoteCollector()
         self.ends = time.monotonic() + job.timeout
+        self.given: tuple[Trainer, Weights] | None = None
 
     def result(self) -> Result:
         job = self.job
@@ -88,14 +92,40 @@ class _Running:
             raise checks.InvalidResult(f"a {job.kind} job needs a model")
         self.step = "reading the model"
         shared, meta = self.trainers.model(job.model)
+        shared = widened(shared, meta, self.notes.add)
         base, base_meta = ({}, {}) if job.base is None else self.trainers.model(job.base, "base")
+        base = widened(base, base_meta, self.notes.add)
         kept, state = kept_and_state({} if job.state is None else tensors.decode(read_blob(job.state))[0])
         model = Whole(shared, meta, base, base_meta, kept)
+        self.given = trainer, model.weights
+        if job.kind == "compare":
+            return Result(job.id, "done", reason=self._misfit(), seconds=self.seconds)
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
         if job.validate and hasattr(trainer, "validate"):
             trainer = self._validate_first(trainer, model, state)
         return self._train(trainer, model, state)
+
+    def why_misfit(self) -> str:
+        """Returns a sentence on a task that failed in the first round, if the session began with another package's model."""
+        if self.job.kind not in ("train", "validate") or self.job.round > 1 or not (how := self._misfit()):
+            return ""
+        remedy = "start from a model of this package, as `fedmq seed --package DIR` makes one"
+        return f". The session's model is not this package's, as {how}: {remedy}"
+
+    def _misfit(self) -> str:
+        """Returns how the received model differs from what `init` makes; empty if it does not, or that is not known.
+
+        A package's commands are not asked: to build a seed may take long, and replaces a file.
+        """
+        if self.given is None or self.trainers.package(self.job.package).runs_commands(self.job.client.form):
+            return ""
+        trainer, weights = self.given
+        try:
+            own: Any = getattr(trainer, "init", dict)()
+        except (Exception, SystemExit):
+            return ""
+        return misfit(weights, own) if isinstance(own, Mapping) and own else ""
 
     def explain(self, error: BaseException) -> tuple[str, str]:
         """Returns the reason of a failed step, in one line, and its traceback or further lines."""
@@ -119,18 +149,10 @@ class _Running:
             raise checks.InvalidResult(
                 f"the trainer has no init(): write one that returns the first weights, or {checks.GIVE_A_FILE}"
             )
-        weights = self._call("init", make)
-        if not isinstance(weights, Mapping) or not weights:
-            raise checks.InvalidResult(f"init returned {checks.kind(weights)}: return a dict of named numpy arrays")
+        found = self._call("init", make)
         roles = {**_described(trainer, "roles"), **self.trainers.package(self.job.package).roles}
         meta = {**_described(trainer, "meta"), "roles": roles}
-        weights = {name: np.asarray(value) for name, value in weights.items()}
-        tensors.spec_of(weights, meta)
-        try:
-            tensors.check_roles_stated(weights, meta)
-        except InvalidUpdate as error:
-            raise checks.InvalidResult(error.reason) from error
-        blob = tensors.encode(weights, meta)
+        blob = tensors.encode(first_weights(found, meta, self.notes.add), meta)
         return Result(self.job.id, "done", update=self._store(blob, ""), seconds=self.seconds)
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
@@ -196,7 +218,7 @@ class _Running:
                 f"train returned {checks.kind(answer)}: return weights, examples, metrics or None"
             )
         weights, examples, metrics = answer
-        new = checks.weights(weights, given)
+        new = checks.weights(weights, given, named_opaque(model.meta))
         if changed := model.changed(new):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             self.notes.add(f"the policy freezes {changed[0]}{more}, so its value from train is not used")
