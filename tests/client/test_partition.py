@@ -63,7 +63,45 @@ def test_seed_count_and_alpha_each_change_the_parts() -> None:
     assert base != partition(LABELS, 5, 0, 0.6)[0].tolist()
 
 
-@pytest.mark.parametrize(("count", "dirichlet"), [(0, None), (2, 0.0), (2, -1.0), (2, float("nan"))])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS[:, None],
+        LABELS.astype(str),
+        LABELS.astype(str).astype(object),
+        LABELS.astype(float),
+        np.where(LABELS == 9, np.nan, LABELS),
+    ],
+    ids=["a column", "text", "objects", "floats", "a class of NaN"],
+)
+def test_labels_of_any_form_are_split_as_plain_ones_are(labels: np.ndarray) -> None:
+    clients = [Client("c", ordinal=ordinal, count=4, random_seed=1, dirichlet=0.1) for ordinal in range(4)]
+    assert [client.part(labels).tolist() for client in clients] == [client.part(LABELS).tolist() for client in clients]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.zeros((9, 3, 2)), r"labels of shape \(9, 3, 2\) can't be split by class: give one per example"),
+        (np.array(["a", None, "b"], dtype=object), "labels of several types can't be split by class"),
+        (np.linspace(0, 1, 9), "9 different numbers among 9 labels are no classes, so there is no skew"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_where_parts_differ_by_class_only(
+    labels: np.ndarray, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Client("c", count=2, dirichlet=0.1).part(labels)
+    assert len(Client("c", count=2).part(labels)) in (len(labels) // 2, len(labels) // 2 + 1)
+
+
+def test_the_classes_that_a_refusal_of_numbers_advises_are_split() -> None:
+    numbers = np.linspace(0, 1, 90)
+    parts = partition(np.digitize(numbers, [0.25, 0.5, 0.75]), 3, 0, 0.1)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(90))
+
+
+@pytest.mark.parametrize(("count", "dirichlet"), [(0, None), (2, 0.0), (2, -1.0), (2, float("nan")), (2, float("inf"))])
 def test_senseless_numbers_are_refused(count: int, dirichlet: float | None) -> None:
     with pytest.raises(ConfigError):
         partition(LABELS, count, 0, dirichlet)

@@ -4,6 +4,7 @@ Real sites have data of their own. Every client computes the whole split from nu
 own part, so no part is ever sent.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,11 @@ def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float 
 
     - `dirichlet` None: a seeded shuffle, cut into parts whose sizes differ by at most one (IID).
     - `dirichlet` alpha > 0: for each class, its share per part is drawn from Dirichlet(alpha) (label skew as in Li et al.
-      2022, "Federated Learning on Non-IID Data Silos"); 0.1 is harsh, 100 is nearly IID. `labels` are then the classes, of
-      shape (n,) or one-hot (n, classes).
+      2022, "Federated Learning on Non-IID Data Silos"); 0.1 is harsh, 100 is nearly IID. `labels` are then the classes,
+      numbers or text, of shape (n,) or (n, 1), or one-hot (n, classes).
     - No part is empty: an empty one is given an example of the largest.
-    - Raises ConfigError if there are fewer examples than parts, or alpha or count is not positive.
+    - Raises ConfigError if there are fewer examples than parts, if alpha or count is not positive and finite, and, with
+      alpha, for labels that are no classes: of more axes, of mixed types, or numbers most of which occur once.
 
     The same arguments give the same parts in every process.
     """
@@ -36,19 +38,37 @@ def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float 
     generator = np.random.default_rng([random_seed & 0xFFFFFFFFFFFFFFFF, count])
     if dirichlet is None:
         return [np.sort(part) for part in np.array_split(generator.permutation(examples), count)]
-    if not dirichlet > 0:
-        raise ConfigError(f"the Dirichlet alpha must be above 0, not {dirichlet}")
-    if values.ndim == 2:
-        values = values.argmax(axis=1)
-    parts = _by_label(values, count, generator, dirichlet)
+    if not 0 < dirichlet < math.inf:
+        raise ConfigError(f"the Dirichlet alpha must be above 0 and finite, not {dirichlet}")
+    parts = _by_label(_classes(values), count, generator, dirichlet)
     _fill_empty(parts)
     return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
 
 
-def _by_label(labels: NDArray[Any], count: int, generator: np.random.Generator, alpha: float) -> list[list[int]]:
+def _classes(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Returns the number of each example's class, in the order of their labels."""
+    if labels.ndim > 2:
+        raise ConfigError(f"labels of shape {labels.shape} can't be split by class: give one per example")
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    try:
+        found, numbers = np.unique(labels, return_inverse=True)
+    except TypeError:
+        raise ConfigError(
+            "labels of several types can't be split by class: replace missing labels, or leave them out"
+        ) from None
+    if found.dtype.kind == "f" and len(found) > len(labels) / 2 and (found % 1 > 0).any():
+        raise ConfigError(
+            f"{len(found)} different numbers among {len(labels)} labels are no classes, so there is no skew between them: "
+            "give np.digitize(labels, edges), or no Dirichlet alpha"
+        )
+    return numbers
+
+
+def _by_label(classes: NDArray[np.int64], count: int, generator: np.random.Generator, alpha: float) -> list[list[int]]:
     parts: list[list[int]] = [[] for _ in range(count)]
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
+    for number in range(classes.max() + 1):
+        members = generator.permutation(np.flatnonzero(classes == number))
         shares = generator.dirichlet(np.full(count, alpha))
         cuts = np.round(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
         for part, chunk in zip(parts, np.split(members, cuts), strict=True):

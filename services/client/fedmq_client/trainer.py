@@ -105,11 +105,14 @@ class Client:
     def part(self, labels: ArrayLike) -> Indices:
         """Returns the indices of this client's part of a data set that every client holds.
 
-        `labels`: one per example (n,), or one-hot (n, classes). Parts are disjoint, complete over the ordinals and never
-        empty. They depend on `random_seed`, `count` and `dirichlet` only. Raises ConfigError if there are fewer examples
-        than parts.
+        `labels`: one per example (n,) or (n, 1), numbers or text, or one-hot (n, classes). Parts are disjoint, complete
+        over the ordinals and never empty. They depend on `random_seed`, `count` and `dirichlet` only. Raises ConfigError if
+        there are fewer examples than parts, or, with `dirichlet`, if the labels are no classes.
         """
         values = np.ascontiguousarray(labels)
+        if values.dtype.hasobject:  # such as text in a column of a DataFrame; has no bytes by which to cache the split
+            parts = partition(values, self.count, self.random_seed, self.dirichlet)
+            return parts[self.ordinal % self.count]
         parts = _parts(
             values.tobytes(),
             values.dtype.str,

@@ -38,8 +38,8 @@ def refuse_other(estimator: Any) -> None:
     settings = estimator.get_params()
     if settings.get("average"):
         raise ConfigError(
-            f"{name} with average={settings['average']!r} can't go on from the model of a round, as it continues from averages "
-            "of its own: leave average out"
+            f"{name} with average={settings['average']!r} can't go on from the model of a round, as it continues from "
+            "averages of its own: leave average out"
         )
     if settings.get("solver") == "liblinear":
         raise ConfigError(
