@@ -14,12 +14,13 @@ class MyTrainer(TorchTrainer):
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fedmq.errors import ConfigError
 from fedmq.model_files.naming import matched, positional
@@ -27,7 +28,7 @@ from fedmq.tensors import Weights
 from fedmq_client.frameworks import configuration
 from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.frameworks.torch_examples import TorchExamples
-from fedmq_client.frameworks.torch_modules import accept_single_values, freeze
+from fedmq_client.frameworks.torch_modules import accept_single_values, floats_of, freeze, proximal, single
 from fedmq_client.trainer import Client, Task
 
 EVALUATION_BATCH = 256
@@ -59,14 +60,14 @@ class TorchTrainer(WithTestData):
         self._data: TorchExamples | None = None
 
     def model(self) -> nn.Module:
-        """Returns a new module, the same for every client. Called once a process; the module is copied."""
+        """Returns a new module, the same for every client. Called once a process, and again where a copy can't be made."""
         raise NotImplementedError("write model(self) and return a torch.nn.Module")
 
     def data(self, client: Client) -> Any:
         """Returns this client's examples, once: `x, y`, or a map-style Dataset.
 
-        - Arrays, tensors, lists, DataFrames, in tuples or dicts: a batch has the same form. Floats become float32 and
-          integers int64.
+        - Arrays, tensors, lists, DataFrames, in tuples or dicts: a batch has the same form. Floats become float32, or
+          float64 if the model's parameters are, and integers int64.
         - A Dataset, a list of examples, or a DataLoader, of which the dataset and `collate_fn` are used: batches are
           made here. Its items stay as they are.
         """
@@ -139,14 +140,18 @@ class TorchTrainer(WithTestData):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate
         scheduler = self.scheduler(optimizer, task)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ConfigError(
+                "scheduler() returned ReduceLROnPlateau, which compares validations, and a task has none: return another "
+                "scheduler, or let optimizer(parameters, task) choose the rate by task.round"
+            )
         seen, mean = 0, 0.0
         for number, batches in enumerate(self._epochs(examples, config, task)):
             seen, total = 0, 0.0
             for batch, size in batches:
-                optimizer.zero_grad()
-                loss = self.loss(model, batch)
-                _with_proximal(loss, config.proximal_mu, parameters, anchors).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                loss = self._step(
+                    optimizer, model, batch, lambda loss: proximal(loss, config.proximal_mu, parameters, anchors)
+                )
                 if scheduler is not None:
                     scheduler.step()
                 seen, total = seen + size, total + loss.item() * size
@@ -165,12 +170,16 @@ class TorchTrainer(WithTestData):
         model, _ = self._copy(weights)
         torch.manual_seed(task.seed)
         model.eval()
+        accept_single_values(model)
         sums: dict[str, float] = {}
         done = 0
         with torch.no_grad():
             for batch, size in examples.batches(np.arange(len(examples)), EVALUATION_BATCH):
-                for name, value in {"loss": self.loss(model, batch), **self.metrics(model, batch)}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * size
+                found = {"loss": self.loss(model, batch), **self.metrics(model, batch)}
+                for name, value in found.items():
+                    sums[name] = (
+                        sums.get(name, 0.0) + float(single("metrics" if name != "loss" else name, value)) * size
+                    )
                 done += size
                 task.check()
                 task.report(done / len(examples))
@@ -192,13 +201,34 @@ class TorchTrainer(WithTestData):
             else:
                 yield examples.loaded(loader)
 
+    def _step(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, batch: Any, penalized: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Takes one step, and returns the batch's loss before it."""
+        losses: list[Tensor] = []
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            losses.append(single("loss", self.loss(model, batch)))
+            whole = penalized(losses[-1])
+            whole.backward()  # type: ignore[no-untyped-call]
+            return whole.item()
+
+        needed = inspect.signature(optimizer.step).parameters.get("closure")
+        if needed is not None and needed.default is inspect.Parameter.empty:  # LBFGS evaluates the loss several times
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+        return losses[0]
+
     def _optimizer(self, parameters: list[nn.Parameter], task: Task) -> torch.optim.Optimizer:
         takes_task = "task" in inspect.signature(self.optimizer).parameters
         return self.optimizer(parameters, task=task) if takes_task else self.optimizer(parameters)
 
     def _examples(self) -> TorchExamples:
         if self._data is None:
-            self._data = TorchExamples(*self._given(), self.device)
+            self._data = TorchExamples(*self._given(), self.device, floats_of(self._module()))
         return self._data
 
     def _check_examples(self) -> None:
@@ -218,11 +248,20 @@ class TorchTrainer(WithTestData):
 
     def _new_module(self, seed: int) -> nn.Module:
         torch.manual_seed(seed % SEEDS)
-        return self.model()
+        model = self.model()
+        if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+            raise ConfigError(
+                "model() has lazy modules, whose shapes a first batch decides: call it once in model(), as in "
+                "net(torch.zeros(2, 3)), or give the sizes"
+            )
+        return model
 
     def _copy(self, weights: Weights) -> tuple[nn.Module, list[str]]:
         """Returns a copy of the module with these weights, and their names in the order of its state dict."""
-        model = copy.deepcopy(self._module())
+        try:
+            model = copy.deepcopy(self._module())
+        except RuntimeError:  # its weights are computed from others, as by torch.nn.utils.weight_norm
+            model = self._new_module(0)
         names = put_weights(model, weights)
         return model.to(self.device), names
 
@@ -273,10 +312,3 @@ def roles_of(model: nn.Module) -> dict[str, str]:
         else:
             roles[position] = "trainable" if name in trained else "statistic"
     return roles
-
-
-def _with_proximal(loss: Tensor, mu: float, parameters: list[nn.Parameter], anchors: list[Tensor]) -> Tensor:
-    """Adds mu / 2 * |w - w0|^2 to the loss (FedProx, Li et al. 2020); w0 are the received weights."""
-    for parameter, anchor in zip(parameters, anchors, strict=False):
-        loss = loss + mu / 2 * (parameter - anchor).square().sum()
-    return loss

@@ -42,8 +42,11 @@ class TensorRows(Dataset[Any]):
 class TorchExamples:
     """Examples that are read in batches."""
 
-    def __init__(self, found: Any, hook: str, device: torch.device) -> None:
-        """Raises ConfigError if `found`, which `hook` returned, holds no examples that can be counted and shuffled."""
+    def __init__(self, found: Any, hook: str, device: torch.device, floats: torch.dtype = torch.float32) -> None:
+        """Raises ConfigError if `found`, which `hook` returned, holds no examples that can be counted and shuffled.
+
+        Floats of arrays become `floats`.
+        """
         self._device = device
         self._collate: Any = default_collate
         self._loader: DataLoader[Any] | None = None
@@ -57,7 +60,7 @@ class TorchExamples:
                 f"an IterableDataset ({type(found).__name__})",
                 "its examples can't be counted or shuffled; return list(it), or a map-style Dataset",
             )
-        self.dataset: Any = found if _is_dataset(found) else _rows(found, hook)
+        self.dataset: Any = found if _is_dataset(found) else _rows(found, hook, floats)
         try:
             self._length = len(self.dataset)
         except TypeError:
@@ -118,14 +121,16 @@ def _is_dataset(found: Any) -> bool:
     return not plain and hasattr(found, "__getitem__") and hasattr(found, "__len__")
 
 
-def _rows(found: Any, hook: str) -> TensorRows:
+def _rows(found: Any, hook: str, floats: torch.dtype) -> TensorRows:
     examples.refuse_other(found, hook, REMEDY)
     if isinstance(found, (tuple, list, Mapping)):
         if not found:
             raise refusal(hook, f"an empty {type(found).__name__}", f"{REMEDY}, also where there are no examples")
         parts = found.items() if isinstance(found, Mapping) else enumerate(found)
         checked = {
-            name: examples.checked(part, hook, f"part {name!r}", lambda value, where: _tensor(value, hook, where))
+            name: examples.checked(
+                part, hook, f"part {name!r}", lambda value, where: _tensor(value, hook, where, floats)
+            )
             for name, part in parts
         }
         if isinstance(found, Mapping):
@@ -134,7 +139,7 @@ def _rows(found: Any, hook: str) -> TensorRows:
         return TensorRows(values if len(values) > 1 else values[0], hook)
     if not hasattr(found, "__array__") and not examples.is_sparse(found):
         raise refusal(hook, kind(found), REMEDY)
-    return TensorRows(_tensor(found, hook, "examples"), hook)
+    return TensorRows(_tensor(found, hook, "examples", floats), hook)
 
 
 def _refuse_choosing(loader: DataLoader[Any], hook: str) -> None:
@@ -156,7 +161,7 @@ def _refuse_choosing(loader: DataLoader[Any], hook: str) -> None:
         )
 
 
-def _tensor(value: Any, hook: str, where: str) -> Tensor:
+def _tensor(value: Any, hook: str, where: str, floats: torch.dtype) -> Tensor:
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             raise refusal(hook, f"a sparse tensor as {where}", "make it dense with .to_dense()")
@@ -174,7 +179,7 @@ def _tensor(value: Any, hook: str, where: str) -> Tensor:
     if tensor.is_complex():
         return tensor
     if tensor.is_floating_point():
-        return tensor.float()
+        return tensor.to(floats)
     return tensor if tensor.dtype == torch.bool else tensor.long()
 
 

@@ -1,10 +1,11 @@
-"""Prepares a PyTorch module for one task: freezes tensors, and lets batch norm accept a single example."""
+"""Prepares a PyTorch module for one task: freezes tensors, and lets batch norm accept a single example. And losses."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fedmq.errors import ConfigError
 
@@ -44,15 +45,31 @@ def freeze(model: nn.Module, frozen: Sequence[bool]) -> None:
 
 
 def accept_single_values(model: nn.Module) -> None:
-    """Lets batch norm in training mode use its running statistics where a batch has one value a channel.
+    """Lets batch norm accept one value a channel, as the last batch may hold a single example.
 
-    One value has no variance, and PyTorch raises an error for it. A last batch may hold a single example.
+    One value has no variance, and PyTorch raises an error for it. In training mode batch norm uses its running statistics
+    then. Without any, the value is normalized to zero.
     """
     for module in model.modules():
-        if module.training and isinstance(module, BATCH_NORMS) and module.running_mean is not None:
-            single = _Single()
-            module.register_forward_pre_hook(single.before)
-            module.register_forward_hook(single.after)
+        if not isinstance(module, BATCH_NORMS):
+            continue
+        hooks = _Doubled() if module.running_mean is None else _Single()
+        module.register_forward_pre_hook(hooks.before)
+        module.register_forward_hook(hooks.after)
+
+
+class _Doubled:
+    """Repeats the only value of each channel for one module: the mean is then the value, and the variance zero."""
+
+    def __init__(self) -> None:
+        self._changed = False
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        self._changed = inputs[0].numel() == inputs[0].shape[1]
+        return (inputs[0].repeat(2, *[1] * (inputs[0].ndim - 1)),) if self._changed else None
+
+    def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return output[:1] if self._changed else None
 
 
 class _Single:
@@ -70,3 +87,23 @@ class _Single:
         if self._changed:
             self._changed = False
             module.train()
+
+
+def floats_of(model: nn.Module) -> torch.dtype:
+    """Returns the dtype of a batch's floats: float64 if the model has such parameters, else float32."""
+    wide = any(parameter.dtype == torch.float64 for parameter in model.parameters())
+    return torch.float64 if wide else torch.float32
+
+
+def single(hook: str, value: Any) -> Any:
+    """Returns a loss or metric. Raises ConfigError for a tensor of more than one value."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ConfigError(f"{hook}() returned a tensor of shape {tuple(value.shape)}: return its mean over the batch")
+    return value
+
+
+def proximal(loss: Tensor, mu: float, parameters: list[nn.Parameter], anchors: list[Tensor]) -> Tensor:
+    """Adds mu / 2 * |w - w0|^2 to the loss (FedProx, Li et al. 2020); w0 are the received weights."""
+    for parameter, anchor in zip(parameters, anchors, strict=False):
+        loss = loss + mu / 2 * (parameter - anchor).square().sum()
+    return loss
