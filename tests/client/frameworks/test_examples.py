@@ -175,6 +175,16 @@ def test_data_is_accepted_or_refused_at_init_with_the_remedy(kind: type[Any], fo
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_data_that_is_refused_at_init_fails_a_task_that_begins_with_a_seed_in_the_same_words(kind: type[Any]) -> None:
+    weights, refused = made(kind, lambda: (X, Y)).init(), made(kind, TABLE["a generator"][0])
+    with pytest.raises(ConfigError) as at_init:
+        refused.init()
+    with pytest.raises(ConfigError) as in_task:
+        trained(refused, weights)
+    assert in_task.value.reason == at_init.value.reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", ["lists of rows", "a column of labels", "objects that are numbers"])
 def test_the_form_of_the_data_does_not_change_what_is_learnt(kind: type[Any], other: str) -> None:
     plain = made(kind, lambda: (X, Y))

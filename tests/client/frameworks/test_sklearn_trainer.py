@@ -237,7 +237,8 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
 
 LINEAR = (
     "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else write a trainer of your own: .*"
-    "uint8 array of its bytes, padded to one length for all rounds, with the role opaque, for a policy with clients_requested = 1"
+    "uint8 array of its bytes, padded to one length for all rounds, "
+    "with the role opaque, for a policy with clients_requested = 1"
 )
 
 

@@ -102,6 +102,7 @@ def test_a_package_with_both_forms_uses_its_trainer_unless_it_is_told(tmp_path: 
         ("trainer: ../code.py:Good", "outside of the package's folder"),
         ("trainer: 5", "must look like `trainer: trainer.py:MyTrainer`"),
         ("entry_points: {tran: {command: x}}", "unknown entry point 'tran': did you mean 'train'. known are build"),
+        ("entry_points: {train: {command: x}, infer: {command: y}}", "unknown entry point 'infer'"),
         ("entry_points: {train: {}}", "entry point train has no command"),
         ("entry_points: train", "entry_points must look like"),
         ("trainer: code.py:Good\npython_env: no.yaml", "python_env names no.yaml"),
