@@ -97,7 +97,7 @@ STATES = "    test_set = True\n"
         (
             VALIDATES,
             False,
-            "evaluator has no score: the package states no test set, so all scores are of clients' own data",
+            "evaluator has no score: the package states no test set; if validate scores one",
         ),
         (STATES, True, "evaluator has no score: the package states a test set, and its trainer does not validate"),
     ],
