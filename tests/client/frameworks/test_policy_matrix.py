@@ -239,7 +239,7 @@ def test_a_key_of_train_has_its_effect_or_is_refused(
 
 
 def test_a_keras_network_with_generators_and_their_state_is_trained(tmp_path: Path) -> None:
-    pytest.importorskip("keras")
+    require_framework("keras")
     package = write_package(tmp_path, GENERATOR)
     with Sandbox(package, rounds=2, retries=0, clients=2, workers=1, evaluator=False) as sandbox:
         ended = sandbox.run()
