@@ -38,7 +38,8 @@ def in_order(names: Collection[str]) -> list[str]:
 def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
     """Returns the received names in the order of `own`, the positional names of a network. Raises `ConfigError`.
 
-    Names match if they are equal, also without positions, or if the received names are a list of the same length.
+    Names match if they are equal, also without positions, or if the received names are a list of the same length. One side
+    may have a wrapper's name before each name, such as `module.` of DataParallel, or `_orig_mod.` of torch.compile.
     """
     if set(received) == set(own):
         return list(own)
@@ -47,7 +48,24 @@ def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
         return [by_plain[plain(name)] for name in own]
     if is_list(received) and len(received) == len(own):
         return in_order(received)
-    wrong = sorted(set(received) ^ set(own))
-    raise ConfigError(
-        f"the model of this session is not the one that model() makes; only one of them has {', '.join(wrong[:3])}"
-    )
+    plain_own = [plain(name) for name in own]
+    if len(by_plain) == len(received) == len(own):
+        if wrapper := _wrapper(by_plain, plain_own):
+            return [by_plain[wrapper + name] for name in plain_own]
+        if wrapper := _wrapper(plain_own, by_plain):
+            return [by_plain[name.removeprefix(wrapper)] for name in plain_own]
+    is_named = len({*plain_own}) == len(own) and len(by_plain) == len(received)
+    expected, found = (plain_own, list(by_plain)) if is_named else (list(own), list(received))
+    wrong = {
+        "it lacks": [name for name in expected if name not in found],
+        "it has": [name for name in found if name not in expected],
+    }
+    told = [f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in wrong.items() if names]
+    raise ConfigError(f"the model of this session is not the one that model() makes: {' and '.join(told)}")
+
+
+def _wrapper(wrapped: Collection[str], bare: Collection[str]) -> str:
+    """Returns what stands before each name of `wrapped`, with its dot, if the rest are the names of `bare`; else nothing."""
+    first = min(bare, default="")
+    prefix = next((name.removesuffix(first) for name in wrapped if name.endswith(f".{first}")), "")
+    return prefix if {prefix + name for name in bare} == {*wrapped} else ""
