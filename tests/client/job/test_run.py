@@ -253,3 +253,21 @@ def test_a_module_of_functions_may_have_all_names_of_a_trainer(tmp_path: Path) -
     InlinePool().submit(Job("j", Client("c"), tmp_path, "init"), lambda _: None, lambda *_: None, results.append)
     assert isinstance(results[0].update, bytes), results
     assert tensors.decode(results[0].update)[1] == {"note": "mine", "roles": {"w": "statistic"}}
+
+
+def test_a_new_pool_of_the_same_process_reads_a_changed_package(tmp_path: Path) -> None:
+    (tmp_path / "fedn.yaml").write_text("trainer: functions.py\n")
+    found = []
+    for value in (1.0, 22.0):  # of another length, by which Python knows a file as changed within one second
+        (tmp_path / "beside.py").write_text(f"VALUE = {value}\n")
+        (tmp_path / "functions.py").write_text(
+            "import numpy as np\n"
+            "import beside\n"
+            f"def init(): return {{'w': np.array([beside.VALUE, {value}])}}\n"
+            "def train(weights, task): return weights, 1, {}\n"
+        )
+        results: list[Result] = []
+        InlinePool().submit(Job("j", Client("c"), tmp_path, "init"), lambda _: None, lambda *_: None, results.append)
+        assert isinstance(results[0].update, bytes), results
+        found.append(tensors.decode(results[0].update)[0]["w"].tolist())
+    assert found == [[1.0, 1.0], [22.0, 22.0]]

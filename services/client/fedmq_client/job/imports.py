@@ -30,6 +30,13 @@ def bring_modules(folder: Path) -> None:
     sys.modules.update(_aside.pop(folder, {}))
 
 
+def forget(folder: Path) -> None:
+    """Makes the next import of this package's modules read their files anew."""
+    _aside.pop(folder, None)
+    for name in list(_names(folder)):
+        del sys.modules[name]
+
+
 def enter(folder: Path) -> None:
     """Makes the folder current, and first on the path of this process and of its children."""
     os.chdir(folder)

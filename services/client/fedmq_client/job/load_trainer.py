@@ -108,6 +108,13 @@ class _Loaded:
 _loaded: dict[Path, _Loaded] = {}
 
 
+def forget(folder: Path) -> None:
+    """Makes the next `build` of this package read its files anew, as they may have changed."""
+    imports.forget(folder)
+    for path in [path for path in _loaded if path.is_relative_to(folder)]:
+        del _loaded[path]
+
+
 def _module(folder: Path, path: Path) -> ModuleType:
     """Returns the module of a trainer's file, which is run once a process, and enters its folder."""
     imports.bring_modules(folder)

@@ -11,7 +11,7 @@ from fedmq.tensors.flat import FlatModel, flat
 from fedmq.value import value
 from fedmq_client.job import imports, process_state
 from fedmq_client.job.job import Blob
-from fedmq_client.job.load_trainer import build
+from fedmq_client.job.load_trainer import build, forget
 from fedmq_client.packages import package as packages
 from fedmq_client.trainer import Client, Trainer
 
@@ -61,9 +61,10 @@ class Trainers:
         return trainer
 
     def package(self, folder: Path) -> packages.Package:
-        """Returns the package, which is read once."""
+        """Returns the package, which is read once, as its modules are."""
         if folder not in self._packages:
             self._packages[folder] = packages.load(folder)
+            forget(folder)
         return self._packages[folder]
 
     def drop(self, folder: Path, client: Client) -> None:
