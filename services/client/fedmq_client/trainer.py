@@ -39,8 +39,9 @@ A trainer is a class (or a module with functions of the same names, without `sel
   `task.state`, which survives restarts. It never leaves the client. The site keeps it, and local tensors, beyond the end
   of the session; a session begins with them if its policy says `personal = "continue"`, else with none.
 - Python's and numpy's global random generators are seeded from `task.seed` before each call.
-- Clients of a sandbox share worker processes, and with them a module's global names: keep what belongs to one client in
-  `self` or in `task.state`.
+- Clients of a sandbox share worker processes, and with them a module's global names: a global list that each task appends to
+  holds what other clients appended. Deployed clients have a process each. Keep what belongs to one client in `self`, or in
+  `task.state` if it is the learning's.
 """
 
 import math

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from client.frameworks.small_torch import Line
-from fedmq.errors import ConfigError
+from fedmq import tensors
+from fedmq.aggregation import l2_norm
+from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq_client import Client, Task, TorchTrainer, Weights
 
 CLIENT = Client("c", device="cpu", random_seed=4)
@@ -124,6 +126,34 @@ def test_a_scheduler_that_waits_for_validations_is_refused_and_the_advised_hook_
 
     trainer = _of(lambda: nn.Linear(3, 1), optimizer=falling)
     assert _loss(trainer, _train(trainer, trainer.init())[0]) < _loss(trainer, trainer.init())
+
+
+class Counting(nn.Linear):
+    """Counts its calls in training, in a buffer of several integers."""
+
+    def __init__(self, persistent: bool = True) -> None:
+        super().__init__(3, 1)
+        self.used: Tensor
+        self.register_buffer("used", torch.zeros(2, dtype=torch.long), persistent=persistent)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.used += 1
+        return super().forward(x)
+
+
+def test_a_buffer_that_training_changes_is_refused_as_constant_and_what_is_advised_works() -> None:
+    def verified(trainer: Sum) -> float:
+        weights, meta = trainer.init(), {"roles": trainer.roles()}
+        update = tensors.delta(_train(trainer, weights)[0], weights, meta)
+        return l2_norm(tensors.Source(tensors.encode(update)), tensors.spec_of(weights, meta))
+
+    with pytest.raises(
+        InvalidUpdate, match=r"constant.*another role in the trainer's roles\(\), such as counter.*persistent=F"
+    ):
+        verified(_of(Counting))
+    assert verified(_of(Counting, roles=lambda self: {**Sum.roles(self), "0002/used": "counter"})) > 0
+    assert verified(_of(lambda: Counting(persistent=False))) > 0
 
 
 def test_a_loss_or_metric_of_more_than_one_value_is_refused_by_its_hook() -> None:

@@ -137,7 +137,7 @@ def test_a_weight_that_is_no_positive_integer_is_refused(weight: Any) -> None:
         ({"d": [[1e160, 0]]}, "'d' holds infinity"),
         ({"d": [[0, -1e146]]}, "'d' holds 1e\\+146; at most 1e\\+145"),
         ({"fixed": [0, 1e-30]}, "'fixed' is constant"),
-        ({"mask": [1]}, "'mask' is constant"),
+        ({"mask": [1]}, "'mask' is constant and the update changes it: give it another role"),
         ({"steps": 2**53}, "'steps' holds 9.01e\\+15"),
         ({"steps": -(2**63)}, "'steps' holds 9.22e\\+18"),
     ],

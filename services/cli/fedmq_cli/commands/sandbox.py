@@ -48,7 +48,11 @@ def sandbox(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the policy: train.epochs=2.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that train; default: one a core; 0: in this process.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that train, shared by clients with all global names; default: one a core; 0: this one.",
+        ),
     ] = None,
     state_dir: Annotated[
         Path | None, typer.Option(help="Where everything is kept, to resume or look at; default: fedmq-runs/TIME.")
