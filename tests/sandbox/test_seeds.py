@@ -125,6 +125,14 @@ def test_more_rounds_on_a_finished_folder_train_the_rest_from_its_last_model(cou
     assert models == [1, 2, 12, 22, 32, 132, 232, 332], "the folder's own policy, and no further training"
 
 
+def test_a_server_optimizer_begins_anew_in_the_session_of_more_rounds(counting: Path, tmp_path: Path) -> None:
+    momentum = {"name": "fedavgm", "parameters": {"momentum": 0.5}}
+    assert _trained(counting, rounds=3, strategy=momentum)[1] == [1, 2.5, 4.25]
+    folder = {"strategy": momentum, "state_dir": tmp_path / "folder"}
+    assert _trained(counting, rounds=2, **folder)[1] == [1, 2.5]
+    assert _trained(counting, rounds=3, **folder)[1] == [1, 2.5, 3.5]
+
+
 def test_more_rounds_on_a_folder_whose_session_ended_early_count_on_from_its_last_round(
     counting: Path, tmp_path: Path
 ) -> None:

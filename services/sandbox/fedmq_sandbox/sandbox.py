@@ -69,8 +69,8 @@ class Sandbox:
         labels: for each label the values that the clients have in turn: `{"site": ["north", "south"]}`.
         dirichlet: label skew of the parts: smaller is more. None: equal parts.
         state_dir: where everything is kept. The same folder with the same options resumes the session, also after the
-            process was killed. With more rounds, a further session trains them from the last model. None: nothing is
-            written, and all is lost at the end of the block.
+            process was killed. With more rounds, a further session trains them from the last model; a server optimizer,
+            such as fedadam, begins anew. None: nothing is written, and all is lost at the end of the block.
         fsync: survive the death of the machine too, not only of the process.
         evaluator: whether an evaluator tests each model. It does only with a package that states a test set.
         alliance: name of the alliance.

@@ -90,8 +90,8 @@ def sandbox(
     """Train a package with a whole alliance in this process; no server is needed.
 
     Killed at any instant, it finishes the session when it is run again with the same --state-dir. With more --rounds, it
-    trains the rest in a further session, from the last model. With --serve it runs the sessions that curl, `fedmq start`
-    or `Alliance` start, one after the other, until Ctrl-C.
+    trains the rest in a further session, from the last model; a server optimizer, such as fedadam, begins anew. With
+    --serve it runs the sessions that curl, `fedmq start` or `Alliance` start, one after the other, until Ctrl-C.
     """
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings
