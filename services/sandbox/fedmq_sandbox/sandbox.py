@@ -63,9 +63,8 @@ class Sandbox:
             `train={"epochs": 1}`. The sections `clients` and `package` can only be given in the mapping.
         clients: number of clients that train, each on its part of the data.
         combiners: number of combiners that share the clients.
-        workers: number of processes that train. Clients share them, and with them the global names of a trainer's module.
-            None: one a core. 0: train in this process, where a trainer that hangs can't be stopped; while one works, its
-            package's folder is this process's current one.
+        workers: number of processes that train; clients share them, and a module's global names. None: one a core. 0: this
+            process, where a trainer that hangs can't be stopped; while one works, its package's folder is the current one.
         labels: for each label the values that the clients have in turn: `{"site": ["north", "south"]}`.
         dirichlet: label skew of the parts: smaller is more. None: equal parts.
         state_dir: where everything is kept. The same folder with the same options resumes the session, also after the

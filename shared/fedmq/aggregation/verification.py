@@ -85,8 +85,8 @@ class Verifier:
             return InvalidUpdate(f"tensor {name!r} holds infinity")
         if limit == 0:
             return InvalidUpdate(
-                f"tensor {name!r} is constant and the update changes it: give it another role in the trainer's roles(), such "
-                "as counter for integers, or keep it out of the model, as persistent=False does with a buffer of PyTorch"
+                f"tensor {name!r} is constant and the update changes it: give it another role in the trainer's roles(), "
+                "such as counter for integers, or keep it out of the model, as persistent=False keeps a buffer of PyTorch"
             )
         return InvalidUpdate(f"tensor {name!r} holds {value:.3g}; at most {limit:.3g} is summed")
 
