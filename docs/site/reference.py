@@ -72,6 +72,10 @@ RUN_FILES = (
     ),
     ("clients/CLIENT/personal/SESSION.ROUND.json", "what that file holds: session, package, model, names and shapes"),
     ("clients/CLIENT/personal/HASH.safetensors", "the model and the base that make a whole model of it"),
+    (
+        "clients/CLIENT/output.log",
+        "what the client's trainer prints, writes to standard error or logs; above 1 MB it becomes `output.log.1`",
+    ),
     ("clients/CLIENT/models", "models that the client has fetched"),
     ("lock", "held by the sandbox that uses the folder"),
     (

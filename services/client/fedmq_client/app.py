@@ -14,7 +14,7 @@ from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
 from fedmq_client.personal.folder import PersonalFolder, fetched_into
 from fedmq_client.pool.processes import ProcessPool
-from fedmq_client.role.actor import client_actor
+from fedmq_client.role.actor import OUTPUT_LOG, client_actor
 from fedmq_client.role.core import ClientCore
 from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
@@ -68,6 +68,7 @@ def main(settings: ClientSettings) -> None:
         models=Models(models),
         new_id=service.new_id,
         observe=service.telemetry,
+        output_log=identity.folder / OUTPUT_LOG,
     )
     core = actor.core
     assert isinstance(core, ClientCore)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
+from fedmq_client.role.actor import OUTPUT_LOG
 from fedmq_client.trainer import Client, Form
 from fedmq_reducer.eligibility import ineligible_because
 from fedmq_schemas.policy import Policy
@@ -77,6 +78,10 @@ class SandboxOptions:
             form=self.form,
             python_env=self.python_env,
         )
+
+    def output_log(self, name: str) -> Path | None:
+        """Returns the file for what a client's trainer prints in a worker process; None if nothing is to be written."""
+        return None if self.state_dir is None else self.state_dir / "clients" / name / OUTPUT_LOG
 
 
 def check_enough_clients(options: SandboxOptions, policy: Policy) -> None:

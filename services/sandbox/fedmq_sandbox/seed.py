@@ -94,6 +94,7 @@ def make_seed(
         config=policy.train,
         timeout=INIT_TIMEOUT,
         random_seed=random_seed,
+        log=options.output_log("init"),
     )
     pool.submit(job, lambda _: None, lambda *_: None, results.put)
     result = _first(results, interrupted)
@@ -124,7 +125,8 @@ def begin(
     answers: queue.SimpleQueue[Result] = queue.SimpleQueue()
     if options.evaluator:  # asked first: while one worker makes the model, another one answers
         client = options.client(EVALUATOR, ("validate",), 0, random_seed)
-        job = Job(id="describe", client=client, package=options.package, kind="describe", timeout=INIT_TIMEOUT)
+        log = options.output_log(EVALUATOR)
+        job = Job("describe", client, options.package, "describe", timeout=INIT_TIMEOUT, log=log)
         pool.submit(job, lambda _: None, lambda *_: None, answers.put)
     seed = policy.seed if is_seed_missing else None
     notes: Sequence[str] = ()

@@ -192,6 +192,7 @@ class Services:
                 pool=self.pool,
                 store=store,
                 models=models,
+                output_log=self.options.output_log(name),
                 **common,
             )
         )

@@ -46,6 +46,8 @@ class Job:
     output: Path | None = None
     """The file for the update, which is written by atomic rename. The state is beside it, with the suffix `.state`. With
     None both are returned as bytes."""
+    log: Path | None = None
+    """The file to which worker processes append what the trainer prints, writes to standard error or logs, or None."""
 
 
 @value

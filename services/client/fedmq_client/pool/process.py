@@ -3,28 +3,16 @@
 import contextlib
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from queue import Empty, SimpleQueue
 
 from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
-from fedmq_client.pool.worker import END_OF_OUTPUT
-
-TAIL_LINES = 100
-LINE_BYTES = 500
-TAIL_CHARACTERS = 8_000
-SETTLE_SECONDS = 1.0
-BANNER = re.compile(r"I\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
-"""TensorFlow's greetings, which none of its settings suppresses and which explain no failure."""
-
-output_log = logging.getLogger("fedmq_client.output")
-"""What trainers print, line by line, at level DEBUG."""
+from fedmq_client.pool.output import SETTLE_SECONDS, WorkerOutput
 
 
 class WorkerProcess:
@@ -45,11 +33,7 @@ class WorkerProcess:
         self._messages: SimpleQueue[wire.PoolMessage | None] = SimpleQueue()
         self._jobs = wire.JobWriter()
         self._sent_jobs = 0
-        # Output arrives on a pipe of its own, so that it may be later than the result of its job.
-        self._printed = threading.Condition()
-        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._printed_jobs = 0
-        self._outputs: dict[int, str] = {}
+        self._printed = WorkerOutput()
         # -P: a file beside the parent's working directory must not stand in for a module.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fedmq_client.pool.worker"],
@@ -84,10 +68,9 @@ class WorkerProcess:
 
     def send_jobs(self, jobs: Iterable[tuple[Job, float]]) -> list[int]:
         """Sends jobs with the seconds that are left, and returns their numbers. All earlier jobs must have ended."""
-        with self._printed:
-            self._outputs.clear()
         numbered = list(enumerate(jobs, self._sent_jobs + 1))
         self._sent_jobs += len(numbered)
+        self._printed.expect((number, job) for number, (job, _) in numbered)
         self._send(*(self._jobs.message(job, number, timeout) for number, (job, timeout) in numbered))
         return [number for number, _ in numbered]
 
@@ -119,17 +102,16 @@ class WorkerProcess:
                 self._process.kill()
 
     def wait(self, timeout: float) -> None:
-        """Waits for the end of a process that was killed."""
+        """Waits for the end of a process that was killed, and for the last of its output."""
         try:
             self._process.wait(timeout)
+            self._readers[-1].join(SETTLE_SECONDS)
         except subprocess.TimeoutExpired:
             logging.getLogger(__name__).warning("worker %d does not end", self.pid)
 
     def output(self, number: int) -> str:
-        """Returns the last lines that this job printed. Waits up to SETTLE_SECONDS until they have all arrived."""
-        with self._printed:
-            self._printed.wait_for(lambda: self._printed_jobs >= number or self.ended is not None, SETTLE_SECONDS)
-            return self._outputs.get(number, "") if self._printed_jobs >= number else self._tail()
+        """Returns the last lines that this job printed."""
+        return self._printed.of(number)
 
     def with_output(self, traceback: str, number: int) -> str:
         """Returns the traceback, followed by the last lines that this job printed."""
@@ -139,9 +121,6 @@ class WorkerProcess:
     def _send(self, *messages: wire.PoolMessage) -> None:
         with contextlib.suppress(OSError):  # of a process that has ended: `ended` reports that
             wire.send(self._input, *messages)
-
-    def _tail(self) -> str:
-        return "\n".join(self._lines)[-TAIL_CHARACTERS:]
 
     def _read_messages(self) -> None:
         assert self._process.stdout is not None
@@ -155,31 +134,7 @@ class WorkerProcess:
     def _read_output(self) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as stream:
-            rest = b""
-            while data := os.read(stream.fileno(), wire.PIPE_BYTES):
-                *lines, rest = (rest + data).split(b"\n")
-                while len(rest) > LINE_BYTES:
-                    lines.append(rest[:LINE_BYTES])
-                    rest = rest[LINE_BYTES:]
-                with self._printed:
-                    for line in lines:
-                        self._add_line(line)
-                    self._printed.notify_all()
-
-    def _add_line(self, raw: bytes) -> None:
-        is_end = raw.endswith(END_OF_OUTPUT)
-        if is_end:
-            raw = raw[: -len(END_OF_OUTPUT)]
-        if raw or not is_end:
-            line = raw[:LINE_BYTES].decode(errors="replace").rstrip("\r").rpartition("\r")[2]
-            if not BANNER.match(line):
-                self._lines.append(line)
-            output_log.debug("%s", line)
-        if is_end:
-            self._printed_jobs += 1
-            if self._lines:
-                self._outputs[self._printed_jobs] = self._tail()
-                self._lines.clear()
+            self._printed.read(stream.fileno())
 
     def _await_end(self) -> None:
         code = self._process.wait()
@@ -189,9 +144,8 @@ class WorkerProcess:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        with self._printed:
-            self.ended = "was killed with its job" if self._is_killed else _how(code)
-            self._printed.notify_all()
+        self.ended = "was killed with its job" if self._is_killed else _how(code)
+        self._printed.end()
         self._messages.put({"ended": self.ended})
         self._on_end()
 

@@ -13,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from fedmq_client.job import process_state
@@ -53,6 +54,7 @@ class _Worker:
 
     def serve(self) -> None:
         """Runs one job after another, until a trainer has spoilt this process."""
+        flush_c = _c_flush()
         self._send({"ready": True})
         while not self.trainers.spoilt:
             number, job = self.jobs.get()
@@ -67,6 +69,7 @@ class _Worker:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
+                flush_c()
             with contextlib.suppress(OSError):
                 os.write(2, END_OF_OUTPUT + b"\n")
             self._send({"result": result, "number": number, "spoilt": ", ".join(self.trainers.spoilt)})
@@ -100,6 +103,14 @@ def main() -> None:
     worker = _Worker(incoming, outgoing)
     threading.Thread(target=worker.listen, name="fedmq-listen", daemon=True).start()
     worker.serve()
+
+
+def _c_flush() -> Callable[[], object]:
+    """Returns what writes the buffers of C code's standard streams, whose output would else reach the next job's part."""
+    if sys.platform == "win32":
+        return lambda: None
+    flush = ctypes.CDLL(None).fflush
+    return lambda: flush(None)
 
 
 def _take_streams() -> tuple[int, int]:

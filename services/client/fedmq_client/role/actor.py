@@ -18,6 +18,9 @@ from fedmq_client.trainer import Client
 from fedmq_schemas.messages import Attach
 from fedmq_schemas.topology import Topology
 
+OUTPUT_LOG = "output.log"
+"""The file in a client's state folder for what its trainer prints."""
+
 
 def client_actor(
     client: Client,
@@ -32,15 +35,27 @@ def client_actor(
     models: Models,
     new_id: Callable[[], str],
     observe: Observe | None = None,
+    output_log: Path | None = None,
 ) -> Actor:
-    """Builds the actor; `start()` makes it attach. The reducer declares the mailbox, for which the actor waits."""
+    """Builds the actor; `start()` makes it attach. The reducer declares the mailbox, for which the actor waits.
+
+    `output_log`: see `TaskRunner`.
+    """
 
     def report(event: CoreEvent) -> None:
         actor.post(event)
 
     # The runner reports to the actor, which needs the runner's performers to be built.
     runner = TaskRunner(
-        client, package, pool, store, scheduler, models, package_sha256=attach.package or "", report=report
+        client,
+        package,
+        pool,
+        store,
+        scheduler,
+        models,
+        package_sha256=attach.package or "",
+        report=report,
+        output_log=output_log,
     )
     actor = Actor(
         client.name,

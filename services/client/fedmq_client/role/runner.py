@@ -27,7 +27,10 @@ log = logging.getLogger("fedmq.client")
 
 
 class TaskRunner:
-    """The performers of one client. `report` receives a task's events on any thread. Clients may share a `pool`."""
+    """The performers of one client. `report` receives a task's events on any thread. Clients may share a `pool`.
+
+    `output_log`: the file for what the trainer prints in a worker process, or None.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class TaskRunner:
         *,
         package_sha256: str,
         report: Callable[[CoreEvent], None],
+        output_log: Path | None = None,
     ) -> None:
         self.client = client
         self._package = package
@@ -52,6 +56,7 @@ class TaskRunner:
         self._count = itertools.count()
         self._logged: set[str] = set()
         self._report = report
+        self._output_log = output_log
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Returns the performer of each effect of a client."""
@@ -121,6 +126,7 @@ class TaskRunner:
             state=self._store.state(key),
             output=self._store.begin(key) if key.action == "train" else None,
             origin=origin_of(task, self._package_sha256) if key.action == "train" else {},
+            log=self._output_log,
         )
         self._pool.submit(
             job,
