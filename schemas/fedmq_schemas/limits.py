@@ -8,3 +8,5 @@ MOST_NOTES = 10
 """Greatest number of notes on one result."""
 LONGEST_NOTE = 300
 """Greatest number of characters of one note."""
+MOST_REASONS = 3
+"""Greatest number of reasons in a partial."""

@@ -18,7 +18,7 @@ from combiner.protocol import (
 from fedmq.errors import NotFound
 from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent, StartTimer
 from fedmq_combiner.operations import Close, Closed, Drop, Fold, Open
-from fedmq_schemas.messages import Cancel, Partial, Progress, TaskMessage
+from fedmq_schemas.messages import Cancel, Decline, Partial, Progress, TaskMessage
 from fedmq_schemas.records import LedgerEntry
 from support.cores import all_of, blob, bodies, events, one
 
@@ -132,10 +132,33 @@ def test_an_absent_client_has_the_place_where_its_trainer_hung_as_its_reason(com
     report = Progress(plan=key(), fraction=0.5, place="trainer.py:18 in train")
     combiner.receive(report, "c2")
     closing = combiner.fire(f"deadline:{key()}")
-    reason = "no answer by the deadline; it was in trainer.py:18 in train"
+    reason = f"no answer in {plan().timeout:g} s; it was in trainer.py:18 in train"
     [event] = events(closing, "update.absent")
     assert (event.client, event.data) == ("c2", {"reason": reason})
     assert [entry.reason for entry in one(closing, Close).ledger.entries] == ["", reason]
+
+
+def test_a_partial_states_the_most_frequent_reasons_with_their_counts(combiner: Combiner) -> None:
+    combiner.open(plan(None, *(f"c{number}" for number in range(1, 8))))
+    combiner.accept("c1")
+    declines = {"c2": "train raised KeyError: 'epochs'", "c3": "no patient 17", "c4": "no patient 18", "c5": "x" * 500}
+    for client, reason in declines.items():
+        combiner.receive(Decline(plan=key(), outcome="failed", reason=reason), client)
+    combiner.receive(Decline(plan=key(), outcome="abstained", reason="train returned None"), "c6")
+    closing = combiner.fire(f"deadline:{key()}")
+    [partial] = bodies(combiner.closed(one(closing, Close)), Partial)
+    assert [(each.outcome, each.reason, each.count) for each in partial.reasons] == [
+        ("failed", "no patient 17", 2),
+        ("failed", "train raised KeyError: 'epochs'", 1),
+        ("failed", "x" * 298 + " …", 1),
+    ]
+
+
+def test_a_partial_without_trouble_states_no_reason_on_the_wire(combiner: Combiner) -> None:
+    combiner.open(plan(None, "c1"))
+    closing = combiner.accept("c1")
+    [partial] = bodies(combiner.closed(one(closing, Close)), Partial)
+    assert "reasons" not in partial.model_dump()
 
 
 def test_an_update_that_is_being_folded_at_the_deadline_counts(combiner: Combiner) -> None:

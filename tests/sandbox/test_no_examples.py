@@ -71,4 +71,7 @@ def test_a_session_in_which_all_clients_abstain_ends_with_that_reason(tmp_path: 
     with _sandbox(tmp_path, train={"all": True}) as box:
         session = box.run()
         assert session["state"] == "failed"
-        assert session["reason"] == "round 1 got 0 updates of 1 in 1 attempt: all clients abstained"
+        assert (
+            session["reason"]
+            == "round 1 got 0 updates of 1 in 1 attempt: 2 of 2 clients abstained: train used no examples"
+        )

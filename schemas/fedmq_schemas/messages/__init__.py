@@ -37,6 +37,7 @@ from fedmq_schemas.messages.membership import (
 from fedmq_schemas.messages.rounds import (
     Cancel,
     Decline,
+    OutcomeReason,
     Partial,
     PersonalStart,
     Plan,
@@ -73,6 +74,7 @@ __all__ = [
     "Grant",
     "Metrics",
     "Name",
+    "OutcomeReason",
     "Partial",
     "PersonalStart",
     "Plan",

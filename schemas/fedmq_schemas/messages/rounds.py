@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from fedmq_schemas.limits import LONGEST_NOTE
+from fedmq_schemas.limits import LONGEST_NOTE, MOST_REASONS
 from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, Notes, PlanKey, Weight
 from fedmq_schemas.policy import DEFAULT_RULE, Personal, Plain, UpdateBounds
 
@@ -200,11 +200,19 @@ class Validation(Body):
     notes: Notes = ()
 
 
+class OutcomeReason(Frozen):
+    """Why tasks have an outcome other than accepted. `count`: the number of tasks whose reasons differ in numbers only."""
+
+    outcome: str
+    reason: Annotated[str, Field(max_length=LONGEST_NOTE)]
+    count: Annotated[int, Field(ge=1)]
+
+
 class Partial(Body):
     """Reports the folded updates of a plan (combiner → `reply_to`).
 
     `sum` is None if no update was accepted. `ledger` lists the outcome of every task; `counts` holds the number of tasks per
-    outcome.
+    outcome. `reasons` are those of tasks without an accepted update, the most frequent ones first.
     """
 
     kind = "partial"
@@ -214,3 +222,6 @@ class Partial(Body):
     ledger: BlobRef
     total_weight: Annotated[int, Field(ge=0)]
     counts: dict[str, int]
+    reasons: Annotated[tuple[OutcomeReason, ...], Field(max_length=MOST_REASONS)] = Field(
+        (), exclude_if=lambda reasons: not reasons
+    )

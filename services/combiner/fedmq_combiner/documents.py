@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
+from fedmq.reasons import count_alike, shortened
 from fedmq_combiner.operations import Closed
 from fedmq_combiner.plans import ClientAnswer, Verdict
-from fedmq_schemas.messages import Partial, Plan, TaskMessage, Update
+from fedmq_schemas.limits import MOST_REASONS
+from fedmq_schemas.messages import OutcomeReason, Partial, Plan, TaskMessage, Update
 from fedmq_schemas.records import Ledger, LedgerEntry, count_outcomes
 
 
@@ -86,4 +88,14 @@ def partial_of(plan: Plan, ledger: Ledger, closed: Closed) -> Partial:
         ledger=closed.ledger,
         total_weight=closed.total_weight,
         counts=count_outcomes(ledger.entries),
+        reasons=_reasons_of(ledger.entries),
     )
+
+
+def _reasons_of(entries: Iterable[LedgerEntry]) -> tuple[OutcomeReason, ...]:
+    found = (
+        OutcomeReason(outcome=entry.outcome, reason=shortened(entry.reason), count=1)
+        for entry in entries
+        if entry.outcome != "accepted"
+    )
+    return tuple(count_alike(found)[:MOST_REASONS])

@@ -60,11 +60,6 @@ class TaskState:
     answers: list[ClientAnswer] = field(default_factory=list)
     place: str = ""
 
-    @property
-    def absence(self) -> str:
-        """The reason of a task without an outcome."""
-        return "no answer by the deadline" + (f"; it was in {self.place}" if self.place else "")
-
 
 @dataclass(slots=True)
 class OpenPlan:
@@ -144,9 +139,12 @@ class OpenPlan:
     def entries(self) -> tuple[LedgerEntry, ...]:
         """Returns the ledger's entries, sorted by client. A client whose task has no outcome is absent."""
         return tuple(
-            task.entry or LedgerEntry(client=client, outcome="absent", reason=task.absence)
+            task.entry or LedgerEntry(client=client, outcome="absent", reason=self._absence(task.place))
             for client, task in sorted(self.tasks.items())
         )
+
+    def _absence(self, place: str) -> str:
+        return f"no answer in {self.message.timeout:g} s; it was in {place}" if place else "no answer by the deadline"
 
     def objection(self, answer: ClientAnswer) -> str | None:
         """Returns why the answer is not considered, or None."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 from fedmq.runtime.effects import Effect, Perform, Resubscribe
@@ -22,7 +23,17 @@ from fedmq_reducer.operations import (
     Renew,
 )
 from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
-from fedmq_schemas.messages import CombinerHello, CombinerPresence, Partial, Plan, PlanKey, Start, Stop, Validation
+from fedmq_schemas.messages import (
+    CombinerHello,
+    CombinerPresence,
+    OutcomeReason,
+    Partial,
+    Plan,
+    PlanKey,
+    Start,
+    Stop,
+    Validation,
+)
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
@@ -34,12 +45,23 @@ TERM = 7
 SEED = OpenedSeed("seed", blob("models/seed"), (0,))
 
 
-def partial(part: int = 0, number: int = 1, attempt: int = 1, accepted: int = 1) -> Partial:
+def partial(
+    part: int = 0,
+    number: int = 1,
+    attempt: int = 1,
+    accepted: int = 1,
+    counts: dict[str, int] | None = None,
+    reasons: Sequence[OutcomeReason] = (),
+) -> Partial:
     """A combiner's answer to a plan of session `s`."""
-    key = PlanKey(session="s", round=number, attempt=attempt, part=part)
-    counts = {"accepted": accepted}
     return Partial(
-        plan=key, epoch=TERM, sum=blob("sum"), ledger=blob(f"ledger-{part}"), total_weight=accepted, counts=counts
+        plan=PlanKey(session="s", round=number, attempt=attempt, part=part),
+        epoch=TERM,
+        sum=blob("sum"),
+        ledger=blob(f"ledger-{part}"),
+        total_weight=accepted,
+        counts=counts or {"accepted": accepted},
+        reasons=tuple(reasons),
     )
 
 

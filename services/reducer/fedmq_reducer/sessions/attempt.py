@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedmq.reasons import count_alike, fared, shortened
 from fedmq.runtime.effects import Ack
-from fedmq_schemas.messages import Partial, PlanKey
+from fedmq_schemas.messages import OutcomeReason, Partial, PlanKey
 from fedmq_schemas.records import PlannedPartRecord
+
+MOST_CAUSES = 2
+LONGEST_CAUSE = 200
+"""Greatest number of characters of one cause."""
 
 
 @dataclass(slots=True)
@@ -76,14 +81,26 @@ class Attempt:
 
     def accepted(self) -> int:
         """Returns how many updates the partials hold."""
-        return self._count("accepted")
+        return sum(partial.counts.get("accepted", 0) for partial in self.partials())
 
-    def have_all_abstained(self) -> bool:
-        """Returns whether each client that was asked has answered, and has abstained."""
-        return 0 < sum(len(part.clients) for part in self.parts if not part.voided) == self._count("abstained")
+    def causes(self) -> str:
+        """Returns why updates are missing: the most frequent reasons, at most MOST_CAUSES. Empty if no reason is known."""
+        asked = sum(len(part.clients) for part in self.parts if not part.voided)
+        found = (each for partial in self.partials() for each in partial.reasons or _unexplained(partial.counts))
+        return "; ".join(
+            f"{each.count} of {asked} client{'s' if asked > 1 else ''} {fared(each.outcome, each.count)}"
+            + (f": {shortened(each.reason, LONGEST_CAUSE)}" if each.reason else "")
+            for each in count_alike(found)[:MOST_CAUSES]
+        )
 
-    def _count(self, outcome: str) -> int:
-        return sum(partial.counts.get(outcome, 0) for partial in self.partials())
+
+def _unexplained(counts: Mapping[str, int]) -> list[OutcomeReason]:
+    """Returns the outcomes in the partial of a combiner that states no reasons."""
+    return [
+        OutcomeReason(outcome=outcome, reason="", count=count)
+        for outcome, count in counts.items()
+        if count and outcome != "accepted"
+    ]
 
 
 def validation_key(session: str, number: int, term: int, part: int) -> PlanKey:

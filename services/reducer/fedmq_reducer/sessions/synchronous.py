@@ -51,10 +51,10 @@ def _retry(context: ReducerContext, session: Session, attempt: Attempt) -> None:
     """Reports that an attempt had too few updates. Raises Ended if it was the last one."""
     required, retries = session.policy.clients_required, session.policy.retries
     reason = f"round {session.round} got {attempt.accepted()} updates of {required}"
-    all_abstained = ": all clients abstained" if attempt.have_all_abstained() else ""
+    causes = f": {found}" if (found := attempt.causes()) else ""
     if attempt.number > retries:
         times = f"{attempt.number} attempts" if attempt.number > 1 else "1 attempt"
-        raise Ended(Stage.FAILED, f"{reason} in {times}{all_abstained}")
+        raise Ended(Stage.FAILED, f"{reason} in {times}{causes}")
     event_id = f"retried-{session.name}-{session.round}-{attempt.number}"
-    data = {"reason": f"{reason}{all_abstained}", "attempt": attempt.number}
+    data = {"reason": f"{reason}{causes}", "attempt": attempt.number}
     context.emit(PublishEvent("round.retried", session.name, session.round, data=data, id=event_id))
