@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -9,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedmq_cli.failures import Failures
 from fedmq_cli.interruption import calling
 from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
 from fedmq_schemas.messages import Event
@@ -24,10 +26,15 @@ TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "yellow", "away": "yellow"}
 
 
-def view_for(progress: SessionProgress, stream: TextIO) -> LiveView | PlainView:
-    """Returns the live table if `stream` is a terminal, else plain lines."""
+def view_for(
+    progress: SessionProgress, stream: TextIO, folder: Path | None = None, is_live: bool = True
+) -> LiveView | PlainView:
+    """Returns the live table if `stream` is a terminal and `is_live`, else plain lines. `folder`: see `Failures`."""
     console = Console(file=stream)
-    return LiveView(progress, console) if console.is_terminal else PlainView(progress, stream)
+    failures = Failures(folder)
+    if is_live and console.is_terminal:
+        return LiveView(progress, console, failures)
+    return PlainView(progress, stream, failures)
 
 
 def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
@@ -45,10 +52,13 @@ def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
 class PlainView:
     """Prints a line for each event that a person wants to know."""
 
-    def __init__(self, progress: SessionProgress, stream: TextIO) -> None:
+    def __init__(self, progress: SessionProgress, stream: TextIO, failures: Failures | None = None) -> None:
         self._progress = progress
         self._stream = stream
+        self._failures = failures or Failures()
         self._noted = 0
+        self._retried = ""
+        """The reason of the last attempt that was made again."""
         self._shown = -1
         """The newest model whose validation by clients is shown."""
 
@@ -65,9 +75,11 @@ class PlainView:
         """Prints the event's lines, if it has some, and each note once, beside the first client that it is from."""
         if event.name == "round.committed" or self._progress.state in ENDED:
             self._show_own_data()
+        before, found = self._failures.before(event), self._failures.lines(event)
         notes = list(self._progress.notes.items())[self._noted :]
         self._noted += len(notes)
-        for line in (self._line(event), *(f"{client}: {note}" for note, client in notes)):
+        noted = [f"{client}: {note}" for note, client in notes if note not in self._failures.stated]
+        for line in (*before, self._line(event), *noted, *found):
             if line:
                 print(line, file=self._stream, flush=True)
 
@@ -87,8 +99,10 @@ class PlainView:
     def _line(self, event: Event) -> str:
         progress, number = self._progress, event.round or 0
         match event.name:
-            case "session.waiting" | "round.retried":
+            case "session.waiting":
                 return reason_text(event.data)
+            case "round.retried":
+                return self._retried_line(reason_text(event.data), event.data.get("attempt", 1))
             case "round.committed":
                 at = progress.round(number)
                 training = f", training: {scores_text(at.training)}" if at.training else ""
@@ -97,19 +111,21 @@ class PlainView:
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
                 text = scores_text(progress.round(number).tests.means)
                 return f"model {progress.shown(number)}: {text} (test)" if text else ""
-            case "update.rejected" | "update.failed" | "update.abstained" | "update.absent" | "update.discarded":
-                reason = event.data.get("reason", "")
-                return f"{event.client}: {event.name.partition('.')[2]}{': ' if reason else ''}{reason}"
             case "client.vanished" | "combiner.vanished":
                 return f"{event.client or event.combiner}: vanished"
         return ""
+
+    def _retried_line(self, reason: str, attempt: int) -> str:
+        is_same, self._retried = reason == self._retried, reason
+        return f"attempt {attempt}: the same" if is_same else reason
 
 
 class LiveView:
     """Draws the last rounds, what each client does, and the session's state, eight times a second."""
 
-    def __init__(self, progress: SessionProgress, console: Console) -> None:
+    def __init__(self, progress: SessionProgress, console: Console, failures: Failures | None = None) -> None:
         self._progress = progress
+        self._failures = failures or Failures()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> LiveView:
@@ -120,7 +136,10 @@ class LiveView:
         self._live.stop()
 
     def event(self, event: Event) -> None:
-        """Does nothing: the next frame shows the event."""
+        """Prints a failure above the table, once. The next frame shows the rest of the event."""
+        found = [*self._failures.before(event), *self._failures.lines(event)]
+        if found:
+            self._live.console.print(Text("\n".join(found)))
 
     def _render(self) -> RenderableType:
         progress = self._progress
@@ -134,7 +153,11 @@ class LiveView:
             metrics = [scores_text(found) for found in (at.tests.means, at.own.means, at.training)]
             table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
         state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
-        notes = [Text(f"{client}: {note}", style="yellow") for note, client in progress.notes.copy().items()]
+        notes = [
+            Text(f"{client}: {note}", style="yellow")
+            for note, client in progress.notes.copy().items()
+            if note not in self._failures.stated
+        ]
         return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)
 
     def _clients(self) -> RenderableType:

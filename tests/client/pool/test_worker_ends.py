@@ -71,6 +71,20 @@ def test_where_a_trainer_hangs_is_reported_before_its_deadline(runner: Runner, m
     assert result.reason == f"train took longer than its 2 s; it was in trainer.py:{line} in train"
 
 
+def test_a_job_that_waits_behind_a_hanging_one_reports_that_before_its_deadline(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    runner.works()
+    hanging = runner.start(runner.job("hang", client="c1", timeout=3))
+    reports: list[tuple[object, ...]] = []
+    late = runner.start(runner.job(client="c2", timeout=2), on_progress=lambda *report: reports.append(report[1:]))()
+    assert (late.outcome, late.reason) == ("failed", "no worker was free within 2 s")
+    assert reports == [(0.0, {}, "the queue for a worker, behind c1")]
+    assert hanging().reason.startswith("train took longer than its 3 s; it was in trainer.py")
+    runner.works()
+
+
 def test_a_trainer_that_checks_ends_at_its_deadline_and_keeps_its_worker(runner: Runner) -> None:
     runner.works()
     pids = runner.pool.worker_pids()

@@ -144,7 +144,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     folder, package = _folder(box), short(str(box.options.package))
     out = sys.stderr if json_file == Path("-") else sys.stdout
     progress = SessionProgress(box.policy.rounds)
-    view = view_for(progress, out)
+    view = view_for(progress, out, folder)
 
     def on_event(_: Any, event: Any) -> None:
         for note in box.notes:

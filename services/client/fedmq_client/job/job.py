@@ -107,7 +107,8 @@ class Pool(Protocol):
         - `on_validation` is called at most once, before training starts, if `job.validate` is set and the trainer
           validates. For a job of kind validate only `on_done` is called.
         - `on_progress(job id, fraction, metrics, place)` is called at most once a second, and once shortly before the
-          deadline with the place in its code where the trainer is, such as `trainer.py:18 in train`, else with "".
+          deadline with the place in its code where the trainer is, such as `trainer.py:18 in train`, or with `the queue for
+          a worker, behind client1` if the job has not begun; else with "".
         - `on_done` is called exactly once, last, whatever happens, unless the pool is closed first.
         - Never raises for what a trainer does; raises ConfigError if the pool is closed.
         """

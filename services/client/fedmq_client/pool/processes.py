@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +24,20 @@ from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, 
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
 from fedmq_client.pool.process import WorkerProcess
+from fedmq_client.pool.tickets import NEVER, Ticket, broken, finished
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
 SLOWEST_RESTART = 5.0
-NEVER = float("inf")
 LARGEST_BATCH = 16
 QUICK_SECONDS = 0.001
 """A trainer that took less is sent a batch of jobs."""
 BATCH_SECONDS = 0.25
 """Seconds of one job after which the jobs behind it in the batch are taken back."""
-LOCATE_SECONDS = 1.0
-"""Seconds before its deadline, or a tenth of its time, when a job's place is requested: early enough for its combiner."""
 LONGEST_WAIT = 3600.0
 """Seconds of one wait: the system's timers refuse an infinite one."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    """A job that was submitted. `ends`: its deadline on the monotonic clock. `place`: where its trainer was before that."""
-
-    job: Job
-    on_validation: OnValidation
-    on_progress: OnProgress
-    on_done: OnDone
-    ends: float
-    cancelled: bool = False
-    place: str = ""
-
-    @property
-    def trainer(self) -> tuple[Path, str]:
-        return (self.job.package, self.job.client.name)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,8 +53,8 @@ class _Slot:
     environment: Mapping[str, str]
     changed: threading.Condition
     process: WorkerProcess | None = None
-    waiting: deque[_Ticket] = field(default_factory=deque)
-    batch: deque[_Ticket] = field(default_factory=deque)
+    waiting: deque[Ticket] = field(default_factory=deque)
+    batch: deque[Ticket] = field(default_factory=deque)
     is_idle: bool = False
     is_quick: bool = False
 
@@ -86,7 +67,7 @@ class ProcessPool:
         if workers < 1:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
         self._lock = threading.Lock()
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: deque[Ticket] = deque()
         """Jobs of clients that no worker has run a job of."""
         self._affinity: dict[tuple[Path, str], _Slot] = {}
         self._earlier_end = threading.Condition(self._lock)
@@ -111,15 +92,15 @@ class ProcessPool:
         if fault is not None:
             _call(on_done, Result(job.id, "failed", reason=fault))
             return
-        ticket = _Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
+        ticket = Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
         with self._lock:
             if self._closed:
                 raise ConfigError("the pool is closed")
             worker = self._affinity.get(ticket.trainer)
             (self._waiting if worker is None else worker.waiting).append(ticket)
             self._wake_idle((worker,) if worker is not None and worker.is_idle else self._workers)
-            if ticket.ends < self._next_end:
-                self._next_end = ticket.ends
+            if ticket.locate_at < self._next_end:
+                self._next_end = ticket.locate_at
                 self._earlier_end.notify()
 
     def cancel(self, job_id: str) -> None:
@@ -159,7 +140,7 @@ class ProcessPool:
 
     # -- jobs that wait -----------------------------------------------------------------------------------------------
 
-    def _remove(self, which: Callable[[_Ticket], bool]) -> list[_Ticket]:
+    def _remove(self, which: Callable[[Ticket], bool]) -> list[Ticket]:
         removed = []
         for queue in (self._waiting, *(worker.waiting for worker in self._workers)):
             found = [ticket for ticket in queue if which(ticket)]
@@ -169,17 +150,30 @@ class ProcessPool:
         return removed
 
     def _expire(self) -> None:
-        """Fails waiting jobs at their deadline, until the pool is closed."""
+        """Fails waiting jobs at their deadline, until the pool is closed. Reports before that for whom they wait."""
         while not self._closed:
             with self._lock:
+                now = time.monotonic()
                 late = self._remove(lambda ticket: ticket.ends <= time.monotonic())
-                queues = (self._waiting, *(worker.waiting for worker in self._workers))
-                self._next_end = min((ticket.ends for queue in queues for ticket in queue), default=NEVER)
-                if not late and not self._closed:
+                waiting = [
+                    each for queue in (self._waiting, *(each.waiting for each in self._workers)) for each in queue
+                ]
+                due = [ticket for ticket in waiting if ticket.locate_at <= now]
+                for ticket in due:
+                    ticket.place = self._queue_place()
+                self._next_end = min((min(ticket.ends, ticket.locate_at) for ticket in waiting), default=NEVER)
+                if not late and not due and not self._closed:
                     self._earlier_end.wait(min(max(0.0, self._next_end - time.monotonic()), LONGEST_WAIT))
+            for ticket in due:
+                _call(ticket.on_progress, ticket.job.id, 0.0, {}, ticket.place)
             for ticket in late:
                 reason = f"no worker was free within {ticket.job.timeout:g} s"
                 _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
+
+    def _queue_place(self) -> str:
+        running = sorted({worker.batch[0].job.client.name for worker in self._workers if worker.batch})
+        named = " and ".join(running[:2]) + (f" and {len(running) - 2} more" if len(running) > 2 else "")
+        return f"the queue for a worker, behind {named}" if named else "the queue for a worker"
 
     def _wake_idle(self, workers: Iterable[_Slot]) -> None:
         """Makes one of `workers` look for a job, if one of them is idle."""
@@ -273,7 +267,8 @@ class ProcessPool:
         ticket = worker.batch[0]
         take_back_at = time.monotonic() + BATCH_SECONDS
         cancel_at, kill_at, timed_out = ticket.ends, NEVER, False
-        locate_at = ticket.ends - min(LOCATE_SECONDS, ticket.job.timeout / 10)
+        ticket.place = ""  # it may have waited in the queue until now
+        locate_at = ticket.locate_at
         while True:
             now = time.monotonic()
             if len(worker.batch) == 1:
@@ -297,7 +292,7 @@ class ProcessPool:
             if message is None:
                 continue
             if "ended" in message:
-                return _broken(process, ticket, numbers[0], timed_out)
+                return broken(process, ticket, numbers[0], timed_out)
             if message["number"] != numbers[0]:
                 continue  # of a job that was taken back
             if "validated" in message:
@@ -307,7 +302,7 @@ class ProcessPool:
                 _call(ticket.on_progress, *message["progress"])
             else:
                 process.spoilt = message["spoilt"]
-                return _finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
+                return finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
 
     def _take_back(self, worker: _Slot, count: int) -> None:
         """Lets the last `count` jobs of the worker's batch wait again, before all others."""
@@ -320,26 +315,6 @@ class ProcessPool:
             self._wake_idle(self._workers)
         for ticket in cancelled:
             _call(ticket.on_done, Result(ticket.job.id, "cancelled", reason="cancelled"))
-
-
-def _finished(result: Result, process: WorkerProcess, ticket: _Ticket, number: int, timed_out: bool) -> Result:
-    if result.outcome == "cancelled" and timed_out:
-        return replace(result, outcome="failed", reason=_too_long(ticket))
-    if result.outcome == "failed":
-        return replace(result, traceback=process.with_output(result.traceback, number))
-    return result
-
-
-def _broken(process: WorkerProcess, ticket: _Ticket, number: int, timed_out: bool) -> Result:
-    if ticket.cancelled and not timed_out:
-        return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
-    reason = _too_long(ticket) if timed_out else f"the worker process {process.ended}"
-    return Result(ticket.job.id, "failed", reason=reason, traceback=process.with_output("", number))
-
-
-def _too_long(ticket: _Ticket) -> str:
-    reason = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
-    return f"{reason}; it was in {ticket.place}" if ticket.place else reason
 
 
 def _call(callback: Callable[..., Any], *arguments: Any) -> None:

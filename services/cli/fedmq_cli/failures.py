@@ -1,0 +1,101 @@
+"""The failures of a session as a terminal shows them: each mistake once, with its traceback, and then its count."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fedmq.reasons import alike, fared
+from fedmq_cli.output import short
+from fedmq_schemas.messages import Event
+from fedmq_schemas.records import ENDED
+
+MOST_TRACEBACKS = 3
+"""Number of different mistakes that are shown with traceback and output."""
+MOST_LINES = 30
+"""Number of lines of one traceback, of which the last ones are shown."""
+MOST_OUTPUT = 10
+TAIL_BYTES = 16_000
+OUTPUT = "--- last lines of output ---"
+_TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
+_OVER = {"round.committed", "round.retried", *(f"session.{state}" for state in ENDED)}
+_PART = re.compile(rb"^--- .* UTC ---\n", re.MULTILINE)
+
+
+class Failures:
+    """Makes lines of the events of one session.
+
+    `folder`: the state folder of a sandbox, whose files hold the clients' output. None if the clients are elsewhere: then
+    an event's last lines of output are shown.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.stated: set[str] = set()
+        """The reasons that were shown."""
+        self._folder = folder
+        self._seen: set[tuple[str, str]] = set()
+        self._fresh: dict[tuple[str, str], tuple[str, int]] = {}
+        """Mistakes of this attempt that are new: the first client, and how many more clients made it."""
+
+    def before(self, event: Event) -> list[str]:
+        """Returns the counts of new mistakes, if the event ends an attempt. They precede the event's own line."""
+        if event.name not in _OVER:
+            return []
+        fresh, self._fresh = self._fresh, {}
+        return [
+            f"{more} more client{'s' if more > 1 else ''} {fared(outcome, more)} alike"
+            + (f", as {client} did" if len(fresh) > 1 else "")
+            for (outcome, _), (client, more) in fresh.items()
+            if more
+        ]
+
+    def lines(self, event: Event) -> list[str]:
+        """Returns the lines of a failure that is unlike all earlier ones, and counts those that are alike."""
+        kind, _, outcome = event.name.partition(".")
+        reason, traceback = str(event.data.get("reason", "")), str(event.data.get("traceback", ""))
+        is_validation = event.name == "model.validated" and bool(traceback)
+        if event.client is None or not (is_validation or (kind == "update" and outcome in _TROUBLE)):
+            return []
+        key = alike(kind if is_validation else outcome, reason)
+        if key in self._seen:
+            if key in self._fresh:
+                client, more = self._fresh[key]
+                self._fresh[key] = client, more + 1
+            return []
+        self._seen.add(key)
+        self.stated.add(reason)
+        if not is_validation:
+            self._fresh[key] = event.client, 0
+        words = [reason] if is_validation else [outcome, reason]
+        heading = ": ".join(filter(None, (event.client, *words)))
+        return [heading, *(self._details(event.client, traceback) if len(self._seen) <= MOST_TRACEBACKS else ())]
+
+    def _details(self, client: str, traceback: str) -> list[str]:
+        trace, _, output = traceback.partition(OUTPUT)
+        lines = [f"  {line}" for line in trace.splitlines()[-MOST_LINES:]]
+        path = None if self._folder is None else self._folder / "clients" / client / "output.log"
+        if path is None:
+            found, where = output.splitlines(), f"output.log in the state folder of {client}"
+        else:
+            found, where = last_part(path), short(str(path))
+        found = [line for line in found if line.strip()]
+        if found:
+            lines.append(f"  last lines of its output, all of which is in {where}:")
+            lines += [f"    {line}" for line in found[-MOST_OUTPUT:]]
+        return [_printable(line) for line in lines]
+
+
+def last_part(path: Path) -> list[str]:
+    """Returns the last lines of the newest part of a client's output file. Nothing if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(TAIL_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return _PART.split(file.read())[-1].decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _printable(line: str) -> str:
+    """Returns the line with its control characters escaped, which could change the terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line.expandtabs())

@@ -1,0 +1,56 @@
+"""A job in a pool of processes, from its submission to its result."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result
+from fedmq_client.pool.process import WorkerProcess
+
+NEVER = float("inf")
+LOCATE_SECONDS = 1.0
+"""Seconds before its deadline, or a tenth of its time, when a job's place is requested: early enough for its combiner."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A job that was submitted. `ends`: its deadline on the monotonic clock. `place`: where its trainer was before that."""
+
+    job: Job
+    on_validation: OnValidation
+    on_progress: OnProgress
+    on_done: OnDone
+    ends: float
+    cancelled: bool = False
+    place: str = ""
+
+    @property
+    def locate_at(self) -> float:
+        """When its place is to be reported, on the monotonic clock; NEVER once it was."""
+        return NEVER if self.place else self.ends - min(LOCATE_SECONDS, self.job.timeout / 10)
+
+    @property
+    def trainer(self) -> tuple[Path, str]:
+        """The package and the client, which a trainer is built for."""
+        return (self.job.package, self.job.client.name)
+
+
+def finished(result: Result, process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool) -> Result:
+    """Returns the result of a job that its worker has ended. `timed_out`: it was cancelled at its deadline."""
+    if result.outcome == "cancelled" and timed_out:
+        return replace(result, outcome="failed", reason=_too_long(ticket))
+    if result.outcome == "failed":
+        return replace(result, traceback=process.with_output(result.traceback, number))
+    return result
+
+
+def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool) -> Result:
+    """Returns the result of a job whose worker has ended with it."""
+    if ticket.cancelled and not timed_out:
+        return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
+    reason = _too_long(ticket) if timed_out else f"the worker process {process.ended}"
+    return Result(ticket.job.id, "failed", reason=reason, traceback=process.with_output("", number))
+
+
+def _too_long(ticket: Ticket) -> str:
+    reason = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
+    return f"{reason}; it was in {ticket.place}" if ticket.place else reason
