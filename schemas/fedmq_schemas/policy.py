@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 MAX_POLICY = 16 * 1024
+LONGEST_TIMEOUT = 7 * 24 * 3600.0
+"""Greatest number of seconds of a time limit."""
 DEFAULT_RULE = "mean"
 """The rule of policies, plans and ledgers that name none."""
 
@@ -197,7 +199,7 @@ class Policy(Section):
     clients_requested: Annotated[int, Field(ge=1)] | None = Field(
         None, description="greatest number of clients per round; unset: all that are available"
     )
-    timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = Field(
         180.0, description="seconds from the start of a round to its deadline"
     )
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
@@ -236,7 +238,7 @@ class Policy(Section):
         description="with_training: a client validates each model that it receives for training, and the last one; "
         "separate: all clients validate each model in separate tasks; none: only evaluators validate",
     )
-    validation_timeout: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = Field(
+    validation_timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = Field(
         120.0, description="seconds until the deadline of separate validation tasks"
     )
     retention: Retention = Field(default_factory=Retention)

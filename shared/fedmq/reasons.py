@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from fedmq_schemas.limits import LONGEST_NOTE
 from fedmq_schemas.messages import OutcomeReason
 
+OUTPUT_HEADING = "--- last lines of output ---"
+"""Separates the traceback of a failed task from what its trainer printed."""
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 _PASSIVE = ("absent", "rejected", "discarded")
 

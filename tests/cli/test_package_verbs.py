@@ -169,6 +169,17 @@ def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
 
 
 @runs_a_package
+def test_a_check_shows_what_the_trainer_prints_once(tmp_path: Path) -> None:
+    package = _package(tmp_path, 'print("epoch", 1); raise ValueError("no data")')
+    done = subprocess.run(
+        [sys.executable, "-m", "fedmq_cli.app", "check", str(package), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("epoch 1\n") == 1
+    assert json.loads(done.stdout)["traceback"].endswith("ValueError: no data\n")
+
+
+@runs_a_package
 def test_a_check_trains_after_a_failed_validation_and_fails_with_its_traceback(tmp_path: Path) -> None:
     package = _package(tmp_path, "task.state['n'] = object()")
     with (package / "trainer.py").open("a") as file:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmq_sandbox import CommittedRound, ConfigError, Interrupted, NotFound, Sandbox
+from fedmq_sandbox import CommittedRound, ConfigError, FedMQError, Interrupted, NotFound, Sandbox
 from fedmq_sandbox.rounds import committed_rounds
 from fedmq_schemas.messages import Envelope, Event
 from sandbox.commands import REGRESSION
@@ -79,7 +79,7 @@ def test_two_loops_over_the_rounds_both_receive_all_of_them(monkeypatch: pytest.
             assert [each.number for each in sandbox.rounds()] == [1, 2]
             return iter(found)
 
-        monkeypatch.setattr("fedmq_sandbox.sandbox.committed_rounds", run_a_second_loop)
+        monkeypatch.setattr("fedmq_sandbox.rounds.committed_rounds", run_a_second_loop)
         assert [each.number for each in sandbox.rounds()] == [1, 2]
 
 
@@ -168,9 +168,45 @@ def test_what_stops_the_session_is_raised_where_the_caller_waits(tmp_path: Path)
             wait(sandbox)
 
 
+def test_a_loop_over_the_rounds_of_a_failed_session_raises_its_reason_and_the_traceback(tmp_path: Path) -> None:
+    write_package(
+        tmp_path,
+        "import numpy as np\n"
+        "class Trainer:\n"
+        "    def __init__(self, client): ...\n"
+        "    def init(self): return {'w': np.zeros(1)}\n"
+        "    def train(self, weights, task): return task.config['epochs']\n",
+    )
+    with Sandbox(tmp_path, workers=0, clients=3, retries=0) as sandbox:
+        with pytest.raises(FedMQError) as failed:
+            list(sandbox.rounds())
+        assert sandbox.run()["state"] == "failed"
+    assert str(failed.value).endswith(": 3 of 3 clients failed: train raised KeyError: 'epochs'")
+    [note] = failed.value.__notes__
+    assert note.startswith("Traceback") and note.endswith("KeyError: 'epochs'\n")
+
+
+def test_a_sandbox_under_a_debugger_trains_in_the_callers_thread_without_time_limits(tmp_path: Path) -> None:
+    write_package(
+        tmp_path,
+        "import threading\n"
+        "import numpy as np\n"
+        "class Trainer:\n"
+        "    def __init__(self, client): ...\n"
+        "    def init(self): return {'w': np.zeros(1)}\n"
+        "    def train(self, weights, task):\n"
+        "        return weights, 1, {'left': task.deadline, 'thread': threading.get_ident()}\n",
+    )
+    with Sandbox(tmp_path, debug=True, clients=2, rounds=1, timeout=1) as sandbox:
+        [only] = sandbox.rounds()
+        assert only.training["thread"] == threading.get_ident()
+        assert only.training["left"] > 24 * 3600
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        ({"debug": True, "workers": 2}, "debug trains in this process: leave workers out"),
         ({"client": 3}, "'client' is neither an option of Sandbox nor a key of the policy: did you mean 'clients'?"),
         ({"round": 3}, "did you mean 'rounds'?"),
         ({"rounds": 0}, "rounds: must be greater than or equal to 1 (not 0)"),

@@ -127,6 +127,13 @@ def test_a_session_that_fails_is_refused_with_its_reason(alliance: Alliance) -> 
         alliance.start(clients_required=9, wait=0.1).wait(60)
 
 
+def test_a_session_whose_trainers_fail_is_refused_with_a_traceback_as_a_note(alliance: Alliance) -> None:
+    with pytest.raises(Refused, match="clients failed: train raised") as refused:
+        alliance.start(rounds=1, retries=0, train={"learning_rate": "much"}).wait(60)
+    [note] = refused.value.__notes__
+    assert note.startswith("Traceback") and "trainer.py" in note
+
+
 def test_waiting_has_an_end(alliance: Alliance) -> None:
     session = alliance.start(rounds=100_000)
     with pytest.raises(Transient, match="is still"):

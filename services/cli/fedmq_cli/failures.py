@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from fedmq.reasons import alike, fared
+from fedmq.reasons import OUTPUT_HEADING, alike, fared
 from fedmq_cli.output import short
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
@@ -17,7 +17,6 @@ MOST_LINES = 30
 """Number of lines of one traceback, of which the last ones are shown."""
 MOST_OUTPUT = 10
 TAIL_BYTES = 16_000
-OUTPUT = "--- last lines of output ---"
 _TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _OVER = {"round.committed", "round.retried", *(f"session.{state}" for state in ENDED)}
 _PART = re.compile(rb"^--- .* UTC ---\n", re.MULTILINE)
@@ -72,7 +71,7 @@ class Failures:
         return [heading, *(self._details(event.client, traceback) if len(self._seen) <= MOST_TRACEBACKS else ())]
 
     def _details(self, client: str, traceback: str) -> list[str]:
-        trace, _, output = traceback.partition(OUTPUT)
+        trace, _, output = traceback.partition(OUTPUT_HEADING)
         lines = [f"  {line}" for line in trace.splitlines()[-MOST_LINES:]]
         path = None if self._folder is None else self._folder / "clients" / client / "output.log"
         if path is None:

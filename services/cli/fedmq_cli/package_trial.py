@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import re
 import shutil
@@ -17,6 +18,7 @@ from fedmq import aggregation
 from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.model_files.naming import in_order
 from fedmq.process.settings import ClientSettings
+from fedmq.reasons import OUTPUT_HEADING
 from fedmq.tensors import TensorRole, check_roles_stated, spec_of, tensorblob
 from fedmq.tensors.opaque import why_one_client
 from fedmq.tensors.tensorblob import Source
@@ -25,6 +27,7 @@ from fedmq_client import frameworks
 from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.job.load_trainer import keras_model, model_file
 from fedmq_client.packages.package import MANIFEST, Package, load
+from fedmq_client.pool.output import output_log
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client
 from fedmq_schemas.policy import DEFAULT_RULE, weight_of
@@ -117,11 +120,12 @@ class Trial:
 def try_package(package: Path, client: Client, config: Mapping[str, Any], model: bytes | None) -> Trial:
     """Runs one validation and two trainings from the same model with the same seed, the second one in a fresh worker.
 
-    `model` None stands for the package's own first model. Raises ConfigError if the package makes none.
+    What the trainer prints until the end of the first training is shown on standard error. `model` None stands for the
+    package's own first model. Raises ConfigError if the package makes none.
     """
     loaded = load(package)
     trial, package = Trial(str(package), loaded.sha256), loaded.folder
-    with _worker() as run:
+    with _shown_output(), _worker() as run:
         began = time.monotonic()
         if model is None:
             model, made_notes = _made(run, loaded, client)
@@ -138,11 +142,12 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial.seconds |= result.seconds
     trial.notes += dict.fromkeys((*(validated.notes if validated else ()), *result.notes))
     if validated is not None and validated.reason:
-        trial.problem, trial.traceback = validated.reason, validated.traceback
+        trial.problem, trial.traceback = validated.reason, _without_output(validated.traceback)
         validated = None
     trial.validated = {"examples": validated.examples, **validated.metrics} if validated else None
     if result.outcome != "done" or result.update is None:
-        trial.problem, trial.traceback = f"the package {result.outcome}: {result.reason}".rstrip(": "), result.traceback
+        trial.problem = f"the package {result.outcome}: {result.reason}".rstrip(": ")
+        trial.traceback = _without_output(result.traceback)
         return trial
     trial.trained = {"examples": result.examples, **result.metrics}
     trial.state = len(tensorblob.decode(_bytes(result.state))[0]) if result.state is not None else 0
@@ -194,6 +199,24 @@ def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, 
         trial.norm = rule.fold(Source(update), weight).norm
     except InvalidUpdate as error:
         trial.problem = f"a combiner would reject the update: {error.reason}"
+
+
+@contextmanager
+def _shown_output() -> Iterator[None]:
+    """Shows what trainers print, line by line, on standard error."""
+    handler, level = logging.StreamHandler(), output_log.level
+    output_log.addHandler(handler)
+    output_log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        output_log.removeHandler(handler)
+        output_log.setLevel(level)
+
+
+def _without_output(traceback: str) -> str:
+    """Returns the traceback without the last lines of output, which are on standard error already."""
+    return traceback.partition(OUTPUT_HEADING)[0]
 
 
 @contextmanager

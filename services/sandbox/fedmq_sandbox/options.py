@@ -37,6 +37,7 @@ class SandboxOptions:
     device: str
     form: Form | None
     python_env: bool
+    debug: bool
 
     def __post_init__(self) -> None:
         if isinstance(self.clients, Mapping):
@@ -47,6 +48,8 @@ class SandboxOptions:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} must be an integer of at least {least} (not {value!r})")
+        if self.debug and self.workers:
+            raise ConfigError("debug trains in this process: leave workers out")
         if self.dirichlet is not None and not (_is_number(self.dirichlet) and 0 < self.dirichlet < math.inf):
             raise ConfigError(f"dirichlet must be a number greater than 0 (not {self.dirichlet!r})")
         if not isinstance(self.alliance, str):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fedmq.blobs.base import Blobs
-from fedmq.errors import NotFound
+from fedmq.errors import NotFound, Refused
 from fedmq.metrics import summarize_validations
 from fedmq.model_files.formats import ModelFile
 from fedmq.records.base import Records
@@ -15,6 +16,7 @@ from fedmq.tensors import tensorblob
 from fedmq.tensors.splitting import join
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.selection import best_model, has_own_tensors
+from fedmq_sandbox.changes import ChangeCount
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Event
@@ -57,6 +59,36 @@ def committed_rounds(records: Records, sessions: Sequence[str], after: int = 0) 
         if document is None or document["state"] not in tables.ENDED:
             return
         before += document["round"] or 0
+
+
+def follow_rounds(
+    records: Records,
+    sessions: Sequence[str],
+    ended: Future[dict[str, Any]],
+    changes: ChangeCount,
+    has_evaluator: bool,
+) -> Iterator[CommittedRound]:
+    """Yields each committed round of these sessions once, as `Sandbox.rounds` describes. `ended`: the last one's record.
+
+    Raises what `ended` raises, and Refused if the session has failed: its reason, with a traceback as a note.
+    """
+    number = 0
+    while True:
+        seen, is_over = changes.count, ended.done()
+        found = list(committed_rounds(records, sessions, number))
+        for each in found:
+            if is_over or each is not found[-1] or each.is_tested or not has_evaluator:
+                number = each.number
+                yield each
+        if is_over:
+            break
+        changes.wait(seen)
+    session = ended.result()
+    if session["state"] == "failed":
+        error = Refused(f"session {session['session']} failed: {session['reason']}")
+        for event in records.find(tables.EVENTS, {"session": session["session"], "name": "update.failed"}, limit=1):
+            error.add_note(event["data"].get("traceback", ""))
+        raise error
 
 
 def _rounds_of(records: Records, session: str, after: int) -> Iterator[CommittedRound]:

@@ -33,7 +33,7 @@ from fedmq_sandbox import collector
 from fedmq_sandbox.chain import Chain, chain_of, locked
 from fedmq_sandbox.changes import WAIT_SECONDS, ChangeCount
 from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
-from fedmq_sandbox.rounds import CommittedRound, committed_rounds, model_of, read_model
+from fedmq_sandbox.rounds import CommittedRound, follow_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, stored_seed
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
@@ -76,6 +76,8 @@ class Sandbox:
         device: where trainers compute: auto, cpu, or as the package's framework names devices.
         form: what of the package to use where it has both: trainer or commands.
         python_env: run commands in the environment of python_env.yaml.
+        debug: train one client at a time, without time limits, in the thread that calls `run` or `rounds`, so that
+            `breakpoint()` in a trainer opens the debugger there. `rounds` then yields once the session has ended.
         on_event: called with each event, on the sandbox's thread.
 
     Raises ConfigError for wrong options, a wrong policy, a package that can't be used, and a `state_dir` that holds
@@ -99,6 +101,7 @@ class Sandbox:
         device: str = "auto",
         form: Form | None = None,
         python_env: bool = True,
+        debug: bool = False,
         on_event: OnEvent | None = None,
         **fields: Any,
     ) -> None:
@@ -106,7 +109,7 @@ class Sandbox:
             package=Path(package),
             clients=clients,
             combiners=combiners,
-            workers=(os.cpu_count() or 1) if workers is None else workers,
+            workers=(0 if debug else os.cpu_count() or 1) if workers is None else workers,
             labels=labels or {},
             dirichlet=dirichlet,
             state_dir=None if state_dir is None else Path(state_dir),
@@ -116,6 +119,7 @@ class Sandbox:
             device=device,
             form=form,
             python_env=python_env,
+            debug=debug,
         )
         self.policy = policy_of(policy, fields)
         check_enough_clients(self.options, self.policy)
@@ -174,24 +178,12 @@ class Sandbox:
 
         A round is yielded as soon as the evaluator has answered for its model, or the next round is committed, or the
         session has ended. The session continues meanwhile. Several loops each receive all rounds. Leaving a loop before
-        its end interrupts the session. Raises as `run` does.
+        its end interrupts the session. Raises as `run` does, and Refused with the reason if the session has failed.
         """
         self._is_followed = True
         ended = self._begin()
-        number = 0
         try:
-            while True:
-                seen = self._changes.count
-                is_over = ended.done()
-                found = list(committed_rounds(self.records, self.chain.sessions, number))
-                for each in found:
-                    if is_over or each is not found[-1] or each.is_tested or not self.options.evaluator:
-                        number = each.number
-                        yield each
-                if is_over:
-                    ended.result()
-                    return
-                self._changes.wait(seen)
+            yield from follow_rounds(self.records, self.chain.sessions, ended, self._changes, self.options.evaluator)
         finally:
             if not ended.done():
                 self.interrupt()
@@ -259,7 +251,8 @@ class Sandbox:
             self.blobs = FileBlobs(options.state_dir / "blobs", fsync=options.fsync)
             self.records = SqliteRecords(options.state_dir / "records.db", fsync=options.fsync)
         stack.callback(self.records.close)
-        pool = ProcessPool(options.workers, options.device, threads=1) if options.workers else InlinePool()
+        on_quit = self.interrupt if options.debug else None
+        pool = ProcessPool(options.workers, options.device, threads=1) if options.workers else InlinePool(on_quit)
         stack.callback(pool.close)
         wanted = self.policy.seed or (str(package.seed) if package.seed else None)
         if wanted is not None:
@@ -296,8 +289,13 @@ class Sandbox:
         if self._ended is None:
             self._ended = Future()
             self._ended.add_done_callback(lambda _: self._changes.note())
-            self._thread = threading.Thread(target=self._work, args=(self._ended,), name="fedmq-sandbox", daemon=True)
-            self._thread.start()
+            if self.options.debug:
+                self._work(self._ended)
+            else:
+                self._thread = threading.Thread(
+                    target=self._work, args=(self._ended,), name="fedmq-sandbox", daemon=True
+                )
+                self._thread.start()
         return self._ended
 
     def _work(self, ended: Future[dict[str, Any]]) -> None:

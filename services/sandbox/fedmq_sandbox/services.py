@@ -32,7 +32,7 @@ from fedmq_sandbox.options import SandboxOptions
 from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Body, CombinerPresence, Envelope, Event, Start, TaskName
-from fedmq_schemas.policy import Policy
+from fedmq_schemas.policy import LONGEST_TIMEOUT, Policy
 from fedmq_schemas.topology import Topology, assignment_request_key, control_key
 
 OnEvent = Callable[[Envelope, Event], None]
@@ -100,7 +100,12 @@ class Services:
             self._start_client(EVALUATOR, ("validate",), 0, common)
 
     def start_session(self, session: str, policy: Policy) -> None:
-        """Publishes the start message once all clients are present, so that the first draw is among all of them."""
+        """Publishes the start message once all clients are present, so that the first draw is among all of them.
+
+        A session under a debugger has the longest time limits that there are: a person at a breakpoint takes time.
+        """
+        if self.options.debug:
+            policy = policy.model_copy(update=dict.fromkeys(("timeout", "validation_timeout"), LONGEST_TIMEOUT))
         wanted = self.options.clients + self.options.evaluator
 
         def look() -> None:

@@ -263,7 +263,7 @@ class SessionHandle:
     def wait(self, timeout: float | None = None) -> Row:
         """Waits for the session's end and returns its record.
 
-        Raises Refused if the session failed, and Transient after `timeout` seconds.
+        Raises Refused if the session failed, with a traceback as a note, and Transient after `timeout` seconds.
         """
         ends = None if timeout is None else time.monotonic() + timeout
         pause = PAUSE / 16
@@ -273,7 +273,10 @@ class SessionHandle:
             time.sleep(pause)
             pause = min(2 * pause, PAUSE)  # a short session's end is seen at once, a long one's costs few requests
         if document["state"] == "failed":
-            raise Refused(f"session {self.id} failed: {document['reason']}")
+            error = Refused(f"session {self.id} failed: {document['reason']}")
+            failures = (each["data"] for each in self.alliance.events(self.id) if each["name"] == "update.failed")
+            error.add_note(next(failures, {}).get("traceback", ""))
+            raise error
         return document
 
     def follow(self, patience: float = PATIENCE) -> Iterator[Row]:

@@ -82,6 +82,12 @@ def sandbox(
     no_env: Annotated[
         bool, typer.Option("--no-env", help="Run commands in FedMQ's own environment, not in python_env.yaml's.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Train one client at a time here, without time limits: breakpoint() in a trainer opens pdb."
+        ),
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
     ] = False,
@@ -108,6 +114,8 @@ def sandbox(
     checked_policy(policy)
     if serve and (set(values) - {"random_seed", "seed"} or settings or json_file or outs):
         raise ConfigError("--serve trains nothing by itself: give rounds and the like to `fedmq start`")
+    if debug and (serve or workers):
+        raise ConfigError(f"--debug trains in this process: leave out --{'serve' if serve else 'workers'}")
     if json_file is not None and not json_file.parent.is_dir() and json_file.parent != state_dir:
         raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
     wanted = [wanted_file(text) for text in outs or ()]
@@ -124,6 +132,7 @@ def sandbox(
         fsync=fsync,
         form=form,
         python_env=not no_env,
+        debug=debug,
     )
     if state_dir is None:  # a folder is made once all options are checked
         box.options = replace(box.options, state_dir=_fresh_folder())
@@ -144,7 +153,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     folder, package = _folder(box), short(str(box.options.package))
     out = sys.stderr if json_file == Path("-") else sys.stdout
     progress = SessionProgress(box.policy.rounds)
-    view = view_for(progress, out, folder)
+    view = view_for(progress, out, folder, is_live=not box.options.debug)
 
     def on_event(_: Any, event: Any) -> None:
         for note in box.notes:

@@ -1,5 +1,6 @@
 """Runs one job, from bytes to bytes, for both pools: builds the trainer, calls it, checks and encodes its result."""
 
+import bdb
 import os
 import random
 import time
@@ -134,6 +135,12 @@ class _Running:
         if isinstance(error, packages.PackageError):
             reason, _, more = error.reason.partition("\n")
             return reason, more
+        if isinstance(error, bdb.BdbQuit):
+            self.trainers.has_quit = True
+            return (
+                f"{self.step or self._file()} left the debugger (BdbQuit): breakpoint() needs `fedmq sandbox --debug`",
+                "",
+            )
         subject = f"{self.step} raised" if self.step else f"{self._file()}:"
         reason = f"{subject} {type(error).__name__}: {error}".strip(": ")
         return reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error)

@@ -31,11 +31,13 @@ class Trainers:
     """The warm trainers of one process, and its last model. A failed or cancelled trainer is dropped as incomplete.
 
     - `own`: the state of the process between jobs, which a process that does nothing else reads once. None: any.
+    - `has_quit`: whether the user left a debugger in a trainer, or a trainer found no terminal for one.
     - `spoilt`: what trainers changed of this process and can't be restored, such as a closed standard output.
     """
 
     def __init__(self, own: process_state.State | None = None) -> None:
         self.own = own
+        self.has_quit = False
         self.spoilt: list[str] = []
         self._trainers: dict[tuple[Path, str], _Warm] = {}
         self._packages: dict[Path, packages.Package] = {}

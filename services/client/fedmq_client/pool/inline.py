@@ -4,6 +4,7 @@ While a trainer works, its package's folder is the process's current one, for ot
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fedmq.errors import ConfigError
@@ -17,8 +18,10 @@ log = logging.getLogger(__name__)
 class InlinePool:
     """A Pool whose `submit` returns when the job has ended and its callbacks have returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_quit: Callable[[], None] | None = None) -> None:
+        """Calls `on_quit`, if there is one, when the user leaves the debugger in a trainer. Runs no job after that."""
         self._trainers = Trainers()
+        self._on_quit = on_quit
         self._running: set[str] = set()
         self._cancelled: set[str] = set()
         self._closed = False
@@ -27,6 +30,8 @@ class InlinePool:
         """Runs the job now. The trainer sees the timeout, but nothing enforces it."""
         if self._closed:
             raise ConfigError("the pool is closed")
+        if self._trainers.has_quit and self._on_quit:  # which ends whoever waits for results
+            return
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
             on_progress(job.id, fraction, metrics, "")
@@ -38,6 +43,8 @@ class InlinePool:
         finally:
             self._running.discard(job.id)
             self._cancelled.discard(job.id)
+        if self._trainers.has_quit and self._on_quit:
+            self._on_quit()
         if self._trainers.spoilt:
             log.warning("a trainer changed %s of this process for good", ", ".join(self._trainers.spoilt))
             self._trainers.spoilt.clear()
