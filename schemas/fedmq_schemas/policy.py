@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 MAX_POLICY = 16 * 1024
-LONGEST_TIMEOUT = 7 * 24 * 3600.0
+LONGEST_TIMEOUT = 7 * 24 * 3600
 """Greatest number of seconds of a time limit."""
 DEFAULT_RULE = "mean"
 """The rule of policies, plans and ledgers that name none."""

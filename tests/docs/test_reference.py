@@ -46,6 +46,7 @@ def test_the_files_of_a_run_are_those_that_the_page_lists(tmp_path: Path) -> Non
         "blobs/updates/SESSION/ROUND/checkpoint-*",
         "blobs/updates/MODEL/base-*",
         "MODEL.safetensors",
+        "clients/CLIENT/output.log",
         "clients/CLIENT/personal/SESSION.ROUND.safetensors",
         "clients/CLIENT/personal/SESSION.ROUND.json",
         "clients/CLIENT/personal/HASH.safetensors",

@@ -105,7 +105,7 @@ class Services:
         A session under a debugger has the longest time limits that there are: a person at a breakpoint takes time.
         """
         if self.options.debug:
-            policy = policy.model_copy(update=dict.fromkeys(("timeout", "validation_timeout"), LONGEST_TIMEOUT))
+            policy = policy.model_copy(update=dict.fromkeys(("timeout", "validation_timeout"), float(LONGEST_TIMEOUT)))
         wanted = self.options.clients + self.options.evaluator
 
         def look() -> None:

@@ -274,8 +274,8 @@ class SessionHandle:
             pause = min(2 * pause, PAUSE)  # a short session's end is seen at once, a long one's costs few requests
         if document["state"] == "failed":
             error = Refused(f"session {self.id} failed: {document['reason']}")
-            failures = (each["data"] for each in self.alliance.events(self.id) if each["name"] == "update.failed")
-            error.add_note(next(failures, {}).get("traceback", ""))
+            failures = (each for each in self.alliance.events(self.id) if each["name"] == "update.failed")
+            error.add_note(next((each["data"].get("traceback", "") for each in failures), ""))
             raise error
         return document
 
