@@ -39,9 +39,12 @@ PROCESS_METRICS = {
     "fedmq_messages_received_total": "messages received, by `kind`",
     "fedmq_messages_published_total": "messages published, by `kind`",
     "fedmq_events_total": "events published, by `event`",
+    "fedmq_broker_connected": "1 while the connection to the broker is open",
+    "fedmq_broker_blocked": "1 while the broker accepts no messages, as it is low on disk or memory",
+    "fedmq_store_up": "0 while a `store` (blob_store, records) has refused, or not answered, for 5 s or longer; else 1",
+    "fedmq_retries_total": "failed attempts at work that is repeated, by `effect` and `store`",
 }
 GAUGES = {
-    "broker_connected": "1 while the connection to the broker is open",
     "reducer_active": "1 at the reducer that holds the lease",
     "reducer_epoch": "term of the newest lease that this reducer has seen",
     "clients": "clients that are present",

@@ -33,6 +33,10 @@ def short(sha256: str) -> str:
 # -- models: their ids and their blobs ----------------------------------------------------------------------------------
 
 
+ABSENT = f"{MODELS}/absent"
+"""The key of no blob: requested to see whether a store answers."""
+
+
 def model_blob(model: str) -> str:
     """Returns the blob key of a model: `models/MODEL`, as in `models/s1-0003-0a1b2c3d4e5f`."""
     return f"{MODELS}/{model}"

@@ -53,4 +53,11 @@ class Fenced(Refused):
 
 
 class Transient(FedMQError):
-    """A server could not be reached or did not answer; the same call may succeed later."""
+    """A server could not be reached or did not answer; the same call may succeed later.
+
+    `store` names what failed: `blob_store`, `records` or `broker`. It is empty if that is not known.
+    """
+
+    def __init__(self, *reason: str, store: str = "") -> None:
+        super().__init__(*reason)
+        self.store = store

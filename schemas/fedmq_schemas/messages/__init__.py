@@ -31,6 +31,7 @@ from fedmq_schemas.messages.membership import (
     CombinerHello,
     CombinerPresence,
     Grant,
+    Stall,
     Wait,
     Welcome,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "PlanKey",
     "Progress",
     "Sha256",
+    "Stall",
     "Start",
     "Stop",
     "TaskMessage",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.messages.base import VERSION, Body, Name, Sha256, TaskName, Weight
+from fedmq_schemas.messages.base import VERSION, Body, Frozen, Name, Sha256, TaskName, Weight
 
 
 class Attach(Body):
@@ -91,12 +91,25 @@ class Welcome(Body):
     presence: Annotated[float, Field(gt=0)]
 
 
+class Stall(Frozen):
+    """A server that refuses or does not answer, so that work has waited for at least 5 s.
+
+    `store` is `blob_store`, `records` or `broker`. `effect` is the kind of work that is repeated, empty if a check found
+    the fault. `since` is UTC seconds since 1970.
+    """
+
+    store: str
+    reason: str
+    effect: str = ""
+    since: float
+
+
 class CombinerPresence(Body):
     """Reports the clients of a combiner (combiner → reducer).
 
     Sent once per presence period, and at once when clients join or leave. With `full`, `present` lists all clients, at most
     500 per message; `more` is set on all but the last. Otherwise `present` and `gone` list only changes. `clients` is the
-    number of present clients. `leaving` is set at a clean stop.
+    number of present clients. `leaving` is set at a clean stop. `stalls` lists what it waits for; not sent if empty.
     """
 
     kind = "combiner_presence"
@@ -106,3 +119,4 @@ class CombinerPresence(Body):
     full: bool = False
     more: bool = False
     leaving: bool = False
+    stalls: tuple[Stall, ...] = Field((), exclude_if=lambda stalls: not stalls)

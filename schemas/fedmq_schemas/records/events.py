@@ -35,6 +35,9 @@ EVENT_NAMES: dict[str, str] = {
     "combiner.vanished": "a combiner sent no message for three presence periods, or left",
     "plan.voided": "the plan of a vanished or late combiner was superseded",
     "reducer.active": "a reducer acquired the lease; data.epoch",
+    "stall.began": "a server has refused, or not answered, for 5 s; data.process, data.store (blob_store, records or "
+    "broker), data.reason, data.effect (what is repeated), data.since (UTC seconds since 1970)",
+    "stall.ended": "the server of a stall answers again; data.process, data.store, data.reason, data.seconds",
     "message.refused": "a message was undecodable, unknown or misaddressed; data.reason",
     "actor.error": "an internal error occurred; data.reason, data.traceback",
 }

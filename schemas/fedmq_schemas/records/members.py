@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fedmq_schemas.messages import Stall
 from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import CLIENTS, COMBINERS, SYSTEM
 
@@ -29,7 +30,7 @@ class ClientRecord(Record):
 
 
 class CombinerRecord(Record):
-    """A combiner. `clients` is its number of present clients."""
+    """A combiner. `clients` is its number of present clients; `stalls` are those that it has reported last."""
 
     table = COMBINERS
     identity = "combiner"
@@ -38,6 +39,7 @@ class CombinerRecord(Record):
     state: Literal["present", "away"]
     last_seen: float
     clients: int = 0
+    stalls: tuple[Stall, ...] = Field((), exclude_if=lambda stalls: not stalls)
 
 
 class SystemRecord(Record):

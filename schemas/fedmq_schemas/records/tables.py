@@ -29,7 +29,7 @@ TABLES: dict[str, str] = {
     VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, in one session",
     SUMMARIES: "key: session/model. Metrics of the model that a session started from, in this session",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
-    COMBINERS: "key: combiner. State, clients, last_seen",
+    COMBINERS: "key: combiner. State, clients, last_seen; stalls (what it waits for), if there are any",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
     SYSTEM: "key: what (queues, stores or sessions). The reducer's latest measurement, taken at `at`; reason: why it "
     "failed; waits: where each open session waits",

@@ -15,7 +15,7 @@ from fedmq_client.packages.package import load
 from fedmq_client.personal.folder import PersonalFolder, fetched_into
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.role.actor import OUTPUT_LOG, client_actor
-from fedmq_client.role.core import ClientCore
+from fedmq_client.role.core import ClientCore, State
 from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
 from fedmq_client.trainer import Client
@@ -69,18 +69,21 @@ def main(settings: ClientSettings) -> None:
         new_id=service.new_id,
         observe=service.telemetry,
         output_log=identity.folder / OUTPUT_LOG,
+        stalls=service.stalls,
     )
     core = actor.core
     assert isinstance(core, ClientCore)
 
     def details() -> Mapping[str, Any]:
         return {
-            "broker": "connected" if connection.connected else "away",
             "state": core.state.value,
             "combiner": core.combiner,
         }
 
     def gauges() -> Mapping[str, float]:
-        return {"broker_connected": connection.connected, "unsettled_messages": actor.unsettled}
+        return {"unsettled_messages": actor.unsettled}
 
-    service.run([actor], details=details, gauges=gauges)
+    def missing() -> str:
+        return "" if core.state is State.ATTACHED else f"its state is {core.state.value}"
+
+    service.run([actor], connections=[connection], details=details, gauges=gauges, missing=missing)

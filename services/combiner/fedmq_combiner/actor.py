@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from fedmq import codec
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
 from fedmq.runtime.actor import Actor, Observe
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.fold_performer import FoldPerformer
 from fedmq_combiner.task_writer import TaskWriter
-from fedmq_schemas.messages import TaskMessage
+from fedmq_schemas.messages import CombinerPresence, TaskMessage
 from fedmq_schemas.topology import Topology
 
 PREFETCH = 10_000
@@ -31,8 +34,17 @@ def combiner_actor(
     offload: bool = False,
     shared_account: str | None = None,
     observe: Observe | None = None,
+    stalls: Stalls | None = None,
 ) -> Actor:
-    """Returns the actor. `offload`: the blob store is a server. `shared_account`: see `Actor`."""
+    """Returns the actor. `offload`: the blob store is a server. `shared_account`: see `Actor`.
+
+    The combiner's presence messages report the `stalls`.
+    """
+
+    def presence_fields(body: CombinerPresence) -> Mapping[str, Any]:
+        current = tuple(stalls.current()) if stalls is not None else ()
+        return codec.fields_of(body.model_copy(update={"stalls": current}))
+
     return Actor(
         name,
         CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2),
@@ -42,9 +54,13 @@ def combiner_actor(
         inbox=topology.combiner(name),
         new_id=new_id,
         performers=FoldPerformer(name, blobs, scratch, None if offload else scheduler.post).performers(),
-        writers={TaskMessage: TaskWriter(blobs, new_id, scheduler.now).fields},
+        writers={
+            TaskMessage: TaskWriter(blobs, new_id, scheduler.now).fields,
+            CombinerPresence: presence_fields,
+        },
         prefetch=PREFETCH,
         offload=offload,
         shared_account=shared_account,
         observe=observe,
+        stalls=stalls,
     )

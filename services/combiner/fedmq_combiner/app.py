@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.process.connect import open_blobs
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings
+from fedmq.runtime.effects import Fired
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
+from fedmq_combiner.presence import BEAT
+from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
 
 
@@ -22,6 +26,10 @@ def main(settings: CombinerSettings) -> None:
     service.stack.callback(identity.close)
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     topology = Topology(settings.alliance)
+    blobs = open_blobs(settings)
+    service.check_store(
+        STORE, f"the S3 server at {settings.minio_host}:{settings.minio_port}", lambda: blobs.stat(ABSENT)
+    )
     connection = broker.connect(f"combiner.{identity.name}")
     # Declared here too, so that messages wait for a reducer that starts later.
     for queue in (topology.reducer(), topology.records(), topology.dead()):
@@ -31,20 +39,20 @@ def main(settings: CombinerSettings) -> None:
         connection,
         service.scheduler,
         topology,
-        blobs=open_blobs(settings),
+        blobs=blobs,
         scratch=identity.folder / "scratch",
         presence=settings.presence,
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,
         observe=service.telemetry,
+        stalls=service.stalls,
     )
     core = actor.core
     assert isinstance(core, CombinerCore)
 
     def details() -> Mapping[str, Any]:
         return {
-            "broker": "connected" if connection.connected else "away",
             "clients": core.clients,
             "plans": core.open_plans,
             "waits": core.waits(),
@@ -52,10 +60,20 @@ def main(settings: CombinerSettings) -> None:
 
     def gauges() -> Mapping[str, float]:
         return {
-            "broker_connected": connection.connected,
             "clients": core.clients,
             "open_plans": core.open_plans,
             "unsettled_messages": actor.unsettled,
         }
 
-    service.run([actor], details=details, gauges=gauges)
+    def missing() -> str:
+        return "" if core.is_registered else "no reducer has answered it yet, or another process of its name is served"
+
+    service.run(
+        [actor],
+        connections=[connection],
+        details=details,
+        gauges=gauges,
+        missing=missing,
+        report=actor.publish_event,
+        on_stall=lambda: actor.handle(Fired(BEAT)),
+    )

@@ -75,6 +75,11 @@ class CombinerCore:
         """Returns how many plans are neither answered nor void."""
         return sum(plan.is_under_way for plan in list(self._plans.values()))
 
+    @property
+    def is_registered(self) -> bool:
+        """Returns whether the broker serves this process, and a reducer has sent its open plans."""
+        return self._is_served and self._is_welcomed
+
     def waits(self) -> list[str]:
         """Returns for each plan under way its key, where in the code its course stands, and what it waits for."""
         plans = [plan for plan in list(self._plans.values()) if plan.is_under_way]

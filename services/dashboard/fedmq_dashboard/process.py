@@ -31,7 +31,8 @@ def main(settings: DashboardSettings) -> None:
     server.start()
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     connection, topology = broker.connect("dashboard"), Topology(settings.alliance)
-    service.run([Observer(connection, service.scheduler, topology, live, Tail(records, live), name)])
+    observer = Observer(connection, service.scheduler, topology, live, Tail(records, live), name)
+    service.run([observer], connections=[connection])
 
 
 def open_state_dir(state_dir: Path) -> SqliteRecords:

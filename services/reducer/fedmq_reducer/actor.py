@@ -10,6 +10,7 @@ from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Connection
 from fedmq.records.base import Records
 from fedmq.runtime.actor import Actor, Observe
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.membership import Membership
@@ -34,6 +35,7 @@ def reducer_actor(
     offload: bool = False,
     shared_account: str | None = None,
     observe: Observe | None = None,
+    stalls: Stalls | None = None,
 ) -> Actor:
     """Returns the actor. `holder` names this process in the lease. `offload`: the stores are servers."""
     core = ReducerCore(
@@ -56,4 +58,5 @@ def reducer_actor(
         offload=offload,
         shared_account=shared_account,
         observe=observe,
+        stalls=stalls,
     )

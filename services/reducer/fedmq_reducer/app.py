@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmq.blobs.base import STORE as BLOBS
 from fedmq.brokers.registry import open_administration, open_broker
 from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings
+from fedmq.records.base import STORE as RECORDS
 from fedmq_reducer.actor import reducer_actor
+from fedmq_reducer.broker_check import BrokerCheck
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_reducer.web.app import serve_api
+from fedmq_schemas import records as tables
+from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
 
 
@@ -27,6 +32,10 @@ def main(settings: ReducerSettings) -> None:
     topology = Topology(settings.alliance)
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     records, blobs = open_records(settings), open_blobs(settings)
+    service.check_store(RECORDS, f"MongoDB at {settings.mongo_host}", lambda: records.get(tables.SYSTEM, "queues"))
+    service.check_store(
+        BLOBS, f"the S3 server at {settings.minio_host}:{settings.minio_port}", lambda: blobs.stat(ABSENT)
+    )
     service.stack.callback(records.close)
     connection = broker.connect("reducer")
     connection.declare(topology.dead())
@@ -44,13 +53,13 @@ def main(settings: ReducerSettings) -> None:
         offload=True,
         shared_account=broker.account,
         observe=service.telemetry,
+        stalls=service.stalls,
     )
     core = actor.core
     assert isinstance(core, ReducerCore)
 
     def details() -> Mapping[str, Any]:
         return {
-            "broker": "connected" if connection.connected else "away",
             "state": core.lease.value,
             "epoch": core.term,
             "clients": len(core.members.clients),
@@ -59,7 +68,6 @@ def main(settings: ReducerSettings) -> None:
 
     def gauges() -> Mapping[str, float]:
         return {
-            "broker_connected": connection.connected,
             "reducer_active": core.lease is LeaseState.ACTIVE,
             "reducer_epoch": core.term,
             "clients": sum(client.present for client in list(core.members.clients.values())),
@@ -70,6 +78,7 @@ def main(settings: ReducerSettings) -> None:
     recorder = Recorder(
         broker.connect("recorder"), service.scheduler, topology, records, offload=True, shared_account=broker.account
     )
+    control = broker.connect("api")
     api = serve_api(
         settings,
         broker,
@@ -80,6 +89,8 @@ def main(settings: ReducerSettings) -> None:
         scratch=identity.folder / "seeds",
         name=holder,
         new_id=service.new_id,
+        stalls=service.stalls,
+        control=control,
     )
     service.stack.callback(api.stop)
     api.start()
@@ -94,4 +105,15 @@ def main(settings: ReducerSettings) -> None:
         is_active=lambda: core.lease is LeaseState.ACTIVE,
         waits=core.waits,
     )
-    service.run([actor, recorder, vitals], details=details, gauges=gauges)
+
+    def missing() -> str:
+        return "it reads the records" if core.lease is LeaseState.LOADING else ""
+
+    service.run(
+        [actor, recorder, vitals, BrokerCheck(control, service.scheduler, topology)],
+        connections=[connection, control],
+        details=details,
+        gauges=gauges,
+        missing=missing,
+        report=actor.publish_event,
+    )

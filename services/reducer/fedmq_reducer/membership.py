@@ -265,7 +265,9 @@ class Membership:
                 changed.append(self._away(client))
         for client in changed:
             client.last_seen = now.wall
-        record = CombinerRecord(combiner=combiner, state="present", last_seen=now.wall, clients=body.clients)
+        record = CombinerRecord(
+            combiner=combiner, state="present", last_seen=now.wall, clients=body.clients, stalls=body.stalls
+        )
         effects: list[Effect] = [RecordCombiners((record,))]
         if changed:
             effects.append(RecordClients(tuple(client.record() for client in changed), None))

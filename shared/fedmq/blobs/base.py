@@ -13,6 +13,8 @@ from fedmq.errors import Refused
 from fedmq_schemas.messages import BlobRef, Frozen
 
 BlobSource = bytes | Path
+STORE = "blob_store"
+"""The `store` of the errors of a blob store."""
 
 
 class UrlExpired(Refused):

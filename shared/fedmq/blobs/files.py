@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from weakref import WeakValueDictionary
 
-from fedmq.blobs.base import BlobInfo, BlobSource
+from fedmq.blobs.base import STORE, BlobInfo, BlobSource
 from fedmq.blobs.checks import absent, check_key, check_sha256, check_size, is_folder, opened
 from fedmq.errors import ConfigError, FedMQError, ProtocolError, Refused, Transient
 from fedmq_schemas.keys import BUCKETS
@@ -160,7 +160,7 @@ class FileBlobs:
                     os.makedirs(folder, exist_ok=True)
                 made = True
         else:
-            raise Transient(f"the folder {folder} is removed again and again")
+            raise Transient(f"the folder {folder} is removed again and again", store=STORE)
         if self._fsync:
             _sync_folder(folder)
             while made and folder != self._root:
@@ -229,4 +229,4 @@ def _error(error: OSError, key: str) -> FedMQError:
         return ProtocolError(f"{key} can't name a file here: {error.strerror}")
     if isinstance(error, PermissionError):
         return ConfigError(f"no permission for {error.filename or key}")
-    return Transient(f"{key}: {error.strerror}")
+    return Transient(f"{key}: {error.strerror}", store=STORE)

@@ -18,7 +18,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from fedmq.blobs.base import PLAN_FRAGMENT, PLAN_SUFFIX, BlobInfo, BlobSource, UploadPlan
+from fedmq.blobs.base import PLAN_FRAGMENT, PLAN_SUFFIX, STORE, BlobInfo, BlobSource, UploadPlan
 from fedmq.blobs.checks import IncomingBlob, absent, check_key, check_size, opened
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
 from fedmq.tls import context as tls_context
@@ -96,7 +96,9 @@ class S3Blobs:
                     part = ONE_PART if size <= ONE_PART else PART
                     self._client.put_object(bucket, name, cast(BinaryIO, reader), size, part_size=part)
             except NotFound:
-                raise Transient(f"the bucket {bucket} was removed; it is made again at the next put") from None
+                raise Transient(
+                    f"the bucket {bucket} was removed; it is made again at the next put", store=STORE
+                ) from None
         return BlobRef(key=key, size=size, sha256=reader.digest.hexdigest())
 
     def load(self, ref: BlobRef) -> bytes:
@@ -188,7 +190,9 @@ class S3Blobs:
             response = self._http.request("POST", url)
         found = re.search(rb"<UploadId>([^<]+)</UploadId>", response.data)
         if response.status != 200 or found is None:
-            raise Transient(f"the S3 server at {self._endpoint} starts no upload in parts: status {response.status}")
+            raise Transient(
+                f"the S3 server at {self._endpoint} starts no upload in parts: status {response.status}", store=STORE
+            )
         return unescape(found[1].decode())
 
     def _list(self, bucket: str, name: str) -> Iterator[BlobInfo]:
@@ -248,7 +252,7 @@ class S3Blobs:
                 raise ConfigError(f"the S3 server at {self._endpoint} {explained}") from error
             # Only the type's name: the error's text contains the URL, which is a secret.
             cause = getattr(error, "reason", None) or error
-            raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}") from error
+            raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}", store=STORE) from error
 
     def _translate(self, error: S3Error, key: str) -> FedMQError:
         words = f"the S3 server at {self._endpoint} answered {error.code} for {key}"
@@ -260,7 +264,7 @@ class S3Blobs:
         if error.code in _CLOCK:
             return ConfigError(f"{words}: the clocks differ too much")
         if error.code in _TRANSIENT or error.response.status >= 500 or error.response.status in (408, 425, 429):
-            return Transient(words)
+            return Transient(words, store=STORE)
         return ProtocolError(f"{words}: {error.message}")
 
 

@@ -100,6 +100,13 @@ class Connection(Protocol):
     def connected(self) -> bool:
         """Whether the broker can be reached now; from any thread."""
 
+    @property
+    def blocked(self) -> str:
+        """Why the broker accepts no messages from this connection, such as `low on disk`; empty if it does.
+
+        RabbitMQ reports this to a connection only once the connection publishes. From any thread.
+        """
+
     def declare(self, queue: Queue) -> None:
         """Declares the queue, its bindings and exchanges, before anything that is published later.
 

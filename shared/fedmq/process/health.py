@@ -1,4 +1,4 @@
-"""`/health` for orchestrators and `/metrics` for Prometheus, served by a thread of their own from the standard library."""
+"""`/health` and `/ready` for orchestrators and `/metrics` for Prometheus, served by a thread of their own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
+Answer = Callable[[], tuple[bool, Mapping[str, Any]]]
+
+
 class Sample(NamedTuple):
     """One number. A name that ends in `_total` only ever grows."""
 
@@ -27,26 +30,27 @@ class Sample(NamedTuple):
 class HealthServer:
     """Serves the pages on `port` of `host` (0: any free one). Raises ConfigError if the port is taken.
 
-    `health()` returns whether the process is well (status 200, else 503) and the JSON to report. `samples()` returns the
-    numbers. Both are called on a thread of the server.
+    `health()` returns whether the process is well (status 200, else 503) and the JSON to report; `ready()` likewise whether
+    it can do its work now. `samples()` returns the numbers. They are called on a thread of the server.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        health: Callable[[], tuple[bool, Mapping[str, Any]]],
+        health: Answer,
+        ready: Answer,
         samples: Callable[[], Iterable[Sample]],
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if self.path == "/health":
-                    well, document = health()
+                if self.path in ("/health", "/ready"):
+                    well, document = health() if self.path == "/health" else ready()
                     self._answer(200 if well else 503, "application/json", json.dumps(document))
                 elif self.path == "/metrics":
                     self._answer(200, METRICS_TYPE, exposition(samples()))
                 else:
-                    self._answer(404, "text/plain", "there are /health and /metrics\n")
+                    self._answer(404, "text/plain", "there are /health, /ready and /metrics\n")
 
             def _answer(self, status: int, content_type: str, text: str) -> None:
                 data = text.encode()

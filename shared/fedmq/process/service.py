@@ -19,10 +19,15 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 from fedmq import __version__
+from fedmq.brokers.base import Connection
 from fedmq.process.health import HealthServer, Sample
 from fedmq.process.logs import configure_service_logs
 from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
+from fedmq.process.stall_watch import Report, StallWatch, broker_state
+from fedmq.process.store_check import StoreCheck
+from fedmq.runtime.effects import PublishEvent
+from fedmq.runtime.stalls import Stalls, describe
 from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import ThreadScheduler
 from fedmq.tls import trust
@@ -35,6 +40,7 @@ ANSWER_SECONDS = 2.0
 
 Details = Callable[[], Mapping[str, Any]]
 Gauges = Callable[[], Mapping[str, float]]
+Missing = Callable[[], str]
 
 
 class Member(Protocol):
@@ -51,7 +57,7 @@ class Member(Protocol):
 
 
 class Service:
-    """A process with a scheduler, on which its members run. Pass `telemetry` to the actor as its `observe`."""
+    """A process with a scheduler, on which its members run. Pass `telemetry` to the actor as its `observe`, and `stalls`."""
 
     def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
         trust(settings.ca_file)
@@ -61,25 +67,60 @@ class Service:
         self.settings = settings
         self.scheduler = ThreadScheduler(threads)
         self.telemetry = ActorTelemetry()
+        self.stalls = Stalls(self.scheduler.wall)
         self.stack = ExitStack()
         self.members: list[Member] = []
         self._began = time.monotonic()
         self._life = uuid.uuid4().hex[:12]
         self._numbers = itertools.count()
         self._draining = 0
+        self._connections: Sequence[Connection] = ()
+        self._stores: list[str] = []
 
     def new_id(self) -> str:
         """Returns a unique id: a number, and the id of this process."""
         return f"{next(self._numbers):08x}{self._life}"
 
-    def run(self, members: Sequence[Member], *, details: Details = dict, gauges: Gauges = dict) -> None:
+    def check_store(self, store: str, server: str, request: Callable[[], object]) -> None:
+        """Checks from now on that a store answers; see `StoreCheck`."""
+        check = StoreCheck(store, server, request, self.stalls)
+        self._stores.append(store)
+        self.stack.callback(check.stop)
+        check.start()
+
+    def run(
+        self,
+        members: Sequence[Member],
+        *,
+        connections: Sequence[Connection] = (),
+        details: Details = dict,
+        gauges: Gauges = dict,
+        missing: Missing = str,
+        report: Report | None = None,
+        on_stall: Callable[[], None] = lambda: None,
+    ) -> None:
         """Runs the members in the calling thread until a signal arrives, or an error ends the service; closes `stack`.
 
-        `details()` returns what `/health` reports of this role, and `gauges()` numbers for `/metrics`.
+        - `connections`: those to the broker, the actor's own first.
+        - `details()` returns what `/health` reports of this role, and `gauges()` numbers for `/metrics`.
+        - `missing()` returns what the role needs before it is ready; empty if it is.
+        - `report` publishes the events of stalls; `on_stall` is called when a stall has begun or ended.
         """
         self.members = list(members)
+        self._connections = connections
+        combiner = self.name if self.role == "combiner" else None
+        watch = StallWatch(
+            self.scheduler,
+            self.stalls,
+            connections,
+            f"{self.role} {self.name}",
+            combiner=combiner,
+            report=report and self._counted(report),
+            on_change=on_stall,
+        )
         with self.stack:
-            self._serve_health(details, gauges)
+            self._serve_health(details, gauges, missing)
+            self.scheduler.post(watch.look)
             for member in self.members:
                 self.scheduler.post(member.start)
             log.info("started", extra={"version": __version__, "pid": os.getpid()})
@@ -91,6 +132,13 @@ class Service:
                     member.leave(CLOSE_SECONDS / len(self.members))
                 self.scheduler.close()
         log.info("ended")
+
+    def _counted(self, report: Report) -> Report:
+        def count(event: PublishEvent) -> None:
+            self.telemetry.events[event.name] += 1
+            report(event)
+
+        return count
 
     def drain(self) -> None:
         """Drains the members, then ends the service, after at most 8 seconds. On the scheduler's thread."""
@@ -107,13 +155,14 @@ class Service:
 
     # -- health -----------------------------------------------------------------------------------------------------
 
-    def _serve_health(self, details: Details, gauges: Gauges) -> None:
+    def _serve_health(self, details: Details, gauges: Gauges, missing: Missing) -> None:
         settings = self.settings
         if settings.health_port is not None:
             server = HealthServer(
                 settings.health_bind,
                 settings.health_port,
                 lambda: self._health(details),
+                lambda: self._readiness(missing),
                 lambda: self._samples(gauges),
             )
             self.stack.callback(server.close)
@@ -130,8 +179,26 @@ class Service:
             "alliance": self.settings.alliance,
             "version": __version__,
             "uptime": round(time.monotonic() - self._began, 1),
+            **self._servers(),
             **details(),
         }
+
+    def _servers(self) -> dict[str, str]:
+        """Returns the state of the broker and of each store; of a stall, its reason and since when."""
+        states = {}
+        if self._connections:
+            blocked = (connection for connection in self._connections if connection.blocked)
+            states["broker"] = broker_state(next(blocked, self._connections[0]))
+        for store in self._stores:
+            stall = self.stalls.of(store)
+            states[store] = "ok" if stall is None else describe(stall)
+        return states
+
+    def _readiness(self, missing: Missing) -> tuple[bool, Mapping[str, Any]]:
+        """Returns whether the role can do its work now, and what it lacks."""
+        lacks = [f"{name}: {state}" for name, state in self._servers().items() if state not in ("connected", "ok")]
+        lacks += filter(None, [missing()])
+        return not lacks, {"ready": not lacks, "role": self.role, "name": self.name, "lacks": lacks}
 
     def _samples(self, gauges: Gauges) -> Iterator[Sample]:
         yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
@@ -147,6 +214,13 @@ class Service:
         ):
             for value, count in list(counts.items()):
                 yield Sample(family, count, {label: value})
+        for (effect, store), count in list(self.stalls.retries.items()):
+            yield Sample("fedmq_retries_total", count, {"effect": effect, "store": store})
+        if self._connections:
+            yield Sample("fedmq_broker_connected", self._connections[0].connected)
+            yield Sample("fedmq_broker_blocked", any(connection.blocked for connection in self._connections))
+        for store in self._stores:
+            yield Sample("fedmq_store_up", self.stalls.of(store) is None, {"store": store})
         for name, number in gauges().items():
             yield Sample(f"fedmq_{name}", number)
 

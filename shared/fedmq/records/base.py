@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Document = dict[str, Any]
+STORE = "records"
+"""The `store` of the errors of a record store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pymongo.errors import (
 )
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
-from fedmq.records.base import Document, Lease
+from fedmq.records.base import STORE, Document, Lease
 from fedmq.records.documents import (
     LEASE_KEY,
     LEASE_TABLE,
@@ -108,7 +108,7 @@ class MongoRecords:
                     present = collection.find_one({"_id": key}, _WITHOUT_KEY)
                     if present is not None:
                         return present
-        raise Transient(f"{key} in {table} is inserted and deleted again and again")
+        raise Transient(f"{key} in {table} is inserted and deleted again and again", store=STORE)
 
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
         """Replaces with upsert."""
@@ -201,7 +201,7 @@ class MongoRecords:
                 wanted = {"holder": holder, "epoch": epoch, "expires": now + seconds}
                 if _swap(collection, held, wanted):
                     return Lease(holder, epoch)
-        raise Transient("the lease changes its holder again and again")
+        raise Transient("the lease changes its holder again and again", store=STORE)
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Extends the lease in one operation."""
@@ -266,14 +266,14 @@ class MongoRecords:
             words = f"{self._where} refused with code {_code(error)}"
             if _code(error) in _UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
-            raise Transient(words) from error
+            raise Transient(words, store=STORE) from error
         except (BSONError, OverflowError) as error:
             raise ProtocolError(f"not a record: {error}") from error
         except ServerSelectionTimeoutError as error:
             found, _, _ = str(error).partition(", Timeout:")[0].partition(" (configured timeouts")
-            raise Transient(f"{self._where} is not reachable: {found}") from error
+            raise Transient(f"{self._where} is not reachable: {found}", store=STORE) from error
         except PyMongoError as error:
-            raise Transient(f"{self._where} failed: {type(error).__name__}") from error
+            raise Transient(f"{self._where} failed: {type(error).__name__}", store=STORE) from error
 
 
 def _code(error: OperationFailure) -> int | None:
@@ -302,7 +302,7 @@ def _replace(collection: Collection[Document], rows: list[Document]) -> None:
             return
         except BulkWriteError as error:
             _taken(error)  # another writer inserted the same key meanwhile; the next attempt replaces it
-    raise Transient(f"other writers insert the same keys of {collection.name} again and again")
+    raise Transient(f"other writers insert the same keys of {collection.name} again and again", store=STORE)
 
 
 def _taken(error: BulkWriteError) -> list[int]:

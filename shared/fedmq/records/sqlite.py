@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.errors import ConfigError, Fenced, NotFound, Transient
-from fedmq.records.base import Document, Lease
+from fedmq.records.base import STORE, Document, Lease
 from fedmq.records.documents import (
     LEASE_KEY,
     LEASE_TABLE,
@@ -59,7 +59,7 @@ class SqliteRecords:
                 on_failure.pop_all()
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise Transient(f"records in {self._path}: {error}") from error
+                raise Transient(f"records in {self._path}: {error}", store=STORE) from error
             raise ConfigError(f"can't keep records in {self._path}: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
@@ -223,7 +223,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:  # locked, disk full, I/O error
-        raise Transient(f"records in {path}: {error}") from error
+        raise Transient(f"records in {path}: {error}", store=STORE) from error
     except sqlite3.DatabaseError as error:
         raise ConfigError(f"records in {path}: {error}") from error
 

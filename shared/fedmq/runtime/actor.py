@@ -19,6 +19,7 @@ from fedmq.runtime.effect_runner import EffectRunner, Performer
 from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
 from fedmq.runtime.sender_check import SenderCheck
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
@@ -38,6 +39,7 @@ class Actor:
     - `writers`: for a type of message body, the function that returns its fields when the message is sent, where they are
       not those of the body (presigned URLs).
     - `observe`: is called after each step of the core.
+    - `stalls`: notes what is retried.
     - `new_id`: returns message ids. Simulation passes a seeded one.
     - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
       several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
@@ -61,6 +63,7 @@ class Actor:
         shared_account: str | None = None,
         is_addressed_by_servers: bool = False,
         observe: Observe | None = None,
+        stalls: Stalls | None = None,
     ) -> None:
         self.name = name
         self.core = core
@@ -84,6 +87,7 @@ class Actor:
             report=self.handle,
             report_bug=self._report_bug,
             on_end=self._end_drain,
+            stalls=stalls,
         )
         self._timers: dict[str, Timer] = {}
         self._closed = False
@@ -125,6 +129,11 @@ class Actor:
     def post(self, event: CoreEvent) -> None:
         """Has the event handled on the scheduler's thread; from any thread."""
         self._scheduler.post(lambda: self.handle(event))
+
+    def publish_event(self, event: effects.PublishEvent) -> None:
+        """Publishes an event that no core has decided; on the scheduler's thread."""
+        if not self._closed:
+            self._writer.add_event(event, None)
 
     @property
     def idle(self) -> bool:

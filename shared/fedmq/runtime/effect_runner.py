@@ -12,6 +12,7 @@ from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup, OrderedEffect, OrderedQueue
 from fedmq.runtime.effects import CoreEvent, Effect
 from fedmq.runtime.later import Later
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 
 log = logging.getLogger("fedmq")
@@ -53,6 +54,7 @@ class EffectRunner:
     - `report`: receives `Done` or `Failed`, with the very effect that the core returned and the cause of its group.
     - `report_bug`: receives an exception of a performer that is no FedMQError, and what it was doing.
     - `on_end`: called whenever an effect has ended.
+    - `stalls`: notes the effects that wait for their retry.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class EffectRunner:
         report: Callable[[CoreEvent, str | None], None],
         report_bug: Callable[[str, Exception], None],
         on_end: Callable[[], None],
+        stalls: Stalls | None = None,
     ) -> None:
         self._actor = actor
         self._scheduler = scheduler
@@ -75,6 +78,7 @@ class EffectRunner:
         self._report = report
         self._report_bug = report_bug
         self._on_end = on_end
+        self._stalls = stalls or Stalls(scheduler.wall)
         self._ordered = OrderedQueue()
         self._queued: list[Execution] = []
         self._under_way = 0
@@ -190,6 +194,7 @@ class EffectRunner:
         if isinstance(error, Transient) and not self._is_closed:
             self._retry_later(execution, error)
             return
+        self._stalls.end(execution)
         self._under_way -= 1
         if not self._is_closed and self._report_outcome(execution, result, error):
             for group in execution.groups:
@@ -221,6 +226,7 @@ class EffectRunner:
     def _retry_later(self, execution: Execution, error: Transient) -> None:
         extra = {"actor": self._actor, "effect": type(execution.effect).__name__, "reason": error.reason}
         log.warning("will try again", extra=extra)
+        self._stalls.retry(execution, type(execution.effect).__name__, error)
 
         def retry() -> None:
             if not self._is_closed:

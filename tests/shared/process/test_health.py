@@ -1,4 +1,4 @@
-"""`/health` and `/metrics` as orchestrators and Prometheus read them."""
+"""`/health`, `/ready` and `/metrics` as orchestrators and Prometheus read them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class Patient:
     def health(self) -> tuple[bool, dict[str, Any]]:
         return self.well, {"status": "ok" if self.well else "silent"}
 
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        return False, {"lacks": ["broker: away"]}
+
     def samples(self) -> Iterator[Sample]:
         yield Sample("fedmq_uptime_seconds", 1.5)
 
@@ -31,7 +34,7 @@ def patient() -> Patient:
 
 @pytest.fixture
 def server(patient: Patient) -> Iterator[HealthServer]:
-    server = HealthServer("127.0.0.1", 0, patient.health, patient.samples)
+    server = HealthServer("127.0.0.1", 0, patient.health, patient.ready, patient.samples)
     yield server
     server.close()
 
@@ -53,6 +56,11 @@ def test_health_is_200_while_all_is_well_and_503_with_the_reason_when_not(
     assert get(server, "/health") == (503, json.dumps({"status": "silent"}))
 
 
+def test_a_process_can_be_well_and_not_ready(server: HealthServer) -> None:
+    assert get(server, "/health")[0] == 200
+    assert get(server, "/ready") == (503, json.dumps({"lacks": ["broker: away"]}))
+
+
 def test_metrics_are_served_in_prometheus_text_format(server: HealthServer) -> None:
     assert get(server, "/metrics") == (200, "# TYPE fedmq_uptime_seconds gauge\nfedmq_uptime_seconds 1.5\n")
 
@@ -63,7 +71,7 @@ def test_any_other_path_is_not_found(server: HealthServer) -> None:
 
 def test_a_taken_port_is_a_setting_to_mend(server: HealthServer, patient: Patient) -> None:
     with pytest.raises(ConfigError, match="FEDN_HEALTH_PORT"):
-        HealthServer("127.0.0.1", server.port, patient.health, patient.samples)
+        HealthServer("127.0.0.1", server.port, patient.health, patient.ready, patient.samples)
 
 
 def test_samples_of_one_name_share_a_type_line_and_label_values_are_escaped() -> None:

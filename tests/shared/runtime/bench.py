@@ -9,6 +9,7 @@ from typing import Any
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner
 from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 
 
@@ -17,6 +18,7 @@ class Bench:
 
     def __init__(self, performers: Mapping[type[Perform], Callable[[Any], Any]], *, offload: bool) -> None:
         self.scheduler = VirtualScheduler()
+        self.stalls = Stalls(self.scheduler.wall)
         self.calls: list[Effect] = []
         self.events: list[Done | Failed] = []
         self.acked: list[int] = []
@@ -30,6 +32,7 @@ class Bench:
             report=self._report,
             report_bug=lambda doing, error: self.bugs.append(error),
             on_end=lambda: None,
+            stalls=self.stalls,
         )
 
     def start(self, *groups: Sequence[Effect]) -> None:

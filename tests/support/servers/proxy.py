@@ -7,6 +7,12 @@ import threading
 import time
 from contextlib import suppress
 
+_FULL = b"<Error><Code>InternalError</Code><Message>no space left</Message><Resource>/</Resource></Error>"
+_REFUSAL = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
+)
+
 
 class Proxy:
     """Listens on a port of its own (`port`) and forwards to `target` on this machine; what comes back from there at
@@ -20,6 +26,10 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._down = False
+        self._flows = threading.Event()
+        self._flows.set()
+        self.is_full = False
+        """Whether a PUT is answered as by an S3 server whose disk is full."""
         self._trap: tuple[bytes, bool] | None = None
         self.sprung = threading.Event()
         """Set when the trap has done its work."""
@@ -40,6 +50,13 @@ class Proxy:
     def up(self) -> None:
         self._down = False
 
+    def hang(self) -> None:
+        """Forwards nothing until `flow`, and accepts new links: a server that hangs."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        self._flows.set()
+
     def trap(self, word: bytes, *, delivered: bool) -> None:
         """Once, when a request with `word` in it comes: ends its link, with the request `delivered` and not answered, or not
         even that."""
@@ -47,6 +64,7 @@ class Proxy:
 
     def close(self) -> None:
         self._listener.close()
+        self.flow()
         self.cut()
 
     def _accept(self) -> None:
@@ -81,6 +99,10 @@ class Proxy:
                         ends = (source,)
                     self.sprung.set()
                     break
+                if is_request and self.is_full and data.startswith(b"PUT "):
+                    source.sendall(_REFUSAL)
+                    break
+                self._flows.wait()
                 sink.sendall(data)
                 if rate is not None:
                     time.sleep(len(data) / rate)

@@ -12,6 +12,9 @@ from fedmq_cli.commands.session import SessionArgument, session_at
 from fedmq_cli.interruption import saying
 from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
 
+STATUS_SECONDS = 8.0
+"""Seconds that `fedmq status` waits for an answer."""
+
 
 def start(
     file: Annotated[
@@ -96,7 +99,7 @@ def status(url: Url = None, as_json: AsJson = False) -> None:
     """Show combiners and clients that are present, and sessions that run or wait."""
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url)
+    alliance = Alliance(url, timeout=STATUS_SECONDS, patience=0.0)  # a fault is the answer, so it is not waited for
     health, clients, combiners = alliance.health(), alliance.clients(), alliance.combiners()
     open_sessions = [each for each in alliance.sessions() if each["ended_at"] is None]
     present = {"clients": _present(clients), "combiners": _present(combiners)}
@@ -107,6 +110,8 @@ def status(url: Url = None, as_json: AsJson = False) -> None:
         f"alliance {health['alliance']} at {alliance.url}: {present['clients']} of {len(clients)} clients, "
         f"{present['combiners']} of {len(combiners)} combiners"
     )
+    for stall in health.get("stalls", ()):
+        typer.echo(f"{stall['process']} waits: {stall['text']}")
     for each in reversed(open_sessions):
         waiting = f", {each['waiting']}" if each["waiting"] else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"

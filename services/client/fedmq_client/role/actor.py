@@ -8,6 +8,7 @@ from pathlib import Path
 from fedmq.brokers.base import Connection
 from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.effects import CoreEvent
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_client.job.job import Pool
 from fedmq_client.role.core import ClientCore
@@ -36,6 +37,7 @@ def client_actor(
     new_id: Callable[[], str],
     observe: Observe | None = None,
     output_log: Path | None = None,
+    stalls: Stalls | None = None,
 ) -> Actor:
     """Builds the actor; `start()` makes it attach. The reducer declares the mailbox, for which the actor waits.
 
@@ -70,5 +72,6 @@ def client_actor(
         declare_inbox=False,
         is_addressed_by_servers=True,
         observe=observe,
+        stalls=stalls,
     )
     return actor

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import fedmq
 from fedmq.blobs.base import Blobs
-from fedmq.brokers.base import Broker
+from fedmq.brokers.base import Broker, Connection
 from fedmq.process.settings import ReducerSettings
 from fedmq.records.base import Records
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_reducer.web.api import downloads, events, health, members, models, sessions, starting
 from fedmq_reducer.web.api.access import is_named_locally
@@ -21,6 +22,7 @@ from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.api.publisher import ControlPublisher
 from fedmq_reducer.web.api.server import ApiServer
+from fedmq_reducer.web.api.stalls import check_records
 from fedmq_reducer.web.page.router import ControlPage
 from fedmq_schemas.topology import Topology
 
@@ -43,8 +45,8 @@ def create_app(context: ApiContext) -> FastAPI:
     page = ControlPage(context)
     app.state.context, app.state.form = context, page.form
     for module in (starting, sessions, models, downloads, members, events, health):
-        app.include_router(module.router)
-    app.include_router(page.router)
+        app.include_router(module.router, dependencies=[Depends(check_records)])
+    app.include_router(page.router, dependencies=[Depends(check_records)])
     add_error_answers(app)
 
     @app.exception_handler(HTTPException)
@@ -76,11 +78,16 @@ def serve_api(
     scratch: Path,
     name: str,
     new_id: Callable[[], str],
+    stalls: Stalls,
+    control: Connection,
 ) -> ApiServer:
-    """Returns the server, bound to the port that the settings name. Raises ConfigError if the port is taken."""
+    """Returns the server, bound to the port that the settings name. It publishes over `control`.
+
+    Raises ConfigError if the port is taken.
+    """
     topology = Topology(settings.alliance)
     feed = EventStream()
-    control, events = broker.connect("api"), broker.connect("api.feed")
+    events = broker.connect("api.feed")
     scheduler.post(lambda: feed.watch(events, topology, name))
     token = settings.admin_token
     context = ApiContext(
@@ -93,6 +100,7 @@ def serve_api(
         scratch=scratch,
         admin_token=token.get_secret_value() if token is not None else None,
         local_only=settings.reducer_bind in LOCAL,
+        stalls=stalls,
     )
     return ApiServer(
         create_app(context),

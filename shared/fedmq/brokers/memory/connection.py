@@ -74,6 +74,11 @@ class MemoryConnection:
         """Whether the connection is open and its link unbroken."""
         return self._up and not self._closed
 
+    @property
+    def blocked(self) -> str:
+        """Always empty, as memory has no alarms."""
+        return ""
+
     def declare(self, queue: Queue) -> None:
         """Declares the queue at once, or after the link is restored."""
         if self._closed:

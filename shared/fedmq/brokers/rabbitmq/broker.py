@@ -73,6 +73,11 @@ class RabbitmqConnection:
         """Whether the link is established."""
         return self._link.is_up
 
+    @property
+    def blocked(self) -> str:
+        """The reason that RabbitMQ has given."""
+        return self._link.blocked
+
     def declare(self, queue: Queue) -> None:
         """Passes the queue to the link, which declares it again after each reconnect."""
         if not self._closed:

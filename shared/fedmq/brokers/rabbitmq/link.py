@@ -48,6 +48,8 @@ class Link:
         self.held: dict[int, Held] = {}
         """The unsettled deliveries of all consumers, by the tag that actors use."""
         self.next_tag = count(1)
+        self.blocked = ""
+        """Why RabbitMQ accepts no messages."""
         self._parameters = parameters
         account = parameters.credentials
         self._account = account.username if isinstance(account, pika.PlainCredentials) else ""
@@ -230,7 +232,7 @@ class Link:
             custom_ioloop=self._loop,
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
-        self._connection.add_on_connection_unblocked_callback(lambda *_: log.info("RabbitMQ takes messages again"))
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     def _on_ready(self) -> None:
         self._up = True
@@ -248,6 +250,7 @@ class Link:
 
     def _on_lost(self, _: Connection, reason: BaseException) -> None:
         self._up = False
+        self.blocked = ""
         self._connection = None
         self._publisher.lose()
         for consumer in self._consumers.values():
@@ -261,7 +264,12 @@ class Link:
         self._delay = min(LONGEST_DELAY, 2 * self._delay)
 
     def _on_blocked(self, _: Connection, frame: Method[Spec.Blocked]) -> None:
+        self.blocked = frame.method.reason
         log.warning("RabbitMQ takes no messages until it has room (%s): what is published waits", frame.method.reason)
+
+    def _on_unblocked(self, *_: object) -> None:
+        self.blocked = ""
+        log.info("RabbitMQ takes messages again")
 
     def _report(self, reason: BaseException) -> None:
         where = f"RabbitMQ at {self._parameters.host}:{self._parameters.port}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from fastapi import Depends, Request
 from fedmq.blobs.base import Blobs
 from fedmq.errors import NotFound, ProtocolError
 from fedmq.records.base import Document, Records
+from fedmq.runtime.stalls import Stalls
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.web.api.feed import EventStream
@@ -33,6 +35,7 @@ class ApiContext:
     - `new_id`: makes ids.
     - `scratch`: a folder for seeds that are being uploaded.
     - `admin_token`: what requests that change something must carry. With None, anybody who reaches the server may send them.
+    - `stalls`: what this process waits for.
     - `local_only`: the server is bound to this machine. A request under another host's name is then an attack (DNS
       rebinding).
     """
@@ -46,6 +49,7 @@ class ApiContext:
     scratch: Path
     admin_token: str | None = None
     local_only: bool = True
+    stalls: Stalls = field(default_factory=lambda: Stalls(time.time))
 
     def found(self, table: str, key: str, what: str) -> Document:
         """Returns a record. Raises NotFound, which names the missing thing as `what`."""

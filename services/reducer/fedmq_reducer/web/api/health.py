@@ -15,6 +15,7 @@ import fedmq
 from fedmq_reducer.web.api.answers import Json
 from fedmq_reducer.web.api.context import ApiContext, RequestContext
 from fedmq_reducer.web.api.feed import ROUND_BUCKETS
+from fedmq_reducer.web.api.stalls import all_stalls
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import OUTCOMES, SessionState
 
@@ -25,6 +26,7 @@ router = APIRouter(tags=["health"])
 def is_well(context: RequestContext) -> Response:
     """Answers 200 if this server can read the records; 503 names what can't be reached.
 
+    `stalls`: servers that refuse or do not answer, as the processes `process` have reported.
     `waits`: where in the code the course of each session stood, and what it waited for, when the reducer that decides
     looked last, at `waits_at`.
     """
@@ -37,6 +39,7 @@ def is_well(context: RequestContext) -> Response:
             "status": "ok",
             "alliance": context.alliance,
             "version": fedmq.__version__,
+            "stalls": all_stalls(context.records, context.stalls),
             "sessions": sum(state != "queued" for state in sessions.values()),
             "waits": {session: where for session, where in seen["waits"].items() if session in sessions},
             "waits_at": seen["at"],

@@ -44,6 +44,11 @@ class ControlPublisher:
         try:
             error = confirmed.result(CONFIRM_SECONDS)
         except TimeoutError:
-            raise Transient("the broker does not answer; try again with the same id") from None
+            if self._connection.blocked:
+                words = (
+                    f"the broker accepts no messages ({self._connection.blocked}), and receives this one once it does"
+                )
+                raise Transient(f"{words}; `fedmq status` shows since when", store="broker") from None
+            raise Transient("the broker does not answer; try again with the same id", store="broker") from None
         if error is not None:
             raise error

@@ -15,6 +15,7 @@ from fedmq_reducer.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext
+from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
@@ -36,13 +37,18 @@ def list_sessions(
     """Lists sessions, newest first."""
     where = {"state": state}
     found = page(context.records, tables.SESSIONS, where, order="position", descending=True, limit=limit, after=after)
-    return Json({**found, "items": [_with_progress(context.records, document) for document in found["items"]]})
+    stalls = all_stalls(context.records, context.stalls)
+    items = [_with_progress(context.records, with_stalls(document, stalls)) for document in found["items"]]
+    return Json({**found, "items": items})
 
 
 @router.get("/{session}")
 def one_session(context: RequestContext, session: SessionId) -> Response:
     """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed."""
-    return Json(_with_progress(context.records, context.found(tables.SESSIONS, session, "session")))
+    document = with_stalls(
+        context.found(tables.SESSIONS, session, "session"), all_stalls(context.records, context.stalls)
+    )
+    return Json(_with_progress(context.records, document))
 
 
 @router.get("/{session}/policy.toml", response_class=PlainTextResponse)

@@ -1,0 +1,38 @@
+"""What the alliance waits for: the stalls of this process, and those that combiners have reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+
+from fedmq.errors import Transient
+from fedmq.records.base import STORE, Document, Records
+from fedmq.runtime.stalls import Stalls, describe
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Stall
+
+
+async def check_records(request: Request) -> None:
+    """Raises Transient if the records have not answered for 5 s, as any read would then last until its timeout."""
+    stall = request.app.state.context.stalls.of(STORE)
+    if stall is not None:
+        raise Transient(f"the records can't be read, so nothing is decided: {describe(stall)}")
+
+
+def all_stalls(records: Records, own: Stalls) -> Sequence[dict[str, Any]]:
+    """Returns each stall as plain data, with `process`, and with its description as `text`."""
+    found = [("reducer", stall) for stall in own.current()]
+    for combiner in records.find(tables.COMBINERS, {"state": "present"}):
+        reported = (Stall.model_validate(stall) for stall in combiner.get("stalls", ()))
+        found += [(f"combiner {combiner['combiner']}", stall) for stall in reported]
+    return [{"process": process, **stall.model_dump(), "text": describe(stall)} for process, stall in found]
+
+
+def with_stalls(session: Document, stalls: Sequence[dict[str, Any]]) -> Document:
+    """Returns the record of a session. If it is under way, `waiting` also describes the stalls."""
+    if session["state"] == "queued" or session["state"] in tables.ENDED or not stalls:
+        return session
+    texts = dict.fromkeys(f"{stall['process']}: {stall['text']}" for stall in stalls)
+    return {**session, "waiting": "; ".join(filter(None, [session["waiting"], *texts]))}

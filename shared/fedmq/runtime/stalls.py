@@ -1,0 +1,63 @@
+"""What a process waits for: servers that refuse, or that do not answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from fedmq.errors import Transient
+from fedmq_schemas.messages import Stall
+
+STALLED_AFTER = 5.0
+"""Seconds after which what is retried, or not answered, is a stall."""
+
+
+class Stalls:
+    """Notes what is retried or not answered, from any thread. `wall` returns UTC seconds since 1970.
+
+    `retries` counts failed attempts by type of effect and store. A note belongs to a key, such as one effect under way. It
+    counts as a stall once it is 5 s old.
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.retries: Counter[tuple[str, str]] = Counter()
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._notes: dict[object, Stall] = {}
+
+    def note(self, key: object, store: str, reason: str, effect: str = "") -> None:
+        """Notes that `key` is not done. A later note of the same key replaces the reason, and keeps the time."""
+        with self._lock:
+            known = self._notes.get(key)
+            since = self._wall() if known is None else known.since
+            self._notes[key] = Stall(store=store, reason=reason[:1000], effect=effect, since=since)
+
+    def retry(self, key: object, effect: str, error: Transient) -> None:
+        """Counts a failed attempt at an effect, which will be repeated, and notes it."""
+        self.retries[effect, error.store] += 1
+        self.note(key, error.store, error.reason, effect)
+
+    def end(self, key: object) -> None:
+        """Forgets the note of `key`, if there is one: it is done, or given up."""
+        if key in self._notes:
+            with self._lock:
+                self._notes.pop(key, None)
+
+    def current(self) -> Sequence[Stall]:
+        """Returns the oldest stall of each store, sorted by store."""
+        before = self._wall() - STALLED_AFTER
+        with self._lock:
+            notes = sorted(self._notes.values(), key=lambda stall: stall.since, reverse=True)
+        oldest = {stall.store: stall for stall in notes if stall.since <= before}
+        return [oldest[store] for store in sorted(oldest)]
+
+    def of(self, store: str) -> Stall | None:
+        """Returns the oldest stall of this store, or None."""
+        return next((stall for stall in self.current() if stall.store == store), None)
+
+
+def describe(stall: Stall) -> str:
+    """Returns a stall as text: its reason, and since when."""
+    return f"{stall.reason}, since {datetime.fromtimestamp(stall.since, UTC):%H:%M:%S} UTC"

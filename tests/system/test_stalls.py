@@ -1,0 +1,149 @@
+"""A server that hangs or refuses is shown within ten seconds: in `fedmq status`, `/health`, an event and the metrics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fedmq_schemas import records as tables
+from support.servers.proxy import Proxy
+from support.waiting import promised
+from system.deployment import Deployment, Servers
+from system.node import COMMAND, Node
+
+pytestmark = pytest.mark.system
+LONG = {"seed": "seed-system", "rounds": 1000, "timeout": 600, "clients_required": 1}
+
+
+class Stallable(Deployment):
+    """One reducer, combiner and client, whose stores can hang."""
+
+    mongo: Proxy
+    s3: Proxy
+
+    def node(self, role: str) -> Node:
+        return self.nodes[f"{role}-1"]
+
+    def status(self) -> str:
+        """What `fedmq status` prints, its error included."""
+        environment = self.environment("operator") | {"FEDN_REDUCER_PORT": str(self.node("reducer").api_port)}
+        done = subprocess.run([COMMAND, "status"], env=environment, capture_output=True, text=True, timeout=60)
+        return done.stdout + done.stderr
+
+    def page(self, role: str, path: str) -> tuple[int, dict[str, Any]]:
+        """Status and document of a health page."""
+        url = f"http://127.0.0.1:{self.node(role).health_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def soon(self, condition: Any, what: str) -> None:
+        self.until(condition, what, promised(10.0))
+
+    def recorded(self, name: str, store: str, process: str) -> bool:
+        found = self.records.find(tables.EVENTS, {"name": name, "data.store": store, "data.process": process})
+        return bool(found)
+
+
+@pytest.fixture(scope="module")
+def started(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stallable]:
+    servers.start()
+    mongo, s3 = Proxy(servers.mongo.port), Proxy(int(servers.s3.endpoint.rpartition(":")[2]))
+    with Stallable(tmp_path_factory.mktemp("stalls"), servers, "stalls") as alliance:
+        alliance.mongo, alliance.s3 = mongo, s3
+        # Clients use the server itself, so that what a full or hung store keeps is the combiner's.
+        blobs = {"FEDN_MINIO_PORT": str(s3.port), "FEDN_MINIO_PUBLIC_URL": servers.s3.url}
+        alliance.add("reducer", 1, FEDN_MONGO_PORT=str(mongo.port), **blobs)
+        alliance.add("combiner", 1, **blobs)
+        alliance.await_present(tables.COMBINERS, 1)
+        alliance.add("client", 1)
+        alliance.await_present(tables.CLIENTS, 1)
+        alliance.seed()
+        alliance.start_session("long", **LONG, train={"seconds": 1.0})
+        alliance.await_round("long", 1)
+        yield alliance
+    mongo.close()
+    s3.close()
+
+
+@pytest.fixture
+def alliance(started: Stallable) -> Iterator[Stallable]:
+    """Everything is ready before and after."""
+    yield started
+    started.mongo.flow()
+    started.s3.flow()
+    started.s3.is_full = False
+    for role in ("reducer", "combiner", "client"):
+        started.until(lambda role=role: started.page(role, "/ready")[0] == 200, f"ready {role}")
+
+
+def test_a_hung_blob_store_is_shown_at_four_places(alliance: Stallable) -> None:
+    where = f"the S3 server at 127.0.0.1:{alliance.s3.port} does not answer, since"
+    alliance.s3.hang()
+    for role in ("reducer", "combiner"):
+        alliance.soon(lambda role=role: where in alliance.node(role).health()["blob_store"], f"/health of {role}")
+        assert 'fedmq_store_up{store="blob_store"} 0' in alliance.node(role).metrics()
+        assert alliance.page(role, "/ready")[0] == 503
+    alliance.soon(lambda: f"reducer: {where}" in alliance.status(), "fedmq status")
+    alliance.soon(lambda: f"combiner combiner-1: {where}" in alliance.status(), "the combiner's in fedmq status")
+    alliance.soon(lambda: alliance.recorded("stall.began", "blob_store", "combiner combiner-1"), "event")
+    alliance.s3.flow()
+    alliance.soon(lambda: alliance.node("reducer").health()["blob_store"] == "ok", "the end in /health")
+    alliance.soon(lambda: alliance.recorded("stall.ended", "blob_store", "combiner combiner-1"), "event of the end")
+    alliance.soon(lambda: "does not answer" not in alliance.status(), "the end in fedmq status")
+
+
+def test_a_full_blob_store_is_shown_with_what_it_answers(alliance: Stallable) -> None:
+    where = f"the S3 server at 127.0.0.1:{alliance.s3.port} answered InternalError for updates/"
+    alliance.s3.is_full = True
+    alliance.until(
+        lambda: where in alliance.node("combiner").health()["blob_store"], "/health, once there is an update"
+    )
+    metrics = alliance.node("combiner").metrics()
+    assert 'fedmq_store_up{store="blob_store"} 0' in metrics
+    assert 'fedmq_retries_total{effect="Close",store="blob_store"}' in metrics
+    alliance.soon(lambda: f"combiner combiner-1: {where}" in alliance.status(), "fedmq status")
+    alliance.soon(lambda: alliance.recorded("stall.began", "blob_store", "combiner combiner-1"), "event")
+    alliance.s3.is_full = False
+    alliance.soon(lambda: alliance.node("combiner").health()["blob_store"] == "ok", "the end in /health")
+
+
+def test_hung_records_are_shown_by_a_status_that_does_not_hang(alliance: Stallable) -> None:
+    alliance.mongo.hang()
+    reducer = alliance.node("reducer")
+    alliance.soon(lambda: "MongoDB at 127.0.0.1 does not answer, since" in reducer.health()["records"], "/health")
+    assert alliance.page("reducer", "/health")[0] == 200
+    assert alliance.page("reducer", "/ready")[0] == 503
+    assert 'fedmq_store_up{store="records"} 0' in reducer.metrics()
+    assert 'fedmq_events_total{event="stall.began"}' in reducer.metrics()
+    assert "the records can't be read, so nothing is decided: MongoDB at 127.0.0.1 does not answer" in alliance.status()
+    alliance.mongo.flow()
+    alliance.soon(lambda: "session long: running" in alliance.status(), "the end in fedmq status")
+    process = f"reducer {reducer.health()['name']}"
+    alliance.until(lambda: alliance.recorded("stall.began", "records", process), "the event, recorded later")
+
+
+def test_a_blocked_broker_is_shown_by_every_role(alliance: Stallable) -> None:
+    broker = alliance.servers.rabbitmq
+    broker.control("set_disk_free_limit", "500000GB")
+    try:
+        for role in ("reducer", "combiner", "client"):
+            node = alliance.node(role)
+            alliance.soon(lambda node=node: node.health()["broker"] == "blocked: low on disk", f"/health of {role}")
+            assert "fedmq_broker_blocked 1" in node.metrics()
+            assert alliance.page(role, "/ready")[0] == 503
+            assert alliance.page(role, "/health")[0] == 200
+        alliance.soon(lambda: "the broker accepts no messages (low on disk), since" in alliance.status(), "status")
+    finally:
+        broker.control("set_disk_free_limit", "100MB")
+    alliance.soon(lambda: alliance.node("reducer").health()["broker"] == "connected", "the end in /health")
+    process = f"reducer {alliance.node('reducer').health()['name']}"
+    alliance.until(lambda: alliance.recorded("stall.ended", "broker", process), "the event of the end")
