@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.commands.session import SessionArgument, session_at
+from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
 from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
 
@@ -77,7 +77,14 @@ def _follow(started: Any, as_json: bool) -> None:
 
 
 def stop(
-    session_id: SessionArgument = "last",
+    session_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SESSION]",
+            help="Id of the session, or `last` for the newest. Default: the one that runs; a queued one has to be named.",
+            show_default=False,
+        ),
+    ] = None,
     after_round: Annotated[bool, typer.Option("--after-round", help="Let the open round end first.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -85,7 +92,7 @@ def stop(
     """Stop a session now, or after the round that is open."""
     from fedmq_schemas.records import ENDED
 
-    found = session_at(url, session_id)
+    found = session_at(url, session_id or _running(url))
     state = found.stop(after_round=after_round)
     if as_json:
         print_json({"session": found.id, "state": state})
@@ -93,6 +100,35 @@ def stop(
     when = "after its open round" if after_round else "now"
     typer.echo(f"session {found.id} {f'had ended already: {state}' if state in ENDED else f'ends {when}'}")
     print_next(f"fedmq session show {found.id}")
+
+
+def is_terminal() -> bool:
+    """Returns whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
+def _running(url: str | None) -> str:
+    """Returns the id of the session that runs; of several, the one that the user chooses.
+
+    Raises NotFound if none runs, and Refused if there are several and no terminal to ask at.
+    """
+    from fedmq.errors import NotFound, Refused
+    from fedmq_sdk import Alliance
+
+    alliance = Alliance(url)
+    running = [each["session"] for state in ("running", "waiting", "validating") for each in alliance.sessions(state)]
+    if len(running) == 1:
+        return str(running[0])
+    if running and is_terminal():
+        return str(typer.prompt(f"these run: {', '.join(running)}. Which one is to stop"))
+    if running:
+        raise Refused(f"these run: {', '.join(running)}: name one, as in `fedmq stop {running[-1]}`")
+    queued = [each["session"] for each in alliance.sessions("queued")]
+    if queued:
+        raise NotFound(
+            f"no session runs, and queued are {', '.join(queued)}: name one, as in `fedmq stop {queued[-1]}`"
+        )
+    raise NotFound("no session runs: `fedmq sessions` lists those that have ended")
 
 
 def status(url: Url = None, as_json: AsJson = False) -> None:
