@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,8 +34,12 @@ class Stallable(Deployment):
 
     def status(self) -> str:
         """What `fedmq status` prints, its error included."""
+        return self.fedmq("status")
+
+    def fedmq(self, *words: str) -> str:
+        """What a verb prints, its error included."""
         environment = self.environment("operator") | {"FEDN_REDUCER_PORT": str(self.node("reducer").api_port)}
-        done = subprocess.run([COMMAND, "status"], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, timeout=60)
         return done.stdout + done.stderr
 
     def page(self, role: str, path: str) -> tuple[int, dict[str, Any]]:
@@ -45,7 +51,13 @@ class Stallable(Deployment):
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def soon(self, condition: Any, what: str) -> None:
+    def is_ready(self, role: str) -> bool:
+        return self.page(role, "/ready")[0] == 200
+
+    def shows(self, role: str, server: str, words: str) -> bool:
+        return words in self.node(role).health()[server]
+
+    def soon(self, condition: Callable[[], bool], what: str) -> None:
         self.until(condition, what, promised(10.0))
 
     def recorded(self, name: str, store: str, process: str) -> bool:
@@ -57,7 +69,8 @@ class Stallable(Deployment):
 def started(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stallable]:
     servers.start()
     mongo, s3 = Proxy(servers.mongo.port), Proxy(int(servers.s3.endpoint.rpartition(":")[2]))
-    with Stallable(tmp_path_factory.mktemp("stalls"), servers, "stalls") as alliance:
+    alliance = Stallable(tmp_path_factory.mktemp("stalls"), servers, "stalls")
+    with alliance:
         alliance.mongo, alliance.s3 = mongo, s3
         # Clients use the server itself, so that what a full or hung store keeps is the combiner's.
         blobs = {"FEDN_MINIO_PORT": str(s3.port), "FEDN_MINIO_PUBLIC_URL": servers.s3.url}
@@ -82,14 +95,14 @@ def alliance(started: Stallable) -> Iterator[Stallable]:
     started.s3.flow()
     started.s3.is_full = False
     for role in ("reducer", "combiner", "client"):
-        started.until(lambda role=role: started.page(role, "/ready")[0] == 200, f"ready {role}")
+        started.until(partial(started.is_ready, role), f"ready {role}")
 
 
 def test_a_hung_blob_store_is_shown_at_four_places(alliance: Stallable) -> None:
     where = f"the S3 server at 127.0.0.1:{alliance.s3.port} does not answer, since"
     alliance.s3.hang()
     for role in ("reducer", "combiner"):
-        alliance.soon(lambda role=role: where in alliance.node(role).health()["blob_store"], f"/health of {role}")
+        alliance.soon(partial(alliance.shows, role, "blob_store", where), f"/health of {role}")
         assert 'fedmq_store_up{store="blob_store"} 0' in alliance.node(role).metrics()
         assert alliance.page(role, "/ready")[0] == 503
     alliance.soon(lambda: f"reducer: {where}" in alliance.status(), "fedmq status")
@@ -137,7 +150,7 @@ def test_a_blocked_broker_is_shown_by_every_role(alliance: Stallable) -> None:
     try:
         for role in ("reducer", "combiner", "client"):
             node = alliance.node(role)
-            alliance.soon(lambda node=node: node.health()["broker"] == "blocked: low on disk", f"/health of {role}")
+            alliance.soon(partial(alliance.shows, role, "broker", "blocked: low on disk"), f"/health of {role}")
             assert "fedmq_broker_blocked 1" in node.metrics()
             assert alliance.page(role, "/ready")[0] == 503
             assert alliance.page(role, "/health")[0] == 200
@@ -147,3 +160,15 @@ def test_a_blocked_broker_is_shown_by_every_role(alliance: Stallable) -> None:
     alliance.soon(lambda: alliance.node("reducer").health()["broker"] == "connected", "the end in /health")
     process = f"reducer {alliance.node('reducer').health()['name']}"
     alliance.until(lambda: alliance.recorded("stall.ended", "broker", process), "the event of the end")
+
+
+def test_an_open_round_says_who_has_not_answered(alliance: Stallable) -> None:
+    client = alliance.node("client")
+    client.signal(signal.SIGSTOP)
+    try:
+        show = ("session", "show", "long")
+        alliance.until(lambda: "is open: 0 of 1 clients have answered, deadline" in alliance.fedmq(*show), "open round")
+        assert "client-1  combiner-1  not yet, asked" in alliance.fedmq(*show)
+        assert "asked, and not yet answered" in alliance.fedmq("clients", "--why", "long")
+    finally:
+        client.signal(signal.SIGCONT)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import ENDED
 
 Document = Mapping[str, Any]
 
@@ -26,23 +27,26 @@ def ineligible_because(policy: Policy, name: str, labels: Mapping[str, str], pac
     return ""
 
 
-def explain(client: Document, session: Document, attempt: Document | None, outcomes: Document | None) -> dict[str, Any]:
-    """Returns `client`, `drawn`, and one sentence `why`, from the newest attempt and its participation."""
+def explain(client: Document, session: Document, attempt: Document | None, answer: Document | None) -> dict[str, Any]:
+    """Returns `client`, `drawn`, and one sentence `why`, from the newest attempt and the client's answer to it.
+
+    `answer` has `outcome` and `reason`. None: the client has not answered.
+    """
     name = client["client"]
     drawn = attempt is not None and any(name in plan["clients"] for plan in attempt["plans"] if not plan["voided"])
     sentence = (
-        _drawn_sentence(name, attempt, outcomes) if drawn and attempt else _idle_sentence(client, session, attempt)
+        _drawn_sentence(session, attempt, answer) if drawn and attempt else _idle_sentence(client, session, attempt)
     )
     return {"client": name, "drawn": drawn, "why": sentence}
 
 
-def _drawn_sentence(name: str, attempt: Document, outcomes: Document | None) -> str:
+def _drawn_sentence(session: Document, attempt: Document, answer: Document | None) -> str:
     at = f"round {attempt['round']}, attempt {attempt['attempt']}"
-    if outcomes is None or name not in outcomes["clients"]:
-        return f"{at}: asked, and not yet answered"
-    outcome = outcomes["outcomes"][outcomes["clients"].index(name)]
-    reason = outcomes["reasons"].get(name)
-    return f"{at}: {outcome}" + (f": {reason}" if reason else "")
+    if answer is not None:
+        return f"{at}: {answer['outcome']}" + (f": {answer['reason']}" if answer["reason"] else "")
+    if session["state"] in ENDED:
+        return f"{at}: asked, and had not answered when the session ended ({session['state']})"
+    return f"{at}: asked, and not yet answered"
 
 
 def _idle_sentence(client: Document, session: Document, attempt: Document | None) -> str:

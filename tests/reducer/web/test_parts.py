@@ -188,27 +188,39 @@ ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided":
 
 
 @pytest.mark.parametrize(
-    ("client", "attempt", "outcomes", "expected"),
+    ("client", "session", "attempt", "answer", "expected"),
     [
-        ({}, ATTEMPT, None, "round 2, attempt 1: asked, and not yet answered"),
-        ({}, ATTEMPT, {"clients": ["a"], "outcomes": ["accepted"], "reasons": {}}, "round 2, attempt 1: accepted"),
+        ({}, {}, ATTEMPT, None, "round 2, attempt 1: asked, and not yet answered"),
         (
             {},
+            {"state": "failed"},
             ATTEMPT,
-            {"clients": ["a"], "outcomes": ["rejected"], "reasons": {"a": "NaN in w"}},
+            None,
+            "round 2, attempt 1: asked, and had not answered when the session ended (failed)",
+        ),
+        ({}, {}, ATTEMPT, {"outcome": "accepted", "reason": ""}, "round 2, attempt 1: accepted"),
+        (
+            {},
+            {},
+            ATTEMPT,
+            {"outcome": "rejected", "reason": "NaN in w"},
             "round 2, attempt 1: rejected: NaN in w",
         ),
-        ({"client": "x"}, ATTEMPT, None, "it was not drawn for round 2, or joined after the draw"),
-        ({"state": "away"}, None, None, "its combiner, c1, receives no messages from it"),
-        ({"tasks": ["validate"]}, None, None, "it validates only"),
-        ({}, None, None, "no round is planned yet; the session is running"),
-        ({"client": "a"}, {**ATTEMPT, "plans": [{"clients": ["a"], "voided": True}]}, None, "it was not drawn"),
+        ({"client": "x"}, {}, ATTEMPT, None, "it was not drawn for round 2, or joined after the draw"),
+        ({"state": "away"}, {}, None, None, "its combiner, c1, receives no messages from it"),
+        ({"tasks": ["validate"]}, {}, None, None, "it validates only"),
+        ({}, {}, None, None, "no round is planned yet; the session is running"),
+        ({"client": "a"}, {}, {**ATTEMPT, "plans": [{"clients": ["a"], "voided": True}]}, None, "it was not drawn"),
     ],
 )
 def test_a_clients_part_is_explained_in_a_sentence(
-    client: dict[str, Any], attempt: dict[str, Any] | None, outcomes: dict[str, Any] | None, expected: str
+    client: dict[str, Any],
+    session: dict[str, Any],
+    attempt: dict[str, Any] | None,
+    answer: dict[str, Any] | None,
+    expected: str,
 ) -> None:
-    assert explain({**CLIENT, **client}, SESSION, attempt, outcomes)["why"].startswith(expected)
+    assert explain({**CLIENT, **client}, {**SESSION, **session}, attempt, answer)["why"].startswith(expected)
 
 
 class _Collecting:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import AsJson, Url, local_note, metrics_of, print_columns, print_json, print_next
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def show(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a session: state, rounds, and the metrics of its models."""
+    """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open."""
     found = session_at(url, session_id)
     if toml:
         typer.echo(found.toml(), nl=False)
@@ -64,6 +65,8 @@ def show(
         "model": "model",
     }
     print_columns(rows, columns, "no model yet")
+    if document.get("open_round"):
+        print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
         typer.echo(local_note(document["policy"]["tensors"]["local"]))
     print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")

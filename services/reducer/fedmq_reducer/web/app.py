@@ -18,11 +18,10 @@ from fedmq.scheduler import Scheduler
 from fedmq_reducer.web.api import downloads, events, health, members, models, sessions, starting
 from fedmq_reducer.web.api.access import is_named_locally
 from fedmq_reducer.web.api.answers import Json, add_error_answers
-from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.api.context import ApiContext, check_records
 from fedmq_reducer.web.api.feed import EventStream
 from fedmq_reducer.web.api.publisher import ControlPublisher
 from fedmq_reducer.web.api.server import ApiServer
-from fedmq_reducer.web.api.stalls import check_records
 from fedmq_reducer.web.page.router import ControlPage
 from fedmq_schemas.topology import Topology
 
@@ -46,7 +45,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.context, app.state.form = context, page.form
     for module in (starting, sessions, models, downloads, members, events, health):
         app.include_router(module.router, dependencies=[Depends(check_records)])
-    app.include_router(page.router, dependencies=[Depends(check_records)])
+    app.include_router(page.router)
     add_error_answers(app)
 
     @app.exception_handler(HTTPException)

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from fedmq.blobs.base import Blobs
-from fedmq.errors import NotFound, ProtocolError
-from fedmq.records.base import Document, Records
-from fedmq.runtime.stalls import Stalls
+from fedmq.errors import NotFound, ProtocolError, Transient
+from fedmq.records.base import STORE, Document, Records
+from fedmq.runtime.stalls import Stalls, describe
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.web.api.feed import EventStream
@@ -50,6 +50,12 @@ class ApiContext:
     admin_token: str | None = None
     local_only: bool = True
     stalls: Stalls = field(default_factory=lambda: Stalls(time.time))
+
+    def check_records(self) -> None:
+        """Raises Transient if the records have not answered for 5 s, as any read would then last until its timeout."""
+        stall = self.stalls.of(STORE)
+        if stall is not None:
+            raise Transient(f"the records can't be read, so nothing is decided: {describe(stall)}")
 
     def found(self, table: str, key: str, what: str) -> Document:
         """Returns a record. Raises NotFound, which names the missing thing as `what`."""
@@ -109,6 +115,11 @@ def unused_model(model: str, size: int, modified: float) -> Document:
 async def _context_of(request: Request) -> ApiContext:
     context: ApiContext = request.app.state.context
     return context
+
+
+async def check_records(request: Request) -> None:
+    """Raises as `ApiContext.check_records`. A dependency of all endpoints that read the records."""
+    request.app.state.context.check_records()
 
 
 RequestContext = Annotated[ApiContext, Depends(_context_of)]

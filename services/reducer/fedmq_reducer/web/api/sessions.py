@@ -15,6 +15,7 @@ from fedmq_reducer.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext
+from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round
 from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -44,11 +45,14 @@ def list_sessions(
 
 @router.get("/{session}")
 def one_session(context: RequestContext, session: SessionId) -> Response:
-    """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed."""
+    """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed.
+
+    `open_round`: its deadline, and who has answered with what; null if no round is open.
+    """
     document = with_stalls(
         context.found(tables.SESSIONS, session, "session"), all_stalls(context.records, context.stalls)
     )
-    return Json(_with_progress(context.records, document))
+    return Json({**_with_progress(context.records, document), "open_round": open_round(context.records, document)})
 
 
 @router.get("/{session}/policy.toml", response_class=PlainTextResponse)
@@ -100,16 +104,13 @@ def one_round(context: RequestContext, session: SessionId, number: Number) -> Re
 
 @router.get("/{session}/clients")
 def clients(context: RequestContext, session: SessionId) -> Response:
-    """Lists for each client of the alliance its part in the session's newest round, or why it has none."""
+    """Lists for each client of the alliance its part in the session's newest attempt at a round, or why it has none."""
     document = context.found(tables.SESSIONS, session, "session")
-    attempts = context.records.find(tables.ATTEMPTS, {"session": session})
-    newest = max(attempts, key=lambda each: (each["round"], each["attempt"]), default=None)
-    outcomes = None
-    if newest is not None:
-        key = keys.attempt_record(session, newest["round"], newest["attempt"])
-        outcomes = context.records.get(tables.PARTICIPATION, key)
+    newest = newest_attempt(context.records, session)
+    answers = answers_so_far(context.records, document, newest) if newest is not None else {}
     found = context.records.find(tables.CLIENTS)
-    return Json({"items": [explain(client, document, newest, outcomes) for client in found], "next": None})
+    items = [explain(client, document, newest, answers.get(client["client"])) for client in found]
+    return Json({"items": items, "next": None})
 
 
 def _with_progress(records: Records, document: dict[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import Request
-
-from fedmq.errors import Transient
-from fedmq.records.base import STORE, Document, Records
+from fedmq.records.base import Document, Records
 from fedmq.runtime.stalls import Stalls, describe
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Stall
-
-
-async def check_records(request: Request) -> None:
-    """Raises Transient if the records have not answered for 5 s, as any read would then last until its timeout."""
-    stall = request.app.state.context.stalls.of(STORE)
-    if stall is not None:
-        raise Transient(f"the records can't be read, so nothing is decided: {describe(stall)}")
 
 
 def all_stalls(records: Records, own: Stalls) -> Sequence[dict[str, Any]]:

@@ -133,7 +133,8 @@ class ControlPage:
     def _status(self) -> status.Status | None:
         """Returns None if the records can't be read."""
         try:
-            return status.read_status(self._context.records)
+            self._context.check_records()
+            return status.read_status(self._context.records, self._context.stalls)
         except FedMQError:
             return None
 
@@ -151,6 +152,7 @@ class ControlPage:
 
     def _seeds(self) -> list[tuple[str, str]]:
         try:
+            self._context.check_records()
             return status.seeds(self._context.blobs, self._context.records)
         except FedMQError:
             return []

@@ -9,12 +9,14 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.records.base import Document, Records
+from fedmq.runtime.stalls import Stalls
+from fedmq_reducer.web.api.open_round import open_round
+from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 MOST_SESSIONS = 20
 MOST_CLIENTS = 100
-MOST_EVENTS = 20_000
 MOST_MODELS = 2_000
 MOST_SEEDS = 100
 _ACTIVE = ("waiting", "running", "validating")
@@ -54,11 +56,11 @@ class Status:
     known: int
 
 
-def read_status(records: Records) -> Status:
-    """Returns the status. Raises FedMQError if the records can't be read."""
+def read_status(records: Records, stalls: Stalls) -> Status:
+    """Returns the status. `stalls`: those of this process. Raises FedMQError if the records can't be read."""
     sessions = records.find(tables.SESSIONS, order="created_at", descending=True, limit=MOST_SESSIONS)
     active = records.find(tables.SESSIONS, {"state": list(_ACTIVE)}, limit=1)
-    current = _current(records, active[0]) if active else None
+    current = _current(records, with_stalls(active[0], all_stalls(records, stalls))) if active else None
     clients = sorted(records.find(tables.CLIENTS), key=lambda client: (client["state"] == "present", client["client"]))
     return Status(
         state=current.session["state"] if current else "idle",
@@ -76,22 +78,14 @@ def _current(records: Records, session: Document) -> Current:
     rounds = records.find(tables.ROUNDS, {"session": name}, order="round", descending=True, limit=1)
     done = rounds[0]["round"] if rounds else 0
     model = keys.model_id(rounds[0]["model"]["key"]) if rounds else session["seed"]
-    attempts = records.find(tables.ATTEMPTS, {"session": name}, order="created_at", descending=True, limit=1)
-    running = session["state"] == "running" and attempts and attempts[0]["round"] > done
-    return Current(session, done, model, _open(records, session, attempts[0]) if running else None)
+    return Current(session, done, model, _open(open_round(records, session)))
 
 
-def _open(records: Records, session: Document, attempt: Document) -> OpenRound:
-    asked = {client for plan in attempt["plans"] for client in plan["clients"]}
-    where = {"session": attempt["session"]}
-    published = records.find(tables.EVENTS, where, order="at", after=attempt["created_at"], limit=MOST_EVENTS)
-    answered = {
-        event["client"]
-        for event in published
-        if event["name"].startswith("update.") and event["round"] == attempt["round"]
-    }
-    deadline = attempt["created_at"] + session["policy"]["timeout"]
-    return OpenRound(attempt["round"], attempt["attempt"], len(asked), len(asked & answered), deadline)
+def _open(found: Document | None) -> OpenRound | None:
+    if found is None:
+        return None
+    answered = sum(client["outcome"] is not None for client in found["clients"])
+    return OpenRound(found["round"], found["attempt"], len(found["clients"]), answered, found["deadline"])
 
 
 def seeds(blobs: Blobs, records: Records) -> list[tuple[str, str]]:

@@ -1,0 +1,28 @@
+"""The open round of a session in a terminal: its deadline, who has answered, and who has not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from fedmq_cli.output import duration, local_time, print_columns
+
+
+def print_open_round(found: Mapping[str, Any]) -> None:
+    """Prints the `open_round` of a session's record: clients without an answer first."""
+    now, clients = time.time(), found["clients"]
+    answered = sum(client["outcome"] is not None for client in clients)
+    left = found["deadline"] - now
+    due = f"in {duration(left)}" if left >= 0 else f"{duration(-left)} ago"
+    attempt = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
+    typer.echo(
+        f"\nround {found['round']}{attempt} is open: {answered} of {len(clients)} clients have answered, deadline "
+        f"{local_time(found['deadline'])} ({due})"
+    )
+    asked = f"not yet, asked {duration(max(0.0, now - found['since']))} ago"
+    rows = [{**client, "answer": client["outcome"] or asked, "when": local_time(client["at"])} for client in clients]
+    columns = {"client": "client", "combiner": "combiner", "answer": "answer", "when": "when", "reason": ""}
+    print_columns(rows, columns, "it has no client")

@@ -1,0 +1,114 @@
+"""What is known of a round that is open: its deadline, who has answered with what, and who has not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedmq.records.sqlite import SqliteRecords
+from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round
+from fedmq_schemas import keys
+from fedmq_schemas import records as tables
+
+SESSION: dict[str, Any] = {"session": "s", "state": "running", "waiting": "", "policy": {"timeout": 60.0}}
+
+
+class Alliance:
+    """Records of the session `s` and its clients a, b and c."""
+
+    def __init__(self) -> None:
+        self.records = SqliteRecords(":memory:")
+        self._events = 0
+
+    def attempt(self, round: int, attempt: int, at: float) -> None:
+        plans = [
+            {"part": 0, "combiner": "k1", "clients": ["a", "b"], "voided": False},
+            {"part": 1, "combiner": "k2", "clients": ["c"], "voided": True},
+            {"part": 2, "combiner": "k1", "clients": ["c"], "voided": False},
+        ]
+        document = {"session": "s", "round": round, "attempt": attempt, "plans": plans, "created_at": at}
+        self.records.put(tables.ATTEMPTS, keys.attempt_record("s", round, attempt), document)
+
+    def event(self, at: float, outcome: str, client: str, round: int = 1, **data: Any) -> None:
+        self._events += 1
+        document = {"name": f"update.{outcome}", "session": "s", "round": round, "client": client, "at": at}
+        self.records.put(tables.EVENTS, f"e{self._events}", document | {"data": data})
+
+    def open_round(self) -> dict[str, Any]:
+        found = open_round(self.records, SESSION)
+        assert found is not None
+        return found
+
+    def outcomes(self) -> dict[str, Any]:
+        return {client["client"]: client["outcome"] for client in self.open_round()["clients"]}
+
+
+@pytest.fixture
+def alliance() -> Alliance:
+    return Alliance()
+
+
+def test_an_open_round_lists_who_has_not_answered_and_who_has_with_what(alliance: Alliance) -> None:
+    alliance.attempt(1, 1, at=100.0)
+    alliance.event(110.0, "failed", "a", reason="ValueError: no")
+    alliance.event(112.0, "accepted", "c")
+    assert alliance.open_round() == {
+        "round": 1,
+        "attempt": 1,
+        "since": 100.0,
+        "deadline": 160.0,
+        "clients": [
+            {"client": "b", "combiner": "k1", "outcome": None, "reason": "", "at": None},
+            {"client": "a", "combiner": "k1", "outcome": "failed", "reason": "ValueError: no", "at": 110.0},
+            {"client": "c", "combiner": "k1", "outcome": "accepted", "reason": "", "at": 112.0},
+        ],
+    }
+
+
+def test_answers_to_an_earlier_attempt_do_not_count_even_if_a_clock_is_ahead(alliance: Alliance) -> None:
+    alliance.attempt(1, 1, at=100.0)
+    alliance.event(110.0, "accepted", "a")
+    alliance.event(162.0, "absent", "b")
+    alliance.attempt(1, 2, at=161.0)
+    assert alliance.open_round()["attempt"] == 2
+    assert alliance.outcomes() == {"a": None, "b": None, "c": None}
+    alliance.event(221.0, "absent", "b")
+    assert alliance.outcomes() == {"a": None, "b": "absent", "c": None}
+
+
+def test_a_discarded_update_is_no_answer(alliance: Alliance) -> None:
+    alliance.attempt(1, 1, at=100.0)
+    alliance.event(101.0, "discarded", "a", reason="superseded")
+    assert alliance.outcomes()["a"] is None
+
+
+def test_no_round_is_open_before_the_first_draw_after_a_commit_and_while_the_session_waits(alliance: Alliance) -> None:
+    assert open_round(alliance.records, SESSION) is None
+    alliance.attempt(1, 1, at=100.0)
+    assert open_round(alliance.records, {**SESSION, "state": "waiting"}) is None
+    assert open_round(alliance.records, {**SESSION, "state": "failed"}) is None
+    alliance.records.put(tables.ROUNDS, keys.round_record("s", 1), {"session": "s", "round": 1})
+    assert open_round(alliance.records, SESSION) is None
+
+
+def test_a_failed_session_has_each_clients_reason_although_no_round_is_committed(alliance: Alliance) -> None:
+    alliance.attempt(1, 3, at=100.0)
+    for client in ("a", "b"):
+        alliance.event(101.0, "failed", client, reason="train raised KeyError: 'x'")
+    attempt = newest_attempt(alliance.records, "s")
+    assert attempt is not None
+    answers = answers_so_far(alliance.records, {**SESSION, "state": "failed"}, attempt)
+    assert answers["b"]["reason"] == "train raised KeyError: 'x'"
+    assert "c" not in answers
+
+
+def test_once_the_attempt_is_aggregated_its_ledger_counts(alliance: Alliance) -> None:
+    alliance.attempt(1, 1, at=100.0)
+    alliance.event(101.0, "accepted", "a")
+    columns = {"clients": ["a"], "outcomes": ["rejected"], "at": [101.0], "reasons": {"a": "NaN in w"}}
+    alliance.records.put(tables.PARTICIPATION, keys.attempt_record("s", 1, 1), columns)
+    attempt = newest_attempt(alliance.records, "s")
+    assert attempt is not None
+    answers = answers_so_far(alliance.records, SESSION, attempt)
+    assert answers == {"a": {"outcome": "rejected", "reason": "NaN in w", "at": 101.0}}
