@@ -57,6 +57,27 @@ def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabb
 
 
 @pytest.mark.system
+def test_an_alarm_is_known_to_a_connection_that_publishes(
+    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
+) -> None:
+    topology = world.topology
+    connection = world.connect("reducer.r1")
+    connection.declare(topology.client("c1"))
+    assert confirm_of(world, connection, "task", "task.c1") is None
+    assert connection.blocked == ""
+    rabbitmq_server.control("set_disk_free_limit", "500000GB")
+    try:
+        confirms: Confirms = []
+        connection.publish(message(topology, "task", "task.c1", "m2"), confirms.append)
+        world.until(lambda: connection.blocked == "low on disk")
+        assert confirms == []
+    finally:
+        rabbitmq_server.control("set_disk_free_limit", "100MB")
+    world.until(lambda: confirms == [None])
+    assert connection.blocked == ""
+
+
+@pytest.mark.system
 def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
     topology = world.topology
     connection = world.connect("reducer.r1")

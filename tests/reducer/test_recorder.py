@@ -13,6 +13,7 @@ from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.errors import Refused, Transient
 from fedmq.records.sqlite import SqliteRecords
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 from fedmq_reducer.recorder import BATCH, Recorder
 from fedmq_schemas.messages import BatchedEvent, Body, Envelope, Event, Events
@@ -46,6 +47,7 @@ class Store(SqliteRecords):
 class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, offload: bool = False) -> None:
         self.scheduler = VirtualScheduler()
+        self.stalls = Stalls(self.scheduler.wall)
         self.broker = MemoryBroker(self.scheduler)
         self.records = Store()
         self.acked: list[int] = []
@@ -58,7 +60,9 @@ class World:
             ack(tags)
 
         monkeypatch.setattr(self.connection, "ack", noted)
-        self.recorder = Recorder(self.connection, self.scheduler, ALLIANCE, self.records, offload=offload)
+        self.recorder = Recorder(
+            self.connection, self.scheduler, ALLIANCE, self.records, offload=offload, stalls=self.stalls
+        )
         self.recorder.start()
         undertaker: MemoryConnection = self.broker.connect("undertaker")
         undertaker.declare(ALLIANCE.dead())
@@ -146,6 +150,18 @@ def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world
     assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
     assert world.acked == [1, 2]
     assert world.records.writes[-1] == ["e1", "e2", "e3", "e4"]
+
+
+def test_events_that_the_records_refuse_for_five_seconds_are_a_stall_until_they_are_recorded(world: World) -> None:
+    world.records.errors = [Transient("refused with code 14031", store="records")] * 7
+    world.tell(events(1, 2))
+    world.scheduler.run(lambda: bool(world.stalls.current()))
+    [stall] = world.stalls.current()
+    assert (stall.store, stall.reason, stall.effect) == ("records", "refused with code 14031", "RecordEvents")
+    assert 5.0 <= world.scheduler.wall() - stall.since < 6.0
+    assert sorted(world.recorded()) == ["e1", "e2"]
+    assert world.stalls.current() == []
+    assert world.stalls.retries == {("RecordEvents", "records"): 7}
 
 
 def test_what_came_while_a_server_was_away_is_written_with_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:

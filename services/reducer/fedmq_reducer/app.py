@@ -76,7 +76,13 @@ def main(settings: ReducerSettings) -> None:
         }
 
     recorder = Recorder(
-        broker.connect("recorder"), service.scheduler, topology, records, offload=True, shared_account=broker.account
+        broker.connect("recorder"),
+        service.scheduler,
+        topology,
+        records,
+        offload=True,
+        shared_account=broker.account,
+        stalls=service.stalls,
     )
     control = broker.connect("api")
     api = serve_api(

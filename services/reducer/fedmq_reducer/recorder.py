@@ -11,6 +11,7 @@ from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import FedMQError, ProtocolError, Transient
 from fedmq.records.base import Records
 from fedmq.runtime.event_stream import decode_events
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
@@ -43,6 +44,7 @@ class Recorder:
     - `offload`: the record store is a server, so records are written off the scheduler's thread.
     - `shared_account`: the account of the servers, which may report events of everybody. Another account may report only
       its own events, and an event without an account is rejected.
+    - `stalls`: notes batches that wait for their retry.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Recorder:
         *,
         offload: bool,
         shared_account: str | None = None,
+        stalls: Stalls | None = None,
     ) -> None:
         self._connection = connection
         self._scheduler = scheduler
@@ -61,6 +64,7 @@ class Recorder:
         self._records = records
         self._offload = offload
         self._shared_account = shared_account
+        self._stalls = stalls or Stalls(scheduler.wall)
         self._batch = EventBatch([], [])
         self._life = 0
         self._is_due = False
@@ -127,6 +131,10 @@ class Recorder:
 
         def written(_: Any, error: Exception | None) -> None:
             self._is_writing = False
+            if isinstance(error, Transient):
+                self._stalls.retry(self, "RecordEvents", error)
+            else:
+                self._stalls.end(self)
             if error is None:
                 if life == self._life:
                     self._connection.ack(batch.tags)

@@ -47,15 +47,23 @@ class Stalls:
 
     def current(self) -> Sequence[Stall]:
         """Returns the oldest stall of each store, sorted by store."""
-        before = self._wall() - STALLED_AFTER
-        with self._lock:
-            notes = sorted(self._notes.values(), key=lambda stall: stall.since, reverse=True)
-        oldest = {stall.store: stall for stall in notes if stall.since <= before}
+        oldest = {stall.store: stall for stall in reversed(self._stalled())}
         return [oldest[store] for store in sorted(oldest)]
 
     def of(self, store: str) -> Stall | None:
         """Returns the oldest stall of this store, or None."""
-        return next((stall for stall in self.current() if stall.store == store), None)
+        return next((stall for stall in self._stalled() if stall.store == store), None)
+
+    def unanswered(self, store: str) -> Stall | None:
+        """Returns the stall that a check of this store has found, or None. A store that refuses writes may answer checks."""
+        return next((stall for stall in self._stalled() if stall.store == store and not stall.effect), None)
+
+    def _stalled(self) -> list[Stall]:
+        """Returns all stalls, the oldest first."""
+        before = self._wall() - STALLED_AFTER
+        with self._lock:
+            found = [stall for stall in self._notes.values() if stall.since <= before]
+        return sorted(found, key=lambda stall: stall.since)
 
 
 def describe(stall: Stall) -> str:

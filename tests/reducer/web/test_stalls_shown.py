@@ -36,8 +36,8 @@ class Api:
         )
         self._app = create_app(context)
 
-    def stall(self, store: str, reason: str) -> None:
-        self.stalls.note("test", store, reason)
+    def stall(self, store: str, reason: str, effect: str = "") -> None:
+        self.stalls.note(effect or "check", store, reason, effect)
         self.now += 5.0
 
     def get(self, path: str) -> tuple[int, Any]:
@@ -79,6 +79,12 @@ def test_stalls_of_the_reducer_and_of_combiners_are_what_open_sessions_wait_for(
     stalled = f"reducer: {broker}; combiner k1: {store}"
     assert waiting == {"s1": stalled, "s2": "", "s3": f"for clients; {stalled}"}
     assert api.get("/sessions/s1")[1]["waiting"] == stalled
+
+
+def test_records_that_refuse_writes_can_still_be_read(api: Api) -> None:
+    api.stall("records", "MongoDB at m refused with code 14031", effect="RecordEvents")
+    assert api.get("/sessions/s1")[0] == 200
+    assert api.get("/health")[1]["stalls"][0]["text"] == "MongoDB at m refused with code 14031, since 00:16:40 UTC"
 
 
 def test_while_the_records_hang_each_answer_says_so_and_reads_nothing(api: Api) -> None:

@@ -53,7 +53,7 @@ class ApiContext:
 
     def check_records(self) -> None:
         """Raises Transient if the records have not answered for 5 s, as any read would then last until its timeout."""
-        stall = self.stalls.of(STORE)
+        stall = self.stalls.unanswered(STORE)
         if stall is not None:
             raise Transient(f"the records can't be read, so nothing is decided: {describe(stall)}")
 
