@@ -169,7 +169,7 @@ def test_weights_that_were_got_from_a_module_can_be_put_into_another(tmp_path: P
     fedmq_client.torch.put(other, weights)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
     fedmq_client.torch.put(other, {name.partition("/")[2]: value for name, value in weights.items()})
-    with pytest.raises(ConfigError, match="it lacks .* and it has "):
+    with pytest.raises(ConfigError, match=r"it lacks .* and it has "):
         fedmq_client.torch.put(nn.Linear(1, 1), weights)
     with pytest.raises(ConfigError, match=r"of shape \(1, 2\), and model\(\) makes \(1, 3\)"):
         fedmq_client.torch.put(nn.Linear(3, 1), {"weight": weights["0003/layer.weight"], "bias": np.ones(1, "f4")})

@@ -265,6 +265,10 @@ class Link(Connection):
     def connected(self) -> bool:
         return self.inner.connected
 
+    @property
+    def blocked(self) -> str:
+        return self.inner.blocked
+
     def declare(self, queue: Queue) -> None:
         self.process.world.step()
         self.inner.declare(queue)
