@@ -64,7 +64,6 @@ class SessionProgress:
     """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer.
 
     `notes`: what results lack, and why a validation failed, each with the client that it was first received from.
-    `failure`: the first client of the newest attempt that failed, and its reason.
     `rounds_before`: the number of rounds of a sandbox's earlier sessions, after which the views count on.
     """
 
@@ -76,7 +75,6 @@ class SessionProgress:
     clients: dict[str, str] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    failure: str = ""
     rounds_before: int = 0
 
     def shown(self, number: int) -> int:
@@ -111,10 +109,9 @@ class SessionProgress:
                 self.rounds_wanted = data.get("policy", {}).get("rounds", self.rounds_wanted)
             case "session", _:
                 self.state = "running" if word == "started" else word
-                more = f" ({self.failure})" if word == "failed" and self.failure else ""
-                self.reason = reason_text(data) + more
+                self.reason = reason_text(data)
             case "round", "planned":
-                self.session, self.state, self.reason, self.failure = event.session, "running", "", ""
+                self.session, self.state, self.reason = event.session, "running", ""
                 at = self.round(event.round or 0)
                 at.asked = data["clients"]
                 at.counts = dict.fromkeys(_ANSWERS, 0)
@@ -140,8 +137,6 @@ class SessionProgress:
     def _answered(self, event: Event, outcome: str) -> None:
         assert event.client is not None
         at = self.round(event.round or 0)
-        if outcome == "failed" and not self.failure:
-            self.failure = f"{event.client}: {event.data.get('reason', '')}"
         if at.seconds is None and outcome in at.counts:
             at.counts[outcome] += 1
         self.clients[event.client] = outcome

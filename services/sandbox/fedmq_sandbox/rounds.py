@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -68,10 +68,7 @@ def follow_rounds(
     changes: ChangeCount,
     has_evaluator: bool,
 ) -> Iterator[CommittedRound]:
-    """Yields each committed round of these sessions once, as `Sandbox.rounds` describes. `ended`: the last one's record.
-
-    Raises what `ended` raises, and Refused if the session has failed: its reason, with a traceback as a note.
-    """
+    """Yields each committed round of these sessions once, as `Sandbox.rounds` describes. Raises what `ended` raises."""
     number = 0
     while True:
         seen, is_over = changes.count, ended.done()
@@ -81,9 +78,13 @@ def follow_rounds(
                 number = each.number
                 yield each
         if is_over:
-            break
+            ended.result()
+            return
         changes.wait(seen)
-    session = ended.result()
+
+
+def check_not_failed(records: Records, session: Mapping[str, Any]) -> None:
+    """Raises Refused if the session of this record has failed: its reason, with a traceback as a note."""
     if session["state"] == "failed":
         error = Refused(f"session {session['session']} failed: {session['reason']}")
         for event in records.find(tables.EVENTS, {"session": session["session"], "name": "update.failed"}, limit=1):

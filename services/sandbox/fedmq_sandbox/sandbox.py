@@ -33,7 +33,7 @@ from fedmq_sandbox import collector
 from fedmq_sandbox.chain import Chain, chain_of, locked
 from fedmq_sandbox.changes import WAIT_SECONDS, ChangeCount
 from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
-from fedmq_sandbox.rounds import CommittedRound, follow_rounds, model_of, read_model
+from fedmq_sandbox.rounds import CommittedRound, check_not_failed, follow_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, stored_seed
 from fedmq_sandbox.services import OnEvent, Services
 from fedmq_schemas import keys
@@ -178,12 +178,15 @@ class Sandbox:
 
         A round is yielded as soon as the evaluator has answered for its model, or the next round is committed, or the
         session has ended. The session continues meanwhile. Several loops each receive all rounds. Leaving a loop before
-        its end interrupts the session. Raises as `run` does, and Refused with the reason if the session has failed.
+        its end interrupts the session. Raises as `run` does, and Refused with the reason if the session fails meanwhile.
         """
         self._is_followed = True
+        was_over = self._ended is not None and self._ended.done()
         ended = self._begin()
         try:
             yield from follow_rounds(self.records, self.chain.sessions, ended, self._changes, self.options.evaluator)
+            if not was_over:
+                check_not_failed(self.records, ended.result())
         finally:
             if not ended.done():
                 self.interrupt()
@@ -287,14 +290,13 @@ class Sandbox:
                 "this sandbox serves the sessions that it receives: open another Sandbox for run or rounds"
             )
         if self._ended is None:
-            self._ended = Future()
-            self._ended.add_done_callback(lambda _: self._changes.note())
+            ended: Future[dict[str, Any]] = Future()
+            ended.add_done_callback(lambda _: self._changes.note())
+            self._ended = ended
             if self.options.debug:
-                self._work(self._ended)
+                self._work(ended)
             else:
-                self._thread = threading.Thread(
-                    target=self._work, args=(self._ended,), name="fedmq-sandbox", daemon=True
-                )
+                self._thread = threading.Thread(target=self._work, args=(ended,), name="fedmq-sandbox", daemon=True)
                 self._thread.start()
         return self._ended
 
