@@ -12,6 +12,7 @@ from fedmq.brokers.base import Depth, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import Transient
 from fedmq.records.sqlite import SqliteRecords
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 from fedmq_reducer import system_monitor
 from fedmq_reducer.system_monitor import FIRST_SECONDS, QUEUE_SECONDS, SystemMonitor
@@ -24,6 +25,7 @@ SEEN = [Depth("a.reducer.v1", 3, 2, 1)]
 class World:
     def __init__(self, depths: Callable[[], Sequence[Depth]] = lambda: SEEN, folder: Path | None = None) -> None:
         self.scheduler, self.records, self.blobs = VirtualScheduler(), SqliteRecords(":memory:"), MemoryBlobs()
+        self.stalls = Stalls(self.scheduler.wall)
         self.is_active = True
         self.waits: dict[str, str] = {}
         self.monitor = SystemMonitor(
@@ -34,6 +36,7 @@ class World:
             folder=folder,
             is_active=lambda: self.is_active,
             waits=lambda: self.waits,
+            stalls=self.stalls,
         )
 
     def run(self, seconds: float) -> None:
@@ -116,3 +119,23 @@ def test_the_memory_brokers_queues_are_seen_with_what_is_held() -> None:
         connection.publish(Outgoing(topology.exchange("control"), "control.start", b"x", str(number)))
     scheduler.settle()
     assert broker.depths() == [Depth(topology.dead().name, 0, 0, 0), Depth(topology.reducer().name, 2, 1, 1)]
+
+
+def test_a_stall_is_recorded_at_its_beginning_and_end_by_the_reducer_that_decides() -> None:
+    world = World()
+
+    def recorded() -> list[str] | None:
+        world.monitor.record_stalls()
+        world.scheduler.settle()
+        found = world.records.get(tables.SYSTEM, "stalls")
+        return [stall["reason"] for stall in found["stalls"]] if found is not None else None
+
+    world.stalls.note("a", "blob_store", "it is full", "Aggregate")
+    world.scheduler.later(6.0, lambda: None)
+    world.scheduler.run()
+    world.is_active = False
+    assert recorded() is None
+    world.is_active = True
+    assert recorded() == ["it is full"]
+    world.stalls.end("a")
+    assert recorded() == []

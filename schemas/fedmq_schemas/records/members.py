@@ -43,7 +43,9 @@ class CombinerRecord(Record):
 
 
 class SystemRecord(Record):
-    """The reducer's latest measurement of the queues, the stores or its sessions (`what`), taken at `at`.
+    """The latest measurement of the reducer that decides, of the queues, the stores, its sessions or its stalls (`what`).
+
+    It was taken at `at`.
 
     `reason` says why a measurement failed. `disk` describes the disk of embedded stores and is None for remote ones.
     `waits` maps each open session to the place in the code where it waits, and to what it waits for.
@@ -51,12 +53,13 @@ class SystemRecord(Record):
 
     table = SYSTEM
     identity = "what"
-    later = frozenset({"queues", "stores", "disk", "waits"})
+    later = frozenset({"queues", "stores", "disk", "waits", "stalls"})
 
-    what: Literal["queues", "stores", "sessions"]
+    what: Literal["queues", "stores", "sessions", "stalls"]
     at: float
     reason: str = ""
     queues: tuple[dict[str, Any], ...] = ()
     stores: tuple[dict[str, Any], ...] = ()
     disk: dict[str, int] | None = None
     waits: dict[str, str] = Field(default_factory=dict)
+    stalls: tuple[Stall, ...] = ()

@@ -31,8 +31,8 @@ TABLES: dict[str, str] = {
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen; stalls (what it waits for), if there are any",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
-    SYSTEM: "key: what (queues, stores or sessions). The reducer's latest measurement, taken at `at`; reason: why it "
-    "failed; waits: where each open session waits",
+    SYSTEM: "key: what (queues, stores, sessions or stalls). The reducer's latest measurement, taken at `at`; reason: why "
+    "it failed; waits: where each open session waits",
 }
 
 # The fields of each index, in order. A query that fixes the first field and orders by the last needs no sorting.

@@ -110,6 +110,7 @@ def main(settings: ReducerSettings) -> None:
         folder=identity.folder,
         is_active=lambda: core.lease is LeaseState.ACTIVE,
         waits=core.waits,
+        stalls=service.stalls,
     )
 
     def missing() -> str:
@@ -122,4 +123,5 @@ def main(settings: ReducerSettings) -> None:
         gauges=gauges,
         missing=missing,
         report=actor.publish_event,
+        on_stall=vitals.record_stalls,
     )

@@ -13,6 +13,7 @@ from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Depth
 from fedmq.errors import FedMQError
 from fedmq.records.base import Records
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.records import SystemRecord
@@ -31,6 +32,7 @@ class SystemMonitor:
     - `depths`: returns the queues' depths, on any thread.
     - `folder`: the folder whose disk is reported. None: the blobs are on another machine.
     - `is_active`: returns whether this reducer holds the lease.
+    - `stalls`: what this process waits for, recorded too, and at each change with `record_stalls`.
     - `waits`: returns what each session waits for, on the scheduler's thread.
     """
 
@@ -44,6 +46,7 @@ class SystemMonitor:
         folder: Path | None,
         is_active: Callable[[], bool],
         waits: Callable[[], Mapping[str, str]] = dict,
+        stalls: Stalls | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._records = records
@@ -52,6 +55,7 @@ class SystemMonitor:
         self._folder = folder
         self._is_active = is_active
         self._waits = waits
+        self._stalls = stalls
         self._looks = 0
         self._timer: Timer | None = None
         self._stopped = False
@@ -90,11 +94,22 @@ class SystemMonitor:
             self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
 
     def look(self, at: float, waits: Mapping[str, str], with_stores: bool) -> None:
-        """Records sessions and queues, and stores if `with_stores`. Raises the errors of `Records`."""
+        """Records sessions, stalls and queues, and stores if `with_stores`. Raises the errors of `Records`."""
+        self._look_at_stalls(at)
         self._record(SystemRecord(what="sessions", at=at, waits=dict(waits)))
         self._record(self._queues(at))
         if with_stores:
             self._record(self._stores(at))
+
+    def record_stalls(self) -> None:
+        """Records the stalls now, so that a reducer that stands by shows them. A failure is made good by the next look."""
+        if self._is_active():
+            at = self._scheduler.wall()
+            self._scheduler.submit(lambda: self._look_at_stalls(at), lambda _, error: None)
+
+    def _look_at_stalls(self, at: float) -> None:
+        if self._stalls is not None:
+            self._record(SystemRecord(what="stalls", at=at, stalls=tuple(self._stalls.current())))
 
     def _record(self, seen: SystemRecord) -> None:
         self._records.put(seen.table, seen.key, seen.document())

@@ -81,6 +81,16 @@ def test_stalls_of_the_reducer_and_of_combiners_are_what_open_sessions_wait_for(
     assert api.get("/sessions/s1")[1]["waiting"] == stalled
 
 
+def test_a_reducer_that_stands_by_shows_the_stalls_of_the_one_that_decides(api: Api) -> None:
+    full = {"store": "blob_store", "reason": "the S3 server is full", "effect": "Aggregate", "since": 60.0}
+    api.records.put(tables.SYSTEM, "stalls", {"what": "stalls", "at": 65.0, "stalls": [full]})
+    shown = [("reducer", "the S3 server is full, since 00:01:00 UTC")]
+    assert [(each["process"], each["text"]) for each in api.get("/health")[1]["stalls"]] == shown
+    api.stall("blob_store", "the S3 server does not answer")
+    [stall] = api.get("/health")[1]["stalls"]
+    assert stall["reason"] == "the S3 server does not answer"
+
+
 def test_records_that_refuse_writes_can_still_be_read(api: Api) -> None:
     api.stall("records", "MongoDB at m refused with code 14031", effect="RecordEvents")
     assert api.get("/sessions/s1")[0] == 200

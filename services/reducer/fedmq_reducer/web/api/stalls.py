@@ -1,4 +1,4 @@
-"""What the alliance waits for: the stalls of this process, and those that combiners have reported."""
+"""What the alliance waits for: the stalls of this process, of the reducer that decides, and of combiners."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from fedmq_schemas.messages import Stall
 
 
 def all_stalls(records: Records, own: Stalls) -> Sequence[dict[str, Any]]:
-    """Returns each stall as plain data, with `process`, and with its description as `text`."""
-    found = [("reducer", stall) for stall in own.current()]
+    """Returns each stall as plain data, with `process`, and with its description as `text`.
+
+    Of a store that stalls this process, the stall of the reducer that decides, which may be another one, is left out.
+    """
+    mine = own.current()
+    deciding = records.get(tables.SYSTEM, "stalls") or {"stalls": ()}
+    others = [Stall.model_validate(stall) for stall in deciding["stalls"]]
+    known = {stall.store for stall in mine}
+    found = [("reducer", stall) for stall in (*mine, *(stall for stall in others if stall.store not in known))]
     for combiner in records.find(tables.COMBINERS, {"state": "present"}):
         reported = (Stall.model_validate(stall) for stall in combiner.get("stalls", ()))
         found += [(f"combiner {combiner['combiner']}", stall) for stall in reported]
