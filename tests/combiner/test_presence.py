@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from combiner.protocol import REDUCER, Combiner, welcome
 from fedmq.runtime.effects import Drained, StartTimer, Stopping
+from fedmq.runtime.stalls import Stalls
+from fedmq.scheduler import VirtualScheduler
+from fedmq_combiner.actor import presence_fields
 from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence
 from support.cores import all_of, bodies, events, one
 
@@ -99,3 +102,22 @@ def test_a_combiner_that_stops_leaves(combiner: Combiner) -> None:
     stopping = combiner.handle(Stopping())
     assert bodies(stopping, CombinerPresence) == [CombinerPresence(clients=0, leaving=True)]
     assert one(stopping, Drained) == stopping[-1]
+
+
+def test_a_presence_message_reports_stalls_and_lacks_the_field_without_one() -> None:
+    scheduler = VirtualScheduler()
+    stalls = Stalls(scheduler.wall)
+    stalls.note("a", "blob_store", "it is full", "Close")
+    assert presence_fields(stalls, CombinerPresence(clients=1)).keys() == {
+        "clients",
+        "present",
+        "gone",
+        "full",
+        "more",
+        "leaving",
+    }
+    scheduler.later(5.0, lambda: None)
+    scheduler.run()
+    sent = presence_fields(stalls, CombinerPresence(clients=1))
+    assert CombinerPresence.model_validate(sent).stalls == tuple(stalls.current())
+    assert sent["stalls"][0]["reason"] == "it is full"

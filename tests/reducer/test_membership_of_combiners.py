@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from fedmq_reducer.membership import ClientMember
-from fedmq_schemas.messages import Attach, Grant
+from fedmq_schemas.messages import Attach, CombinerPresence, Grant, Stall
 from fedmq_schemas.records import CombinerRecord
 from reducer.membership import PERIOD, WALL, Members, answers, clients_of, combiners_of, grants
 from support.cores import events
@@ -43,6 +43,16 @@ def test_each_report_of_a_combiner_is_recorded_with_the_number_of_its_clients() 
     assert combiners_of(members.report("k1", ("c1", "c2"))) == {
         "k1": CombinerRecord(combiner="k1", state="present", last_seen=WALL + 7.0, clients=2)
     }
+
+
+def test_what_a_combiner_waits_for_is_recorded_until_it_reports_nothing() -> None:
+    members = members_of_k1("c1")
+    stall = Stall(store="blob_store", reason="it is full", effect="Close", since=WALL)
+    beat = CombinerPresence(clients=1, stalls=(stall,))
+    [record] = combiners_of(members.assignment.presence("k1", beat, members.now)).values()
+    assert record.document()["stalls"] == [stall.model_dump()]
+    [record] = combiners_of(members.report("k1", ("c1",))).values()
+    assert "stalls" not in record.document()
 
 
 # -- presence -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from fedmq_schemas.messages import CombinerPresence, TaskMessage
 from fedmq_schemas.topology import Topology
 
 PREFETCH = 10_000
+
+
+def presence_fields(stalls: Stalls, body: CombinerPresence) -> Mapping[str, Any]:
+    """Returns the fields of a presence message that also reports the stalls of this process."""
+    return codec.fields_of(body.model_copy(update={"stalls": tuple(stalls.current())}))
 
 
 def combiner_actor(
@@ -40,11 +46,7 @@ def combiner_actor(
 
     The combiner's presence messages report the `stalls`.
     """
-
-    def presence_fields(body: CombinerPresence) -> Mapping[str, Any]:
-        current = tuple(stalls.current()) if stalls is not None else ()
-        return codec.fields_of(body.model_copy(update={"stalls": current}))
-
+    stalls = stalls or Stalls(scheduler.wall)
     return Actor(
         name,
         CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2),
@@ -56,7 +58,7 @@ def combiner_actor(
         performers=FoldPerformer(name, blobs, scratch, None if offload else scheduler.post).performers(),
         writers={
             TaskMessage: TaskWriter(blobs, new_id, scheduler.now).fields,
-            CombinerPresence: presence_fields,
+            CombinerPresence: partial(presence_fields, stalls),
         },
         prefetch=PREFETCH,
         offload=offload,
