@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmq.blobs.files import FileBlobs
-from fedmq.errors import ConfigError, NotFound, ProtocolError, Transient
+from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
 
 CONTENT = bytes(range(256)) * 40
 
@@ -93,3 +93,16 @@ def test_a_folder_that_can_not_be_made_is_a_fault_of_the_settings(tmp_path: Path
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="file/blobs"):
         FileBlobs(tmp_path / "file" / "blobs")
+
+
+def test_a_store_that_is_only_read_changes_nothing_and_refuses_to(tmp_path: Path) -> None:
+    FileBlobs(tmp_path / "blobs").put("models/a", CONTENT)
+    blobs = FileBlobs(tmp_path / "blobs", read_only=True)
+    assert blobs.get("models/a") == CONTENT
+    with pytest.raises(Refused, match="only read here"):
+        blobs.put("models/b", CONTENT)
+    with pytest.raises(Refused, match="only read here"):
+        blobs.delete("models/a")
+    assert [each.key for each in blobs.list("models/")] == ["models/a"]
+    assert list(FileBlobs(tmp_path / "none", read_only=True).list("models/")) == []
+    assert not (tmp_path / "none").exists()

@@ -38,12 +38,17 @@ class FileBlobs:
     (`models/a` and `models/a/b`): the second `put` raises `ProtocolError`. Presigned URLs are `file://` URLs, which this
     process alone follows.
 
+    With `read_only`, nothing in the folder is changed: it may be absent, and `put` and `delete` raise `Refused`.
+
     Raises `ConfigError` if the folder can't be made.
     """
 
-    def __init__(self, root: Path, fsync: bool = False) -> None:
+    def __init__(self, root: Path, fsync: bool = False, *, read_only: bool = False) -> None:
         self._root = os.path.abspath(root)
         self._fsync = fsync
+        self._read_only = read_only
+        if read_only:
+            return
         try:
             for folder in (*BUCKETS, ".partial"):
                 os.makedirs(f"{self._root}/{folder}", exist_ok=True)
@@ -54,7 +59,7 @@ class FileBlobs:
 
     def put(self, key: str, source: BlobSource) -> BlobRef:
         """Writes a file of its own and renames it."""
-        check_key(key)
+        self._check_may_write(key)
         partial = f"{self._root}/.partial/{secrets.token_hex(8)}"
         digest, size = hashlib.sha256(), 0
         with _translated(key):
@@ -116,7 +121,7 @@ class FileBlobs:
 
     def delete(self, key: str) -> None:
         """Deletes the file, and the folders that become empty."""
-        check_key(key)
+        self._check_may_write(key)
         with _translated(key):
             try:
                 os.unlink(f"{self._root}/{key}")
@@ -137,6 +142,11 @@ class FileBlobs:
     def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
         """Returns a `file://` URL, which does not expire."""
         return self.presign_get(key, seconds)
+
+    def _check_may_write(self, key: str) -> None:
+        check_key(key)
+        if self._read_only:
+            raise Refused(f"blobs in {self._root} are only read here: {key} is not changed")
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[tuple[BufferedIOBase, os.stat_result]]:

@@ -185,7 +185,7 @@ class SqliteRecords:
 
     @contextmanager
     def _reading(self, table: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self._path):
+        with self._lock, translated(self._path):
             self._ensure(table)
             yield self._db
 
@@ -219,7 +219,8 @@ class SqliteRecords:
 
 
 @contextmanager
-def _translated(path: str) -> Iterator[None]:
+def translated(path: str) -> Iterator[None]:
+    """Translates SQLite's errors in the block: into Transient for what may pass, else into ConfigError."""
     try:
         yield
     except sqlite3.OperationalError as error:  # locked, disk full, I/O error
