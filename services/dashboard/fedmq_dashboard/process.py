@@ -13,7 +13,7 @@ from fedmq.process.identity import process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import DashboardSettings
 from fedmq.process.signals import on_first_signal
-from fedmq.records.sqlite import SqliteRecords
+from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Observer, Tail
 from fedmq_dashboard.serve import DashboardServer
@@ -35,12 +35,12 @@ def main(settings: DashboardSettings) -> None:
     service.run([observer], connections=[connection])
 
 
-def open_state_dir(state_dir: Path) -> SqliteRecords:
-    """Returns the records of a sandbox. Raises ConfigError if there are none."""
+def open_state_dir(state_dir: Path) -> SqliteReader:
+    """Returns the records of a sandbox, to be read only. Raises ConfigError if there are none."""
     path = state_dir / "records.db"
     if not path.is_file():
         raise ConfigError(f"there are no records in {state_dir}: give the --state-dir of a sandbox")
-    return SqliteRecords(path)
+    return SqliteReader(path)
 
 
 def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:

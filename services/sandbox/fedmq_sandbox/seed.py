@@ -6,7 +6,6 @@ import hashlib
 import queue
 import threading
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from fedmq.blobs.base import Blobs
@@ -14,7 +13,7 @@ from fedmq.blobs.files import FileBlobs
 from fedmq.errors import ConfigError, FedMQError
 from fedmq.model_files.formats import ModelFile
 from fedmq.records.base import Records
-from fedmq.records.sqlite import SqliteRecords
+from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_client.job.job import Job, Pool, Result
 from fedmq_client.job.load_trainer import model_file
 from fedmq_client.packages.package import Package
@@ -67,9 +66,9 @@ def _is_stored(model: str, blobs: Blobs) -> bool:
 
 
 def _model_of_run(folder: Path, which: str) -> ModelFile:
-    with closing(SqliteRecords(folder / RECORDS)) as records:
-        document = model_of(records, recorded_sessions(folder, records), which, None, None)
-        return read_model(FileBlobs(folder / "blobs", fsync=False), document)
+    records = SqliteReader(folder / RECORDS)
+    document = model_of(records, recorded_sessions(folder, records), which, None, None)
+    return read_model(FileBlobs(folder / "blobs", read_only=True), document)
 
 
 def _stored(data: bytes, blobs: Blobs) -> str:
