@@ -9,10 +9,11 @@ import pytest
 
 from fedmq.aggregation import RULES
 from fedmq.tensors import tensorblob
-from fedmq_cli.verifying import trail_of, verdict_on
+from fedmq_cli.verifying import verdict_on
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import Ledger
+from fedmq_sdk import Alliance
 from support.packages import write_package
 from support.rules import documented_median
 
@@ -72,8 +73,8 @@ def test_a_session_on_one_combiner_commits_the_median_that_numpy_computes(packag
             assert made["w"].tolist() == (parent["w"] + median).astype(np.float32).tolist()
             assert made["n"] == parent["n"] + np.rint(np.median([update["n"] for update in updates]))
             assert made["w"].tolist() != (parent["w"] + np.mean([u["w"] for u in updates], axis=0)).tolist()
-    with trail_of(package.parent / "state", None) as trail:
-        assert verdict_on(trail, models[-1]["model"])["verdict"] == "recomputed: the same bytes"
+    trail = Alliance(state_dir=package.parent / "state")
+    assert verdict_on(trail, models[-1]["model"])["verdict"] == "recomputed: the same bytes"
 
 
 def test_a_session_on_two_combiners_fails_before_it_trains_and_says_why(package: Path) -> None:

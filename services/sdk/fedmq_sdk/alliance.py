@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
-from fedmq.errors import InvalidUpdate, NotFound, Refused, Transient
+from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.model_files import formats
 from fedmq.process.settings import ControlSettings
 from fedmq.tensors import Weights, tensorblob
 from fedmq.tensors.splitting import join
 from fedmq.tls import trust
-from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
-from fedmq_schemas.records import ENDED
-from fedmq_sdk.rest import Rest
-
-Row = dict[str, Any]
-PATIENCE = 60.0
-"""Seconds for which a lost event stream is opened again."""
-UNSEEN = 15.0
-"""Seconds for which a session that was started may have no record yet."""
-PAUSE = 0.5
-"""Seconds between two requests for a session's state."""
+from fedmq_sdk.rest import Rest, checked_id, quoted
+from fedmq_sdk.session_handle import PATIENCE, SessionHandle
+from fedmq_sdk.tables import Row, Table, with_means
 
 
 class Alliance:
-    """The REST API of a reducer as methods. Lists are lists of dicts, which `pandas.DataFrame(rows)` accepts.
+    """The REST API of a reducer as methods. Lists are lists of dicts, with a method `to_pandas`.
 
     Args:
         url: by default from FEDN_REDUCER_HOST and FEDN_REDUCER_PORT, of the environment or `.env`. With
             FEDN_REDUCER_TLS_CERT it is an https URL, and over https the server's certificate must be that one. Its
             issuer and its name are not checked.
+        state_dir: in place of an address, the folder of a sandbox that runs or has ended. It is only read: all methods
+            that change nothing work, and no server is needed.
         token: by default FEDN_ADMIN_TOKEN. Only changes need it.
         timeout: seconds without an answer after which a request fails.
         patience: seconds for which a request that only reads is repeated while the server's answer is a passing fault
@@ -49,8 +40,20 @@ class Alliance:
     """
 
     def __init__(
-        self, url: str | None = None, *, token: str | None = None, timeout: float = 30.0, patience: float = 15.0
+        self,
+        url: str | None = None,
+        *,
+        state_dir: Path | str | None = None,
+        token: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 15.0,
     ) -> None:
+        if state_dir is not None:
+            if url is not None:
+                raise ConfigError("give the url of a reducer or the state_dir of a sandbox, not both")
+            self.url = Path(state_dir).absolute().as_uri()
+            self._rest = Rest("http://localhost", None, timeout, None, patience, _folder_application(Path(state_dir)))
+            return
         settings = ControlSettings.load()
         known = settings.admin_token.get_secret_value() if settings.admin_token is not None else None
         trust(settings.ca_file)
@@ -76,24 +79,24 @@ class Alliance:
 
     def session(self, session: str) -> SessionHandle:
         """Returns a handle of a session. Raises NotFound if there is no such session."""
-        self._rest.json("GET", f"/sessions/{_quoted(_id('session', session))}")
+        self._rest.json("GET", f"/sessions/{quoted(checked_id('session', session))}")
         return SessionHandle(self, session)
 
-    def sessions(self, state: str | None = None, limit: int | None = 100) -> list[Row]:
+    def sessions(self, state: str | None = None, limit: int | None = 100) -> Table:
         """Returns the sessions, newest first; with `limit` None all of them."""
         return self._rest.items("/sessions", {"state": state}, limit)
 
     # -- models -----------------------------------------------------------------------------------------------------
 
-    def models(self, session: str | None = None, limit: int | None = 100) -> list[Row]:
+    def models(self, session: str | None = None, limit: int | None = 100) -> Table:
         """Returns the models, newest first; with `limit` None all of them.
 
         `metrics` holds the summaries of the session that made the model, and each mean is a column of its own. A seed has
         no metrics: see `summaries`.
         """
-        return [_flat(model) for model in self._rest.items("/models", {"session": session}, limit)]
+        return with_means(self._rest.items("/models", {"session": session}, limit))
 
-    def unused_models(self) -> list[Row]:
+    def unused_models(self) -> Table:
         """Returns the seeds from which no session has started."""
         return self._rest.items("/models/unused", {}, None)
 
@@ -107,14 +110,14 @@ class Alliance:
     ) -> Row:
         """Returns a model's record: by id, or the `last` or `best` one of `session`, by default of the newest session."""
         query = {"session": session, "metric": metric, "mode": mode} if model in ("last", "best") else {}
-        return self._rest.json("GET", f"/models/{_quoted(_id('model', model))}", query)
+        return self._rest.json("GET", f"/models/{quoted(checked_id('model', model))}", query)
 
-    def trail(self, model: str) -> list[Row]:
+    def trail(self, model: str) -> Table:
         """Returns the records of the model, its parent, and so on to the seed."""
-        found: list[Row] = []
+        found = Table()
         following: str | None = self.model(model)["model"]
         while following is not None:
-            answer = self._rest.json("GET", f"/models/{_quoted(following)}/trail")
+            answer = self._rest.json("GET", f"/models/{quoted(following)}/trail")
             found += answer["items"]
             following = answer["next"]
         return found
@@ -133,7 +136,7 @@ class Alliance:
             return path
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            sha256 = self._rest.download(f"/models/{_quoted(document['model'])}/download", partial)
+            sha256 = self._rest.download(f"/models/{quoted(document['model'])}/download", partial)
             if document["ref"]["sha256"] not in (None, sha256):
                 raise _wrong_hash(document["model"])
             os.replace(partial, path)
@@ -157,14 +160,14 @@ class Alliance:
         return formats.ModelFile(weights, meta)
 
     def _part(self, document: Row, what: str, reference: Row) -> tuple[Weights, dict[str, Any]]:
-        data = self._rest.content(f"/models/{_quoted(document['model'])}/{what}")
+        data = self._rest.content(f"/models/{quoted(document['model'])}/{what}")
         if reference["sha256"] not in (None, hashlib.sha256(data).hexdigest()):
             raise _wrong_hash(document["model"])
         return tensorblob.decode(data)
 
     def ledger(self, model: str) -> Row:
         """Returns the outcome of every task of the model's round."""
-        return self._rest.json("GET", f"/models/{_quoted(self.model(model)['model'])}/ledger")
+        return self._rest.json("GET", f"/models/{quoted(self.model(model)['model'])}/ledger")
 
     def upload(
         self, seed: Path | str | Mapping[str, Any], name: str | None = None, roles: Mapping[str, str] | None = None
@@ -186,30 +189,30 @@ class Alliance:
 
     def blob(self, reference: BlobRef) -> bytes:
         """Returns a blob of an update, ledger or optimizer state, its hash checked. Raises NotFound after retention."""
-        data = self._rest.content(f"/blobs/{_quoted(reference.key, '/')}")
+        data = self._rest.content(f"/blobs/{quoted(reference.key, '/')}")
         if hashlib.sha256(data).hexdigest() != reference.sha256:
             raise InvalidUpdate(f"{reference.key} is not what its reference says: its hash differs")
         return data
 
     # -- members and events -----------------------------------------------------------------------------------------
 
-    def clients(self, state: str | None = None) -> list[Row]:
+    def clients(self, state: str | None = None) -> Table:
         """Returns the clients, by default in every state."""
         return self._rest.items("/clients", {"state": state}, None)
 
-    def combiners(self, state: str | None = None) -> list[Row]:
+    def combiners(self, state: str | None = None) -> Table:
         """Returns the combiners, by default in every state."""
         return self._rest.items("/combiners", {"state": state}, None)
 
-    def summaries(self, model: str) -> list[Row]:
+    def summaries(self, model: str) -> Table:
         """Returns the metrics of a model in each session that started from it, a row a session; each mean is a column."""
-        found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/summaries", {}, None)
-        return [_flat(row) for row in found]
+        found = self._rest.items(f"/models/{quoted(self.model(model)['model'])}/summaries", {}, None)
+        return with_means(found)
 
-    def validations(self, model: str) -> list[Row]:
+    def validations(self, model: str) -> Table:
         """Returns the validations of a model by clients and evaluators, with their `session`; each metric is a column."""
-        found = self._rest.items(f"/models/{_quoted(self.model(model)['model'])}/validations", {}, None)
-        return [{**row, **row.pop("metrics")} for row in found]
+        found = self._rest.items(f"/models/{quoted(self.model(model)['model'])}/validations", {}, None)
+        return Table({**row, **row.pop("metrics")} for row in found)
 
     def events(
         self, session: str | None = None, *, follow: bool = False, limit: int | None = 100, patience: float = PATIENCE
@@ -228,123 +231,16 @@ class Alliance:
         return self._rest.json("GET", "/health")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionHandle:
-    """One session of an alliance. Each property sends a request."""
-
-    alliance: Alliance
-    id: str
-
-    def refresh(self) -> Row:
-        """Returns the session's record: state, what it waits for, why it ended, policy, rounds committed, newest model.
-
-        A start is answered before the reducer has recorded it, so a missing record is waited for some seconds.
-        """
-        ends = time.monotonic() + UNSEEN
-        while True:
-            try:
-                return self.alliance._rest.json("GET", f"/sessions/{_quoted(self.id)}")
-            except (NotFound, Transient):
-                if time.monotonic() > ends:
-                    raise
-                time.sleep(PAUSE / 5)
-
-    @property
-    def state(self) -> str:
-        """The session's state."""
-        return str(self.refresh()["state"])
-
-    @property
-    def model(self) -> str | None:
-        """The id of the session's newest model."""
-        found: str | None = self.refresh()["model"]
-        return found
-
-    def wait(self, timeout: float | None = None) -> Row:
-        """Waits for the session's end and returns its record.
-
-        Raises Refused if the session failed, with a traceback as a note, and Transient after `timeout` seconds.
-        """
-        ends = None if timeout is None else time.monotonic() + timeout
-        pause = PAUSE / 16
-        while (document := self.refresh())["state"] not in ENDED:
-            if ends is not None and time.monotonic() > ends:
-                raise Transient(f"session {self.id} is still {document['state']} after {timeout:g} s")
-            time.sleep(pause)
-            pause = min(2 * pause, PAUSE)  # a short session's end is seen at once, a long one's costs few requests
-        if document["state"] == "failed":
-            error = Refused(f"session {self.id} failed: {document['reason']}")
-            failures = (each for each in self.alliance.events(self.id) if each["name"] == "update.failed")
-            error.add_note(next((each["data"].get("traceback", "") for each in failures), ""))
-            raise error
-        return document
-
-    def follow(self, patience: float = PATIENCE) -> Iterator[Row]:
-        """Yields the session's events from its start, as they happen, until it has ended."""
-        self.refresh()
-        for event in self.alliance.events(self.id, follow=True, patience=patience):
-            yield event
-            if event["name"] in _ENDINGS:
-                return
-
-    def stop(self, *, after_round: bool = False) -> str:
-        """Stops the session now, or after its open round. Returns the state in which it was."""
-        when = "after_round" if after_round else "now"
-        return str(self.alliance._rest.json("POST", f"/sessions/{_quoted(self.id)}/stop", {"when": when})["state"])
-
-    def rounds(self) -> list[Row]:
-        """Returns the committed rounds; the count of each outcome is a column."""
-        found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/rounds", {}, None)
-        return [{**row, **row["counts"], "model": keys.model_id(row["model"]["key"])} for row in found]
-
-    def metrics(self) -> list[Row]:
-        """Returns one row a model: its round, and each metric's mean in this session.
-
-        `test/…` is an evaluator's, on a test set. `training/…` is what the trainers reported with the updates of the round
-        that made the model. All others are of clients' own data, which they may have trained on.
-        The spread over clients is in the columns `NAME min`, `NAME median` and `NAME max`. Round 0 is the model from
-        which the session started.
-        """
-        self.refresh()
-        found = self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/metrics", {}, None)
-        trained = {each["round"]: each["metrics"] for each in self.rounds()}
-        return [_metrics_row(model, trained.get(model["round"], {})) for model in found]
-
-    def why(self) -> list[Row]:
-        """Returns for each client of the alliance its part in the newest round, or the reason why it has none."""
-        return self.alliance._rest.items(f"/sessions/{_quoted(self.id)}/clients", {}, None)
-
-    def toml(self) -> str:
-        """Returns the session's policy as a session file."""
-        return self.alliance._rest.content(f"/sessions/{_quoted(self.id)}/policy.toml").decode()
-
-
-_ENDINGS = frozenset(f"session.{state}" for state in (*ENDED, "refused"))
-
-
 def _wrong_hash(model: str) -> InvalidUpdate:
     return InvalidUpdate(f"{model} has another hash than the recorded one: fetch it again")
 
 
-def _id(kind: str, text: str) -> str:
-    """Returns `text`. Raises NotFound if no address can hold it, as then nothing has this id."""
-    if not text or "/" in text:
-        raise NotFound(f"there is no {kind} {text!r}")
-    return text
-
-
-def _quoted(text: str, safe: str = "") -> str:
-    return quote(text, safe=safe)
-
-
-def _flat(model: Row) -> Row:
-    return {**model, **{name: summary["mean"] for name, summary in model["metrics"].items()}}
-
-
-def _metrics_row(model: Row, trained: Row) -> Row:
-    row: Row = {"round": model["round"], "model": model["model"]}
-    for name, summary in sorted(model["metrics"].items()):
-        row[name] = summary["mean"]
-        if summary["n"] > 1:
-            row |= {f"{name} {each}": summary[each] for each in ("min", "median", "max")}
-    return row | {f"training/{name}": summary["mean"] for name, summary in sorted(trained.items())}
+def _folder_application(folder: Path) -> Any:
+    """Returns the REST API over a sandbox's folder. This is the SDK's only use of the packages above it."""
+    try:
+        from fedmq_sandbox.folder import open_folder
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"reading a folder needs {error.name}, which is not installed: pip install 'fedmq[server]'"
+        ) from error
+    return open_folder(folder)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import urllib3
@@ -18,8 +18,9 @@ from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from fedmq import tls
 from fedmq.errors import ConfigError, FedMQError, Gone, NotFound, ProtocolError, Refused, Transient
+from fedmq_sdk.in_process import InProcessPool
+from fedmq_sdk.tables import Row, Table
 
-Row = dict[str, Any]
 PAGE = 1000
 PIECE = 1 << 18
 SILENCE = 45.0
@@ -37,10 +38,18 @@ class Rest:
 
     A GET that fails in passing is repeated for `patience` seconds: one that is answered with such a status (503 and the
     like), and one without an answer, if this server has given one before.
+
+    An `application` (ASGI) answers in this process in the server's place.
     """
 
     def __init__(
-        self, url: str, token: str | None, timeout: float, certificate: Path | None = None, patience: float = 0.0
+        self,
+        url: str,
+        token: str | None,
+        timeout: float,
+        certificate: Path | None = None,
+        patience: float = 0.0,
+        application: Any = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"{url!r} is not a URL: write it as http://HOST:8090")
@@ -55,7 +64,10 @@ class Rest:
                     "the admin token (FEDN_ADMIN_TOKEN) may hold printable ASCII only: has it a line end?"
                 )
             self._headers["Authorization"] = f"Bearer {token}"
-        if certificate is not None and url.startswith("https:"):
+        self._pool: Any
+        if application is not None:
+            self._pool = InProcessPool(application)
+        elif certificate is not None and url.startswith("https:"):
             self._pool = urllib3.PoolManager(
                 retries=False, cert_reqs="NONE", assert_fingerprint=fingerprint(certificate)
             )
@@ -69,9 +81,9 @@ class Rest:
         answer: Row = json.loads(self._data(method, path, query or {}, data, headers))
         return answer
 
-    def items(self, path: str, query: Mapping[str, Any], limit: int | None) -> list[Row]:
+    def items(self, path: str, query: Mapping[str, Any], limit: int | None) -> Table:
         """Returns all items of a list, requested page by page, at most `limit`."""
-        found: list[Row] = []
+        found = Table()
         after: str | None = None
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -80,7 +92,7 @@ class Rest:
             after = answer["next"]
             if after is None:
                 break
-        return found if limit is None else found[:limit]
+        return Table(found[:limit])
 
     def content(self, path: str) -> bytes:
         """Returns the bytes of an answer."""
@@ -228,6 +240,18 @@ def fingerprint(certificate: Path) -> str:
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0] if found else "")).hexdigest()
     except ValueError as error:
         raise ConfigError(f"FEDN_REDUCER_TLS_CERT={certificate} holds no certificate in PEM") from error
+
+
+def quoted(text: str, safe: str = "") -> str:
+    """Returns a name as a part of an address."""
+    return quote(text, safe=safe)
+
+
+def checked_id(kind: str, text: str) -> str:
+    """Returns `text`. Raises NotFound if no address can hold it, as then nothing has this id."""
+    if not text or "/" in text:
+        raise NotFound(f"there is no {kind} {text!r}")
+    return text
 
 
 def _encoded(body: Any) -> bytes:
