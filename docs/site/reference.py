@@ -331,7 +331,7 @@ def _verbs(command: Any, name: str) -> Iterator[str]:
     rows = [
         (f"`{' '.join([*each.opts, *each.secondary_opts])}`", _words(each))
         for each in command.params
-        if each.name != "help"
+        if each.name != "help" and not getattr(each, "hidden", False)
     ]
     if rows:
         yield "\n" + table(("argument or option", "meaning"), rows)

@@ -234,10 +234,13 @@ def test_a_failed_session_ends_with_its_reason_and_exit_code_1(tmp_path: Path, p
 def test_the_command_after_a_package_without_evaluation_writes_the_model_for_numpy(tmp_path: Path, picky: Path) -> None:
     words = ("--workers", "0", "--clients", "2", "--rounds", "1", "--state-dir", "a run")
     done = _run("--package", picky, *words, cwd=tmp_path)
-    advice = done.stdout.rpartition("\nnext: ")[2].strip()
-    assert advice.startswith("fedmq model convert ") and advice.endswith(" --out model.npz")
-    command = [sys.executable, "-m", "fedmq_cli.app", *shlex.split(advice)[1:]]
-    subprocess.run(command, check=True, cwd=tmp_path, timeout=60)
+    convert, show = done.stdout.rpartition("\nnext: ")[2].strip().split("   or: ")
+    assert convert.startswith("fedmq model convert ") and convert.endswith(" --out model.npz")
+    assert show == "fedmq session show --state-dir 'a run'"
+    for advice in (convert, show):
+        command = [sys.executable, "-m", "fedmq_cli.app", *shlex.split(advice)[1:]]
+        followed = subprocess.run(command, check=True, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    assert ": finished\n" in followed.stdout
     with np.load(tmp_path / "model.npz") as model:
         assert {name: model[name].tolist() for name in model.files} == {"w": [1, 1]}
 

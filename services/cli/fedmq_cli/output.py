@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +19,11 @@ Url = Annotated[
     str | None,
     typer.Option("--url", help="The reducer's API; default: FEDN_REDUCER_HOST and _PORT, else http://localhost:8090."),
 ]
+_FOLDER = "Read the folder of a sandbox, which runs or has ended, in place of a reducer's API."
+FolderOption = Annotated[Path | None, typer.Option("--state-dir", help=_FOLDER, show_default=False)]
+NoFolder = Annotated[Path | None, typer.Option("--state-dir", hidden=True, help="Is refused with what to do instead.")]
+"""The option of verbs that change something: a folder is only read, and the refusal says what to do instead."""
+CHANGING = ("fedmq start", "fedmq stop", "fedmq seed")
 TableRow = Mapping[str, Any]
 INTERRUPTED = 130
 JSON_WANTED = "fedmq.json"
@@ -53,9 +62,33 @@ def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: s
         typer.echo("  ".join(words).rstrip())
 
 
-def print_next(*commands: str) -> None:
-    """Prints the commands that a user may want to type next."""
-    typer.echo(f"\nnext: {'   or: '.join(commands)}")
+def print_csv(rows: Sequence[TableRow]) -> None:
+    """Prints rows as CSV, with a column for each field that holds a number or text in some row."""
+    names = {name: None for row in rows for name, value in row.items() if isinstance(value, int | float | str | None)}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    typer.echo(text.getvalue(), nl=False)
+
+
+def place_option(url: str | None, state_dir: Path | None) -> str:
+    """Returns the option that leads a further command to the same place, after a space; empty for the default place."""
+    for name, value in (("--state-dir", state_dir), ("--url", url)):
+        if value is not None:
+            return f" {name} {shlex.quote(str(value))}"
+    return ""
+
+
+def print_next(*commands: str, place: str = "") -> None:
+    """Prints the commands that a user may want to type next, each with the option `place` of `place_option`.
+
+    Leaves out commands that change something if the place is a folder, as they would be refused.
+    """
+    is_folder = place.startswith(" --state-dir")
+    left = [f"{each}{place}" for each in commands if not (is_folder and each.startswith(CHANGING))]
+    if left:
+        typer.echo(f"\nnext: {'   or: '.join(left)}")
 
 
 def shown(value: Any) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmq import aggregation
-from fedmq.errors import ConfigError, InvalidUpdate, NotFound
+from fedmq.errors import InvalidUpdate, NotFound
 from fedmq.tensors import tensorblob
 from fedmq.tensors.tensorblob import Source
 from fedmq_schemas import keys
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from fedmq_sdk import Alliance
 
 
-def verdict_on(trail: Alliance | StateFolder, model_id: str) -> dict[str, Any]:
+def verdict_on(trail: Alliance, model_id: str) -> dict[str, Any]:
     """Returns `outcome` (same, different or partly), `verdict` (a sentence), `checked` (what was compared) and `parent`."""
     document = trail.model(model_id)
     checked: list[str] = []
@@ -72,7 +68,7 @@ def _check_ledger(ledger: Ledger, document: dict[str, Any], checked: list[str]) 
     checked.append(f"ledger: {len(clients)} tasks, each client once, total weight {weight}")
 
 
-def _recompute(trail: Alliance | StateFolder, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
+def _recompute(trail: Alliance, parent: bytes, ledger: Ledger, accepted: list[LedgerEntry]) -> bytes:
     weights, meta = tensorblob.decode(parent)
     strategy = Strategy.model_validate(ledger.strategy)
     optimizer = aggregation.server_optimizer(strategy.name)
@@ -82,56 +78,3 @@ def _recompute(trail: Alliance | StateFolder, parent: bytes, ledger: Ledger, acc
     updates = ((entry.weight, Source(trail.blob(entry.blob))) for entry in accepted if entry.blob is not None)
     new, _ = aggregation.replay(weights, meta, strategy.rule, ledger.exponents, updates, optimizer, parameters, state)
     return tensorblob.encode(new, meta)
-
-
-class StateFolder:
-    """A sandbox's state folder, read without running it, as an `Alliance` is by its REST API."""
-
-    def __init__(self, folder: Path) -> None:
-        from fedmq.records.sqlite import SqliteRecords
-
-        if not (folder / "records.db").is_file():
-            raise ConfigError(f"{folder} is no sandbox's state folder: it has no records.db")
-        self._records = SqliteRecords(folder / "records.db")
-        self._blobs = folder / "blobs"
-
-    def model(self, model: str) -> dict[str, Any]:
-        """Returns the record of a model, which is named by id or as `last` or `best`."""
-        from fedmq_reducer.selection import best_model
-        from fedmq_schemas import records as tables
-
-        if model in ("last", "best"):
-            made = self._records.find(tables.MODELS, order="created_at")
-            if model == "best":
-                return best_model(made, None, None)
-            model = next((each["model"] for each in reversed(made) if each["session"] is not None), model)
-        document = self._records.get(tables.MODELS, model)
-        if document is None:
-            raise NotFound(f"there is no model {model!r} in this folder")
-        return document
-
-    def blob(self, reference: BlobRef) -> bytes:
-        """Returns a blob. Raises NotFound if it is gone, InvalidUpdate if its size or hash differs."""
-        try:
-            data = (self._blobs / reference.key).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"there is no blob {reference.key}") from None
-        if (len(data), hashlib.sha256(data).hexdigest()) != (reference.size, reference.sha256):
-            raise InvalidUpdate(f"{reference.key} is not what its reference says: its size or hash differs")
-        return data
-
-    def close(self) -> None:
-        """Closes the records."""
-        self._records.close()
-
-
-@contextlib.contextmanager
-def trail_of(folder: Path | None, url: str | None) -> Iterator[Alliance | StateFolder]:
-    """Yields a state folder's trail, or a running reducer's."""
-    if folder is not None:
-        with contextlib.closing(StateFolder(folder)) as trail:
-            yield trail
-        return
-    from fedmq_sdk import Alliance
-
-    yield Alliance(url)

@@ -10,9 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.commands.session import session_at
+from fedmq_cli.commands.session import session_of
 from fedmq_cli.interruption import saying
-from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
+from fedmq_cli.output import (
+    AsJson,
+    FolderOption,
+    Url,
+    duration,
+    local_time,
+    place_option,
+    print_columns,
+    print_json,
+    print_next,
+)
 
 
 def clients(
@@ -21,18 +31,20 @@ def clients(
         typer.Option(metavar="SESSION", help="Show the part that each has in this session, or why it has none."),
     ] = None,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List clients: their tasks, their combiners, and when each one last sent a message."""
     from fedmq_sdk import Alliance
 
-    rows = session_at(url, why).why() if why is not None else Alliance(url).clients()
+    alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
+    rows = session_of(alliance, why).why() if why is not None else alliance.clients()
     if as_json:
         print_json(rows)
         return
     if why is not None:
         print_columns(rows, {"client": "client", "drawn": "drawn", "why": "why"}, "no client has attached yet")
-        print_next(f"fedmq session show {why}")
+        print_next(f"fedmq session show {why}", place=place)
         return
     now = time.time()
     for row in rows:
@@ -48,7 +60,7 @@ def clients(
         "heard": "heard",
     }
     print_columns(rows, columns, "no client has attached yet")
-    print_next("fedmq clients --why SESSION", "fedmq start --follow")
+    print_next("fedmq clients --why last", "fedmq start --follow", place=place)
 
 
 def events(
@@ -58,23 +70,24 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show them as they happen, until Ctrl-C.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest, without --follow.")] = 30,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show events, oldest first; with --json, one line for each. With --follow SESSION, end when the session ends."""
     from fedmq_sdk import Alliance
 
-    found = session_at(url, session_id) if session_id is not None else None
-    alliance = Alliance(url)
+    alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
+    found = session_of(alliance, session_id) if session_id is not None else None
     if not follow:
         recorded = alliance.events(found.id if found is not None else None, limit=limit)
         _print_events(reversed(list(recorded)), as_json)
         if not as_json:
-            print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "))
+            print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "), place=place)
         return
-    with saying("\nno longer followed; running sessions continue. next: fedmq status"):
+    with saying("\nno longer followed; running sessions continue. next: fedmq status" + place):
         _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
     if found is not None and not as_json:
-        print_next(f"fedmq session show {found.id}")
+        print_next(f"fedmq session show {found.id}", place=place)
 
 
 def _print_events(rows: Iterable[dict[str, Any]], as_json: bool) -> None:

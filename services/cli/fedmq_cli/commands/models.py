@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedmq_cli.commands import personal
-from fedmq_cli.commands.session import session_at
+from fedmq_cli.commands.session import session_of
 from fedmq_cli.output import (
     AsJson,
+    FolderOption,
+    NoFolder,
     Url,
     local_note,
     local_time,
     metrics_of,
+    place_option,
     print_columns,
     print_json,
     print_next,
@@ -59,6 +62,7 @@ def seed(
         typer.Option(metavar="NAME=ROLE", help="A tensor's role, where the file states none: position_ids=constant."),
     ] = None,
     url: Url = None,
+    state_dir: NoFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload the first model of a session. The same model twice is the same seed."""
@@ -74,15 +78,16 @@ def seed(
         if role:
             raise ConfigError("--role is for a file: a package states roles in its trainer's roles() or in fedn.yaml")
 
-        found = Alliance(url).upload_blob(first_model(package, random_seed), name)
+        found = Alliance(url, state_dir=state_dir).upload_blob(first_model(package, random_seed), name)
     else:
         read = formats.read(file, network_of(package))
-        found = Alliance(url).upload_blob(read.with_roles(dict(map(_role, role or ()))).blob(), name)
+        blob = read.with_roles(dict(map(_role, role or ()))).blob()
+        found = Alliance(url, state_dir=state_dir).upload_blob(blob, name)
     if as_json:
         print_json({"model": found})
         return
     typer.echo(f"seed {found}")
-    print_next(f"fedmq start --seed {found} --follow")
+    print_next(f"fedmq start --seed {found} --follow", place=place_option(url, None))
 
 
 def _role(text: str) -> tuple[str, str]:
@@ -98,14 +103,15 @@ def models(
     session: Annotated[str | None, typer.Option(help="Only this session's; `last` for the newest.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List models, newest first, with their metrics."""
     from fedmq_schemas.records import is_kept
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url)
-    session = None if session is None else session_at(url, session).id
+    alliance = Alliance(url, state_dir=state_dir)
+    session = None if session is None else session_of(alliance, session).id
     rows = alliance.models(session, limit)
     unused = alliance.unused_models() if session is None else []
     if as_json:
@@ -120,7 +126,8 @@ def models(
     if not all(map(is_kept, rows)):
         columns["bytes"] = "bytes"
     print_columns([*rows, *unused], columns, "no model yet")
-    print_next("fedmq model get best" if any(row["round"] for row in rows) else "fedmq start --follow")
+    following = "fedmq model get best" if any(row["round"] for row in rows) else "fedmq start --follow"
+    print_next(following, place=place_option(url, state_dir))
 
 
 @model.command()
@@ -138,10 +145,11 @@ def get(
     client: Annotated[
         str | None,
         typer.Option(
-            help="At this client's site: its whole model, with its own local tensors. Reads --state-dir only."
+            help="At this client's site: its whole model, with its own local tensors. Reads --state-dir only, by default "
+            "FEDN_STATE_DIR, else .fedmq."
         ),
     ] = None,
-    state_dir: personal.StateDir = None,
+    state_dir: FolderOption = None,
     state: Annotated[
         Path | None,
         typer.Option(help="With --client: also write its task.state here, .npz or .safetensors.", show_default=False),
@@ -175,10 +183,10 @@ def get(
             as_json,
         )
         return
-    if state_dir is not None or state is not None:
-        raise ConfigError("--state-dir and --state belong to --client NAME")
-    alliance = Alliance(url)
-    session = None if session is None else session_at(url, session).id
+    if state is not None:
+        raise ConfigError("--state belongs to --client NAME")
+    alliance = Alliance(url, state_dir=state_dir)
+    session = None if session is None else session_of(alliance, session).id
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
     path = formats.place(out, document["model"], form)
     with beside(path) as scratch:
@@ -198,7 +206,11 @@ def get(
     typer.echo(f"model {document['model']}{what}\n  {path}")
     if local:
         typer.echo(f"  {local_note(local)}")
-    print_next(f"fedmq model verify {document['model']}", f"fedmq start --seed {document['model']} --follow")
+    print_next(
+        f"fedmq model verify {document['model']}",
+        f"fedmq start --seed {document['model']} --follow",
+        place=place_option(url, state_dir),
+    )
 
 
 def local_tensors(alliance: Alliance, document: Mapping[str, Any]) -> list[str]:
@@ -237,10 +249,8 @@ def convert(
 @model.command()
 def verify(
     model_id: ModelArgument = "last",
-    state_dir: Annotated[
-        Path | None, typer.Option(help="Read this sandbox's folder instead of asking a reducer.", show_default=False)
-    ] = None,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute a model from its parent and its round's updates, and compare the bytes.
@@ -248,10 +258,10 @@ def verify(
     Exit codes: 0 the same bytes; 1 other bytes; 3 the updates, the model or its parent are gone (retention), only hashes
     and counts were checked.
     """
-    from fedmq_cli.verifying import trail_of, verdict_on
+    from fedmq_cli.verifying import verdict_on
+    from fedmq_sdk import Alliance
 
-    with trail_of(state_dir, url) as trail:
-        verdict = verdict_on(trail, model_id)
+    verdict = verdict_on(Alliance(url, state_dir=state_dir), model_id)
     if as_json:
         print_json(verdict)
     else:
@@ -259,5 +269,5 @@ def verify(
         for line in verdict["checked"]:
             typer.echo(f"  {line}")
         if verdict["parent"]:
-            print_next(f"fedmq model verify {verdict['parent']}" + (f" --state-dir {state_dir}" if state_dir else ""))
+            print_next(f"fedmq model verify {verdict['parent']}", place=place_option(url, state_dir))
     raise typer.Exit({"same": 0, "different": 1, "partly": 3}[verdict["outcome"]])

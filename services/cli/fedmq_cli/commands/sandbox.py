@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -194,7 +195,10 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     if result["local_tensors"]:
         note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(short(str(folder)))}")
         print(f"  {note}", file=out)
-    print(f"\nnext: {_next_command(box.options.package, result['path'])}", file=out)
+    following = [_next_command(box.options.package, result["path"])]
+    if find_spec("fastapi"):  # a folder is read by the code of the REST API
+        following.append(shlex.join(["fedmq", "session", "show", "--state-dir", short(str(folder))]))
+    print(f"\nnext: {'   or: '.join(following)}", file=out)
 
 
 def _serve(box: Sandbox, port: int) -> None:

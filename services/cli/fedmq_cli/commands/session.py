@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedmq_cli.open_round import print_open_round
-from fedmq_cli.output import AsJson, Url, local_note, metrics_of, print_columns, print_json, print_next
+from fedmq_cli.output import (
+    AsJson,
+    FolderOption,
+    Url,
+    local_note,
+    metrics_of,
+    place_option,
+    print_columns,
+    print_csv,
+    print_json,
+    print_next,
+)
 
 if TYPE_CHECKING:
-    from fedmq_sdk import SessionHandle
+    from fedmq_sdk import Alliance, SessionHandle
 
 session = typer.Typer(no_args_is_help=True, help="Show or compare sessions, or print a template for session files.")
 SessionArgument = Annotated[
@@ -20,14 +33,32 @@ SessionArgument = Annotated[
         metavar="SESSION", help="Id of the session, or `last` (the default) for the newest.", show_default=False
     ),
 ]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="SESSION, FOLDER or FOLDER:SESSION.", show_default=False)
+]
+RECORDS = "records.db"
 
 
-def session_at(url: str | None, session: str) -> SessionHandle:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A session to compare: by which name it is shown, and the option that leads to its place."""
+
+    name: str
+    session: SessionHandle
+    place: str
+
+
+def session_at(url: str | None, session: str, state_dir: Path | None = None) -> SessionHandle:
     """Returns the session with this id, or for `last` the newest one. Raises NotFound."""
-    from fedmq.errors import NotFound
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url)
+    return session_of(Alliance(url, state_dir=state_dir), session)
+
+
+def session_of(alliance: Alliance, session: str) -> SessionHandle:
+    """Returns the alliance's session with this id, or for `last` the newest one. Raises NotFound."""
+    from fedmq.errors import NotFound
+
     if session == "last":
         newest = alliance.sessions(limit=1)
         if not newest:
@@ -40,11 +71,13 @@ def session_at(url: str | None, session: str) -> SessionHandle:
 def show(
     session_id: SessionArgument = "last",
     toml: Annotated[bool, typer.Option("--toml", help="Print its policy as a session file.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print its rounds and metrics as CSV.")] = False,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open."""
-    found = session_at(url, session_id)
+    found = session_at(url, session_id, state_dir)
     if toml:
         typer.echo(found.toml(), nl=False)
         return
@@ -52,10 +85,13 @@ def show(
     if as_json:
         print_json({**document, "rounds": rounds, "metrics": metrics})
         return
-    note = document["reason"] or document["waiting"]
-    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
     counts = {row["round"]: row for row in rounds}
     rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
+    if csv:
+        print_csv(rows)
+        return
+    note = document["reason"] or document["waiting"]
+    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
     names = [name for name in metrics_of(metrics) if " " not in name][:6]
     columns = {
         "round": "round",
@@ -69,27 +105,37 @@ def show(
         print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
         typer.echo(local_note(document["policy"]["tensors"]["local"]))
-    print_next(f"fedmq model get {document['model'] or 'last'}", f"fedmq session show {found.id} --toml")
+    print_next(
+        f"fedmq model get {document['model'] or 'last'}",
+        f"fedmq session show {found.id} --toml",
+        place=place_option(url, state_dir),
+    )
 
 
 @session.command()
 def compare(
-    one: Annotated[str, typer.Argument(help="A session's id.", show_default=False)],
-    other: Annotated[str, typer.Argument(help="Another session's id.", show_default=False)],
+    one: RunArgument,
+    other: RunArgument,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two sessions: what their policies differ in, and their metrics round by round."""
-    first, second = session_at(url, one), session_at(url, other)
-    differences = _policy_differences(first.refresh(), second.refresh())
-    rows = _rounds_beside(first.metrics(), second.metrics(), first.id, second.id)
+    """Compare two sessions: what their policies differ in, and their metrics round by round.
+
+    Each RUN is the id of a session (or `last`), or the folder of a sandbox, which stands for its newest session.
+    FOLDER:SESSION is another session of a folder. The two may be in two folders, or one in a folder and one at a reducer.
+    """
+    left, right = (_run(text, url, state_dir) for text in (one, other))
+    names = (one, other) if left.name == right.name else (left.name, right.name)
+    differences = _policy_differences(left.session.refresh(), right.session.refresh())
+    rows = _rounds_beside(left.session.metrics(), right.session.metrics(), *names)
     if as_json:
         print_json({"policy": differences, "rounds": rows})
         return
-    print_columns(differences, {"key": "policy", "one": first.id, "other": second.id}, "their policies are the same")
+    print_columns(differences, {"key": "policy", "one": names[0], "other": names[1]}, "their policies are the same")
     typer.echo("")
     print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
-    print_next(f"fedmq session show {first.id}", f"fedmq session show {second.id}")
+    print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 
 
 @session.command()
@@ -98,6 +144,17 @@ def template() -> None:
     from fedmq.policies import template as text
 
     typer.echo(text(), nl=False)
+
+
+def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:
+    """Returns the session that RUN names. Raises ConfigError for a path that is no sandbox's folder, and NotFound."""
+    folder, _, session = text.rpartition(":")
+    if "/" in text or Path(text, RECORDS).is_file():
+        folder, session = (text, "last") if Path(text, RECORDS).is_file() or not folder else (folder, session)
+    if folder:
+        return _Run(Path(text).name, session_at(None, session, Path(folder)), place_option(None, Path(folder)))
+    found = session_at(url, text, state_dir)
+    return _Run(found.id, found, place_option(url, state_dir))
 
 
 def _policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,18 @@ import typer
 
 from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
-from fedmq_cli.output import AsJson, Url, duration, local_time, print_columns, print_json, print_next
+from fedmq_cli.output import (
+    AsJson,
+    FolderOption,
+    NoFolder,
+    Url,
+    duration,
+    local_time,
+    place_option,
+    print_columns,
+    print_json,
+    print_next,
+)
 
 STATUS_SECONDS = 8.0
 """Seconds that `fedmq status` waits for an answer."""
@@ -30,6 +41,7 @@ def start(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the session's progress until it ends.")] = False,
     url: Url = None,
+    state_dir: NoFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a session. Exit code 1 if it is followed and fails or is stopped."""
@@ -48,19 +60,19 @@ def start(
     values |= {name: value for name, value in {"rounds": rounds, "seed": seed}.items() if value is not None}
     values = with_settings(values, settings or ())
     checked_policy(values)
-    started = Alliance(url).start(values, id=session_id)
+    started = Alliance(url, state_dir=state_dir).start(values, id=session_id)
     if follow:
-        _follow(started, as_json)
+        _follow(started, as_json, place_option(url, None))
         return
     if as_json:
         print_json({"session": started.id})
         return
     typer.echo(f"session {started.id} is started")
-    print_next(f"fedmq events {started.id} --follow", f"fedmq session show {started.id}")
+    print_next(f"fedmq events {started.id} --follow", f"fedmq session show {started.id}", place=place_option(url, None))
 
 
-def _follow(started: Any, as_json: bool) -> None:
-    with saying(f"\nsession {started.id} continues; to end it: fedmq stop {started.id}"):
+def _follow(started: Any, as_json: bool, place: str) -> None:
+    with saying(f"\nsession {started.id} continues; to end it: fedmq stop {started.id}{place}"):
         from fedmq_cli.views import watch
 
         if not as_json:
@@ -73,7 +85,7 @@ def _follow(started: Any, as_json: bool) -> None:
         raise typer.Exit(1)
     if not as_json:
         typer.echo(f"\nfinal model {document['model']}")
-        print_next(f"fedmq model get {document['model']}", f"fedmq session show {started.id}")
+        print_next(f"fedmq model get {document['model']}", f"fedmq session show {started.id}", place=place)
 
 
 def stop(
@@ -87,19 +99,20 @@ def stop(
     ] = None,
     after_round: Annotated[bool, typer.Option("--after-round", help="Let the open round end first.")] = False,
     url: Url = None,
+    state_dir: NoFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop a session now, or after the round that is open."""
     from fedmq_schemas.records import ENDED
 
-    found = session_at(url, session_id or _running(url))
+    found = session_at(url, session_id or _running(url, state_dir), state_dir)
     state = found.stop(after_round=after_round)
     if as_json:
         print_json({"session": found.id, "state": state})
         return
     when = "after its open round" if after_round else "now"
     typer.echo(f"session {found.id} {f'had ended already: {state}' if state in ENDED else f'ends {when}'}")
-    print_next(f"fedmq session show {found.id}")
+    print_next(f"fedmq session show {found.id}", place=place_option(url, state_dir))
 
 
 def is_terminal() -> bool:
@@ -107,7 +120,7 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _running(url: str | None) -> str:
+def _running(url: str | None, state_dir: Path | None) -> str:
     """Returns the id of the session that runs; of several, the one that the user chooses.
 
     Raises NotFound if none runs, and Refused if there are several and no terminal to ask at.
@@ -115,7 +128,7 @@ def _running(url: str | None) -> str:
     from fedmq.errors import NotFound, Refused
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url)
+    alliance = Alliance(url, state_dir=state_dir)
     running = [each["session"] for state in ("running", "waiting", "validating") for each in alliance.sessions(state)]
     if len(running) == 1:
         return str(running[0])
@@ -131,11 +144,12 @@ def _running(url: str | None) -> str:
     raise NotFound("no session runs: `fedmq sessions` lists those that have ended")
 
 
-def status(url: Url = None, as_json: AsJson = False) -> None:
+def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = False) -> None:
     """Show combiners and clients that are present, and sessions that run or wait."""
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url, timeout=STATUS_SECONDS, patience=0.0)  # a fault is the answer, so it is not waited for
+    # A fault is the answer, so it is not waited for.
+    alliance = Alliance(url, state_dir=state_dir, timeout=STATUS_SECONDS, patience=0.0)
     health, clients, combiners = alliance.health(), alliance.clients(), alliance.combiners()
     open_sessions = [each for each in alliance.sessions() if each["ended_at"] is None]
     present = {"clients": _present(clients), "combiners": _present(combiners)}
@@ -153,10 +167,10 @@ def status(url: Url = None, as_json: AsJson = False) -> None:
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
         typer.echo(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
-        print_next(f"fedmq events {open_sessions[-1]['session']} --follow")
+        print_next(f"fedmq events {open_sessions[-1]['session']} --follow", place=place_option(url, state_dir))
     else:
         typer.echo("no session is open")
-        print_next("fedmq start --follow")
+        print_next("fedmq start --follow", "fedmq sessions", place=place_option(url, state_dir))
 
 
 def _present(rows: list[dict[str, Any]]) -> int:
@@ -166,13 +180,14 @@ def _present(rows: list[dict[str, Any]]) -> int:
 def sessions(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     url: Url = None,
+    state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
     from fedmq.records.durations import began_at, seconds_queued, seconds_run
     from fedmq_sdk import Alliance
 
-    rows = Alliance(url).sessions(limit=limit)
+    rows = Alliance(url, state_dir=state_dir).sessions(limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -195,4 +210,5 @@ def sessions(
         "note": "",
     }
     print_columns(rows, columns, "no session yet")
-    print_next(f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow")
+    following = f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow"
+    print_next(following, place=place_option(url, state_dir))
