@@ -63,6 +63,22 @@ def test_a_session_is_the_same_with_a_dashboard_that_is_stopped_and_killed(tmp_p
     assert _final_hash(watched) == _final_hash(tmp_path / "alone")
 
 
+def test_a_dashboard_leaves_the_folder_of_an_ended_run_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train_into(folder, write_package(tmp_path / "package", TRAINER), 2)
+    before = {each: (each.stat().st_size, each.stat().st_mtime_ns) for each in (folder, *folder.rglob("*"))}
+    process, url = _begin_dashboard(folder)
+    try:
+        assert len(httpx.get(f"{url}/export/table.json").json()) == 3
+        seen = {each: (each.stat().st_size, each.stat().st_mtime_ns) for each in (folder, *folder.rglob("*"))}
+    finally:
+        process.kill()
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+    assert seen == before
+
+
 def test_a_dashboard_ends_when_it_is_asked_to(tmp_path: Path) -> None:
     SqliteRecords(tmp_path / "records.db").close()
     process, url = _begin_dashboard(tmp_path)

@@ -54,6 +54,11 @@ def _trained(package: Path, **options: Any) -> tuple[Sandbox, list[float]]:
         return box, [float(box.weights(each.model)["w"][0]) for each in box.rounds()]
 
 
+def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+    status = {each: each.stat() for each in (folder, *folder.rglob("*"))}
+    return {each: (found.st_size, found.st_mtime_ns) for each, found in status.items()}
+
+
 def _file(path: Path, value: float) -> str:
     formats.write({"w": np.full(1, float(value))}, path, formats.form_of(path))
     return str(path)
@@ -71,7 +76,7 @@ def test_a_model_file_is_the_first_model_of_a_package_without_init(
 def test_a_run_gives_its_best_model_or_the_one_that_is_named(counting: Path, tmp_path: Path) -> None:
     _, models = _trained(counting, rounds=4, state_dir=tmp_path / "run", policy={"select": {"mode": "max"}})
     assert models == [1, 2, 3, 4]
-    folder = str(tmp_path / "run")
+    folder, before = str(tmp_path / "run"), _state(tmp_path / "run")
     assert _trained(counting, rounds=1, seed=folder)[1] == [3], "model 2 has the best score"
     assert _trained(counting, rounds=1, seed=f"{folder}:last")[1] == [5]
     assert _trained(counting, rounds=1, seed=f"{folder}:best")[1] == [3]
@@ -79,6 +84,7 @@ def test_a_run_gives_its_best_model_or_the_one_that_is_named(counting: Path, tmp
     assert _trained(counting, rounds=1, seed=f"{folder}:{first.stem}")[1] == [2]
     with pytest.raises(NotFound, match="there is no model 'none'"):
         _trained(counting, seed=f"{folder}:none")
+    assert _state(tmp_path / "run") == before
 
 
 def test_a_model_of_the_same_folder_is_named_by_its_id(counting: Path, tmp_path: Path) -> None:
