@@ -94,6 +94,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
 def _without_place(text: str, folder: Path) -> str:
     """Returns an output without its next commands, without what names the place, and without what time alone changes."""
     text = text.partition("\nnext: ")[0]
+    text = text.replace("its sandbox does not run now: this is what it recorded last\n", "")
     text = re.sub(r"http://127.0.0.1:\d+", "PLACE", text).replace(folder.as_uri(), "PLACE")
     return MOVING.sub("MOVING", text)
 
@@ -105,6 +106,15 @@ def test_a_folder_gives_what_its_alliance_gives(outputs: Outputs, place: str, wo
     assert (expected.exit_code, found.exit_code) == (0, 0), found.output
     assert _without_place(found.stdout, outputs.folder) == _without_place(expected.stdout, outputs.folder)
     assert expected.stdout
+
+
+def test_the_status_of_a_folder_says_whether_its_sandbox_runs(outputs: Outputs) -> None:
+    words = "its sandbox does not run now"
+    assert [words in outputs.at[place, "status"].stdout for place in ("served", "running", "ended")] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_an_ended_folder_is_left_as_it_was(outputs: Outputs) -> None:
@@ -192,6 +202,7 @@ def test_rounds_and_metrics_are_written_as_csv(outputs: Outputs) -> None:
         ("sessions --state-dir none", "none is no folder of a sandbox (it has no records.db)"),
         ("session compare one ./none", "none is no folder of a sandbox (it has no records.db)"),
         ("session compare last ./none:one", "none is no folder of a sandbox (it has no records.db)"),
+        ("session compare none last", "none is no folder of a sandbox, and there is no session 'none'"),
         ("models --state-dir none --url http://127.0.0.1:1", "not both"),
     ],
 )

@@ -31,6 +31,11 @@ def open_records(folder: Path) -> SqliteReader:
     return SqliteReader(path)
 
 
+def is_left(folder: Path) -> bool:
+    """Returns whether no sandbox runs in the folder. One that was killed, and not resumed, still counts as running."""
+    return not (folder / "records.db-wal").exists()
+
+
 def open_folder(folder: Path) -> FastAPI:
     """Returns the API as an ASGI application. It reads the folder only. Raises ConfigError if it is no sandbox's.
 

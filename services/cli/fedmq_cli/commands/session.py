@@ -62,7 +62,8 @@ def session_of(alliance: Alliance, session: str) -> SessionHandle:
     if session == "last":
         newest = alliance.sessions(limit=1)
         if not newest:
-            raise NotFound("there is no session yet: `fedmq start` starts one")
+            is_folder = alliance.url.startswith("file:")
+            raise NotFound("there is no session yet" + ("" if is_folder else ": `fedmq start` starts one"))
         session = newest[0]["session"]
     return alliance.session(session)
 
@@ -148,12 +149,17 @@ def template() -> None:
 
 def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:
     """Returns the session that RUN names. Raises ConfigError for a path that is no sandbox's folder, and NotFound."""
+    from fedmq.errors import NotFound, Transient
+
     folder, _, session = text.rpartition(":")
     if "/" in text or Path(text, RECORDS).is_file():
         folder, session = (text, "last") if Path(text, RECORDS).is_file() or not folder else (folder, session)
     if folder:
         return _Run(Path(text).name, session_at(None, session, Path(folder)), place_option(None, Path(folder)))
-    found = session_at(url, text, state_dir)
+    try:
+        found = session_at(url, text, state_dir)
+    except (NotFound, Transient) as error:
+        raise type(error)(f"{text} is no folder of a sandbox, and {error.reason}") from error
     return _Run(found.id, found, place_option(url, state_dir))
 
 

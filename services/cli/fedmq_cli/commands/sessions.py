@@ -162,6 +162,11 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
     )
     for stall in health.get("stalls", ()):
         typer.echo(f"{stall['process']} waits: {stall['text']}")
+    if state_dir is not None:
+        from fedmq_sandbox.folder import is_left
+
+        if is_left(state_dir):
+            typer.echo("its sandbox does not run now: this is what it recorded last")
     for each in reversed(open_sessions):
         waiting = f", {each['waiting']}" if each["waiting"] else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
