@@ -105,7 +105,8 @@ def stop(
     """Stop a session now, or after the round that is open."""
     from fedmq_schemas.records import ENDED
 
-    found = session_at(url, session_id or _running(url, state_dir), state_dir)
+    # Of a folder nothing can be stopped, which is the answer for any of its sessions.
+    found = session_at(url, session_id or (_running(url) if state_dir is None else "last"), state_dir)
     state = found.stop(after_round=after_round)
     if as_json:
         print_json({"session": found.id, "state": state})
@@ -120,7 +121,7 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _running(url: str | None, state_dir: Path | None) -> str:
+def _running(url: str | None) -> str:
     """Returns the id of the session that runs; of several, the one that the user chooses.
 
     Raises NotFound if none runs, and Refused if there are several and no terminal to ask at.
@@ -128,7 +129,7 @@ def _running(url: str | None, state_dir: Path | None) -> str:
     from fedmq.errors import NotFound, Refused
     from fedmq_sdk import Alliance
 
-    alliance = Alliance(url, state_dir=state_dir)
+    alliance = Alliance(url)
     running = [each["session"] for state in ("running", "waiting", "validating") for each in alliance.sessions(state)]
     if len(running) == 1:
         return str(running[0])
