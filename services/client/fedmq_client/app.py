@@ -70,6 +70,7 @@ def main(settings: ClientSettings) -> None:
         observe=service.telemetry,
         output_log=identity.folder / OUTPUT_LOG,
         stalls=service.stalls,
+        detail=settings.error_detail,
     )
     core = actor.core
     assert isinstance(core, ClientCore)

@@ -1,8 +1,8 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 import numpy as np
@@ -12,8 +12,13 @@ from fedmq.tensors import Weights
 from fedmq.tensors.tensorblob import supported
 from fedmq_schemas.limits import DEEPEST, METRICS_BYTES
 
-Note = Callable[[str], None]
-"""Receives a sentence about what is left out."""
+
+class Note(Protocol):
+    """Receives a sentence about what is left out. `plain`: the sentence without values, if it quotes some."""
+
+    def __call__(self, text: str, plain: str | None = None) -> None:
+        """Receives one sentence."""
+
 
 GIVE_A_FILE = "give a model file with --seed FILE (`fedmq check`: --model FILE), or `seed: FILE` in fedn.yaml"
 """The remedy where a package makes no first model."""
@@ -27,7 +32,19 @@ MOST_EXAMPLES = 2**53 - 1
 
 
 class InvalidResult(Exception):
-    """A trainer returned a value that can't be used. The text names it, and what to return instead."""
+    """A trainer returned a value that can't be used. The text names it, and what to return instead.
+
+    `plain`: the text without values, which may leave the site; empty if there is none.
+    """
+
+    def __init__(self, text: str, plain: str = "") -> None:
+        super().__init__(text)
+        self.plain = plain
+
+
+def without_values(text: str) -> InvalidResult:
+    """Returns an InvalidResult whose text quotes no value of the user's: only types, shapes, and names of the model."""
+    return InvalidResult(text, text)
 
 
 def weights(found: Any, model: Weights, opaque: Collection[str] = ()) -> Weights:
@@ -37,7 +54,7 @@ def weights(found: Any, model: Weights, opaque: Collection[str] = ()) -> Weights
     rejects them, so that the reason is recorded.
     """
     if not isinstance(found, Mapping):
-        raise InvalidResult(
+        raise without_values(
             f"train returned {kind(found)} as weights: return a dict of arrays with the names that it received"
         )
     if found.keys() != model.keys():
@@ -45,7 +62,9 @@ def weights(found: Any, model: Weights, opaque: Collection[str] = ()) -> Weights
         unknown = [name for name in found if name not in model]
         lacks = [f"lack {_some(missing)}"] if missing else []
         has = [f"have {_some(unknown)}, which the model has not"] if unknown else []
-        raise InvalidResult(f"the weights that train returned {' and '.join(lacks + has)}")
+        plain = [f"have {len(unknown)} names which the model has not"] if unknown else []
+        text = "the weights that train returned"
+        raise InvalidResult(f"{text} {' and '.join(lacks + has)}", f"{text} {' and '.join(lacks + plain)}")
     new, wrong = {}, []
     for name, old in model.items():
         value = np.asarray(found[name])
@@ -61,7 +80,7 @@ def weights(found: Any, model: Weights, opaque: Collection[str] = ()) -> Weights
                 value = value.astype(old.dtype)
         new[name] = value
     if wrong:
-        raise InvalidResult(f"the weights that train returned do not fit the model: {_some(wrong)}")
+        raise without_values(f"the weights that train returned do not fit the model: {_some(wrong)}")
     return new
 
 
@@ -82,9 +101,11 @@ def state(found: Any, note: Note) -> Weights:
             what = kind(value)
             if isinstance(value, np.ndarray):
                 what = f"an array of {'objects' if value.dtype == object else value.dtype}"
-            note(f"task.state[{name!r:.50}] is {what} and is not kept: use a numpy array of numbers, such as float32")
+            problem = f"is {what} and is not kept: use a numpy array of numbers, such as float32"
+            note(f"task.state[{name!r:.50}] {problem}", f"an entry of task.state {problem}")
         except Exception as error:  # of the user's own class
-            note(f"task.state[{name!r:.50}] is not kept: {error}")
+            plain = f"an entry of task.state is not kept: {type(error).__name__}"
+            note(f"task.state[{name!r:.50}] is not kept: {error}", plain)
     return arrays
 
 
@@ -92,7 +113,8 @@ def examples(step: str, found: Any) -> int:
     """Returns the number of examples. Raises InvalidResult unless it is an int from 0 to MOST_EXAMPLES."""
     whole = isinstance(found, Integral) and not isinstance(found, bool)
     if not whole or not 0 <= int(found) <= MOST_EXAMPLES:
-        raise InvalidResult(f"{step} returned {found!r:.50} as examples: return an int of 0 or more")
+        remedy = "as examples: return an int of 0 or more"
+        raise InvalidResult(f"{step} returned {found!r:.50} {remedy}", f"{step} returned {kind(found)} {remedy}")
     return int(found)
 
 
@@ -102,7 +124,7 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
     Leaves out others, with a note: those of other types, and the largest ones until the rest fits.
     """
     if not isinstance(found, Mapping):
-        raise InvalidResult(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
+        raise without_values(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
     kept: dict[str, Any] = {}
     for name, value in found.items():
         text = _text(str(name))
@@ -112,7 +134,8 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
         try:
             kept[text] = _plain(value)
         except Exception as error:  # also of the user's own class
-            note(f"metric {text[:60]!r} is not kept: {error}")
+            plain = error.plain if isinstance(error, InvalidResult) else type(error).__name__
+            note(f"metric {text[:60]!r} is not kept: {error}", f"metric {text[:60]!r} is not kept: {plain}")
     if len(msgpack.packb(kept)) > METRICS_BYTES:
         sizes = {name: len(msgpack.packb([name, value])) for name, value in kept.items()}
         total = sum(sizes.values())
@@ -136,20 +159,20 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InvalidResult("64 bits can't hold it")
+        raise without_values("64 bits can't hold it")
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (Mapping, list, tuple)) and depth == DEEPEST:
-        raise InvalidResult(f"it is nested more than {DEEPEST} deep")
+        raise without_values(f"it is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
         return {_text(str(name)): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     if hasattr(value, "__float__"):
         return float(value)
-    raise InvalidResult(f"it is {kind(value)}; send numbers, strings or lists")
+    raise without_values(f"it is {kind(value)}; send numbers, strings or lists")
 
 
 def _text(value: str) -> str:

@@ -218,7 +218,8 @@ class Task:
         except (TypeError, ValueError, OverflowError):
             done = float("nan")
         if math.isnan(done):
-            self.note(f"task.report got {fraction!r:.50} as its fraction: give a number from 0 to 1")
+            kind = type(fraction).__name__
+            self.note(f"task.report got no number ({kind}) as its fraction: give a number from 0 to 1")
             return
         now = self._clock()
         if now >= self._next_report:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import NoDecode
 
 from fedmq.brokers.registry import SERVER_SCHEMES
+from fedmq.error_detail import ErrorDetail
 from fedmq_schemas.messages import TaskName
 
 # http[s]://host[:port]
@@ -33,6 +34,14 @@ def _items(value: Any) -> Any:
 
 
 Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+ErrorDetailName = Annotated[
+    ErrorDetail,
+    Field(
+        alias="FEDN_ERROR_DETAIL",
+        description="what leaves the site of an error; class: its class; frames: also file, line and function of the "
+        "trainer's own code; full: also its text, and what the trainer printed; the log here always has all of it",
+    ),
+]
 TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
 
 

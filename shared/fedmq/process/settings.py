@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedmq.errors import ConfigError
-from fedmq.process.setting_types import SERVER, BrokerUrl, Host, Labels, Port, TaskNames
+from fedmq.process.setting_types import SERVER, BrokerUrl, ErrorDetailName, Host, Labels, Port, TaskNames
 from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
@@ -187,9 +187,7 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
 
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_key: Path | None = Field(
-        None,
-        alias="FEDN_REDUCER_TLS_KEY",
-        description="PEM file of the certificate's key; none: it is in the same file",
+        None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of the certificate's key; none: in the same file"
     )
     partitions: int | None = Field(
         None,
@@ -232,6 +230,7 @@ class ClientSettings(AllianceSettings):
     client_weight: Weight = Field(
         1, alias="FEDN_CLIENT_WEIGHT", description="announced number of examples; scales the first round's sums"
     )
+    error_detail: ErrorDetailName = "frames"
     data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
     package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
     package_form: Literal["trainer", "commands"] | None = Field(

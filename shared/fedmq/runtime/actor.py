@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from fedmq import codec
+from fedmq import codec, error_detail
 from fedmq.brokers.base import Connection, Delivery
+from fedmq.error_detail import ErrorDetail
 from fedmq.errors import ProtocolError
 from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup
@@ -41,6 +43,7 @@ class Actor:
     - `observe`: is called after each step of the core.
     - `stalls`: notes what is retried.
     - `new_id`: returns message ids. Simulation passes a seeded one.
+    - `detail`: what the published events hold of an exception. The log has all of it.
     - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
       several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
     """
@@ -64,6 +67,7 @@ class Actor:
         is_addressed_by_servers: bool = False,
         observe: Observe | None = None,
         stalls: Stalls | None = None,
+        detail: ErrorDetail = "full",
     ) -> None:
         self.name = name
         self.core = core
@@ -76,6 +80,7 @@ class Actor:
         self._shared_account = shared_account
         self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
+        self._detail: ErrorDetail = detail
         self._origin = SenderCheck(inbox, topology, shared_account)
         self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
         self._runner = EffectRunner(
@@ -119,7 +124,7 @@ class Actor:
         except Exception as error:  # a bug in a core must not stop the service
             self._report_bug(f"handling {type(event).__name__}", error)
             if isinstance(event, effects.Received):
-                self.refuse(event.tag, f"internal error: {error!r}", cause=cause)
+                self.refuse(event.tag, f"internal error: {error_detail.named(error, self._detail)}", cause=cause)
             return
         if self._observe is not None:
             self._observe(event, answer, cause)
@@ -287,5 +292,7 @@ class Actor:
     def _report_bug(self, doing: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
-        data = {"reason": f"{doing}: {error!r}", "traceback": text[-8000:], "actor": self.name}
+        reason = f"{doing}: {error_detail.named(error, self._detail)}"
+        shown = error_detail.shown(error, self._detail, lambda code: Path(code.co_filename).name)
+        data = {"reason": reason, "traceback": shown[-8000:], "actor": self.name}
         self._writer.add_event(effects.PublishEvent("actor.error", data=data), None)

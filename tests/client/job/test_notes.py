@@ -169,6 +169,6 @@ def test_notes_are_few_short_and_different() -> None:
     for number in range(12):
         notes.add(f"note {number}\n{'x' * 400}")
         notes.add(f"note {number} {'x' * 400}")
-    texts = notes.take()
+    texts = notes.take().texts
     assert len(texts) == 10 and texts[-1] == "and 3 notes more"
-    assert {len(text) for text in texts[:-1]} == {300} and notes.take() == ()
+    assert {len(text) for text in texts[:-1]} == {300} and notes.take().texts == ()

@@ -27,7 +27,7 @@ from typing import Any
 
 from fedmq.model_files.naming import in_order
 from fedmq.tensors import Weights
-from fedmq_client.checks import GIVE_A_FILE, InvalidResult, kind
+from fedmq_client.checks import GIVE_A_FILE, InvalidResult, kind, without_values
 from fedmq_client.frameworks import flower_records as records
 from fedmq_client.packages.package import PackageError
 from fedmq_client.trainer import Client, Task, Trainer, TrainerMetrics
@@ -82,7 +82,7 @@ class _NumpyTrainer(_FlowerTrainer):
     def init(self) -> Weights:
         numpy_client = self._numpy_client(self._context(None))
         if records.is_flowers_own(numpy_client, "get_parameters"):
-            raise InvalidResult(f"the NumPyClient has no get_parameters: write it, or {GIVE_A_FILE}")
+            raise without_values(f"the NumPyClient has no get_parameters: write it, or {GIVE_A_FILE}")
         return records.listed(numpy_client.get_parameters({}))
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
@@ -109,7 +109,7 @@ class _NumpyTrainer(_FlowerTrainer):
         # Flower's to_client() wraps the NumPyClient.
         made = getattr(made, "numpy_client", made)
         if not records.is_numpy_client(made):
-            raise InvalidResult(f"the Flower client is {kind(made)}, which has not fit and evaluate")
+            raise without_values(f"the Flower client is {kind(made)}, which has not fit and evaluate")
         return made
 
 
@@ -123,7 +123,7 @@ class _AppTrainer(_FlowerTrainer):
 
     def init(self) -> Weights:
         if not self._older:
-            raise InvalidResult(f"a ClientApp has no first weights: {GIVE_A_FILE}")
+            raise without_values(f"a ClientApp has no first weights: {GIVE_A_FILE}")
         answer = self._ask("get_parameters", {"getparametersins.config": records.config({})}, self._context(None))
         arrays = answer["getparametersres.parameters"]
         return records.listed([array.numpy() for array in arrays.values()])
@@ -179,7 +179,9 @@ class _AppTrainer(_FlowerTrainer):
         )
         reply = self._made(flower.Message(content=flower.RecordDict(content), metadata=metadata), context)
         if reply.has_error():
-            raise InvalidResult(f"the ClientApp answered with an error: {reply.error.reason}")
+            raise InvalidResult(
+                f"the ClientApp answered with an error: {reply.error.reason}", "the ClientApp answered with an error"
+            )
         return reply.content
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedmq.model_files.naming import in_order, is_list, plain
 from fedmq.tensors import Weights
-from fedmq_client.checks import InvalidResult
+from fedmq_client.checks import InvalidResult, without_values
 
 CODE_OK = 0
 _OTHERS = "records.json"
@@ -48,7 +48,7 @@ def renamed(names: Sequence[str], found: Mapping[str, NDArray[Any]]) -> Weights:
     if set(found) == set(names):
         return dict(found)
     if len(found) != len(names):
-        raise InvalidResult(f"the Flower client returned {len(found)} arrays and not {len(names)}")
+        raise without_values(f"the Flower client returned {len(found)} arrays and not {len(names)}")
     if is_list(found):
         return {name: found[str(number)] for number, name in enumerate(names)}
     short = {plain(name): name for name in names}
@@ -74,7 +74,7 @@ def only(content: Any, kind: str) -> Any:
     """Returns the only record of a kind in an answer. Raises InvalidResult if there is none, or more than one."""
     found = list(getattr(content, kind).values())
     if len(found) != 1:
-        raise InvalidResult(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
+        raise without_values(f"the ClientApp's answer has {len(found)} {kind.replace('_', ' ')} and not one")
     return found[0]
 
 

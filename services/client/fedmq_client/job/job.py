@@ -63,6 +63,10 @@ class Validated:
     reason: str = ""
     """Why the validation failed, with its traceback. Training begins all the same."""
     traceback: str = ""
+    plain: str = ""
+    """As in `Result`, with the next two."""
+    frames: str = ""
+    plain_notes: Sequence[str] = ()
 
 
 @value
@@ -91,6 +95,12 @@ class Result:
     """The duration of each step: validate, train, init."""
     notes: Sequence[str] = ()
     """What failed without failing the job, such as a metric that was not kept. `NoteCollector` bounds number and length."""
+    plain: str = ""
+    """The reason without the text of an exception and without values; empty if there is no such sentence."""
+    frames: str = ""
+    """The user's frames of the traceback, each as `trainer.py:18 in train`: no text, no value, no line of source code."""
+    plain_notes: Sequence[str] = ()
+    """The notes without values."""
 
 
 OnValidation = Callable[[Validated], None]

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 
 def place_in(package: Path, innermost: FrameType) -> str:
@@ -10,14 +10,20 @@ def place_in(package: Path, innermost: FrameType) -> str:
 
     Of a trainer without code of its own on the stack, such as one of commands, the innermost call at all.
     """
-    folder = os.path.realpath(package)
     frame: FrameType | None = innermost
     while frame is not None:
-        file = os.path.realpath(frame.f_code.co_filename)
-        if file.startswith(folder + os.sep):
-            return _words(os.path.relpath(file, folder), frame)
+        if (file := own_file(package, frame.f_code)) is not None:
+            return _words(file, frame)
         frame = frame.f_back
     return _words(os.path.basename(innermost.f_code.co_filename), innermost)
+
+
+def own_file(package: Path, code: CodeType) -> str | None:
+    """Returns the file of a frame, relative to the package's folder; None if it is not of the package."""
+    if not os.path.isabs(code.co_filename):  # such as "<string>"; the current folder may be gone
+        return None
+    folder, file = os.path.realpath(package), os.path.realpath(code.co_filename)
+    return os.path.relpath(file, folder) if file.startswith(folder + os.sep) else None
 
 
 def _words(file: str, frame: FrameType) -> str:

@@ -7,13 +7,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedmq import tensors
+from fedmq import error_detail, tensors
 from fedmq.errors import FedMQError
 from fedmq.model_files.dtypes import widened
 from fedmq.tensors import Weights
@@ -26,12 +27,15 @@ from fedmq_client.job.first_model import first_weights, misfit
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.notes import NoteCollector
 from fedmq_client.job.partial_model import Whole, clipped, kept_and_state
+from fedmq_client.job.place import own_file
 from fedmq_client.job.trainers import Trainers, read_blob
 from fedmq_client.packages import package as packages
 from fedmq_client.trainer import Cancelled, Task, Trainer
 
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
+OTHER_MODEL = ". The session's model is not this package's"
+REMEDY = "start from a model of this package, as `fedmq seed --package DIR` makes one"
 CALLERS = (str(Path(__file__).parent), "<frozen importlib")
 """Files whose frames lie between a job and a trainer. All of them are FedMQ's, and those of imports Python's."""
 OURS = (str(Path(__file__).parents[1]), str(Path(tensors.__file__).parents[1]), "<frozen importlib")
@@ -57,14 +61,37 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except (Exception, SystemExit) as error:
-        reason, more = running.explain(error)
-        result = Result(job.id, "failed", reason=reason + running.why_misfit(), traceback=more, seconds=running.seconds)
+        said = running.explain(error)
+        if how := running.why_misfit():
+            said = said._replace(
+                reason=f"{said.reason}{OTHER_MODEL}, as {how}: {REMEDY}", plain=f"{said.plain}{OTHER_MODEL}: {REMEDY}"
+            )
+        result = Result(
+            job.id,
+            "failed",
+            reason=said.reason,
+            traceback=said.traceback,
+            plain=said.plain,
+            frames=said.frames,
+            seconds=running.seconds,
+        )
     finally:
         trainers.spoilt += process_state.restore(running.own)
     if result.outcome in ("failed", "cancelled"):
         trainers.drop(job.package, job.client)
+    if result.outcome == "abstained":
+        result = replace(result, plain=result.reason)  # all of these are FedMQ's, and quote nothing
     notes = running.notes.take()
-    return replace(result, notes=notes) if notes else result
+    return replace(result, notes=notes.texts, plain_notes=notes.plain) if notes.texts else result
+
+
+class Explanation(NamedTuple):
+    """Why a step failed. `plain` and `frames`: see `Result`."""
+
+    reason: str
+    traceback: str = ""
+    plain: str = ""
+    frames: str = ""
 
 
 class _Running:
@@ -90,7 +117,7 @@ class _Running:
         if job.kind == "init":
             return self._init(trainer)
         if job.model is None:
-            raise checks.InvalidResult(f"a {job.kind} job needs a model")
+            raise checks.without_values(f"a {job.kind} job needs a model")
         self.step = "reading the model"
         shared, meta = self.trainers.model(job.model)
         shared = widened(shared, meta, self.notes.add)
@@ -108,11 +135,11 @@ class _Running:
         return self._train(trainer, model, state)
 
     def why_misfit(self) -> str:
-        """Returns a sentence on a task that failed in the first round, if the session began with another package's model."""
-        if self.job.kind not in ("train", "validate") or self.job.round > 1 or not (how := self._misfit()):
-            return ""
-        remedy = "start from a model of this package, as `fedmq seed --package DIR` makes one"
-        return f". The session's model is not this package's, as {how}: {remedy}"
+        """Returns of a task that failed in the first round how the session's model is not this package's; else "".
+
+        The names and shapes are of the user's `init`.
+        """
+        return self._misfit() if self.job.kind in ("train", "validate") and self.job.round <= 1 else ""
 
     def _misfit(self) -> str:
         """Returns how the received model differs from what `init` makes; empty if it does not, or that is not known.
@@ -128,22 +155,22 @@ class _Running:
             return ""
         return misfit(weights, own) if isinstance(own, Mapping) and own else ""
 
-    def explain(self, error: BaseException) -> tuple[str, str]:
+    def explain(self, error: BaseException) -> Explanation:
         """Returns the reason of a failed step, in one line, and its traceback or further lines."""
-        if isinstance(error, checks.InvalidResult):
-            return str(error), ""
         if isinstance(error, packages.PackageError):
             reason, _, more = error.reason.partition("\n")
-            return reason, more
+            return Explanation(reason, more, f"the package can't be used: {type(error).__name__}")
         if isinstance(error, bdb.BdbQuit):
             self.trainers.has_quit = True
-            return (
-                f"{self.step or self._file()} left the debugger (BdbQuit): breakpoint() needs `fedmq sandbox --debug`",
-                "",
-            )
+            text = f"{self.step or self._file()} left the debugger (BdbQuit): breakpoint() needs `fedmq sandbox --debug`"
+            return Explanation(text, plain=text)
         subject = f"{self.step} raised" if self.step else f"{self._file()}:"
-        reason = f"{subject} {type(error).__name__}: {error}".strip(": ")
-        return reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error)
+        plain = f"{subject} {type(error).__name__}"
+        if isinstance(error, checks.InvalidResult):
+            return Explanation(str(error), plain=error.plain or plain)
+        reason = f"{plain}: {error}".strip(": ")
+        places = error_detail.frames(error, partial(own_file, self.job.package))
+        return Explanation(reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error), plain, places)
 
     def _file(self) -> str:
         """Returns the name of the file that is being run or whose class is being called, before any step."""
@@ -153,7 +180,7 @@ class _Running:
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)
         if make is None:
-            raise checks.InvalidResult(
+            raise checks.without_values(
                 f"the trainer has no init(): write one that returns the first weights, or {checks.GIVE_A_FILE}"
             )
         found = self._call("init", make)
@@ -164,7 +191,7 @@ class _Running:
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
-            raise checks.InvalidResult("the trainer has no validate(weights, task), so it scores no model: write it")
+            raise checks.without_values("the trainer has no validate(weights, task), so it scores no model: write it")
         validated = self._validate(trainer, model, state)
         if isinstance(validated, str):
             return Result(self.job.id, "abstained", reason=validated, seconds=self.seconds)
@@ -180,17 +207,18 @@ class _Running:
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:
-            reason, more = self.explain(error)
+            said, notes = self.explain(error), self.notes.take()
             seconds = self.seconds.get("validate", 0.0)
-            validated = Validated(self.job.id, None, {}, seconds, self.notes.take(), reason, more)
-            self.notes.add(reason)
+            validated = Validated(self.job.id, None, {}, seconds, notes.texts, *said, plain_notes=notes.plain)
+            self.notes.add(said.reason, said.plain)
             if not isinstance(error, checks.InvalidResult):
                 self.trainers.drop(self.job.package, self.job.client)
                 self.trainers.spoilt += process_state.restore(self.own)
                 trainer = self.trainers.get(self.job.package, self.job.client)
         else:
             notes = self.notes.take()
-            validated = replace(validated, notes=notes) if isinstance(validated, Validated) and notes else validated
+            if isinstance(validated, Validated) and notes.texts:
+                validated = replace(validated, notes=notes.texts, plain_notes=notes.plain)
         if isinstance(validated, Validated):
             self.hooks.validated(validated)
         return trainer
@@ -202,7 +230,7 @@ class _Running:
         if answer is None:
             return "validate returned None"
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise checks.InvalidResult(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
+            raise checks.without_values(f"validate returned {checks.kind(answer)}: return examples, metrics or None")
         examples, metrics = answer
         examples = None if examples is None else checks.examples("validate", examples)
         if examples == 0:
@@ -221,7 +249,7 @@ class _Running:
         if answer is None:
             return Result(self.job.id, "abstained", reason="train returned None", seconds=self.seconds)
         if not isinstance(answer, tuple) or len(answer) != 3:
-            raise checks.InvalidResult(
+            raise checks.without_values(
                 f"train returned {checks.kind(answer)}: return weights, examples, metrics or None"
             )
         weights, examples, metrics = answer
@@ -235,7 +263,7 @@ class _Running:
         try:
             metrics = checks.metrics("train", metrics, self.notes.add)
         except checks.InvalidResult as error:
-            self.notes.add(str(error))
+            self.notes.add(str(error), error.plain)
             metrics = {}
         blob = self._update(model, model.shared_of(new))
         kept: Blob | None = None
@@ -266,9 +294,14 @@ class _Running:
             meta=model.meta,
             frozen=model.frozen,
             progress=self._report,
-            note=self.notes.add,
+            note=self._note,
             is_cancelled=self.hooks.cancelled,
         )
+
+    def _note(self, text: str) -> None:
+        """Adds a note of the trainer. Its plain form does not name the site's data, as notes of commands do."""
+        data = str(self.job.client.data or "")
+        self.notes.add(text, text.replace(data, "…") if data else text)
 
     def _report(self, fraction: float, metrics: Mapping[str, Any]) -> None:
         self.hooks.progress(fraction, checks.metrics("report", metrics, self.notes.add))

@@ -39,7 +39,7 @@ from typing import Any
 from fedmq.errors import ConfigError
 from fedmq.model_files import formats
 from fedmq.tensors import Weights
-from fedmq_client.checks import InvalidResult
+from fedmq_client.checks import InvalidResult, without_values
 from fedmq_client.packages import environments, exchange, process_groups
 from fedmq_client.packages.package import MANIFEST, Package, PackageError
 from fedmq_client.trainer import Client, Form, Task, TrainerMetrics
@@ -93,7 +93,7 @@ class CommandTrainer:
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, TrainerMetrics]:
         """Runs the train command. Raises InvalidResult if there is none, it fails, or its output is no model."""
         if "train" not in self._package.entry_points:
-            raise InvalidResult(f"{MANIFEST} names no train command")
+            raise without_values(f"{MANIFEST} names no train command")
         form = self._package.format
         with self._files(weights, task) as source:
             target = source.with_name(f"out.{form}")
@@ -106,7 +106,7 @@ class CommandTrainer:
                 return new, 1, {}
             metadata = _json(target.with_name(target.name + "-metadata"), "train", "num_examples")
         if "num_examples" not in metadata:
-            raise InvalidResult("the train command's OUT-metadata has no num_examples")
+            raise without_values("the train command's OUT-metadata has no num_examples")
         examples = metadata.pop("num_examples")
         if isinstance(examples, float) and examples.is_integer():
             examples = int(examples)
@@ -189,12 +189,13 @@ class CommandTrainer:
             if task is not None:
                 task.check()
                 if task.deadline < 0:
-                    raise InvalidResult(f"the {name} command took longer than the task may")
+                    raise without_values(f"the {name} command took longer than the task may")
 
         code = process_groups.run(command, self._package.folder, environment, check)
         if code:
             how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-            raise InvalidResult(f"the {name} command ({self._package.entry_points[name]}) {how}")
+            text = f"the {name} command ({self._package.entry_points[name]}) {how}"
+            raise InvalidResult(text, f"the {name} command {how}")
 
     def _start(self, task: Task) -> None:
         """Runs `startup` once in a process. Clients that share a folder wait for each other."""
@@ -249,14 +250,15 @@ def _json(path: Path, name: str, example: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if not text.strip():
-            raise InvalidResult(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
+            raise without_values(f"the {name} command wrote nothing to {path.name}: write JSON with {example}")
         found = json.loads(text)
     except FileNotFoundError:
-        raise InvalidResult(f"the {name} command wrote no {path.name}: JSON with {example}") from None
+        raise without_values(f"the {name} command wrote no {path.name}: JSON with {example}") from None
     except ValueError as error:
-        raise InvalidResult(f"what the {name} command wrote to {path.name} is no JSON: {error}") from error
+        text = f"what the {name} command wrote to {path.name} is no JSON"
+        raise InvalidResult(f"{text}: {error}", text) from error
     if not isinstance(found, dict):
-        raise InvalidResult(
+        raise without_values(
             f"the {name} command wrote {type(found).__name__} to {path.name}: write an object with {example}"
         )
     return found

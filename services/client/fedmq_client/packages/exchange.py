@@ -19,7 +19,7 @@ from fedmq.model_files.filetypes import found_instead
 from fedmq.model_files.formats import NETWORK
 from fedmq.model_files.naming import in_order
 from fedmq.tensors import Weights, tensorblob
-from fedmq_client.checks import InvalidResult
+from fedmq_client.checks import InvalidResult, without_values
 
 
 def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
@@ -37,7 +37,7 @@ def write(form: str, weights: Weights, meta: Mapping[str, Any], path: Path) -> N
 def read(form: str, path: Path, model: Weights) -> Weights:
     """Reads what a command wrote, under the names of `model`. Raises InvalidResult that describes the file's content."""
     if path.stat().st_size == 0:
-        raise InvalidResult(f"the train command wrote no model to {path.name}, its second argument")
+        raise without_values(f"the train command wrote no model to {path.name}, its second argument")
     match form:
         case "npz":
             return _read_npz(path, model)
@@ -76,7 +76,7 @@ def _some(names: list[str]) -> str:
 def _write_h5(weights: Weights, meta: Mapping[str, Any], path: Path) -> None:
     network = meta.get(NETWORK)
     if not isinstance(network, str):
-        raise InvalidResult("format h5 needs a seed that is a whole Keras model: start from an .h5 or .keras file")
+        raise without_values("format h5 needs a seed that is a whole Keras model: start from an .h5 or .keras file")
     from fedmq.model_files import warm_keras
 
     model = warm_keras.from_json(network)
@@ -93,5 +93,5 @@ def _read_h5(path: Path, model: Weights) -> Weights:
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise InvalidResult(f"what the train command wrote is no Keras model: {error}") from error
     if len(found) != len(model):
-        raise InvalidResult(f"the train command wrote a Keras model of {len(found)} tensors and not {len(model)}")
+        raise without_values(f"the train command wrote a Keras model of {len(found)} tensors and not {len(model)}")
     return dict(zip(in_order(model), found.values(), strict=True))

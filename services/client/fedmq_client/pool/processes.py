@@ -88,8 +88,7 @@ class ProcessPool:
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Queues the job for its client's last worker, or for any worker if that one is busy."""
-        fault = wire.fault(job)
-        if fault is not None:
+        if (fault := wire.fault(job)) is not None:
             _call(on_done, Result(job.id, "failed", reason=fault))
             return
         ticket = Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
@@ -168,7 +167,7 @@ class ProcessPool:
                 _call(ticket.on_progress, ticket.job.id, 0.0, {}, ticket.place)
             for ticket in late:
                 reason = f"no worker was free within {ticket.job.timeout:g} s"
-                _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason))
+                _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason, plain=reason))
 
     def _queue_place(self) -> str:
         running = sorted({worker.batch[0].job.client.name for worker in self._workers if worker.batch})

@@ -37,7 +37,7 @@ class Ticket:
 def finished(result: Result, process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool) -> Result:
     """Returns the result of a job that its worker has ended. `timed_out`: it was cancelled at its deadline."""
     if result.outcome == "cancelled" and timed_out:
-        return replace(result, outcome="failed", reason=_too_long(ticket))
+        return replace(_too_long(ticket), seconds=result.seconds, notes=result.notes, plain_notes=result.plain_notes)
     if result.outcome == "failed":
         return replace(result, traceback=process.with_output(result.traceback, number))
     return result
@@ -47,10 +47,12 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
     """Returns the result of a job whose worker has ended with it."""
     if ticket.cancelled and not timed_out:
         return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
-    reason = _too_long(ticket) if timed_out else f"the worker process {process.ended}"
-    return Result(ticket.job.id, "failed", reason=reason, traceback=process.with_output("", number))
+    ended = f"the worker process {process.ended}"
+    result = _too_long(ticket) if timed_out else Result(ticket.job.id, "failed", reason=ended, plain=ended)
+    return replace(result, traceback=process.with_output("", number))
 
 
-def _too_long(ticket: Ticket) -> str:
-    reason = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s"
-    return f"{reason}; it was in {ticket.place}" if ticket.place else reason
+def _too_long(ticket: Ticket) -> Result:
+    plain, place = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s", ticket.place
+    reason = f"{plain}; it was in {place}" if place else plain
+    return Result(ticket.job.id, "failed", reason=reason, plain=plain, frames=place)

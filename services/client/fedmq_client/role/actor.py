@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedmq.brokers.base import Connection
+from fedmq.error_detail import ErrorDetail
 from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.effects import CoreEvent
 from fedmq.runtime.stalls import Stalls
@@ -13,7 +14,7 @@ from fedmq.scheduler import Scheduler
 from fedmq_client.job.job import Pool
 from fedmq_client.role.core import ClientCore
 from fedmq_client.role.model_cache import Models
-from fedmq_client.role.runner import TaskRunner
+from fedmq_client.role.runner import OnFault, TaskRunner
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
 from fedmq_schemas.messages import Attach
@@ -38,10 +39,12 @@ def client_actor(
     observe: Observe | None = None,
     output_log: Path | None = None,
     stalls: Stalls | None = None,
+    detail: ErrorDetail = "full",
+    on_fault: OnFault | None = None,
 ) -> Actor:
     """Builds the actor; `start()` makes it attach. The reducer declares the mailbox, for which the actor waits.
 
-    `output_log`: see `TaskRunner`.
+    `output_log`: see `TaskRunner`. `detail`: what it publishes of an error. `on_fault`: receives each error in full.
     """
 
     def report(event: CoreEvent) -> None:
@@ -58,6 +61,8 @@ def client_actor(
         package_sha256=attach.package or "",
         report=report,
         output_log=output_log,
+        detail=detail,
+        on_fault=on_fault,
     )
     actor = Actor(
         client.name,
@@ -73,5 +78,6 @@ def client_actor(
         is_addressed_by_servers=True,
         observe=observe,
         stalls=stalls,
+        detail=detail,
     )
     return actor

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.blobs import transfer
+from fedmq.error_detail import ErrorDetail
 from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.runtime.effects import CoreEvent
 from fedmq.scheduler import Scheduler
@@ -18,18 +19,24 @@ from fedmq_client.personal.kept_state import origin_of
 from fedmq_client.role import operations
 from fedmq_client.role.model_cache import Models
 from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
+from fedmq_client.role.published_detail import published
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
 from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
-from fedmq_schemas.messages import BlobRef, PersonalStart, TaskMessage
+from fedmq_schemas.messages import BlobRef, PersonalStart, PlanKey, TaskMessage
 
 log = logging.getLogger("fedmq.client")
+
+OnFault = Callable[[str, PlanKey, str, str], None]
+"""Receives the name of the event, the plan, the reason and the traceback of an error at this site, in full."""
 
 
 class TaskRunner:
     """The performers of one client. `report` receives a task's events on any thread. Clients may share a `pool`.
 
-    `output_log`: the file for what the trainer prints in a worker process, or None.
+    - `detail`: what is reported of an error, and so may leave the site.
+    - `on_fault`: receives each error in full, for the site's own log.
+    - `output_log`: the file for what the trainer prints in a worker process, or None.
     """
 
     def __init__(
@@ -44,8 +51,12 @@ class TaskRunner:
         package_sha256: str,
         report: Callable[[CoreEvent], None],
         output_log: Path | None = None,
+        detail: ErrorDetail = "full",
+        on_fault: OnFault | None = None,
     ) -> None:
         self.client = client
+        self._detail = detail
+        self._on_fault = on_fault
         self._package = package
         self._package_sha256 = package_sha256
         self._pool = pool
@@ -86,7 +97,7 @@ class TaskRunner:
                 model, base = self._models.fetch(task)
                 self._submit(task, key, job_id, model, base, began)
             except FedMQError as error:
-                self._failed(key, job_id, f"can't fetch the model: {error.reason}")
+                self._unfetched(task, job_id, error)
             return
 
         def fetched(found: Any, error: Exception | None) -> None:
@@ -96,8 +107,7 @@ class TaskRunner:
                 model, base = found
                 self._submit(task, key, job_id, model, base, began)
             else:
-                reason = error.reason if isinstance(error, FedMQError) else repr(error)
-                self._failed(key, job_id, f"can't fetch the model: {reason}")
+                self._unfetched(task, job_id, error)
 
         self._scheduler.submit(lambda: self._models.fetch(task), fetched)
 
@@ -132,20 +142,18 @@ class TaskRunner:
             job,
             lambda validated: self._validated(task, validated),
             lambda _, fraction, metrics, place: self._report(
-                operations.ProgressReported(key, fraction, metrics, place)
+                operations.ProgressReported(key, fraction, metrics, "" if self._detail == "class" else place)
             ),
             lambda result: self._done(task, key, result, seconds, personal),
         )
 
     def _validated(self, task: TaskMessage, validated: Validated) -> None:
+        if validated.reason:
+            self._note_fault("model.validated", task, validated.reason, validated.traceback)
+        said = published(validated, self._detail)
         self._report(
             operations.ModelValidated(
-                task,
-                validated.examples,
-                validated.metrics,
-                validated.notes,
-                validated.reason,
-                validated.traceback,
+                task, validated.examples, validated.metrics, said.notes, said.reason, said.traceback
             )
         )
         self._log(task_key(task.plan), validated.notes)
@@ -163,9 +171,14 @@ class TaskRunner:
         del self._jobs[key]
         if result.outcome == "cancelled":  # and not by `abandon`, which forgets the job
             reason = "the trainer raised Cancelled although its task was not cancelled"
+            self._note_fault("update.failed", task, reason, "")
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
             return
-        notes = tuple(result.notes)
+        if result.outcome == "failed":
+            name = "update.failed" if key.action == "train" else "model.validated"
+            self._note_fault(name, task, result.reason, result.traceback)
+        said = published(result, self._detail)
+        notes = said.notes
         if personal is not None and personal.reason:
             notes = (*notes[: MOST_NOTES - 1], f"its private state began anew: {personal.reason}"[:LONGEST_NOTE])
         finished = TaskResult(
@@ -174,17 +187,17 @@ class TaskRunner:
             examples=result.examples or 0,
             metrics=result.metrics,
             update=result.update,
-            reason=result.reason,
-            traceback=result.traceback,
+            reason=said.reason,
+            traceback=said.traceback,
             seconds={**seconds, **result.seconds},
             notes=notes,
             personal=personal,
         )
-        self._log(key, notes)
+        self._log(key, result.notes)
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
-            self._report(operations.ModelValidated(task, result.examples, result.metrics, result.notes))
+            self._report(operations.ModelValidated(task, result.examples, result.metrics, said.notes))
         self._report(operations.TaskFinished(finished))
 
     def _log(self, key: TaskKey, notes: Sequence[str]) -> None:
@@ -195,12 +208,19 @@ class TaskRunner:
                 extra = {"client": self.client.name, "session": key.session, "round": key.round, "reason": note}
                 log.info("task noted", extra=extra)
 
-    def _failed(self, key: TaskKey, job_id: str, reason: str) -> None:
+    def _unfetched(self, task: TaskMessage, job_id: str, error: Exception) -> None:
+        key = task_key(task.plan)
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
-            extra = {"client": self.client.name, "session": key.session, "round": key.round, "reason": reason}
-            log.warning("task failed", extra=extra)
-            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+            text = error.reason if isinstance(error, FedMQError) else repr(error)
+            extra = {"client": self.client.name, "session": key.session, "round": key.round}
+            log.warning("task failed", extra={**extra, "reason": f"can't fetch the model: {text}"})
+            said = text if self._detail == "full" else type(error).__name__
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"can't fetch the model: {said}")))
+
+    def _note_fault(self, name: str, task: TaskMessage, reason: str, traceback: str) -> None:
+        if self._on_fault is not None:
+            self._on_fault(name, task.plan, reason, traceback)
 
     def abandon(self, effect: Abandon) -> None:
         """Cancels the task's job. Nothing more is reported about it."""
