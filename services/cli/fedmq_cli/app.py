@@ -15,7 +15,7 @@ from fedmq_cli.commands import accounts, members, models, packages, personal, sa
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
-from fedmq_cli.output import INTERRUPTED, JSON_WANTED
+from fedmq_cli.output import INTERRUPTED, JSON_WANTED, say
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a session failed or was stopped, or what was examined is faulty; 2 a wrong option, setting, "
@@ -51,7 +51,7 @@ class Verbs(TyperGroup):
                 raise
             _fail(ctx, f"{os.fspath(error.filename)}: {error.strerror}")
         except KeyboardInterrupt:
-            typer.echo("fedmq: interrupted", err=True)
+            say("fedmq: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as error:
             from fedmq_client.frameworks import extra_of
@@ -64,9 +64,9 @@ class Verbs(TyperGroup):
 
 
 def _fail(ctx: Any, reason: str) -> None:
-    typer.echo(f"fedmq: {reason}", err=True)
+    say(f"fedmq: {reason}", err=True)
     if ctx.meta.get(JSON_WANTED):
-        typer.echo(json.dumps({"error": reason}, ensure_ascii=False))
+        say(json.dumps({"error": reason}, ensure_ascii=False))
     raise typer.Exit(2)
 
 
@@ -74,7 +74,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from fedmq import __version__
 
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 

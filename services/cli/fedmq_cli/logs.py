@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fedmq.visible import visible
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -15,14 +17,14 @@ class OneLine(logging.Formatter):
     """Formats a record as one line: UTC time, level, logger, message, then the fields passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line, with line ends escaped."""
+        """Returns the line, with line ends and all other control characters escaped."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         extras = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             extras["traceback"] = self.formatException(record.exc_info)
         words = [at, record.levelname.lower(), record.name, record.getMessage()]
         words += [f"{name}={_quoted(value)}" for name, value in extras.items()]
-        return " ".join(words).replace("\n", "\\n")
+        return visible(" ".join(words))
 
 
 class _Stderr(logging.StreamHandler[Any]):

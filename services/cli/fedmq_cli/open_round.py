@@ -6,9 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
-from fedmq_cli.output import duration, local_time, print_columns
+from fedmq_cli.output import duration, local_time, print_columns, say
 
 
 def print_open_round(found: Mapping[str, Any]) -> None:
@@ -18,7 +16,7 @@ def print_open_round(found: Mapping[str, Any]) -> None:
     left = found["deadline"] - now
     due = f"in {duration(left)}" if left >= 0 else f"{duration(-left)} ago"
     attempt = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
-    typer.echo(
+    say(
         f"\nround {found['round']}{attempt} is open: {answered} of {len(clients)} clients have answered, deadline "
         f"{local_time(found['deadline'])} ({due})"
     )

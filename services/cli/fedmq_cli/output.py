@@ -11,9 +11,11 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
+
+from fedmq.visible import visible, visible_lines
 
 Url = Annotated[
     str | None,
@@ -40,26 +42,34 @@ AsJson = Annotated[
 ]
 
 
+def say(text: str = "", *, file: TextIO | None = None, err: bool = False, nl: bool = True) -> None:
+    """Prints a text to stdout, to stderr, or to `file`. Its control characters are escaped, except line feeds and tabs.
+
+    All that a verb prints goes through here: most texts hold names, reasons and notes of other machines.
+    """
+    typer.echo(visible_lines(text), file=file, err=err, nl=nl)
+
+
 def print_json(value: Any) -> None:
     """Prints one indented document. NaN and infinities are texts, because JSON has no such numbers."""
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+    say(json.dumps(_finite(value), indent=2, ensure_ascii=False))
 
 
 def print_columns(rows: Sequence[TableRow], columns: Mapping[str, str], empty: str) -> None:
     """Prints rows below headings, one for each field of `columns`, or `empty`. Numbers are right-aligned."""
     if not rows:
-        typer.echo(empty)
+        say(empty)
         return
     cells = [[shown(row.get(field)) for field in columns] for row in rows]
     right = [all(isinstance(row.get(field), int | float | None) for row in rows) for field in columns]
-    headings = list(columns.values())
+    headings = [visible(heading) for heading in columns.values()]
     widths = [max(len(line[number]) for line in (headings, *cells)) for number in range(len(headings))]
     for line in (headings, *cells):
         words = [
             text.rjust(width) if is_right else text.ljust(width)
             for text, width, is_right in zip(line, widths, right, strict=True)
         ]
-        typer.echo("  ".join(words).rstrip())
+        say("  ".join(words).rstrip())
 
 
 def print_csv(rows: Sequence[TableRow]) -> None:
@@ -69,7 +79,7 @@ def print_csv(rows: Sequence[TableRow]) -> None:
     writer = csv.DictWriter(text, list(names), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    typer.echo(text.getvalue(), nl=False)
+    say(text.getvalue(), nl=False)
 
 
 def place_option(url: str | None, state_dir: Path | None) -> str:
@@ -88,11 +98,11 @@ def print_next(*commands: str, place: str = "") -> None:
     is_folder = place.startswith(" --state-dir")
     left = [f"{each}{place}" for each in commands if not (is_folder and each.startswith(CHANGING))]
     if left:
-        typer.echo(f"\nnext: {'   or: '.join(left)}")
+        say(f"\nnext: {'   or: '.join(left)}")
 
 
 def shown(value: Any) -> str:
-    """Returns a value as text: six significant digits, yes or no, nothing for None, lists and maps with commas."""
+    """Returns a value on one line: six significant digits, yes or no, nothing for None, lists and maps with commas."""
     match value:
         case None:
             return ""
@@ -101,10 +111,10 @@ def shown(value: Any) -> str:
         case float():
             return f"{value:.6g}"
         case Mapping():
-            return ",".join(f"{name}={shown(item)}" for name, item in value.items())
+            return ",".join(f"{visible(str(name))}={shown(item)}" for name, item in value.items())
         case list() | tuple():
             return ",".join(shown(item) for item in value)
-    return str(value)
+    return visible(str(value))
 
 
 def short(path: str) -> str:

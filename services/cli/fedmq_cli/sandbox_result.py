@@ -13,7 +13,8 @@ import numpy as np
 from fedmq import __version__
 from fedmq.errors import NotFound
 from fedmq.model_files import formats
-from fedmq_cli.output import short
+from fedmq.visible import visible
+from fedmq_cli.output import say, short
 from fedmq_cli.package_trial import network_of
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
@@ -76,21 +77,19 @@ def print_result(result: dict[str, Any], written: list[tuple[WantedFile, str]], 
     """Prints the final model, its metrics, the best model, and each file that was written with the id of its model."""
     print(f"\nfinal model {result['final_model']}\n  {short(result['path'])}", file=out)
     if result["reason"]:
-        print(f"  ended early: {result['reason']}", file=out)
+        say(f"  ended early: {visible(result['reason'])}", file=out)
     for name, value in sorted(result["metrics"].items()):
         of = "" if name.startswith("test/") else " (clients' own data)"
-        print(f"  {name} {value:.6g}{of}", file=out)
+        say(f"  {visible(name)} {value:.6g}{of}", file=out)
     for name, value in sorted(result["training"].items()):
-        print(f"  training/{name} {value:.6g}", file=out)
+        say(f"  training/{visible(name)} {value:.6g}", file=out)
     best = result["best"]
     if best is not None:
         same = "the same" if best["model"] == result["final_model"] else best["model"]
-        print(
-            f"best model {same}: round {best['round']}, {best['mode']} {best['metric']} {best['value']:.6g}", file=out
-        )
+        say(f"best model {same}: round {best['round']}, {best['mode']} {best['metric']} {best['value']:.6g}", file=out)
     elif result["metrics"]:
         wanted, there = result["policy"]["select"]["metric"], ", ".join(sorted(result["metrics"]))
-        print(f"no best model: no model has select.metric {wanted!r}; there are {there}", file=out)
+        say(visible(f"no best model: no model has select.metric {wanted!r}; there are {there}"), file=out)
     rounds = {each["model"]: each["round"] for each in result["rounds"]}
     for file, model in written:
         path = short(str(file.path))

@@ -10,8 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedmq.visible import visible
 from fedmq_cli.failures import Failures
 from fedmq_cli.interruption import calling
+from fedmq_cli.output import say
 from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
@@ -81,7 +83,7 @@ class PlainView:
         noted = [f"{client}: {note}" for note, client in notes if note not in self._failures.stated]
         for line in (*before, self._line(event), *noted, *found):
             if line:
-                print(line, file=self._stream, flush=True)
+                say(visible(line), file=self._stream)
 
     def _show_own_data(self) -> None:
         """Prints the clients' means of each model once: when the round that validates it, or the session, has ended."""
@@ -91,9 +93,7 @@ class PlainView:
             name = progress.shown(number)
             if self._shown < name <= newest and at.own.means:
                 clients = f"{len(at.own)} client{'s' if len(at.own) > 1 else ''}"
-                print(
-                    f"model {name}: {scores_text(at.own.means)} (own data of {clients})", file=self._stream, flush=True
-                )
+                say(visible(f"model {name}: {scores_text(at.own.means)} (own data of {clients})"), file=self._stream)
         self._shown = max(self._shown, newest)
 
     def _line(self, event: Event) -> str:
@@ -139,7 +139,7 @@ class LiveView:
         """Prints a failure above the table, once. The next frame shows the rest of the event."""
         found = [*self._failures.before(event), *self._failures.lines(event)]
         if found:
-            self._live.console.print(Text("\n".join(found)))
+            self._live.console.print(Text("\n".join(map(visible, found))))
 
     def _render(self) -> RenderableType:
         progress = self._progress
@@ -150,11 +150,11 @@ class LiveView:
         for at in rounds[-MOST_ROUNDS:]:
             number = progress.shown(at.number)
             name = f"{number}/{progress.rounds_shown}" if number else "seed"
-            metrics = [scores_text(found) for found in (at.tests.means, at.own.means, at.training)]
+            metrics = [_text(scores_text(found)) for found in (at.tests.means, at.own.means, at.training)]
             table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
-        state = Text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
+        state = _text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [
-            Text(f"{client}: {note}", style="yellow")
+            _text(f"{client}: {note}", style="yellow")
             for note, client in progress.notes.copy().items()
             if note not in self._failures.stated
         ]
@@ -166,11 +166,17 @@ class LiveView:
             return Text(self._progress.summary())
         grid = Table.grid(padding=(0, 3, 0, 0))
         cells = [
-            Text.assemble((f"{name} ", "dim"), (word, _COLOURS.get(word, ""))) for name, word in sorted(clients.items())
+            Text.assemble((visible(f"{name} "), "dim"), (visible(word), _COLOURS.get(word, "")))
+            for name, word in sorted(clients.items())
         ]
         for start in range(0, len(cells), 3):
             grid.add_row(*cells[start : start + 3])
         return grid
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Returns a peer's text for a live view: on one line, and without the markup of rich."""
+    return Text(visible(text), style=style)
 
 
 def answers_text(at: Round) -> str:

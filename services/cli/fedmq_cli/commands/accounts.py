@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmq_cli.output import AsJson, print_columns, print_json, print_next
+from fedmq_cli.output import AsJson, print_columns, print_json, print_next, say
 
 if TYPE_CHECKING:
     from fedmq.brokers.base import Accounts
@@ -35,8 +35,8 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
         print_json(variables)
         return
     for name, value in variables.items():
-        typer.echo(f"{name}={value}")
-    typer.echo("\nIt publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
+        say(f"{name}={value}")
+    say("\nIt publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
     print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}")
 
 
@@ -48,7 +48,7 @@ def revoke(client: ClientName, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"client": client, "had_account": was_there})
         return
-    typer.echo(f"{client} is cut off" if was_there else f"there was no account {client}")
+    say(f"{client} is cut off" if was_there else f"there was no account {client}")
     print_next("fedmq account list", "fedmq clients")
 
 

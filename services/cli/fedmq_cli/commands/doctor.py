@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmq_cli.output import AsJson, print_json, print_next
+from fedmq_cli.output import AsJson, print_json, print_next, say
 
 MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  "}
 
@@ -25,7 +25,7 @@ def doctor(
     for finding in examine(settings_of(role)):
         findings.append(finding)
         if not as_json:
-            typer.echo(f"{MARKS[finding.verdict]}  {finding.what:<13} {finding.text}")
+            say(f"{MARKS[finding.verdict]}  {finding.what:<13} {finding.text}")
     if as_json:
         print_json([asdict(finding) for finding in findings])
     if any(finding.verdict == "fault" for finding in findings):

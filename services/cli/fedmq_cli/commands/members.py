@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedmq.visible import visible
 from fedmq_cli.commands.session import session_of
 from fedmq_cli.interruption import saying
 from fedmq_cli.output import (
@@ -22,6 +23,7 @@ from fedmq_cli.output import (
     print_columns,
     print_json,
     print_next,
+    say,
 )
 
 
@@ -93,9 +95,9 @@ def events(
 def _print_events(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         if as_json:
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+            say(json.dumps(row, ensure_ascii=False))
         else:
-            print(event_line(row), flush=True)
+            say(event_line(row))
     sys.stdout.flush()
 
 
@@ -107,4 +109,4 @@ def event_line(row: dict[str, Any]) -> str:
     reason = row["data"].get("reason")
     if reason:
         words.append(str(reason))
-    return f"{local_time(row['at'])}  {row['name']:<18} {'  '.join(words)}"
+    return visible(f"{local_time(row['at'])}  {row['name']:<18} {'  '.join(words)}")

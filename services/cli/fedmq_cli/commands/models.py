@@ -23,6 +23,7 @@ from fedmq_cli.output import (
     print_columns,
     print_json,
     print_next,
+    say,
 )
 from fedmq_cli.scratch import beside
 
@@ -86,7 +87,7 @@ def seed(
     if as_json:
         print_json({"model": found})
         return
-    typer.echo(f"seed {found}")
+    say(f"seed {found}")
     print_next(f"fedmq start --seed {found} --follow", place=place_option(url, None))
 
 
@@ -203,9 +204,9 @@ def get(
         return
     best = document.get("best")
     what = f" ({best['metric']} {best['value']:.6g}, {best['mode']} of its session)" if best else ""
-    typer.echo(f"model {document['model']}{what}\n  {path}")
+    say(f"model {document['model']}{what}\n  {path}")
     if local:
-        typer.echo(f"  {local_note(local)}")
+        say(f"  {local_note(local)}")
     print_next(
         f"fedmq model verify {document['model']}",
         f"fedmq start --seed {document['model']} --follow",
@@ -243,7 +244,7 @@ def convert(
     if as_json:
         print_json({"path": str(path), "format": form, "tensors": len(found.weights)})
         return
-    typer.echo(f"{len(found.weights)} tensors as {form}\n  {path}")
+    say(f"{len(found.weights)} tensors as {form}\n  {path}")
 
 
 @model.command()
@@ -265,9 +266,9 @@ def verify(
     if as_json:
         print_json(verdict)
     else:
-        typer.echo(f"model {verdict['model']}: {verdict['verdict']}")
+        say(f"model {verdict['model']}: {verdict['verdict']}")
         for line in verdict["checked"]:
-            typer.echo(f"  {line}")
+            say(f"  {line}")
         if verdict["parent"]:
             print_next(f"fedmq model verify {verdict['parent']}", place=place_option(url, state_dir))
     raise typer.Exit({"same": 0, "different": 1, "partly": 3}[verdict["outcome"]])

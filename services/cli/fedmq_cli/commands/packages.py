@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.output import AsJson, print_json, print_next, shown
+from fedmq_cli.output import AsJson, print_json, print_next, say, shown
 
 FEW = 10
 """Number of tensors that `check` lists without `--tensors`."""
@@ -31,7 +31,7 @@ def init(
     if as_json:
         print_json({"package": str(package), "files": files})
         return
-    typer.echo(f"{package}: {', '.join(files)}")
+    say(f"{package}: {', '.join(files)}")
     print_next(f"fedmq check {package}", f"fedmq sandbox --package {package}")
 
 
@@ -71,44 +71,44 @@ def check(
             else:
                 print_next(f"fedmq sandbox --package {named} --seed {shlex.quote(str(model))}")
     if trial.problem:
-        typer.echo(f"fedmq: {trial.problem}\n{trial.traceback}".rstrip(), err=True)
+        say(f"fedmq: {trial.problem}\n{trial.traceback}".rstrip(), err=True)
         raise typer.Exit(1)
 
 
 def _print_trial(trial: Any, most: int | None) -> None:
     from fedmq.tensors import TensorRole
 
-    typer.echo(f"package   {trial.sha256}")
-    typer.echo(f"model     {trial.tensors} tensors, {trial.size} bytes")
+    say(f"package   {trial.sha256}")
+    say(f"model     {trial.tensors} tensors, {trial.size} bytes")
     roles = Counter(tensor["role"] for tensor in trial.tensor_list)
-    typer.echo(f"roles     {', '.join(f'{roles[role]} {role}' for role in TensorRole if roles[role])}")
+    say(f"roles     {', '.join(f'{roles[role]} {role}' for role in TensorRole if roles[role])}")
     width = max((len(tensor["name"]) for tensor in trial.tensor_list[:most]), default=0)
     for tensor in trial.tensor_list[:most]:
-        typer.echo(f"tensor    {tensor['name']:{width}}  {tensor['role']:9}  {tensor['dtype']} {tensor['shape']}")
+        say(f"tensor    {tensor['name']:{width}}  {tensor['role']:9}  {tensor['dtype']} {tensor['shape']}")
     if most is not None and trial.tensors > most:
-        typer.echo(f"tensor    and {trial.tensors - most} more, which --tensors lists")
+        say(f"tensor    and {trial.tensors - most} more, which --tensors lists")
     if trial.validated is not None:
-        typer.echo(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
+        say(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
     elif trial.trained and trial.problem:
-        typer.echo("validate  fails; an alliance trains all the same, without its metrics")
+        say("validate  fails; an alliance trains all the same, without its metrics")
     elif trial.trained:
-        typer.echo("validate  the trainer does not")
+        say("validate  the trainer does not")
     if trial.evaluator:
-        typer.echo(f"evaluator has no score: {trial.evaluator}")
+        say(f"evaluator has no score: {trial.evaluator}")
     elif trial.test_set:
-        typer.echo("evaluator scores each model: the package states a test set")
+        say("evaluator scores each model: the package states a test set")
     if trial.trained:
-        typer.echo(f"train     {_said(trial.trained)}, {trial.seconds.get('train', 0.0):.2f} s")
-        typer.echo(f"state     {trial.state} arrays are kept from round to round")
+        say(f"train     {_said(trial.trained)}, {trial.seconds.get('train', 0.0):.2f} s")
+        say(f"state     {trial.state} arrays are kept from round to round")
     if trial.deterministic is not None:
         same = (
             "the same bytes twice" if trial.deterministic else "other bytes each time: runs can't be repeated exactly"
         )
-        typer.echo(f"repeated  {same}")
+        say(f"repeated  {same}")
     if trial.norm is not None:
-        typer.echo(f"combiner  accepts the update, its norm is {trial.norm:.6g}")
+        say(f"combiner  accepts the update, its norm is {trial.norm:.6g}")
     for note in trial.notes:
-        typer.echo(f"note      {note}")
+        say(f"note      {note}")
 
 
 def _said(metrics: dict[str, Any]) -> str:

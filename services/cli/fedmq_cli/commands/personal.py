@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmq_cli.output import AsJson, local_time, print_columns, print_json, print_next
+from fedmq_cli.output import AsJson, local_time, print_columns, print_json, print_next, say
 from fedmq_cli.scratch import beside
 
 personal = typer.Typer(
@@ -77,9 +77,9 @@ def delete(
     if as_json:
         print_json({"client": client, "deleted": deleted, "in_use": in_use})
     else:
-        typer.echo(f"deleted: {', '.join(deleted) or 'nothing'}")
+        say(f"deleted: {', '.join(deleted) or 'nothing'}")
         for name in in_use:
-            typer.echo(f"session {name} is under way, and uses it: stop the client first")
+            say(f"session {name} is under way, and uses it: stop the client first")
     if in_use:
         raise typer.Exit(1)
 
@@ -116,10 +116,10 @@ def export(
         print_json({**whole, "state_path": None if state_file is None else str(state_file)})
         return
     own = f"local tensors {', '.join(kept.local)}" if kept.local else "no local tensors"
-    typer.echo(f"model of client {client}: {own} after round {kept.round} of session {kept.session}")
-    typer.echo(f"  the other tensors are those of model {found.model}\n  {path}")
+    say(f"model of client {client}: {own} after round {kept.round} of session {kept.session}")
+    say(f"  the other tensors are those of model {found.model}\n  {path}")
     if state_file is not None:
-        typer.echo(f"  {state_file}: task.state, {', '.join(kept.state)}")
+        say(f"  {state_file}: task.state, {', '.join(kept.state)}")
     print_next(f"fedmq personal list{_option(state_dir)}")
 
 

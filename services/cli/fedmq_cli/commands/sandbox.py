@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fedmq_cli.output import INTERRUPTED, local_note, short
+from fedmq.visible import visible
+from fedmq_cli.output import INTERRUPTED, local_note, say, short
 
 if TYPE_CHECKING:
     from fedmq_cli.sandbox_result import WantedFile
@@ -189,7 +190,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
         else:
             json_file.write_text(text + "\n", encoding="utf-8")
     if session["state"] != "finished":
-        print(f"fedmq: session {session['session']} {session['state']}: {session['reason']}", file=sys.stderr)
+        say(f"fedmq: session {session['session']} {session['state']}: {visible(session['reason'])}", err=True)
         raise typer.Exit(1)
     print_result(result, written, out)
     if result["local_tensors"]:

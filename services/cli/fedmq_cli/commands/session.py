@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedmq.visible import visible
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
     AsJson,
@@ -21,6 +22,7 @@ from fedmq_cli.output import (
     print_csv,
     print_json,
     print_next,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def show(
     """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open."""
     found = session_at(url, session_id, state_dir)
     if toml:
-        typer.echo(found.toml(), nl=False)
+        say(found.toml(), nl=False)
         return
     document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
     if as_json:
@@ -91,8 +93,8 @@ def show(
     if csv:
         print_csv(rows)
         return
-    note = document["reason"] or document["waiting"]
-    typer.echo(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
+    note = visible(document["reason"] or document["waiting"])
+    say(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
     names = [name for name in metrics_of(metrics) if " " not in name][:6]
     columns = {
         "round": "round",
@@ -105,7 +107,7 @@ def show(
     if document.get("open_round"):
         print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
-        typer.echo(local_note(document["policy"]["tensors"]["local"]))
+        say(local_note(document["policy"]["tensors"]["local"]))
     print_next(
         f"fedmq model get {document['model'] or 'last'}",
         f"fedmq session show {found.id} --toml",
@@ -134,7 +136,7 @@ def compare(
         print_json({"policy": differences, "rounds": rows})
         return
     print_columns(differences, {"key": "policy", "one": names[0], "other": names[1]}, "their policies are the same")
-    typer.echo("")
+    say("")
     print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
     print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 
@@ -144,7 +146,7 @@ def template() -> None:
     """Print a session file with every key, its meaning and its default."""
     from fedmq.policies import template as text
 
-    typer.echo(text(), nl=False)
+    say(text(), nl=False)
 
 
 def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:

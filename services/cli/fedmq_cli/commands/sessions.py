@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedmq.visible import visible
 from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
 from fedmq_cli.output import (
@@ -21,6 +22,7 @@ from fedmq_cli.output import (
     print_columns,
     print_json,
     print_next,
+    say,
 )
 
 STATUS_SECONDS = 8.0
@@ -67,7 +69,7 @@ def start(
     if as_json:
         print_json({"session": started.id})
         return
-    typer.echo(f"session {started.id} is started")
+    say(f"session {started.id} is started")
     print_next(f"fedmq events {started.id} --follow", f"fedmq session show {started.id}", place=place_option(url, None))
 
 
@@ -76,15 +78,15 @@ def _follow(started: Any, as_json: bool, place: str) -> None:
         from fedmq_cli.views import watch
 
         if not as_json:
-            typer.echo(f"session {started.id} is started")
+            say(f"session {started.id} is started")
         document = watch(started, sys.stderr if as_json else sys.stdout)
     if as_json:
         print_json(document)
     if document["state"] != "finished":
-        typer.echo(f"fedmq: session {started.id} {document['state']}: {document['reason']}", err=True)
+        say(f"fedmq: session {started.id} {document['state']}: {visible(document['reason'])}", err=True)
         raise typer.Exit(1)
     if not as_json:
-        typer.echo(f"\nfinal model {document['model']}")
+        say(f"\nfinal model {document['model']}")
         print_next(f"fedmq model get {document['model']}", f"fedmq session show {started.id}", place=place)
 
 
@@ -112,7 +114,7 @@ def stop(
         print_json({"session": found.id, "state": state})
         return
     when = "after its open round" if after_round else "now"
-    typer.echo(f"session {found.id} {f'had ended already: {state}' if state in ENDED else f'ends {when}'}")
+    say(f"session {found.id} {f'had ended already: {state}' if state in ENDED else f'ends {when}'}")
     print_next(f"fedmq session show {found.id}", place=place_option(url, state_dir))
 
 
@@ -157,25 +159,25 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
     if as_json:
         print_json({**health, **present, "open_sessions": open_sessions})
         return
-    typer.echo(
+    say(
         f"alliance {health['alliance']} at {alliance.url}: {present['clients']} of {len(clients)} clients, "
         f"{present['combiners']} of {len(combiners)} combiners"
     )
     for stall in health.get("stalls", ()):
-        typer.echo(f"{stall['process']} waits: {stall['text']}")
+        say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
     if state_dir is not None:
         from fedmq_sandbox.folder import is_left
 
         if is_left(state_dir):
-            typer.echo("its sandbox does not run now: this is what it recorded last")
+            say("its sandbox does not run now: this is what it recorded last")
     for each in reversed(open_sessions):
-        waiting = f", {each['waiting']}" if each["waiting"] else ""
+        waiting = f", {visible(each['waiting'])}" if each["waiting"] else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
-        typer.echo(f"session {each['session']}: {each['state']}{waiting}, {done}")
+        say(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
         print_next(f"fedmq events {open_sessions[-1]['session']} --follow", place=place_option(url, state_dir))
     else:
-        typer.echo("no session is open")
+        say("no session is open")
         print_next("fedmq start --follow", "fedmq sessions", place=place_option(url, state_dir))
 
 

@@ -162,7 +162,9 @@ class _Running:
             return Explanation(reason, more, f"the package can't be used: {type(error).__name__}")
         if isinstance(error, bdb.BdbQuit):
             self.trainers.has_quit = True
-            text = f"{self.step or self._file()} left the debugger (BdbQuit): breakpoint() needs `fedmq sandbox --debug`"
+            text = (
+                f"{self.step or self._file()} left the debugger (BdbQuit): breakpoint() needs `fedmq sandbox --debug`"
+            )
             return Explanation(text, plain=text)
         subject = f"{self.step} raised" if self.step else f"{self._file()}:"
         plain = f"{subject} {type(error).__name__}"
