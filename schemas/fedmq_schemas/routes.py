@@ -81,6 +81,8 @@ ROUTES: tuple[Route, ...] = (
     Route("void_plan", "reducer", "combiner", "task", _PLAN),
     Route("task", "combiner", "client", "task", _TASK, ("update", "decline", "validation")),
     Route("cancel", "combiner", "client", "task", _TASK),
+    Route("update_outcome", "combiner", "client", "task", _TASK),
+    Route("duplicate_client", "combiner", "client", "task", _TASK),
     Route("client_hello", "client", "combiner", "update", _UPDATE, ("task",)),
     Route("client_presence", "client", "combiner", "update", _UPDATE),
     Route("progress", "client", "combiner", "update", _UPDATE),

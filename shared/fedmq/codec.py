@@ -78,14 +78,14 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
 
     Raises ProtocolError with the cause: too large, not a map, another alliance, a sender that is not `user`. Raises its
     subclass UnknownKind for a kind or version that this program does not know, and BadBody for a body that does not
-    validate.
+    validate. A kind with `any_version` is read in each version.
     """
     document = _parse(data, content_type)
     kind = document.get("kind")
     if not isinstance(kind, str) or kind not in BODIES:
         raise UnknownKind(f"unknown kind {kind!r}: known are {', '.join(sorted(BODIES))}")
     version = document.get("version", VERSION)
-    if version != VERSION:
+    if version != VERSION and not BODIES[kind].any_version:
         raise UnknownKind(f"version {version!r} of {kind} is not spoken here: this program speaks {VERSION}")
     body_document = document.pop("body", {})
     document.setdefault("id", message_id)

@@ -89,6 +89,24 @@ def test_a_client_of_another_protocol_version_gets_the_reason_and_is_not_recorde
     assert not members.assignment.clients
 
 
+def test_a_refused_client_is_reported_once_and_has_a_mailbox_for_the_answer() -> None:
+    members = Members("k1")
+    newer = Attach(speaks=(VERSION + 1, VERSION + 1), software="fedmq 9")
+    refused = members.attach("c1", newer)
+    assert one(refused, Declare).queue == Topology("a").client("c1")
+    [event] = events(refused, "client.refused")
+    assert (event.client, event.data["reason"], event.data["software"]) == ("c1", waits(refused)[0], "fedmq 9")
+    again = members.attach("c1", newer)
+    assert waits(again) and not events(again, "client.refused")
+    members.attach("c1", Attach())
+    assert events(members.attach("c1", newer), "client.refused")
+
+
+def test_the_event_of_an_attached_client_names_its_instance() -> None:
+    [event] = events(Members("k1").attach("c1", Attach(instance="a1")), "client.attached")
+    assert event.data["instance"] == "a1"
+
+
 # -- without a combiner ---------------------------------------------------------------------------------------------
 
 

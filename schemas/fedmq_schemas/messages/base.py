@@ -75,11 +75,12 @@ class Body(Frozen):
     """Base of all bodies.
 
     `kind` is the message's name on the wire. `refusal` names the event, beside `message.refused`, that reports an invalid
-    body to its sender.
+    body to its sender. With `any_version`, the message is read whatever version its envelope states.
     """
 
     kind: ClassVar[str]
     refusal: ClassVar[str | None] = None
+    any_version: ClassVar[bool] = False
 
 
 class Envelope(Frozen):

@@ -8,20 +8,26 @@ from pydantic import Field
 
 from fedmq_schemas.messages.base import VERSION, Body, Frozen, Name, Sha256, TaskName, Weight
 
+Instance = Annotated[str, Field(max_length=64, exclude_if=lambda instance: not instance)]
+"""A random id that a client draws when its process starts. Not sent by a client of an earlier release."""
+
 
 class Attach(Body):
     """Requests a combiner (client → reducer).
 
     Answered by `grant` or `wait`. `weight` is the announced number of examples; it scales the sums of the first round and
-    has no other effect. `speaks` holds the lowest and the highest supported protocol version.
+    has no other effect. `speaks` holds the lowest and the highest supported protocol version. The fields of this message
+    keep their meaning in all versions.
     """
 
     kind = "attach"
+    any_version = True
     labels: dict[str, str] = Field(default_factory=dict)
     tasks: tuple[TaskName, ...] = ("train", "validate")
     weight: Weight = 1
     package: Sha256 | None = None
     software: str = ""
+    instance: Instance = ""
     speaks: tuple[int, int] = (VERSION, VERSION)
 
 
@@ -42,10 +48,12 @@ class Grant(Body):
 class Wait(Body):
     """Reports that no combiner is available (reducer → client).
 
-    The client repeats `attach` after `seconds`. `reason` is text for people.
+    The client repeats `attach` after `seconds`. `reason` is text for people. The fields of this message keep their meaning
+    in all versions, as it also answers a client of another version.
     """
 
     kind = "wait"
+    any_version = True
     seconds: Annotated[float, Field(gt=0)]
     reason: str
 
@@ -57,6 +65,7 @@ class ClientHello(Body):
     """
 
     kind = "client_hello"
+    instance: Instance = ""
 
 
 class ClientPresence(Body):
@@ -67,6 +76,19 @@ class ClientPresence(Body):
 
     kind = "client_presence"
     leaving: bool = False
+    instance: Instance = ""
+
+
+class DuplicateClient(Body):
+    """Reports that two processes work under one client's name (combiner → client).
+
+    Sent only to a client that states its `instance`, twice, as the two processes share a mailbox. `goes_on` is the instance
+    that continues: the one that the combiner received from first. The `other` one ends.
+    """
+
+    kind = "duplicate_client"
+    goes_on: str
+    other: str
 
 
 class CombinerHello(Body):

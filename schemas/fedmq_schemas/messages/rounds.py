@@ -154,6 +154,18 @@ class Update(Body):
     personal: PersonalStart | None = Field(None, exclude_if=lambda personal: personal is None)
 
 
+class UpdateOutcome(Body):
+    """Reports what became of an update, for the site's log (combiner → client).
+
+    Sent only to a client that states its `instance`. `discarded`: the update was late, repeated or superseded.
+    """
+
+    kind = "update_outcome"
+    plan: PlanKey
+    outcome: Literal["accepted", "rejected", "discarded"]
+    reason: str = ""
+
+
 class Decline(Body):
     """Reports that a task yields no update (client → combiner).
 

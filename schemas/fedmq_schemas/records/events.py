@@ -29,6 +29,8 @@ EVENT_NAMES: dict[str, str] = {
     "model.validated": "a client validated a model; data.model, data.scope, data.metrics, data.weight, "
     "data.notes, and of a failed validation data.reason, data.traceback",
     "client.attached": "a client was assigned to a combiner",
+    "client.refused": "a client of another protocol version requested a combiner; data.reason",
+    "client.duplicate": "two processes work under one client's name; data.instances, data.goes_on, data.reason",
     "client.joined": "a combiner received a first message from a client",
     "client.vanished": "a client sent no message for three presence periods, or left",
     "combiner.joined": "a combiner registered with the reducer",
@@ -38,7 +40,7 @@ EVENT_NAMES: dict[str, str] = {
     "stall.began": "a server has refused, or not answered, for 5 s; data.process, data.store (blob_store, records or "
     "broker), data.reason, data.effect (what is repeated), data.since (UTC seconds since 1970)",
     "stall.ended": "the server of a stall answers again; data.process, data.store, data.reason, data.seconds",
-    "message.refused": "a message was undecodable, unknown or misaddressed; data.reason",
+    "message.refused": "a message was undecodable, unknown or misaddressed; data.reason, data.sender",
     "actor.error": "an internal error occurred; data.reason, data.traceback",
 }
 

@@ -77,6 +77,8 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
 def discard(context: CombinerContext, answer: ClientAnswer, reason: str) -> None:
     """Publishes why an answer does not count, and acknowledges it."""
     context.publish_event("update.discarded", answer.body.plan, answer.client, {"reason": reason})
+    if isinstance(answer.body, Update):
+        context.report_outcome(answer.client, answer.body.plan, "discarded", reason)
     context.emit(Ack((answer.tag,)))
 
 
@@ -103,4 +105,6 @@ def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verd
         context.emit(StartTimer(plan.save_timer, SAVE_AFTER))
     plan.held.append(answer.tag)
     context.publish_event(f"update.{verdict.outcome}", plan.key, answer.client, data)
+    if verdict.outcome in ("accepted", "rejected"):
+        context.report_outcome(answer.client, plan.key, verdict.outcome, verdict.reason)
     plan.advance()

@@ -26,6 +26,7 @@ from fedmq.runtime.effects import (
     Fired,
     Now,
     Publish,
+    PublishEvent,
     Received,
     Reconnected,
     Reject,
@@ -69,6 +70,11 @@ class CombinerCore:
     def clients(self) -> int:
         """Returns how many clients the combiner receives messages from."""
         return self._presence.count
+
+    @property
+    def is_welcomed(self) -> bool:
+        """Returns whether a reducer has answered the hello of this connection."""
+        return self._is_welcomed
 
     @property
     def open_plans(self) -> int:
@@ -186,11 +192,15 @@ class CombinerCore:
                 self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
-            case messages.ClientPresence(leaving=leaving):
-                reported = presence.forget(sender) if leaving else presence.note(sender, context.now)
-                context.emit(Ack((event.tag,)), *reported)
-            case messages.ClientHello():
+            case messages.ClientPresence(leaving=True, instance=instance):
+                has_left = context.instances.leave(sender, instance)
+                context.emit(Ack((event.tag,)), *(presence.forget(sender) if has_left else ()))
+            case messages.ClientPresence(instance=instance):
+                context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
+                self._note_instance(sender, instance)
+            case messages.ClientHello(instance=instance):
                 context.emit(*presence.greet(sender, context.now))
+                self._note_instance(sender, instance)
                 for plan in self._plans.values():
                     if plan.state in (PlanState.OPEN, PlanState.SAVING):
                         course.send_tasks(context, plan, [sender])
@@ -208,6 +218,20 @@ class CombinerCore:
                 self._welcomed(epoch, Ack((event.tag,)))
             case body:
                 context.emit(Reject(event.tag, f"a combiner does not receive {body.kind} messages"))
+
+    def _note_instance(self, client: str, instance: str) -> None:
+        """Publishes that two processes work under the client's name. Two copies, as the two share a mailbox."""
+        found = self._context.instances.note(client, instance)
+        if found is not None:
+            reason = f"two processes work as client {client}: instance {found.goes_on} goes on, {found.other} is to end"
+            data = {"instances": list(found), "goes_on": found.goes_on, "reason": reason}
+            event = f"duplicate-{client}-{found.goes_on}-{found.other}"[:200]
+            self._context.emit(
+                PublishEvent("client.duplicate", client=client, combiner=self._context.combiner, data=data, id=event)
+            )
+            body = messages.DuplicateClient(goes_on=found.goes_on, other=found.other)
+            self._context.to_client(client, body)
+            self._context.to_client(client, body)
 
     def _answered(self, answer: ClientAnswer) -> None:
         """Hands an answer to its plan. Keeps it if the plan may still arrive: until the reducer has sent all open plans."""

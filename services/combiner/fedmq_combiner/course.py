@@ -66,6 +66,7 @@ async def train(context: CombinerContext, plan: OpenPlan) -> None:
 
     for entry in closed.rejected:
         context.publish_event("update.rejected", plan.key, entry.client, {"reason": entry.reason})
+        context.report_outcome(entry.client, plan.key, "rejected", entry.reason)
     partial = partial_of(plan.message, without(ledger, closed.rejected), closed)
     plan.state, plan.partial = PlanState.CLOSED, partial
     publish_partial(context, plan, partial)
@@ -121,7 +122,7 @@ def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str])
 
 def send_cancel(context: CombinerContext, client: str, cancel: Cancel) -> None:
     """Publishes to a client that work is no longer wanted. The message is lost if the client is away."""
-    context.emit(Publish("task", topology.task_key(client), cancel, confirm=False))
+    context.to_client(client, cancel)
 
 
 def publish_partial(context: CombinerContext, plan: OpenPlan, partial: Partial) -> None:

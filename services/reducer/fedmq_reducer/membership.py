@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
@@ -117,6 +118,7 @@ class Membership:
         self._ordinals = Ordinals()
         self._waiting: dict[str, Attach] = {}
         self._listed: dict[str, set[str]] = {}
+        self._refused: dict[str, str] = {}
 
     def restore(self, clients: Iterable[ClientRecord], combiners: Iterable[CombinerRecord], now: float) -> None:
         """Replaces everything by the records. Present combiners stay present until they miss three heartbeats."""
@@ -160,7 +162,11 @@ class Membership:
             return [*self._wait(name, f"{name!r} can't be a client's name"), Ack((event.tag,))]
         if not body.speaks[0] <= VERSION <= body.speaks[1]:
             reason = f"the client speaks versions {body.speaks[0]} to {body.speaks[1]}, this alliance {VERSION}"
-            return [*self._wait(name, reason), Ack((event.tag,))]
+            refused = PublishEvent("client.refused", client=name, data={"reason": reason, "software": body.software})
+            is_new, self._refused[name] = self._refused.get(name) != reason, reason
+            reported = [Declare(self._topology.client(name)), refused] if is_new else []
+            return [*reported, *self._wait(name, reason), Ack((event.tag,))]
+        self._refused.pop(name, None)
         if not len(self.combiners):
             self._waiting[name] = body
             return [
@@ -196,7 +202,9 @@ class Membership:
         self.clients[name] = client
         if known is None or known.combiner != combiner:
             self._load[combiner] = self._load.get(combiner, 0) + 1
-        data = {"ordinal": ordinal, "tasks": list(body.tasks)}
+        data: dict[str, Any] = {"ordinal": ordinal, "tasks": list(body.tasks)}
+        if body.instance:
+            data["instance"] = body.instance
         return [
             RecordClients((client.record(),), term),
             Declare(self._topology.client(name)),

@@ -20,7 +20,7 @@ from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
 from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
-from fedmq.runtime.sender_check import SenderCheck
+from fedmq.runtime.sender_check import SenderCheck, stated_sender
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
@@ -206,7 +206,9 @@ class Actor:
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
                 self._publish_refusal(error)
-            self.refuse(delivery.tag, error.reason, delivery.routing_key, delivery.message_id)
+            self.refuse(
+                delivery.tag, error.reason, delivery.routing_key, delivery.message_id, sender=stated_sender(delivery)
+            )
             return
         envelope = message.envelope
         self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
@@ -226,15 +228,15 @@ class Actor:
                 effects.PublishEvent(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id
             )
 
-    def refuse(self, tag: int, reason: str, routing_key: str = "", cause: str | None = None) -> None:
+    def refuse(
+        self, tag: int, reason: str, routing_key: str = "", cause: str | None = None, *, sender: str = ""
+    ) -> None:
         """Rejects a message, which moves to the dead letters, and publishes the reason; `cause` is the message's id."""
-        log.warning("message refused", extra={"actor": self.name, "reason": reason, "routing_key": routing_key})
-        self._writer.add_event(
-            effects.PublishEvent(
-                "message.refused", data={"reason": reason, "inbox": self._inbox.name, "key": routing_key}
-            ),
-            cause,
-        )
+        data = {"reason": reason, "inbox": self._inbox.name, "key": routing_key}
+        if sender:
+            data["sender"] = sender
+        log.warning("message refused", extra={"actor": self.name, "routing_key": routing_key, **data})
+        self._writer.add_event(effects.PublishEvent("message.refused", data=data), cause)
         self._writer.flush_events()
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)

@@ -13,7 +13,7 @@ from fedmq.brokers.base import Delivery
 from fedmq.errors import ProtocolError
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import ROUTES, Route
-from fedmq_schemas.topology import Queue, Topology
+from fedmq_schemas.topology import REDUCER, Queue, Topology
 
 _BY_KIND: dict[str, list[Route]] = defaultdict(list)
 for _route in ROUTES:
@@ -70,5 +70,16 @@ class SenderCheck:
         }
         if not senders:
             raise ProtocolError(f"a {kind} message does not go to {key!r}")
-        names_sender = key.startswith(("update.", "assignment.reducer."))
-        return key.rpartition(".")[2] if names_sender else None, senders <= {"combiner", "reducer"}
+        return _sender_in(key) or None, senders <= {"combiner", "reducer"}
+
+
+def stated_sender(delivery: Delivery) -> str:
+    """Returns who has sent a message that may be invalid: the name in its address, else its account; "" for neither.
+
+    Where clients have accounts of their own, the broker verifies both. With a shared account the name is as stated.
+    """
+    return _sender_in(delivery.routing_key) or delivery.user or ""
+
+
+def _sender_in(key: str) -> str:
+    return key.rpartition(".")[2] if key.startswith(("update.", f"assignment.{REDUCER}.")) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmq.runtime.effects import CancelTimer, Effect, Publish, StartTimer
 from fedmq_client.role.operations import AssignPart
 from fedmq_schemas import topology
-from fedmq_schemas.messages import Attach, Body, ClientHello, ClientPresence, Grant
+from fedmq_schemas.messages import Attach, Body, ClientHello, ClientPresence, DuplicateClient, Grant
 
 REQUEST_PERIOD = 10.0
 REQUEST_SOON = 1.0
@@ -48,9 +48,18 @@ class Attachment:
         """Registers with `combiner` again soon. It answers with all tasks that are still open, with fresh URLs."""
         return [StartTimer(f"hello:{combiner}", HELLO_SOON)]
 
+    def duplicate(self, found: DuplicateClient) -> list[Effect]:
+        """Registers again soon if this process goes on: the other one may have received its tasks. Else does nothing."""
+        goes_on = found.goes_on == self._attach.instance
+        return self.hello_later(self.combiner) if goes_on and self.combiner is not None else []
+
     def leave(self) -> list[Effect]:
         """Publishes to the combiner, if there is one, that the client is leaving."""
-        return [] if self.combiner is None else [self._to(self.combiner, ClientPresence(leaving=True))]
+        return (
+            []
+            if self.combiner is None
+            else [self._to(self.combiner, ClientPresence(leaving=True, instance=self._attach.instance))]
+        )
 
     def fired(self, timer: str) -> list[Effect]:
         """Handles a timer that was started here; returns nothing for another one."""
@@ -58,14 +67,17 @@ class Attachment:
         if kind == "attach":
             return self.request()
         if kind == "hello":
-            return [self._to(combiner, ClientHello())]
+            return [self._hello(combiner)]
         if kind == "presence" and self.combiner is not None:
-            presence = self._to(self.combiner, ClientPresence(), confirm=False)
+            presence = self._to(self.combiner, ClientPresence(instance=self._attach.instance), confirm=False)
             return [presence, StartTimer("presence", self._period)]
         return []
 
     def _register(self, combiner: str) -> list[Effect]:
-        return [StartTimer("presence", self._period), self._to(combiner, ClientHello())]
+        return [StartTimer("presence", self._period), self._hello(combiner)]
+
+    def _hello(self, combiner: str) -> Publish:
+        return self._to(combiner, ClientHello(instance=self._attach.instance))
 
     def _to(self, combiner: str, body: Body, *, confirm: bool = True) -> Publish:
         return publish_to(combiner, self._client, body, confirm=confirm)

@@ -32,7 +32,18 @@ from fedmq_client.role.attachment import Attachment, publish_to
 from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskFinished, TaskResult, Upload, task_key
 from fedmq_client.role.tasks import Tasks, abandon_timer
 from fedmq_schemas.limits import LONGEST_NOTE
-from fedmq_schemas.messages import Attach, BlobRef, Cancel, ClientPresence, Grant, Progress, TaskMessage, Wait
+from fedmq_schemas.messages import (
+    Attach,
+    BlobRef,
+    Cancel,
+    ClientPresence,
+    DuplicateClient,
+    Grant,
+    Progress,
+    TaskMessage,
+    UpdateOutcome,
+    Wait,
+)
 
 
 class State(Enum):
@@ -120,6 +131,10 @@ class ClientCore:
                 effects = self._attachment.grant(grant)
             case Wait(seconds=seconds):
                 effects = self._attachment.request_later(seconds)
+            case DuplicateClient() as found:
+                effects = self._attachment.duplicate(found)
+            case UpdateOutcome():
+                effects = []  # for the site's log alone
             case _:
                 return [Reject(event.tag, f"a client does not receive {event.body.kind} messages")]
         return [Ack((event.tag,)), *effects]

@@ -1,0 +1,104 @@
+"""A message that can't be read is refused with a reason that names its sender, in the log and in the event."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pytest
+
+from fedmq import codec
+from fedmq.brokers.base import Delivery, Outgoing
+from fedmq.brokers.memory.broker import MemoryBroker
+from fedmq.errors import ProtocolError
+from fedmq.runtime.actor import Actor
+from fedmq.runtime.effects import CoreEvent, Effect, Now, Received
+from fedmq.runtime.event_stream import decode_events
+from fedmq.runtime.sender_check import stated_sender
+from fedmq.scheduler import VirtualScheduler
+from fedmq_schemas.messages import VERSION, Attach, Body, ClientHello, CombinerHello, Event, Wait
+from fedmq_schemas.topology import Topology, assignment_request_key
+
+ALLIANCE = Topology("a")
+
+
+class Listener:
+    """A core that keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.received: list[Body] = []
+
+    def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
+        if isinstance(event, Received):
+            self.received.append(event.body)
+        return ()
+
+
+def encoded(body: Body, sender: str, version: int) -> bytes:
+    envelope = {"kind": body.kind, "version": version, "id": "m1", "alliance": "a", "sender": sender, "sent_at": 0.0}
+    return codec.encode(envelope, codec.fields_of(body))
+
+
+def received(body: Body, sender: str, version: int) -> tuple[list[Body], list[Event]]:
+    """Returns what a reducer's actor receives of this message, and the events that it publishes."""
+    scheduler = VirtualScheduler()
+    broker = MemoryBroker(scheduler)
+    core, events = Listener(), list[Event]()
+    actor = Actor(
+        "reducer",
+        core,
+        broker.connect("reducer"),
+        scheduler,
+        ALLIANCE,
+        inbox=ALLIANCE.reducer(),
+        new_id=iter("123456").__next__,
+    )
+    observer = broker.connect("observer")
+
+    def note(delivery: Delivery) -> None:
+        events.extend(decode_events(delivery, "a", None)[1])
+
+    observer.declare(ALLIANCE.records())
+    observer.consume(ALLIANCE.records().name, 10, note)
+    actor.start()
+    data = encoded(body, sender, version)
+    broker.connect(sender).publish(Outgoing("a.assignment", assignment_request_key(sender), data, "m1"))
+    scheduler.run(limit=1.0)
+    return core.received, events
+
+
+def test_a_hello_of_another_version_is_refused_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fedmq"):
+        bodies, [event] = received(CombinerHello(), "k7", VERSION + 1)
+    assert bodies == []
+    assert event.name == "message.refused" and event.data["sender"] == "k7"
+    assert event.data["reason"].startswith(f"version {VERSION + 1} of combiner_hello is not spoken here")
+    assert [vars(record)["sender"] for record in caplog.records] == ["k7"]
+
+
+def test_an_attach_of_another_version_is_read_so_that_it_can_be_answered() -> None:
+    bodies, events = received(Attach(speaks=(VERSION + 1, VERSION + 1)), "c7", VERSION + 1)
+    assert bodies == [Attach(speaks=(VERSION + 1, VERSION + 1))] and not events
+
+
+@pytest.mark.parametrize(("body", "is_read"), [(Wait(seconds=1.0, reason="r"), True), (ClientHello(), False)])
+def test_only_messages_that_agree_on_a_version_are_read_in_each(body: Body, is_read: bool) -> None:
+    data = encoded(body, "x", VERSION + 1)
+    if is_read:
+        assert codec.decode(data, codec.MSGPACK, message_id="m", alliance="a").body == body
+    else:
+        with pytest.raises(ProtocolError, match="is not spoken here"):
+            codec.decode(data, codec.MSGPACK, message_id="m", alliance="a")
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "sender"),
+    [
+        ("assignment.reducer.c1", None, "c1"),
+        ("update.k1.c1", "servers", "c1"),
+        ("control.start", "anna", "anna"),
+        ("control.start", None, ""),
+    ],
+)
+def test_the_sender_is_the_name_in_the_address_or_the_account(key: str, user: str | None, sender: str) -> None:
+    assert stated_sender(Delivery(1, "q", "a.x", key, b"", "m", codec.MSGPACK, False, user)) == sender
