@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from fedmq.reasons import OUTPUT_HEADING, alike, fared
+from fedmq.visible import visible
 from fedmq_cli.output import short
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
@@ -82,7 +83,7 @@ class Failures:
         if found:
             lines.append(f"  last lines of its output, all of which is in {where}:")
             lines += [f"    {line}" for line in found[-MOST_OUTPUT:]]
-        return [_printable(line) for line in lines]
+        return [visible(line.expandtabs()) for line in lines]
 
 
 def last_part(path: Path) -> list[str]:
@@ -93,8 +94,3 @@ def last_part(path: Path) -> list[str]:
             return _PART.split(file.read())[-1].decode(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _printable(line: str) -> str:
-    """Returns the line with its control characters escaped, which could change the terminal."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line.expandtabs())

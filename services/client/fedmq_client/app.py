@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fedmq import __version__
 from fedmq.brokers.registry import open_broker
+from fedmq.errors import ConfigError
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings
+from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
 from fedmq_client.personal.folder import PersonalFolder, fetched_into
@@ -18,9 +22,17 @@ from fedmq_client.role.actor import OUTPUT_LOG, client_actor
 from fedmq_client.role.core import ClientCore, State
 from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
+from fedmq_client.role.site_log import SiteLog
 from fedmq_client.trainer import Client
 from fedmq_schemas.messages import Attach
 from fedmq_schemas.topology import Topology
+
+
+def waits_for(answer: str | None) -> RoleWait | None:
+    """Returns what a client waits for after this answer of the reducer; see `SiteLog.waits`."""
+    if answer is None:
+        return RoleWait("no reducer has answered", "see ALLIANCE_UID and the versions")
+    return RoleWait(answer, "see the reducer's log") if answer else None
 
 
 def main(settings: ClientSettings) -> None:
@@ -49,7 +61,20 @@ def main(settings: ClientSettings) -> None:
         weight=settings.client_weight,
         package=package.sha256,
         software=f"fedmq {__version__}",
+        instance=secrets.token_hex(4),
     )
+
+    def end(reason: str) -> None:
+        raise ConfigError(reason)
+
+    site_log = SiteLog(
+        identity.name,
+        attach,
+        settings.alliance,
+        service.scheduler.now,
+        lambda reason: service.scheduler.post(partial(end, reason)),
+    )
+    wait_log = WaitLog(service.scheduler, lambda: waits_for(site_log.waits))
     models = identity.folder / "models"
     personal = PersonalFolder(
         identity.folder / "personal", fetched_into(models), settings.personal_days, settings.personal_sessions
@@ -67,10 +92,11 @@ def main(settings: ClientSettings) -> None:
         store=FolderStore(identity.folder / "finished", personal),
         models=Models(models),
         new_id=service.new_id,
-        observe=service.telemetry,
         output_log=identity.folder / OUTPUT_LOG,
         stalls=service.stalls,
+        observe=observe_all(service.telemetry, site_log, wait_log),
         detail=settings.error_detail,
+        on_fault=site_log.failed,
     )
     core = actor.core
     assert isinstance(core, ClientCore)
@@ -79,6 +105,8 @@ def main(settings: ClientSettings) -> None:
         return {
             "state": core.state.value,
             "combiner": core.combiner,
+            "waits_for": wait_log.report(),
+            "instance": attach.instance,
         }
 
     def gauges() -> Mapping[str, float]:

@@ -11,12 +11,20 @@ from fedmq.process.connect import open_blobs
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings
+from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.runtime.effects import Fired
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.presence import BEAT
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
+
+
+def waits_for(core: CombinerCore) -> RoleWait | None:
+    """Returns what a combiner waits for before its work can begin."""
+    if not core.is_welcomed:
+        return RoleWait("no reducer has answered", "see ALLIANCE_UID, the versions, and whether another has this name")
+    return None if core.clients else RoleWait("no client is here")
 
 
 def main(settings: CombinerSettings) -> None:
@@ -34,6 +42,12 @@ def main(settings: CombinerSettings) -> None:
     # Declared here too, so that messages wait for a reducer that starts later.
     for queue in (topology.reducer(), topology.records(), topology.dead()):
         connection.declare(queue)
+
+    def waits() -> RoleWait | None:
+        assert isinstance(actor.core, CombinerCore)
+        return waits_for(actor.core)
+
+    wait_log = WaitLog(service.scheduler, waits)
     actor = combiner_actor(
         identity.name,
         connection,
@@ -45,8 +59,8 @@ def main(settings: CombinerSettings) -> None:
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,
-        observe=service.telemetry,
         stalls=service.stalls,
+        observe=observe_all(service.telemetry, wait_log),
     )
     core = actor.core
     assert isinstance(core, CombinerCore)
@@ -56,6 +70,7 @@ def main(settings: CombinerSettings) -> None:
             "clients": core.clients,
             "plans": core.open_plans,
             "waits": core.waits(),
+            "waits_for": wait_log.report(),
         }
 
     def gauges() -> Mapping[str, float]:

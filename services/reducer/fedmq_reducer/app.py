@@ -11,6 +11,7 @@ from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings
+from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.records.base import STORE as RECORDS
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.broker_check import BrokerCheck
@@ -21,6 +22,17 @@ from fedmq_reducer.web.app import serve_api
 from fedmq_schemas import records as tables
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
+
+
+def waits_for(core: ReducerCore) -> RoleWait | None:
+    """Returns what a reducer waits for before sessions can begin. A standby's wait, and that for clients, is no fault."""
+    if core.lease is LeaseState.STANDBY:
+        return RoleWait("another reducer decides, or the record store has not answered")
+    if core.lease is LeaseState.LOADING:
+        return RoleWait("the records are being read", "see whether MongoDB answers: fedmq doctor reducer")
+    if not len(core.members.combiners):
+        return RoleWait("no combiner has registered", "start one with the same ALLIANCE_UID and version")
+    return None if core.members.clients else RoleWait("no client has attached")
 
 
 def main(settings: ReducerSettings) -> None:
@@ -39,6 +51,12 @@ def main(settings: ReducerSettings) -> None:
     service.stack.callback(records.close)
     connection = broker.connect("reducer")
     connection.declare(topology.dead())
+
+    def waits() -> RoleWait | None:
+        assert isinstance(actor.core, ReducerCore)
+        return waits_for(actor.core)
+
+    wait_log = WaitLog(service.scheduler, waits)
     actor = reducer_actor(
         holder,
         connection,
@@ -52,8 +70,8 @@ def main(settings: ReducerSettings) -> None:
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,
-        observe=service.telemetry,
         stalls=service.stalls,
+        observe=observe_all(service.telemetry, wait_log),
     )
     core = actor.core
     assert isinstance(core, ReducerCore)
@@ -62,6 +80,7 @@ def main(settings: ReducerSettings) -> None:
         return {
             "state": core.lease.value,
             "epoch": core.term,
+            "waits_for": wait_log.report(),
             "clients": len(core.members.clients),
             "combiners": len(core.members.combiners),
         }
