@@ -48,13 +48,16 @@ class Doubled:
 
     def start_client(self, instance: str) -> None:
         attach, now = Attach(instance=instance), self.world.scheduler.now
-        log = SiteLog("c1", attach, "twice", now, lambda _: self.ended.setdefault(instance, now()) and None)
+        log = SiteLog("c1", attach, "twice", now, lambda _: self._end(instance))
 
         def make(common: dict[str, Any]) -> Any:
-            parts = {"pool": InlinePool(), "store": MemoryStore(), "models": Models(None)}
+            parts: dict[str, Any] = {"pool": InlinePool(), "store": MemoryStore(), "models": Models(None)}
             return client_actor(Client("c1"), attach, Path("unused"), **parts, **common)
 
         self._run("c1", make, log)
+
+    def _end(self, instance: str) -> None:
+        self.ended.setdefault(instance, self.world.scheduler.now())
 
     def run(self, seconds: float) -> None:
         self.world.scheduler.run(limit=self.world.scheduler.now() + seconds)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fedmq.value import value
 from fedmq_client import checks
 from fedmq_client.job import process_state
 from fedmq_client.job.evaluation import missing_test_set
+from fedmq_client.job.explanation import Explanation
 from fedmq_client.job.first_model import first_weights, misfit
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.notes import NoteCollector
@@ -34,8 +35,6 @@ from fedmq_client.trainer import Cancelled, Task, Trainer
 
 TRACEBACK_CHARACTERS = 8_000
 REASON_CHARACTERS = 300
-OTHER_MODEL = ". The session's model is not this package's"
-REMEDY = "start from a model of this package, as `fedmq seed --package DIR` makes one"
 CALLERS = (str(Path(__file__).parent), "<frozen importlib")
 """Files whose frames lie between a job and a trainer. All of them are FedMQ's, and those of imports Python's."""
 OURS = (str(Path(__file__).parents[1]), str(Path(tensors.__file__).parents[1]), "<frozen importlib")
@@ -63,9 +62,7 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
     except (Exception, SystemExit) as error:
         said = running.explain(error)
         if how := running.why_misfit():
-            said = said._replace(
-                reason=f"{said.reason}{OTHER_MODEL}, as {how}: {REMEDY}", plain=f"{said.plain}{OTHER_MODEL}: {REMEDY}"
-            )
+            said = said.of_another_model(how)
         result = Result(
             job.id,
             "failed",
@@ -83,15 +80,6 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = replace(result, plain=result.reason)  # all of these are FedMQ's, and quote nothing
     notes = running.notes.take()
     return replace(result, notes=notes.texts, plain_notes=notes.plain) if notes.texts else result
-
-
-class Explanation(NamedTuple):
-    """Why a step failed. `plain` and `frames`: see `Result`."""
-
-    reason: str
-    traceback: str = ""
-    plain: str = ""
-    frames: str = ""
 
 
 class _Running:
