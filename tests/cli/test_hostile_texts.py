@@ -129,7 +129,7 @@ class HostileSession:
 class HostileAlliance:
     url = HOSTILE
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, **_: Any) -> None:
         if url is not None:
             raise NotFound(HOSTILE)
 
@@ -155,7 +155,7 @@ class HostileAlliance:
         return [dict(CLIENT)]
 
     def health(self) -> dict[str, Any]:
-        return {"alliance": HOSTILE, "status": "ok"}
+        return {"alliance": HOSTILE, "status": "ok", "stalls": [{"process": HOSTILE, "text": HOSTILE}]}
 
     def events(self, *_: Any, **__: Any) -> Iterable[dict[str, Any]]:
         return [dict(each) for each in EVENTS]
