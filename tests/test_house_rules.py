@@ -27,7 +27,6 @@ SAME_NAME_ALLOWED = {
     "ClientName": "the same parameter, described once for the REST API and once for the command",
     "Document": _ALIAS,
     "Meta": _ALIAS,
-    "Row": "a JSON object of the REST API, in two modules of the SDK",
     "State": "the optimizer's arrays, as its literature calls them, and the states of the client's core",
     "Topic": "what a dashboard's feed reports, and what its page listens to, which is more",
 }

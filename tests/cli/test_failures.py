@@ -122,7 +122,7 @@ def test_a_validation_that_fails_is_shown_once_with_its_client_and_traceback() -
 
 def test_control_characters_of_a_client_do_not_reach_the_terminal() -> None:
     shown = _shown(_failed("a", traceback="Trace\x1b[2Jback\n"))
-    assert shown[1] == "  Trace\\x1b[2Jback"
+    assert shown[1] == "  Trace\\u001b[2Jback"
 
 
 def test_the_live_table_has_the_failure_above_it() -> None:
