@@ -77,12 +77,13 @@ def main(settings: ReducerSettings) -> None:
     assert isinstance(core, ReducerCore)
 
     def details() -> Mapping[str, Any]:
+        is_active = core.lease is LeaseState.ACTIVE  # one that stands by knows no members, or those of its last lease
         return {
             "state": core.lease.value,
             "epoch": core.term,
             "waits_for": wait_log.report(),
-            "clients": len(core.members.clients),
-            "combiners": len(core.members.combiners),
+            "clients": len(core.members.clients) if is_active else None,
+            "combiners": len(core.members.combiners) if is_active else None,
         }
 
     def gauges() -> Mapping[str, float]:
@@ -90,7 +91,6 @@ def main(settings: ReducerSettings) -> None:
             "reducer_active": core.lease is LeaseState.ACTIVE,
             "reducer_epoch": core.term,
             "clients": sum(client.present for client in list(core.members.clients.values())),
-            "combiners": len(core.members.combiners),
             "unsettled_messages": actor.unsettled,
         }
 
