@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from fedmq import __version__
+from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
 from fedmq.process.identity import claim
@@ -80,6 +81,7 @@ def main(settings: ClientSettings) -> None:
         identity.folder / "personal", fetched_into(models), settings.personal_days, settings.personal_sessions
     )
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
+    service.report_store(STORE)
     connection = broker.connect(f"client.{identity.name}")
     actor = client_actor(
         client,

@@ -30,13 +30,25 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TRANSIENT_CODES = frozenset({"InternalError", "RequestTimeout", "SlowDown"})
 
 
+def ignore(cause: str) -> None:
+    """Ignores the cause of a repetition."""
+
+
 class Attempts:
     """Repeats requests of one transfer, with pauses from 0.2 s, doubling to 5 s, until `timeout` seconds are over.
 
     `pause` may return early, as `Event.wait` does, or raise an error to give up. `clock` returns monotonic seconds.
+    `on_fault` receives the cause of each repetition.
     """
 
-    def __init__(self, timeout: float, pause: Callable[[float], object], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        pause: Callable[[float], object],
+        clock: Callable[[], float],
+        on_fault: Callable[[str], object] = ignore,
+    ) -> None:
+        self._on_fault = on_fault
         self._pause = pause
         self._clock = clock
         self._timeout = timeout
@@ -65,6 +77,7 @@ class Attempts:
             if cause is None:
                 return
             self.check(cause)
+            self._on_fault(cause)
             self._pause(min(self._next, self.left()))
             self._next = min(LONGEST_PAUSE, self._next * 2)
             self.check(cause)

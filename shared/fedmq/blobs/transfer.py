@@ -3,7 +3,8 @@
 `http(s)://` URLs are followed over one pool of connections, with the proxies of the environment. `file://` and
 `memory://` URLs lead to embedded stores of this process. Faults that may pass (no connection, a broken connection,
 status 408, 425, 429 or 5xx) are retried after 0.2 s, doubling to 5 s, until `timeout` seconds are over. Then `Transient`
-is raised. All functions raise `UrlExpired`, `NotFound` and `Refused` as the store answers.
+is raised. `on_fault` receives the cause of each repetition. All functions raise `UrlExpired`, `NotFound` and `Refused` as
+the store answers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from fedmq.blobs import files, memory
 from fedmq.blobs.base import PLAN_FRAGMENT, BlobSource, UploadPlan
 from fedmq.blobs.checks import IncomingBlob, check_size, opened
-from fedmq.blobs.http import PIECE, Attempts, refusal
+from fedmq.blobs.http import PIECE, Attempts, ignore, refusal
 from fedmq.errors import ProtocolError, Refused
 from fedmq_schemas.messages import BlobRef
 
@@ -35,6 +36,7 @@ def get(
     timeout: float = 300.0,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    on_fault: Callable[[str], object] = ignore,
 ) -> bytes:
     """Returns the bytes of the blob `ref` from `url`. Raises `InvalidUpdate` if size or SHA-256 differ from `ref`.
 
@@ -43,7 +45,7 @@ def get(
     if url.startswith("file://"):
         return files.open_url(url, ref.key).load(ref)
     with IncomingBlob(ref) as incoming:
-        _download(incoming, ref, url, Attempts(timeout, pause, clock))
+        _download(incoming, ref, url, Attempts(timeout, pause, clock, on_fault))
         return incoming.finish()
 
 
@@ -55,6 +57,7 @@ def fetch(
     timeout: float = 300.0,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    on_fault: Callable[[str], object] = ignore,
 ) -> Path:
     """Downloads the blob `ref` as `get` does, into the file `into`, whole or not at all, and returns its path.
 
@@ -63,7 +66,7 @@ def fetch(
     if url.startswith("file://"):
         return files.open_url(url, ref.key).fetch(ref, into)
     with IncomingBlob(ref, into) as incoming:
-        _download(incoming, ref, url, Attempts(timeout, pause, clock))
+        _download(incoming, ref, url, Attempts(timeout, pause, clock, on_fault))
         incoming.finish()
     return into
 
@@ -76,6 +79,7 @@ def put(
     timeout: float = 300.0,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    on_fault: Callable[[str], object] = ignore,
 ) -> BlobRef:
     """Uploads bytes or a file to the presigned `url`, whole or not at all. Raises `Refused` for another key's URL.
 
@@ -85,7 +89,7 @@ def put(
         return files.open_url(url, key).put(key, source)
     if url.startswith("memory://"):
         return memory.open_url(url, "put", key).put(key, source)
-    attempts = Attempts(timeout, pause, clock)
+    attempts = Attempts(timeout, pause, clock, on_fault)
     with opened(source) as (body, size):
         ref = BlobRef(key=key, size=size, sha256=hashlib.file_digest(body, "sha256").hexdigest())
         if url.endswith(PLAN_FRAGMENT):

@@ -81,10 +81,14 @@ class Service:
         """Returns a unique id: a number, and the id of this process."""
         return f"{next(self._numbers):08x}{self._life}"
 
+    def report_store(self, store: str) -> None:
+        """Reports from now on in `/health`, `/ready` and `/metrics` whether this store stalls the role."""
+        self._stores.append(store)
+
     def check_store(self, store: str, server: str, request: Callable[[], object]) -> None:
         """Checks from now on that a store answers; see `StoreCheck`."""
+        self.report_store(store)
         check = StoreCheck(store, server, request, self.stalls)
-        self._stores.append(store)
         self.stack.callback(check.stop)
         check.start()
 

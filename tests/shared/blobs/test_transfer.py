@@ -161,6 +161,16 @@ def test_pauses_double_up_to_five_seconds_until_time_is_over(web: Web, time: Tim
     assert time.pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 3.8])
 
 
+def test_the_cause_of_each_repetition_is_reported(web: Web, time: Time) -> None:
+    causes: list[str] = []
+    web.script = [Answer(status=503), Answer(status=500), Answer(body=CONTENT)]
+    transfer.get(reference(), web.url, pause=time.pause, clock=time.clock, on_fault=causes.append)
+    assert [cause.split()[0] for cause in causes] == ["503", "500"]
+    web.script = [Answer(status=503), Answer()]
+    transfer.put(KEY, web.url, CONTENT, pause=time.pause, clock=time.clock, on_fault=causes.append)
+    assert len(causes) == 3
+
+
 def test_a_server_that_is_away_is_transient_and_its_url_stays_secret(web: Web, time: Time) -> None:
     url = "http://127.0.0.1:1/bucket/name?X-Amz-Signature=secret"
     with pytest.raises(Transient) as caught:

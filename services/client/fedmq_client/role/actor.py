@@ -63,6 +63,7 @@ def client_actor(
         output_log=output_log,
         detail=detail,
         on_fault=on_fault,
+        stalls=stalls,
     )
     actor = Actor(
         client.name,

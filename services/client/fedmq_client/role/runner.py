@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedmq.blobs import transfer
+from fedmq.blobs.base import STORE
 from fedmq.error_detail import ErrorDetail
 from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.runtime.effects import CoreEvent
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_client.job.job import Blob, Job, Pool, Result, Validated
 from fedmq_client.personal.kept_state import origin_of
@@ -37,6 +40,7 @@ class TaskRunner:
     - `detail`: what is reported of an error, and so may leave the site.
     - `on_fault`: receives each error in full, for the site's own log.
     - `output_log`: the file for what the trainer prints in a worker process, or None.
+    - `stalls`: notes transfers that are repeated.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class TaskRunner:
         output_log: Path | None = None,
         detail: ErrorDetail = "full",
         on_fault: OnFault | None = None,
+        stalls: Stalls | None = None,
     ) -> None:
         self.client = client
         self._detail = detail
@@ -68,6 +73,7 @@ class TaskRunner:
         self._logged: set[str] = set()
         self._report = report
         self._output_log = output_log
+        self._stalls = stalls or Stalls(scheduler.wall)
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Returns the performer of each effect of a client."""
@@ -94,7 +100,7 @@ class TaskRunner:
         self._store.enter(task)
         if not task.model_url.startswith("http"):
             try:
-                model, base = self._models.fetch(task)
+                model, base = self._fetch(task)
                 self._submit(task, key, job_id, model, base, began)
             except FedMQError as error:
                 self._unfetched(task, job_id, error)
@@ -109,7 +115,25 @@ class TaskRunner:
             else:
                 self._unfetched(task, job_id, error)
 
-        self._scheduler.submit(lambda: self._models.fetch(task), fetched)
+        self._scheduler.submit(lambda: self._fetch(task), fetched)
+
+    def _fetch(self, task: TaskMessage) -> tuple[Blob, Blob | None]:
+        with self._noting(RunTask) as on_fault:
+            return self._models.fetch(task, on_fault)
+
+    @contextmanager
+    def _noting(self, effect: type[Any]) -> Iterator[Callable[[str], None]]:
+        """Yields what notes a fault of a transfer, until the transfer has ended."""
+        key = object()
+
+        def on_fault(cause: str) -> None:
+            error = Transient(f"a transfer with the blob store is repeated: {cause}", store=STORE)
+            self._stalls.retry(key, effect.__name__, error)
+
+        try:
+            yield on_fault
+        finally:
+            self._stalls.end(key)
 
     def _submit(
         self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
@@ -233,7 +257,9 @@ class TaskRunner:
         task, update = effect.task, effect.result.update
         assert update is not None
         try:
-            return transfer.put(task.upload_key, task.upload_url, update, timeout=max(1.0, task.timeout))
+            with self._noting(Upload) as on_fault:
+                timeout = max(1.0, task.timeout)
+                return transfer.put(task.upload_key, task.upload_url, update, timeout=timeout, on_fault=on_fault)
         except Transient as error:
             raise Refused(f"the upload did not succeed in time: {error.reason}") from error
         except FedMQError as error:
