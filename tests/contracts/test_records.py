@@ -228,3 +228,13 @@ def test_an_update_names_top_level_fields(records: Records, name: str) -> None:
 def test_close_is_idempotent(records: Records) -> None:
     records.close()
     records.close()
+
+
+def test_pages_hold_every_document_with_its_key_in_key_order(filled: Records) -> None:
+    first = filled.page("events", limit=2)
+    assert [key for key, _ in first] == ["a", "b"]
+    second = filled.page("events", after="b", limit=2)
+    assert [(key, document["session"]) for key, document in second] == [("c", "b"), ("d", "a")]
+    assert [key for key, _ in filled.page("events", after="d", limit=2)] == ["e"]
+    assert list(filled.page("events", after="e")) == []
+    assert dict(filled.page("events"))["e"] == filled.get("events", "e")

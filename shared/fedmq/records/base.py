@@ -78,6 +78,9 @@ class Records(Protocol):
             after: Only documents whose value of `order` (or key) is greater than this; less, if descending.
         """
 
+    def page(self, table: str, after: str = "", limit: int = 500) -> Sequence[tuple[str, Document]]:
+        """Returns at most `limit` documents with their keys, in key order, from the first key greater than `after`."""
+
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         """Returns the number of documents whose fields equal `where`."""
 

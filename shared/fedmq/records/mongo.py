@@ -178,6 +178,12 @@ class MongoRecords:
             found = collection.find(conditions, _WITHOUT_KEY)
             return list(found.sort([(by, way)] if by == "_id" else [(by, way), ("_id", way)]).limit(limit or 0))
 
+    def page(self, table: str, after: str = "", limit: int = 500) -> Sequence[tuple[str, Document]]:
+        """Reads by `_id`."""
+        with self._reading(table) as collection:
+            found = collection.find({"_id": {"$gt": after}}).sort("_id", ASCENDING).limit(limit)
+            return [(document.pop("_id"), document) for document in found]
+
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         """Counts on the server."""
         with self._reading(table) as collection:

@@ -131,6 +131,14 @@ class SqliteRecords:
             ).fetchall()
         return [from_text(row[0]) for row in rows]
 
+    def page(self, table: str, after: str = "", limit: int = 500) -> Sequence[tuple[str, Document]]:
+        """Reads by primary key."""
+        with self._reading(table) as db:
+            rows = db.execute(
+                f"SELECT key, document FROM {table} WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
+            ).fetchall()
+        return [(key, from_text(text)) for key, text in rows]
+
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         """Counts in one statement."""
         condition, values = _conditions(where)

@@ -140,6 +140,10 @@ class WorldRecords(Records):
         with self._call(f"find {table}", self.weather):
             return self.inner.find(table, where, order=order, descending=descending, limit=limit, after=after)
 
+    def page(self, table: str, after: str = "", limit: int = 500) -> Sequence[tuple[str, Document]]:
+        with self._call(f"page {table}", self.weather):
+            return self.inner.page(table, after, limit)
+
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         with self._call(f"count {table}", self.weather):
             return self.inner.count(table, where)
