@@ -250,6 +250,14 @@ def convert(
 @model.command()
 def verify(
     model_id: ModelArgument = "last",
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Instead: check that every blob that a record names is there, with its sha256. Reads the stores that the "
+            "reducer's settings name.",
+        ),
+    ] = False,
     url: Url = None,
     state_dir: FolderOption = None,
     as_json: AsJson = False,
@@ -257,8 +265,10 @@ def verify(
     """Recompute a model from its parent and its round's updates, and compare the bytes.
 
     Exit codes: 0 the same bytes; 1 other bytes; 3 the updates, the model or its parent are gone (retention), only hashes
-    and counts were checked.
+    and counts were checked. With --all: 0 all is there; 1 a blob is gone or altered; 3 only updates are gone.
     """
+    if everything:
+        _verify_all(model_id, state_dir, url, as_json)
     from fedmq_cli.verifying import verdict_on
     from fedmq_sdk import Alliance
 
@@ -272,3 +282,20 @@ def verify(
         if verdict["parent"]:
             print_next(f"fedmq model verify {verdict['parent']}", place=place_option(url, state_dir))
     raise typer.Exit({"same": 0, "different": 1, "partly": 3}[verdict["outcome"]])
+
+
+def _verify_all(model_id: str, state_dir: Path | None, url: str | None, as_json: bool) -> None:
+    from fedmq.errors import ConfigError
+    from fedmq_cli.backup.consistency import check
+    from fedmq_cli.backup.progress import Progress
+    from fedmq_cli.backup.report import print_consistency
+    from fedmq_cli.backup.stores import opened
+
+    if (model_id, url) != ("last", None):
+        raise ConfigError(
+            "--all checks every blob in the stores that the settings or --state-dir name: leave out MODEL and --url"
+        )
+    with opened(state_dir) as (records, blobs):
+        found = check(records, blobs, Progress())
+    print_consistency(found, as_json)
+    raise typer.Exit(found.exit_code)

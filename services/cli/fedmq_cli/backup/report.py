@@ -1,0 +1,36 @@
+"""What the verbs on backups print about records and blobs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from fedmq_cli.backup.consistency import Consistency
+from fedmq_cli.backup.progress import megabytes
+from fedmq_cli.output import print_columns, print_json
+
+MOST_UNRECORDED = 20
+
+
+def print_consistency(found: Consistency, as_json: bool) -> None:
+    """Prints what the check found: the faults, then what is worth knowing."""
+    if as_json:
+        print_json(asdict(found))
+        return
+    if found.faults:
+        print_columns(found.faults, {"record": "record", "blob": "blob", "fault": "fault"}, "")
+        typer.echo()
+    typer.echo(
+        f"{found.blobs} blobs ({megabytes(found.bytes)}) are as recorded; {len(found.faults)} are gone or altered"
+    )
+    if found.updates_gone:
+        typer.echo(
+            f"{found.updates_gone} updates and sums of rounds are deleted: their models are verified in part only"
+        )
+    if found.unrecorded:
+        typer.echo(f"{len(found.unrecorded)} blobs without a record; a session that runs may be about to record them:")
+        for key in found.unrecorded[:MOST_UNRECORDED]:
+            typer.echo(f"  {key}")
+        if len(found.unrecorded) > MOST_UNRECORDED:
+            typer.echo(f"  and {len(found.unrecorded) - MOST_UNRECORDED} more, all in --json")
