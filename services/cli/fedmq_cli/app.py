@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli.commands import accounts, members, models, packages, personal, sandbox, session, sessions
+from fedmq_cli.commands import accounts, backup, members, models, packages, personal, sandbox, session, sessions
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
 from fedmq_cli.interruption import end_by_interrupt, interruptible
@@ -108,6 +108,8 @@ for verb in (
     models.models,
     members.clients,
     members.events,
+    backup.backup,
+    backup.restore,
     doctor,
 ):
     app.command(epilog=EXIT_CODES)(interruptible(verb))

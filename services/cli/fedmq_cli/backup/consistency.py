@@ -12,6 +12,7 @@ from fedmq.errors import InvalidUpdate, NotFound
 from fedmq.records.base import Records
 from fedmq_cli.backup.named_blobs import NamedBlob, NamedBlobs, let_go_blobs
 from fedmq_cli.backup.progress import Progress
+from fedmq_cli.scratch import beside
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
@@ -53,15 +54,14 @@ def check(records: Records, blobs: Blobs, progress: Progress) -> Consistency:
     named = NamedBlobs(records, blobs).found
     result = Consistency(unrecorded=_unrecorded(stored, named, records))
     absent: list[NamedBlob] = []
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder, "blob")
+    with beside(Path(tempfile.gettempdir(), "fedmq-blob")) as scratch:
         for blob in progress.through(named.values(), "checked"):
             try:
                 blobs.fetch(blob.ref, scratch)
             except NotFound:
                 absent.append(blob)
             except InvalidUpdate as error:
-                result.faults.append(_fault(blob, error.reason.removeprefix(f"blob {blob.ref.key} ")))
+                result.faults.append(blob.fault(error.reason))
             else:
                 result.blobs += 1
                 result.bytes += blob.ref.size
@@ -77,17 +77,13 @@ def _judge_absent(absent: list[NamedBlob], records: Records, result: Consistency
     keeping: dict[str, bool] = {}
     for blob in absent:
         if blob.needed and blob.ref.key not in let_go:
-            result.faults.append(_fault(blob, "is gone"))
+            result.faults.append(blob.fault("is gone"))
         elif not blob.needed:
             session = blob.ref.key.split("/")[1]
             if session not in keeping:
                 keeping[session] = _keeps_updates(records.get(tables.SESSIONS, session))
             result.updates_gone += 1
             result.kept_updates_gone += keeping[session]
-
-
-def _fault(blob: NamedBlob, fault: str) -> dict[str, str]:
-    return {"record": blob.record, "blob": blob.ref.key, "fault": fault}
 
 
 def _keeps_updates(session: dict[str, Any] | None) -> bool:

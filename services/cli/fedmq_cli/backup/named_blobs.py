@@ -33,6 +33,10 @@ class NamedBlob:
     record: str
     needed: bool
 
+    def fault(self, words: str) -> dict[str, str]:
+        """Returns the row of a report that says what is wrong with this blob."""
+        return {"record": self.record, "blob": self.ref.key, "fault": words.removeprefix(f"blob {self.ref.key} ")}
+
 
 class NamedBlobs:
     """The blobs that `records` name, by key, those of the newest models first.

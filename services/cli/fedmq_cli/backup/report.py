@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -18,9 +20,7 @@ def print_consistency(found: Consistency, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    if found.faults:
-        print_columns(found.faults, {"record": "record", "blob": "blob", "fault": "fault"}, "")
-        typer.echo()
+    print_faults(found.faults)
     typer.echo(
         f"{found.blobs} blobs ({megabytes(found.bytes)}) are as recorded; {len(found.faults)} are gone or altered"
     )
@@ -34,3 +34,10 @@ def print_consistency(found: Consistency, as_json: bool) -> None:
             typer.echo(f"  {key}")
         if len(found.unrecorded) > MOST_UNRECORDED:
             typer.echo(f"  and {len(found.unrecorded) - MOST_UNRECORDED} more, all in --json")
+
+
+def print_faults(faults: Sequence[dict[str, Any]]) -> None:
+    """Prints a row for each blob that is gone or altered; nothing if there is none."""
+    if faults:
+        print_columns(faults, {"record": "record", "blob": "blob", "fault": "fault"}, "")
+        typer.echo()

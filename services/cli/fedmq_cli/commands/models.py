@@ -295,7 +295,7 @@ def _verify_all(model_id: str, state_dir: Path | None, url: str | None, as_json:
         raise ConfigError(
             "--all checks every blob in the stores that the settings or --state-dir name: leave out MODEL and --url"
         )
-    with opened(state_dir) as (records, blobs):
-        found = check(records, blobs, Progress())
+    with opened(state_dir) as stores:
+        found = check(stores.records, stores.blobs, Progress())
     print_consistency(found, as_json)
     raise typer.Exit(found.exit_code)
