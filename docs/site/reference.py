@@ -16,8 +16,11 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
+from fedmq.process.families import PROCESS, UNSETTLED, Family
 from fedmq.process.settings import variables
 from fedmq_cli.app import EXIT_CODES, app
+from fedmq_combiner import metrics as combiner
+from fedmq_reducer import metrics as reducer
 from fedmq_schemas.policy import Policy, Section
 from fedmq_schemas.records.events import EVENT_NAMES
 
@@ -25,33 +28,11 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
 MADE = "<!-- Written by docs/site/reference.py: edit the code that it reads. -->\n\n"
 
-ROLE_FILES = {role: ROOT / f"services/{role}/fedmq_{role}/app.py" for role in ("reducer", "combiner", "client")}
-SERVICE = ROOT / "shared/fedmq/process/service.py"
-API_METRICS = ROOT / "services/reducer/fedmq_reducer/web/api/health.py"
 TRAINER = ROOT / "services/client/fedmq_client/trainer.py"
 TORCH = ROOT / "services/client/fedmq_client/torch.py"
 
-PROCESS_METRICS = {
-    "fedmq_info": "always 1; the labels name role, name and version",
-    "fedmq_uptime_seconds": "seconds since the process started",
-    "process_cpu_seconds_total": "CPU seconds used, user and system",
-    "process_resident_memory_bytes": "memory in RAM",
-    "fedmq_messages_received_total": "messages received, by `kind`",
-    "fedmq_messages_published_total": "messages published, by `kind`",
-    "fedmq_events_total": "events published, by `event`",
-    "fedmq_broker_connected": "1 while the connection to the broker is open",
-    "fedmq_broker_blocked": "1 while the broker accepts no messages, as it is low on disk or memory",
-    "fedmq_store_up": "0 while a `store` (blob_store, records) has refused, or not answered, for 5 s or longer; else 1",
-    "fedmq_retries_total": "failed attempts at work that is repeated, by `effect` and `store`",
-}
-GAUGES = {
-    "reducer_active": "1 at the reducer that holds the lease",
-    "reducer_epoch": "term of the newest lease that this reducer has seen",
-    "clients": "clients that are present",
-    "combiners": "combiners that are registered",
-    "open_plans": "plans that wait for updates",
-    "unsettled_messages": "messages that were received and are not acknowledged yet",
-}
+ROLES = {"reducer": reducer.FAMILIES, "combiner": combiner.FAMILIES, "client": (UNSETTLED,)}
+"""The metrics of each role beside those of every process."""
 
 RUN_FILES = (
     ("records.db", "the records: sessions, rounds, models, clients, events (SQLite; `-wal` and `-shm` belong to it)"),
@@ -130,20 +111,24 @@ With `tensors.share`, `tensors.frozen` or `tensors.local` in the policy, only th
   [personal models](../how-to/keep-personal-models.md).
 
 """
-PROCESS = """\
+METRICS = """\
 # Metrics
 
-## Of every process
+In Prometheus's text format, on two kinds of endpoints. No name is on both. [Monitor an alliance](../how-to/monitor.md) says
+what to scrape, and has alerts and a dashboard.
 
-`/metrics` on `FEDN_HEALTH_PORT`, in Prometheus's text format. A name that ends in `_total` only grows.
+## Of a process
+
+`/metrics` on `FEDN_HEALTH_PORT` of every role. These numbers are those of one process: sum them over processes.
 
 """
 ALLIANCE = """\
 
 ## Of the alliance
 
-`/metrics` on the reducer's port (8090), from the records. Counters count from the start of the server that answers.
-Prometheus's client adds `_total` to counters, and `_bucket`, `_sum` and `_count` to histograms.
+`/metrics` on the port of the REST API (8090). These numbers are those of the whole alliance, and every reducer serves all of
+them: use `max`, never `sum`, over reducers. Gauges are read from the records. Counters and the histogram count what this
+server has observed since it started.
 
 """
 
@@ -201,59 +186,23 @@ def events_page() -> str:
 
 
 def metrics_page() -> str:
-    """Returns the page of metrics. Raises KeyError for a metric of a process that has no meaning in this module."""
-    text = PROCESS + table(("metric", "meaning"), [(f"`{name}`", PROCESS_METRICS[name]) for name in sorted(samples())])
-    text += "\nGauges of each role:\n\n"
-    rows = {name: [role for role, path in ROLE_FILES.items() if name in _gauges(path)] for name in GAUGES}
-    for path in ROLE_FILES.values():
-        for name in _gauges(path):
-            GAUGES[name]
-    text += table(
-        ("metric", "roles", "meaning"),
-        [(f"`fedmq_{name}`", ", ".join(roles), GAUGES[name]) for name, roles in rows.items() if roles],
+    """Returns the page of metrics."""
+    families = dict.fromkeys(PROCESS, "all")
+    for family in dict.fromkeys(family for found in ROLES.values() for family in found):
+        families[family] = ", ".join(role for role, found in ROLES.items() if family in found)
+    text = METRICS + table(
+        ("metric", "type", "labels", "roles", "meaning"),
+        [(*_family(each), roles, each.help) for each, roles in families.items()],
     )
-    return text + ALLIANCE + table(("metric", "type", "meaning"), _families())
+    return (
+        text
+        + ALLIANCE
+        + table(("metric", "type", "labels", "meaning"), [(*_family(each), each.help) for each in reducer.ALLIANCE])
+    )
 
 
-def samples() -> set[str]:
-    """Returns the names of the metrics that every process serves."""
-    return {text for text in _texts(SERVICE) if text in PROCESS_METRICS or text.endswith(("_total", "_seconds"))}
-
-
-def _texts(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-
-
-def _gauges(path: Path) -> list[str]:
-    """Returns the names in the dict that a role's `gauges` function returns."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef) and node.name == "gauges":
-            return [
-                str(key.value)
-                for each in ast.walk(node)
-                if isinstance(each, ast.Dict)
-                for key in each.keys
-                if isinstance(key, ast.Constant)
-            ]
-    raise LookupError(f"{path} has no function named gauges")
-
-
-def _families() -> list[tuple[str, str, str]]:
-    calls = [
-        (node.func.id, node.args)
-        for node in ast.walk(ast.parse(API_METRICS.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("MetricFamily")
-    ]
-    found = [
-        (
-            kind.removesuffix("MetricFamily").lower(),
-            [str(a.value) for a in arguments[:2] if isinstance(a, ast.Constant)],
-        )
-        for kind, arguments in calls
-    ]
-    return [(f"`{name}`", kind, meaning) for kind, (name, meaning) in sorted(found, key=lambda each: each[1])]
+def _family(family: Family) -> tuple[str, str, str]:
+    return f"`{family.name}`", family.kind, ", ".join(f"`{label}`" for label in family.labels)
 
 
 def files_page() -> str:

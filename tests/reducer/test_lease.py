@@ -101,6 +101,20 @@ def test_the_holder_keeps_its_lease_as_long_as_each_renewal_succeeds(session: Se
     assert lease(session) is LeaseState.ACTIVE
 
 
+def test_a_lease_is_as_old_as_the_last_answer_that_confirms_it(standby: Standby) -> None:
+    standby.done(standby.acquire, None)
+    assert standby.reducer.renewed_at == 0
+    standby.done(standby.done(one(standby.fire("lease"), Acquire), 7)[-1], Snapshot())
+    assert standby.reducer.renewed_at == 1_003.0
+    renewal = one(standby.fire("lease"), Renew)
+    assert standby.reducer.renewed_at == 1_003.0
+    standby.at += 0.5
+    standby.done(renewal, True)
+    assert standby.reducer.renewed_at == 1_006.5
+    standby.done(one(standby.fire("lease"), Renew), False)
+    assert standby.reducer.renewed_at == 1_006.5
+
+
 @pytest.mark.parametrize("how", ["renewal", "fenced"])
 def test_a_reducer_that_has_lost_the_lease_gives_everything_back(session: SessionDriver, how: str) -> None:
     session.plan()

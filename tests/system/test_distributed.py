@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from fedmq.process import families
+from fedmq_combiner import metrics as combiner
+from fedmq_reducer import metrics as reducer
 from fedmq_schemas import records as tables
+from support.promtool import check_exposition
 from support.waiting import SECONDS
 from system.deployment import Deployment
-from system.node import COMMAND
+from system.node import COMMAND, Node
 
 pytestmark = pytest.mark.system
 
+OWN_FAMILIES = {"reducer": reducer.FAMILIES, "combiner": combiner.FAMILIES, "client": (families.UNSETTLED,)}
 POLICY: dict[str, Any] = {"seed": "seed-system", "rounds": 3, "clients_required": 6, "random_seed": 1}
 
 
@@ -37,8 +45,26 @@ def test_every_role_tells_its_health_and_its_numbers(alliance: Deployment) -> No
     for node in alliance.nodes.values():
         health = node.health()
         assert (health["status"], health["role"], health["broker"]) == ("ok", node.role, "connected")
-        names = {line.split("{")[0].split()[0] for line in node.metrics().splitlines() if line[0] != "#"}
-        assert {"fedmq_info", "fedmq_broker_connected", "process_resident_memory_bytes"} <= names
+        text = node.metrics()
+        check_exposition(text)
+        served = {(found.name, found.type, found.documentation) for found in text_string_to_metric_families(text)}
+        known = [*families.PROCESS, *OWN_FAMILIES[node.role]]
+        assert served <= {(each.name.removesuffix("_total"), each.kind, each.help) for each in known}
+        lacking = {each.name for each in known} - {name for name, *_ in served}
+        counters = {each.name for each in known if each.kind == "counter"}
+        # Counters appear with the first thing that they count, and a client uses no store.
+        assert lacking <= counters | ({"fedmq_store_up"} if node.role == "client" else set())
+
+
+def test_all_but_one_reducer_stand_by_and_the_lease_of_that_one_is_new(alliance: Deployment) -> None:
+    def number(node: Node, name: str) -> float:
+        [value] = re.findall(rf"^{name} (\S+)$", node.metrics(), re.MULTILINE)
+        return float(value)
+
+    reducers = [node for node in alliance.nodes.values() if node.role == "reducer"]
+    [active] = [node for node in reducers if number(node, "fedmq_reducer_active") == 1]
+    assert time.time() - number(active, "fedmq_reducer_lease_renewed_timestamp_seconds") < SECONDS
+    assert number(active, "process_start_time_seconds") < time.time()
 
 
 def test_the_logs_lead_from_a_committed_round_back_to_the_messages_that_caused_it(alliance: Deployment) -> None:

@@ -11,6 +11,7 @@ from fedmq import __version__
 from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
+from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings
@@ -111,8 +112,8 @@ def main(settings: ClientSettings) -> None:
             "instance": attach.instance,
         }
 
-    def gauges() -> Mapping[str, float]:
-        return {"unsettled_messages": actor.unsettled}
+    def gauges() -> Mapping[Family, float]:
+        return {UNSETTLED: actor.unsettled}
 
     def missing() -> str:
         return "" if core.state is State.ATTACHED else f"its state is {core.state.value}"

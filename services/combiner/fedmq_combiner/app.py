@@ -8,6 +8,7 @@ from typing import Any
 from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.process.connect import open_blobs
+from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings
@@ -15,6 +16,7 @@ from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.runtime.effects import Fired
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
+from fedmq_combiner.metrics import COMBINER_CLIENTS, OPEN_PLANS
 from fedmq_combiner.presence import BEAT
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
@@ -73,11 +75,11 @@ def main(settings: CombinerSettings) -> None:
             "waits_for": wait_log.report(),
         }
 
-    def gauges() -> Mapping[str, float]:
+    def gauges() -> Mapping[Family, float]:
         return {
-            "clients": core.clients,
-            "open_plans": core.open_plans,
-            "unsettled_messages": actor.unsettled,
+            COMBINER_CLIENTS: core.clients,
+            OPEN_PLANS: core.open_plans,
+            UNSETTLED: actor.unsettled,
         }
 
     def missing() -> str:

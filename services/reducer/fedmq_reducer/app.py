@@ -8,6 +8,7 @@ from typing import Any
 from fedmq.blobs.base import STORE as BLOBS
 from fedmq.brokers.registry import open_administration, open_broker
 from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings
@@ -16,6 +17,7 @@ from fedmq.records.base import STORE as RECORDS
 from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.broker_check import BrokerCheck
 from fedmq_reducer.core import LeaseState, ReducerCore
+from fedmq_reducer.metrics import ACTIVE, EPOCH, LEASE_RENEWED
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_reducer.web.app import serve_api
@@ -86,12 +88,12 @@ def main(settings: ReducerSettings) -> None:
             "combiners": len(core.members.combiners) if is_active else None,
         }
 
-    def gauges() -> Mapping[str, float]:
+    def gauges() -> Mapping[Family, float]:
         return {
-            "reducer_active": core.lease is LeaseState.ACTIVE,
-            "reducer_epoch": core.term,
-            "clients": sum(client.present for client in list(core.members.clients.values())),
-            "unsettled_messages": actor.unsettled,
+            ACTIVE: core.lease is LeaseState.ACTIVE,
+            EPOCH: core.term,
+            LEASE_RENEWED: core.renewed_at,
+            UNSETTLED: actor.unsettled,
         }
 
     recorder = Recorder(

@@ -59,6 +59,8 @@ class ReducerCore:
         self, members: Membership, *, presence: float, single_combiner_rules: frozenset[str] = frozenset()
     ) -> None:
         self.lease = LeaseState.STANDBY
+        self.renewed_at = 0.0
+        """When the records confirmed the lease last, in UTC seconds since 1970; 0 before the first time."""
         self.members = members
         self._context = ReducerContext(members, single_combiner_rules=single_combiner_rules)
         self.sessions = Sessions(self._context)
@@ -122,7 +124,9 @@ class ReducerCore:
             case Done(effect=Acquire(), result=term):
                 self._acquired(term)
             case Done(effect=Renew() as effect, result=is_ours):
-                if not is_ours:
+                if is_ours:
+                    self.renewed_at = self._context.now.wall
+                else:
                     self._lose(effect)
             case Done(effect=Load() as effect, result=Snapshot() as snapshot):
                 self._loaded(effect, snapshot)
@@ -155,6 +159,7 @@ class ReducerCore:
             return
         self._insisted = False
         self._context.term = term
+        self.renewed_at = self._context.now.wall
         self._load()
 
     def _not_acquired(self) -> None:

@@ -7,24 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any
 
 from fedmq.errors import ConfigError
+from fedmq.process.families import Family, Sample
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
-
 Answer = Callable[[], tuple[bool, Mapping[str, Any]]]
-
-
-class Sample(NamedTuple):
-    """One number. A name that ends in `_total` only ever grows."""
-
-    name: str
-    value: float
-    labels: Mapping[str, str] = {}
 
 
 class HealthServer:
@@ -80,13 +72,12 @@ class HealthServer:
 
 def exposition(samples: Iterable[Sample]) -> str:
     """Returns the samples in Prometheus' text format, version 0.0.4."""
-    families: dict[str, list[str]] = {}
-    for sample in samples:
-        labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items())
-        line = f"{sample.name}{{{labels}}} {sample.value:.17g}" if labels else f"{sample.name} {sample.value:.17g}"
-        families.setdefault(sample.name, []).append(line)
+    families: dict[Family, list[str]] = {}
+    for family, value, labels in samples:
+        shown = ",".join(f'{name}="{labels[name].translate(_ESCAPES)}"' for name in family.labels)
+        line = f"{family.name}{{{shown}}} {value:.17g}" if shown else f"{family.name} {value:.17g}"
+        families.setdefault(family, []).append(line)
     text = []
-    for name, lines in families.items():
-        text.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
-        text += lines
+    for family, lines in families.items():
+        text += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}", *lines]
     return "\n".join(text) + "\n"

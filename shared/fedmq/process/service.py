@@ -20,7 +20,9 @@ from typing import Any, Protocol
 
 from fedmq import __version__
 from fedmq.brokers.base import Connection
-from fedmq.process.health import HealthServer, Sample
+from fedmq.process import families
+from fedmq.process.families import Family, Sample
+from fedmq.process.health import HealthServer
 from fedmq.process.logs import configure_service_logs
 from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
@@ -39,7 +41,7 @@ CLOSE_SECONDS = 1.5
 ANSWER_SECONDS = 2.0
 
 Details = Callable[[], Mapping[str, Any]]
-Gauges = Callable[[], Mapping[str, float]]
+Gauges = Callable[[], Mapping[Family, float]]
 Missing = Callable[[], str]
 
 
@@ -71,6 +73,7 @@ class Service:
         self.stack = ExitStack()
         self.members: list[Member] = []
         self._began = time.monotonic()
+        self._began_at = self.scheduler.wall()
         self._life = uuid.uuid4().hex[:12]
         self._numbers = itertools.count()
         self._draining = 0
@@ -205,28 +208,30 @@ class Service:
         return not lacks, {"ready": not lacks, "role": self.role, "name": self.name, "lacks": lacks}
 
     def _samples(self, gauges: Gauges) -> Iterator[Sample]:
-        yield Sample("fedmq_info", 1, {"role": self.role, "name": self.name, "version": __version__})
-        yield Sample("fedmq_uptime_seconds", time.monotonic() - self._began)
-        yield Sample("process_cpu_seconds_total", time.process_time())
+        yield Sample(families.INFO, 1, {"role": self.role, "name": self.name, "version": __version__})
+        yield Sample(families.UPTIME, time.monotonic() - self._began)
+        yield Sample(families.START_TIME, self._began_at)
+        yield Sample(families.CPU, time.process_time())
         if (resident := _resident_bytes()) is not None:
-            yield Sample("process_resident_memory_bytes", resident)
+            yield Sample(families.MEMORY, resident)
         telemetry = self.telemetry
-        for family, label, counts in (
-            ("fedmq_messages_received_total", "kind", telemetry.received),
-            ("fedmq_messages_published_total", "kind", telemetry.published),
-            ("fedmq_events_total", "event", telemetry.events),
+        for family, counts in (
+            (families.RECEIVED, telemetry.received),
+            (families.PUBLISHED, telemetry.published),
+            (families.EVENTS, telemetry.events),
         ):
+            [label] = family.labels
             for value, count in list(counts.items()):
                 yield Sample(family, count, {label: value})
         for (effect, store), count in list(self.stalls.retries.items()):
-            yield Sample("fedmq_retries_total", count, {"effect": effect, "store": store})
+            yield Sample(families.RETRIES, count, {"effect": effect, "store": store})
         if self._connections:
-            yield Sample("fedmq_broker_connected", self._connections[0].connected)
-            yield Sample("fedmq_broker_blocked", any(connection.blocked for connection in self._connections))
+            yield Sample(families.BROKER_CONNECTED, self._connections[0].connected)
+            yield Sample(families.BROKER_BLOCKED, any(connection.blocked for connection in self._connections))
         for store in self._stores:
-            yield Sample("fedmq_store_up", self.stalls.of(store) is None, {"store": store})
-        for name, number in gauges().items():
-            yield Sample(f"fedmq_{name}", number)
+            yield Sample(families.STORE_UP, self.stalls.of(store) is None, {"store": store})
+        for family, number in gauges().items():
+            yield Sample(family, number)
 
 
 def _resident_bytes() -> int | None:

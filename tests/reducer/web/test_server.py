@@ -7,8 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from fedmq_reducer import metrics
+from support.promtool import check_exposition
 from support.servers.served import Served, served
 
 from .alliance import count_sessions
@@ -20,13 +23,29 @@ def test_health_names_the_alliance(api: httpx.Client) -> None:
     assert (answer.json()["status"], answer.json()["alliance"]) == ("ok", "sandbox")
 
 
+def families_of(api: httpx.Client) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(api.get("/metrics").text)}
+
+
 def test_metrics_are_prometheus_text_that_counts_updates_and_rounds(api: httpx.Client, trained: dict[str, Any]) -> None:
-    families = {family.name: family for family in text_string_to_metric_families(api.get("/metrics").text)}
+    families = families_of(api)
     updates = {sample.labels["outcome"]: sample.value for sample in families["fedmq_updates"].samples}
     assert updates["accepted"] >= 9
-    assert families["fedmq_clients"].samples[0].value == 4
+    clients = {sample.labels["state"]: sample.value for sample in families["fedmq_clients"].samples}
+    assert clients == {"present": 4, "away": 0}
     buckets = [sample.value for sample in families["fedmq_round_seconds"].samples if sample.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
+
+
+def test_metrics_have_the_declared_names_types_and_help_and_no_fault_that_prometheus_finds(
+    api: httpx.Client, trained: dict[str, Any]
+) -> None:
+    served = {(family.name, family.type, family.documentation) for family in families_of(api).values()}
+    declared = {(each.name.removesuffix("_total"), each.kind, each.help) for each in metrics.ALLIANCE}
+    assert served <= declared
+    # Queues are measured every ten seconds.
+    assert {name for name, *_ in declared - served} <= {"fedmq_dead_letters"}
+    check_exposition(api.get("/metrics").text)
 
 
 @pytest.mark.parametrize(

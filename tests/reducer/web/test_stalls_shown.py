@@ -44,6 +44,9 @@ class Api:
         answer = asyncio.run(self.answer(path, "application/json"))
         return answer.status_code, answer.json()
 
+    def text(self, path: str) -> str:
+        return asyncio.run(self.answer(path, "text/plain")).text
+
     async def answer(self, path: str, accept: str) -> httpx.Response:
         transport = httpx.ASGITransport(app=self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

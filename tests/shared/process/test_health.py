@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.process.health import HealthServer, Sample, exposition
+from fedmq.process.families import RECEIVED, UNSETTLED, UPTIME, Sample
+from fedmq.process.health import HealthServer, exposition
 
 
 class Patient:
@@ -24,7 +25,7 @@ class Patient:
         return False, {"lacks": ["broker: away"]}
 
     def samples(self) -> Iterator[Sample]:
-        yield Sample("fedmq_uptime_seconds", 1.5)
+        yield Sample(UPTIME, 1.5)
 
 
 @pytest.fixture
@@ -62,7 +63,9 @@ def test_a_process_can_be_well_and_not_ready(server: HealthServer) -> None:
 
 
 def test_metrics_are_served_in_prometheus_text_format(server: HealthServer) -> None:
-    assert get(server, "/metrics") == (200, "# TYPE fedmq_uptime_seconds gauge\nfedmq_uptime_seconds 1.5\n")
+    helped = "# HELP fedmq_uptime_seconds Seconds since the process started.\n"
+    numbers = "# TYPE fedmq_uptime_seconds gauge\nfedmq_uptime_seconds 1.5\n"
+    assert get(server, "/metrics") == (200, helped + numbers)
 
 
 def test_any_other_path_is_not_found(server: HealthServer) -> None:
@@ -74,19 +77,21 @@ def test_a_taken_port_is_a_setting_to_mend(server: HealthServer, patient: Patien
         HealthServer("127.0.0.1", server.port, patient.health, patient.ready, patient.samples)
 
 
-def test_samples_of_one_name_share_a_type_line_and_label_values_are_escaped() -> None:
+def test_samples_of_one_family_share_help_and_type_and_label_values_are_escaped() -> None:
     text = exposition(
         [
-            Sample("fedmq_messages_total", 2, {"kind": "update"}),
-            Sample("fedmq_clients", 3),
-            Sample("fedmq_messages_total", 1, {"kind": 'a "b"\\\n'}),
+            Sample(RECEIVED, 2, {"kind": "update"}),
+            Sample(UNSETTLED, 3),
+            Sample(RECEIVED, 1, {"kind": 'a "b"\\\n'}),
         ]
     )
 
     assert text == (
-        "# TYPE fedmq_messages_total counter\n"
-        'fedmq_messages_total{kind="update"} 2\n'
-        'fedmq_messages_total{kind="a \\"b\\"\\\\\\n"} 1\n'
-        "# TYPE fedmq_clients gauge\n"
-        "fedmq_clients 3\n"
+        "# HELP fedmq_messages_received_total Messages received.\n"
+        "# TYPE fedmq_messages_received_total counter\n"
+        'fedmq_messages_received_total{kind="update"} 2\n'
+        'fedmq_messages_received_total{kind="a \\"b\\"\\\\\\n"} 1\n'
+        "# HELP fedmq_unsettled_messages Messages that were received and are not acknowledged yet.\n"
+        "# TYPE fedmq_unsettled_messages gauge\n"
+        "fedmq_unsettled_messages 3\n"
     )

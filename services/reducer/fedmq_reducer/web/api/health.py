@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from fastapi import APIRouter, Response
@@ -12,12 +12,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fedmq
+from fedmq.process.families import Family
+from fedmq_reducer import metrics
 from fedmq_reducer.web.api.answers import Json
 from fedmq_reducer.web.api.context import ApiContext, RequestContext
 from fedmq_reducer.web.api.feed import ROUND_BUCKETS
+from fedmq_reducer.web.api.open_round import open_round
 from fedmq_reducer.web.api.stalls import all_stalls
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import OUTCOMES, SessionState
+from fedmq_schemas.topology import Topology
+
+MEMBER_STATES = ("present", "away")
 
 router = APIRouter(tags=["health"])
 
@@ -67,28 +73,57 @@ class _Metrics:
 
     def collect(self) -> Iterator[Any]:
         """Yields the metric families."""
-        records, feed = self._context.records, self._context.feed
-        sessions = GaugeMetricFamily("fedmq_sessions", "Sessions by state.", labels=["state"])
-        for state in get_args(SessionState):
-            sessions.add_metric([state], records.count(tables.SESSIONS, {"state": state}))
-        yield sessions
-        present = {"state": "present"}
-        yield GaugeMetricFamily("fedmq_clients", "Clients that are present.", records.count(tables.CLIENTS, present))
-        yield GaugeMetricFamily(
-            "fedmq_combiners", "Combiners that are present.", records.count(tables.COMBINERS, present)
-        )
-        yield GaugeMetricFamily("fedmq_rounds", "Committed rounds.", records.count(tables.ROUNDS))
-        updates = CounterMetricFamily("fedmq_updates", "Updates by outcome.", labels=["outcome"])
-        for outcome in OUTCOMES:
-            updates.add_metric([outcome], feed.counts[f"update.{outcome}"])
-        yield updates
-        events = CounterMetricFamily("fedmq_events", "Events by name.", labels=["name"])
-        for name, count in sorted(feed.counts.copy().items()):
-            events.add_metric([name], count)
-        yield events
+        yield from self._recorded()
+        yield from self._open_rounds()
+        yield from self._observed()
+
+    def _recorded(self) -> Iterator[Any]:
+        records = self._context.records
+        for family, table, states in (
+            (metrics.SESSIONS, tables.SESSIONS, get_args(SessionState)),
+            (metrics.CLIENTS, tables.CLIENTS, MEMBER_STATES),
+            (metrics.COMBINERS, tables.COMBINERS, MEMBER_STATES),
+        ):
+            yield _gauge(family, {state: records.count(table, {"state": state}) for state in states})
+        yield GaugeMetricFamily(metrics.ROUNDS.name, metrics.ROUNDS.help, records.count(tables.ROUNDS))
+        seen = records.get(tables.SYSTEM, "queues")
+        dead = Topology(self._context.alliance).dead().name
+        for queue in () if seen is None else seen["queues"]:
+            if queue["name"] == dead:
+                yield GaugeMetricFamily(metrics.DEAD_LETTERS.name, metrics.DEAD_LETTERS.help, queue["ready"])
+
+    def _open_rounds(self) -> Iterator[Any]:
+        records = self._context.records
+        sessions = records.find(tables.SESSIONS, {"state": "running"})
+        found = {each["session"]: open_round(records, each) for each in sessions}
+        rounds = {session: each for session, each in found.items() if each is not None}
+        yield _gauge(metrics.ROUND_STARTED, {session: each["since"] for session, each in rounds.items()})
+        yield _gauge(metrics.ROUND_DEADLINE, {session: each["deadline"] for session, each in rounds.items()})
+        yield _gauge(metrics.ROUND_ASKED, {session: len(each["clients"]) for session, each in rounds.items()})
+        waiting = {
+            session: sum(client["outcome"] is None for client in each["clients"]) for session, each in rounds.items()
+        }
+        yield _gauge(metrics.ROUND_WAITING, waiting)
+
+    def _observed(self) -> Iterator[Any]:
+        feed = self._context.feed
+        yield _counter(metrics.UPDATES, {outcome: feed.counts[f"update.{outcome}"] for outcome in OUTCOMES})
+        yield _counter(metrics.OBSERVED_EVENTS, dict(sorted(feed.counts.copy().items())))
         total, *buckets = feed.round_seconds
-        count = feed.counts["round.committed"]
         bounds = [(str(bound), value) for bound, value in zip(ROUND_BUCKETS, buckets, strict=True)]
-        yield HistogramMetricFamily(
-            "fedmq_round_seconds", "From a round's first plan to its commit.", [*bounds, ("+Inf", count)], total
-        )
+        counted = [*bounds, ("+Inf", feed.counts["round.committed"])]
+        yield HistogramMetricFamily(metrics.ROUND_SECONDS.name, metrics.ROUND_SECONDS.help, counted, total)
+
+
+def _gauge(family: Family, values: Mapping[str, float]) -> GaugeMetricFamily:
+    found = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+    for label, value in values.items():
+        found.add_metric([label], value)
+    return found
+
+
+def _counter(family: Family, values: Mapping[str, float]) -> CounterMetricFamily:
+    found = CounterMetricFamily(family.name, family.help, labels=family.labels)
+    for label, value in values.items():
+        found.add_metric([label], value)
+    return found
