@@ -79,7 +79,21 @@ def test_ports_are_the_promised_ones_and_this_machines_alone_unless_told_otherwi
     published = [port for path in FILES for service in services(path).values() for port in service.get("ports", ())]
     assert all(port.startswith("${FEDN_PUBLISH:-127.0.0.1}:") for port in published)
     numbers = {int(re.findall(r"\d+", port)[-1]) for port in published}
-    assert numbers == {5672, 15672, 9000, 9001, 27017, 8081, 5111, 8090}
+    assert numbers == {5672, 15672, 15692, 9000, 9001, 27017, 8081, 5111, 8090}
+
+
+def test_rabbitmqs_own_exporter_is_on() -> None:
+    broker = services(FILES[0])["rabbitmq"]
+    assert "./enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" in broker["volumes"]
+    assert (FOLDER / "enabled_plugins").read_text() == "[rabbitmq_management,rabbitmq_prometheus].\n"
+
+
+def test_every_role_serves_its_metrics_to_other_containers_and_to_nobody_else() -> None:
+    roles = [service for path in FILES for service in services(path).values() if "build" in service]
+    assert len(roles) == 4
+    for role in roles:
+        assert role["environment"]["FEDN_HEALTH_BIND"] == "0.0.0.0"
+        assert not any(port.endswith(":8080") for port in role.get("ports", ()))
 
 
 def test_the_example_environment_has_fedns_variables_and_the_values_that_hold_without_it() -> None:

@@ -54,10 +54,13 @@ def test_every_reference_to_a_map_or_secret_is_made_by_a_generator() -> None:
 
 
 def test_rabbitmq_is_set_as_in_compose() -> None:
-    [literal] = next(each["literals"] for each in KUSTOMIZATION["configMapGenerator"] if each["name"] == "rabbitmq")
+    plugins, literal = next(
+        each["literals"] for each in KUSTOMIZATION["configMapGenerator"] if each["name"] == "rabbitmq"
+    )
     composed = (FOLDER.parent / "compose" / "rabbitmq.conf").read_text().splitlines()
     settings = [line for line in composed if line and not line.startswith("#")]
     assert literal.splitlines() == ["50-fedmq.conf=", *settings]
+    assert plugins == "enabled_plugins=" + (FOLDER.parent / "compose" / "enabled_plugins").read_text().strip()
 
 
 def test_every_role_has_probes_and_runs_without_root_or_capabilities() -> None:
@@ -72,6 +75,14 @@ def test_every_role_has_probes_and_runs_without_root_or_capabilities() -> None:
         assert ours["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         assert workload["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
         assert {each["name"] for each in ours.get("env", ())} <= {variable.name for variable in variables()}
+
+
+def test_rabbitmqs_own_exporter_is_on_and_can_be_scraped() -> None:
+    broker, service = (each for each in MANIFESTS if each["metadata"]["name"] == "rabbitmq")
+    assert {"name": "metrics", "containerPort": 15692} in container(broker)["ports"]
+    assert {"name": "metrics", "port": 15692, "targetPort": "metrics"} in service["spec"]["ports"]
+    mounted = {each["mountPath"]: each["subPath"] for each in container(broker)["volumeMounts"] if "subPath" in each}
+    assert mounted["/etc/rabbitmq/enabled_plugins"] == "enabled_plugins"
 
 
 def test_a_client_gets_no_credentials_of_the_stores() -> None:

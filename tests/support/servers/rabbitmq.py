@@ -32,11 +32,13 @@ class RabbitmqServer:
     """`start` and `stop` may be called again and again; queues and messages stay. `kill` is a power cut.
 
     `remove` ends it for good. Account `guest`, password `guest`, vhost `/`. With `tls` it speaks AMQP over TLS only.
+    With `has_exporter` it has the plugins of the deployed one, and serves its metrics on `metrics_port`.
     """
 
-    def __init__(self, folder: Path, tls: Pair | None = None) -> None:
+    def __init__(self, folder: Path, tls: Pair | None = None, *, has_exporter: bool = False) -> None:
         self.folder = folder
-        self.port, self.management_port, self._dist_port, self._names_port = free_ports(4)
+        self.port, self.management_port, self.metrics_port, self._dist_port, self._names_port = free_ports(5)
+        self._has_exporter = has_exporter
         self.tls = tls
         self.url = f"{'amqps' if tls else 'amqp'}://guest:guest@127.0.0.1:{self.port}/"
         self.management_url = f"http://127.0.0.1:{self.management_port}"
@@ -120,7 +122,11 @@ class RabbitmqServer:
             self._server = None
 
     def _configure(self) -> None:
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        plugins = (
+            DEPLOYED.with_name("enabled_plugins").read_text() if self._has_exporter else "[rabbitmq_management].\n"
+        )
+        (self.folder / "enabled_plugins").write_text(plugins)
+        exporter = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.metrics_port}\n"
         listener = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
         if self.tls is not None:
             listener = (
@@ -134,6 +140,7 @@ class RabbitmqServer:
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management_port}\n"
             "disk_free_limit.absolute = 100MB\n"
+            f"{exporter if self._has_exporter else ''}"
             f"{DEPLOYED.read_text()}"
             "log.console = false\n"
         )
