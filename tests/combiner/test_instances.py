@@ -22,9 +22,9 @@ def test_an_instance_that_sends_again_after_another_one_shows_that_both_live(com
     found = beat(combiner, "a")
     [event] = events(found, "client.duplicate")
     assert (event.client, event.combiner) == ("c1", "k1")
-    assert event.data["instances"] == ["a", "b"] and event.data["goes_on"] == "a"
-    assert event.data["reason"] == "two processes work as client c1: instance a goes on, b is to end"
-    assert bodies(found, DuplicateClient) == [DuplicateClient(goes_on="a", other="b")] * 2
+    assert event.data["instances"] == ["a", "b"] and event.data["continues"] == "a"
+    assert event.data["reason"] == "two processes work as client c1: instance a continues, b is to end"
+    assert bodies(found, DuplicateClient) == [DuplicateClient(continues="a", other="b")] * 2
     assert {each.routing_key for each in found if isinstance(each, Publish)} == {"task.c1"}
 
 
@@ -32,7 +32,7 @@ def test_the_first_instance_goes_on_whichever_sends_and_the_event_is_recorded_on
     hello(combiner, "a")
     hello(combiner, "b")
     again = [events(beat(combiner, each), "client.duplicate")[0] for each in ("a", "b", "a")]
-    assert {event.data["goes_on"] for event in again} == {"a"}
+    assert {event.data["continues"] for event in again} == {"a"}
     assert {event.id for event in again} == {"duplicate-c1-a-b"}
 
 
@@ -45,7 +45,7 @@ def test_a_restarted_client_is_not_a_duplicate(combiner: Combiner) -> None:
 def test_a_duplicate_of_a_restarted_client_ends_and_not_the_restarted_one(combiner: Combiner) -> None:
     for instance in ("old", "a", "b"):
         hello(combiner, instance)
-    assert bodies(beat(combiner, "a"), DuplicateClient)[0] == DuplicateClient(goes_on="a", other="b")
+    assert bodies(beat(combiner, "a"), DuplicateClient)[0] == DuplicateClient(continues="a", other="b")
 
 
 def test_the_client_stays_present_when_the_other_process_leaves(combiner: Combiner) -> None:

@@ -93,7 +93,7 @@ def test_a_second_process_of_a_client_ends_and_the_first_one_goes_on(site: Deplo
     assert second.process is not None and second.process.returncode == 2
     assert "give this one another FEDN_CLIENT_NAME" in second.log.read_text()
     [event] = site.until(lambda: events(site, "client.duplicate"), "the event")
-    assert event["client"] == "client-2" and event["data"]["goes_on"] == first.health()["instance"]
+    assert event["client"] == "client-2" and event["data"]["continues"] == first.health()["instance"]
     assert first.is_running
     site.nodes["client-2"] = first
 

@@ -82,12 +82,12 @@ class ClientPresence(Body):
 class DuplicateClient(Body):
     """Reports that two processes work under one client's name (combiner → client).
 
-    Sent only to a client that states its `instance`, twice, as the two processes share a mailbox. `goes_on` is the instance
-    that continues: the one that the combiner received from first. The `other` one ends.
+    Sent only to a client that states its `instance`, twice, as the two processes share a mailbox. `continues` is
+    the instance that the combiner received from first. The `other` one ends.
     """
 
     kind = "duplicate_client"
-    goes_on: str
+    continues: str
     other: str
 
 

@@ -30,7 +30,7 @@ EVENT_NAMES: dict[str, str] = {
     "data.notes, and of a failed validation data.reason, data.traceback",
     "client.attached": "a client was assigned to a combiner",
     "client.refused": "a client of another protocol version requested a combiner; data.reason",
-    "client.duplicate": "two processes work under one client's name; data.instances, data.goes_on, data.reason",
+    "client.duplicate": "two processes work under one client's name; data.instances, data.continues, data.reason",
     "client.joined": "a combiner received a first message from a client",
     "client.vanished": "a client sent no message for three presence periods, or left",
     "combiner.joined": "a combiner registered with the reducer",

@@ -223,13 +223,15 @@ class CombinerCore:
         """Publishes that two processes work under the client's name. Two copies, as the two share a mailbox."""
         found = self._context.instances.note(client, instance)
         if found is not None:
-            reason = f"two processes work as client {client}: instance {found.goes_on} goes on, {found.other} is to end"
-            data = {"instances": list(found), "goes_on": found.goes_on, "reason": reason}
-            event = f"duplicate-{client}-{found.goes_on}-{found.other}"[:200]
+            reason = (
+                f"two processes work as client {client}: instance {found.continues} continues, {found.other} is to end"
+            )
+            data = {"instances": list(found), "continues": found.continues, "reason": reason}
+            event = f"duplicate-{client}-{found.continues}-{found.other}"[:200]
             self._context.emit(
                 PublishEvent("client.duplicate", client=client, combiner=self._context.combiner, data=data, id=event)
             )
-            body = messages.DuplicateClient(goes_on=found.goes_on, other=found.other)
+            body = messages.DuplicateClient(continues=found.continues, other=found.other)
             self._context.to_client(client, body)
             self._context.to_client(client, body)
 

@@ -10,9 +10,9 @@ MOST_KNOWN = 8
 
 
 class Duplicates(NamedTuple):
-    """Two living processes of one name. `goes_on`: the one that was received from first."""
+    """Two living processes of one name. `continues`: the one that was received from first."""
 
-    goes_on: str
+    continues: str
     other: str
 
 
@@ -48,12 +48,12 @@ class Instances:
             return None
         if instance == before or before not in name.seen:
             return None
-        goes_on, other = sorted((instance, before), key=name.seen.index)
+        continues, other = sorted((instance, before), key=name.seen.index)
         name.others.add(other)
-        return Duplicates(goes_on, other)
+        return Duplicates(continues, other)
 
     def leave(self, client: str, instance: str) -> bool:
-        """Notes that a process leaves. Returns whether the client has left with it: no, if another process goes on."""
+        """Notes that a process leaves. Returns whether the client has left with it: no, if another process continues."""
         name = self._names.get(client)
         if name is None or instance not in name.others:
             self._names.pop(client, None)

@@ -44,7 +44,7 @@ class WaitLog:
             return
         before, self._wait, self._since = self._wait, found, self._scheduler.now()
         if found is None:
-            log.info("goes on", extra={"reason": "" if before is None else before.reason})
+            log.info("waits no longer", extra={"reason": "" if before is None else before.reason})
             return
         log.info("waits", extra={"reason": found.reason})
         if found.remedy:

@@ -1,4 +1,4 @@
-"""Two processes with one client's name, against a real reducer and combiner: it is recorded, and one of them goes on."""
+"""Two processes with one client's name, against a real reducer and combiner: it is recorded, and one of them continues."""
 
 from __future__ import annotations
 

@@ -145,11 +145,11 @@ def test_of_two_processes_with_one_name_one_goes_on_and_the_other_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = Site(tmp_path, caplog)
-    site.client.send("task", topology.task_key("c1"), DuplicateClient(goes_on=INSTANCE, other="0b0b0b0b"))
+    site.client.send("task", topology.task_key("c1"), DuplicateClient(continues=INSTANCE, other="0b0b0b0b"))
     assert site.ended == []
     assert site.of("client.duplicate")["level"] == "warning"
     caplog.clear()
-    site.client.send("task", topology.task_key("c1"), DuplicateClient(goes_on="0b0b0b0b", other=INSTANCE))
+    site.client.send("task", topology.task_key("c1"), DuplicateClient(continues="0b0b0b0b", other=INSTANCE))
     [reason] = site.ended
     assert "stop it, or give this one another FEDN_CLIENT_NAME and account" in reason
     assert site.of("client.duplicate")["level"] == "error"

@@ -59,7 +59,7 @@ def test_a_wait_that_ends_in_time_is_no_warning(caplog: pytest.LogCaptureFixture
     role.step(29.0)
     role.step(60.0)
     assert [level for level, _, _ in lines(caplog)] == ["INFO", "INFO"]
-    assert lines(caplog)[-1][1] == "goes on"
+    assert lines(caplog)[-1][1] == "waits no longer"
     assert role.log.report() == ""
 
 

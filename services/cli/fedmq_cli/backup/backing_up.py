@@ -109,7 +109,7 @@ def _write_about(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _newest_of_open_sessions(records: Records) -> dict[str, NamedBlob]:
-    """Returns the blobs of the last round of each open session, from which it goes on."""
+    """Returns the blobs of the last round of each open session, from which it continues."""
     found = {}
     for session, document in documents(records, tables.SESSIONS):
         if document["state"] not in tables.ENDED:

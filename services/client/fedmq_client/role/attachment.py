@@ -49,9 +49,9 @@ class Attachment:
         return [StartTimer(f"hello:{combiner}", HELLO_SOON)]
 
     def duplicate(self, found: DuplicateClient) -> list[Effect]:
-        """Registers again soon if this process goes on: the other one may have received its tasks. Else does nothing."""
-        goes_on = found.goes_on == self._attach.instance
-        return self.hello_later(self.combiner) if goes_on and self.combiner is not None else []
+        """Registers again soon if this process continues: the other one may have received its tasks. Else does nothing."""
+        continues = found.continues == self._attach.instance
+        return self.hello_later(self.combiner) if continues and self.combiner is not None else []
 
     def leave(self) -> list[Effect]:
         """Publishes to the combiner, if there is one, that the client is leaving."""

@@ -87,14 +87,14 @@ class SiteLog:
                 self._duplicate(body)
 
     def _duplicate(self, found: DuplicateClient) -> None:
-        instances = {"instance": self._instance, "goes_on": found.goes_on, "other": found.other}
+        instances = {"instance": self._instance, "continues": found.continues, "other": found.other}
         if found.other != self._instance:
-            reason = f"another process works as client {self._name}: this one goes on, that one ends"
+            reason = f"another process works as client {self._name}: this one continues, that one ends"
             log.warning("client.duplicate", extra={"reason": reason} | instances)
             return
         reason = (
-            f"another process works as client {self._name} (instance {found.goes_on}, this is {found.other}), and goes on: "
-            "stop it, or give this one another FEDN_CLIENT_NAME and account"
+            f"another process works as client {self._name} (instance {found.continues}, this is {found.other}), "
+            "and continues: stop it, or give this one another FEDN_CLIENT_NAME and account"
         )
         log.error("client.duplicate", extra={"reason": reason} | instances)
         self._on_other(reason)
