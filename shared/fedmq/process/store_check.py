@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from fedmq.errors import FedMQError, NotFound
+from fedmq.errors import FedMQError, Transient
 from fedmq.runtime.stalls import Stalls
 
 PERIOD = 2.0
@@ -15,7 +15,7 @@ PERIOD = 2.0
 class StoreCheck:
     """Sends a small request to a store every 2 s, on a thread of its own, and notes in `stalls` while there is no answer.
 
-    A hung server is thus known long before the timeout of a large transfer. `request` must change nothing. A NotFound is an
+    A hung server is thus known long before the timeout of a large transfer. `request` must change nothing. A refusal is an
     answer.
 
     - `store`: the name in stalls and metrics.
@@ -44,12 +44,12 @@ class StoreCheck:
         self._fault = ""
         try:
             self._request()
-        except NotFound:
-            pass
-        except FedMQError as error:
+        except Transient as error:
             self._fault = error.reason
             self._stalls.note(self, self.store, self._fault)
             return
+        except FedMQError:
+            pass  # an answer: S3 refuses to say that a key is absent where the account may not list
         self._stalls.end(self)
 
     def _run(self) -> None:

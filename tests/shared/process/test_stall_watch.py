@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedmq.brokers.memory.broker import MemoryBroker
-from fedmq.errors import NotFound, Transient
+from fedmq.errors import ConfigError, NotFound, Transient
 from fedmq.process.stall_watch import StallWatch
 from fedmq.process.store_check import StoreCheck
 from fedmq.runtime.effects import PublishEvent
@@ -75,10 +75,11 @@ def test_a_stall_that_ends_within_five_seconds_is_not_published(watched: Watched
     assert (watched.events, watched.changes) == ([], 0)
 
 
-def test_a_check_notes_a_failing_store_until_it_answers() -> None:
+@pytest.mark.parametrize("answer", [NotFound("there is no blob"), ConfigError("AccessDenied for models")])
+def test_a_check_notes_a_failing_store_until_it_answers(answer: Exception) -> None:
     scheduler = VirtualScheduler()
     stalls = Stalls(scheduler.wall)
-    answers: list[Exception] = [Transient("MongoDB refused with code 1"), NotFound("there is no blob")]
+    answers = [Transient("MongoDB refused with code 1"), answer]
 
     def request() -> None:
         raise answers.pop(0)
