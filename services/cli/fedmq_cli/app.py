@@ -14,6 +14,7 @@ from fedmq.errors import FedMQError
 from fedmq_cli.commands import accounts, backup, members, models, packages, personal, sandbox, session, sessions
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
+from fedmq_cli.commands.settings import settings
 from fedmq_cli.interruption import end_by_interrupt, interruptible
 from fedmq_cli.output import INTERRUPTED, JSON_WANTED, say
 
@@ -111,6 +112,7 @@ for verb in (
     backup.backup,
     backup.restore,
     doctor,
+    settings,
 ):
     app.command(epilog=EXIT_CODES)(interruptible(verb))
 for group, verbs in (

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-SETTINGS = "All variables: docs/reference/settings.md, which is the page Settings of the documentation site."
+SETTINGS = (
+    "All variables: `fedmq settings`, or docs/reference/settings.md, the page Settings of the documentation site."
+)
 
 run = typer.Typer(
     no_args_is_help=True,
