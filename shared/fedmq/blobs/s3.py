@@ -216,7 +216,13 @@ class S3Blobs:
             if not self._client.bucket_exists(bucket):
                 try:
                     self._client.make_bucket(bucket)
-                except S3Error as error:  # another process made it meanwhile
+                except S3Error as error:
+                    if error.code in _ACCOUNT:
+                        raise ConfigError(
+                            f"the S3 server at {self._endpoint} has no bucket {bucket}, and its account may not make it "
+                            f"({error.code}): make the bucket there, see FEDN_MINIO_BUCKET_PREFIX"
+                        ) from error
+                    # another process made it meanwhile
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                         raise
             self._ready.add(bucket)
