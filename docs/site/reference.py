@@ -83,7 +83,8 @@ SETTINGS = """\
 
 Environment variables, or lines of a file `.env` in the current folder. The environment wins over the file. An empty value
 counts as unset. A wrong value ends the process at its start, with all wrong values listed. `control` is every command that
-calls the REST API; `compose` is read by the compose files only.
+calls the REST API; `compose` is read by the compose files only. `fedmq settings ROLE` shows the same for one role, with the
+value that each setting has here, and `fedmq doctor ROLE` tries them.
 
 """
 EVENTS = """\

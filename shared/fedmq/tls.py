@@ -17,6 +17,9 @@ _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = frozenset({62, 64})
 """OpenSSL's codes for faults of a certificate."""
 
+_PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+"""OpenSSL's reasons where the first bytes of an answer are not of TLS; which one depends on the bytes and its release."""
+
 _ca_file: Path | None = None
 
 
@@ -49,6 +52,11 @@ def explain_certificate_error(error: BaseException) -> str | None:
         f"has a certificate that {file} do not vouch for ({found.verify_message}): FEDN_CA_FILE names the PEM file of "
         "the authority that signed it"
     )
+
+
+def is_plain_answer(error: BaseException) -> bool:
+    """Returns whether a connection over TLS failed because the server answered without TLS."""
+    return any(isinstance(each, ssl.SSLError) and each.reason in _PLAIN for each in _wrapped(error))
 
 
 @functools.lru_cache(maxsize=4)

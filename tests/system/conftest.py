@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.servers.mongo import MongoServer
+from support.servers.ports import free_ports
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
 from system.deployment import Deployment, Servers
@@ -16,6 +18,21 @@ from system.deployment import Deployment, Servers
 @pytest.fixture(scope="session")
 def servers(rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: MongoServer) -> Servers:
     return Servers(rabbitmq_server, s3_server, mongo_server)
+
+
+@pytest.fixture
+def environment(servers: Servers, tmp_path: Path) -> dict[str, str]:
+    """The settings of an alliance `patient`, none of whose roles runs, on servers that run. Its ports are free."""
+    servers.start()
+    deployment = Deployment(tmp_path / "patient", servers, "patient")
+    deployment.until(lambda: servers.rabbitmq.manage("GET", "nodes")[0].get("fd_total"), "numbers of the broker")
+    deployment.records.close()
+    api, dashboard = free_ports(2)
+    return deployment.environment("doctor") | {
+        "FEDN_RABBITMQ_MANAGEMENT_URL": servers.rabbitmq.management_url,
+        "FEDN_REDUCER_PORT": str(api),
+        "FEDN_DASHBOARD_PORT": str(dashboard),
+    }
 
 
 @pytest.fixture(scope="module")

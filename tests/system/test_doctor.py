@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,45 +10,23 @@ import pytest
 
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
-from fedmq.process.settings import ReducerSettings
 from fedmq.records.mongo import MongoRecords
-from fedmq_cli.doctor_checks import LEAST_HANDLES, Finding, examine
 from fedmq_schemas.topology import Topology
 from support.servers.ports import free_ports
-from support.waiting import SECONDS
-from system.deployment import PACKAGE, Deployment, Servers
-from system.node import COMMAND
+from system.deployment import PACKAGE, Servers
+from system.doctors import consuming, doctor, examined
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture
-def environment(servers: Servers, tmp_path: Path) -> dict[str, str]:
-    """The settings of a reducer, though none runs."""
-    deployment = Deployment(tmp_path / "patient", servers, "patient")
-    deployment.until(lambda: servers.rabbitmq.manage("GET", "nodes")[0].get("fd_total"), "numbers of the broker")
-    deployment.records.close()
-    return deployment.environment("doctor") | {"FEDN_RABBITMQ_MANAGEMENT_URL": servers.rabbitmq.management_url}
+@pytest.mark.parametrize("role", ["reducer", "combiner", "client", "dashboard"])
+def test_all_is_well_where_all_is_there(environment: dict[str, str], servers: Servers, role: str) -> None:
+    with consuming(servers.rabbitmq, Topology("patient").reducer().name, alliance="patient"):
+        findings = doctor(environment, role)
 
-
-def doctor(environment: dict[str, str], role: str = "reducer", code: int = 0) -> dict[str, tuple[str, str]]:
-    """What was found by what was looked at: verdict and text."""
-    found = subprocess.run(
-        [COMMAND, "doctor", role, "--json"], env=environment, capture_output=True, text=True, timeout=SECONDS
-    )
-    assert found.returncode == code, found.stdout + found.stderr
-    return {each["what"]: (each["verdict"], each["text"]) for each in json.loads(found.stdout)}
-
-
-@pytest.mark.parametrize("role", ["reducer", "combiner", "client"])
-def test_all_is_well_where_all_is_there(environment: dict[str, str], role: str) -> None:
-    # The server of the tests gets no more open files than this machine allows.
-    is_short = role == "reducer" and resource.getrlimit(resource.RLIMIT_NOFILE)[1] < LEAST_HANDLES
-    findings = doctor(environment, role, code=2 if is_short else 0)
-
-    well = {what: verdict == "ok" for what, (verdict, _) in findings.items()}
-    assert well == dict.fromkeys(findings, True) | ({"file handles": False} if is_short else {})
-    assert ("record store" in findings, "package" in findings) == (role == "reducer", role == "client")
+    assert {what for what, (verdict, _) in findings.items() if verdict != "ok"} == set(), findings
+    assert ("record store" in findings) == (role in ("reducer", "dashboard"))
+    assert ("package" in findings) == (role == "client")
 
 
 def test_each_server_that_is_away_is_named(environment: dict[str, str]) -> None:
@@ -125,9 +100,9 @@ def test_tls_to_a_server_that_speaks_none_is_named_with_the_setting(
 
     findings = doctor(environment | wrong, "combiner", code=2)
 
-    for what, words in (("broker", "AMQP_URL"), ("blob store", "MINIO_TLS")):
+    for what, words in (("broker", "begin FEDN_AMQP_URL with amqp://"), ("blob store", "set FEDN_MINIO_TLS=false")):
         assert findings[what][0] == "fault"
-        assert words in findings[what][1]
+        assert "speaks no TLS" in findings[what][1] and words in findings[what][1]
 
 
 def test_an_address_that_clients_can_not_use_is_named(environment: dict[str, str]) -> None:
@@ -163,32 +138,14 @@ def test_a_client_whose_account_is_anothers_is_told(environment: dict[str, str],
         "warning",
         "no alliance patient has been here: see ALLIANCE_UID, or start its reducer",
     )
-    rabbitmq.manage("PUT", f"exchanges/%2F/{topology.exchange('update')}", {"type": "topic", "durable": True})
-
-    assert doctor(mine, "client")["broker"][0] == "ok"
-    found = doctor(mine | {"FEDN_CLIENT_NAME": "well"}, "client", code=2)["broker"]
+    with consuming(rabbitmq, alliance="patient"):
+        assert doctor(mine, "client")["broker"][0] == "ok"
+        found = doctor(mine | {"FEDN_CLIENT_NAME": "well"}, "client", code=2)["broker"]
+        unnamed = doctor(mine | {"FEDN_CLIENT_NAME": ""}, "client", code=2)["broker"]
     assert "the account 'ill' may not publish as client 'well'" in found[1]
     assert "fedmq account add well" in found[1]
+    assert "FEDN_CLIENT_NAME is not set" in unnamed[1] and "set FEDN_CLIENT_NAME=ill" in unnamed[1]
     accounts.revoke("ill")
-    rabbitmq.manage("DELETE", f"exchanges/%2F/{topology.exchange('update')}")
-
-
-def examined(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, what: str) -> Finding:
-    """What is found of one thing, in this process, where a part of the world can be replaced."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    [found] = [each for each in examine(ReducerSettings.load()) if each.what == what]
-    return found
-
-
-def test_too_few_file_handles_are_a_fault_with_its_remedy(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Management, "file_handles", lambda self: 1024)
-    found = examined(environment, monkeypatch, "file handles")
-
-    assert found.verdict == "fault"
-    assert "LimitNOFILE=65536" in found.text
 
 
 def test_a_rabbitmq_that_is_too_old_is_a_fault(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +163,7 @@ def test_a_clock_that_is_off_is_told(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, skew: float, verdict: str, words: str
 ) -> None:
     now = time.time
-    monkeypatch.setattr("fedmq_cli.doctor_checks.time", SimpleNamespace(time=lambda: now() + skew))
+    monkeypatch.setattr("fedmq_cli.doctor.store_checks.time", SimpleNamespace(time=lambda: now() + skew))
     found = examined(environment, monkeypatch, "clock")
 
     assert found.verdict == verdict
@@ -222,3 +179,13 @@ def test_a_record_store_that_takes_a_key_twice_is_a_fault(
 
     assert found.verdict == "fault"
     assert "takes a key twice" in found.text
+
+
+def test_data_that_is_not_there_is_named_with_its_setting(environment: dict[str, str], tmp_path: Path) -> None:
+    found = doctor(environment | {"FEDN_DATA_PATH": str(tmp_path / "none")}, "client", code=2)["data"]
+    (tmp_path / "none").mkdir()
+    made = doctor(environment | {"FEDN_DATA_PATH": str(tmp_path / "none")}, "client")["data"]
+
+    assert found[0] == "fault"
+    assert "does not exist: correct FEDN_DATA_PATH" in found[1]
+    assert made[0] == "ok"

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
 from fedmq_cli.commands import accounts, backup, members, models, packages, personal, sandbox, session, sessions
+from fedmq_cli.commands.doctor import EXIT_CODES as DOCTOR_EXIT_CODES
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
 from fedmq_cli.commands.settings import settings
@@ -19,7 +20,7 @@ from fedmq_cli.interruption import end_by_interrupt, interruptible
 from fedmq_cli.output import INTERRUPTED, JSON_WANTED, say
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a session failed or was stopped, or what was examined is faulty; 2 a wrong option, setting, "
+    "Exit codes: 0 done; 1 a session failed or was stopped, or a package or model is faulty; 2 a wrong option, setting, "
     "file or answer; 3 verified in part; 130 interrupted (what was done is kept)."
 )
 
@@ -111,10 +112,10 @@ for verb in (
     members.events,
     backup.backup,
     backup.restore,
-    doctor,
     settings,
 ):
     app.command(epilog=EXIT_CODES)(interruptible(verb))
+app.command(epilog=DOCTOR_EXIT_CODES)(interruptible(doctor))
 for group, verbs in (
     ("session", session.session),
     ("model", models.model),

@@ -185,6 +185,17 @@ class Accounts(Protocol):
         """Returns the clients of this alliance that have an account, sorted."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileHandles:
+    """Files and connections of a broker.
+
+    `limit`: how many may be open; 0 if it is not known yet. `needed`: about how many its connections and queues take now.
+    """
+
+    limit: int
+    needed: int
+
+
 class Administration(Protocol):
     """A broker as its administrators see it. Calls block, and need no scheduler.
 
@@ -195,14 +206,18 @@ class Administration(Protocol):
         """Connects once with the account of the broker's URL, and returns the broker's version.
 
         With `topology` it tries what the account of the alliance's servers must be permitted; with `client` too, it tries
-        instead whether the account may publish as that client. Raises NotFound if the alliance has no exchanges yet.
+        instead whether the account may publish as that client, and raises Refused if not. Raises NotFound if the alliance
+        has no exchanges yet.
         """
 
     def depths(self, alliance: str) -> Sequence[Depth]:
         """Returns the depths of the alliance's queues, by name."""
 
-    def file_handles(self) -> int:
-        """Returns how many files and connections the broker may hold open; 0 if it does not report this yet."""
+    def file_handles(self) -> FileHandles:
+        """Returns how many files and connections the broker may hold open, and how many it needs now."""
+
+    def consumers(self, queue: str) -> int | None:
+        """Returns how many consumers a queue has; None if there is no such queue. Any account may ask for any queue."""
 
     def accounts(self, topology: Topology) -> Accounts:
         """Returns the accounts of an alliance's clients."""

@@ -44,6 +44,16 @@ ErrorDetailName = Annotated[
 ]
 TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
 
+PublicUrl = Annotated[
+    str | None,
+    Field(
+        alias="FEDN_MINIO_PUBLIC_URL",
+        pattern=SERVER,
+        description="http[s]://host[:port] where clients reach the S3 server; none: the address that reducer and combiner "
+        "use; at a client only `fedmq doctor` reads it",
+    ),
+]
+
 
 def _names_a_server(url: SecretStr) -> SecretStr:
     scheme, _, host = url.get_secret_value().partition("://")

@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedmq.errors import ConfigError
-from fedmq.process.setting_types import SERVER, BrokerUrl, ErrorDetailName, Host, Labels, Port, TaskNames
+from fedmq.process.setting_types import SERVER, BrokerUrl, ErrorDetailName, Host, Labels, Port, PublicUrl, TaskNames
 from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class AllianceSettings(TrustSettings):
 
 
 class ManagementSettings(AllianceSettings):
-    """The address of RabbitMQ's management API."""
+    """The address of RabbitMQ's management API, and the address that a client with a new account is given."""
 
     management_url: str | None = Field(
         None,
@@ -121,6 +121,7 @@ class ManagementSettings(AllianceSettings):
         description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues and for accounts; "
         "none: the broker's host, port 15672",
     )
+    minio_public_url: PublicUrl = None
 
 
 class BlobSettings(TrustSettings):
@@ -140,12 +141,7 @@ class BlobSettings(TrustSettings):
         pattern=r"^([a-z0-9][a-z0-9.-]{0,40})?$",
         description="begins the bucket names 'models' and 'updates'",
     )
-    minio_public_url: str | None = Field(
-        None,
-        alias="FEDN_MINIO_PUBLIC_URL",
-        pattern=SERVER,
-        description="http[s]://host[:port] where clients reach the S3 server; none: the address that this process uses",
-    )
+    minio_public_url: PublicUrl = None
 
 
 class RecordSettings(AllianceSettings):
@@ -231,6 +227,7 @@ class ClientSettings(AllianceSettings):
         1, alias="FEDN_CLIENT_WEIGHT", description="announced number of examples; scales the first round's sums"
     )
     error_detail: ErrorDetailName = "frames"
+    minio_public_url: PublicUrl = None
     data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
     package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
     package_form: Literal["trainer", "commands"] | None = Field(

@@ -31,6 +31,8 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
             "FEDN_CLIENT_NAME": client,
             "FEDN_AMQP_URL": _url(settings.amqp_url.get_secret_value(), client, password),
         }
+        if settings.minio_public_url is not None:
+            variables["FEDN_MINIO_PUBLIC_URL"] = settings.minio_public_url
     if as_json:
         print_json(variables)
         return

@@ -12,14 +12,18 @@ from fedmq_cli.output import AsJson, print_json, print_next, say
 MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  "}
 
 
-def doctor(
-    role: Annotated[str, typer.Argument(help="reducer, combiner or client.")] = "reducer", as_json: AsJson = False
-) -> None:
-    """Check broker, stores, clock, permissions and versions from where a role would run.
+EXIT_CODES = "Exit codes: 0 done, with warnings at most; 2 a fault, or a wrong option or setting; 130 interrupted."
 
-    Reads the same settings as `fedmq run ROLE`. Exit code 2 if there is a fault.
+
+def doctor(
+    role: Annotated[str, typer.Argument(help="reducer, combiner, client, dashboard or control.")] = "reducer",
+    as_json: AsJson = False,
+) -> None:
+    """Check broker, stores, clock, permissions, ports and versions from where a role would run.
+
+    Reads the same settings as `fedmq run ROLE`; those of `control` are what the verbs need to reach the reducer's API.
     """
-    from fedmq_cli.doctor_checks import examine, settings_of
+    from fedmq_cli.doctor.examination import examine, settings_of
 
     findings = []
     for finding in examine(settings_of(role)):
@@ -31,4 +35,4 @@ def doctor(
     if any(finding.verdict == "fault" for finding in findings):
         raise typer.Exit(2)
     if not as_json:
-        print_next(f"fedmq run {role}")
+        print_next("fedmq status" if role == "control" else f"fedmq run {role}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
-from fedmq.brokers.rabbitmq.probe import probe
+from fedmq.brokers.rabbitmq.probe import count_consumers, probe
 from fedmq_schemas.topology import Topology
 
 
@@ -21,6 +21,10 @@ class RabbitmqAdministration(Management):
     def probe(self, topology: Topology | None, client: str | None = None) -> str:
         """Connects over AMQP; the management API is not used."""
         return probe(self._url, topology, client)
+
+    def consumers(self, queue: str) -> int | None:
+        """Declares the queue passively over AMQP, which needs no permission."""
+        return count_consumers(self._url, queue)
 
     def accounts(self, topology: Topology) -> RabbitmqAccounts:
         """Returns the accounts with `client_permissions`."""

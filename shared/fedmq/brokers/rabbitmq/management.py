@@ -10,11 +10,12 @@ from urllib.parse import quote, unquote, urlsplit
 import urllib3
 
 from fedmq import tls
-from fedmq.brokers.base import Depth
+from fedmq.brokers.base import Depth, FileHandles
 from fedmq.errors import ConfigError, NotFound, Transient
 
 PORT = 15672
 TIMEOUT = 5.0
+FILES_OF_A_QUEUE = 3
 _COLUMNS = "name,messages_ready,messages_unacknowledged,consumers"
 
 
@@ -37,9 +38,11 @@ class Management:
         found = self.call("GET", f"queues/{self.vhost}?columns={_COLUMNS}")
         return sorted((_depth(each) for each in found if each["name"].startswith(f"{alliance}.")), key=lambda d: d.name)
 
-    def file_handles(self) -> int:
-        """Returns the limit of the cluster's smallest node; 0 if none reports it yet. Raises as `call`."""
-        return min((int(node["fd_total"]) for node in self.call("GET", "nodes") if "fd_total" in node), default=0)
+    def file_handles(self) -> FileHandles:
+        """Returns the limit of the cluster's smallest node. A connection takes one file, a queue up to three."""
+        limit = min((int(node["fd_total"]) for node in self.call("GET", "nodes") if "fd_total" in node), default=0)
+        totals = self.call("GET", "overview").get("object_totals", {})
+        return FileHandles(limit, totals.get("connections", 0) + FILES_OF_A_QUEUE * totals.get("queues", 0))
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Returns the decoded answer, None if it is empty. Raises NotFound for an unknown path.
@@ -58,7 +61,11 @@ class Management:
         if answer.status == 404:
             raise NotFound(f"RabbitMQ's management API knows no {path}")
         if answer.status in (401, 403):
-            wanted = "monitoring" if path.startswith(("queues", "nodes")) and method == "GET" else "administrator"
+            wanted = (
+                "monitoring"
+                if path.startswith(("queues", "nodes", "overview")) and method == "GET"
+                else "administrator"
+            )
             raise ConfigError(
                 f"RabbitMQ's management API at {self._api} refuses the account {self._user!r}: give it the tag {wanted} "
                 f"(rabbitmqctl set_user_tags {self._user} {wanted})"

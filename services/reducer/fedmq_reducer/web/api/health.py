@@ -20,6 +20,7 @@ from fedmq_reducer.web.api.feed import ROUND_BUCKETS
 from fedmq_reducer.web.api.open_round import open_round
 from fedmq_reducer.web.api.stalls import all_stalls
 from fedmq_schemas import records as tables
+from fedmq_schemas.messages import VERSION
 from fedmq_schemas.records import OUTCOMES, SessionState
 from fedmq_schemas.topology import Topology
 
@@ -45,6 +46,7 @@ def is_well(context: RequestContext) -> Response:
             "status": "ok",
             "alliance": context.alliance,
             "version": fedmq.__version__,
+            "protocol": VERSION,
             "stalls": all_stalls(context.records, context.stalls),
             "sessions": sum(state != "queued" for state in sessions.values()),
             "waits": {session: where for session, where in seen["waits"].items() if session in sessions},

@@ -1,0 +1,113 @@
+"""Checks of the broker: account and permissions, who consumes from it, and its limit of open files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
+
+from fedmq.brokers.base import Administration
+from fedmq.brokers.registry import open_administration
+from fedmq.errors import ConfigError, FedMQError, NotFound, Refused
+from fedmq.process.settings import AllianceSettings, ClientSettings, ReducerSettings
+from fedmq_cli.doctor.findings import Notable
+from fedmq_schemas.topology import Topology
+
+OLDEST_RABBITMQ = (3, 10)
+OWN_HANDLES = 200
+"""About how many files RabbitMQ holds open for itself."""
+HANDLES_OF_A_CLIENT = 4
+"""Its connection, and up to three files of its mailbox."""
+UNNAMED = "doctor"
+"""Stands for the characters that a client without a name would draw."""
+
+
+def broker(settings: AllianceSettings) -> str:
+    """Connects, and tries the permissions that the role needs."""
+    topology = Topology(settings.alliance)
+    with _opened(settings) as administration:
+        try:
+            if not isinstance(settings, ClientSettings):
+                version = administration.probe(topology)
+            elif settings.client_name is not None:
+                version = administration.probe(topology, settings.client_name)
+            else:
+                version = administration.probe(None)
+                _try_drawn_name(administration, settings)
+        except NotFound as error:
+            raise Notable(error.reason) from error
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == 2 and numbers < OLDEST_RABBITMQ:
+        raise ConfigError(f"RabbitMQ {version} is too old: 3.10 or newer")
+    return f"RabbitMQ {version}, and the account may do what it must"
+
+
+def _try_drawn_name(administration: Administration, settings: ClientSettings) -> None:
+    """Raises ConfigError if the account is one client's own, which permits no drawn name."""
+    drawn = f"{settings.client_name_base[:57]}-{UNNAMED}"
+    try:
+        administration.probe(Topology(settings.alliance), drawn)
+    except NotFound:
+        raise
+    except Refused as error:
+        account = unquote(urlsplit(settings.amqp_url.get_secret_value()).username or "guest")
+        raise ConfigError(
+            f"FEDN_CLIENT_NAME is not set, so the client would draw a name such as {drawn}, under which the account "
+            f"{account!r} may not publish: set FEDN_CLIENT_NAME={account}"
+        ) from error
+
+
+def reducer(settings: AllianceSettings) -> str:
+    """Looks whether a reducer consumes from the alliance's inbox. The account needs no permission for it."""
+    count = _consumers(settings, Topology(settings.alliance).reducer().name)
+    if count is None:
+        raise Notable(f"no alliance {settings.alliance} has been here: see ALLIANCE_UID, or start its reducer")
+    if count == 0:
+        raise Notable(f"no reducer of alliance {settings.alliance} runs now: what starts here waits for one")
+    return f"a reducer of alliance {settings.alliance} runs" + (f", and {count - 1} stand by" if count > 1 else "")
+
+
+def client_name(settings: ClientSettings) -> str:
+    """Looks whether another process consumes from the client's mailbox."""
+    name = settings.client_name
+    if name is None:
+        return "none is set: one is drawn at the first start, and kept in the state folder"
+    if _consumers(settings, Topology(settings.alliance).client(name).name):
+        raise Notable(
+            f"a client named {name} runs already: if it is not the one that runs here, give this one an account and a "
+            "FEDN_CLIENT_NAME of its own"
+        )
+    return f"no client named {name} runs"
+
+
+def file_handles(settings: ReducerSettings) -> str:
+    """Compares the broker's limit of open files with what its connections and queues need now."""
+    with _opened(settings, settings.management_url) as administration:
+        try:
+            found = administration.file_handles()
+        except FedMQError as error:
+            raise Notable(f"the broker's limit of open files is not known: {error.reason}") from error
+    if found.limit == 0:
+        raise Notable("the broker does not tell its limit of open files yet")
+    words = f"RabbitMQ may open {found.limit} files, and needs about {found.needed + OWN_HANDLES} now"
+    room = found.limit - found.needed - OWN_HANDLES
+    if room < found.needed:
+        raise Notable(
+            f"{words}, and it stalls near the limit: give it 65536, by `LimitNOFILE=65536` for systemd, "
+            "`ulimits: nofile` for containers"
+        )
+    return f"{words}: room for about {room // HANDLES_OF_A_CLIENT} more clients"
+
+
+def _consumers(settings: AllianceSettings, queue: str) -> int | None:
+    with _opened(settings) as administration:
+        return administration.consumers(queue)
+
+
+@contextmanager
+def _opened(settings: AllianceSettings, api_url: str | None = None) -> Iterator[Administration]:
+    administration = open_administration(settings.amqp_url.get_secret_value(), api_url)
+    try:
+        yield administration
+    finally:
+        administration.close()

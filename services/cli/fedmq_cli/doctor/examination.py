@@ -1,0 +1,83 @@
+"""Which checks `fedmq doctor` runs for a role, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedmq import tls
+from fedmq.errors import ConfigError
+from fedmq.process.settings import (
+    ROLES,
+    AllianceSettings,
+    BlobSettings,
+    ClientSettings,
+    ControlSettings,
+    DashboardSettings,
+    RecordSettings,
+    ReducerSettings,
+    TrustSettings,
+)
+from fedmq_cli.doctor import api_checks, broker_checks, site_checks, store_checks
+from fedmq_cli.doctor.findings import Check, Finding, find
+
+
+def settings_of(role: str) -> TrustSettings:
+    """Returns the settings that the role would read. Raises ConfigError that names each bad value."""
+    if role not in ROLES:
+        raise ConfigError(f"there is no role {role!r}: {', '.join(ROLES)}")
+    settings = ROLES[role].load()
+    assert isinstance(settings, TrustSettings)
+    return settings
+
+
+def examine(settings: TrustSettings) -> Iterator[Finding]:
+    """Yields each finding as soon as its check has ended. Raises ConfigError for an unusable file of authorities.
+
+    Who consumes from a broker is not examined if the broker has a fault.
+    """
+    tls.trust(settings.ca_file)
+    has_broker = True
+    for what, check in _checks(settings):
+        if has_broker or what not in ("reducer", "client name"):
+            found = find(what, check)
+            has_broker = has_broker and (what != "broker" or found.verdict != "fault")
+            yield found
+
+
+def _checks(settings: TrustSettings) -> Iterator[tuple[str, Check]]:
+    control = settings if isinstance(settings, ControlSettings) else ControlSettings.load()
+    # A client and a combiner need not reach the API; its default address would be that of another machine.
+    knows_api = isinstance(settings, ControlSettings) or "reducer_host" in control.model_fields_set
+    yield "versions", lambda: api_checks.versions(control) if knows_api else api_checks.own_version()
+    if isinstance(settings, AllianceSettings):
+        yield from _alliance_checks(settings)
+    if isinstance(settings, BlobSettings):
+        yield "blob store", lambda: store_checks.blobs(settings)
+        yield "clock", lambda: store_checks.clock(settings)
+    if isinstance(settings, RecordSettings):
+        yield "record store", lambda: store_checks.records(settings)
+    if isinstance(settings, ControlSettings) and not isinstance(settings, DashboardSettings):
+        yield "API", lambda: api_checks.api(settings)
+    if isinstance(settings, ReducerSettings):
+        yield "admin token", lambda: api_checks.admin_token(settings)
+    if isinstance(settings, DashboardSettings):
+        host, port = settings.dashboard_bind, settings.dashboard_port
+        yield "port", lambda: api_checks.port(host, port, "FEDN_DASHBOARD_PORT", "the dashboard")
+    if isinstance(settings, ClientSettings):
+        yield "client name", lambda: broker_checks.client_name(settings)
+        yield "blob store", lambda: store_checks.public_store(settings)
+        yield "clock", lambda: store_checks.client_clock(settings)
+        yield "data", lambda: site_checks.data(settings.data_path)
+        yield "package", lambda: site_checks.package(settings)
+
+
+def _alliance_checks(settings: AllianceSettings) -> Iterator[tuple[str, Check]]:
+    yield "state folder", lambda: site_checks.state_folder(settings.state_dir)
+    if settings.health_port is not None:
+        host, number = settings.health_bind, settings.health_port
+        yield "health port", lambda: api_checks.port(host, number, "FEDN_HEALTH_PORT", "/health")
+    yield "broker", lambda: broker_checks.broker(settings)
+    if isinstance(settings, ReducerSettings):
+        yield "file handles", lambda: broker_checks.file_handles(settings)
+    else:
+        yield "reducer", lambda: broker_checks.reducer(settings)

@@ -1,0 +1,97 @@
+"""`fedmq doctor` on the reducer's API: its version, its token, and the ports that roles listen on."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fedmq import __version__
+from fedmq_schemas.messages import VERSION
+from support.servers.answering import Answer, answering
+from support.servers.ports import free_ports
+from system.deployment import Deployment, Servers
+from system.doctors import doctor
+
+pytestmark = pytest.mark.system
+MINOR = ".".join(__version__.split(".")[:2])
+
+
+@pytest.mark.parametrize(
+    ("version", "protocol", "verdict", "words"),
+    [
+        (f"{MINOR}.99", VERSION, "ok", f"is fedmq {MINOR}.99"),
+        ("99.1.0", VERSION, "warning", "install fedmq 99.1.0 here, or upgrade the reducer"),
+        ("99.1.0", VERSION + 1, "fault", "install its fedmq 99.1.0 here"),
+    ],
+)
+def test_another_version_than_the_reducers_is_named(
+    environment: dict[str, str], version: str, protocol: int, verdict: str, words: str
+) -> None:
+    page = {"status": "ok", "alliance": "patient", "version": version, "protocol": protocol}
+    with answering(lambda *_: Answer(200, json.dumps(page).encode())) as port:
+        mine = environment | {"FEDN_REDUCER_HOST": "127.0.0.1", "FEDN_REDUCER_PORT": str(port)}
+        found = doctor(mine, "client", code=2 if verdict == "fault" else 0)["versions"]
+
+    assert found[0] == verdict
+    assert words in found[1]
+
+
+def test_a_client_that_does_not_know_the_api_says_how_to_compare(environment: dict[str, str]) -> None:
+    verdict, text = doctor(environment, "client")["versions"]
+
+    assert verdict == "ok"
+    assert "FEDN_REDUCER_HOST" in text
+
+
+def test_the_token_and_the_alliance_are_compared_with_the_running_reducers(tmp_path: Path, servers: Servers) -> None:
+    servers.start()
+    with Deployment(tmp_path, servers, "guarded") as deployment:
+        node = deployment.add("reducer", 1, FEDN_ADMIN_TOKEN="right")
+        deployment.active_reducer()
+        mine = node.environment | {"FEDN_STATE_DIR": str(tmp_path / "doctor"), "FEDN_HEALTH_PORT": ""}
+        right = doctor(mine, "control")["API"]
+        wrong = doctor(mine | {"FEDN_ADMIN_TOKEN": "wrong"}, "control", code=2)["API"]
+        none = doctor(mine | {"FEDN_ADMIN_TOKEN": ""}, "control", code=2)["API"]
+        running = doctor(mine, "reducer")
+        other = doctor(mine | {"ALLIANCE_UID": "other"}, "reducer", code=2)["API"]
+
+    assert right[0] == running["API"][0] == "ok"
+    assert "a reducer of alliance guarded answers at" in right[1]
+    assert running["versions"][1].endswith(f"is fedmq {__version__}")
+    assert "the token sent is another one" in wrong[1] and "FEDN_ADMIN_TOKEN" in wrong[1]
+    assert "none was sent" in none[1]
+    assert "is of alliance guarded, and not of other: see ALLIANCE_UID" in other[1]
+
+
+def test_an_api_that_is_away_is_a_fault_for_those_who_need_it(environment: dict[str, str]) -> None:
+    verdict, text = doctor(environment, "control", code=2)["API"]
+
+    assert verdict == "fault"
+    assert "FEDN_REDUCER_HOST" in text
+
+
+def test_a_port_that_another_program_has_is_named_with_its_setting(environment: dict[str, str]) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken, answering(lambda *_: Answer()) as web:
+        port = str(taken.getsockname()[1])
+        silent = doctor(environment | {"FEDN_REDUCER_PORT": port}, "reducer", code=2)["API"]
+        other = doctor(environment | {"FEDN_REDUCER_PORT": str(web)}, "reducer", code=2)["API"]
+        shown = doctor(environment | {"FEDN_DASHBOARD_PORT": port, "FEDN_HEALTH_PORT": port}, "dashboard")
+
+    assert silent[0] == "fault" and "set FEDN_REDUCER_PORT to a free port" in silent[1]
+    assert other[0] == "fault" and "does not answer as a reducer does" in other[1]
+    assert shown["port"][0] == "warning" and "set FEDN_DASHBOARD_PORT to a free port" in shown["port"][1]
+    assert shown["health port"][0] == "warning" and "set FEDN_HEALTH_PORT to a free port" in shown["health port"][1]
+
+
+def test_an_open_api_without_a_token_is_a_warning(environment: dict[str, str]) -> None:
+    [port] = free_ports(1)
+    mine = environment | {"FEDN_REDUCER_BIND": "0.0.0.0", "FEDN_REDUCER_PORT": str(port)}
+    verdict, text = doctor(mine, "reducer")["admin token"]
+
+    assert verdict == "warning"
+    assert "set FEDN_ADMIN_TOKEN" in text
+    assert doctor(mine | {"FEDN_ADMIN_TOKEN": "set"}, "reducer")["admin token"][0] == "ok"
