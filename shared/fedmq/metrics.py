@@ -12,30 +12,40 @@ Summary = dict[str, dict[str, float]]
 
 # fmt: off
 _GROWING = frozenset({
-    "acc", "accuracy", "ap", "ari", "auc", "auprc", "auroc", "bleu", "dice", "f1", "fbeta", "hits", "iou",
-    "jaccard", "kappa", "map", "mcc", "miou", "mrr", "ndcg", "nmi", "pearson", "ppv", "npv", "precision",
-    "psnr", "r2", "recall", "reward", "rouge", "score", "sensitivity", "spearman", "specificity", "ssim",
-    "tnr", "tpr",
+    "acc", "accuracy", "ap", "ari", "auc", "auprc", "auroc", "bleu", "concordance", "correlation", "dcg", "dice", "f1",
+    "fbeta", "hit", "hits", "iou", "jaccard", "kappa", "likelihood", "map", "mcc", "miou", "mrr", "ndcg", "nmi", "npv",
+    "pearson", "pearsonr", "ppv", "precision", "psnr", "r2", "recall", "reward", "rouge", "score", "sensitivity",
+    "similarity", "spearman", "spearmanr", "specificity", "ssim", "success", "tnr", "tpr", "win",
 })
 _FALLING_WORDS = frozenset({
-    "brier", "cer", "ece", "err", "fid", "fnr", "fpr", "hinge", "mae", "mape", "medae", "mse", "nll", "rmse",
-    "wer",
+    "brier", "cer", "ece", "err", "false", "fid", "fnr", "fpr", "gap", "hinge", "medae", "nll", "std", "wer",
 })
+_NEUTRAL = frozenset({"duration", "latency", "ms", "seconds", "time"})
 # fmt: on
-_FALLING = ("loss", "error", "entropy", "perplexity", "divergence", "distance", "regret", "deviance")
-"""Ends of words, as in `logloss`."""
+_GROWING_ENDS = ("accuracy", "auc")
+"""Ends of words, as in `rocauc`."""
+_FALLING_ENDS = (
+    *("loss", "losses", "error", "errors", "mse", "mae", "mape"),
+    *("entropy", "perplexity", "divergence", "distance", "regret", "deviance"),
+)
+_GROWING_PHRASES = re.compile("io_u|true_(positive|negative)s?|explained_variance|d2_.+_score")
+"""Names that grow, whatever their single words say."""
 
 
 def grows(metric: str) -> bool | None:
     """Returns whether a metric grows with quality, by the words of its name; None if they do not say.
 
-    `top5_acc` grows, and `val_loss` does not. `neg` is a minus, as in `neg_log_loss`.
+    `top5_acc` and `valAcc` grow, and `val_loss` and `accuracy_gap` do not. A time such as `score_time` does not say.
+    `neg` before such a word is a minus, as in `neg_log_loss`; elsewhere it is a class, as in `f1_neg`.
     """
-    words = set(re.findall("[a-z][12]|[a-z]+", metric.rpartition("/")[2].lower()))
-    falls = any(word in _FALLING_WORDS or word.endswith(_FALLING) for word in words)
-    if not falls and _GROWING.isdisjoint(words):
+    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", metric.rpartition("/")[2]).lower()
+    words = re.findall("[a-z][12]|[a-z]+", _GROWING_PHRASES.sub("score", name))
+    falling = [word for word in words if word in _FALLING_WORDS or word.endswith(_FALLING_ENDS)]
+    known = falling or [word for word in words if word in _GROWING or word.endswith(_GROWING_ENDS)]
+    if not known or not _NEUTRAL.isdisjoint(words):
         return None
-    return falls == ("neg" in words)
+    before = words[: words.index(known[0])]
+    return bool(falling) == ("neg" in before or "negative" in before)
 
 
 def is_scalar(value: Any) -> bool:

@@ -76,6 +76,7 @@ def test_the_best_known_metrics_come_first_and_tests_last() -> None:
 def test_losses_and_errors_are_better_when_less() -> None:
     assert words.less_is_better("val_loss") and words.less_is_better("MSE")
     assert not words.less_is_better("accuracy")
+    assert words.less_is_better("zeal"), "as select.mode is min for a metric whose name does not say it"
 
 
 ROWS: list[dict[str, Cell]] = [

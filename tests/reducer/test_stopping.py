@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedmq_reducer.selection import next_score, reason_to_stop
+from fedmq_reducer.selection import metric_of, next_score, reason_to_stop
 from fedmq_schemas.policy import EarlyStopping, ModelSelection
 from fedmq_schemas.records import Score
 
@@ -19,6 +19,20 @@ def _scores(values: list[float | None], metric: str = "test/accuracy", min_delta
 
 def _stops_after(scores: list[Score], stop: EarlyStopping) -> int | None:
     return next((score.round for score in scores if reason_to_stop(score, stop)), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["test/duration", "f1"], "f1"),
+        (["test/f1", "f1", "accuracy"], "accuracy"),
+        (["test/f1", "auc"], "test/f1"),
+        (["test/duration", "zeal"], "test/duration"),
+        ([], ""),
+    ],
+)
+def test_a_metric_whose_name_says_that_it_grows_or_falls_counts_before_others(names: list[str], expected: str) -> None:
+    assert metric_of(names, None) == expected
 
 
 @pytest.mark.parametrize(

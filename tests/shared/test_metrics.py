@@ -69,7 +69,11 @@ def test_without_results_there_is_no_summary() -> None:
             "loss val_loss logloss rmse MSE mean_absolute_error perplexity brier_score accuracy_loss cross_entropy",
             False,
         ),
-        ("duration n examples lr zeal", None),
+        ("mean_io_u binary_io_u cosine_similarity concordance hit_rate success_rate win_rate rocauc nDCG", True),
+        ("true_positive_rate true_negatives explained_variance d2_absolute_error_score d2_log_loss_score", True),
+        ("valAcc testAccuracy valF1Score f1_neg recall_neg log_likelihood pearsonr correlation", True),
+        ("nrmse smape errors losses valLoss accuracy_gap f1_std false_positive_rate negative_log_likelihood", False),
+        ("duration n examples lr zeal score_time map_seconds accuracy_ms", None),
     ],
 )
 def test_a_metrics_name_says_whether_it_grows_with_quality(names: str, expected: bool | None) -> None:

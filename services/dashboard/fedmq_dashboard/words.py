@@ -56,8 +56,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def less_is_better(metric: str) -> bool:
-    """Returns whether the metric's name is that of a loss or error."""
-    return grows(metric) is False
+    """Returns whether less of the metric is better: unless its name says that it grows, as for `select.mode`."""
+    return not grows(metric)
 
 
 def metric_names(summaries: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -16,13 +16,14 @@ PREFERRED = ("test/accuracy", "accuracy", "test/loss", "loss")
 def metric_of(names: Iterable[str], wanted: str | None, own: bool = False) -> str:
     """Returns the metric that counts, or an empty text if there are no names.
 
-    It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any. Of
-    several, one whose name says whether it grows with quality precedes others, such as a duration.
+    It is the wanted one, else the first of test/accuracy, accuracy, test/loss and loss, else an evaluator's, else any.
+    Those whose names do not say whether they grow with quality, such as a duration, count only if there are no others.
     With `own`, an evaluator's metrics count only if clients have none.
     """
-    known = sorted(names, key=lambda name: (grows(name) is None, name))
+    known = sorted(names)
     if own:
         known = [name for name in known if not name.startswith("test/")] or known
+    known = [name for name in known if grows(name) is not None] or known
     usual = [name for name in PREFERRED if name in known]
     return wanted or (usual or [name for name in known if name.startswith("test/")] or known or [""])[0]
 
