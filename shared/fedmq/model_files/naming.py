@@ -65,7 +65,9 @@ def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
 
 
 def _wrapper(wrapped: Collection[str], bare: Collection[str]) -> str:
-    """Returns what stands before each name of `wrapped`, with its dot, if the rest are the names of `bare`; else nothing."""
-    first = min(bare, default="")
-    prefix = next((name.removesuffix(first) for name in wrapped if name.endswith(f".{first}")), "")
-    return prefix if {prefix + name for name in bare} == {*wrapped} else ""
+    """Returns what stands before each name of `wrapped`, with its dot, if the rest are the names of `bare`; else nothing.
+
+    One text before all names leaves their order as it is. So it stands before the first in order.
+    """
+    prefix = min(wrapped, default="").removesuffix(min(bare, default=""))
+    return prefix if prefix.endswith(".") and {prefix + name for name in bare} == {*wrapped} else ""

@@ -50,6 +50,13 @@ def test_a_wrappers_name_before_each_name_of_one_side_does_not_matter(wrapper: s
             matched(other, positional(bare))
 
 
+def test_a_wrapper_is_found_where_one_name_of_the_module_ends_in_another() -> None:
+    bare = ["net.head.weight", "net.head.bias", "head.weight", "head.bias"]
+    wrapped = [f"module.{name}" for name in bare]
+    assert matched(wrapped, positional(bare)) == wrapped
+    assert matched(bare, positional(wrapped)) == bare
+
+
 @pytest.mark.parametrize(
     ("received", "words"),
     [
