@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 from client.frameworks.examples import X, Y
 from client.frameworks.small_torch import Line, Small
@@ -33,8 +33,12 @@ UNUSED = (
 
 
 def _notes(size: int, drop_last: bool = False, as_loader: bool = False, **config: Any) -> list[str]:
-    loader = DataLoader(TensorDataset(torch.ones(20, 1), torch.ones(20, 1)), size, drop_last=drop_last)
+    return _notes_of(
+        DataLoader(TensorDataset(torch.ones(20, 1), torch.ones(20, 1)), size, drop_last=drop_last), as_loader, **config
+    )
 
+
+def _notes_of(loader: DataLoader[Any], as_loader: bool = False, **config: Any) -> list[str]:
     class Loading(Line):
         def data(self, client: Client) -> Any:
             return loader
@@ -58,6 +62,15 @@ def test_batches_of_a_data_loader_that_are_not_used_are_noted_once_with_what_use
         "the DataLoader's drop_last is not used, as each example is trained on: return the DataLoader"
     )
     assert _notes(32) == []
+    assert _notes(5, drop_last=True, batch_size=5) == [], "20 examples are four full batches"
+
+
+def test_the_batch_size_of_a_batch_sampler_is_noted_and_the_advice_works() -> None:
+    dataset = TensorDataset(torch.ones(20, 1), torch.ones(20, 1))
+    loader = DataLoader(dataset, batch_sampler=BatchSampler(SequentialSampler(dataset), 5, drop_last=False))
+    [note] = _notes_of(loader)
+    assert note.startswith(UNUSED)
+    assert _notes_of(loader, batch_size=5) == []
 
 
 # -- optimizer, scheduler, loader -----------------------------------------------------------------------------------

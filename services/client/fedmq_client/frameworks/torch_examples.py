@@ -49,10 +49,11 @@ class TorchExamples:
         """
         self._device = device
         self._collate: Any = default_collate
-        self._loader: DataLoader[Any] | None = None
+        self._batches: BatchSampler | None = None
         if isinstance(found, DataLoader):
             _refuse_choosing(found, hook)
-            self._loader = found
+            if isinstance(found.batch_sampler, BatchSampler):
+                self._batches = found.batch_sampler
             self._collate, found = found.collate_fn, found.dataset
         if isinstance(found, IterableDataset):
             raise refusal(
@@ -86,14 +87,16 @@ class TorchExamples:
 
     def unused(self, batch_size: int) -> str:
         """Returns a note if the user's DataLoader has other batches than these, which are made here; else an empty text."""
-        loader = self._loader
-        if loader is None or (loader.batch_size == batch_size and not loader.drop_last):
+        own = self._batches
+        if own is None:
             return ""
         use = "return the DataLoader from loader() to use its batches"
-        if loader.batch_size != batch_size:
-            size = f"batch_size {loader.batch_size} is not used but {batch_size}"
-            return f"the DataLoader's {size}: --set train.batch_size={loader.batch_size}, or {use}"
-        return f"the DataLoader's drop_last is not used, as each example is trained on: {use}"
+        if own.batch_size != batch_size:
+            size = f"batch_size {own.batch_size} is not used but {batch_size}"
+            return f"the DataLoader's {size}: --set train.batch_size={own.batch_size}, or {use}"
+        if own.drop_last and self._length % batch_size:
+            return f"the DataLoader's drop_last is not used, as each example is trained on: {use}"
+        return ""
 
     def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, int]]:
         """Yields batches in this order, each with its number of examples."""
