@@ -1,5 +1,6 @@
 """TorchTrainer with modules, optimizers and losses that need more than a plain step."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -62,6 +63,20 @@ def test_a_module_that_can_not_be_copied_is_made_anew_for_each_task() -> None:
     assert all(np.array_equal(trained[name], again[name]) for name in trained)
 
 
+class Locked(nn.Linear):
+    """Holds a lock, of which Python makes no copy."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1)
+        self.lock = threading.Lock()
+
+
+def test_a_module_with_a_lock_is_made_anew_for_each_task() -> None:
+    trainer = _of(Locked)
+    trained, _ = _train(trainer, trainer.init(), epochs=20, learning_rate=0.1)
+    assert _loss(trainer, trained) < _loss(trainer, trainer.init()) / 4
+
+
 def test_lazy_modules_are_refused_and_the_advised_call_gives_them_their_shapes() -> None:
     with pytest.raises(ConfigError, match=r"call it once in model\(\), as in net\(torch.zeros\(2, 3\)\)"):
         _of(lambda: nn.LazyLinear(1)).init()
@@ -83,6 +98,22 @@ def test_floats_are_as_wide_as_a_float64_model() -> None:
     assert _train(trainer, weights)[0]["0000/weight"].dtype == np.float64
 
 
+class Scaled(nn.Linear):
+    """A float32 layer with one float64 parameter."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1)
+        self.scale = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale.float()
+
+
+def test_floats_are_float32_for_a_model_with_a_few_wide_parameters() -> None:
+    trained, _ = _train(_of(Scaled), _of(Scaled).init())
+    assert {array.dtype for array in trained.values()} == {np.dtype(np.float32), np.dtype(np.float64)}
+
+
 @pytest.mark.parametrize("width", [1, 2], ids=["one value a channel", "two"])
 def test_batch_norm_without_statistics_normalizes_a_single_value_to_zero(width: int) -> None:
     trainer = _of(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 1)))
@@ -98,6 +129,24 @@ def test_batch_norm_without_statistics_normalizes_a_single_value_to_zero(width: 
     found = normal @ weights["0004/2.weight"].T + weights["0005/2.bias"]
     expected = float(np.mean((found - INPUTS[:width].sum(axis=1, keepdims=True)) ** 2))
     assert _loss(Few(CLIENT), weights) == pytest.approx(expected, rel=1e-4)
+
+
+class Named(nn.Module):
+    """Gives batch norm its input by name."""
+
+    def __init__(self, statistics: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.norm = nn.BatchNorm1d(4, track_running_stats=statistics)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(input=self.first(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_batch_norm_with_a_named_input_accepts_a_single_example(statistics: bool) -> None:
+    trainer = _of(lambda: Named(statistics))
+    assert np.isfinite(_train(trainer, trainer.init())[1])
 
 
 def test_an_optimizer_that_evaluates_the_loss_several_times_gets_a_closure() -> None:
@@ -169,4 +218,8 @@ def test_a_loss_or_metric_of_more_than_one_value_is_refused_by_its_hook() -> Non
 
     trainer = _of(lambda: nn.Linear(3, 1), metrics=errors)
     with pytest.raises(ConfigError, match=r"metrics\(\) returned a tensor of shape \(33, 1\): return its mean"):
+        _loss(trainer, trainer.init())
+
+    trainer = _of(lambda: nn.Linear(3, 1), metrics=lambda *_: {"loss": torch.ones(2)})
+    with pytest.raises(ConfigError, match=r"metrics\(\) returned a tensor of shape \(2,\)"):
         _loss(trainer, trainer.init())

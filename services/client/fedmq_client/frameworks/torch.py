@@ -67,7 +67,7 @@ class TorchTrainer(WithTestData):
         """Returns this client's examples, once: `x, y`, or a map-style Dataset.
 
         - Arrays, tensors, lists, DataFrames, in tuples or dicts: a batch has the same form. Floats become float32, or
-          float64 if the model's parameters are, and integers int64.
+          float64 if all of the model's parameters are, and integers int64.
         - A Dataset, a list of examples, or a DataLoader, of which the dataset and `collate_fn` are used: batches are
           made here. Its items stay as they are.
         """
@@ -175,11 +175,10 @@ class TorchTrainer(WithTestData):
         done = 0
         with torch.no_grad():
             for batch, size in examples.batches(np.arange(len(examples)), EVALUATION_BATCH):
-                found = {"loss": self.loss(model, batch), **self.metrics(model, batch)}
+                found = {"loss": single("loss", self.loss(model, batch))}
+                found |= {name: single("metrics", value) for name, value in self.metrics(model, batch).items()}
                 for name, value in found.items():
-                    sums[name] = (
-                        sums.get(name, 0.0) + float(single("metrics" if name != "loss" else name, value)) * size
-                    )
+                    sums[name] = sums.get(name, 0.0) + float(value) * size
                 done += size
                 task.check()
                 task.report(done / len(examples))
@@ -260,7 +259,7 @@ class TorchTrainer(WithTestData):
         """Returns a copy of the module with these weights, and their names in the order of its state dict."""
         try:
             model = copy.deepcopy(self._module())
-        except RuntimeError:  # its weights are computed from others, as by torch.nn.utils.weight_norm
+        except (RuntimeError, TypeError):  # weights computed from others, as by weight_norm, or a lock, for example
             model = self._new_module(0)
         names = put_weights(model, weights)
         return model.to(self.device), names

@@ -54,7 +54,7 @@ def accept_single_values(model: nn.Module) -> None:
         if not isinstance(module, BATCH_NORMS):
             continue
         hooks = _Doubled() if module.running_mean is None else _Single()
-        module.register_forward_pre_hook(hooks.before)
+        module.register_forward_pre_hook(hooks.before, with_kwargs=True)
         module.register_forward_hook(hooks.after)
 
 
@@ -64,9 +64,10 @@ class _Doubled:
     def __init__(self) -> None:
         self._changed = False
 
-    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-        self._changed = inputs[0].numel() == inputs[0].shape[1]
-        return (inputs[0].repeat(2, *[1] * (inputs[0].ndim - 1)),) if self._changed else None
+    def before(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        [found] = (*inputs, *named.values())
+        self._changed = found.numel() == found.shape[1]
+        return ((found.repeat(2, *[1] * (found.ndim - 1)),), {}) if self._changed else None
 
     def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         return output[:1] if self._changed else None
@@ -78,8 +79,9 @@ class _Single:
     def __init__(self) -> None:
         self._changed = False
 
-    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if module.training and inputs[0].numel() == inputs[0].shape[1]:
+    def before(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        [found] = (*inputs, *named.values())
+        if module.training and found.numel() == found.shape[1]:
             self._changed = True
             module.eval()
 
@@ -90,9 +92,9 @@ class _Single:
 
 
 def floats_of(model: nn.Module) -> torch.dtype:
-    """Returns the dtype of a batch's floats: float64 if the model has such parameters, else float32."""
-    wide = any(parameter.dtype == torch.float64 for parameter in model.parameters())
-    return torch.float64 if wide else torch.float32
+    """Returns the dtype of a batch's floats: float64 if all of the model's floating parameters are, else float32."""
+    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return torch.float64 if found == {torch.float64} else torch.float32
 
 
 def single(hook: str, value: Any) -> Any:
