@@ -1,4 +1,4 @@
-"""The check of records and blobs, and backups, on the folder of a sandbox that is still running."""
+"""`fedmq backup` and `fedmq restore`, on the folder of a sandbox that is still running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedmq_cli.backup.backing_up import back_up
 from fedmq_cli.backup.consistency import check
 from fedmq_cli.backup.copying import Copied
 from fedmq_cli.backup.named_blobs import NamedBlob
-from fedmq_cli.backup.progress import Progress
+from fedmq_cli.backup.progress import BlobProgress
 from fedmq_cli.backup.restoring import restore
 from fedmq_cli.backup.snapshot import copy_table
 from fedmq_cli.backup.stores import Stores, opened
@@ -69,73 +69,6 @@ def _checked(fedmq: Verb, folder: Path, code: int) -> dict[str, Any]:
     return document
 
 
-def test_after_a_session_all_blobs_are_as_recorded(fedmq: Verb, folder: Path) -> None:
-    _trained(fedmq)
-    found = _checked(fedmq, folder, 0)
-    assert (found["faults"], found["unrecorded"], found["updates_gone"]) == ([], [], 0)
-    assert found["blobs"] > 3 * 4  # of each round a model and the updates of three clients
-    result = fedmq("model", "verify", "--all", "--state-dir", folder)
-    assert f"{found['blobs']} blobs" in result.stdout and "0 are gone or altered" in result.stdout
-
-
-def test_a_model_that_is_gone_and_one_with_other_bytes_are_listed(fedmq: Verb, alliance: Served, folder: Path) -> None:
-    session = _trained(fedmq)["session"]
-    blobs = alliance.box.blobs
-    first, second, _ = sorted(info.key for info in blobs.list(keys.models_of_session(session)))
-    kept = {key: blobs.get(key) for key in (first, second)}
-    blobs.delete(first)
-    blobs.put(second, kept[second][:-1] + bytes([kept[second][-1] ^ 1]))
-    try:
-        faults = _checked(fedmq, folder, 1)["faults"]
-        shown = fedmq("model", "verify", "--all", "--state-dir", folder)
-    finally:
-        for key, data in kept.items():
-            blobs.put(key, data)
-    assert [fault["blob"] for fault in faults] == [first, second]
-    assert faults[0]["fault"] == "is gone" and faults[1]["fault"].startswith("has sha256 ")
-    assert all(fault["record"].startswith(f"rounds {session}/") for fault in faults)
-    assert shown.exit_code == 1 and f"{first}  is gone" in shown.stdout
-
-
-def test_a_blob_without_a_record_is_listed_and_is_no_fault(fedmq: Verb, alliance: Served, folder: Path) -> None:
-    for key in ("models/forgotten", "updates/nobody/000001/client-a"):
-        alliance.box.blobs.put(key, b"bytes")
-    try:
-        assert _checked(fedmq, folder, 0)["unrecorded"] == ["models/forgotten", "updates/nobody/000001/client-a"]
-        assert "  models/forgotten\n" in fedmq("model", "verify", "--all", "--state-dir", folder).stdout
-    finally:
-        alliance.box.blobs.delete("models/forgotten")
-        alliance.box.blobs.delete("updates/nobody/000001/client-a")
-
-
-def test_what_retention_deletes_is_no_fault(fedmq: Verb, folder: Path) -> None:
-    _trained(fedmq, "retention.keep_updates=0", "retention.keep_models=0", "strategy.name=fedadam")
-    found = _checked(fedmq, folder, 0)
-    assert (found["faults"], found["kept_updates_gone"]) == ([], 0)
-    assert found["updates_gone"] > 0
-
-
-def test_a_deleted_update_of_a_session_that_keeps_them_is_exit_code_3(
-    fedmq: Verb, alliance: Served, folder: Path
-) -> None:
-    session = _trained(fedmq)["session"]
-    ledger = json.loads(alliance.box.blobs.get(keys.round_ledger_blob(session, 2)))
-    key = ledger["entries"][0]["blob"]["key"]
-    data = alliance.box.blobs.get(key)
-    alliance.box.blobs.delete(key)
-    try:
-        assert _checked(fedmq, folder, 3)["kept_updates_gone"] == 1
-    finally:
-        alliance.box.blobs.put(key, data)
-
-
-def test_all_takes_no_model_and_a_folder_without_records_is_refused(fedmq: Verb, folder: Path, tmp_path: Path) -> None:
-    result = fedmq("model", "verify", "last-one", "--all", "--state-dir", folder)
-    assert (result.exit_code, "leave out MODEL and --url" in result.stderr) == (2, True)
-    result = fedmq("model", "verify", "--all", "--state-dir", tmp_path)
-    assert (result.exit_code, "neither a backup nor a sandbox's state folder" in result.stderr) == (2, True)
-
-
 class Target(NamedTuple):
     """Empty stores, in memory."""
 
@@ -154,12 +87,12 @@ def target() -> Iterator[Target]:
 
 
 def _backed_up(source: Stores, folder: Path) -> Copied:
-    return back_up(source, folder, Progress())
+    return back_up(source, folder, BlobProgress())
 
 
 def _restored(folder: Path, target: Target) -> Copied:
     with opened(folder) as backup:
-        return restore(backup, folder, target.stores, Progress())
+        return restore(backup, folder, target.stores, BlobProgress())
 
 
 @pytest.fixture
@@ -215,7 +148,7 @@ def test_a_restored_alliance_has_every_record_and_blob_and_later_epochs(
     model = _trained(fedmq)["model"]
     _backed_up(source, tmp_path / "b")
     copied = _restored(tmp_path / "b", target)
-    found = check(target.records, target.blobs, Progress())
+    found = check(target.records, target.blobs, BlobProgress())
     assert (copied.faults, found.faults, found.unrecorded) == ([], [], [])
     assert target.records.get(tables.MODELS, model) == source.records.get(tables.MODELS, model)
     for table in (tables.SESSIONS, tables.ROUNDS, tables.MODELS, tables.CLIENTS):
@@ -257,7 +190,7 @@ def test_an_interrupted_restore_continues_and_leaves_no_record_without_its_blob(
         with pytest.raises(Transient):
             _restored(tmp_path / "b", target)
     assert _restored(tmp_path / "b", target).blobs == 0
-    assert check(target.records, target.blobs, Progress()).faults == []
+    assert check(target.records, target.blobs, BlobProgress()).faults == []
     with pytest.raises(ConfigError, match="alliance target is not empty: it has"):
         _restored(tmp_path / "b", target)
 
@@ -353,11 +286,11 @@ def test_folders_that_hold_something_else_are_refused(
     with pytest.raises(ConfigError, match="a backup of alliance source, not of alliance other"):
         _backed_up(Stores(source.records, source.blobs, "alliance other"), tmp_path / "b")
     with opened(folder) as sandbox, pytest.raises(ConfigError, match="holds no complete backup"):
-        restore(sandbox, folder, target.stores, Progress())
+        restore(sandbox, folder, target.stores, BlobProgress())
 
 
 def test_long_work_prints_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = iter(range(0, 100, 3))
     blobs = [NamedBlob(BlobRef(key=f"models/{n}", size=500_000, sha256="0" * 64), "models m", True) for n in range(5)]
-    assert len(list(Progress(lambda: float(next(seconds))).through(blobs, "copied"))) == 5
+    assert len(list(BlobProgress(lambda: float(next(seconds))).through(blobs, "copied"))) == 5
     assert capsys.readouterr().err == "copied: 1 of 5 blobs, 0.5 MB of 2.5 MB\ncopied: 3 of 5 blobs, 1.5 MB of 2.5 MB\n"

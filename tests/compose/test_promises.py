@@ -198,7 +198,7 @@ def megabytes(text: str) -> float:
 
 
 def test_what_was_backed_up_is_there_again_where_all_volumes_were_lost(stack: Project) -> None:
-    """Not a promise of FEDn: the commands of docs/how-to/operate.md that save and restore models and records."""
+    """Not a promise of FEDn: the commands of docs/how-to/back-up.md that save and restore models and records."""
     before = models()
     assert before
     volume = {"fedmq_$volume": f"{stack.name}_$volume"}

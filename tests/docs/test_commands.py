@@ -26,6 +26,7 @@ from support.tiers import require
 from support.waiting import until
 
 SERVERS = "docs/how-to/run-on-several-machines.md"
+BACKUP = "docs/how-to/back-up.md"
 RELEASE = "docs/release.md"
 TYPED = [page for page in pages() if any(block.reason is None for block in blocks(page))]
 pytestmark = pytest.mark.timeout(1200)
@@ -46,7 +47,7 @@ def test_commands_stand_in_fences_where_they_are_found(page: str) -> None:
     assert len(marks) == sum(bool(block.mark) for block in blocks(page))
 
 
-@pytest.mark.parametrize("page", [page for page in TYPED if page not in ("README.md", SERVERS, RELEASE)])
+@pytest.mark.parametrize("page", [page for page in TYPED if page not in ("README.md", SERVERS, BACKUP, RELEASE)])
 def test_the_commands_of_a_page_work_as_written(page: str, tmp_path: Path) -> None:
     with Reader(checkout(tmp_path)) as reader:
         reader.read(page)
@@ -60,7 +61,7 @@ def test_the_release_is_tried_without_making_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_the_roles_run_as_plain_processes(
+def test_the_roles_run_as_plain_processes_and_are_backed_up_and_restored(
     tmp_path: Path, rabbitmq_server: RabbitmqServer, s3_server: S3Server, mongo_server: MongoServer
 ) -> None:
     host, _, port = s3_server.endpoint.partition(":")
@@ -77,8 +78,9 @@ def test_the_roles_run_as_plain_processes(
     }
     until(lambda: rabbitmq_server.manage("GET", "nodes")[0].get("fd_total"), "numbers of the broker")
     with Reader(checkout(tmp_path), servers) as reader:
-        outputs = [reader.type(block) for block in blocks(SERVERS) if block.reason is None]
+        outputs = [reader.type(block) for block in (*blocks(SERVERS), *blocks(BACKUP)) if block.reason is None]
     assert any("session.finished" in output for output in outputs)
+    assert "0 are gone or altered" in outputs[-1]
 
 
 def _spans(page: str) -> Iterator[str]:

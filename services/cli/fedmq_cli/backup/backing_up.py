@@ -19,7 +19,7 @@ from fedmq.records.base import Records
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.backup.copying import Copied, copy_blobs
 from fedmq_cli.backup.named_blobs import NamedBlob, NamedBlobs, documents, let_go_blobs, references
-from fedmq_cli.backup.progress import Progress
+from fedmq_cli.backup.progress import BlobProgress
 from fedmq_cli.backup.snapshot import copy_records
 from fedmq_cli.backup.stores import BLOBS, RECORDS, Stores
 from fedmq_cli.scratch import beside
@@ -31,7 +31,7 @@ ABOUT = "backup.json"
 UNFINISHED = "records.unfinished.db"
 
 
-def back_up(source: Stores, folder: Path, progress: Progress) -> Copied:
+def back_up(source: Stores, folder: Path, progress: BlobProgress) -> Copied:
     """Copies records and the blobs that they name into `folder`, also while sessions run. May be repeated.
 
     Records first, then blobs: a blob is stored before its record is written, and is never altered, so the store holds every

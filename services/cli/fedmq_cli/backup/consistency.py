@@ -11,7 +11,7 @@ from fedmq.blobs.base import BlobInfo, Blobs
 from fedmq.errors import InvalidUpdate, NotFound
 from fedmq.records.base import Records
 from fedmq_cli.backup.named_blobs import NamedBlob, NamedBlobs, let_go_blobs
-from fedmq_cli.backup.progress import Progress
+from fedmq_cli.backup.progress import BlobProgress
 from fedmq_cli.scratch import beside
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -43,7 +43,7 @@ class Consistency:
         return 1 if self.faults else 3 if self.kept_updates_gone else 0
 
 
-def check(records: Records, blobs: Blobs, progress: Progress) -> Consistency:
+def check(records: Records, blobs: Blobs, progress: BlobProgress) -> Consistency:
     """Reads every blob that a record names, and compares its size and SHA-256. Lists blobs that no record names.
 
     Safe while sessions run. A blob is stored before its record is written, so one that is being recorded may be listed as

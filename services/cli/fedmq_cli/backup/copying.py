@@ -9,7 +9,7 @@ from pathlib import Path
 from fedmq.blobs.base import Blobs
 from fedmq.errors import InvalidUpdate, NotFound
 from fedmq_cli.backup.named_blobs import NamedBlob
-from fedmq_cli.backup.progress import Progress
+from fedmq_cli.backup.progress import BlobProgress
 from fedmq_schemas.messages import BlobRef
 
 
@@ -29,7 +29,7 @@ def copy_blobs(
     blobs: Collection[NamedBlob],
     is_present: Callable[[BlobRef], bool],
     scratch: Path,
-    progress: Progress,
+    progress: BlobProgress,
     copied: Copied,
 ) -> list[NamedBlob]:
     """Copies the blobs that are not present, and adds to `copied`. Returns those that `source` lacks.

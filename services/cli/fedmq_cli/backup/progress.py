@@ -12,7 +12,7 @@ from fedmq_cli.backup.named_blobs import NamedBlob
 EVERY_SECONDS = 5.0
 
 
-class Progress:
+class BlobProgress:
     """Prints how far work on blobs is: at most one line in five seconds, so none for work that is shorter."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

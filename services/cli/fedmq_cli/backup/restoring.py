@@ -11,7 +11,7 @@ from fedmq.records.documents import LEASE_KEY, LEASE_TABLE
 from fedmq_cli.backup.backing_up import about
 from fedmq_cli.backup.copying import Copied, copy_blobs
 from fedmq_cli.backup.named_blobs import NamedBlobs
-from fedmq_cli.backup.progress import Progress
+from fedmq_cli.backup.progress import BlobProgress
 from fedmq_cli.backup.snapshot import copy_table
 from fedmq_cli.backup.stores import Stores
 from fedmq_schemas import records as tables
@@ -25,7 +25,7 @@ LATER = 1_000_000
 of earlier ones."""
 
 
-def restore(backup: Stores, folder: Path, target: Stores, progress: Progress) -> Copied:
+def restore(backup: Stores, folder: Path, target: Stores, progress: BlobProgress) -> Copied:
     """Copies the backup in `folder` into `target`. May be repeated after an interruption: it continues.
 
     Blobs first, then records: an interrupted restore leaves no record whose blob is missing.

@@ -30,12 +30,12 @@ def backup(
     is gone or altered; all others are copied.
     """
     from fedmq_cli.backup.backing_up import back_up
-    from fedmq_cli.backup.progress import Progress, megabytes
+    from fedmq_cli.backup.progress import BlobProgress, megabytes
     from fedmq_cli.backup.report import print_faults
     from fedmq_cli.backup.stores import opened
 
     with _continued(), opened(state_dir) as source:
-        copied = back_up(source, folder, Progress())
+        copied = back_up(source, folder, BlobProgress())
     if as_json:
         print_json(asdict(copied))
     else:
@@ -51,14 +51,14 @@ def restore(folder: Folder, as_json: AsJson = False) -> None:
     Refuses an alliance that has sessions or models, or whose reducer runs. Exit codes: those of `fedmq model verify --all`.
     """
     from fedmq_cli.backup.consistency import check
-    from fedmq_cli.backup.progress import Progress, megabytes
+    from fedmq_cli.backup.progress import BlobProgress, megabytes
     from fedmq_cli.backup.report import print_consistency, print_faults
     from fedmq_cli.backup.restoring import restore as copy_back
     from fedmq_cli.backup.stores import opened
 
     with _continued(), opened(folder) as source, opened(None) as target:
-        copied = copy_back(source, folder, target, Progress())
-        found = check(target.records, target.blobs, Progress())
+        copied = copy_back(source, folder, target, BlobProgress())
+        found = check(target.records, target.blobs, BlobProgress())
     if as_json:
         print_json({"copied": asdict(copied), "check": asdict(found)})
     else:

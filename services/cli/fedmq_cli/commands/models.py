@@ -287,7 +287,7 @@ def verify(
 def _verify_all(model_id: str, state_dir: Path | None, url: str | None, as_json: bool) -> None:
     from fedmq.errors import ConfigError
     from fedmq_cli.backup.consistency import check
-    from fedmq_cli.backup.progress import Progress
+    from fedmq_cli.backup.progress import BlobProgress
     from fedmq_cli.backup.report import print_consistency
     from fedmq_cli.backup.stores import opened
 
@@ -296,6 +296,6 @@ def _verify_all(model_id: str, state_dir: Path | None, url: str | None, as_json:
             "--all checks every blob in the stores that the settings or --state-dir name: leave out MODEL and --url"
         )
     with opened(state_dir) as stores:
-        found = check(stores.records, stores.blobs, Progress())
+        found = check(stores.records, stores.blobs, BlobProgress())
     print_consistency(found, as_json)
     raise typer.Exit(found.exit_code)
