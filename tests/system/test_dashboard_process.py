@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from dashboard.test_server import update
+from support.promtool import check_exposition
 from support.servers.ports import free_ports
 from support.waiting import SECONDS
 from system.deployment import Deployment
@@ -20,8 +21,11 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """In place of the standby: the record store that stands in for MongoDB takes few connections at a time."""
+def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
+    """Its address, that of its metrics, and its process.
+
+    In place of the standby: the record store that stands in for MongoDB takes few connections at a time.
+    """
     active = alliance.active_reducer()
     for node in alliance.nodes.values():
         if node.role == "reducer" and node is not active:
@@ -47,16 +51,16 @@ def dashboard(alliance: Deployment, tmp_path: Path) -> Iterator[tuple[str, subpr
 
     try:
         alliance.until(answers, "the dashboard answers")
-        yield url, process
+        yield url, f"http://127.0.0.1:{health_port}/metrics", process
     finally:
         process.kill()
         process.wait()
 
 
 def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
-    alliance: Deployment, dashboard: tuple[str, subprocess.Popen[bytes]]
+    alliance: Deployment, dashboard: tuple[str, str, subprocess.Popen[bytes]]
 ) -> None:
-    url, process = dashboard
+    url, metrics_url, process = dashboard
     with httpx.stream("GET", f"{url}/stream", timeout=SECONDS) as answer:
         lines = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
         first = next(lines)
@@ -65,5 +69,8 @@ def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
     assert alliance.await_end("watched")["state"] == "finished"
     alliance.until(lambda: "2 of 2 rounds" in update(url, "/", "?session=watched").text, "the page shows the end")
     assert "combiner-1" in update(url, "/system").text
+    text = httpx.get(metrics_url).text
+    check_exposition(text)
+    assert "\nfedmq_broker_connected 1\n" in text
     process.terminate()
     assert process.wait(12) == 0
