@@ -55,6 +55,12 @@ def test_one_hot_labels_are_split_as_their_classes_are() -> None:
         assert plain.tolist() == one_hot.tolist()
 
 
+def test_shares_of_classes_are_split_as_their_largest_is() -> None:
+    shares = np.eye(10)[LABELS] * 0.9 + 0.01
+    for plain, shared in zip(partition(LABELS, 4, 1, 0.5), partition(shares, 4, 1, 0.5), strict=True):
+        assert plain.tolist() == shared.tolist()
+
+
 def test_seed_count_and_alpha_each_change_the_parts() -> None:
     base = partition(LABELS, 5, 0, 0.5)[0].tolist()
     assert base == partition(LABELS, 5, 0, 0.5)[0].tolist()
@@ -71,12 +77,20 @@ def test_seed_count_and_alpha_each_change_the_parts() -> None:
         LABELS.astype(str).astype(object),
         LABELS.astype(float),
         np.where(LABELS == 9, np.nan, LABELS),
+        np.array([float("nan") if label == 9 else int(label) for label in LABELS], dtype=object),
+        np.where(LABELS == 9, np.inf, LABELS),
+        LABELS / 2,
     ],
-    ids=["a column", "text", "objects", "floats", "a class of NaN"],
+    ids=["a column", "text", "objects", "floats", "a class of NaN", "objects with NaN", "infinity", "halves"],
 )
 def test_labels_of_any_form_are_split_as_plain_ones_are(labels: np.ndarray) -> None:
     clients = [Client("c", ordinal=ordinal, count=4, random_seed=1, dirichlet=0.1) for ordinal in range(4)]
     assert [client.part(labels).tolist() for client in clients] == [client.part(LABELS).tolist() for client in clients]
+
+
+def test_a_few_whole_numbers_may_all_be_classes() -> None:
+    for labels in (np.arange(9), np.arange(9.0)):
+        assert sorted(np.concatenate(partition(labels, 3, 0, 0.1)).tolist()) == list(range(9))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,12 @@ def test_labels_of_any_form_are_split_as_plain_ones_are(labels: np.ndarray) -> N
         (np.zeros((9, 3, 2)), r"labels of shape \(9, 3, 2\) can't be split by class: give one per example"),
         (np.array(["a", None, "b"], dtype=object), "labels of several types can't be split by class"),
         (np.linspace(0, 1, 9), "9 different numbers among 9 labels are no classes, so there is no skew"),
+        (np.linspace(0, 1, 9).astype(object), "9 different numbers among 9 labels are no classes"),
+        (np.array([0.5, np.inf, np.nan]), "3 different numbers among 3 labels are no classes"),
+        (np.arange(100) * 7, "100 different numbers among 100 labels are no classes"),
+        (np.ones((9, 0)), r"labels of shape \(9, 0\) can't be split by class: give one per example"),
+        (np.linspace([0, 1], [2, 5], 9), r"labels of shape \(9, 2\) are not one-hot: give one per example"),
+        (np.full((9, 2), "a"), r"labels of shape \(9, 2\) are not one-hot: give one per example"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused_where_parts_differ_by_class_only(

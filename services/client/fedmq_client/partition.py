@@ -6,6 +6,7 @@ own part, so no part is ever sent.
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from fedmq.errors import ConfigError
 
 Indices = NDArray[np.int64]
+
+FEW = 50
+"""Fewer whole numbers than these may be classes of one example each."""
 
 
 def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float | None = None) -> list[Indices]:
@@ -25,7 +29,8 @@ def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float 
       numbers or text, of shape (n,) or (n, 1), or one-hot (n, classes).
     - No part is empty: an empty one is given an example of the largest.
     - Raises ConfigError if there are fewer examples than parts, if alpha or count is not positive and finite, and, with
-      alpha, for labels that are no classes: of more axes, of mixed types, or numbers most of which occur once.
+      alpha, for labels that are no classes: of more axes, of several columns that are not one-hot or shares of classes,
+      of mixed types, or numbers of which more than half differ (whole numbers: of FEW labels or more).
 
     The same arguments give the same parts in every process.
     """
@@ -47,17 +52,24 @@ def partition(labels: ArrayLike, count: int, random_seed: int, dirichlet: float 
 
 def _classes(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Returns the number of each example's class, in the order of their labels."""
-    if labels.ndim > 2:
+    if labels.ndim > 2 or 0 in labels.shape:
         raise ConfigError(f"labels of shape {labels.shape} can't be split by class: give one per example")
-    if labels.ndim == 2:
-        labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    if labels.dtype == object and all(isinstance(label, Real) for label in labels.flat):
+        labels = np.array(labels.tolist())  # as objects, no two NaN are equal
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        is_number = labels.dtype.kind in "biuf"
+        if not is_number or (labels < 0).any() or not np.allclose(labels.sum(axis=1), 1, atol=0.01):
+            raise ConfigError(f"labels of shape {labels.shape} are not one-hot: give one per example")
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(-1)
     try:
         found, numbers = np.unique(labels, return_inverse=True)
     except TypeError:
         raise ConfigError(
             "labels of several types can't be split by class: replace missing labels, or leave them out"
         ) from None
-    if found.dtype.kind == "f" and len(found) > len(labels) / 2 and (found % 1 > 0).any():
+    fractions = found.dtype.kind == "f" and (found[np.isfinite(found)] % 1 > 0).any()
+    if found.dtype.kind in "iuf" and len(found) > len(labels) / 2 and (fractions or len(labels) >= FEW):
         raise ConfigError(
             f"{len(found)} different numbers among {len(labels)} labels are no classes, so there is no skew between them: "
             "give np.digitize(labels, edges), or no Dirichlet alpha"
