@@ -156,6 +156,11 @@ def test_an_update_that_a_newer_version_kept_is_read_without_its_unknown_fields(
         '{"key": ["s", 1, "train"]}',
         '{"key": 1}',
         '{"key": ["s", 1, "train"], "personal": {"outcome": "?"}}',
+        '{"key": ["s", 1, "train"], "outcome": "maybe"}',
+        '{"key": ["s", "one", "train"], "outcome": "done"}',
+        '{"key": ["s", 1, "train"], "outcome": "done", "examples": "many"}',
+        '{"key": ["s", 1, "train"], "outcome": "done", "metrics": [1]}',
+        '{"key": ["s", 1, "train"], "outcome": "done", "notes": 5}',
     ],
 )
 def test_an_update_whose_result_can_not_be_read_is_trained_again(

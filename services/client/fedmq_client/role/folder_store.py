@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from fedmq_client.job.job import Blob
 from fedmq_client.personal.folder import PersonalFolder, link_or_copy, write_private
 from fedmq_client.personal.kept_state import choose, local_shapes
@@ -18,6 +20,8 @@ from fedmq_client.role.store import BEFORE, bound, is_over
 from fedmq_schemas.messages import PersonalStart, TaskMessage
 
 log = logging.getLogger("fedmq.client")
+
+_RESULT = TypeAdapter(TaskResult)
 
 
 class FolderStore:
@@ -63,7 +67,7 @@ class FolderStore:
             if path.exists() and update.exists():
                 try:
                     found.append(_result(json.loads(path.read_bytes()), update))
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError) as error:
                     log.warning("a kept update can't be read", extra={"reason": f"{path.name}: {error!r}"})
         return found
 
@@ -169,12 +173,8 @@ class FolderStore:
 
 
 def _result(document: dict[str, Any], update: Path) -> TaskResult:
-    """Returns a kept result, without fields of a newer version. Raises ValueError, TypeError or KeyError for others."""
-    fields = {field.name: document[field.name] for field in dataclasses.fields(TaskResult) if field.name in document}
-    fields |= {"key": TaskKey(*document["key"]), "update": update}
-    if "personal" in fields:
-        fields["personal"] = PersonalStart.model_validate(fields["personal"])
-    return TaskResult(**fields)
+    """Returns a kept result, without fields of a newer version. Raises ValueError or TypeError for others."""
+    return _RESULT.validate_python(document | {"update": update})
 
 
 def _remove(path: str) -> None:
