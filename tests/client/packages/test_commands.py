@@ -87,6 +87,8 @@ def test_an_evaluators_number_is_its_name_and_never_that_of_a_client_that_trains
     path.parent.mkdir(parents=True)
     path.touch()
     assert not run(job(folder, "validate", client=evaluator))[0].notes, "the advice"
+    monkeypatch.setenv("FEDN_DATA_PATH", "s3://bucket/{n}/mnist.pt")
+    assert not run(job(folder, "validate", client=evaluator))[0].notes, "nobody looks whether a URL is there"
 
 
 def test_the_data_that_a_client_was_started_with_have_its_number_too(tmp_path: Path) -> None:

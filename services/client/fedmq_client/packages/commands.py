@@ -128,7 +128,7 @@ class CommandTrainer:
         """Returns a note if the variable for all clients names data of an evaluator that are not there."""
         path = self._environment.get("FEDN_DATA_PATH", "")
         named = NUMBER in str(self._client.data or os.environ.get("FEDN_DATA_PATH", ""))
-        if not self._client.evaluator or not named or Path(path).exists():
+        if not self._client.evaluator or not named or "://" in path or Path(path).exists():
             return ""
         return f"the evaluator's FEDN_DATA_PATH, {path}, is not there ({NUMBER} is its name): put its test set there"
 
