@@ -1,5 +1,6 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
+import re
 from collections.abc import Collection, Mapping
 from numbers import Integral
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ OPAQUE = (
 """The remedy where a model is no named numbers."""
 MOST_EXAMPLES = 2**53 - 1
 """The largest number up to which float64 counts exactly."""
+_CONSONANT = re.compile("uint|unet|uni(?!n)|use|eu|one", re.IGNORECASE)
+"""Words that begin with a vowel, but not with its sound."""
 
 
 class InvalidResult(Exception):
@@ -152,7 +155,8 @@ def kind(value: Any) -> str:
     if value is None:
         return "None"
     name = f"tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
+    vowel = name == "ndarray" or (name[0] in "aeiouAEIOU" and not _CONSONANT.match(name))
+    return f"{'an' if vowel else 'a'} {name}"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

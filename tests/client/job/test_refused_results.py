@@ -7,6 +7,7 @@ import pytest
 
 from client.job.site import BLOB, MODEL, Site, same
 from fedmq import tensors
+from fedmq_client import checks
 
 OPAQUE = "a model that can't be averaged, such as a forest, is a uint8 array of its bytes, padded to one length"
 
@@ -35,6 +36,22 @@ def test_rubbish_is_named_with_what_to_return_instead(site: Site, answer: Any, w
     assert result.outcome == "failed"
     assert words in result.reason
     assert result.update is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("uint8", "a uint8"),
+        ("UNet", "a UNet"),
+        ("UniformModel", "a UniformModel"),
+        ("OneHot", "a OneHot"),
+        ("UninitializedParameter", "an UninitializedParameter"),
+        ("object", "an object"),
+        ("Linear", "a Linear"),
+    ],
+)
+def test_a_kind_has_the_article_of_its_sound(name: str, words: str) -> None:
+    assert checks.kind(type(name, (), {})()) == words
 
 
 def test_opaque_bytes_of_another_length_are_refused_with_the_remedy(site: Site) -> None:
