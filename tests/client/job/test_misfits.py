@@ -34,11 +34,7 @@ def test_names_fit_as_the_shipped_trainers_accept_them(model: dict[str, Any], ow
         (_model("w"), _model("w", "b"), "it lacks b"),
         (_model("0", "1"), _model("w", "b"), "it lacks b, w and it has 0, 1, which init does not make"),
         (_model("0000/w", "0001/b"), _model("w", "b"), "it lacks b, w and it has 0000/w, 0001/b, which"),
-        (
-            _model("0", "1", "2"),
-            _model("0", "1"),
-            "it has 2, which init does not make",
-        ),
+        (_model("0", "1", "2"), _model("0", "1"), "it has 2, which init does not make"),
         (_model("w", shape=(3,)), _model("0000/w"), "it has other shapes than init makes: w is [3] and not [2]"),
         (_model(*"abcde"), {}, "it has a, b, c and 2 more, which init does not make"),
     ],
