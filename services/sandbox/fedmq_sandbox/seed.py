@@ -117,7 +117,7 @@ def begin(
 
     - The first model is the policy's, or one that the package's trainer makes; None unless `is_seed_missing`.
     - The second text, with its remedy, is empty if the evaluator scores, if there is none, or if that is not known.
-    - If the session `is_new` and the policy names its first model, that is compared with the one that the trainer makes.
+    - If the session `is_new` and the policy names its first model, that is compared with the network of a shipped trainer.
 
     Raises ConfigError if they differ in names or shapes, and otherwise as `make_seed` does.
     """
@@ -143,9 +143,9 @@ def begin(
 def check_fit(
     options: SandboxOptions, seed: str, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
 ) -> None:
-    """Raises ConfigError if the model `seed` has other names or shapes than the one that the trainer's `init` makes.
+    """Raises ConfigError if a shipped trainer can't use the model `seed`: it has other names or shapes than its network.
 
-    A model that is not stored is not compared: the session reports it.
+    A model that is not stored is not compared: the session reports it. Trainers of the user's own may take any names.
     """
     results: queue.SimpleQueue[Result] = queue.SimpleQueue()
     client = options.client("init", ("train", "validate"), 0, random_seed)

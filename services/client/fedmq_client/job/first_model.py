@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from fedmq import tensors
 from fedmq.errors import ConfigError, InvalidUpdate
 from fedmq.model_files import dtypes
-from fedmq.model_files.naming import in_order, is_list, matched, plain
+from fedmq.model_files.naming import matched
 from fedmq.tensors import Weights
 from fedmq_client.checks import OPAQUE, InvalidResult, Note, kind
 
@@ -41,37 +41,13 @@ def first_weights(found: Any, meta: Mapping[str, Any], note: Note) -> Weights:
     return weights
 
 
-def misfit(model: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Returns how a model differs in names and shapes from the one that `init` makes; empty if it fits.
-
-    Names fit as a shipped trainer accepts them: a list of arrays by their number, positional names also without positions.
-    """
-    names = _names(model, own)
-    if names is None:
-        lacking, unknown = sorted(own.keys() - model.keys()), sorted(model.keys() - own.keys())
-        faults = [f"it lacks {_three(lacking)}"] if lacking else []
-        faults += [f"it has {_three(unknown)}, which init does not make"] if unknown else []
-        return " and ".join(faults)
-    shapes = {name: (np.shape(model[name]), np.shape(own[key])) for key, name in names.items()}
-    wrong = [f"{name} is {list(here)} and not {list(there)}" for name, (here, there) in shapes.items() if here != there]
-    return f"it has other shapes than init makes: {_three(wrong)}" if wrong else ""
-
-
-def _names(model: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, str] | None:
-    """Returns the model's name for each of `own`, or None if they do not match."""
-    if model.keys() == own.keys():
-        return {name: name for name in own}
-    keys = in_order(own)
-    if is_list(own):
-        return dict(zip(keys, in_order(model), strict=True)) if len(model) == len(own) else None
-    if any(plain(name) == name for name in own):
-        return None
+def misfit(model: Weights, own: Weights) -> str:
+    """Returns how a model differs in names and shapes from what a shipped trainer's `init` makes; empty if it fits."""
     try:
-        return dict(zip(keys, matched(model, keys), strict=True))
-    except ConfigError:
-        return None
-
-
-def _three(items: Sequence[str]) -> str:
-    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + more
+        names = matched(model, list(own))
+    except ConfigError as error:
+        return error.reason
+    shapes = ((name, model[name].shape, array.shape) for name, array in zip(names, own.values(), strict=True))
+    wrong = [f"{name} is {list(here)} and not {list(there)}" for name, here, there in shapes if here != there]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return f"it has other shapes than init makes: {', '.join(wrong[:3])}{more}" if wrong else ""

@@ -20,7 +20,8 @@ from fedmq.model_files.dtypes import widened
 from fedmq.tensors import Weights
 from fedmq.tensors.opaque import named_opaque
 from fedmq.value import value
-from fedmq_client import checks
+from fedmq_client import checks, frameworks
+from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.job import process_state
 from fedmq_client.job.evaluation import missing_test_set
 from fedmq_client.job.explanation import Explanation
@@ -61,8 +62,6 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except (Exception, SystemExit) as error:
         said = running.explain(error)
-        if how := running.why_misfit():
-            said = said.of_another_model(how)
         result = Result(
             job.id,
             "failed",
@@ -92,7 +91,6 @@ class _Running:
         self.seconds: dict[str, float] = {}
         self.notes = NoteCollector()
         self.ends = time.monotonic() + job.timeout
-        self.given: tuple[Trainer, Weights] | None = None
 
     def result(self) -> Result:
         job = self.job
@@ -113,35 +111,15 @@ class _Running:
         base = widened(base, base_meta, self.notes.add)
         kept, state = kept_and_state({} if job.state is None else tensors.decode(read_blob(job.state))[0])
         model = Whole(shared, meta, base, base_meta, kept)
-        self.given = trainer, model.weights
         if job.kind == "compare":
-            return Result(job.id, "done", reason=self._misfit(), seconds=self.seconds)
+            make: Any = getattr(trainer, "init", None)
+            differs = misfit(model.weights, make()) if _is_shipped(trainer) else ""
+            return Result(job.id, "done", reason=differs, seconds=self.seconds)
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
         if job.validate and hasattr(trainer, "validate"):
             trainer = self._validate_first(trainer, model, state)
         return self._train(trainer, model, state)
-
-    def why_misfit(self) -> str:
-        """Returns of a task that failed in the first round how the session's model is not this package's; else "".
-
-        The names and shapes are of the user's `init`.
-        """
-        return self._misfit() if self.job.kind in ("train", "validate") and self.job.round <= 1 else ""
-
-    def _misfit(self) -> str:
-        """Returns how the received model differs from what `init` makes; empty if it does not, or that is not known.
-
-        A package's commands are not asked: to build a seed may take long, and replaces a file.
-        """
-        if self.given is None or self.trainers.package(self.job.package).runs_commands(self.job.client.form):
-            return ""
-        trainer, weights = self.given
-        try:
-            own: Any = getattr(trainer, "init", dict)()
-        except (Exception, SystemExit):
-            return ""
-        return misfit(weights, own) if isinstance(own, Mapping) and own else ""
 
     def explain(self, error: BaseException) -> Explanation:
         """Returns the reason of a failed step, in one line, and its traceback or further lines."""
@@ -317,6 +295,13 @@ class _Running:
         finally:
             scratch.unlink(missing_ok=True)
         return path
+
+
+def _is_shipped(trainer: Trainer) -> bool:
+    """Returns whether `init` and `train` are those of a trainer that FedMQ ships, which needs its network's tensors."""
+    methods = (getattr(type(trainer), name, None) for name in ("init", "train"))
+    shipped = f"{frameworks.__name__}."
+    return isinstance(trainer, WithTestData) and all(each.__module__.startswith(shipped) for each in methods)
 
 
 def _described(trainer: Trainer, name: str) -> dict[str, Any]:
