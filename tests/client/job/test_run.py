@@ -255,19 +255,46 @@ def test_a_module_of_functions_may_have_all_names_of_a_trainer(tmp_path: Path) -
     assert tensors.decode(results[0].update)[1] == {"note": "mine", "roles": {"w": "statistic"}}
 
 
-def test_a_new_pool_of_the_same_process_reads_a_changed_package(tmp_path: Path) -> None:
-    (tmp_path / "fedn.yaml").write_text("trainer: functions.py\n")
+def _first(package: Path, pool: InlinePool) -> Any:
+    results: list[Result] = []
+    pool.submit(Job("j", Client("c"), package, "init"), lambda _: None, lambda *_: None, results.append)
+    assert isinstance(results[0].update, bytes), results
+    return tensors.decode(results[0].update)[0]["w"].tolist()
+
+
+@pytest.mark.parametrize("name", ["package", "link"])
+def test_a_new_pool_of_the_same_process_reads_a_changed_package(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "fedn.yaml").write_text("trainer: functions.py\n")
     found = []
     for value in (1.0, 22.0):  # of another length, by which Python knows a file as changed within one second
-        (tmp_path / "beside.py").write_text(f"VALUE = {value}\n")
-        (tmp_path / "functions.py").write_text(
+        (folder / "beside.py").write_text(f"VALUE = {value}\n")
+        (folder / "functions.py").write_text(
             "import numpy as np\n"
             "import beside\n"
             f"def init(): return {{'w': np.array([beside.VALUE, {value}])}}\n"
             "def train(weights, task): return weights, 1, {}\n"
         )
-        results: list[Result] = []
-        InlinePool().submit(Job("j", Client("c"), tmp_path, "init"), lambda _: None, lambda *_: None, results.append)
-        assert isinstance(results[0].update, bytes), results
-        found.append(tensors.decode(results[0].update)[0]["w"].tolist())
+        found.append(_first(tmp_path / name, InlinePool()))
     assert found == [[1.0, 1.0], [22.0, 22.0]]
+
+
+def test_pools_of_one_process_share_the_classes_of_a_package_as_long_as_one_of_them_is_open(tmp_path: Path) -> None:
+    (tmp_path / "fedn.yaml").write_text("trainer: pickling.py\n")
+    (tmp_path / "pickling.py").write_text(
+        "import pickle\n"
+        "import numpy as np\n"
+        "class Row: number = 0\n"
+        "def init():\n"
+        "    Row.number += 1\n"
+        "    return {'w': np.array([pickle.loads(pickle.dumps(Row())).number])}\n"
+        "def train(weights, task): return weights, 1, {}\n"
+    )
+    first, second = InlinePool(), InlinePool()
+    assert [_first(tmp_path, pool) for pool in (first, second, first)] == [[1], [2], [3]]
+    first.close()
+    assert _first(tmp_path, second) == [4]
+    second.close()
+    assert _first(tmp_path, InlinePool()) == [1], "a new run begins anew"

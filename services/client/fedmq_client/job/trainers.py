@@ -17,6 +17,9 @@ from fedmq_client.trainer import Client, Trainer
 
 Meta = dict[str, Any]
 
+_in_use: list[tuple[Path, str]] = []
+"""Folder and hash of each package that an open pool of this process runs. Its classes are replaced only if it changed."""
+
 
 @value
 class _Warm:
@@ -41,6 +44,7 @@ class Trainers:
         self.spoilt: list[str] = []
         self._trainers: dict[tuple[Path, str], _Warm] = {}
         self._packages: dict[Path, packages.Package] = {}
+        self._versions: list[tuple[Path, str]] = []
         self._models: dict[str, tuple[object, tuple[Weights, Meta]]] = {}
         self._flat: tuple[Weights, FlatModel | None] = ({}, None)
 
@@ -52,7 +56,7 @@ class Trainers:
         known = self._trainers.get((folder, client.name))
         if known is not None and known.client == client:
             if known.changes:
-                imports.bring_modules(folder)
+                imports.bring_modules(self.package(folder).folder)
                 process_state.write(known.changes)
             return known.trainer
         own = process_state.read()
@@ -65,9 +69,19 @@ class Trainers:
     def package(self, folder: Path) -> packages.Package:
         """Returns the package, which is read once, as its modules are."""
         if folder not in self._packages:
-            self._packages[folder] = packages.load(folder)
-            forget(folder)
+            package = self._packages[folder] = packages.load(folder)
+            if self.own is None:  # earlier pools of this process may have run the files
+                version = (package.folder, package.sha256)
+                if version not in _in_use:
+                    forget(package.folder)
+                _in_use.append(version)
+                self._versions.append(version)
         return self._packages[folder]
+
+    def close(self) -> None:
+        """Lets the next pool of this process that runs these packages read their files anew."""
+        while self._versions:
+            _in_use.remove(self._versions.pop())
 
     def drop(self, folder: Path, client: Client) -> None:
         """Makes `get` build the client's trainer anew."""

@@ -58,3 +58,4 @@ class InlinePool:
     def close(self, timeout: float = 10.0) -> None:
         """Rejects all further jobs."""
         self._closed = True
+        self._trainers.close()
