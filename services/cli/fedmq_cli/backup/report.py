@@ -10,7 +10,7 @@ import typer
 
 from fedmq_cli.backup.consistency import Consistency
 from fedmq_cli.backup.progress import megabytes
-from fedmq_cli.output import print_columns, print_json
+from fedmq_cli.output import print_columns, print_json, say
 
 MOST_UNRECORDED = 20
 
@@ -29,11 +29,11 @@ def print_consistency(found: Consistency, as_json: bool) -> None:
             f"{found.updates_gone} updates and sums of rounds are deleted: their models are verified in part only"
         )
     if found.unrecorded:
-        typer.echo(f"{len(found.unrecorded)} blobs without a record; a session that runs may be about to record them:")
+        say(f"{len(found.unrecorded)} blobs without a record; a session that runs may be about to record them:")
         for key in found.unrecorded[:MOST_UNRECORDED]:
-            typer.echo(f"  {key}")
+            say(f"  {key}")
         if len(found.unrecorded) > MOST_UNRECORDED:
-            typer.echo(f"  and {len(found.unrecorded) - MOST_UNRECORDED} more, all in --json")
+            say(f"  and {len(found.unrecorded) - MOST_UNRECORDED} more, all in --json")
 
 
 def print_faults(faults: Sequence[dict[str, Any]]) -> None:
