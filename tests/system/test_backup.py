@@ -28,7 +28,7 @@ POLICY: dict[str, Any] = {
 class Restored(Deployment):
     """One reducer and combiner, two clients."""
 
-    def fedmq(self, *words: str | Path, code: int = 0) -> dict[str, Any]:
+    def fedmq(self, *words: str | Path, code: int = 0) -> Any:
         """Returns the document that a verb prints, run with the settings of a reducer."""
         environment = self.environment("operator")
         if (reducer := self.nodes.get("reducer-1")) is not None:
@@ -37,8 +37,7 @@ class Restored(Deployment):
             [COMMAND, *words, "--json"], env=environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == code, done.stdout + done.stderr
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+        return json.loads(done.stdout)
 
     def lose_everything(self) -> None:
         for table in (*tables.TABLES, LEASE_TABLE):
@@ -50,7 +49,8 @@ class Restored(Deployment):
 @pytest.fixture
 def alliance(servers: Servers, tmp_path: Path) -> Iterator[Restored]:
     servers.start()
-    with Restored(tmp_path / "alliance", servers, "restored") as deployment:
+    deployment = Restored(tmp_path / "alliance", servers, "restored")
+    with deployment:
         deployment.lose_everything()
         deployment.start(combiners=1, clients=2)
         deployment.seed()
