@@ -261,7 +261,7 @@ def test_all_of_a_stopped_client_can_be_deleted(tmp_path: Path) -> None:
     [
         (("--client", "client9"), "has no client client9"),
         (("last", "--client", "client1", "--metric", "mse"), "--client goes with --session"),
-        ((), "--state-dir and --state belong to --client NAME"),
+        (("--state", "x.npz"), "--state belongs to --client NAME"),
     ],
 )
 def test_what_can_not_be_exported_is_refused_with_the_reason(site: Site, words: tuple[str, ...], reason: str) -> None:

@@ -62,11 +62,15 @@ def make_package(folder: Path, framework: str) -> Path:
 
 
 def client_here(name: str, **options: Any) -> Client:
-    """Returns a client with the settings of `fedmq run client` here. `options` that are not None take precedence."""
+    """Returns a client with the settings of `fedmq run client` here. `options` that are not None take precedence.
+
+    `{n}` in the path of the data is 1, as for the first client of a sandbox.
+    """
     settings = ClientSettings.load()
     found: dict[str, Any] = {"data": settings.data_path, "state_dir": Path.cwd()}
     found |= {key: value for key, value in options.items() if value is not None}
-    return Client(name, form=settings.package_form, python_env=settings.package_env, **found)
+    client = Client(name, form=settings.package_form, python_env=settings.package_env, **found)
+    return replace(client, data=client.data and client.data.absolute()).with_own_data()
 
 
 def network_of(package: Path | None) -> Callable[[], Any] | None:

@@ -47,7 +47,7 @@ A trainer is a class (or a module with functions of the same names, without `sel
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -61,6 +61,8 @@ from fedmq_client.partition import Indices, partition
 TrainerMetrics = Mapping[str, Any]
 Form = Literal["trainer", "commands"]
 
+NUMBER = "{n}"
+"""Stands for the client's number in a variable."""
 REPORT_EVERY = 1.0
 """Seconds between two reports that are sent; those in between are dropped."""
 
@@ -78,7 +80,8 @@ class Client:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Free text about the site, given by its operator."""
     data: Path | None = None
-    """The site's own data, from `FEDN_DATA_PATH`; None in a simulation."""
+    """The site's own data, from `FEDN_DATA_PATH`; None if it is not set. In a sandbox and `fedmq check`, `{n}` in it is this
+    client's number, from 1, and an evaluator's name."""
     ordinal: int = 0
     """This client's number among `count`, from 0; stable for a name while it is attached."""
     count: int = 1
@@ -103,6 +106,10 @@ class Client:
         """True for a client that only validates. It scores the common test set, if the trainer states one (`test_set`)."""
         return self.tasks == ("validate",)
 
+    def with_own_data(self) -> "Client":
+        """Returns this client with its number in place of `{n}` in the path of its data."""
+        return self if self.data is None else replace(self, data=Path(numbered(str(self.data), self)))
+
     def part(self, labels: ArrayLike) -> Indices:
         """Returns the indices of this client's part of a data set that every client holds.
 
@@ -123,6 +130,11 @@ class Client:
             self.dirichlet,
         )
         return parts[self.ordinal % self.count].copy()
+
+
+def numbered(text: str, client: Client) -> str:
+    """Returns a text with the client's number, from 1, in place of `{n}`; an evaluator's number is its name."""
+    return text.replace(NUMBER, client.name if client.evaluator else str(client.ordinal + 1))
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,7 @@ from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
 from fedmq.process.lock import try_lock
 from fedmq.records.base import Records
-from fedmq_sandbox.options import SandboxOptions
+from fedmq_sandbox.options import SandboxOptions, data_path
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
@@ -143,8 +143,14 @@ def _asked(options: SandboxOptions, policy: Policy) -> dict[str, Any]:
     return {
         "clients": options.clients,
         "dirichlet": options.dirichlet,
+        "data": _data(),
         "policy": policy.model_dump(mode="json", exclude={"random_seed"}),
     }
+
+
+def _data() -> str | None:
+    path = data_path()
+    return None if path is None else str(path)
 
 
 def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy, policy: Policy, total: int) -> None:
@@ -163,6 +169,8 @@ def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy
         del there["--set random_seed"], here["--set random_seed"]
     there |= {"--clients": kept["clients"], "--dirichlet": kept["dirichlet"]}
     here |= {"--clients": options.clients, "--dirichlet": options.dirichlet}
+    if "data" in kept:  # not in a folder of an earlier version
+        there["FEDN_DATA_PATH"], here["FEDN_DATA_PATH"] = kept["data"], _data()
     differing = [
         f"{name} differs: {_shown(there.get(name))} there, {_shown(here.get(name))} here"
         for name in sorted(there.keys() | here.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, get_args
 
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
+from fedmq_client.packages.commands import DATA_EACH
 from fedmq_client.role.actor import OUTPUT_LOG
-from fedmq_client.trainer import Client, Form
+from fedmq_client.trainer import NUMBER, Client, Form
 from fedmq_reducer.eligibility import ineligible_because
 from fedmq_schemas.policy import Policy
 
@@ -66,10 +68,14 @@ class SandboxOptions:
                 object.__setattr__(self, name, folder.expanduser().absolute())
 
     def client(self, name: str, tasks: tuple[str, ...], ordinal: int, random_seed: int) -> Client:
-        """Returns the client as its trainer sees it. Clients that train have the values of each label in turn."""
+        """Returns the client as its trainer sees it. Clients that train have the values of each label in turn.
+
+        Its data are what `FEDN_DATA_PATH` names, with the client's number in place of `{n}`.
+        """
         labels = {label: values[ordinal % len(values)] for label, values in self.labels.items()}
-        return Client(
+        client = Client(
             name=name,
+            data=data_path(),
             ordinal=ordinal,
             count=self.clients,
             device=self.device,
@@ -81,10 +87,25 @@ class SandboxOptions:
             form=self.form,
             python_env=self.python_env,
         )
+        return client.with_own_data()
 
     def output_log(self, name: str) -> Path | None:
         """Returns the file for what a client's trainer prints in a worker process; None if nothing is to be written."""
         return None if self.state_dir is None else self.state_dir / "clients" / name / OUTPUT_LOG
+
+
+def data_path() -> Path | None:
+    """Returns the absolute path that `FEDN_DATA_PATH` names in this process; None if it is not set."""
+    text = os.environ.get("FEDN_DATA_PATH")
+    return Path(text).expanduser().absolute() if text else None
+
+
+def shared_data(options: SandboxOptions) -> tuple[str, ...]:
+    """Returns a note if all clients have the same file or folder."""
+    path = os.environ.get("FEDN_DATA_PATH", "")
+    if not path or NUMBER in path or options.clients < 2:
+        return ()
+    return (f"all clients have one FEDN_DATA_PATH, {path}; for one each: {DATA_EACH}",)
 
 
 def check_enough_clients(options: SandboxOptions, policy: Policy) -> None:

@@ -131,7 +131,7 @@ class Sandbox:
         self.untested = ""
         """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
         self.notes: Sequence[str] = ()
-        """What is to be known of the first model that the package made. Known before the first event."""
+        """What is to be known of the first model that the package made, and of the data. Known before the first event."""
         self.chain: Chain
         self.blobs: Blobs
         self.records: Records

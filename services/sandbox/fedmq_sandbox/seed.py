@@ -18,7 +18,7 @@ from fedmq_client.job.job import Job, Pool, Result
 from fedmq_client.job.load_trainer import model_file
 from fedmq_client.packages.package import Package
 from fedmq_sandbox.chain import recorded_sessions
-from fedmq_sandbox.options import SandboxOptions
+from fedmq_sandbox.options import SandboxOptions, shared_data
 from fedmq_sandbox.rounds import model_of, read_model
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -113,10 +113,11 @@ def begin(
     is_seed_missing: bool,
     is_new: bool,
 ) -> tuple[str | None, str, Sequence[str]]:
-    """Returns the id of the first model, why the evaluator gives no score, and notes on the first model.
+    """Returns the id of the first model, why the evaluator gives no score, and notes.
 
     - The first model is the policy's, or one that the package's trainer makes; None unless `is_seed_missing`.
     - The second text, with its remedy, is empty if the evaluator scores, if there is none, or if that is not known.
+    - The notes are on the first model that the trainer makes, and on data that all clients share.
     - If the session `is_new` and the policy names its first model, that is compared with the network of a shipped trainer.
 
     Raises ConfigError if they differ in names or shapes, and otherwise as `make_seed` does.
@@ -137,7 +138,7 @@ def begin(
     if options.evaluator:
         answer = _first(answers, interrupted)
         untested = answer.reason if answer.outcome == "done" else ""
-    return seed, untested, notes
+    return seed, untested, (*shared_data(options), *notes)
 
 
 def check_fit(

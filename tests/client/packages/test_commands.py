@@ -107,8 +107,7 @@ def test_clients_that_seem_to_train_on_one_part_say_so(tmp_path: Path, monkeypat
         "without FEDN_DATA_PATH=/…/clients/{n}/…, commands written for FEDn train every client on data/clients/1"
     )
     monkeypatch.setenv("FEDN_DATA_PATH", "/data/mnist.pt")
-    [note] = run(job(folder, client=of_two))[0].notes
-    assert note == "all clients have one FEDN_DATA_PATH, /data/mnist.pt; for one each: FEDN_DATA_PATH=/…/clients/{n}/…"
+    assert not run(job(folder, client=of_two))[0].notes, "the sandbox says so once"
     assert not run(job(folder, client=Client("c", count=2, data=tmp_path)))[0].notes
     assert not run(job(folder, client=Client("c", count=1)))[0].notes
 

@@ -37,7 +37,7 @@ def init(
 
 def check(
     package: Annotated[Path, typer.Argument(help="Folder with fedn.yaml.", show_default=False)],
-    data: Annotated[Path | None, typer.Option(help="The client's data; default: FEDN_DATA_PATH.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The client's data; default: FEDN_DATA_PATH. {n} is 1.")] = None,
     model: Annotated[Path | None, typer.Option(help="A model to begin with; default: the package makes one.")] = None,
     clients: Annotated[int, typer.Option(min=1, help="Parts that common data is cut into; the first is used.")] = 5,
     settings: Annotated[
@@ -57,7 +57,7 @@ def check(
     from fedmq_client.job.load_trainer import model_file
     from fedmq_client.packages.package import load
 
-    client = client_here("check", data=data and data.absolute(), count=clients)
+    client = client_here("check", data=data, count=clients)
     seed = model_file(model, load(package)).blob() if model is not None else None
     trial = try_package(package, client, with_settings({}, settings or ()), seed)
     if as_json:

@@ -97,6 +97,8 @@ def sandbox(
 ) -> None:
     """Train a package with a whole alliance in this process; no server is needed.
 
+    The variable FEDN_DATA_PATH names the clients' data: `{n}` in it is each client's number, from 1, and `evaluator`.
+
     Killed at any instant, it finishes the session when it is run again with the same --state-dir. With more --rounds, it
     trains the rest in a further session, from the last model; a server optimizer, such as fedadam, begins anew. With
     --serve it runs the sessions that curl, `fedmq start` or `Alliance` start, one after the other, until Ctrl-C.
@@ -269,10 +271,12 @@ def _fresh_folder() -> Path:
 
 
 def _again(folder: Path) -> str:
-    """Returns this command again, on the same state."""
+    """Returns this command again, on the same state and data."""
+    data = os.environ.get("FEDN_DATA_PATH")
+    prefix = f"FEDN_DATA_PATH={shlex.quote(data)} " if data else ""
     words = ["fedmq", *sys.argv[1:]]
     has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
-    return shlex.join(words if has_folder else [*words, "--state-dir", short(str(folder))])
+    return prefix + shlex.join(words if has_folder else [*words, "--state-dir", short(str(folder))])
 
 
 def _next_command(package: Path, model: str) -> str:

@@ -42,11 +42,11 @@ from fedmq.tensors import Weights
 from fedmq_client.checks import InvalidResult, without_values
 from fedmq_client.packages import environments, exchange, process_groups
 from fedmq_client.packages.package import MANIFEST, Package, PackageError
-from fedmq_client.trainer import Client, Form, Task, TrainerMetrics
+from fedmq_client.trainer import NUMBER, Client, Form, Task, TrainerMetrics, numbered
 
 SHIM = Path(__file__).parent / "fedn_shim"
-NUMBER = "{n}"
-"""Stands for the client's number in a variable."""
+DATA_EACH = f"FEDN_DATA_PATH=/…/clients/{NUMBER}/…"
+"""How a message names the variable with a part for each client."""
 FIRST_PART = Path("data/clients/1")
 """What packages of FEDn train on where no FEDN_DATA_PATH is set."""
 SEED = "../seed"
@@ -113,21 +113,16 @@ class CommandTrainer:
         return new, examples, metadata
 
     def _shared_data(self) -> str:
-        """Returns a note if the clients of a simulation, or without data of their own, seem to train on the same part."""
-        path = os.environ.get("FEDN_DATA_PATH")
-        if self._client.count < 2 or self._client.data is not None or (path is not None and NUMBER in path):
+        """Returns a note if clients without data of their own seem to train on the same part."""
+        has_data = self._client.data is not None or "FEDN_DATA_PATH" in os.environ
+        if self._client.count < 2 or has_data or not (self._package.folder / FIRST_PART).exists():
             return ""
-        remedy = f"FEDN_DATA_PATH=/…/clients/{NUMBER}/…"
-        if path is not None:
-            return f"all clients have one FEDN_DATA_PATH, {path}; for one each: {remedy}"
-        if (self._package.folder / FIRST_PART).exists():
-            return f"without {remedy}, commands written for FEDn train every client on {FIRST_PART}"
-        return ""
+        return f"without {DATA_EACH}, commands written for FEDn train every client on {FIRST_PART}"
 
     def _missing_data(self) -> str:
         """Returns a note if the variable for all clients names data of an evaluator that are not there."""
         path = self._environment.get("FEDN_DATA_PATH", "")
-        named = NUMBER in str(self._client.data or os.environ.get("FEDN_DATA_PATH", ""))
+        named = NUMBER in f"{self._client.data} {os.environ.get('FEDN_DATA_PATH')}"
         if not self._client.evaluator or not named or "://" in path or Path(path).exists():
             return ""
         return f"the evaluator's FEDN_DATA_PATH, {path}, is not there ({NUMBER} is its name): put its test set there"
@@ -222,10 +217,9 @@ def _environment(package: Package, client: Client) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(SHIM)]))
     if client.data is not None:
         environment["FEDN_DATA_PATH"] = str(client.data.absolute())
-    number = client.name if client.evaluator else str(client.ordinal + 1)
     for name, value in environment.items():
         if name.startswith("FEDN_"):
-            environment[name] = value.replace(NUMBER, number)
+            environment[name] = numbered(value, client)
     return environment | {
         "FEDMQ_CLIENT": client.name,
         "FEDMQ_ORDINAL": str(client.ordinal),

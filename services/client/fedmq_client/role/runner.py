@@ -202,9 +202,10 @@ class TaskRunner:
             name = "update.failed" if key.action == "train" else "model.validated"
             self._note_fault(name, task, result.reason, result.traceback)
         said = published(result, self._detail)
-        notes = said.notes
+        notes, logged = said.notes, result.notes
         if personal is not None and personal.reason:
-            notes = (*notes[: MOST_NOTES - 1], f"its private state began anew: {personal.reason}"[:LONGEST_NOTE])
+            anew = f"its private state began anew: {personal.reason}"[:LONGEST_NOTE]
+            notes, logged = (*notes[: MOST_NOTES - 1], anew), (*logged, anew)
         finished = TaskResult(
             key=key,
             outcome=result.outcome,
@@ -217,7 +218,7 @@ class TaskRunner:
             notes=notes,
             personal=personal,
         )
-        self._log(key, result.notes)
+        self._log(key, logged)
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
