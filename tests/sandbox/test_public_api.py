@@ -55,18 +55,27 @@ def test_a_round_is_given_while_the_session_continues() -> None:
     given, continued = threading.Event(), threading.Event()
 
     def follow(_: Envelope, event: Event) -> None:
-        if (event.name, event.round) == ("round.committed", 2):
-            given.wait(SECONDS)
         if (event.name, event.round) == ("round.committed", 3):
+            given.wait(SECONDS)
+        if (event.name, event.round) == ("round.committed", 4):
             continued.set()
 
-    with _sandbox(rounds=3, evaluator=False, on_event=follow) as sandbox:
+    with _sandbox(rounds=4, evaluator=False, on_event=follow) as sandbox:
         rounds = sandbox.rounds()
         assert next(rounds).number == 1
         assert sandbox.records.get("sessions", sandbox.session)["state"] == "running"  # type: ignore[index]
         given.set()
         assert continued.wait(SECONDS), "the session does not wait until the next round is asked for"
-        assert [each.number for each in rounds] == [2, 3]
+        assert [each.number for each in rounds] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("validation", ["with_training", "separate", "none"])
+def test_a_round_that_is_given_has_all_its_scores(validation: str) -> None:
+    expected = {"test/mse"} if validation == "none" else {"mse", "test/mse"}
+    with _sandbox(rounds=20, validation=validation) as sandbox:
+        first = list(sandbox.rounds())
+        assert [each.metrics.keys() for each in first] == [expected] * 20
+        assert [each.metrics for each in sandbox.rounds()] == [each.metrics for each in first]
 
 
 def test_two_loops_over_the_rounds_both_receive_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

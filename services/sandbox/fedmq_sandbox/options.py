@@ -110,11 +110,7 @@ def shared_data(options: SandboxOptions) -> tuple[str, ...]:
 
 def check_enough_clients(options: SandboxOptions, policy: Policy) -> None:
     """Raises ConfigError if the policy requires more clients than this sandbox has: nobody else could start them."""
-    why = {}
-    for ordinal in range(options.clients):
-        client = options.client(f"client{ordinal + 1}", ("train", "validate"), ordinal, 0)
-        why[client.name] = ineligible_because(policy, client.name, client.labels, policy.package, True)
-    left_out = {name: reason for name, reason in why.items() if reason}
+    left_out = _left_out(options, policy)
     able = options.clients - len(left_out)
     if able >= policy.clients_required:
         return
@@ -129,6 +125,26 @@ def check_enough_clients(options: SandboxOptions, policy: Policy) -> None:
         f"clients take part: no round could begin. {name}: {reason}. Label the clients with --label NAME=VALUE (labels=), "
         "or change clients.where or clients.exclude"
     )
+
+
+def scorers_of(options: SandboxOptions, policy: Policy) -> tuple[int | None, bool]:
+    """Returns how many clients validate each model in tasks of their own, and whether an evaluator does.
+
+    The number is None if the clients of the next round validate it.
+    """
+    if policy.validation == "with_training":
+        return None, options.evaluator
+    able = options.clients - len(_left_out(options, policy))
+    return 0 if policy.validation == "none" else able, options.evaluator
+
+
+def _left_out(options: SandboxOptions, policy: Policy) -> dict[str, str]:
+    """Returns the clients that the policy lets take no part, each with the reason."""
+    why = {}
+    for ordinal in range(options.clients):
+        client = options.client(f"client{ordinal + 1}", ("train", "validate"), ordinal, 0)
+        why[client.name] = ineligible_because(policy, client.name, client.labels, policy.package, True)
+    return {name: reason for name, reason in why.items() if reason}
 
 
 def policy_of(policy: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Policy:

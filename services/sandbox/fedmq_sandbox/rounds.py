@@ -29,11 +29,11 @@ class CommittedRound:
     - `number`: from 1, counted on through the sessions of a folder.
     - `session`: the session that made it. `model`: the id of the model that the round made.
     - `metrics`: the mean of each metric that validations of this model found. Names with the prefix `test/` are the
-      evaluator's. Those of the clients are complete, and included, once the next round is committed or the session ends.
+      evaluator's, the others are of the clients' own data.
     - `training`: the mean of each metric that the trainers reported with their updates.
     - `counts`: the number of clients by outcome: accepted, rejected, discarded, abstained, and so on.
     - `seconds`: from the round's plan to its commit.
-    - `is_tested`: whether the evaluator has answered, with metrics or without.
+    - `is_tested`: whether the evaluator has answered, with metrics or without. `scorers`: the number of clients that have.
     """
 
     number: int
@@ -44,6 +44,7 @@ class CommittedRound:
     counts: dict[str, int]
     seconds: float
     is_tested: bool
+    scorers: int
 
 
 def committed_rounds(records: Records, sessions: Sequence[str], after: int = 0) -> Iterator[CommittedRound]:
@@ -66,17 +67,23 @@ def follow_rounds(
     sessions: Sequence[str],
     ended: Future[dict[str, Any]],
     changes: ChangeCount,
-    has_evaluator: bool,
+    awaited: tuple[int | None, bool],
 ) -> Iterator[CommittedRound]:
-    """Yields each committed round of these sessions once, as `Sandbox.rounds` describes. Raises what `ended` raises."""
-    number = 0
+    """Yields each committed round of these sessions once, as `Sandbox.rounds` describes. Raises what `ended` raises.
+
+    `awaited`: the number of clients that validate each model in tasks of their own, or None if those of the next round do;
+    and whether an evaluator does.
+    """
+    number, (scorers, has_evaluator) = 0, awaited
     while True:
         seen, is_over = changes.count, ended.done()
         found = list(committed_rounds(records, sessions, number))
         for each in found:
-            if is_over or each is not found[-1] or each.is_tested or not has_evaluator:
-                number = each.number
-                yield each
+            is_scored = each is not found[-1] if scorers is None else each.scorers >= scorers
+            if not (is_over or (is_scored and (each.is_tested or not has_evaluator))):
+                break
+            number = each.number
+            yield each
         if is_over:
             ended.result()
             return
@@ -95,22 +102,22 @@ def check_not_failed(records: Records, session: Mapping[str, Any]) -> None:
 def _rounds_of(records: Records, session: str, after: int) -> Iterator[CommittedRound]:
     for document in records.find(tables.ROUNDS, {"session": session}, order="round", after=after):
         model = keys.model_id(document["model"]["key"])
-        tests = records.find(tables.VALIDATIONS, {"session": session, "model": model, "scope": "test"})
+        scores = records.find(tables.VALIDATIONS, {"session": session, "model": model})
         recorded = records.get(tables.MODELS, model)
         if recorded is None:  # a round is recorded before its model, and readers may come between
             return
-        known = recorded["metrics"] or summarize_validations(
-            (each["scope"], each["weight"], each["metrics"]) for each in tests
-        )
+        tests = sum(each["scope"] == "test" for each in scores)
+        known = summarize_validations((each["scope"], each["weight"], each["metrics"]) for each in scores)
         yield CommittedRound(
             number=document["round"],
             session=session,
             model=model,
-            metrics=_means(known),
+            metrics=_means(known or recorded["metrics"]),
             training=_means(document["metrics"]),
             counts=document["counts"],
             seconds=document["seconds"],
-            is_tested=bool(tests),
+            is_tested=tests > 0,
+            scorers=len(scores) - tests,
         )
 
 

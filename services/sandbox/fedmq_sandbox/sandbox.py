@@ -32,7 +32,7 @@ from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
 from fedmq_sandbox.chain import Chain, chain_of, locked
 from fedmq_sandbox.changes import WAIT_SECONDS, ChangeCount
-from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of
+from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of, scorers_of
 from fedmq_sandbox.rounds import CommittedRound, check_not_failed, follow_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, stored_seed
 from fedmq_sandbox.services import OnEvent, Services
@@ -176,15 +176,15 @@ class Sandbox:
     def rounds(self) -> Iterator[CommittedRound]:
         """Runs the session, and yields each of its committed rounds once, in order, those from before a resumption too.
 
-        A round is yielded as soon as the evaluator has answered for its model, or the next round is committed, or the
-        session has ended. The session continues meanwhile. Several loops each receive all rounds. Leaving a loop before
-        its end interrupts the session. Raises as `run` does, and Refused with the reason if the session fails meanwhile.
+        A round is yielded once evaluator and clients have validated its model, these in the next round, or the session has
+        ended. The session continues meanwhile. Several loops each receive all rounds. Leaving a loop early interrupts the
+        session. Raises as `run` does, and Refused with the reason if the session fails meanwhile.
         """
         self._is_followed = True
         was_over = self._ended is not None and self._ended.done()
-        ended = self._begin()
+        ended, scorers = self._begin(), scorers_of(self.options, self.policy)
         try:
-            yield from follow_rounds(self.records, self.chain.sessions, ended, self._changes, self.options.evaluator)
+            yield from follow_rounds(self.records, self.chain.sessions, ended, self._changes, scorers)
             if not was_over:
                 check_not_failed(self.records, ended.result())
         finally:
