@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from fedmq.errors import ConfigError
 from fedmq_schemas.policy import Policy, Section
 
 _WIDTH = 100
+_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""Numbers as people write them: TOML has no `.5` and no `1.`."""
 _WORDS = {"a valid dictionary": "a section of keys", "a valid tuple": "a list"}
 """Words of session files, by the words of Python."""
 
@@ -40,7 +43,7 @@ def faults(error: ValidationError) -> Iterator[str]:
 
 
 def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """Returns `values` with each setting `dotted.key=value`, in TOML or else a text. Raises `ConfigError`."""
+    """Returns `values` with each setting `dotted.key=value`, in TOML, or else a number or a text. Raises `ConfigError`."""
     result = _copy(values)
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -83,7 +86,7 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:

@@ -29,6 +29,20 @@ def test_a_setting_reaches_into_sections_and_is_read_as_toml() -> None:
     assert values == {"rounds": 3, "name": "north", "train": {"epochs": 2, "rate": 0.01, "layers": [1, 2]}}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".1", 0.1), ("1.", 1.0), ("1e-3", 0.001), ("-.5", -0.5), ("+.5e2", 50.0), ("1.e2", 100.0), ("2", 2)],
+)
+def test_a_number_is_read_as_people_write_it(text: str, value: float) -> None:
+    found = with_settings({}, [f"train.learning_rate={text}"])["train"]["learning_rate"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", [".", "1.2.3", "e3", "1e", "- 5", "one", "v1."])
+def test_what_is_no_number_is_a_text(text: str) -> None:
+    assert with_settings({}, [f"train.name={text}"])["train"] == {"name": text}
+
+
 def test_a_setting_leaves_the_given_values_alone() -> None:
     given = {"train": {"epochs": 1}}
     assert with_settings(given, ["train.epochs=2"])["train"] == {"epochs": 2}
