@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import GammaRegressor, LogisticRegression, RidgeClassifier, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 from fedmq import tensors
 from fedmq.errors import ConfigError
 from fedmq_client import Client, SklearnTrainer, Task, Weights
+from fedmq_client.job.run import REASON_CHARACTERS
 
 RNG = np.random.default_rng(3)
 Y = np.arange(90) % 3
@@ -236,10 +237,19 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
 
 
 LINEAR = (
-    "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else write a trainer of your own: .*"
-    "uint8 array of its bytes, padded to one length for all rounds, "
-    "with the role opaque, for a policy with clients_requested = 1"
+    "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else a trainer of your own: its model is a "
+    "uint8 array of the bytes, padded to one length, with the role opaque and clients_requested = 1$"
 )
+
+
+def test_the_refusal_of_the_longest_name_is_reported_whole() -> None:
+    class Wrong(Linear):
+        def model(self) -> Any:
+            return HistGradientBoostingClassifier()
+
+    with pytest.raises(ConfigError, match=LINEAR) as caught:
+        Wrong(Client("c")).init()
+    assert len(f"validate raised ConfigError: {caught.value}") <= REASON_CHARACTERS
 
 
 @pytest.mark.parametrize(

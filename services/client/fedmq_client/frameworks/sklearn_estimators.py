@@ -9,7 +9,6 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from fedmq.errors import ConfigError
-from fedmq_client.checks import OPAQUE
 
 
 def parameters_of(estimator: Any) -> dict[str, NDArray[Any]]:
@@ -61,8 +60,9 @@ def refuse_other(estimator: Any) -> None:
 def _not_averaged(estimator: Any) -> ConfigError:
     kind = "Classifier" if is_classifier(estimator) else "Regressor"
     return ConfigError(
-        f"{type(estimator).__name__} can't be averaged: use a linear model, such as SGD{kind}, "
-        f"or a network, such as MLP{kind}; else write a trainer of your own: {OPAQUE}"
+        f"{type(estimator).__name__} can't be averaged: use a linear model, such as SGD{kind}, or a network, such as "
+        f"MLP{kind}; else a trainer of your own: its model is a uint8 array of the bytes, padded to one length, with the "
+        "role opaque and clients_requested = 1"
     )
 
 
