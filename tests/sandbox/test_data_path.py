@@ -87,7 +87,7 @@ def test_a_folder_is_not_resumed_with_other_data(
     monkeypatch.setenv("FEDN_DATA_PATH", "data/{n}.npz")
     _trained(package, tmp_path / "state")
     monkeypatch.delenv("FEDN_DATA_PATH")
-    with pytest.raises(ConfigError, match="FEDN_DATA_PATH differs: .*data/{n}.npz there, unset here"):
+    with pytest.raises(ConfigError, match=r"FEDN_DATA_PATH differs: .*data/\{n\}.npz there, unset here"):
         _trained(package, tmp_path / "state")
 
 

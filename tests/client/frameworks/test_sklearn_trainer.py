@@ -237,8 +237,8 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
 
 
 LINEAR = (
-    "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else a trainer of your own: its model is a "
-    "uint8 array of the bytes, padded to one length, with the role opaque and clients_requested = 1$"
+    "use a linear model, such as SGDClassifier, or a network, such as MLPClassifier; else a trainer of your own: its model "
+    "is a uint8 array of the bytes, padded to one length, with the role opaque and clients_requested = 1$"
 )
 
 
