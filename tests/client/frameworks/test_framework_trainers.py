@@ -1,7 +1,9 @@
 """What the trainer of every framework promises."""
 
+import gc
 import random
 import re
+import weakref
 from importlib import import_module
 from typing import Any
 
@@ -205,3 +207,22 @@ def test_without_test_data_a_trainer_states_no_test_set_unless_it_says_so_itself
     evaluator = Client("e", device="cpu", tasks=("validate",))
     assert not framework.Small(evaluator).test_set
     assert Stated(evaluator).validate(Stated(CLIENT).init(), Task(client=evaluator))[0] == len(X)
+
+
+def test_what_a_class_keeps_for_its_tasks_is_freed_with_the_class(framework: Any, first: Weights) -> None:
+    """A package that is read anew has new classes. A network refers to them, by the globals of its module's file."""
+
+    def trained() -> weakref.ref[Any]:
+        class Other(framework.Small):  # type: ignore[misc]
+            def model(self) -> Any:
+                made = super().model()
+                made.owner = Other
+                return made
+
+        trainer = Other(CLIENT)
+        trainer.train(_copy(first), _task())
+        return weakref.ref(Other)
+
+    kept = trained()
+    gc.collect()
+    assert kept() is None

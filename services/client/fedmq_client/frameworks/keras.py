@@ -43,7 +43,8 @@ class KerasTrainer(WithTestData):
     config_keys: ClassVar[tuple[str, ...]] = ()
     """Further keys of the configuration, which a subclass reads from `task.config` itself."""
 
-    _warm: ClassVar[dict[tuple[type, bool, frozenset[str]], WarmModel]] = {}
+    _warm: ClassVar[dict[tuple[bool, frozenset[str]], WarmModel]]
+    """Each class has its own, which is freed with it: a package that is read anew has new classes."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -131,15 +132,17 @@ class KerasTrainer(WithTestData):
         self, proximal: bool, weights: Weights | None = None, frozen: frozenset[str] = frozenset()
     ) -> WarmModel:
         """Returns the model that the process reuses. Of those with frozen tensors of `weights`, only the last is kept."""
-        key = (type(self), proximal, frozen)
-        if key not in self._warm:
-            for other in [other for other in self._warm if other[2] not in (frozenset(), frozen)]:
-                del self._warm[other]
+        own, key = type(self), (proximal, frozen)
+        if "_warm" not in vars(own):
+            own._warm = {}
+        if key not in own._warm:
+            for other in [other for other in own._warm if other[1] not in (frozenset(), frozen)]:
+                del own._warm[other]
             model = self._new_model(0)
             received = matched(weights, warm_keras.names(model)) if weights else []
             warm_keras.freeze(model, [position for position, name in enumerate(received) if name in frozen])
-            self._warm[key] = WarmModel(model, proximal)
-        return self._warm[key]
+            own._warm[key] = WarmModel(model, proximal)
+        return own._warm[key]
 
     def _new_model(self, seed: int) -> Any:
         warm_keras.set_seed(seed)

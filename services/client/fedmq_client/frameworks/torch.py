@@ -52,7 +52,8 @@ class TorchTrainer(WithTestData):
     config_keys: ClassVar[tuple[str, ...]] = ()
     """Further keys of the configuration, which a subclass reads from `task.config` itself."""
 
-    _modules: ClassVar[dict[type, nn.Module]] = {}
+    _made: ClassVar[nn.Module]
+    """What `model` made. Each class has its own, which is freed with it: a package that is read anew has new classes."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -241,9 +242,10 @@ class TorchTrainer(WithTestData):
 
     def _module(self) -> nn.Module:
         """Returns the module as `model()` made it. It is never trained."""
-        if type(self) not in self._modules:
-            self._modules[type(self)] = self._new_module(0)
-        return self._modules[type(self)]
+        own = type(self)
+        if "_made" not in vars(own):
+            own._made = self._new_module(0)
+        return own._made
 
     def _new_module(self, seed: int) -> nn.Module:
         torch.manual_seed(seed % SEEDS)
