@@ -118,6 +118,30 @@ def test_a_check_says_what_an_evaluator_of_the_package_does(
 
 
 @runs_a_package
+def test_a_check_says_that_a_test_set_is_scored_although_validate_scores_nothing_else(tmp_path: Path) -> None:
+    package = _package(tmp_path, "pass")
+    with (package / "trainer.py").open("a") as file:
+        file.write(STATES)
+        file.write(
+            "    def validate(self, weights, task):\n        return (1, {}) if task.client.evaluator else None\n"
+        )
+    shown = _fedmq("check", package)
+    assert "evaluator scores each model: the package states a test set" in shown.stdout, shown.output
+    assert "validate  gives no score here: it returned None or used no examples" in shown.stdout
+
+
+@runs_a_package
+def test_a_check_promises_no_scores_of_a_validate_that_raises(tmp_path: Path) -> None:
+    package = _package(tmp_path, "pass")
+    with (package / "trainer.py").open("a") as file:
+        file.write(STATES + "    def validate(self, weights, task):\n        raise ValueError('no labels')\n")
+    shown = _fedmq("check", package)
+    assert "validate  fails" in shown.stdout, shown.output
+    assert "evaluator has no score: the package states a test set, and its validate fails" in shown.stdout
+    assert json.loads(_fedmq("check", package, "--json").stdout)["test_set"] is True
+
+
+@runs_a_package
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

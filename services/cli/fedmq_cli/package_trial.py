@@ -100,7 +100,8 @@ class Trial:
 
     `tensor_list`: name, shape, dtype and role of each tensor. `notes`: what failed beside the weights, such as a metric
     that is not kept, and what of the model may be an oversight. `test_set`: whether the package states one, so that an
-    evaluator scores models; `evaluator` is the reason why none would. None and empty if the trainer could not be made.
+    evaluator scores models; `evaluator` is the reason why none would; `unvalidated` why `validated` is None. None and
+    empty if the trainer could not be made.
     """
 
     package: str
@@ -111,6 +112,7 @@ class Trial:
     test_set: bool | None = None
     evaluator: str = ""
     validated: dict[str, Any] | None = None
+    unvalidated: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
     deterministic: bool | None = None
     state: int = 0
@@ -142,7 +144,7 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
             "train", client, package, "train", "check", timeout=SECONDS, config=config, model=model, validate=True
         )
         result, validated = run(job)
-        _describe_evaluator(trial, run(replace(job, id="describe", kind="describe"))[0], result, validated)
+        _describe_validation(trial, run(replace(job, id="describe", kind="describe"))[0], validated)
     trial.seconds |= result.seconds
     trial.notes += dict.fromkeys((*(validated.notes if validated else ()), *result.notes))
     if validated is not None and validated.reason:
@@ -185,13 +187,21 @@ def _describe(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any]
         trial.notes.append(why)
 
 
-def _describe_evaluator(trial: Trial, described: Result, trained: Result, validated: Validated | None) -> None:
-    """Records what an evaluator of this package does. `described`: the result of a describe job."""
+def _describe_validation(trial: Trial, described: Result, validated: Validated | None) -> None:
+    """Records why there is no score, and what an evaluator does. `described`: the result of a describe job."""
+    fails = validated is not None and bool(validated.reason)
+    if fails:
+        trial.unvalidated = "fails; an alliance trains all the same, without its metrics"
     if described.outcome != "done":
         return
+    validates = bool(described.metrics["validates"])
+    if validated is None:
+        why = "gives no score here: it returned None or used no examples"
+        trial.unvalidated = why if validates else "the trainer does not"
     trial.test_set, trial.evaluator = bool(described.metrics["test_set"]), described.reason
-    if trial.test_set and trained.outcome == "done" and validated is None:
-        trial.evaluator = "the package states a test set, and its trainer does not validate"
+    if trial.test_set and (fails or not validates):
+        missing = "validate fails" if fails else "trainer does not validate"
+        trial.evaluator = f"the package states a test set, and its {missing}"
 
 
 def _ask_combiner(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any], update: bytes) -> None:

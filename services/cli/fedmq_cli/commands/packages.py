@@ -89,10 +89,8 @@ def _print_trial(trial: Any, most: int | None) -> None:
         say(f"tensor    and {trial.tensors - most} more, which --tensors lists")
     if trial.validated is not None:
         say(f"validate  {_said(trial.validated)}, {trial.seconds.get('validate', 0.0):.2f} s")
-    elif trial.trained and trial.problem:
-        say("validate  fails; an alliance trains all the same, without its metrics")
     elif trial.trained:
-        say("validate  the trainer does not")
+        say(f"validate  {trial.unvalidated}")
     if trial.evaluator:
         say(f"evaluator has no score: {trial.evaluator}")
     elif trial.test_set:

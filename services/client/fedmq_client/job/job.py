@@ -75,9 +75,10 @@ class Result:
 
     - done: a train job has `update` (the delta, in the model's names and roles) and `state` (None if `task.state` is
       empty). A validate job has neither; its `examples` is None if the trainer did not count them, and never 0. An init
-      job has the whole model in `update`. A describe job has in `metrics` whether an evaluator may score (`test_set`), and
-      in `reason` why not. A compare job has in `reason` how `model` differs from the one that a shipped trainer's `init`
-      makes; empty if it fits. Trainers of the user's own are not asked, as their `train` may take any names.
+      job has the whole model in `update`. A describe job has in `metrics` whether an evaluator may score (`test_set`), with
+      the reason why not in `reason`, and whether the trainer has `validate` (`validates`). A compare job has in `reason` how
+      `model` differs from the one that a shipped trainer's `init` makes; empty if it fits. Trainers of the user's own are
+      not asked, as their `train` may take any names.
     - abstained: the trainer returned None or used no examples, or an evaluator has no test set, as `reason` says.
     - failed: `reason` is one line; `traceback` is the user's, followed by the last lines of output.
     - cancelled: by `Pool.cancel`, or because the trainer raised Cancelled.

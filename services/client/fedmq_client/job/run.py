@@ -97,7 +97,8 @@ class _Running:
         trainer = self.trainers.get(job.package, job.client)
         untested = missing_test_set(self.trainers.package(job.package), trainer, job.client)
         if job.kind == "describe":
-            return Result(job.id, "done", metrics={"test_set": not untested}, reason=untested, seconds=self.seconds)
+            states = {"test_set": not untested, "validates": hasattr(trainer, "validate")}
+            return Result(job.id, "done", metrics=states, reason=untested, seconds=self.seconds)
         if job.kind == "validate" and job.client.evaluator and untested:
             return Result(job.id, "abstained", reason=untested, seconds=self.seconds)
         if job.kind == "init":
