@@ -242,7 +242,8 @@ LINEAR = (
 
 
 def _trainer_of(estimator: Any) -> Linear:
-    return type("Wrong", (Linear,), {"model": lambda self: estimator})(Client("c"))
+    made: Linear = type("Wrong", (Linear,), {"model": lambda self: estimator})(Client("c"))
+    return made
 
 
 def test_the_refusal_of_the_longest_name_is_reported_whole() -> None:
