@@ -25,6 +25,8 @@ from support.packages import write_package
 from support.servers.served import Served, served
 from support.waiting import until
 
+pytestmark = pytest.mark.real  # each test serves or runs an alliance of its own, which takes a second
+
 SECRETS = (1234.56789, 9876.54321)
 """Values that only local tensors and `task.state` have."""
 
@@ -267,9 +269,6 @@ def test_all_of_a_stopped_client_can_be_deleted(tmp_path: Path) -> None:
 def test_what_can_not_be_exported_is_refused_with_the_reason(site: Site, words: tuple[str, ...], reason: str) -> None:
     refused = site.at_site("model", "get", *words)
     assert (refused.exit_code, reason in refused.output) == (2, True)
-
-
-# -- results ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_result_says_which_tensors_are_the_seeds_and_its_advice_works(tmp_path: Path) -> None:
