@@ -99,9 +99,6 @@ class PersonalFolder:
             log.warning("a private state can't be kept", extra={"reason": f"{state.name}: {error}"})
             state.unlink()
             return
-        if self._is_over(kept, 0):
-            state.unlink()
-            return
         self.root.mkdir(mode=0o700, exist_ok=True)
         self.root.chmod(0o700)
         if held is not None and self._take(held):
