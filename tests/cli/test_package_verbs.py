@@ -176,6 +176,15 @@ def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -
 
 
 @runs_a_package
+@pytest.mark.parametrize("setting", ["train.steps=2", "steps=2"])
+def test_a_check_takes_the_keys_of_the_trainer_as_a_policy_names_them(setting: str, tmp_path: Path) -> None:
+    package = _package(tmp_path, "weights['w'] += task.config['steps']")
+    checked = _fedmq("check", package, "--set", setting, "--json")
+    assert checked.exit_code == 0, checked.output
+    assert json.loads(checked.stdout)["norm"] == pytest.approx(12**0.5)
+
+
+@runs_a_package
 def test_a_check_and_a_seed_run_the_package_as_a_client_of_this_machine_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

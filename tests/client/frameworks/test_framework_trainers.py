@@ -100,8 +100,11 @@ def test_data_is_loaded_once_a_trainer(framework: Any, first: Weights) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"epoch": 2}, "unknown configuration 'epoch': did you mean epochs\\? known are epochs, batch_size"),
-        ({"zzz": 2}, "unknown configuration 'zzz': known are epochs, .*, mine"),
+        (
+            {"epoch": 2},
+            "unknown configuration 'train.epoch': did you mean train.epochs\\? known are train.epochs, train.batch_size",
+        ),
+        ({"zzz": 2}, "unknown configuration 'train.zzz': known are train.epochs, .*, train.mine"),
         ({"epochs": 0}, "epochs is 0: give an int of 1 or more"),
         ({"epochs": 1.5}, "epochs is 1.5"),
         ({"batch_size": "8"}, "batch_size is '8'"),

@@ -219,7 +219,7 @@ def test_a_key_of_train_has_its_effect_or_is_refused(
     one, two = (package.train(**common, **{key: value}) for value in (less, more))
     if key in package.row.refused:
         assert two.outcome == "failed"
-        assert f"unknown configuration {key}" in f"{two.reason} {capfd.readouterr().err}".replace("'", "")
+        assert f"unknown configuration train.{key}" in f"{two.reason} {capfd.readouterr().err}".replace("'", "")
         return
     shorter, longer = norm(package.delta(one)), norm(package.delta(two))
     if package.row.template == "":

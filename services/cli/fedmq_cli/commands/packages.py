@@ -41,7 +41,8 @@ def check(
     model: Annotated[Path | None, typer.Option(help="A model to begin with; default: the package makes one.")] = None,
     clients: Annotated[int, typer.Option(min=1, help="Parts that common data is cut into; the first is used.")] = 5,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="The trainer's configuration: epochs=2.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="The trainer's configuration: train.epochs=2."),
     ] = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List all tensors of the model, not only ten.")] = False,
     as_json: AsJson = False,
@@ -59,7 +60,10 @@ def check(
 
     client = client_here("check", data=data, count=clients)
     seed = model_file(model, load(package)).blob() if model is not None else None
-    trial = try_package(package, client, with_settings({}, settings or ()), seed)
+    values = with_settings({}, settings or ())
+    if isinstance(values.get("train"), dict):  # as a policy names the keys; `epochs=2` is taken too
+        values |= values.pop("train")
+    trial = try_package(package, client, values, seed)
     if as_json:
         print_json(asdict(trial))
     else:

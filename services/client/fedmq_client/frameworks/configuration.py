@@ -29,8 +29,9 @@ def read(config: Mapping[str, Any], further: tuple[str, ...] = (), without: tupl
     for key in config:
         if key not in own + further:
             near = difflib.get_close_matches(key, own + further, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"unknown configuration {key!r}: {hint}known are {', '.join(own + further)}")
+            hint = f"did you mean train.{near[0]}? " if near else ""
+            known = ", ".join(f"train.{name}" for name in own + further)
+            raise ConfigError(f"unknown configuration 'train.{key}': {hint}known are {known}")
     found = Configuration(**{key: value for key, value in config.items() if key in own})
     for key in ("epochs", "batch_size"):
         value = getattr(found, key)

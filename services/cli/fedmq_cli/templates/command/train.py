@@ -12,7 +12,7 @@ DEFAULTS = {"epochs": 5, "learning_rate": 0.5}
 source, target = sys.argv[1:]
 config = json.loads(Path(f"{source}-metadata").read_text())
 if unknown := config.keys() - DEFAULTS.keys():
-    sys.exit(f"unknown configuration {', '.join(unknown)}: known are {', '.join(DEFAULTS)}")
+    sys.exit(f"unknown configuration train.{', train.'.join(unknown)}: known are train.{', train.'.join(DEFAULTS)}")
 config = {**DEFAULTS, **config}
 x, y = load()
 w, b = model.load(source)

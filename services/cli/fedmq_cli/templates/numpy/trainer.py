@@ -36,7 +36,9 @@ class MyTrainer:
 
     def train(self, weights: Weights, task: Task) -> tuple[Weights, int, dict[str, float]]:
         if unknown := task.config.keys() - DEFAULTS.keys():
-            raise ValueError(f"unknown configuration {', '.join(unknown)}: known are {', '.join(DEFAULTS)}")
+            raise ValueError(
+                f"unknown configuration train.{', train.'.join(unknown)}: known are train.{', train.'.join(DEFAULTS)}"
+            )
         config = {**DEFAULTS, **task.config}
         for _ in range(config["epochs"]):
             task.check()
