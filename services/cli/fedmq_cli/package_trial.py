@@ -29,7 +29,7 @@ from fedmq_client.job.load_trainer import keras_model, model_file
 from fedmq_client.packages.package import MANIFEST, Package, load
 from fedmq_client.pool.output import output_log
 from fedmq_client.pool.processes import ProcessPool
-from fedmq_client.trainer import Client
+from fedmq_client.trainer import Client, with_own_data
 from fedmq_schemas.policy import DEFAULT_RULE, weight_of
 
 STATISTIC = re.compile(r"(^|[./])(running_(mean|var)|moving_(mean|variance)|num_batches_tracked)$")
@@ -70,7 +70,7 @@ def client_here(name: str, **options: Any) -> Client:
     found: dict[str, Any] = {"data": settings.data_path, "state_dir": Path.cwd()}
     found |= {key: value for key, value in options.items() if value is not None}
     client = Client(name, form=settings.package_form, python_env=settings.package_env, **found)
-    return replace(client, data=client.data and client.data.absolute()).with_own_data()
+    return with_own_data(replace(client, data=client.data and client.data.absolute()))
 
 
 def network_of(package: Path | None) -> Callable[[], Any] | None:

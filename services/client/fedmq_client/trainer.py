@@ -106,10 +106,6 @@ class Client:
         """True for a client that only validates. It scores the common test set, if the trainer states one (`test_set`)."""
         return self.tasks == ("validate",)
 
-    def with_own_data(self) -> "Client":
-        """Returns this client with its number in place of `{n}` in the path of its data."""
-        return self if self.data is None else replace(self, data=Path(numbered(str(self.data), self)))
-
     def part(self, labels: ArrayLike) -> Indices:
         """Returns the indices of this client's part of a data set that every client holds.
 
@@ -135,6 +131,11 @@ class Client:
 def numbered(text: str, client: Client) -> str:
     """Returns a text with the client's number, from 1, in place of `{n}`; an evaluator's number is its name."""
     return text.replace(NUMBER, client.name if client.evaluator else str(client.ordinal + 1))
+
+
+def with_own_data(client: Client) -> Client:
+    """Returns the client with its number in place of `{n}` in the path of its data."""
+    return client if client.data is None else replace(client, data=Path(numbered(str(client.data), client)))
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
 from fedmq_client.packages.commands import DATA_EACH
 from fedmq_client.role.actor import OUTPUT_LOG
-from fedmq_client.trainer import NUMBER, Client, Form
+from fedmq_client.trainer import NUMBER, Client, Form, with_own_data
 from fedmq_reducer.eligibility import ineligible_because
 from fedmq_schemas.policy import Policy
 
@@ -87,7 +87,7 @@ class SandboxOptions:
             form=self.form,
             python_env=self.python_env,
         )
-        return client.with_own_data()
+        return with_own_data(client)
 
     def output_log(self, name: str) -> Path | None:
         """Returns the file for what a client's trainer prints in a worker process; None if nothing is to be written."""

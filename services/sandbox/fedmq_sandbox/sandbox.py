@@ -196,7 +196,7 @@ class Sandbox:
     ) -> dict[str, Any]:
         """Returns the record of a model: the session's `last` or `best` one, or that with this id.
 
-        The best one is by `metric` and `mode`, or else as the policy's section `select` says. Raises NotFound.
+        The best one of round 1 and later is by `metric` and `mode`, or as the policy's `select` says. Raises NotFound.
         """
         self._check_open()
         return model_of(self.records, self.chain.sessions, model, metric, mode)

@@ -231,7 +231,7 @@ def test_epochs_batches_and_the_learning_rate_are_the_sessions() -> None:
     assert np.abs(slow - start["0000/coefs.0"]).max() < np.abs(fast - start["0000/coefs.0"]).max() / 10
     with pytest.raises(ConfigError, match="LogisticRegression has no learning rate to set"):
         Warm(Client("c")).train(Warm(Client("c")).init(), _task(learning_rate=0.1))
-    with pytest.raises(ConfigError, match="unknown configuration 'train.proximal_mu'"):
+    with pytest.raises(ConfigError, match=r"unknown configuration 'train\.proximal_mu'"):
         trainer.train(first, _task(proximal_mu=0.1))
 
 
