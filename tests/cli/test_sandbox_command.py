@@ -151,7 +151,7 @@ def test_a_state_folder_with_other_options_is_refused(tmp_path: Path) -> None:
     _result(tmp_path, "--rounds", "2", "--state-dir", "state")
     done = _run("--package", PACKAGE, "--rounds", "1", "--state-dir", "state", cwd=tmp_path)
     assert done.returncode == 2
-    assert "holds a session with other options: --set rounds differs: 2 there, 1 here" in done.stderr
+    assert "holds a session with other options: --rounds differs: 2 there, 1 here" in done.stderr
 
 
 def test_more_rounds_go_on_from_the_last_model_and_say_so(tmp_path: Path) -> None:
@@ -182,7 +182,10 @@ def test_a_metric_that_no_model_has_is_named_in_place_of_the_best_model(tmp_path
     words = ("--package", PACKAGE, "--workers", "0", "--rounds", "1", "--set", "select.metric=test/mze")
     done = _run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no best model: no model has select.metric 'test/mze'; there are mse, test/mse" in done.stdout
+    assert (
+        "no best model: no model has select.metric 'test/mze'; did you mean test/mse? there are mse, test/mse"
+        in done.stdout
+    )
 
 
 def test_the_result_names_best_start_policy_and_versions(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_out_writes_the_final_and_the_best_model_in_the_format_of_its_ending(tmp
     words = ("--package", PACKAGE, "--workers", "0", "--rounds", "2", *select, "--state-dir", "state")
     done = _run(*words, "--out", "last.npz", "--out", "best:best.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "best model s" in done.stdout and ": round 1, max test/mse " in done.stdout
+    assert re.search(r"^best model s\S+: round 1, max test/mse [\d.]+ \(of rounds 1 to 2\)$", done.stdout, re.MULTILINE)
     [last_name] = (path.name for path in (tmp_path / "state/blobs/models").glob("*-0002-*"))
     [best_name] = (path.name for path in (tmp_path / "state/blobs/models").glob("*-0001-*"))
     assert f"\nwritten last.npz: the last model, {last_name} of round 2\n" in done.stdout
@@ -220,6 +223,31 @@ def test_out_writes_the_final_and_the_best_model_in_the_format_of_its_ending(tmp
     again = _result(tmp_path, "--rounds", "1", "--seed", "best.safetensors")
     assert again["sha256"] == seeded["sha256"], "the best model of the run is the file"
     assert "no model is written as .onnx" in _run(*words, "--out", "m.onnx", cwd=tmp_path).stderr
+
+
+def test_a_file_that_needs_a_network_is_refused_before_the_first_round(tmp_path: Path, picky: Path) -> None:
+    done = _run("--package", picky, "--workers", "0", "--out", "x.keras", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has no model(): another format needs none" in done.stderr
+    assert "round 1" not in done.stdout and not (tmp_path / "fedmq-runs").exists()
+
+
+def test_the_result_is_printed_though_a_file_can_not_be_written(tmp_path: Path) -> None:
+    words = ("--package", PACKAGE, "--workers", "0", "--rounds", "1", "--set", "select.metric=test/mze")
+    done = _run(*words, "--out", "best:x.npz", "--json", "result.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "\nfinal model s" in done.stdout and "  test/mse " in done.stdout
+    assert json.loads((tmp_path / "result.json").read_text())["state"] == "finished"
+
+
+def test_a_folder_of_out_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    words = ("--package", PACKAGE, "--workers", "0", "--clients", "2", "--rounds", "1", "--out", "models/")
+    done = _run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no folder models: make it first" in done.stderr
+    (tmp_path / "models").mkdir()
+    assert _run(*words, cwd=tmp_path).returncode == 0, "the advice"
+    assert [each.name for each in (tmp_path / "models").iterdir()] == ["last.safetensors"]
 
 
 def test_a_failed_session_ends_with_its_reason_and_exit_code_1(tmp_path: Path, picky: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import platform
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -11,7 +13,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 
 from fedmq import __version__
-from fedmq.errors import NotFound
+from fedmq.errors import ConfigError, NotFound
 from fedmq.model_files import formats
 from fedmq.visible import visible
 from fedmq_cli.output import say, short
@@ -36,16 +38,28 @@ def wanted_file(text: str) -> WantedFile:
     """Returns what `--out [best:]FILE` asks for. Raises ConfigError for an unknown ending, and if there is no folder."""
     path = Path(text.removeprefix(BEST))
     form = formats.form_of(path)
+    if text.endswith("/") and not path.is_dir():
+        raise ConfigError(f"there is no folder {path}: make it first")
     which: Literal["last", "best"] = "best" if text.startswith(BEST) else "last"
     return WantedFile(which, formats.place(path, which, form), form)
 
 
-def write_model(box: Sandbox, wanted: WantedFile) -> str:
-    """Writes a model of an open sandbox, and returns its id. Raises NotFound if no model has the metric of the best."""
+def check_writable(package: Path, wanted: Iterable[WantedFile]) -> None:
+    """Raises ConfigError if a file needs the network of the package's trainer, and that makes no Keras model."""
+    network = network_of(package)
+    if network is not None and any(each.form == "keras" for each in wanted):
+        network()
+
+
+def write_model(box: Sandbox, wanted: WantedFile, number: Callable[[str], int], out: TextIO) -> None:
+    """Writes a model of an open sandbox, and prints the file with its round, which `number` returns for the model.
+
+    Raises NotFound if no model has the metric of the best.
+    """
     model = str(box.model(wanted.which)["model"])
     found = box.read(model)
     formats.write(found.weights, wanted.path, wanted.form, meta=found.meta, network=network_of(box.options.package))
-    return model
+    print(f"written {short(str(wanted.path))}: the {wanted.which} model, {model} of round {number(model)}", file=out)
 
 
 def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
@@ -59,7 +73,8 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
         optimizer = "" if policy.strategy.name == "fedavg" else ", and the server optimizer begins anew"
         kept = "; what clients keep begins anew without --set personal=continue" if policy.personal == "fresh" else ""
         print(
-            f"{policy.rounds} more rounds, in a session of their own from the last model {policy.seed}\n"
+            f"{policy.rounds} more round{'s' if policy.rounds > 1 else ''}, in a session of "
+            f"{'their' if policy.rounds > 1 else 'its'} own from the last model {policy.seed}\n"
             f"  `task.round` begins at 1 again{optimizer}{kept}",
             file=out,
             flush=True,
@@ -73,8 +88,8 @@ def rounds_before(box: Sandbox) -> int:
     return sum((box.records.get(tables.SESSIONS, name) or {}).get("round") or 0 for name in before)
 
 
-def print_result(result: dict[str, Any], written: list[tuple[WantedFile, str]], out: TextIO) -> None:
-    """Prints the final model, its metrics, the best model, and each file that was written with the id of its model."""
+def print_result(result: dict[str, Any], out: TextIO) -> None:
+    """Prints the final model, its metrics, and the best model of all rounds: the one before round 1 does not compete."""
     print(f"\nfinal model {result['final_model']}\n  {short(result['path'])}", file=out)
     if result["reason"]:
         say(f"  ended early: {visible(result['reason'])}", file=out)
@@ -86,14 +101,18 @@ def print_result(result: dict[str, Any], written: list[tuple[WantedFile, str]], 
     best = result["best"]
     if best is not None:
         same = "the same" if best["model"] == result["final_model"] else best["model"]
-        say(f"best model {same}: round {best['round']}, {best['mode']} {best['metric']} {best['value']:.6g}", file=out)
+        last = result["rounds"][-1]["round"]
+        among = f"of rounds 1 to {last}" if last > 1 else "of round 1 alone"
+        value = f"{best['mode']} {best['metric']} {best['value']:.6g}"
+        say(f"best model {same}: round {best['round']}, {value} ({among})", file=out)
     elif result["metrics"]:
-        wanted, there = result["policy"]["select"]["metric"], ", ".join(sorted(result["metrics"]))
-        say(visible(f"no best model: no model has select.metric {wanted!r}; there are {there}"), file=out)
-    rounds = {each["model"]: each["round"] for each in result["rounds"]}
-    for file, model in written:
-        path = short(str(file.path))
-        print(f"written {path}: the {file.which} model, {model} of round {rounds[model]}", file=out)
+        wanted, there = result["policy"]["select"]["metric"], sorted(result["metrics"])
+        near = difflib.get_close_matches(wanted or "", there, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        say(
+            visible(f"no best model: no model has select.metric {wanted!r}; {hint}there are {', '.join(there)}"),
+            file=out,
+        )
 
 
 def _best(box: Sandbox) -> dict[str, Any] | None:

@@ -21,6 +21,14 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
 FILE = "sandbox.json"
+_OPTIONS = {
+    "rounds": "--rounds",
+    "random_seed": "--random-seed",
+    "timeout": "--timeout",
+    "seed": "--seed",
+    "clients.fraction": "--fraction",
+}
+"""The options of `fedmq sandbox` that stand for keys of the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +167,14 @@ def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy
     Rounds may grow. Their session may continue from what clients keep, though the one before did not.
     """
     known = {**_flat(before.model_dump(mode="json")), "rounds": total}
-    there = {f"--set {name}": value for name, value in known.items()}
-    here = {f"--set {name}": value for name, value in _flat(policy.model_dump(mode="json")).items()}
+    there = {_option(name): value for name, value in known.items()}
+    here = {_option(name): value for name, value in _flat(policy.model_dump(mode="json")).items()}
     if policy.rounds > total:
-        here["--set rounds"] = total
+        here["--rounds"] = total
         for values in (there, here):
             values.pop("--set personal", None)
     if policy.random_seed is None:
-        del there["--set random_seed"], here["--set random_seed"]
+        del there["--random-seed"], here["--random-seed"]
     there |= {"--clients": kept["clients"], "--dirichlet": kept["dirichlet"]}
     here |= {"--clients": options.clients, "--dirichlet": options.dirichlet}
     if "data" in kept:  # not in a folder of an earlier version
@@ -182,6 +190,10 @@ def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy
             f"{folder} holds a session with other options: {'; '.join(differing)}. Give the same ones to resume it, or "
             f"--seed {folder} and another --state-dir to begin from its best model"
         )
+
+
+def _option(name: str) -> str:
+    return _OPTIONS.get(name, f"--set {name}")
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

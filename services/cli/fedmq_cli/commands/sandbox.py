@@ -105,7 +105,7 @@ def sandbox(
     """
     from fedmq.errors import ConfigError
     from fedmq.policies import checked_policy, with_settings
-    from fedmq_cli.sandbox_result import wanted_file
+    from fedmq_cli.sandbox_result import check_writable, wanted_file
     from fedmq_client.packages.commands import prepare
     from fedmq_client.packages.package import load
     from fedmq_sandbox import Sandbox
@@ -124,6 +124,7 @@ def sandbox(
         raise ConfigError(f"there is no folder {json_file.parent} for {json_file.name}: make it first")
     wanted = [wanted_file(text) for text in outs or ()]
     prepare(load(package), form, not no_env)  # what is wrong with the package is known before a folder is made
+    check_writable(package, wanted)
     box = Sandbox(
         package,
         policy=policy,
@@ -183,18 +184,19 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
-        if session["state"] == "finished":
-            written = [(each, write_model(box, each)) for each in wanted]
-    if json_file is not None:
-        text = json.dumps(result, indent=2)
-        if json_file == Path("-"):
-            print(text)
-        else:
-            json_file.write_text(text + "\n", encoding="utf-8")
-    if session["state"] != "finished":
-        say(f"fedmq: session {session['session']} {session['state']}: {visible(session['reason'])}", err=True)
-        raise typer.Exit(1)
-    print_result(result, written, out)
+        if json_file is not None:
+            text = json.dumps(result, indent=2)
+            if json_file == Path("-"):
+                print(text)
+            else:
+                json_file.write_text(text + "\n", encoding="utf-8")
+        if session["state"] != "finished":
+            say(f"fedmq: session {session['session']} {session['state']}: {visible(session['reason'])}", err=True)
+            raise typer.Exit(1)
+        print_result(result, out)  # first: a file that can't be written does not hide it
+        rounds = {each["model"]: each["round"] for each in result["rounds"]}
+        for each in wanted:
+            write_model(box, each, rounds.__getitem__, out)
     if result["local_tensors"]:
         note = local_note(result["local_tensors"], "client1", f" --state-dir {shlex.quote(short(str(folder)))}")
         print(f"  {note}", file=out)
