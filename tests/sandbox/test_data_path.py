@@ -70,6 +70,13 @@ def test_without_the_variable_clients_have_no_data_of_their_own(package: Path, m
     assert _trained(package) == (0.0, -1.0, ())
 
 
+def test_a_url_is_no_path_and_a_sandbox_says_so(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_DATA_PATH", "s3://bucket/{n}.npz")
+    model, score, [note] = _trained(package)
+    assert (model, score) == (0.0, -1.0)
+    assert note.startswith("client.data is None, as FEDN_DATA_PATH is a URL, s3://bucket/{n}.npz")
+
+
 def test_a_file_that_is_not_there_fails_its_client_only(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from fedmq.errors import ConfigError
 from fedmq.policies import checked_policy
 from fedmq_client.packages.commands import DATA_EACH
+from fedmq_client.packages.package import load
 from fedmq_client.role.actor import OUTPUT_LOG
 from fedmq_client.trainer import NUMBER, Client, Form, with_own_data
 from fedmq_reducer.eligibility import ineligible_because
@@ -95,14 +96,16 @@ class SandboxOptions:
 
 
 def data_path() -> Path | None:
-    """Returns the absolute path that `FEDN_DATA_PATH` names in this process; None if it is not set."""
-    text = os.environ.get("FEDN_DATA_PATH")
-    return Path(text).expanduser().absolute() if text else None
+    """Returns the absolute path that `FEDN_DATA_PATH` names in this process; None if it is not set, or a URL."""
+    text = os.environ.get("FEDN_DATA_PATH", "")
+    return Path(text).expanduser().absolute() if text and "://" not in text else None
 
 
 def shared_data(options: SandboxOptions) -> tuple[str, ...]:
-    """Returns a note if all clients have the same file or folder."""
+    """Returns a note if all clients have the same file or folder, or a trainer gets none."""
     path = os.environ.get("FEDN_DATA_PATH", "")
+    if "://" in path and not load(options.package).runs_commands(options.form):
+        return (f"client.data is None, as FEDN_DATA_PATH is a URL, {path}: a trainer reads it from os.environ",)
     if not path or NUMBER in path or options.clients < 2:
         return ()
     return (f"all clients have one FEDN_DATA_PATH, {path}; for one each: {DATA_EACH}",)
