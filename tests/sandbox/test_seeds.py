@@ -169,7 +169,7 @@ def test_other_options_are_named_with_both_values_and_the_advice_works(counting:
     words = refusal.value.reason
     assert "--clients differs: 2 there, 3 here; --set train.by differs: 1.0 there, 2.0 here" in words
     assert f"--seed {folder} and another --state-dir" in words
-    with pytest.raises(ConfigError, match="--set rounds differs: 2 there, 1 here"):
+    with pytest.raises(ConfigError, match="--rounds differs: 2 there, 1 here"):
         _trained(counting, rounds=1, state_dir=folder, train={"by": 1.0}, policy={"select": {"mode": "max"}})
     given = {"train": {"by": 2.0}, "clients": 3, "seed": str(folder), "rounds": 1}
     assert _trained(counting, state_dir=tmp_path / "other", **given)[1] == [4]
