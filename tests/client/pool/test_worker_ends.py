@@ -152,6 +152,15 @@ def test_closing_ends_workers_and_their_children_and_refuses_jobs(package: Path)
         pool.submit(runner.job(), lambda _: None, lambda *_: None, lambda _: None)
 
 
+@pytest.mark.parametrize("do", ["hang", "wait", "works"])
+def test_closing_during_a_job_ends_the_threads(package: Path, do: str) -> None:
+    before = set(threading.enumerate())
+    pool = ProcessPool(1)
+    runner = Runner(pool, package)
+    runner.start(runner.job(do, validate=True), lambda _: pool.close())
+    until(lambda: set(threading.enumerate()) <= before, "the end of all threads")
+
+
 PARENT = """
 import sys, threading
 from pathlib import Path

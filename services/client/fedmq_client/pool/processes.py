@@ -199,7 +199,7 @@ class ProcessPool:
             if self._waiting or any(other.waiting for other in self._workers):
                 # One idle worker was woken for all the jobs that were taken back at once, or while no other was busy.
                 self._wake_idle(self._workers)
-        return bool(worker.batch)
+        return bool(worker.batch) and not self._closed
 
     # -- a worker's thread --------------------------------------------------------------------------------------------
 
