@@ -29,8 +29,6 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 from support.servers.served import Served, served
 
-pytestmark = pytest.mark.real  # each test serves or runs an alliance of its own, which takes a second
-
 Verb = Callable[..., Result]
 
 

@@ -22,8 +22,6 @@ from fedmq_sandbox import Sandbox
 from fedmq_sdk import Alliance
 from support.servers.served import PACKAGE, served
 
-pytestmark = pytest.mark.real  # each test serves or runs an alliance of its own, which takes a second
-
 SEED = "seed-5d1e84adb228"
 SESSIONS = ("one", "two")
 READING = [

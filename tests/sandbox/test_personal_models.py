@@ -25,8 +25,6 @@ from support.packages import write_package
 from support.servers.served import Served, served
 from support.waiting import until
 
-pytestmark = pytest.mark.real  # each test serves or runs an alliance of its own, which takes a second
-
 SECRETS = (1234.56789, 9876.54321)
 """Values that only local tensors and `task.state` have."""
 

@@ -3,7 +3,8 @@
 A test is real if at least one of these holds:
 - its module is in one of the `REAL_FOLDERS`, or imports a machine-learning framework or the like (`HEAVY`);
 - it carries one of the `REAL_MARKS`, or uses one of the `REAL_FIXTURES`;
-- it, a fixture of it, or a function of the tests that one of these calls uses one of the `STARTERS` of processes.
+- it, a fixture of it, or a function of the tests that one of these calls uses one of the `STARTERS`: of processes, or of an
+  alliance with its API on a port, which takes a second for each test.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from typing import Any
 import pytest
 
 from fedmq_client.pool.processes import ProcessPool
+from support.servers.served import served
 
 TESTS = Path(__file__).parents[1]
 REAL_FOLDERS = ("browser", "compose", "system")
 REAL_MARKS = ("browser", "compose", "real", "system")
 REAL_FIXTURES = {"chromium", "mongo_server", "rabbitmq_server", "s3_server"}
-STARTERS = (multiprocessing, subprocess, ProcessPool)
+STARTERS = (multiprocessing, subprocess, ProcessPool, served)
 HEAVY = re.compile(r"^(?:import|from) (flwr|keras|schemathesis|sklearn|tensorflow|torch)\b", re.MULTILINE)
 """An import at the head of a module that takes seconds."""
 
