@@ -10,6 +10,7 @@ from subprocess import run
 import pytest
 
 from sandbox import commands
+from support.servers.served import served
 from support.tiers import TESTS, ModuleWithoutItsFramework, is_real_path, require, starts_processes
 
 
@@ -41,6 +42,11 @@ def runs_a_process_by_a_module_of_tests() -> None:
     commands.finish(TESTS, "")
 
 
+def serves_an_alliance() -> None:
+    with served(TESTS):
+        pass
+
+
 def computes() -> None:
     assert sorted([2, 1]) == [1, 2]
 
@@ -53,9 +59,10 @@ def computes() -> None:
         makes_a_helper,
         runs_a_process_by_an_imported_name,
         runs_a_process_by_a_module_of_tests,
+        serves_an_alliance,
     ],
 )
-def test_a_function_that_leads_to_another_process_is_found(function: object) -> None:
+def test_a_function_that_leads_to_another_process_or_to_an_api_is_found(function: object) -> None:
     assert starts_processes(function)
 
 
