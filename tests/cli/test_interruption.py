@@ -130,10 +130,10 @@ def url() -> Iterator[str]:
     ("words", "request_number", "said"),
     [
         ("start --id one --follow", 1, "fedmq: interrupted"),
-        ("start --id one --follow", 2, "session one continues; to end it: fedmq stop one"),
-        ("start --id one --follow", 4, "session one continues; to end it: fedmq stop one"),
-        ("events --follow", 1, "no longer followed; running sessions continue. next: fedmq status"),
-        ("events one --follow", 3, "no longer followed; running sessions continue. next: fedmq status"),
+        ("start --id one --follow", 2, "session one continues; to end it: fedmq stop one --url {url}"),
+        ("start --id one --follow", 4, "session one continues; to end it: fedmq stop one --url {url}"),
+        ("events --follow", 1, "no longer followed; running sessions continue. next: fedmq status --url {url}"),
+        ("events one --follow", 3, "no longer followed; running sessions continue. next: fedmq status --url {url}"),
         ("status", 1, "fedmq: interrupted"),
     ],
 )
@@ -143,7 +143,7 @@ def test_an_interrupt_while_a_connection_is_taken_from_the_pool_ends_the_verb(
     command = [sys.executable, "-c", INSIDE_A_LOCK, str(request_number), *words.split(), "--url", url]
     with _running(command) as process:
         _, complaint = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, complaint.strip()) == (130, said)
+    assert (process.returncode, complaint.strip()) == (130, said.format(url=url))
 
 
 def test_a_model_that_has_come_in_part_is_deleted(url: str, tmp_path: Path) -> None:

@@ -50,5 +50,7 @@ def test_killed_within_a_round_the_console_shows_the_mean_of_all_clients(number:
     found = re.findall(r"^model (\d): mse ([\d.]+) \(own data of (\d) clients?\)$", shown, re.MULTILINE)
     means = [result["start"]["metrics"]["mse"], *(one["metrics"]["mse"] for one in result["rounds"])]
     before = max(0, number // 6 - 1)
-    assert found == [(str(model), f"{mean:.1f}", "5") for model, mean in enumerate(means)][before:]
-    assert shown.count(": 5 of 5 accepted") == 4 - before
+    rows = [(str(model), f"{mean:.1f}", "5") for model, mean in enumerate(means)]
+    # The reducer publishes its newest commit again. Which one that is depends on how far it was ahead of the validations.
+    assert found in (rows[before:], rows[before + 1 :])
+    assert shown.count(": 5 of 5 accepted") in (4 - before, 3 - before)

@@ -127,11 +127,11 @@ def test_a_failed_validation_is_noted_without_its_text_on_the_update(tmp_path: P
     assert update.notes == ("validate raised ValueError",)
 
 
-def test_a_model_that_can_not_be_fetched_is_reported_by_the_class_of_the_error(tmp_path: Path) -> None:
+def test_a_model_that_can_not_be_fetched_is_reported_by_the_fault_of_the_store(tmp_path: Path) -> None:
     client = client_of(tmp_path, trainer(), detail=DEFAULT)
     client.request(model=absent_model())
     [decline] = client.bodies(Decline)
-    assert decline.reason == "can't fetch the model: Refused"
+    assert decline.reason.startswith("can't fetch the model: this URL is not one to get models/absent")
 
 
 def test_the_full_text_reaches_the_sites_own_log(tmp_path: Path) -> None:

@@ -240,7 +240,9 @@ class TaskRunner:
             text = error.reason if isinstance(error, FedMQError) else repr(error)
             extra = {"client": self.client.name, "session": key.session, "round": key.round}
             log.warning("task failed", extra={**extra, "reason": f"can't fetch the model: {text}"})
-            said = text if self._detail == "full" else type(error).__name__
+            # FedMQ's own error of a transfer names the store and its fault, and nothing that the site's data hold.
+            is_plain = self._detail == "full" or isinstance(error, FedMQError)
+            said = text if is_plain else type(error).__name__
             self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"can't fetch the model: {said}")))
 
     def _note_fault(self, name: str, task: TaskMessage, reason: str, traceback: str) -> None:
