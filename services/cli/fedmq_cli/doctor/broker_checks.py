@@ -88,7 +88,7 @@ def file_handles(settings: ReducerSettings) -> str:
         except FedMQError as error:
             raise Notable(f"the broker's limit of open files is not known: {error.reason}") from error
     if found.limit == 0:
-        raise Notable("the broker does not tell its limit of open files yet")
+        raise Notable("the broker has not reported its limit of open files yet")
     words = f"RabbitMQ may open {found.limit} files, and needs about {found.needed + OWN_HANDLES} now"
     room = found.limit - found.needed - OWN_HANDLES
     if room < found.needed:

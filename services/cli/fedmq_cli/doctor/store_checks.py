@@ -83,7 +83,7 @@ def public_store(settings: ClientSettings) -> str:
         return "not checked: a client gets its URLs with each task; FEDN_MINIO_PUBLIC_URL, as the reducer has it, is checked"
     status, _ = _request_as_client(url)
     if status == 407 or status >= 500:
-        raise ConfigError(f"{url} answered {status}{_over_proxy(url)}: ask whoever runs it for its log")
+        raise ConfigError(f"{url} answered {status}{_over_proxy(url)}: ask its operator for its log")
     return f"{url} answers{_over_proxy(url)}"
 
 
@@ -125,7 +125,7 @@ def clock(settings: BlobSettings) -> str:
         with urllib3.PoolManager(ssl_context=tls.context()) as pool:
             date = pool.request("GET", url, timeout=SECONDS, retries=False).headers.get("Date")
     except urllib3.exceptions.HTTPError as error:
-        raise Notable(f"the S3 server does not tell its time ({type(error).__name__})") from error
+        raise Notable(f"the S3 server sent no time ({type(error).__name__})") from error
     skew, words = _skew(date)
     if abs(skew) > MOST_SKEW:
         raise ConfigError(f"{words}: presigned URLs will be refused; let both keep time by NTP")
@@ -141,7 +141,7 @@ def client_clock(settings: ClientSettings) -> str:
     try:
         _, date = _request_as_client(settings.minio_public_url)
     except ConfigError as error:
-        raise Notable(f"the server of FEDN_MINIO_PUBLIC_URL does not tell its time: {error.reason}") from error
+        raise Notable(f"the server of FEDN_MINIO_PUBLIC_URL sent no time: {error.reason}") from error
     skew, words = _skew(date)
     if abs(skew) > NOTABLE_SKEW:
         raise Notable(f"{words}: times in logs do not agree, and certificates may be refused; use NTP")
@@ -153,7 +153,7 @@ def _skew(date: str | None) -> tuple[float, str]:
     try:
         skew = time.time() - parsedate_to_datetime(date or "").timestamp()
     except ValueError as error:
-        raise Notable("the S3 server does not tell its time") from error
+        raise Notable("the S3 server sent no time") from error
     if abs(skew) <= NOTABLE_SKEW:
         return skew, f"agrees with the S3 server's to {max(1.0, abs(skew)):.0f} s"
     return skew, f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the S3 server's"
