@@ -75,7 +75,7 @@ class PlainView:
 
     def event(self, event: Event) -> None:
         """Prints the event's lines, if it has some, and each note once, beside the first client that it is from."""
-        if event.name == "round.committed" or self._progress.state in ENDED:
+        if event.name in ("round.committed", "model.validated") or self._progress.state in ENDED:
             self._show_own_data()
         before, found = self._failures.before(event), self._failures.lines(event)
         notes = list(self._progress.notes.items())[self._noted :]
@@ -86,15 +86,32 @@ class PlainView:
                 say(visible(line), file=self._stream)
 
     def _show_own_data(self) -> None:
-        """Prints the clients' means of each model once: when the round that validates it, or the session, has ended."""
+        """Prints the clients' means of each model once.
+
+        A row waits until every client whose update the next round accepted has validated the model, but at most until the
+        round after that, or the session, has ended: some clients validate nothing.
+        """
         progress = self._progress
-        newest = progress.shown(max(progress.rounds, default=0)) - (progress.state not in ENDED)
+        is_over = progress.state in ENDED
         for number, at in sorted(progress.rounds.items()):
-            name = progress.shown(number)
-            if self._shown < name <= newest and at.own.means:
+            name, following = progress.shown(number), progress.rounds.get(number + 1)
+            if name <= self._shown:
+                continue
+            is_complete = (
+                following is not None
+                and following.seconds is not None
+                and (len(at.own) >= following.counts["accepted"] or self._is_committed(number + 2))
+            )
+            if not is_complete and not is_over:
+                return
+            self._shown = name
+            if at.own.means:
                 clients = f"{len(at.own)} client{'s' if len(at.own) > 1 else ''}"
                 say(visible(f"model {name}: {scores_text(at.own.means)} (own data of {clients})"), file=self._stream)
-        self._shown = max(self._shown, newest)
+
+    def _is_committed(self, number: int) -> bool:
+        at = self._progress.rounds.get(number)
+        return at is not None and at.seconds is not None
 
     def _line(self, event: Event) -> str:
         progress, number = self._progress, event.round or 0

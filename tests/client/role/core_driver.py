@@ -21,6 +21,7 @@ from fedmq.runtime.effects import CoreEvent, Effect, Failed, Publish, Received, 
 from fedmq_client.role.core import ClientCore, State
 from fedmq_client.role.operations import (
     Abandon,
+    ModelScores,
     ModelValidated,
     ProgressReported,
     RunTask,
@@ -105,7 +106,7 @@ class ClientDriver(Driver):
         self, of: PlanKey, examples: int | None = 5, *, weighting: str = "examples", **metrics: Any
     ) -> list[Effect]:
         """The received model was validated on the client's data."""
-        return self.handle(ModelValidated(task(of, weighting=weighting), examples, metrics))
+        return self.handle(ModelValidated(task(of, weighting=weighting), ModelScores(examples, metrics)))
 
     def progress(self, of: PlanKey, fraction: float, place: str = "", **metrics: Any) -> list[Effect]:
         return self.handle(ProgressReported(task_key(of), fraction, metrics, place))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from client.role.core_driver import ClientDriver, NewClient, Outcome, begun, finished, plan, task
 from fedmq.runtime.effects import Publish
-from fedmq_client.role.operations import ModelValidated, Upload
+from fedmq_client.role.operations import ModelScores, ModelValidated, Upload
 from fedmq_schemas.messages import Attach, Validation
 from support.cores import all_of, bodies, one
 
@@ -87,9 +89,22 @@ def test_an_update_that_is_kept_is_no_answer_to_a_validate_task(new_client: NewC
     assert begun(client.request(task(VALIDATE))) == [VALIDATE]
 
 
+def test_scores_that_are_kept_with_an_update_are_published_again_with_it(new_client: NewClient) -> None:
+    """A client that is killed may have kept its update before its scores were confirmed."""
+    kept = dataclasses.replace(finished(plan(1)), scores=ModelScores(4, {"loss": 0.7}))
+    client = new_client(Attach(), kept)
+    client.attach("k1")
+    effects = client.request(task(plan(1)))
+    [validation] = bodies(effects, Validation)
+    assert (validation.plan, validation.model) == (plan(1), task(plan(1)).model.key)
+    assert (validation.scope, validation.metrics, validation.weight) == ("client", {"loss": 0.7}, 4)
+    assert one(effects, Upload).result == kept
+
+
 def test_notes_and_the_reason_of_a_failed_validation_are_published(client: ClientDriver) -> None:
     client.request(task(plan(1)))
-    failed = ModelValidated(task(plan(1)), None, {}, ("m is not kept",), "validate raised ValueError", "frames")
+    scores = ModelScores(None, {}, ("m is not kept",), "validate raised ValueError", "frames")
+    failed = ModelValidated(task(plan(1)), scores)
     [validation] = bodies(client.handle(failed), Validation)
     assert (validation.metrics, validation.weight, validation.notes) == ({}, None, ("m is not kept",))
     assert (validation.reason, validation.traceback) == ("validate raised ValueError", "frames")

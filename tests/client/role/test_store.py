@@ -10,7 +10,7 @@ import pytest
 
 from fedmq_client.personal.folder import PersonalFolder, fetched_into
 from fedmq_client.role.folder_store import FolderStore
-from fedmq_client.role.operations import TaskKey, TaskResult
+from fedmq_client.role.operations import ModelScores, TaskKey, TaskResult
 from fedmq_client.role.store import MemoryStore, Store
 from fedmq_schemas.messages import PersonalStart
 
@@ -62,6 +62,30 @@ def test_another_life_finds_what_was_finished(opened: Open) -> None:
     assert (found.key, found.outcome, found.examples) == (train(1), "done", 10)
     assert (found.metrics, found.seconds) == ({"loss": 0.5}, {"train": 1.5})
     assert content(found.update) == b"update"
+
+
+def test_another_life_finds_the_scores_of_the_model_that_was_trained(opened: Open) -> None:
+    scores = ModelScores(10, {"loss": 0.7}, ("m is not kept",))
+    store = opened()
+    path = store.begin(train(1))
+    if path is not None:
+        path.write_bytes(b"update")
+    store.keep(TaskResult(train(1), "done", 10, update=path or b"update", scores=scores), None)
+    [found] = opened().load()
+    assert found.scores is not None
+    assert (found.scores.examples, found.scores.metrics) == (10, {"loss": 0.7})
+    assert tuple(found.scores.notes) == ("m is not kept",)
+
+
+def test_all_files_of_an_ended_session_are_deleted(tmp_path: Path) -> None:
+    store = folder_store(tmp_path)
+    path = store.begin(train(1))
+    assert path is not None
+    path.write_bytes(b"update")
+    store.keep(TaskResult(train(1), "done", 1, update=path, scores=ModelScores(1, {"loss": 0.7})), None)
+    assert len(list(tmp_path.rglob("s.*"))) == 3
+    store.forget("s", None)
+    assert list(tmp_path.rglob("s.*")) == []
 
 
 def test_an_update_stays_until_a_training_of_a_later_round_begins(opened: Open) -> None:

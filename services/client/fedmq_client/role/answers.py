@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from fedmq.runtime.effects import Effect, Publish
 from fedmq_client.role.attachment import publish_to
-from fedmq_client.role.operations import Forget, ModelValidated, TaskKey, TaskResult, Upload, task_key
+from fedmq_client.role.operations import Forget, ModelScores, ModelValidated, TaskKey, TaskResult, Upload, task_key
 from fedmq_schemas import topology
 from fedmq_schemas.messages import BlobRef, Body, Decline, PlanKey, TaskMessage, Update, Validation
 from fedmq_schemas.policy import weight_of
@@ -39,7 +39,10 @@ class Answers:
         if key.action == "train":
             self._requested_at.setdefault(key, now)
         if key in self._kept:
-            return [self._upload(task, self._kept[key], now)]
+            kept = self._kept[key]
+            # A client that was killed has perhaps kept its update before the scores were confirmed.
+            scores = [] if kept.scores is None else [self._validation_of(task, kept.scores)]
+            return [*map(self._to_reducer, scores), self._upload(task, kept, now)]
         if self._validation is not None and task_key(self._validation.plan) == key:
             return [self._to_reducer(self._validation.model_copy(update={"plan": task.plan}))]
         return []
@@ -49,8 +52,8 @@ class Answers:
         if task.plan.action == "validate":
             if result.outcome == "done":
                 return []
-            failed = ModelValidated(task, None, {}, result.notes, result.reason, result.traceback)
-            return [self._to_reducer(self._validation_of(failed))]
+            failed = ModelScores(None, {}, result.notes, result.reason, result.traceback)
+            return [self._to_reducer(self._validation_of(task, failed))]
         if result.outcome == "done":
             self._kept[result.key] = result
             return [self._upload(task, result, now)]
@@ -60,7 +63,7 @@ class Answers:
 
     def validated(self, event: ModelValidated) -> list[Effect]:
         """Publishes metrics of the received model. Keeps those of the last validate task."""
-        validation = self._validation_of(event)
+        validation = self._validation_of(event.task, event.scores)
         if event.task.plan.action == "validate":
             self._validation = validation
         return [self._to_reducer(validation)]
@@ -123,17 +126,17 @@ class Answers:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _validation_of(self, event: ModelValidated) -> Validation:
-        task, examples = event.task, event.examples
+    def _validation_of(self, task: TaskMessage, scores: ModelScores) -> Validation:
+        examples = scores.examples
         return Validation(
             plan=task.plan,
             model=task.model.key,
             scope="test" if self._is_test else "client",
             weight=None if examples is None else weight_of(task.weighting, examples),
-            metrics=event.metrics,
-            reason=event.reason[:LONGEST_REASON],
-            traceback=event.traceback[-LONGEST_TRACEBACK:],
-            notes=tuple(event.notes),
+            metrics=scores.metrics,
+            reason=scores.reason[:LONGEST_REASON],
+            traceback=scores.traceback[-LONGEST_TRACEBACK:],
+            notes=tuple(scores.notes),
         )
 
     def _to_reducer(self, body: Body) -> Publish:

@@ -27,10 +27,10 @@ _RESULT = TypeAdapter(TaskResult)
 class FolderStore:
     """A Store in one folder of its client. States that outlive their session are filed in `personal`.
 
-    A training has the files `SESSION.ROUND.update`, `.update.state` and, written last, `.json` with its result. An empty
-    state file belongs to a training that left no state after one that did. The state of round 0 is that with which the
-    session began; `SESSION.start.json` says of which session it is. `SESSION.held.json` names the newest model of a session
-    with a state.
+    A training has the files `SESSION.ROUND.update`, `.update.state`, `.scores` and, written last, `.json` with its result.
+    An empty state file belongs to a training that left no state after one that did. The state of round 0 is that with
+    which the session began; `SESSION.start.json` names its session. `SESSION.held.json` names the newest model of a
+    session with a state.
     """
 
     def __init__(self, root: Path, personal: PersonalFolder) -> None:
@@ -63,10 +63,12 @@ class FolderStore:
         self._personal.prune()
         found = []
         for session, number in sorted(self._rounds):
-            path, update = Path(self._path(session, number, "json")), Path(self._path(session, number, "update"))
+            path, update, scores = (Path(self._path(session, number, kind)) for kind in ("json", "update", "scores"))
             if path.exists() and update.exists():
                 try:
-                    found.append(_result(json.loads(path.read_bytes()), update))
+                    document = json.loads(path.read_bytes())
+                    document["scores"] = json.loads(scores.read_bytes()) if scores.exists() else None
+                    found.append(_result(document, update))
                 except (ValueError, TypeError) as error:
                     log.warning("a kept update can't be read", extra={"reason": f"{path.name}: {error!r}"})
         return found
@@ -116,6 +118,10 @@ class FolderStore:
         if state is None and self.state(key) is not None:
             Path(self._path(key.session, key.round, STATE)).touch()
         document = dataclasses.asdict(finished) | {"update": None, "traceback": ""}
+        scores = document.pop("scores")  # in a file of its own: version 0.2.0 does not start with an unknown field
+        if scores is not None:
+            with open(self._path(key.session, key.round, "scores"), "w") as file:
+                json.dump(scores, file)
         if not finished.notes:  # a version that knows no notes does not start with an unknown field
             del document["notes"]
         if finished.personal is None:  # as above
@@ -147,7 +153,7 @@ class FolderStore:
         over = sorted(pair for pair in self._rounds if is_over(*pair, session, before_round))
         left = [pair for pair in over if os.path.exists(self._path(*pair, STATE))]
         for pair in over:
-            for suffix in ("json", "update"):
+            for suffix in ("json", "scores", "update"):
                 _remove(self._path(*pair, suffix))
             if pair not in left[-1:]:
                 _remove(self._path(*pair, STATE))

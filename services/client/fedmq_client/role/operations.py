@@ -32,11 +32,25 @@ def task_key(plan: PlanKey) -> TaskKey:
 
 
 @value
+class ModelScores:
+    """The metrics of a model on the client's data, from `examples` of them; None: their number is not known.
+
+    `reason` and `traceback` are of a validation that failed before training. `notes` say what the metrics lack.
+    """
+
+    examples: int | None
+    metrics: Metrics
+    notes: Sequence[str] = ()
+    reason: str = ""
+    traceback: str = ""
+
+
+@value
 class TaskResult:
     """How a task ended.
 
     `update`: the delta of a training that is done; `seconds`: the duration of each step; `personal`: how the client's
-    private state began, if the task says `continue`.
+    private state began, if the task says `continue`; `scores`: those of the received model, if the training validated it.
     """
 
     key: TaskKey
@@ -49,6 +63,7 @@ class TaskResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     personal: PersonalStart | None = None
+    scores: ModelScores | None = None
 
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -110,17 +125,10 @@ class AssignPart(Perform):
 
 @value
 class ModelValidated(CoreEvent):
-    """The model that a task names has these metrics on the client's data. `examples` None: their number is not known.
-
-    `reason` and `traceback` are of a validation that failed before training. `notes` say what the metrics lack.
-    """
+    """The client has validated the model that a task names."""
 
     task: TaskMessage
-    examples: int | None
-    metrics: Metrics
-    notes: Sequence[str] = ()
-    reason: str = ""
-    traceback: str = ""
+    scores: ModelScores
 
 
 @value

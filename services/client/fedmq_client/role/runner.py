@@ -162,25 +162,29 @@ class TaskRunner:
             origin=origin_of(task, self._package_sha256) if key.action == "train" else {},
             log=self._output_log,
         )
+        scores: operations.ModelScores | None = None
+
+        def validated(found: Validated) -> None:
+            nonlocal scores
+            scores = self._validated(task, found)
+
         self._pool.submit(
             job,
-            lambda validated: self._validated(task, validated),
+            validated,
             lambda _, fraction, metrics, place: self._report(
                 operations.ProgressReported(key, fraction, metrics, "" if self._detail == "class" else place)
             ),
-            lambda result: self._done(task, key, result, seconds, personal),
+            lambda result: self._done(task, key, result, seconds, personal, scores),
         )
 
-    def _validated(self, task: TaskMessage, validated: Validated) -> None:
+    def _validated(self, task: TaskMessage, validated: Validated) -> operations.ModelScores:
         if validated.reason:
             self._note_fault("model.validated", task, validated.reason, validated.traceback)
         said = published(validated, self._detail)
-        self._report(
-            operations.ModelValidated(
-                task, validated.examples, validated.metrics, said.notes, said.reason, said.traceback
-            )
-        )
+        scores = operations.ModelScores(validated.examples, validated.metrics, said.notes, said.reason, said.traceback)
+        self._report(operations.ModelValidated(task, scores))
         self._log(task_key(task.plan), validated.notes)
+        return scores
 
     def _done(
         self,
@@ -189,6 +193,7 @@ class TaskRunner:
         result: Result,
         seconds: dict[str, float],
         personal: PersonalStart | None,
+        scores: operations.ModelScores | None,
     ) -> None:
         if self._jobs.get(key) != result.job:
             return
@@ -217,12 +222,14 @@ class TaskRunner:
             seconds={**seconds, **result.seconds},
             notes=notes,
             personal=personal,
+            scores=scores,
         )
         self._log(key, logged)
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
-            self._report(operations.ModelValidated(task, result.examples, result.metrics, said.notes))
+            found = operations.ModelScores(result.examples, result.metrics, said.notes)
+            self._report(operations.ModelValidated(task, found))
         self._report(operations.TaskFinished(finished))
 
     def _log(self, key: TaskKey, notes: Sequence[str]) -> None:

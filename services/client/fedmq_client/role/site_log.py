@@ -46,8 +46,8 @@ class SiteLog:
         match event:
             case Received(body=body):
                 self._received(body)
-            case ModelValidated(task=task) if not event.reason:
-                metrics = {"examples": event.examples, "metrics": dict(event.metrics)}
+            case ModelValidated(task=task, scores=scores) if not scores.reason:
+                metrics = {"examples": scores.examples, "metrics": dict(scores.metrics)}
                 log.info("model.validated", extra=_about(task.plan) | metrics)
             case TaskFinished(result=result) if result.outcome == "done" and result.key.action == "train":
                 about = {"session": result.key.session, "round": result.key.round, "examples": result.examples}
