@@ -110,7 +110,7 @@ def test_a_client_whose_name_runs_already_is_warned(environment: dict[str, str],
     [
         (20_000, 60, "ok", "room for about 4935 more clients"),
         (1024, 600, "warning", "LimitNOFILE=65536"),
-        (0, 60, "warning", "does not tell"),
+        (0, 60, "warning", "has not reported its limit"),
     ],
 )
 def test_file_handles_are_judged_by_what_the_broker_needs(
