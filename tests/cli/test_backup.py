@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from typer.testing import CliRunner, Result
 
+from cli.verbs import Verb, checked, trained
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import ConfigError, Transient
 from fedmq.records.documents import LEASE_KEY, LEASE_TABLE
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_cli.app import app
 from fedmq_cli.backup.backing_up import back_up
 from fedmq_cli.backup.consistency import check
 from fedmq_cli.backup.copying import Copied
@@ -27,46 +26,7 @@ from fedmq_cli.backup.stores import Stores, opened
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
-from support.servers.served import Served, served
-
-Verb = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("alliance")) as running:
-        yield running
-
-
-@pytest.fixture
-def folder(alliance: Served) -> Path:
-    assert alliance.box.options.state_dir is not None
-    return alliance.box.options.state_dir
-
-
-@pytest.fixture
-def fedmq(alliance: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
-    """Runs the command with the address in its environment, in an empty folder."""
-    monkeypatch.setenv("FEDN_REDUCER_HOST", "127.0.0.1")
-    monkeypatch.setenv("FEDN_REDUCER_PORT", alliance.url.rpartition(":")[2])
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-
-
-def _trained(fedmq: Verb, *settings: str) -> dict[str, Any]:
-    """Runs a session of three rounds."""
-    options = [word for setting in settings for word in ("--set", setting)]
-    result = fedmq("start", "--rounds", 3, *options, "--follow", "--json")
-    assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
-
-
-def _checked(fedmq: Verb, folder: Path, code: int) -> dict[str, Any]:
-    result = fedmq("model", "verify", "--all", "--state-dir", folder, "--json")
-    assert result.exit_code == code, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
+from support.servers.served import Served
 
 
 class Target(NamedTuple):
@@ -103,18 +63,18 @@ def source(alliance: Served) -> Stores:
 def test_a_backup_is_a_folder_whose_models_verify_and_a_second_one_copies_only_what_is_new(
     fedmq: Verb, folder: Path, tmp_path: Path
 ) -> None:
-    first = _trained(fedmq)["model"]
+    first = trained(fedmq)["model"]
     result = fedmq("backup", tmp_path / "b", "--state-dir", folder, "--json")
     assert result.exit_code == 0, result.output
     copied = json.loads(result.stdout)["blobs"]
     assert copied > 12
-    second = _trained(fedmq)["model"]
+    second = trained(fedmq)["model"]
     again = json.loads(fedmq("backup", tmp_path / "b", "--state-dir", folder, "--json").stdout)
     assert again["present"] >= copied > again["blobs"] > 0
     for model in (first, second):
         verified = fedmq("model", "verify", model, "--state-dir", tmp_path / "b")
         assert "recomputed: the same bytes" in verified.stdout, verified.output
-    assert _checked(fedmq, tmp_path / "b", 0)["unrecorded"] == []
+    assert checked(fedmq, tmp_path / "b", 0)["unrecorded"] == []
     shown = fedmq("backup", tmp_path / "b", "--state-dir", folder)
     assert "0 blobs copied (0.0 MB)" in shown.stdout and "fedmq model verify --all --state-dir" in shown.stdout
 
@@ -123,7 +83,7 @@ def test_the_records_of_a_running_session_end_with_its_newest_copied_round(
     fedmq: Verb, source: Stores, tmp_path: Path, target: Target
 ) -> None:
     """Rounds that are committed while the tables are read leave nothing in the copy."""
-    session = _trained(fedmq)["session"]
+    session = trained(fedmq)["session"]
     backup = tmp_path / "b"
     with closing(SqliteRecords(":memory:")) as records:
         for table in tables.TABLES:
@@ -145,7 +105,7 @@ def test_the_records_of_a_running_session_end_with_its_newest_copied_round(
 def test_a_restored_alliance_has_every_record_and_blob_and_later_epochs(
     fedmq: Verb, source: Stores, tmp_path: Path, target: Target
 ) -> None:
-    model = _trained(fedmq)["model"]
+    model = trained(fedmq)["model"]
     _backed_up(source, tmp_path / "b")
     copied = _restored(tmp_path / "b", target)
     found = check(target.records, target.blobs, BlobProgress())
@@ -162,7 +122,7 @@ def test_a_restored_alliance_has_every_record_and_blob_and_later_epochs(
 def test_an_interrupted_restore_continues_and_leaves_no_record_without_its_blob(
     fedmq: Verb, source: Stores, tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _trained(fedmq)
+    trained(fedmq)
     _backed_up(source, tmp_path / "b")
     put, left = target.blobs.put, [5]
 
@@ -198,7 +158,7 @@ def test_an_interrupted_restore_continues_and_leaves_no_record_without_its_blob(
 def test_a_restore_is_refused_while_a_reducer_decides_or_other_blobs_have_the_keys(
     fedmq: Verb, source: Stores, tmp_path: Path, target: Target
 ) -> None:
-    model = _trained(fedmq)["model"]
+    model = trained(fedmq)["model"]
     _backed_up(source, tmp_path / "b")
     lease = target.records.acquire("reducer", 60.0)
     assert lease is not None
@@ -215,10 +175,10 @@ def test_a_restore_is_refused_while_a_reducer_decides_or_other_blobs_have_the_ke
 def test_an_interrupted_backup_leaves_the_earlier_one_and_continues(
     fedmq: Verb, source: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _trained(fedmq)
+    trained(fedmq)
     _backed_up(source, tmp_path / "b")
     earlier = (tmp_path / "b" / "records.db").read_bytes()
-    model = _trained(fedmq)["model"]
+    model = trained(fedmq)["model"]
 
     def failing(*_: Any) -> Path:
         raise Transient("the S3 server at s3 failed: ReadTimeout")
@@ -236,7 +196,7 @@ def test_an_interrupted_backup_leaves_the_earlier_one_and_continues(
 def test_a_backup_reports_what_is_gone_at_its_source_and_copies_the_rest(
     fedmq: Verb, source: Stores, folder: Path, tmp_path: Path
 ) -> None:
-    key = keys.model_blob(_trained(fedmq)["model"])
+    key = keys.model_blob(trained(fedmq)["model"])
     data = source.blobs.get(key)
     source.blobs.delete(key)
     try:
@@ -244,13 +204,13 @@ def test_a_backup_reports_what_is_gone_at_its_source_and_copies_the_rest(
     finally:
         source.blobs.put(key, data)
     assert result.exit_code == 1 and f"{key}  is gone" in result.stdout
-    assert [fault["blob"] for fault in _checked(fedmq, tmp_path / "b", 1)["faults"]] == [key]
+    assert [fault["blob"] for fault in checked(fedmq, tmp_path / "b", 1)["faults"]] == [key]
 
 
 def test_a_model_that_retention_deletes_while_blobs_are_copied_is_no_fault(
     fedmq: Verb, source: Stores, tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = _trained(fedmq, "strategy.name=fedadam")["session"]
+    session = trained(fedmq, "strategy.name=fedadam")["session"]
     with closing(SqliteRecords(":memory:")) as records:
         for table in tables.TABLES:
             copy_table(source.records, records, table)
@@ -270,7 +230,7 @@ def test_a_model_that_retention_deletes_while_blobs_are_copied_is_no_fault(
 
         monkeypatch.setattr(blobs, "fetch", deleting)
         assert _backed_up(Stores(records, blobs, "x"), tmp_path / "b").faults == []
-    assert _checked(fedmq, tmp_path / "b", 0)["faults"] == []
+    assert checked(fedmq, tmp_path / "b", 0)["faults"] == []
 
 
 def test_folders_that_hold_something_else_are_refused(
@@ -281,7 +241,7 @@ def test_folders_that_hold_something_else_are_refused(
     result = fedmq("backup", tmp_path / "full", "--state-dir", folder)
     assert (result.exit_code, "is not empty, and no backup" in result.stderr) == (2, True)
     assert "is not empty, and no backup" in fedmq("backup", folder, "--state-dir", folder).stderr
-    _trained(fedmq)
+    trained(fedmq)
     _backed_up(source, tmp_path / "b")
     with pytest.raises(ConfigError, match="a backup of alliance source, not of alliance other"):
         _backed_up(Stores(source.records, source.blobs, "alliance other"), tmp_path / "b")

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from fedmq_cli.app import app
 from fedmq_schemas import keys
 from support.servers.passing_faults import PassingFaults
-from support.servers.served import PACKAGE, Served, served
+from support.servers.served import PACKAGE, Served
 
 Verb = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("alliance")) as running:
-        yield running
-
-
-@pytest.fixture
-def fedmq(alliance: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
-    """Runs the command with the address in its environment, in an empty folder."""
-    monkeypatch.setenv("FEDN_REDUCER_HOST", "127.0.0.1")
-    monkeypatch.setenv("FEDN_REDUCER_PORT", alliance.url.rpartition(":")[2])
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def _json(result: Result) -> Any:

@@ -3,60 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
-from typer.testing import CliRunner, Result
-
-from fedmq_cli.app import app
+from cli.verbs import Verb, checked, trained
 from fedmq_schemas import keys
-from support.servers.served import Served, served
-
-Verb = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def alliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("alliance")) as running:
-        yield running
-
-
-@pytest.fixture
-def folder(alliance: Served) -> Path:
-    assert alliance.box.options.state_dir is not None
-    return alliance.box.options.state_dir
-
-
-@pytest.fixture
-def fedmq(alliance: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Verb:
-    """Runs the command with the address in its environment, in an empty folder."""
-    monkeypatch.setenv("FEDN_REDUCER_HOST", "127.0.0.1")
-    monkeypatch.setenv("FEDN_REDUCER_PORT", alliance.url.rpartition(":")[2])
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-
-
-def _trained(fedmq: Verb, *settings: str) -> dict[str, Any]:
-    """Runs a session of three rounds."""
-    options = [word for setting in settings for word in ("--set", setting)]
-    result = fedmq("start", "--rounds", 3, *options, "--follow", "--json")
-    assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
-
-
-def _checked(fedmq: Verb, folder: Path, code: int) -> dict[str, Any]:
-    result = fedmq("model", "verify", "--all", "--state-dir", folder, "--json")
-    assert result.exit_code == code, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
+from support.servers.served import Served
 
 
 def test_after_a_session_all_blobs_are_as_recorded(fedmq: Verb, folder: Path) -> None:
-    _trained(fedmq)
-    found = _checked(fedmq, folder, 0)
+    trained(fedmq)
+    found = checked(fedmq, folder, 0)
     assert (found["faults"], found["unrecorded"], found["updates_gone"]) == ([], [], 0)
     assert found["blobs"] > 3 * 4  # of each round a model and the updates of three clients
     result = fedmq("model", "verify", "--all", "--state-dir", folder)
@@ -64,14 +20,14 @@ def test_after_a_session_all_blobs_are_as_recorded(fedmq: Verb, folder: Path) ->
 
 
 def test_a_model_that_is_gone_and_one_with_other_bytes_are_listed(fedmq: Verb, alliance: Served, folder: Path) -> None:
-    session = _trained(fedmq)["session"]
+    session = trained(fedmq)["session"]
     blobs = alliance.box.blobs
     first, second, _ = sorted(info.key for info in blobs.list(keys.models_of_session(session)))
     kept = {key: blobs.get(key) for key in (first, second)}
     blobs.delete(first)
     blobs.put(second, kept[second][:-1] + bytes([kept[second][-1] ^ 1]))
     try:
-        faults = _checked(fedmq, folder, 1)["faults"]
+        faults = checked(fedmq, folder, 1)["faults"]
         shown = fedmq("model", "verify", "--all", "--state-dir", folder)
     finally:
         for key, data in kept.items():
@@ -86,7 +42,7 @@ def test_a_blob_without_a_record_is_listed_and_is_no_fault(fedmq: Verb, alliance
     for key in ("models/forgotten", "updates/nobody/000001/client-a"):
         alliance.box.blobs.put(key, b"bytes")
     try:
-        assert _checked(fedmq, folder, 0)["unrecorded"] == ["models/forgotten", "updates/nobody/000001/client-a"]
+        assert checked(fedmq, folder, 0)["unrecorded"] == ["models/forgotten", "updates/nobody/000001/client-a"]
         assert "  models/forgotten\n" in fedmq("model", "verify", "--all", "--state-dir", folder).stdout
     finally:
         alliance.box.blobs.delete("models/forgotten")
@@ -94,8 +50,8 @@ def test_a_blob_without_a_record_is_listed_and_is_no_fault(fedmq: Verb, alliance
 
 
 def test_what_retention_deletes_is_no_fault(fedmq: Verb, folder: Path) -> None:
-    _trained(fedmq, "retention.keep_updates=0", "retention.keep_models=0", "strategy.name=fedadam")
-    found = _checked(fedmq, folder, 0)
+    trained(fedmq, "retention.keep_updates=0", "retention.keep_models=0", "strategy.name=fedadam")
+    found = checked(fedmq, folder, 0)
     assert (found["faults"], found["kept_updates_gone"]) == ([], 0)
     assert found["updates_gone"] > 0
 
@@ -103,13 +59,13 @@ def test_what_retention_deletes_is_no_fault(fedmq: Verb, folder: Path) -> None:
 def test_a_deleted_update_of_a_session_that_keeps_them_is_exit_code_3(
     fedmq: Verb, alliance: Served, folder: Path
 ) -> None:
-    session = _trained(fedmq)["session"]
+    session = trained(fedmq)["session"]
     ledger = json.loads(alliance.box.blobs.get(keys.round_ledger_blob(session, 2)))
     key = ledger["entries"][0]["blob"]["key"]
     data = alliance.box.blobs.get(key)
     alliance.box.blobs.delete(key)
     try:
-        assert _checked(fedmq, folder, 3)["kept_updates_gone"] == 1
+        assert checked(fedmq, folder, 3)["kept_updates_gone"] == 1
     finally:
         alliance.box.blobs.put(key, data)
 
