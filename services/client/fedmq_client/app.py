@@ -25,6 +25,7 @@ from fedmq_client.role.core import ClientCore, State
 from fedmq_client.role.folder_store import FolderStore
 from fedmq_client.role.model_cache import Models
 from fedmq_client.role.site_log import SiteLog
+from fedmq_client.role.traces import ClientTraces
 from fedmq_client.trainer import Client
 from fedmq_schemas.messages import Attach
 from fedmq_schemas.topology import Topology
@@ -97,7 +98,9 @@ def main(settings: ClientSettings) -> None:
         new_id=service.new_id,
         output_log=identity.folder / OUTPUT_LOG,
         stalls=service.stalls,
-        observe=observe_all(service.telemetry, site_log, wait_log),
+        observe=observe_all(
+            service.telemetry, site_log, wait_log, *service.tracing(lambda spans: ClientTraces(spans, identity.name))
+        ),
         detail=settings.error_detail,
         on_fault=site_log.failed,
     )

@@ -18,6 +18,7 @@ from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.metrics import COMBINER_CLIENTS, OPEN_PLANS
 from fedmq_combiner.presence import BEAT
+from fedmq_combiner.traces import CombinerTraces
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
 
@@ -62,7 +63,9 @@ def main(settings: CombinerSettings) -> None:
         offload=True,
         shared_account=broker.account,
         stalls=service.stalls,
-        observe=observe_all(service.telemetry, wait_log),
+        observe=observe_all(
+            service.telemetry, wait_log, *service.tracing(lambda spans: CombinerTraces(spans, identity.name))
+        ),
     )
     core = actor.core
     assert isinstance(core, CombinerCore)

@@ -20,6 +20,7 @@ from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.metrics import ACTIVE, EPOCH, LEASE_RENEWED
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
+from fedmq_reducer.traces import ReducerTraces
 from fedmq_reducer.web.app import serve_api
 from fedmq_schemas import records as tables
 from fedmq_schemas.keys import ABSENT
@@ -73,7 +74,7 @@ def main(settings: ReducerSettings) -> None:
         offload=True,
         shared_account=broker.account,
         stalls=service.stalls,
-        observe=observe_all(service.telemetry, wait_log),
+        observe=observe_all(service.telemetry, wait_log, *service.tracing(ReducerTraces)),
     )
     core = actor.core
     assert isinstance(core, ReducerCore)

@@ -28,7 +28,10 @@ from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
 from fedmq.process.stall_watch import Report, StallWatch, broker_state
 from fedmq.process.store_check import StoreCheck
+from fedmq.process.traces import open_traces
+from fedmq.runtime.actor import Observe
 from fedmq.runtime.effects import PublishEvent
+from fedmq.runtime.spans import OpenSpans
 from fedmq.runtime.stalls import Stalls, describe
 from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import ThreadScheduler
@@ -83,6 +86,18 @@ class Service:
     def new_id(self) -> str:
         """Returns a unique id: a number, and the id of this process."""
         return f"{next(self._numbers):08x}{self._life}"
+
+    def tracing(self, observer: Callable[[OpenSpans], Observe]) -> list[Observe]:
+        """Returns what observes the role's actor for traces: nothing if they are off. `observer` makes it.
+
+        Raises ConfigError if traces are on and OpenTelemetry is not installed.
+        """
+        url, alliance = self.settings.traces_url, self.settings.alliance
+        if url is None:
+            return []
+        export = open_traces(url, role=self.role, name=self.name, alliance=alliance)
+        self.stack.callback(export.close)
+        return [observer(OpenSpans(alliance, self.scheduler.wall, export))]
 
     def report_store(self, store: str) -> None:
         """Reports from now on in `/health`, `/ready` and `/metrics` whether this store stalls the role."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,23 @@ ErrorDetailName = Annotated[
 ]
 TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
 
+CaFile = Annotated[
+    Path | None,
+    Field(
+        alias="FEDN_CA_FILE",
+        description="PEM file of further authorities to trust for broker, S3 server, REST API and traces; none: the "
+        "system's",
+    ),
+]
+ManagementUrl = Annotated[
+    str | None,
+    Field(
+        alias="FEDN_RABBITMQ_MANAGEMENT_URL",
+        pattern=SERVER,
+        description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues and for accounts; "
+        "none: the broker's host, port 15672",
+    ),
+]
 PublicUrl = Annotated[
     str | None,
     Field(
@@ -51,6 +69,16 @@ PublicUrl = Annotated[
         pattern=SERVER,
         description="http[s]://host[:port] where clients reach the S3 server; none: the address that reducer and combiner "
         "use; at a client only `fedmq doctor` reads it",
+    ),
+]
+
+TracesUrl = Annotated[
+    str | None,
+    Field(
+        alias="FEDN_TRACES_URL",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="http[s]://host[:port] of a collector of OpenTelemetry (OTLP over HTTP), which gets a trace of each "
+        "round; needs fedmq[traces]; none: no traces",
     ),
 ]
 

@@ -20,7 +20,18 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedmq.errors import ConfigError
-from fedmq.process.setting_types import SERVER, BrokerUrl, ErrorDetailName, Host, Labels, Port, PublicUrl, TaskNames
+from fedmq.process.setting_types import (
+    BrokerUrl,
+    CaFile,
+    ErrorDetailName,
+    Host,
+    Labels,
+    ManagementUrl,
+    Port,
+    PublicUrl,
+    TaskNames,
+    TracesUrl,
+)
 from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
@@ -69,11 +80,7 @@ class Settings(BaseSettings):
 class TrustSettings(Settings):
     """The authorities that a process trusts over TLS."""
 
-    ca_file: Path | None = Field(
-        None,
-        alias="FEDN_CA_FILE",
-        description="PEM file of further authorities to trust for broker, S3 server and REST API; none: the system's",
-    )
+    ca_file: CaFile = None
 
 
 class AllianceSettings(TrustSettings):
@@ -102,6 +109,7 @@ class AllianceSettings(TrustSettings):
     health_bind: str = Field(
         "127.0.0.1", alias="FEDN_HEALTH_BIND", description="address that /health and /metrics are served on"
     )
+    traces_url: TracesUrl = None
 
     @field_validator("log_level")
     @classmethod
@@ -114,13 +122,7 @@ class AllianceSettings(TrustSettings):
 class ManagementSettings(AllianceSettings):
     """The address of RabbitMQ's management API, and the address that a client with a new account is given."""
 
-    management_url: str | None = Field(
-        None,
-        alias="FEDN_RABBITMQ_MANAGEMENT_URL",
-        pattern=SERVER,
-        description="http[s]://host[:port] of RabbitMQ's management API, for the dashboard's queues and for accounts; "
-        "none: the broker's host, port 15672",
-    )
+    management_url: ManagementUrl = None
     minio_public_url: PublicUrl = None
 
 

@@ -201,7 +201,7 @@ class TaskRunner:
         if result.outcome == "cancelled":  # and not by `abandon`, which forgets the job
             reason = "the trainer raised Cancelled although its task was not cancelled"
             self._note_fault("update.failed", task, reason, "")
-            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason)))
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=reason, seconds=seconds)))
             return
         if result.outcome == "failed":
             name = "update.failed" if key.action == "train" else "model.validated"
