@@ -44,9 +44,9 @@ class TraceExport:
             }
         )
         self._faults = ExportFaults(url)
-        self._logger = logging.getLogger("opentelemetry")
-        self._propagate, self._logger.propagate = self._logger.propagate, False
-        self._logger.addHandler(self._faults)
+        logger = logging.getLogger("opentelemetry")
+        logger.propagate = False
+        logger.addHandler(self._faults)
         self._processor = BatchSpanProcessor(_Noting(exporter, self._faults))
 
     def __call__(self, span: TraceSpan) -> None:
@@ -59,9 +59,6 @@ class TraceExport:
         ending = threading.Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
         ending.start()
         ending.join(CLOSE_SECONDS)
-        self._logger.removeHandler(self._faults)
-        if not ending.is_alive():
-            self._logger.propagate = self._propagate
 
 
 def open_traces(url: str, *, role: str, name: str, alliance: str) -> TraceExport:
