@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,16 +29,20 @@ class CollectedSpan:
 
 @dataclass
 class Collector:
-    """Use as a context manager. `status`: what each request is answered with."""
+    """Use as a context manager. `status`: what each request is answered with. `tls`: serves https."""
 
     status: int = 200
+    tls: ssl.SSLContext | None = None
     spans: list[CollectedSpan] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     headers: list[dict[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Collector:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        if self.tls is not None:
+            self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that does not trust it
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         return self
 
@@ -48,7 +53,7 @@ class Collector:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http{'' if self.tls is None else 's'}://127.0.0.1:{self._server.server_port}"
 
     def named(self, name: str) -> list[CollectedSpan]:
         return [span for span in list(self.spans) if span.name == name]

@@ -99,7 +99,10 @@ def main(settings: ClientSettings) -> None:
         output_log=identity.folder / OUTPUT_LOG,
         stalls=service.stalls,
         observe=observe_all(
-            service.telemetry, site_log, wait_log, *service.tracing(lambda spans: ClientTraces(spans, identity.name))
+            service.telemetry,
+            site_log,
+            wait_log,
+            *service.tracing(settings.traces_url, lambda spans: ClientTraces(spans, identity.name)),
         ),
         detail=settings.error_detail,
         on_fault=site_log.failed,

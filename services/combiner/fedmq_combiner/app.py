@@ -64,7 +64,9 @@ def main(settings: CombinerSettings) -> None:
         shared_account=broker.account,
         stalls=service.stalls,
         observe=observe_all(
-            service.telemetry, wait_log, *service.tracing(lambda spans: CombinerTraces(spans, identity.name))
+            service.telemetry,
+            wait_log,
+            *service.tracing(settings.traces_url, lambda spans: CombinerTraces(spans, identity.name)),
         ),
     )
     core = actor.core

@@ -74,7 +74,7 @@ def main(settings: ReducerSettings) -> None:
         offload=True,
         shared_account=broker.account,
         stalls=service.stalls,
-        observe=observe_all(service.telemetry, wait_log, *service.tracing(ReducerTraces)),
+        observe=observe_all(service.telemetry, wait_log, *service.tracing(settings.traces_url, ReducerTraces)),
     )
     core = actor.core
     assert isinstance(core, ReducerCore)

@@ -87,14 +87,14 @@ class Service:
         """Returns a unique id: a number, and the id of this process."""
         return f"{next(self._numbers):08x}{self._life}"
 
-    def tracing(self, observer: Callable[[OpenSpans], Observe]) -> list[Observe]:
-        """Returns what observes the role's actor for traces: nothing if they are off. `observer` makes it.
+    def tracing(self, url: str | None, observer: Callable[[OpenSpans], Observe]) -> list[Observe]:
+        """Returns what observes the role's actor for traces: nothing if there is no `url`. `observer` makes it.
 
-        Raises ConfigError if traces are on and OpenTelemetry is not installed.
+        Raises ConfigError if there is one and OpenTelemetry is not installed.
         """
-        url, alliance = self.settings.traces_url, self.settings.alliance
         if url is None:
             return []
+        alliance = self.settings.alliance
         export = open_traces(url, role=self.role, name=self.name, alliance=alliance)
         self.stack.callback(export.close)
         return [observer(OpenSpans(alliance, self.scheduler.wall, export))]

@@ -109,7 +109,6 @@ class AllianceSettings(TrustSettings):
     health_bind: str = Field(
         "127.0.0.1", alias="FEDN_HEALTH_BIND", description="address that /health and /metrics are served on"
     )
-    traces_url: TracesUrl = None
 
     @field_validator("log_level")
     @classmethod
@@ -183,6 +182,7 @@ class ControlSettings(TrustSettings):
 class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlSettings):
     """Settings of a reducer."""
 
+    traces_url: TracesUrl = None
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_key: Path | None = Field(
         None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of the certificate's key; none: in the same file"
@@ -198,6 +198,7 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
 class CombinerSettings(AllianceSettings, BlobSettings):
     """Settings of a combiner."""
 
+    traces_url: TracesUrl = None
     combiner_name: Name | None = Field(
         None,
         alias="FEDN_COMBINER_NAME",
@@ -208,6 +209,7 @@ class CombinerSettings(AllianceSettings, BlobSettings):
 class ClientSettings(AllianceSettings):
     """Settings of a client."""
 
+    traces_url: TracesUrl = None
     client_name: Name | None = Field(
         None, alias="FEDN_CLIENT_NAME", description="id of the client; none: drawn once and kept in its state folder"
     )
