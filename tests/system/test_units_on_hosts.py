@@ -63,10 +63,13 @@ class Host(Deployment):
         node.start()
         return node
 
+    def await_ready(self, node: Node) -> None:
+        self.until(lambda: is_ready(node), f"ready {node.name}")
+
 
 def _sourced(file: Path) -> dict[str, str]:
     """Returns the variables that a shell takes from a file of settings."""
-    words = ["sh", "-c", 'set -a; . "$0"; env -0', file]
+    words: list[str | Path] = ["sh", "-c", 'set -a; . "$0"; env -0', file]
     done = subprocess.run(words, env={}, capture_output=True, text=True, check=True)
     pairs = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
     return {name: value for name, value in pairs.items() if name in read_file(file)}
@@ -81,7 +84,8 @@ def is_ready(node: Node) -> bool:
 @pytest.fixture
 def host(servers: Servers, tmp_path: Path) -> Iterator[Host]:
     servers.start()
-    with Host(tmp_path / "host", servers, "units") as host:
+    host = Host(tmp_path / "host", servers, "units")
+    with host:
         yield host
 
 
@@ -90,7 +94,7 @@ def test_the_units_start_an_alliance_that_trains_and_end_in_their_time_while_it_
     for role, instance in STARTED:
         host.start_unit(role, instance, api)
     for node in host.nodes.values():
-        host.until(lambda node=node: is_ready(node), f"ready {node.name}")
+        host.await_ready(node)
     host.seed()
     host.start_session("units", seed="seed-system", rounds=1000, clients_required=1, timeout=60, train={"seconds": 0.3})
     host.await_round("units", 2, 60)
