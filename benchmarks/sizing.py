@@ -1,6 +1,6 @@
 """Measures what grows with clients, model and rounds, and prints the tables of docs/how-to/size.md.
 
-    python benchmarks/sizing.py [--rounds 4] [--megabytes 0.01 1 10]
+    python benchmarks/sizing.py [--rounds 3] [--megabytes 0.01 1 10]
 
 Small on purpose: real servers, a reducer, a combiner and four clients as processes on this machine, a few minutes. Training
 adds a constant, so no framework is in memory. Records are counted as the BSON that MongoDB receives, without its compression
@@ -136,13 +136,13 @@ def measure(deployment: Deployment, rounds: int, sizes: list[float]) -> None:
     one = (many["records"] - few["records"]) / STEP
     print_table(
         ["records of a round", "kB"],
-        [["for each client", f"{one / 1000:.1f}"], ["besides", f"{(few['records'] - STEP * one) / 1000:.1f}"]],
+        [["for each client", f"{one / 1000:.2f}"], ["besides", f"{(few['records'] - STEP * one) / 1000:.2f}"]],
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--megabytes", type=float, nargs="+", default=[0.01, 1.0, 10.0])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
