@@ -13,6 +13,7 @@ import pytest
 from cli.verbs import Verb, checked, trained
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import ConfigError, Transient
+from fedmq.records.base import Lease
 from fedmq.records.documents import LEASE_KEY, LEASE_TABLE
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.backup.backing_up import back_up
@@ -115,7 +116,7 @@ def test_a_restored_alliance_has_every_record_and_blob_and_later_epochs(
         assert dict(target.records.page(table)) == dict(source.records.page(table))
     before = source.records.get(LEASE_TABLE, LEASE_KEY)
     lease = target.records.acquire("reducer", 1.0)
-    assert before is not None and lease is not None
+    assert before is not None and isinstance(lease, Lease)
     assert lease.epoch > before["epoch"] + 1000
 
 
@@ -156,13 +157,14 @@ def test_an_interrupted_restore_continues_and_leaves_no_record_without_its_blob(
 
 
 def test_a_restore_is_refused_while_a_reducer_decides_or_other_blobs_have_the_keys(
-    fedmq: Verb, source: Stores, tmp_path: Path, target: Target
+    fedmq: Verb, source: Stores, tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = trained(fedmq)["model"]
     _backed_up(source, tmp_path / "b")
     lease = target.records.acquire("reducer", 60.0)
-    assert lease is not None
-    with pytest.raises(ConfigError, match="stop all its reducers"):
+    assert isinstance(lease, Lease)
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match="stop all its reducers"):
+        patched.setattr("time.sleep", lambda _: target.records.renew(lease, 60.0))
         _restored(tmp_path / "b", target)
     target.records.release(lease)
     target.blobs.put(keys.model_blob(model), b"another alliance's")

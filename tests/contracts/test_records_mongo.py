@@ -9,6 +9,7 @@ import pytest
 
 from contracts.stores import open_mongo, patiently
 from fedmq.errors import ConfigError, Transient
+from fedmq.lease import HeldLease
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
 from support.clock import Clock
@@ -23,7 +24,7 @@ def test_the_store_is_transient_while_its_server_is_down_and_works_again_after(
     records = open_mongo(mongo_server, clock)
     records.put("models", "m", {"a": 1})
     lease = records.acquire("one", 10)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     mongo_server.kill()
     try:
         calls: list[Callable[[], Any]] = [
@@ -55,14 +56,15 @@ def test_a_lease_that_is_taken_between_reading_and_writing_it_is_noticed(
 ) -> None:
     faster = open_mongo(mongo_server, clock)
     faster.acquire("first", 10)
-    clock.now += 10
+    held = faster.acquire("faster", 10)
+    assert isinstance(held, HeldLease)
 
     def meddling() -> float:  # the time is read in between
-        faster.acquire("faster", 10)
+        faster.acquire("faster", 10, held.stamp)
         return clock.now
 
     slower = MongoRecords(mongo_server.host, mongo_server.port, "test", clock=meddling)
-    assert slower.acquire("slower", 10) is None
+    assert isinstance(slower.acquire("slower", 10, held.stamp), HeldLease)
     assert faster.acquire("faster", 10) == Lease("faster", 2)
     slower.close()
     faster.close()

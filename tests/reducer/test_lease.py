@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedmq.errors import ConfigError, Fenced, NotFound, Refused
+from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Ack, Drained, Reject, Resubscribe, Stopping
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.membership import Membership
@@ -29,6 +30,8 @@ from fedmq_schemas.topology import Topology
 from support.cores import Driver, all_of, bodies, events, one
 
 from .sessions.driver import SEED, SessionDriver, aggregated, partial
+
+OTHERS = HeldLease("other/3/17", 10.0)
 
 
 class Standby(Driver):
@@ -80,19 +83,54 @@ def test_what_arrives_before_the_records_are_read_is_handled_afterwards(standby:
 
 def test_one_question_is_asked_at_a_time_however_long_the_records_are_away(standby: Standby) -> None:
     assert [len(all_of(standby.fire("lease"), Acquire)) for _ in range(30)] == [0] * 30
-    standby.done(standby.acquire, None)
+    standby.done(standby.acquire, OTHERS)
     again = one(standby.fire("lease"), Acquire)
     standby.failed(again, ConfigError("no such account"))
     assert all_of(standby.fire("lease"), Acquire)
 
 
 def test_a_standby_that_receives_messages_gives_them_back_after_a_moment(standby: Standby) -> None:
-    standby.done(standby.acquire, None)
+    standby.done(standby.acquire, OTHERS)
     hinted = one(standby.receive(CombinerHello(), "k1"), Acquire)
-    assert not all_of(standby.done(hinted, None), Resubscribe), "the holder may just have died"
+    assert not all_of(standby.done(hinted, OTHERS), Resubscribe), "the holder may just have died"
     asked = one(standby.fire("lease"), Acquire)
-    assert all_of(standby.done(asked, None), Resubscribe)
+    assert all_of(standby.done(asked, OTHERS), Resubscribe)
     assert standby.unsettled == []
+
+
+def test_a_standby_takes_a_lease_once_it_has_seen_no_renewal_for_as_long_as_the_lease_lasts(standby: Standby) -> None:
+    standby.done(standby.acquire, OTHERS)
+    asked: list[Acquire] = []
+    while not asked or not asked[-1].lapsed:
+        asked.append(one(standby.fire("lease"), Acquire))
+        standby.done(asked[-1], OTHERS)
+    assert standby.at == OTHERS.seconds
+    assert asked[-1].lapsed == OTHERS.stamp
+
+
+def test_each_renewal_that_a_standby_sees_begins_the_time_anew(standby: Standby) -> None:
+    standby.done(standby.acquire, OTHERS)
+    for renewal in range(20):
+        asked = one(standby.fire("lease"), Acquire)
+        assert not asked.lapsed
+        standby.done(asked, HeldLease(f"other/3/{renewal}", 10.0))
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0], ids=["ahead", "behind"])
+def test_a_wall_clock_that_steps_neither_hastens_nor_delays_a_take_over(standby: Standby, step: float) -> None:
+    standby.done(standby.acquire, OTHERS)
+    standby.done(one(standby.fire("lease"), Acquire), OTHERS)
+    standby.step_wall(step)
+    while not (asked := one(standby.fire("lease"), Acquire)).lapsed:
+        standby.done(asked, OTHERS)
+    assert standby.at == OTHERS.seconds
+
+
+def test_a_lease_of_another_length_is_waited_for_that_long(standby: Standby) -> None:
+    standby.done(standby.acquire, HeldLease("restore/3/1", 60.0))
+    while not (asked := one(standby.fire("lease"), Acquire)).lapsed:
+        standby.done(asked, HeldLease("restore/3/1", 60.0))
+    assert standby.at == 60.0
 
 
 def test_the_holder_keeps_its_lease_as_long_as_each_renewal_succeeds(session: SessionDriver) -> None:
@@ -102,7 +140,7 @@ def test_the_holder_keeps_its_lease_as_long_as_each_renewal_succeeds(session: Se
 
 
 def test_a_lease_is_as_old_as_the_last_answer_that_confirms_it(standby: Standby) -> None:
-    standby.done(standby.acquire, None)
+    standby.done(standby.acquire, OTHERS)
     assert standby.reducer.renewed_at == 0
     standby.done(standby.done(one(standby.fire("lease"), Acquire), 7)[-1], Snapshot())
     assert standby.reducer.renewed_at == 1_003.0

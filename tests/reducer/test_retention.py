@@ -98,7 +98,7 @@ class Stores:
     def __init__(self) -> None:
         self.records, self.blobs = SqliteRecords(":memory:"), MemoryBlobs()
         lease = self.records.acquire("reducer", 10.0)
-        assert lease is not None
+        assert isinstance(lease, Lease)
         self.epoch = lease.epoch
         for number in range(7):
             self.records.put(tables.MODELS, _name(number), _record(number))
@@ -186,7 +186,7 @@ def test_bytes_that_a_stalled_reducer_stores_again_are_deleted_at_the_sessions_e
 def test_a_reducer_that_has_lost_the_lease_expires_nothing() -> None:
     stores = Stores()
     stores.records.release(Lease("reducer", stores.epoch))
-    assert stores.records.acquire("another", 10.0) is not None
+    assert isinstance(stores.records.acquire("another", 10.0), Lease)
     with pytest.raises(Fenced):
         stores.expire()
     stores.delete()

@@ -58,6 +58,7 @@ class Simulation:
         self._doomed: list[Process] = []
         self._stores = {client.name: MemoryStore() for client in plan.clients}
         self._clients = {client.name: client for client in plan.clients}
+        self.world.clocks.update(plan.clocks)
         network = self.world.network
         network.delays, network.duplicates, network.losses = plan.delays, plan.duplicates, plan.losses
         network.longest = plan.longest
@@ -144,12 +145,13 @@ class Simulation:
             world.broker.outage(blow.seconds or 0.0)
             return
         if blow.kind == "stop":
-            for session in self.sessions:
-                when: Literal["now", "after_round"] = "after_round" if int(blow.at) % 2 else "now"
-                self._send(Stop(session=session, when=when), f"stop-{session}")
+            self._stop_sessions("after_round" if int(blow.at) % 2 else "now")
             return
         if blow.kind == "ghost":
             self._haunt()
+            return
+        if blow.kind == "clock":
+            world.clocks[name] = world.clocks.get(name, 0.0) + (blow.seconds or 0.0)
             return
         alive = world.alive(name)
         if blow.kind == "twin" and alive:
@@ -167,6 +169,10 @@ class Simulation:
             if blow.kind == "wipe":
                 self._stores[name] = MemoryStore()
             self._kill(name, blow.seconds)
+
+    def _stop_sessions(self, when: Literal["now", "after_round"]) -> None:
+        for session in self.sessions:
+            self._send(Stop(session=session, when=when), f"stop-{session}")
 
     def _haunt(self) -> None:
         """Voids every plan under an old epoch, as a reducer does that does not know yet that it lost its lease. The fence

@@ -2,6 +2,7 @@
 
     python -m simulation.campaign --plans 50000 --result simulation-50000.json
     python -m simulation.campaign --seed 1234
+    python -m simulation.campaign --plans 500 --variant clocks
 
 Run it in `tests`, or with that folder on `PYTHONPATH`. The exit code is 1 if a plan violated a guarantee.
 """
@@ -27,6 +28,7 @@ from simulation.alliance import Simulation
 from simulation.bugs import planted
 from simulation.plans import draw
 from simulation.properties import deadline, violations
+from simulation.variants import VARIANTS
 
 PROCESSES = 2
 CHUNK = 20
@@ -88,9 +90,11 @@ class One:
     rounds: int
 
 
-def simulate(seed: int, bug: str | None = None, trace: list[str] | None = None) -> One:
+def simulate(seed: int, bug: str | None = None, trace: list[str] | None = None, variant: str = "") -> One:
     """Runs the fault plan of a seed, with a planted bug if one is named. An exception of a run is a violation too."""
-    plan = draw(seed)
+    plan = VARIANTS[variant](draw(seed)) if variant else draw(seed)
+    if trace is not None:
+        trace.append(repr(plan))
     with planted(bug):
         run = Simulation(plan, trace=trace)
         try:
@@ -105,13 +109,18 @@ def simulate(seed: int, bug: str | None = None, trace: list[str] | None = None) 
 
 
 def campaign(
-    seeds: Iterable[int], bug: str | None = None, *, until_failure: bool = False, progress: bool = False
+    seeds: Iterable[int],
+    bug: str | None = None,
+    *,
+    variant: str = "",
+    until_failure: bool = False,
+    progress: bool = False,
 ) -> Result:
     """Runs the plans of all seeds on `PROCESSES` processes; with `progress` it prints a line every so many plans."""
     result = Result()
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        for one in pool.imap_unordered(partial(simulate, bug=bug), seeds, CHUNK):
+        for one in pool.imap_unordered(partial(simulate, bug=bug, variant=variant), seeds, CHUNK):
             result.plans += 1
             result.seconds = time.monotonic() - began
             result.kinds[one.kind] += 1
@@ -131,13 +140,14 @@ def main() -> int:
     parser.add_argument("--plans", type=int, default=2000, help="run the plans of the seeds from 0 on")
     parser.add_argument("--seed", type=int, help="run this plan alone and show its steps")
     parser.add_argument("--result", type=Path, help="write what was found to this JSON file")
+    parser.add_argument("--variant", choices=VARIANTS, default="", help="add this to every plan")
     options = parser.parse_args()
     if options.seed is not None:
-        trace = [repr(draw(options.seed))]
-        found = simulate(options.seed, trace=trace).found
+        trace: list[str] = []
+        found = simulate(options.seed, trace=trace, variant=options.variant).found
         print("\n".join([*trace, *found]))
         return 1 if found else 0
-    result = campaign(range(options.plans), progress=True)
+    result = campaign(range(options.plans), variant=options.variant, progress=True)
     print("\n".join(filter(None, [result.progress(), result.text()])))
     if options.result is not None:
         options.result.write_text(json.dumps(result.document(), indent=2) + "\n")

@@ -38,10 +38,10 @@ class Fault:
     """At a time: crash and pause and cut as in `FaultAtStep`; `seconds` None: for good. twin: another process of the same
     name starts beside it. outage: the broker is away. wipe: it dies and its state directory is lost. stop: somebody
     stops the session, now or after its round. ghost: a reducer that lost its lease long ago voids whatever plans are
-    open."""
+    open. clock: its wall clock steps by `seconds`."""
 
     at: float
-    kind: Literal["crash", "pause", "cut", "twin", "outage", "wipe", "stop", "leave", "ghost"]
+    kind: Literal["crash", "pause", "cut", "twin", "outage", "wipe", "stop", "leave", "ghost", "clock"]
     target: str = ""
     seconds: float | None = 5.0
 
@@ -49,7 +49,7 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
     """Everything about one simulated run. `chained`: the second session starts from the newest model, which is the first
-    session's last one if that has made any."""
+    session's last one if that has made any. `clocks`: by how many seconds the wall clocks of processes are off."""
 
     seed: int
     kind: Kind
@@ -70,6 +70,7 @@ class FaultPlan:
     losses: float = 0.0
     longest: float = 5.0
     chained: bool = False
+    clocks: dict[str, float] = field(default_factory=dict)
 
     def undisturbed(self) -> FaultPlan:
         """The same alliance and sessions, and nothing happens."""

@@ -133,6 +133,10 @@ class Driver:
         """The runtime rejects the newest delivery, which the core could not handle for a bug."""
         self._settle(self.tag)
 
+    def step_wall(self, seconds: float) -> None:
+        """Sets the wall clock ahead, or back."""
+        self._wall += seconds
+
     # -- invariants -------------------------------------------------------------------------------------------------
 
     @property

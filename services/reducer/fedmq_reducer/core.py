@@ -12,6 +12,7 @@ from enum import Enum
 
 from fedmq.codec import name_from_id
 from fedmq.errors import Fenced
+from fedmq.lease import HeldLease, LeaseWatch
 from fedmq.runtime.effects import (
     Ack,
     CoreEvent,
@@ -68,6 +69,7 @@ class ReducerCore:
         self._stash: list[Received] = []
         self._insisted = False
         self._is_asking = False
+        self._watch = LeaseWatch()
         self._is_stopping = False
         self._is_broken = False
         self._loading: Load | None = None
@@ -107,7 +109,7 @@ class ReducerCore:
                 self._fired(event)
             case Started():
                 self._context.emit(StartTimer("lease", LEASE_PERIOD))
-                self._ask(Acquire())
+                self._ask(self._acquire())
             case Reconnected():
                 self._stash.clear()
             case Stopping():
@@ -121,6 +123,9 @@ class ReducerCore:
                 self._lose(effect)
             case Failed():
                 self._failed(event)
+            case Done(effect=Acquire(), result=HeldLease() as held):
+                self._watch.note(held, self._context.now.seconds)
+                self._not_acquired()
             case Done(effect=Acquire(), result=term):
                 self._acquired(term)
             case Done(effect=Renew() as effect, result=is_ours):
@@ -143,7 +148,10 @@ class ReducerCore:
         """Keeps a message until the records are read, or gives it back. A standby's first one hints at a free lease."""
         self._stash.append(event)
         if len(self._stash) == 1 and self.lease is LeaseState.STANDBY:
-            self._ask(Acquire())
+            self._ask(self._acquire())
+
+    def _acquire(self) -> Acquire:
+        return Acquire(self._watch.lapsed(self._context.now.seconds))
 
     def _ask(self, effect: Acquire | Renew) -> None:
         """Asks for the lease, unless a question is open: while the record store is away, the runtime retries it."""
@@ -151,11 +159,8 @@ class ReducerCore:
             self._is_asking = True
             self._context.emit(effect)
 
-    def _acquired(self, term: int | None) -> None:
+    def _acquired(self, term: int) -> None:
         if self.lease is not LeaseState.STANDBY:
-            return
-        if term is None:
-            self._not_acquired()
             return
         self._insisted = False
         self._context.term = term
@@ -167,7 +172,7 @@ class ReducerCore:
 
         Asks for the lease once more before that, half a second later: the holder may just have crashed.
         """
-        if not self._stash:
+        if self.lease is not LeaseState.STANDBY or not self._stash:
             return
         self._insisted = not self._insisted
         if self._insisted:
@@ -275,11 +280,14 @@ class ReducerCore:
 
     def _renew(self) -> None:
         """Asks for the lease, or prolongs it. Starts over here after an error, whose cause may have gone by now."""
-        self._context.emit(StartTimer("lease", LEASE_PERIOD))
+        left = self._watch.left(self._context.now.seconds) if self.lease is LeaseState.STANDBY else 0.0
+        self._context.emit(
+            StartTimer("lease", min(LEASE_PERIOD, max(left, LEASE_HINT_PERIOD)) if left > 0 else LEASE_PERIOD)
+        )
         if self._is_broken and self.lease is not LeaseState.STANDBY:
             self._start_over()
         else:
-            self._ask(Acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
+            self._ask(self._acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
 
     # -- messages ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Perform, Question
 from fedmq.value import value
 from fedmq_schemas.messages import BlobRef, Partial
@@ -45,8 +46,10 @@ class Recorded(Perform):
 
 
 @value
-class Acquire(Question[int | None]):
-    """Takes the lease if it is free. The answer is its term, or None."""
+class Acquire(Question[int | HeldLease]):
+    """Takes the lease if it is free, or if its stamp still is `lapsed`. The answer is its term, or whose it is."""
+
+    lapsed: str = ""
 
 
 @value

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fedmq.lease import HeldLease
+
 Document = dict[str, Any]
 STORE = "records"
 """The `store` of the errors of a record store."""
@@ -87,14 +89,20 @@ class Records(Protocol):
     def delete(self, table: str, where: Mapping[str, Any]) -> int:
         """Deletes the documents whose fields equal `where` (all, if it is empty), and returns their number."""
 
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
-        """Returns the lease if it is free, expired, or held by `holder` already (with the same epoch); else None.
+    def acquire(self, holder: str, seconds: float, lapsed: str = "") -> Lease | HeldLease:
+        """Returns the lease if `holder` has it now, else whose it is. Compares and sets.
 
-        Compares and sets. The clocks of standby reducers must agree to well within `seconds`: each uses its own.
+        `holder` gets the lease if it is free, if `holder` has it already (with the same epoch), or if its stamp still is
+        `lapsed`: the caller has seen that stamp for as long as `HeldLease.seconds` says (`LeaseWatch`).
+
+        Args:
+            holder: The name of the process, which no other process has.
+            seconds: For how long `holder` may leave the lease unrenewed.
+            lapsed: The stamp of a lease that its holder has not renewed in time; empty if there is none.
         """
 
     def renew(self, lease: Lease, seconds: float) -> bool:
-        """Extends the lease, also an expired one. Returns False if another holder has acquired it."""
+        """Extends the lease, also a lapsed one. Returns False if another holder has acquired it."""
 
     def release(self, lease: Lease) -> None:
         """Gives up the lease at once."""

@@ -11,10 +11,15 @@ from typing import Any
 from pydantic_core import to_json
 
 from fedmq.errors import ProtocolError
+from fedmq.lease import HeldLease
 from fedmq.records.base import Document
 
 LEASE_TABLE = "lease"
 LEASE_KEY = "reducer"
+FREE: Document = {"holder": "", "epoch": 0, "expires": 0.0}
+"""The lease before its first holder."""
+UNSTATED_SECONDS = 10.0
+"""How long a lease lasts whose record does not say so: one of release 0.2.0 or earlier."""
 
 _TABLE = re.compile(r"[a-z][a-z_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
@@ -49,6 +54,25 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     for name in fields:
         if "." in check_field(name):
             raise ProtocolError(f"{name!r} is not a top-level field")
+
+
+def acquired(held: Document, holder: str, seconds: float, lapsed: str, wall: float) -> Document | HeldLease:
+    """Returns the record of the lease that `holder` takes, given the present record; or whose the lease is.
+
+    `expires` is the wall clock's time at which a reducer of release 0.2.0 or earlier takes the lease over; others do not
+    read it.
+    """
+    found = HeldLease(_stamp(held), held.get("seconds", UNSTATED_SECONDS))
+    if held["holder"] not in ("", holder) and found.stamp != lapsed:
+        return found
+    epoch = held["epoch"] + (held["holder"] != holder)
+    renewals = held.get("renewals", 0) + 1
+    return {"holder": holder, "epoch": epoch, "expires": wall + seconds, "seconds": seconds, "renewals": renewals}
+
+
+def _stamp(held: Document) -> str:
+    """Returns the stamp of a lease. A holder of release 0.2.0 or earlier changes `expires` only, with each renewal."""
+    return f"{held['holder']}/{held['epoch']}/{held.get('renewals', 0)}/{held['expires']!r}"
 
 
 def first_of_each(items: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:

@@ -24,10 +24,13 @@ from pymongo.errors import (
 )
 
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
+from fedmq.lease import HeldLease
 from fedmq.records.base import STORE, Document, Lease
 from fedmq.records.documents import (
+    FREE,
     LEASE_KEY,
     LEASE_TABLE,
+    acquired,
     check_document,
     check_field,
     check_fields,
@@ -52,8 +55,9 @@ class MongoRecords:
     """The `Records` port on MongoDB; safe across threads, over one pool of connections.
 
     `host` is a name, or `host:port,host:port` for a replica set. At most `connections` calls run at a time; one more
-    connection monitors the server. `clock` returns the wall-clock seconds of the lease. Indexes are made at the first
-    write, so that a reader needs read rights only. A call waits at most 5 s for a server and 20 s for its answer.
+    connection monitors the server. `clock` returns wall-clock seconds, for the field `expires` of the lease. Indexes are
+    made at the first write, so that a reader needs read rights only. A call waits at most 5 s for a server and 20 s for its
+    answer.
 
     A write returns once a majority has it on disk. If a server accepts no write concern, its default is used and a warning
     is logged. Refusals are `Transient`, unless they concern the account: after a conflict of two writes (code 112,
@@ -194,24 +198,21 @@ class MongoRecords:
         with self._writing(table) as collection:
             return collection.delete_many(_conditions(where)).deleted_count
 
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
+    def acquire(self, holder: str, seconds: float, lapsed: str = "") -> Lease | HeldLease:
         """Reads the lease, and replaces it if it is still the one that was read."""
         with self._writing(LEASE_TABLE) as collection:
             for _ in range(_ATTEMPTS):
-                held, now = _lease(collection), self._clock()
-                epoch = held["epoch"]
-                if held["holder"] != holder:
-                    if held["holder"] and held["expires"] > now:
-                        return None
-                    epoch += 1
-                wanted = {"holder": holder, "epoch": epoch, "expires": now + seconds}
+                held = _lease(collection)
+                wanted = acquired(held, holder, seconds, lapsed, self._clock())
+                if isinstance(wanted, HeldLease):
+                    return wanted
                 if _swap(collection, held, wanted):
-                    return Lease(holder, epoch)
+                    return Lease(holder, wanted["epoch"])
         raise Transient("the lease changes its holder again and again", store=STORE)
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Extends the lease in one operation."""
-        return self._change_lease(lease, {"expires": self._clock() + seconds})
+        return self._change_lease(lease, {"expires": self._clock() + seconds, "seconds": seconds})
 
     def release(self, lease: Lease) -> None:
         """Clears holder and expiry; the epoch stays."""
@@ -229,7 +230,7 @@ class MongoRecords:
     def _change_lease(self, lease: Lease, fields: Document) -> bool:
         with self._writing(LEASE_TABLE) as collection:
             ours = {"_id": LEASE_KEY, "holder": lease.holder, "epoch": lease.epoch}
-            return collection.update_one(ours, {"$set": fields}).matched_count > 0
+            return collection.update_one(ours, {"$set": fields, "$inc": {"renewals": 1}}).matched_count > 0
 
     @contextmanager
     def _reading(self, table: str) -> Iterator[Collection[Document]]:
@@ -320,7 +321,7 @@ def _taken(error: BulkWriteError) -> list[int]:
 
 
 def _lease(collection: Collection[Document]) -> Document:
-    return collection.find_one({"_id": LEASE_KEY}) or {"holder": "", "epoch": 0, "expires": 0.0}
+    return collection.find_one({"_id": LEASE_KEY}) or FREE
 
 
 def _swap(collection: Collection[Document], held: Document, wanted: Document) -> bool:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.errors import ConfigError, Fenced, NotFound, Transient
+from fedmq.lease import HeldLease
 from fedmq.records.base import STORE, Document, Lease
 from fedmq.records.documents import (
+    FREE,
     LEASE_KEY,
     LEASE_TABLE,
+    acquired,
     check_field,
     check_fields,
     check_table,
@@ -35,8 +38,8 @@ class SqliteRecords:
 
     Safe across threads, by one connection behind a lock. Safe across processes, by the write-ahead log; a lock that another
     process holds for more than 5 s raises `Transient`. `path` may be `:memory:`. With `fsync`, a write is on disk when it
-    returns. Without, it survives the death of the process, but perhaps not of the machine. `clock` returns the wall-clock
-    seconds of the lease.
+    returns. Without, it survives the death of the process, but perhaps not of the machine. `clock` returns
+    wall-clock seconds, for the field `expires` of the lease.
 
     Raises `ConfigError` if the file can't be opened or is not a database.
     """
@@ -152,20 +155,18 @@ class SqliteRecords:
         with self._writing(table) as db:
             return db.execute(f"DELETE FROM {table} WHERE {condition}", values).rowcount
 
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
+    def acquire(self, holder: str, seconds: float, lapsed: str = "") -> Lease | HeldLease:
         """Reads and replaces the lease in one transaction."""
         with self._writing(LEASE_TABLE) as db:
-            held, now = self._lease(db), self._clock()
-            if held["holder"] != holder:
-                if held["holder"] and held["expires"] > now:
-                    return None
-                held = {"holder": holder, "epoch": held["epoch"] + 1}
-            self._put_lease(db, {**held, "expires": now + seconds})
-            return Lease(holder, held["epoch"])
+            wanted = acquired(self._lease(db), holder, seconds, lapsed, self._clock())
+            if isinstance(wanted, HeldLease):
+                return wanted
+            self._put_lease(db, wanted)
+            return Lease(holder, wanted["epoch"])
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Extends the lease in one transaction."""
-        return self._change_lease(lease, {"expires": self._clock() + seconds})
+        return self._change_lease(lease, {"expires": self._clock() + seconds, "seconds": seconds})
 
     def release(self, lease: Lease) -> None:
         """Clears holder and expiry; the epoch stays."""
@@ -181,12 +182,12 @@ class SqliteRecords:
             held = self._lease(db)
             if (held["holder"], held["epoch"]) != (lease.holder, lease.epoch):
                 return False
-            self._put_lease(db, {**held, **fields})
+            self._put_lease(db, {**held, **fields, "renewals": held.get("renewals", 0) + 1})
             return True
 
     def _lease(self, db: sqlite3.Connection) -> Document:
         row = db.execute(f"SELECT document FROM {LEASE_TABLE} WHERE key = ?", (LEASE_KEY,)).fetchone()
-        return {"holder": "", "epoch": 0, "expires": 0.0} if row is None else from_text(row[0])
+        return FREE if row is None else from_text(row[0])
 
     def _put_lease(self, db: sqlite3.Connection, document: Document) -> None:
         db.execute(f"INSERT OR REPLACE INTO {LEASE_TABLE} VALUES (?, ?)", (LEASE_KEY, to_text(document)))

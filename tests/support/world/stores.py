@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from fedmq.blobs.base import BlobInfo, BlobSource
 from fedmq.blobs.memory import MemoryBlobs
+from fedmq.lease import HeldLease
 from fedmq.records.base import Document, Lease, Records
 from fedmq.records.documents import first_of_each
 from fedmq.records.sqlite import SqliteRecords
@@ -152,9 +153,9 @@ class WorldRecords(Records):
         with self._call(f"delete {table}", self.weather):
             return self.inner.delete(table, where)
 
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
+    def acquire(self, holder: str, seconds: float, lapsed: str = "") -> Lease | HeldLease:
         with self._call("acquire", self.weather):
-            return self.inner.acquire(holder, seconds)
+            return self.inner.acquire(holder, seconds, lapsed)
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         with self._call("renew", self.weather):

@@ -26,7 +26,7 @@ class World:
 
     `work_seconds`: the longest that work off an actor's thread takes. `restart` is called when a process that crashed
     is due again, `on_publish` with every message that a process sends, `on_settle` with the deliveries that a process
-    acknowledges, rejects or requeues.
+    acknowledges, rejects or requeues. `clocks`: by how many seconds the wall clocks of processes are off, by name.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class World:
         self.network = Network(random.Random(seed + 1), self.scheduler.now)
         self.broker = MemoryBroker(self.scheduler, self.network)
         self.blobs = WorldBlobs(self.call, self.scheduler.wall, blobs_weather or StoreFaults())
-        self.records = WorldRecords(self.call, self.scheduler.wall, records_weather or StoreFaults())
+        self.records = WorldRecords(self.call, self.wall, records_weather or StoreFaults())
         self.work_seconds = work_seconds
         self.running: Process | None = None
+        self.clocks: dict[str, float] = {}
         self.processes: list[Process] = []
         self.restart: Callable[[str], object] = lambda name: None
         self.on_publish: Callable[[Process, Outgoing], object] = lambda process, message: None
@@ -61,6 +62,10 @@ class World:
     def new_id(self) -> str:
         self._ids += 1
         return f"{self._ids:012d}"
+
+    def wall(self) -> float:
+        """The wall clock of the running process."""
+        return self.scheduler.wall() if self.running is None else self.running.wall()
 
     def process(self, name: str) -> Process:
         process = Process(self, name)
@@ -225,7 +230,7 @@ class Process:
         return self.world.scheduler.now()
 
     def wall(self) -> float:
-        return self.world.scheduler.wall()
+        return self.world.scheduler.wall() + self.world.clocks.get(self.name, 0.0)
 
     def post(self, callback: Callback) -> None:
         self.world.scheduler.post(self.guard(callback))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 
 from fedmq.errors import ConfigError, NotFound
+from fedmq.lease import HeldLease, LeaseWatch
 from fedmq.records.base import Lease, Records
 from fedmq.records.documents import LEASE_KEY, LEASE_TABLE
 from fedmq_cli.backup.backing_up import about
@@ -20,6 +22,7 @@ from fedmq_schemas.messages import BlobRef
 RESTORES = "restores"
 """The table with the mark of a restore that has not ended."""
 LEASE_SECONDS = 60.0
+LOOK_AGAIN = 0.5
 LATER = 1_000_000
 """Added to the epoch of the restored lease: a combiner that ran on after the backup has seen later epochs, and rejects plans
 of earlier ones."""
@@ -78,11 +81,19 @@ def _check_empty(target: Stores, mark: dict[str, object]) -> None:
 
 
 def _acquired(target: Stores, holder: str) -> Lease:
-    """Returns the lease: while the records are written, no reducer decides."""
-    lease = target.records.acquire(holder, LEASE_SECONDS)
-    if lease is None:
-        raise ConfigError(f"a reducer of {target.name} is running: stop all its reducers, and restore again")
-    return lease
+    """Returns the lease: while the records are written, no reducer decides.
+
+    Waits until the lease of a process that was killed has lapsed. A process that renews it meanwhile is alive.
+    """
+    watch = LeaseWatch()
+    found = first = target.records.acquire(holder, LEASE_SECONDS)
+    while isinstance(found, HeldLease):
+        if found != first:
+            raise ConfigError(f"a reducer of {target.name} is running: stop all its reducers, and restore again")
+        watch.note(found, time.monotonic())
+        time.sleep(LOOK_AGAIN)
+        found = target.records.acquire(holder, LEASE_SECONDS, watch.lapsed(time.monotonic()))
+    return found
 
 
 def _restore_records(source: Records, target: Stores, holder: str, mark: dict[str, object]) -> None:

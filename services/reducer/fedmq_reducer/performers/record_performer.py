@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fedmq.codec import explain
 from fedmq.errors import Fenced, Refused
+from fedmq.lease import HeldLease
 from fedmq.records.base import Lease, Records
 from fedmq_reducer import operations
 from fedmq_reducer.operations import (
@@ -80,10 +81,10 @@ class RecordPerformer:
 
     # -- the lease --------------------------------------------------------------------------------------------------
 
-    def acquire(self, effect: Acquire) -> int | None:
-        """Takes the lease if it is free. Returns its term, or None."""
-        lease = self._records.acquire(self._holder, self._lease_seconds)
-        return lease.epoch if lease is not None else None
+    def acquire(self, effect: Acquire) -> int | HeldLease:
+        """Takes the lease if it is free or lapsed. Returns its term, or whose it is."""
+        found = self._records.acquire(self._holder, self._lease_seconds, effect.lapsed)
+        return found.epoch if isinstance(found, Lease) else found
 
     def renew(self, effect: Renew) -> bool:
         """Prolongs the lease. Returns whether this reducer still holds it."""
