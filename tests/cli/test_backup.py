@@ -163,9 +163,10 @@ def test_a_restore_is_refused_while_a_reducer_decides_or_other_blobs_have_the_ke
     _backed_up(source, tmp_path / "b")
     lease = target.records.acquire("reducer", 60.0)
     assert isinstance(lease, Lease)
-    with monkeypatch.context() as patched, pytest.raises(ConfigError, match="stop all its reducers"):
+    with monkeypatch.context() as patched:
         patched.setattr("time.sleep", lambda _: target.records.renew(lease, 60.0))
-        _restored(tmp_path / "b", target)
+        with pytest.raises(ConfigError, match="stop all its reducers"):
+            _restored(tmp_path / "b", target)
     target.records.release(lease)
     target.blobs.put(keys.model_blob(model), b"another alliance's")
     with pytest.raises(ConfigError, match=f"holds another models/{model}.*FEDN_MINIO_BUCKET_PREFIX"):

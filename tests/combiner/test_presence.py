@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from combiner.protocol import REDUCER, Combiner, welcome
-from fedmq.runtime.effects import Drained, StartTimer, Stopping
+from fedmq.runtime.effects import Ack, Drained, StartTimer, Stopping
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 from fedmq_combiner.actor import presence_fields
@@ -36,6 +36,15 @@ def test_a_client_that_leaves_and_returns_at_once_is_present(combiner: Combiner)
     combiner.receive(ClientPresence(leaving=True), "c1")
     combiner.receive(ClientPresence(), "c1")
     assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=1, present=("c1",))]
+
+
+def test_a_client_that_is_assigned_elsewhere_is_gone_and_has_not_vanished(combiner: Combiner) -> None:
+    moved = ClientPresence(leaving=True, reassigned=True)
+    combiner.receive(ClientPresence(), "c1")
+    combiner.fire(CHANGES)
+    assert not events(combiner.receive(moved, "c1"), "client.vanished")
+    assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=0, gone=("c1",))]
+    assert combiner.receive(moved, "c1") == [Ack((combiner.tag,))]
 
 
 def test_a_client_that_is_silent_for_three_periods_has_vanished(combiner: Combiner) -> None:

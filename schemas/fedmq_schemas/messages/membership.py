@@ -71,11 +71,13 @@ class ClientHello(Body):
 class ClientPresence(Body):
     """Reports that a client is alive (client → combiner).
 
-    Sent once per presence period, and with `leaving` at a clean stop.
+    Sent once per presence period, with `leaving` at a clean stop, and with `leaving` and `reassigned` if the client has been
+    granted another combiner. A combiner of an earlier release takes the latter for a stop.
     """
 
     kind = "client_presence"
     leaving: bool = False
+    reassigned: Annotated[bool, Field(exclude_if=lambda reassigned: not reassigned)] = False
     instance: Instance = ""
 
 

@@ -29,6 +29,7 @@ EVENT_NAMES: dict[str, str] = {
     "model.validated": "a client validated a model; data.model, data.scope, data.metrics, data.weight, "
     "data.notes, and of a failed validation data.reason, data.traceback",
     "client.attached": "a client was assigned to a combiner",
+    "client.reassigned": "a client was moved to another combiner between two rounds; data.former (its combiner before)",
     "client.refused": "a client of another protocol version requested a combiner; data.reason",
     "client.duplicate": "two processes work under one client's name; data.instances, data.continues, data.reason",
     "client.joined": "a combiner received a first message from a client",

@@ -192,9 +192,10 @@ class CombinerCore:
                 self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
-            case messages.ClientPresence(leaving=True, instance=instance):
+            case messages.ClientPresence(leaving=True, reassigned=is_moved, instance=instance):
                 has_left = context.instances.leave(sender, instance)
-                context.emit(Ack((event.tag,)), *(presence.forget(sender) if has_left else ()))
+                forget = presence.release if is_moved else presence.forget
+                context.emit(Ack((event.tag,)), *(forget(sender) if has_left else ()))
             case messages.ClientPresence(instance=instance):
                 context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
                 self._note_instance(sender, instance)

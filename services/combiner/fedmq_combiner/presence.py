@@ -66,6 +66,14 @@ class Presence:
         """Notes that a client has left."""
         return self._lost([client], "it left") if self._clients.remove(client) else []
 
+    def release(self, client: str) -> list[Effect]:
+        """Notes that a client has been assigned to another combiner. Publishes no event: it has not vanished."""
+        if not self._clients.remove(client):
+            return []
+        self._joined.discard(client)
+        self._gone.add(client)
+        return [StartTimer(CHANGES, TELL_AFTER)]
+
     def fired(self, key: str, now: Now) -> list[Effect]:
         """Handles a timer: a heartbeat, changes to report, or the full list that was held back."""
         beat = StartTimer(BEAT, self._clients.period)

@@ -2,7 +2,8 @@
 
 A client may attach at any time, and is granted the combiner with the fewest clients. A client's ordinal is the lowest free
 number. It stays the same while the client is present, and is free again once the client has vanished. The clients of a
-combiner that has vanished are moved to present combiners, as soon as there are any.
+combiner that has vanished are moved to present combiners, as soon as there are any. Between two rounds, clients are moved so
+that combiners that were added relieve the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
+from fedmq_reducer.balancing import balanced
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
@@ -324,4 +326,25 @@ class Membership:
             client.combiner, client.present = self._choose(name), False
             self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
             effects += [RecordClients((client.record(),), term), self._grant_message(client, confirm=True)]
+        return effects
+
+    def rebalance(self, term: int) -> list[Effect]:
+        """Moves present clients, so that the combiners have equally many. They stay present, and can be drawn at once.
+
+        A plan at the new combiner reaches them before they have registered there, as each client has a mailbox of its own.
+        No plan that they train for may be open at the old one.
+        """
+        assigned = {client.name: client.combiner for client in self.clients.values() if client.present}
+        effects: list[Effect] = []
+        for name, combiner in balanced(assigned, list(self.combiners)).items():
+            client, former = self.clients[name], assigned[name]
+            client.combiner = combiner
+            self._load[former] = self._load.get(former, 1) - 1
+            self._load[combiner] = self._load.get(combiner, 0) + 1
+            effects += [
+                RecordClients((client.record(),), term),
+                Declare(self._topology.client(name)),
+                self._grant_message(client, confirm=True),
+                PublishEvent("client.reassigned", client=name, combiner=combiner, data={"former": former}),
+            ]
         return effects

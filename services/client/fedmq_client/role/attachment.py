@@ -36,9 +36,19 @@ class Attachment:
         return [StartTimer("attach", seconds)]
 
     def grant(self, grant: Grant) -> list[Effect]:
-        """Registers with the granted combiner, the same one again too: the reducer may not know that it is present."""
+        """Registers with the granted combiner, the same one again too: the reducer may not know that it is present.
+
+        Reports to the former combiner that it is no longer the client's. Work that it requested is still answered to it.
+        """
+        former = self.combiner
         self.combiner, self._period = grant.combiner, grant.presence
-        return [CancelTimer("attach"), AssignPart(grant.ordinal, grant.count), *self._register(grant.combiner)]
+        moved = ClientPresence(leaving=True, reassigned=True, instance=self._attach.instance)
+        return [
+            CancelTimer("attach"),
+            AssignPart(grant.ordinal, grant.count),
+            *self._register(grant.combiner),
+            *([self._to(former, moved, confirm=False)] if former is not None and former != grant.combiner else []),
+        ]
 
     def reconnect(self) -> list[Effect]:
         """Registers and requests again: while the link was lost, a grant of another combiner may have been lost too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fedmq.runtime.effects import CancelTimer, Fired, PublishEvent, StartTimer
+from fedmq.runtime.effects import CancelTimer, Effect, Fired, PublishEvent, StartTimer
 from fedmq_reducer.membership import ClientMember
 from fedmq_reducer.operations import RecordAttempt
 from fedmq_reducer.sessions import windows
@@ -22,6 +22,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     combiners and the session's rule does not compose over combiners.
     """
     eligible = await _enough_clients(context, session)
+    moves = _rebalance(context, session)
     session.stage = Stage.DRAWING
     session.attempts += 1
     session.attempt = None
@@ -34,8 +35,8 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     record = attempt_record(session, drawn, context.term)
     context.emit(CancelTimer(f"wait:{session.name}"))
 
-    # The deferred effects follow, so that the draw does not wait for records that only readers need.
-    existing = await context.ask(RecordAttempt(record, context.term), *session.take_deferred())
+    # The deferred effects follow, so that the draw does not wait for records that only readers need, nor for grants.
+    existing = await context.ask(RecordAttempt(record, context.term), *session.take_deferred(), *moves)
 
     attempt = session.adopt_attempt(existing or record)
     session.stage = Stage.RUNNING
@@ -49,6 +50,15 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     context.emit(PublishEvent("round.planned", session.name, session.round, data=data, id=event_id))
     record_standing(context, session)
     return attempt
+
+
+def _rebalance(context: ReducerContext, session: Session) -> list[Effect]:
+    """Moves clients to the combiners with fewer, before the first attempt of a round: no training is under way.
+
+    Not if the session's rule cannot merge the partials of two combiners: its clients stay where they are.
+    """
+    is_border = not session.attempts and session.policy.strategy.rule not in context.single_combiner_rules
+    return context.members.rebalance(context.term) if is_border else []
 
 
 def check_combiners(context: ReducerContext, session: Session, combiners: Collection[str]) -> None:
