@@ -92,7 +92,7 @@ class Members:
         return self.assignment.disagrees(combiner, CombinerPresence(clients=clients, present=present, full=full))
 
     def move(self) -> list[Effect]:
-        return self.assignment.rehome(TERM)
+        return self.assignment.rehome(TERM, self.now)
 
     def combiner_of(self, client: str) -> str:
         return self.assignment.clients[client].combiner

@@ -50,7 +50,7 @@ from fedmq_schemas.messages.rounds import (
     Validation,
     VoidPlan,
 )
-from fedmq_schemas.messages.sessions import Start, Stop
+from fedmq_schemas.messages.sessions import ForgetMemberRequest, Start, Stop
 
 # The kinds are the direct subclasses: a `BatchedEvent` derives from `Event`, as it is a part of a message.
 BODIES: dict[str, type[Body]] = {body.kind: body for body in Body.__subclasses__()}
@@ -74,6 +74,7 @@ __all__ = [
     "Envelope",
     "Event",
     "Events",
+    "ForgetMemberRequest",
     "Frozen",
     "Grant",
     "Metrics",

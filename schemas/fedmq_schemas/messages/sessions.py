@@ -1,4 +1,4 @@
-"""Messages that start and stop sessions."""
+"""Messages of operators: they start and stop sessions, and forget members."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ class Stop(Body):
     kind = "stop"
     session: Name
     when: Literal["now", "after_round"] = "now"
+
+
+class ForgetMemberRequest(Body):
+    """Deletes the record and the queue of a client or combiner that is away (any authorized account → reducer).
+
+    Answered by the event `client.forgotten` or `combiner.forgotten`, or by `message.refused` if the member is present
+    or may be registering. A forgotten client that attaches again is a new one.
+    """
+
+    kind = "forget"
+    member: Literal["client", "combiner"]
+    name: Name

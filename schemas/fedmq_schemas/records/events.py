@@ -34,8 +34,10 @@ EVENT_NAMES: dict[str, str] = {
     "client.duplicate": "two processes work under one client's name; data.instances, data.continues, data.reason",
     "client.joined": "a combiner received a first message from a client",
     "client.vanished": "a client sent no message for three presence periods, or left",
+    "client.forgotten": "the record of a client that was away was deleted on request; data.reason",
     "combiner.joined": "a combiner registered with the reducer",
     "combiner.vanished": "a combiner sent no message for three presence periods, or left",
+    "combiner.forgotten": "the record of a combiner that was away was deleted on request; data.reason",
     "plan.voided": "the plan of a vanished or late combiner was superseded",
     "reducer.active": "a reducer acquired the lease; data.epoch",
     "stall.began": "a server has refused, or not answered, for 5 s; data.process, data.store (blob_store, records or "

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedmq.errors import FedMQError
-from fedmq_cli.commands import accounts, backup, members, models, packages, personal, sandbox, session, sessions
+from fedmq_cli.commands import accounts, backup, forget, members, models, packages, personal, sandbox, session, sessions
 from fedmq_cli.commands.doctor import EXIT_CODES as DOCTOR_EXIT_CODES
 from fedmq_cli.commands.doctor import doctor
 from fedmq_cli.commands.run import SETTINGS, run
@@ -121,6 +121,7 @@ for group, verbs in (
     ("model", models.model),
     ("personal", personal.personal),
     ("account", accounts.account),
+    ("forget", forget.forget),
     ("run", run),
 ):
     epilog = f"{SETTINGS} {EXIT_CODES}" if verbs is run else EXIT_CODES

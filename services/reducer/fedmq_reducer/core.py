@@ -34,6 +34,7 @@ from fedmq.runtime.effects import (
     StartTimer,
     Stopping,
 )
+from fedmq_reducer.forgetting import forget
 from fedmq_reducer.membership import Membership
 from fedmq_reducer.operations import Acquire, CheckLease, RecordLateValidation, RecordValidations, Release, Renew
 from fedmq_reducer.sessions.context import ReducerContext
@@ -319,6 +320,8 @@ class ReducerCore:
                 self.sessions.start(event, name_from_id(event.envelope.id), policy)
             case messages.Stop():
                 self.sessions.stop(event, body)
+            case messages.ForgetMemberRequest():
+                context.emit(*forget(self.members, event, body, self.term, context.now))
             case _:
                 context.emit(Reject(event.tag, f"a reducer does not receive {body.kind} messages"))
 
@@ -330,7 +333,7 @@ class ReducerCore:
             self._rehome()
 
     def _rehome(self) -> None:
-        self._context.emit(*self.members.rehome(self.term))
+        self._context.emit(*self.members.rehome(self.term, self._context.now))
         self.sessions.combiners_changed()
 
     def _answer_hello(self, combiner: str) -> None:

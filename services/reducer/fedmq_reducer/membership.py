@@ -8,7 +8,6 @@ that combiners that were added relieve the others.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEve
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.balancing import balanced
 from fedmq_reducer.operations import RecordClients, RecordCombiners
+from fedmq_reducer.ordinals import Ordinals
 from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
@@ -28,7 +28,10 @@ GRANT_EXPIRES = 60.0
 
 @dataclass(slots=True)
 class ClientMember:
-    """A client. `present`: its combiner receives messages from it. `last_seen`: UTC seconds since 1970."""
+    """A client. `present`: its combiner receives messages from it. `last_seen`: UTC seconds since 1970.
+
+    `granted_at`: when it was granted a combiner at which it has not registered yet, on the monotonic clock.
+    """
 
     name: str
     labels: Mapping[str, str]
@@ -40,6 +43,7 @@ class ClientMember:
     ordinal: int | None
     present: bool = False
     last_seen: float = 0.0
+    granted_at: float | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, record: ClientRecord) -> ClientMember:
@@ -73,45 +77,11 @@ class ClientMember:
         )
 
 
-@dataclass(slots=True)
-class Ordinals:
-    """Numbers for clients, the lowest free one first."""
-
-    taken: dict[int, str] = field(default_factory=dict)
-    freed: list[int] = field(default_factory=list)
-    following: int = 0
-
-    def take(self, name: str, wanted: int | None) -> int:
-        """Returns the wanted number if it is free or the client's own, else the lowest free one."""
-        if wanted is not None and self.taken.get(wanted, name) == name:
-            self.taken[wanted] = name
-            for skipped in range(self.following, wanted):
-                heapq.heappush(self.freed, skipped)
-            self.following = max(self.following, wanted + 1)
-            return wanted
-        while self.freed:
-            number = heapq.heappop(self.freed)
-            if number not in self.taken:
-                self.taken[number] = name
-                return number
-        return self.take(name, self.following)
-
-    def free(self, number: int | None, name: str) -> None:
-        """Frees a number, if it belongs to the client."""
-        if number is not None and self.taken.get(number) == name:
-            del self.taken[number]
-            heapq.heappush(self.freed, number)
-
-    def count(self) -> int:
-        """Returns the highest taken number plus one."""
-        return max(self.taken, default=-1) + 1
-
-
 class Membership:
     """The clients and combiners of an alliance. `partitions`: the number of parts of a common data set, if fixed."""
 
     def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
-        self._topology = alliance
+        self.topology = alliance
         self._presence = presence
         self._partitions = partitions
         self.clients: dict[str, ClientMember] = {}
@@ -136,6 +106,7 @@ class Membership:
                 self._load[combiner.combiner] = 0
         for record in clients:
             client = ClientMember.of(record)
+            client.granted_at = None if client.present else now  # an earlier reducer may just have granted it
             self.clients[client.name] = client
             if client.present:
                 self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
@@ -166,13 +137,13 @@ class Membership:
             reason = f"the client speaks versions {body.speaks[0]} to {body.speaks[1]}, this alliance {VERSION}"
             refused = PublishEvent("client.refused", client=name, data={"reason": reason, "software": body.software})
             is_new, self._refused[name] = self._refused.get(name) != reason, reason
-            reported = [Declare(self._topology.client(name)), refused] if is_new else []
+            reported = [Declare(self.topology.client(name)), refused] if is_new else []
             return [*reported, *self._wait(name, reason), Ack((event.tag,))]
         self._refused.pop(name, None)
         if not len(self.combiners):
             self._waiting[name] = body
             return [
-                Declare(self._topology.client(name)),
+                Declare(self.topology.client(name)),
                 *self._wait(name, "no combiner is there yet"),
                 Ack((event.tag,)),
             ]
@@ -200,6 +171,7 @@ class Membership:
             ordinal,
             present=known.present if known else False,
             last_seen=now.wall,
+            granted_at=now.seconds,
         )
         self.clients[name] = client
         if known is None or known.combiner != combiner:
@@ -209,7 +181,7 @@ class Membership:
             data["instance"] = body.instance
         return [
             RecordClients((client.record(),), term),
-            Declare(self._topology.client(name)),
+            Declare(self.topology.client(name)),
             self._grant_message(client),
             PublishEvent("client.attached", client=name, combiner=combiner, data=data),
         ]
@@ -228,6 +200,21 @@ class Membership:
     def _wait(self, name: str, reason: str) -> list[Effect]:
         body = Wait(seconds=REQUEST_AGAIN, reason=reason)
         return [Publish("assignment", topology.assignment_key(name), body, confirm=False, expiration=REQUEST_AGAIN)]
+
+    def forget_client(self, name: str, now: Now) -> str:
+        """Removes a client that is away. Returns why it must stay, or an empty text. An unknown one is no error."""
+        client = self.clients.get(name)
+        if client is None:
+            return ""
+        if client.present:
+            return f"client {name!r} is present and can't be forgotten: stop it first"
+        if client.granted_at is not None and now.seconds - client.granted_at < GRANT_EXPIRES:
+            return f"client {name!r} may be registering with combiner {client.combiner!r}: try again in a minute"
+        del self.clients[name]
+        self._ordinals.free(client.ordinal, name)
+        if client.combiner in self._load:
+            self._load[client.combiner] -= 1
+        return ""
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
@@ -253,10 +240,12 @@ class Membership:
         granted: list[Effect] = []
         for name in body.present:
             client = self.clients.get(name)
-            if client is not None and client.combiner != combiner:
+            if client is None:  # it was forgotten and has returned without a new request
+                granted += [Declare(self.topology.client(name)), *self._wait(name, "it is not known here any more")]
+            elif client.combiner != combiner:
                 granted.append(self._grant_message(client, confirm=True))
-            elif client is not None and not client.present:
-                client.present, before = True, client.ordinal
+            elif not client.present:
+                client.present, client.granted_at, before = True, None, client.ordinal
                 if before is not None:
                     client.ordinal = self._ordinals.take(name, before)
                 if client.ordinal != before:
@@ -290,7 +279,7 @@ class Membership:
         return beat.clients != sum(client.present and client.combiner == combiner for client in self.clients.values())
 
     def _away(self, client: ClientMember) -> ClientMember:
-        client.present = False
+        client.present, client.granted_at = False, None
         self._ordinals.free(client.ordinal, client.name)
         return client
 
@@ -314,7 +303,12 @@ class Membership:
             effects.append(RecordCombiners((record,)))
         return effects
 
-    def rehome(self, term: int) -> list[Effect]:
+    def forget_combiner(self, name: str) -> str:
+        """Returns why a combiner must stay, or an empty text: one that is away has no state here but its record."""
+        present = name in self.combiners
+        return f"combiner {name!r} is present and can't be forgotten: stop it first" if present else ""
+
+    def rehome(self, term: int, now: Now) -> list[Effect]:
         """Moves the clients of combiners that are not present to those that are, if there are any."""
         effects: list[Effect] = []
         if not len(self.combiners):
@@ -323,7 +317,7 @@ class Membership:
             client = self.clients[name]
             if client.combiner in self.combiners:
                 continue
-            client.combiner, client.present = self._choose(name), False
+            client.combiner, client.present, client.granted_at = self._choose(name), False, now.seconds
             self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
             effects += [RecordClients((client.record(),), term), self._grant_message(client, confirm=True)]
         return effects

@@ -183,6 +183,16 @@ class RecordClients(Recorded):
 
 
 @value
+class ForgetMember(Recorded):
+    """Deletes the record of a client or combiner. `field`: the field of its name."""
+
+    table: str
+    field: str
+    name: str
+    term: int
+
+
+@value
 class RecordCombiners(Recorded):
     """Records combiners, whichever reducer holds the lease."""
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from fedmq.errors import ConfigError, InvalidUpdate
+from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Transient
 from fedmq.model_files import formats
 from fedmq.process.settings import ControlSettings
 from fedmq.tensors import Weights, tensorblob
 from fedmq.tensors.splitting import join
 from fedmq.tls import trust
 from fedmq_schemas.messages import BlobRef
-from fedmq_sdk.rest import Rest, checked_id, quoted
+from fedmq_sdk.rest import PAUSE, Rest, checked_id, quoted
 from fedmq_sdk.session_handle import PATIENCE, SessionHandle
 from fedmq_sdk.tables import Row, Table, with_means
 
@@ -48,6 +49,7 @@ class Alliance:
         timeout: float = 30.0,
         patience: float = 15.0,
     ) -> None:
+        self._timeout = timeout
         if state_dir is not None:
             if url is not None:
                 raise ConfigError("give the url of a reducer or the state_dir of a sandbox, not both")
@@ -203,6 +205,24 @@ class Alliance:
     def combiners(self, state: str | None = None) -> Table:
         """Returns the combiners, by default in every state."""
         return self._rest.items("/combiners", {"state": state}, None)
+
+    def forget(self, what: Literal["client", "combiner"], name: str) -> None:
+        """Lets the reducer delete a client or combiner that is away, with its queue. Returns once the record is deleted.
+
+        Raises NotFound for an unknown name, Refused for a member that is present, and Transient if the reducer has not
+        deleted the record within the timeout of a request.
+        """
+        path = f"/{what}s/{quoted(checked_id(what, name))}"
+        self._rest.json("DELETE", path)
+        ends = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._rest.json("GET", path)
+            except NotFound:
+                return
+            if time.monotonic() > ends:
+                raise Transient(f"{what} {name!r} is not forgotten yet: `fedmq events` shows why")
+            time.sleep(PAUSE)
 
     def summaries(self, model: str) -> Table:
         """Returns the metrics of a model in each session that started from it, a row a session; each mean is a column."""

@@ -262,6 +262,8 @@ class Actor:
                 self._cancel_timer(effect.key)
             case effects.Declare():
                 self._connection.declare(effect.queue)
+            case effects.DeleteQueue():
+                self._connection.delete(effect.queue_name)
             case effects.Resubscribe():
                 self._resubscribe()
             case effects.Drained():

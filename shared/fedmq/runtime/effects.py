@@ -153,6 +153,13 @@ class Declare(Effect):
 
 
 @value
+class DeleteQueue(Effect):
+    """Deletes the queue of another actor, which has left for good, with its messages. An absent queue is no error."""
+
+    queue_name: str
+
+
+@value
 class StartTimer(Effect):
     """Starts a timer: `Fired(key)` follows after `seconds`. It replaces a timer of the same key."""
 

@@ -17,6 +17,7 @@ from fedmq_reducer.operations import (
     ChangeModel,
     ChangeSession,
     CheckLease,
+    ForgetMember,
     RecordAttempt,
     RecordClients,
     RecordCombiners,
@@ -77,6 +78,7 @@ class RecordPerformer:
             RecordCombiners: lambda effect: self.replace(effect.records, None),
             ChangeSession: self.change_session,
             ChangeModel: self.change_model,
+            ForgetMember: self.forget_member,
         }
 
     # -- the lease --------------------------------------------------------------------------------------------------
@@ -118,6 +120,12 @@ class RecordPerformer:
     def change_model(self, effect: ChangeModel) -> None:
         """Sets fields of a model's record."""
         self._records.update(tables.MODELS, effect.model, effect.change.fields(), effect.term)
+
+    def forget_member(self, effect: ForgetMember) -> None:
+        """Deletes a record. Raises Fenced if another reducer holds the lease: a deletion alone is not fenced."""
+        if not self._records.renew(Lease(self._holder, effect.term), self._lease_seconds):
+            raise Fenced(f"another reducer holds the lease; term {effect.term} is over")
+        self._records.delete(effect.table, {effect.field: effect.name})
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,52 @@
+"""Members that have left for good are forgotten, with their queues; the ledgers keep their names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmq_schemas import records as tables
+from system.deployment import Deployment, Servers
+from system.node import COMMAND
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def alliance(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
+    servers.start()
+    with Deployment(tmp_path / "alliance", servers, "forgetting") as deployment:
+        deployment.start(combiners=2, clients=2)
+        yield deployment
+
+
+def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deployment) -> None:
+    rabbitmq = alliance.servers.rabbitmq
+
+    def fedmq(*words: str, code: int) -> dict[str, Any]:
+        port = str(alliance.nodes["reducer-1"].api_port)
+        environment = alliance.environment("operator") | {"FEDN_REDUCER_PORT": port}
+        done = subprocess.run([COMMAND, *words, "--json"], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stdout + done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def queues() -> set[str]:
+        return {each["name"] for each in rabbitmq.manage("GET", "queues") if each["name"].startswith("forgetting.c")}
+
+    for member, name in (("client", "client-2"), ("combiner", "combiner-2")):
+        assert f"{member} '{name}' is present" in fedmq("forget", member, name, code=2)["error"]
+        alliance.remove(name)
+        alliance.until(partial(alliance.records.count, f"{member}s", {"state": "away"}), f"{name} is away")
+        assert fedmq("forget", member, name, code=0) == {member: name}
+        assert alliance.records.get(f"{member}s", name) is None
+        alliance.until(partial(alliance.records.count, tables.EVENTS, {"name": f"{member}.forgotten"}), "the event")
+    left = {"forgetting.client.client-1.v1", "forgetting.combiner.combiner-1.v1"}
+    alliance.until(lambda: queues() == left, "the queues of those who left are deleted")
+    assert "no client 'client-2'" in fedmq("forget", "client", "client-2", code=2)["error"]
