@@ -6,9 +6,11 @@ from typing import Literal
 
 import pytest
 
-from fedmq_reducer.membership import ClientMember
+from fedmq.runtime.effects import DeleteQueue, Effect
+from fedmq_reducer.client_member import ClientMember
 from fedmq_schemas.messages import Attach, CombinerPresence, Grant, Stall
 from fedmq_schemas.records import CombinerRecord
+from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
 from reducer.membership import PERIOD, WALL, Members, answers, clients_of, combiners_of, grants
 from support.cores import events
 
@@ -258,3 +260,51 @@ def test_a_client_is_restored_from_its_record(present: bool, ordinal: int | None
     tasks = ("train", "validate")
     client = ClientMember("c1", {"site": "north"}, tasks, 7, "a" * 64, "fedmq 1", "k1", ordinal, present, last_seen=4.0)
     assert ClientMember.of(client.record()) == client
+
+
+# -- the inboxes of those who left ------------------------------------------------------------------------------------
+
+
+def _expire(members: Members, *open_plans: str) -> list[Effect]:
+    return members.assignment.expire_inboxes(set(open_plans).__contains__, members.now)
+
+
+def _left(members: Members, combiner: str) -> Members:
+    members.assignment.combiner_left(combiner, members.now)
+    return members
+
+
+DELETED = [DeleteQueue(Topology("a").combiner("k1").name)]
+
+
+def test_the_inbox_of_a_combiner_that_has_been_away_for_seven_days_is_deleted_once() -> None:
+    members = _left(Members("k1", "k2"), "k1")
+    members.at = MAILBOX_EXPIRES - 1
+    assert _expire(members) == []
+    members.at = MAILBOX_EXPIRES
+    assert _expire(members) == DELETED
+    assert _expire(members) == []
+
+
+def test_an_inbox_stays_while_a_plan_of_its_combiner_is_open() -> None:
+    members = _left(Members("k1", "k2"), "k1")
+    members.at = MAILBOX_EXPIRES
+    assert _expire(members, "k1") == []
+    assert _expire(members) == DELETED
+
+
+def test_the_inbox_of_a_combiner_that_returned_stays() -> None:
+    members = _left(Members("k1"), "k1")
+    members.at = MAILBOX_EXPIRES
+    members.join("k1")
+    assert _expire(members) == []
+
+
+def test_a_reducer_that_takes_over_deletes_the_inbox_by_the_recorded_time() -> None:
+    members = Members()
+    seen = members.now.wall
+    record = CombinerRecord(combiner="k1", state="away", last_seen=seen)
+    members.assignment.restore([], [record], members.now.seconds)
+    assert _expire(members) == []
+    members.at = MAILBOX_EXPIRES
+    assert _expire(members) == DELETED

@@ -18,6 +18,10 @@ from system.node import COMMAND
 pytestmark = pytest.mark.system
 
 
+BRIEF = 5 / (24 * 3600)
+"""Five seconds, in days."""
+
+
 @pytest.fixture
 def alliance(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
     servers.start()
@@ -26,9 +30,24 @@ def alliance(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
         yield deployment
 
 
-def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deployment) -> None:
-    rabbitmq = alliance.servers.rabbitmq
+@pytest.fixture
+def brief(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
+    """An alliance in which inboxes expire after five seconds."""
+    servers.start()
+    with Deployment(tmp_path / "alliance", servers, "expiring") as deployment:
+        deployment.add("reducer", 1, FEDN_INBOX_DAYS=str(BRIEF))
+        for number in (1, 2):
+            deployment.add("combiner", number)
+        deployment.await_present(tables.COMBINERS, 2)
+        yield deployment
 
+
+def _queues(alliance: Deployment) -> set[str]:
+    names = {each["name"] for each in alliance.servers.rabbitmq.manage("GET", "queues")}
+    return {name for name in names if name.startswith(f"{alliance.alliance}.c")}
+
+
+def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deployment) -> None:
     def fedmq(*words: str, code: int) -> dict[str, Any]:
         port = str(alliance.nodes["reducer-1"].api_port)
         environment = alliance.environment("operator") | {"FEDN_REDUCER_PORT": port}
@@ -36,9 +55,6 @@ def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deplo
         assert done.returncode == code, done.stdout + done.stderr
         document: dict[str, Any] = json.loads(done.stdout)
         return document
-
-    def queues() -> set[str]:
-        return {each["name"] for each in rabbitmq.manage("GET", "queues") if each["name"].startswith("forgetting.c")}
 
     for member, name in (("client", "client-2"), ("combiner", "combiner-2")):
         assert f"{member} '{name}' is present" in fedmq("forget", member, name, code=2)["error"]
@@ -48,5 +64,15 @@ def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deplo
         assert alliance.records.get(f"{member}s", name) is None
         alliance.until(partial(alliance.records.count, tables.EVENTS, {"name": f"{member}.forgotten"}), "the event")
     left = {"forgetting.client.client-1.v1", "forgetting.combiner.combiner-1.v1"}
-    alliance.until(lambda: queues() == left, "the queues of those who left are deleted")
+    alliance.until(lambda: _queues(alliance) == left, "the queues of those who left are deleted")
     assert "no client 'client-2'" in fedmq("forget", "client", "client-2", code=2)["error"]
+
+
+def test_the_inbox_of_a_departed_combiner_expires_and_is_made_again_when_it_returns(brief: Deployment) -> None:
+    both = {f"expiring.combiner.combiner-{number}.v1" for number in (1, 2)}
+    assert _queues(brief) == both
+    brief.remove("combiner-2")
+    brief.until(lambda: _queues(brief) == both - {"expiring.combiner.combiner-2.v1"}, "the inbox has expired")
+    brief.add("combiner", 2)
+    brief.await_present(tables.COMBINERS, 2)
+    assert _queues(brief) == both

@@ -17,7 +17,7 @@ from fedmq_reducer.membership import Membership
 from fedmq_reducer.performers.aggregation_performer import AggregationPerformer
 from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_reducer.performers.retention_performer import RetentionPerformer
-from fedmq_schemas.topology import REDUCER, Topology
+from fedmq_schemas.topology import MAILBOX_EXPIRES, REDUCER, Topology
 
 
 def reducer_actor(
@@ -31,6 +31,7 @@ def reducer_actor(
     scratch: Path,
     presence: float,
     partitions: int | None,
+    inbox_expires: float = MAILBOX_EXPIRES,
     new_id: Callable[[], str],
     offload: bool = False,
     shared_account: str | None = None,
@@ -39,7 +40,7 @@ def reducer_actor(
 ) -> Actor:
     """Returns the actor. `holder` names this process in the lease. `offload`: the stores are servers."""
     core = ReducerCore(
-        Membership(topology, presence=presence, partitions=partitions),
+        Membership(topology, presence=presence, partitions=partitions, inbox_expires=inbox_expires),
         presence=presence,
         single_combiner_rules=frozenset(name for name, rule in RULES.items() if not rule.composes),
     )

@@ -11,6 +11,7 @@ from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
+from fedmq.process.setting_types import DAY
 from fedmq.process.settings import ReducerSettings
 from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.records.base import STORE as RECORDS
@@ -70,6 +71,7 @@ def main(settings: ReducerSettings) -> None:
         scratch=identity.folder / "scratch",
         presence=settings.presence,
         partitions=settings.partitions,
+        inbox_expires=settings.inbox_days * DAY,
         new_id=service.new_id,
         offload=True,
         shared_account=broker.account,

@@ -275,6 +275,7 @@ class ReducerCore:
         elif event.key == "presence":
             self._context.emit(*self.members.expire(self._context.now))
             self._rehome()
+            self._context.emit(*self.members.expire_inboxes(self.sessions.has_open_plan, self._context.now))
             self._context.emit(StartTimer("presence", self._presence))
         else:
             self.sessions.fired(event)

@@ -8,84 +8,46 @@ that combiners that were added relieve the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from fedmq.runtime.effects import Ack, Declare, Effect, Now, Publish, PublishEvent, Received
+from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.balancing import balanced
+from fedmq_reducer.client_member import ClientMember, Ordinals
 from fedmq_reducer.operations import RecordClients, RecordCombiners
-from fedmq_reducer.ordinals import Ordinals
 from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
-from fedmq_schemas.topology import Topology
+from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
 
 REQUEST_AGAIN = 5.0
 GRANT_EXPIRES = 60.0
 
 
-@dataclass(slots=True)
-class ClientMember:
-    """A client. `present`: its combiner receives messages from it. `last_seen`: UTC seconds since 1970.
+class Membership:
+    """The clients and combiners of an alliance.
 
-    `granted_at`: when it was granted a combiner at which it has not registered yet, on the monotonic clock.
+    - `partitions`: the number of parts of a common data set, if fixed.
+    - `inbox_expires`: seconds after which the inbox of a combiner that is away is deleted.
     """
 
-    name: str
-    labels: Mapping[str, str]
-    tasks: tuple[str, ...]
-    weight: int
-    package: str | None
-    software: str
-    combiner: str
-    ordinal: int | None
-    present: bool = False
-    last_seen: float = 0.0
-    granted_at: float | None = field(default=None, compare=False)
-
-    @classmethod
-    def of(cls, record: ClientRecord) -> ClientMember:
-        """Returns the client of a record."""
-        return cls(
-            name=record.client,
-            labels=record.labels,
-            tasks=record.tasks,
-            weight=record.weight,
-            package=record.package,
-            software=record.software,
-            combiner=record.combiner,
-            ordinal=record.ordinal,
-            present=record.state == "present",
-            last_seen=record.last_seen,
-        )
-
-    def record(self) -> ClientRecord:
-        """Returns the record of this client."""
-        return ClientRecord(
-            client=self.name,
-            labels=dict(self.labels),
-            tasks=self.tasks,
-            weight=self.weight,
-            package=self.package,
-            software=self.software,
-            combiner=self.combiner,
-            ordinal=self.ordinal,
-            state="present" if self.present else "away",
-            last_seen=self.last_seen,
-        )
-
-
-class Membership:
-    """The clients and combiners of an alliance. `partitions`: the number of parts of a common data set, if fixed."""
-
-    def __init__(self, alliance: Topology, *, presence: float, partitions: int | None = None) -> None:
+    def __init__(
+        self,
+        alliance: Topology,
+        *,
+        presence: float,
+        partitions: int | None = None,
+        inbox_expires: float = MAILBOX_EXPIRES,
+    ) -> None:
         self.topology = alliance
+        self._inbox_expires = inbox_expires
         self._presence = presence
         self._partitions = partitions
         self.clients: dict[str, ClientMember] = {}
         self.combiners = PresenceTable(presence)
+        self.departed: dict[str, float] = {}
+        """When each combiner that is away was last seen, in UTC seconds since 1970."""
         self._load: dict[str, int] = {}
         self._ordinals = Ordinals()
         self._waiting: dict[str, Attach] = {}
@@ -100,10 +62,13 @@ class Membership:
         self._ordinals = Ordinals()
         self.combiners = PresenceTable(self._presence)
         self.combiners.start(now)
+        self.departed.clear()
         for combiner in combiners:
             if combiner.state == "present":
                 self.combiners.note(combiner.combiner, now)
                 self._load[combiner.combiner] = 0
+            else:
+                self.departed[combiner.combiner] = combiner.last_seen
         for record in clients:
             client = ClientMember.of(record)
             client.granted_at = None if client.present else now  # an earlier reducer may just have granted it
@@ -222,6 +187,7 @@ class Membership:
         """Notes a heartbeat of a combiner. A new one gets the clients that waited; else there are no effects."""
         if not self.combiners.note(name, now.seconds):
             return []
+        self.departed.pop(name, None)
         self._load.setdefault(name, sum(client.combiner == name for client in self.clients.values()))
         record = CombinerRecord(combiner=name, state="present", last_seen=now.wall, clients=self._load[name])
         effects: list[Effect] = [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
@@ -298,15 +264,33 @@ class Membership:
         effects: list[Effect] = []
         for name in names:
             self._load.pop(name, None)
+            self.departed[name] = now.wall
             record = CombinerRecord(combiner=name, state="away", last_seen=now.wall, clients=0)
             effects.append(PublishEvent("combiner.vanished", combiner=name, data={"reason": reason}))
             effects.append(RecordCombiners((record,)))
         return effects
 
+    def expire_inboxes(self, has_open_plan: Callable[[str], bool], now: Now) -> list[Effect]:
+        """Deletes the inboxes of combiners that have been away for long, unless a plan of theirs is open.
+
+        Their clients have been moved and repeat their updates, so these messages have no reader. A combiner that returns
+        declares its inbox again, registers, and receives its plans.
+        """
+        expired = [
+            name
+            for name, seen in self.departed.items()
+            if now.wall - seen >= self._inbox_expires and not has_open_plan(name)
+        ]
+        for name in expired:
+            del self.departed[name]
+        return [DeleteQueue(self.topology.combiner(name).name) for name in expired]
+
     def forget_combiner(self, name: str) -> str:
-        """Returns why a combiner must stay, or an empty text: one that is away has no state here but its record."""
-        present = name in self.combiners
-        return f"combiner {name!r} is present and can't be forgotten: stop it first" if present else ""
+        """Removes a combiner that is away. Returns why it must stay, or an empty text. An unknown one is no error."""
+        if name in self.combiners:
+            return f"combiner {name!r} is present and can't be forgotten: stop it first"
+        self.departed.pop(name, None)
+        return ""
 
     def rehome(self, term: int, now: Now) -> list[Effect]:
         """Moves the clients of combiners that are not present to those that are, if there are any."""

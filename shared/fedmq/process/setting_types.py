@@ -16,6 +16,9 @@ from fedmq_schemas.messages import TaskName
 # http[s]://host[:port]
 SERVER = r"^https?://(\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s]+)(:\d{1,5})?/?$"
 
+DAY = 24 * 3600.0
+"""In seconds."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -79,6 +82,13 @@ TracesUrl = Annotated[
         pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
         description="http[s]://host[:port] of a collector of OpenTelemetry (OTLP over HTTP), which gets a trace of each "
         "round; needs fedmq[traces]; none: no traces",
+    ),
+]
+
+InboxDays = Annotated[
+    float,
+    Field(
+        alias="FEDN_INBOX_DAYS", gt=0, description="days after which the inbox of a combiner that is away is deleted"
     ),
 ]
 

@@ -25,6 +25,7 @@ from fedmq.process.setting_types import (
     CaFile,
     ErrorDetailName,
     Host,
+    InboxDays,
     Labels,
     ManagementUrl,
     Port,
@@ -193,6 +194,7 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
         ge=1,
         description="number of parts that a common data set is cut into; none: as many as there are clients",
     )
+    inbox_days: InboxDays = 7.0
 
 
 class CombinerSettings(AllianceSettings, BlobSettings):

@@ -184,6 +184,11 @@ class Sessions:
         if session := self.current:
             publish_open_plans(self._context, session, combiner)
 
+    def has_open_plan(self, combiner: str) -> bool:
+        """Returns whether the running session waits for a partial of this combiner."""
+        attempt = self.current.attempt if self.current is not None else None
+        return attempt is not None and any(part.combiner == combiner for part in attempt.open_parts)
+
     # -- recovery ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
