@@ -72,6 +72,7 @@ ROUTES: tuple[Route, ...] = (
     Route("start", "starter", "reducer", "control", topology.control_key("start"), ("event",)),
     Route("stop", "starter", "reducer", "control", topology.control_key("stop"), ("event",)),
     Route("forget", "starter", "reducer", "control", topology.control_key("forget"), ("event",)),
+    Route("forget_session", "starter", "reducer", "control", topology.control_key("forget_session"), ("event",)),
     Route("attach", "client", "reducer", "assignment", _TO_REDUCER_FROM_CLIENT, ("grant", "wait")),
     Route("grant", "reducer", "client", "assignment", _TO_CLIENT, ("client_hello",)),
     Route("wait", "reducer", "client", "assignment", _TO_CLIENT, ("attach",)),

@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fedmq_cli.app import app
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ClientRecord, CombinerRecord
+from fedmq_sdk import Alliance, Refused
 from support.servers.served import Served, served
 
 
@@ -44,3 +46,50 @@ def test_a_member_that_is_present_stays_and_the_remedy_is_named(alliance: Served
     assert refused.exit_code == 2
     assert f"{member} '{name}' is present and can't be forgotten: stop it first" in refused.stderr
     assert alliance.box.records.get(f"{member}s", name) is not None
+
+
+LEDGER = (tables.ROUNDS, tables.MODELS, tables.PARTICIPATION, tables.VALIDATIONS, tables.SUMMARIES)
+REMOVED = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS)
+
+
+def _rows(alliance: Served, session: str, *names: str) -> dict[str, list[object]]:
+    return {name: list(alliance.box.records.find(name, {"session": session})) for name in names}
+
+
+def test_an_ended_session_is_forgotten_and_its_ledger_and_models_stay(alliance: Served) -> None:
+    started = Alliance(alliance.url).start(id="old", rounds=2)
+    started.wait(60)
+    ledger, blobs = _rows(alliance, "old", *LEDGER), {info.key for info in alliance.box.blobs.list("")}
+    assert all(ledger[name] for name in (tables.ROUNDS, tables.MODELS, tables.PARTICIPATION))
+    assert json.loads(_forget(alliance, "session", "old", "--json").stdout) == {"session": "old"}
+    assert _rows(alliance, "old", *LEDGER) == ledger
+    assert not any(_rows(alliance, "old", *REMOVED).values())
+    left = {info.key for info in alliance.box.blobs.list("")}
+    assert {keys.expiring_round(key) is not None for key in blobs - left} == {True}
+    assert not [key for key in left if key.startswith("updates/old/") and keys.expiring_round(key) is not None]
+    again = _forget(alliance, "session", "old")
+    assert (again.exit_code, "there is no session 'old'" in again.stderr) == (2, True)
+
+
+def test_models_of_a_forgotten_session_are_listed_verified_in_part_and_its_name_stays_taken(alliance: Served) -> None:
+    sdk = Alliance(alliance.url)
+    sdk.start(id="older", rounds=2).wait(60)
+    sdk.forget("session", "older")
+    models = [row["model"] for row in sdk.models("older")]
+    assert len(models) == 2
+    verified = CliRunner().invoke(app, ["model", "verify", models[0], "--url", alliance.url])
+    assert (verified.exit_code, "hashes and counts agree" in verified.stdout) == (3, True)
+    sdk.start(id="newer", rounds=1, seed=models[0]).wait(60)
+    with pytest.raises(Refused, match="'older' was forgotten, and its ledger keeps the name: choose another id"):
+        sdk.start(id="older", rounds=1)
+
+
+def test_a_session_that_runs_stays_and_can_be_forgotten_once_the_remedy_is_followed(alliance: Served) -> None:
+    sdk = Alliance(alliance.url)
+    running = sdk.start(id="runs", rounds=100_000)
+    running.refresh()
+    refused = _forget(alliance, "session", "runs")
+    assert (refused.exit_code, "can't be forgotten: `fedmq stop runs` ends it" in refused.stderr) == (2, True)
+    assert CliRunner().invoke(app, ["stop", "runs", "--url", alliance.url]).exit_code == 0
+    running.wait(60)
+    assert _forget(alliance, "session", "runs").exit_code == 0

@@ -56,6 +56,15 @@ def test_what_retention_deletes_is_no_fault(fedmq: Verb, folder: Path) -> None:
     assert found["updates_gone"] > 0
 
 
+def test_what_a_forgotten_session_no_longer_has_is_no_fault(fedmq: Verb, folder: Path) -> None:
+    session = _trained(fedmq)["session"]
+    before = _checked(fedmq, folder, 0)
+    assert fedmq("forget", "session", session).exit_code == 0
+    found = _checked(fedmq, folder, 0)
+    assert (found["faults"], found["kept_updates_gone"], found["unrecorded"]) == ([], 0, before["unrecorded"])
+    assert found["updates_gone"] > before["updates_gone"]
+
+
 def test_a_deleted_update_of_a_session_that_keeps_them_is_exit_code_3(
     fedmq: Verb, alliance: Served, folder: Path
 ) -> None:

@@ -28,7 +28,17 @@ from fedmq_schemas.topology import EXCHANGES, Topology, client_permissions
 REGRESSION = Path(__file__).parents[2] / "examples" / "numpy_regression" / "client"
 ALLIANCE = Topology("sandbox")
 CLIENTS = ("client1", "client2", "client3", EVALUATOR)
-NEVER_IN_A_QUIET_RUN = {"forget", "stop", "wait", "decline", "progress", "events", "update_outcome", "duplicate_client"}
+NEVER_IN_A_QUIET_RUN = {
+    "forget",
+    "forget_session",
+    "stop",
+    "wait",
+    "decline",
+    "progress",
+    "events",
+    "update_outcome",
+    "duplicate_client",
+}
 """Kinds that a session without trouble need not send."""
 
 

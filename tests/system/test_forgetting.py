@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from system.deployment import Deployment, Servers
 from system.node import COMMAND
@@ -47,7 +48,7 @@ def _queues(alliance: Deployment) -> set[str]:
     return {name for name in names if name.startswith(f"{alliance.alliance}.c")}
 
 
-def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deployment) -> None:
+def test_departed_members_and_an_ended_session_are_forgotten_and_present_ones_are_not(alliance: Deployment) -> None:
     def fedmq(*words: str, code: int) -> dict[str, Any]:
         port = str(alliance.nodes["reducer-1"].api_port)
         environment = alliance.environment("operator") | {"FEDN_REDUCER_PORT": port}
@@ -55,6 +56,15 @@ def test_departed_members_are_forgotten_and_present_ones_are_not(alliance: Deplo
         assert done.returncode == code, done.stdout + done.stderr
         document: dict[str, Any] = json.loads(done.stdout)
         return document
+
+    fedmq("start", "--id", "old", "--rounds", "1", "--follow", code=0)
+    [committed] = alliance.records.find(tables.ROUNDS, {"session": "old"})
+    assert fedmq("forget", "session", "old", code=0) == {"session": "old"}
+    gone = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS)
+    assert [alliance.records.count(table, {"session": "old"}) for table in gone] == [0, 0, 0]
+    assert list(alliance.records.find(tables.ROUNDS, {"session": "old"})) == [committed]
+    assert not [key for key in (info.key for info in alliance.blobs.list("updates/old/")) if keys.expiring_round(key)]
+    assert alliance.blobs.get(committed["model"]["key"])
 
     for member, name in (("client", "client-2"), ("combiner", "combiner-2")):
         assert f"{member} '{name}' is present" in fedmq("forget", member, name, code=2)["error"]

@@ -50,7 +50,7 @@ from fedmq_schemas.messages.rounds import (
     Validation,
     VoidPlan,
 )
-from fedmq_schemas.messages.sessions import ForgetMemberRequest, Start, Stop
+from fedmq_schemas.messages.sessions import ForgetMemberRequest, ForgetSessionRequest, Start, Stop
 
 # The kinds are the direct subclasses: a `BatchedEvent` derives from `Event`, as it is a part of a message.
 BODIES: dict[str, type[Body]] = {body.kind: body for body in Body.__subclasses__()}
@@ -75,6 +75,7 @@ __all__ = [
     "Event",
     "Events",
     "ForgetMemberRequest",
+    "ForgetSessionRequest",
     "Frozen",
     "Grant",
     "Metrics",

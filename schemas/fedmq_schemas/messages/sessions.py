@@ -1,4 +1,4 @@
-"""Messages of operators: they start and stop sessions, and forget members."""
+"""Messages of operators: they start and stop sessions, and forget members and sessions."""
 
 from __future__ import annotations
 
@@ -43,3 +43,15 @@ class ForgetMemberRequest(Body):
     kind = "forget"
     member: Literal["client", "combiner"]
     name: Name
+
+
+class ForgetSessionRequest(Body):
+    """Deletes what is recorded of an ended session, except its ledger (any authorized account → reducer).
+
+    Answered by the event `session.forgotten`, or by `message.refused` if the session has not ended. Rounds, models,
+    participation, validations and summaries stay, and so do their blobs. The REST API starts
+    no other session with this name, because it would adopt these rounds.
+    """
+
+    kind = "forget_session"
+    session: Name

@@ -31,6 +31,7 @@ EVENT_NAMES: dict[str, str] = {
     "client.attached": "a client was assigned to a combiner",
     "client.reassigned": "a client was moved to another combiner between two rounds; data.former (its combiner before)",
     "client.refused": "a client of another protocol version requested a combiner; data.reason",
+    "session.forgotten": "what was recorded of an ended session was deleted on request, except its ledger; data.reason",
     "client.duplicate": "two processes work under one client's name; data.instances, data.continues, data.reason",
     "client.joined": "a combiner received a first message from a client",
     "client.vanished": "a client sent no message for three presence periods, or left",

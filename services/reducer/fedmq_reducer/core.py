@@ -321,6 +321,8 @@ class ReducerCore:
                 self.sessions.start(event, name_from_id(event.envelope.id), policy)
             case messages.Stop():
                 self.sessions.stop(event, body)
+            case messages.ForgetSessionRequest(session=session):
+                self.sessions.forget(event, session)
             case messages.ForgetMemberRequest():
                 context.emit(*forget(self.members, event, body, self.term, context.now))
             case _:

@@ -193,6 +193,17 @@ class ForgetMember(Recorded):
 
 
 @value
+class ForgetSession(Recorded):
+    """Deletes an ended session's record, attempts, partials and events. Its record is deleted last, so this can be repeated.
+
+    Its ledger is kept: rounds, models, participation, validations and summaries.
+    """
+
+    session: str
+    term: int
+
+
+@value
 class RecordCombiners(Recorded):
     """Records combiners, whichever reducer holds the lease."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedmq.errors import Gone, NotFound
-from fedmq.runtime.effects import Perform
+from fedmq.runtime.effects import Perform, Question
 from fedmq.value import value
 from fedmq_reducer.operations import Recorded
 from fedmq_reducer.selection import best_model
@@ -29,6 +29,18 @@ class Sweep(Perform):
     up_to_round: int
 
     independent = True
+
+    @property
+    def heavy(self) -> bool:
+        """A session may have many uploads."""
+        return True
+
+
+@value
+class SweepSession(Question[None]):
+    """Deletes the uploads and partials of all rounds of an ended session. Ledgers, models and optimizer states are kept."""
+
+    session: str
 
     @property
     def heavy(self) -> bool:

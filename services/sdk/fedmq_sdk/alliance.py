@@ -206,11 +206,12 @@ class Alliance:
         """Returns the combiners, by default in every state."""
         return self._rest.items("/combiners", {"state": state}, None)
 
-    def forget(self, what: Literal["client", "combiner"], name: str) -> None:
-        """Lets the reducer delete a client or combiner that is away, with its queue. Returns once the record is deleted.
+    def forget(self, what: Literal["client", "combiner", "session"], name: str) -> None:
+        """Lets the reducer delete the record of a client or combiner that is away, with its queue, or of an ended session.
 
-        Raises NotFound for an unknown name, Refused for a member that is present, and Transient if the reducer has not
-        deleted the record within the timeout of a request.
+        Of a session, the ledger and the models stay. Returns once the record is deleted. Raises NotFound for an unknown
+        name, Refused for a member that is present or a session that has not ended, and Transient if the reducer
+        has not deleted the record within the timeout of a request.
         """
         path = f"/{what}s/{quoted(checked_id(what, name))}"
         self._rest.json("DELETE", path)

@@ -87,7 +87,9 @@ def _judge_absent(absent: list[NamedBlob], records: Records, result: Consistency
 
 
 def _keeps_updates(session: dict[str, Any] | None) -> bool:
-    retention = (session or {}).get("policy", {}).get("retention", {})
+    if session is None:
+        return False  # it was forgotten, with its updates
+    retention = session.get("policy", {}).get("retention", {})
     return bool(retention.get("keep_updates", "all") == "all")
 
 

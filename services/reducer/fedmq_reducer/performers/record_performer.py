@@ -18,6 +18,7 @@ from fedmq_reducer.operations import (
     ChangeSession,
     CheckLease,
     ForgetMember,
+    ForgetSession,
     RecordAttempt,
     RecordClients,
     RecordCombiners,
@@ -79,6 +80,7 @@ class RecordPerformer:
             ChangeSession: self.change_session,
             ChangeModel: self.change_model,
             ForgetMember: self.forget_member,
+            ForgetSession: self.forget_session,
         }
 
     # -- the lease --------------------------------------------------------------------------------------------------
@@ -123,9 +125,14 @@ class RecordPerformer:
 
     def forget_member(self, effect: ForgetMember) -> None:
         """Deletes a record. Raises Fenced if another reducer holds the lease: a deletion alone is not fenced."""
-        if not self._records.renew(Lease(self._holder, effect.term), self._lease_seconds):
-            raise Fenced(f"another reducer holds the lease; term {effect.term} is over")
+        self.check_lease(CheckLease(effect.term))
         self._records.delete(effect.table, {effect.field: effect.name})
+
+    def forget_session(self, effect: ForgetSession) -> None:
+        """Deletes records of a session. Raises Fenced as `forget_member`."""
+        self.check_lease(CheckLease(effect.term))
+        for table in (tables.ATTEMPTS, tables.PARTIALS, tables.EVENTS, tables.SESSIONS):
+            self._records.delete(table, {"session": effect.session})
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.records.base import Records
-from fedmq_reducer.retention import Delete, ExpireModels, Sweep, superfluous
+from fedmq_reducer.retention import Delete, ExpireModels, Sweep, SweepSession, superfluous
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ModelChange, is_kept
@@ -22,13 +22,25 @@ class RetentionPerformer:
 
     def performers(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Returns the performer of each class of effects."""
-        return {Sweep: self.sweep, ExpireModels: self.expire_models, Delete: self.delete}
+        return {
+            Sweep: self.sweep,
+            SweepSession: self.sweep_session,
+            ExpireModels: self.expire_models,
+            Delete: self.delete,
+        }
 
     def sweep(self, effect: Sweep) -> None:
         """Deletes uploads and partials of rounds up to `up_to_round`. Ledgers and optimizer states are kept."""
-        for info in self._blobs.list(keys.session_blobs(effect.session)):
+        self._sweep(effect.session, effect.up_to_round)
+
+    def sweep_session(self, effect: SweepSession) -> None:
+        """Deletes uploads and partials of all rounds."""
+        self._sweep(effect.session, None)
+
+    def _sweep(self, session: str, up_to_round: int | None) -> None:
+        for info in self._blobs.list(keys.session_blobs(session)):
             number = keys.expiring_round(info.key)
-            if number is not None and number <= effect.up_to_round:
+            if number is not None and (up_to_round is None or number <= up_to_round):
                 self._blobs.delete(info.key)
 
     def expire_models(self, effect: ExpireModels) -> None:

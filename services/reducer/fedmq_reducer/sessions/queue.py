@@ -12,8 +12,8 @@ from fedmq.codec import explain
 from fedmq.errors import FedMQError
 from fedmq.runtime.effects import Ack, Fired, PublishEvent, Received, Reject
 from fedmq.runtime.routines import Course, Routine
-from fedmq_reducer.operations import ChangeSession, CheckLease, RecordSession
-from fedmq_reducer.retention import Delete
+from fedmq_reducer.operations import ChangeSession, CheckLease, ForgetSession, RecordSession
+from fedmq_reducer.retention import Delete, SweepSession
 from fedmq_reducer.sessions import ending, windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import CombinersChanged, Ended, MembersChanged, ValidationCounted
@@ -129,6 +129,31 @@ class Sessions:
         else:
             self._break_off(session, Ended(Stage.STOPPED, reason))
         context.emit(Ack((event.tag,)))
+
+    def forget(self, event: Received, name: str) -> None:
+        """Deletes what is recorded of an ended session, except its ledger. Refuses a session that has not ended.
+
+        May be repeated, also for a session that is forgotten already.
+        """
+        if name in self._sessions or name in self._starting:
+            refused = f"session {name!r} has not ended and can't be forgotten: `fedmq stop {name}` ends it"
+            self._context.emit(PublishEvent("message.refused", data={"reason": refused}), Ack((event.tag,)))
+            return
+        self._begin(f"forget:{event.tag}", self._forget(event, name))
+
+    async def _forget(self, event: Received, name: str) -> None:
+        """Deletes blobs before records: a name that still has a record can be forgotten again after a crash."""
+        context = self._context
+        try:
+            await context.ask(SweepSession(name))
+        except FedMQError as error:
+            context.emit(Reject(event.tag, error.reason))
+            return
+        finally:
+            del self._routines[f"forget:{event.tag}"]
+        data = {"reason": f"asked for by {event.envelope.sender}"}
+        forgotten = PublishEvent("session.forgotten", name, data=data)
+        context.emit(ForgetSession(name, context.term), forgotten, Ack((event.tag,)))
 
     def fail(self, name: str, error: FedMQError) -> None:
         """Ends a session because an effect was refused that its routine does not wait for."""

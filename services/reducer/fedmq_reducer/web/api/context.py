@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from fedmq.blobs.base import Blobs
-from fedmq.errors import NotFound, ProtocolError, Transient
+from fedmq.errors import NotFound, ProtocolError, Refused, Transient
 from fedmq.records.base import STORE, Document, Records
 from fedmq.runtime.stalls import Stalls, describe
 from fedmq_reducer.performers.aggregation_performer import check_strategy
@@ -68,14 +68,21 @@ class ApiContext:
         """Publishes the start message. Returns the session's id, which is also the message's.
 
         A session whose id is published twice is started once. Raises ConfigError for an unknown strategy, NotFound for an
-        unknown seed, and Gone for a seed that is no longer kept.
+        unknown seed, Gone for a seed that is no longer kept, and Refused for the id of a forgotten session, whose recorded
+        rounds a new session would adopt.
         """
         check_strategy(policy.strategy)
         if policy.seed is not None:
             check_kept(self.model(policy.seed))
+        if session is not None and self._is_forgotten(session):
+            raise Refused(f"session {session!r} was forgotten, and its ledger keeps the name: choose another id")
         session = session or f"s{self.new_id()[:12]}"
         self.publish(Start(policy=policy), session)
         return session
+
+    def _is_forgotten(self, session: str) -> bool:
+        is_recorded = self.records.get(tables.SESSIONS, session) is not None
+        return not is_recorded and self.records.count(tables.ROUNDS, {"session": session}) > 0
 
     def stop(self, session: str, when: Any) -> Document:
         """Publishes the stop message, unless the session has ended. Returns the session's record. Raises NotFound."""

@@ -40,9 +40,9 @@ def list_models(
 
     `kept` is false if a model's bytes were deleted. Uploaded seeds that no session has used are at `/models/unused`.
     """
-    if session is not None:
-        context.found(tables.SESSIONS, session, "session")
     where = {"session": session}
+    if session is not None and not context.records.count(tables.MODELS, where):  # a forgotten session has models
+        context.found(tables.SESSIONS, session, "session")
     found = page(context.records, tables.MODELS, where, order="created_at", descending=True, limit=limit, after=after)
     return Json(found)
 

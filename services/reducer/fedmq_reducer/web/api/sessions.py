@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import PlainTextResponse
 
+from fedmq.errors import Refused
 from fedmq.policies import to_toml
 from fedmq.records.base import Records
 from fedmq.records.trail import first_model
@@ -19,6 +20,7 @@ from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, ope
 from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
+from fedmq_schemas.messages import ForgetSessionRequest
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import SessionState
 
@@ -68,6 +70,16 @@ def stop(context: RequestContext, session: SessionId, when: Literal["now", "afte
     """Ends a session now, or after the round that is open. A session that has ended stays as it is."""
     document = context.stop(session, when)
     return Json({"session": session, "state": document["state"]}, 202)
+
+
+@router.delete("/{session}", status_code=202, dependencies=GUARDED)
+def forget(context: RequestContext, session: SessionId) -> Response:
+    """Deletes what is recorded of an ended session, except its ledger: rounds, models, participation and validations."""
+    state = context.found(tables.SESSIONS, session, "session")["state"]
+    if state not in tables.ENDED:
+        raise Refused(f"session {session!r} is {state} and can't be forgotten: `fedmq stop {session}` ends it")
+    context.publish(ForgetSessionRequest(session=session), context.new_id())
+    return Json({"session": session}, 202)
 
 
 @router.get("/{session}/metrics")
