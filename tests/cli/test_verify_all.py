@@ -57,10 +57,10 @@ def test_what_retention_deletes_is_no_fault(fedmq: Verb, folder: Path) -> None:
 
 
 def test_what_a_forgotten_session_no_longer_has_is_no_fault(fedmq: Verb, folder: Path) -> None:
-    session = _trained(fedmq)["session"]
-    before = _checked(fedmq, folder, 0)
+    session = trained(fedmq)["session"]
+    before = checked(fedmq, folder, 0)
     assert fedmq("forget", "session", session).exit_code == 0
-    found = _checked(fedmq, folder, 0)
+    found = checked(fedmq, folder, 0)
     assert (found["faults"], found["kept_updates_gone"], found["unrecorded"]) == ([], 0, before["unrecorded"])
     assert found["updates_gone"] > before["updates_gone"]
 

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.system
 
 BRIEF = 5 / (24 * 3600)
 """Five seconds, in days."""
+TWO_LOOKS = 150.0
+"""Seconds within which a reducer deletes old records twice."""
 
 
 @pytest.fixture
@@ -33,10 +35,10 @@ def alliance(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
 
 @pytest.fixture
 def brief(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
-    """An alliance in which inboxes expire after five seconds."""
+    """An alliance in which inboxes and records expire after five seconds."""
     servers.start()
     with Deployment(tmp_path / "alliance", servers, "expiring") as deployment:
-        deployment.add("reducer", 1, FEDN_INBOX_DAYS=str(BRIEF))
+        deployment.add("reducer", 1, FEDN_INBOX_DAYS=str(BRIEF), FEDN_RECORD_DAYS=str(BRIEF))
         for number in (1, 2):
             deployment.add("combiner", number)
         deployment.await_present(tables.COMBINERS, 2)
@@ -57,7 +59,7 @@ def test_departed_members_and_an_ended_session_are_forgotten_and_present_ones_ar
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
-    fedmq("start", "--id", "old", "--rounds", "1", "--follow", code=0)
+    fedmq("start", "--id", "old", "--seed", alliance.seed(), "--rounds", "1", "--follow", code=0)
     [committed] = alliance.records.find(tables.ROUNDS, {"session": "old"})
     assert fedmq("forget", "session", "old", code=0) == {"session": "old"}
     gone = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS)
@@ -78,7 +80,9 @@ def test_departed_members_and_an_ended_session_are_forgotten_and_present_ones_ar
     assert "no client 'client-2'" in fedmq("forget", "client", "client-2", code=2)["error"]
 
 
-def test_the_inbox_of_a_departed_combiner_expires_and_is_made_again_when_it_returns(brief: Deployment) -> None:
+def test_the_inbox_of_a_departed_combiner_and_old_events_are_deleted_and_a_combiner_may_return(
+    brief: Deployment,
+) -> None:
     both = {f"expiring.combiner.combiner-{number}.v1" for number in (1, 2)}
     assert _queues(brief) == both
     brief.remove("combiner-2")
@@ -86,3 +90,9 @@ def test_the_inbox_of_a_departed_combiner_expires_and_is_made_again_when_it_retu
     brief.add("combiner", 2)
     brief.await_present(tables.COMBINERS, 2)
     assert _queues(brief) == both
+
+    def joined() -> int:
+        return brief.records.count(tables.EVENTS, {"name": "combiner.joined"})
+
+    brief.until(lambda: not joined(), "old events are deleted", TWO_LOOKS)
+    assert brief.records.count(tables.COMBINERS) == 2

@@ -135,6 +135,7 @@ def main(settings: ReducerSettings) -> None:
         is_active=lambda: core.lease is LeaseState.ACTIVE,
         waits=core.waits,
         stalls=service.stalls,
+        record_seconds=settings.record_days * DAY if settings.record_days is not None else None,
     )
 
     def missing() -> str:

@@ -1,4 +1,7 @@
-"""Records the state of queues, stores and sessions from time to time, for people. Nothing is decided by it."""
+"""Records the state of queues, stores and sessions from time to time, for people, and deletes old records.
+
+Nothing is decided by it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from fedmq.errors import FedMQError
 from fedmq.records.base import Records
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler, Timer
+from fedmq_reducer.performers.record_pruning import prune
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.records import SystemRecord
 
@@ -34,6 +38,7 @@ class SystemMonitor:
     - `is_active`: returns whether this reducer holds the lease.
     - `stalls`: what this process waits for, recorded too, and at each change with `record_stalls`.
     - `waits`: returns what each session waits for, on the scheduler's thread.
+    - `record_seconds`: the age at which `prune` deletes records, every minute. None: all records are kept.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class SystemMonitor:
         is_active: Callable[[], bool],
         waits: Callable[[], Mapping[str, str]] = dict,
         stalls: Stalls | None = None,
+        record_seconds: float | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._records = records
@@ -56,6 +62,7 @@ class SystemMonitor:
         self._is_active = is_active
         self._waits = waits
         self._stalls = stalls
+        self._record_seconds = record_seconds
         self._looks = 0
         self._timer: Timer | None = None
         self._stopped = False
@@ -94,12 +101,17 @@ class SystemMonitor:
             self._timer = self._scheduler.later(QUEUE_SECONDS, self._due)
 
     def look(self, at: float, waits: Mapping[str, str], with_stores: bool) -> None:
-        """Records sessions, stalls and queues, and stores if `with_stores`. Raises the errors of `Records`."""
+        """Records sessions, stalls and queues. With `with_stores`, records stores too, and deletes old records.
+
+        Raises the errors of `Records`.
+        """
         self._look_at_stalls(at)
         self._record(SystemRecord(what="sessions", at=at, waits=dict(waits)))
         self._record(self._queues(at))
         if with_stores:
             self._record(self._stores(at))
+            if self._record_seconds is not None:
+                prune(self._records, at - self._record_seconds)
 
     def record_stalls(self) -> None:
         """Records the stalls now, so that a reducer that stands by shows them. A failure is made good by the next look."""

@@ -92,6 +92,15 @@ InboxDays = Annotated[
     ),
 ]
 
+RecordDays = Annotated[
+    float | None,
+    Field(
+        alias="FEDN_RECORD_DAYS",
+        gt=0,
+        description="days after which events, and the attempts and partials of ended sessions, are deleted; none: kept",
+    ),
+]
+
 
 def _names_a_server(url: SecretStr) -> SecretStr:
     scheme, _, host = url.get_secret_value().partition("://")

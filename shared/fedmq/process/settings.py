@@ -20,19 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedmq.errors import ConfigError
-from fedmq.process.setting_types import (
-    BrokerUrl,
-    CaFile,
-    ErrorDetailName,
-    Host,
-    InboxDays,
-    Labels,
-    ManagementUrl,
-    Port,
-    PublicUrl,
-    TaskNames,
-    TracesUrl,
-)
+from fedmq.process import setting_types as forms
 from fedmq_schemas.messages import Name, Weight
 
 _LOG = logging.getLogger(__name__)
@@ -81,7 +69,7 @@ class Settings(BaseSettings):
 class TrustSettings(Settings):
     """The authorities that a process trusts over TLS."""
 
-    ca_file: CaFile = None
+    ca_file: forms.CaFile = None
 
 
 class AllianceSettings(TrustSettings):
@@ -90,7 +78,7 @@ class AllianceSettings(TrustSettings):
     alliance: Name = Field(
         "fedmq", alias="ALLIANCE_UID", description="the alliance; begins all queue names: letters, digits, - and _"
     )
-    amqp_url: BrokerUrl = Field(
+    amqp_url: forms.BrokerUrl = Field(
         SecretStr("amqp://guest:guest@localhost:5672/"),
         alias="FEDN_AMQP_URL",
         description="the broker: amqp[s]://user:password@host:port/vhost",
@@ -104,7 +92,7 @@ class AllianceSettings(TrustSettings):
     )
     state_dir: Path = Field(Path(".fedmq"), alias="FEDN_STATE_DIR", description="folder of this process's own state")
     log_level: str = Field("info", alias="FEDN_LOG_LEVEL", description="debug, info, warning or error")
-    health_port: Port | None = Field(
+    health_port: forms.Port | None = Field(
         None, alias="FEDN_HEALTH_PORT", description="port of /health and /metrics; none: not served"
     )
     health_bind: str = Field(
@@ -122,15 +110,15 @@ class AllianceSettings(TrustSettings):
 class ManagementSettings(AllianceSettings):
     """The address of RabbitMQ's management API, and the address that a client with a new account is given."""
 
-    management_url: ManagementUrl = None
-    minio_public_url: PublicUrl = None
+    management_url: forms.ManagementUrl = None
+    minio_public_url: forms.PublicUrl = None
 
 
 class BlobSettings(TrustSettings):
     """The S3 server: MinIO or any other."""
 
-    minio_host: Host = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
-    minio_port: Port = Field(9000, alias="FEDN_MINIO_PORT", description="port of the S3 server")
+    minio_host: forms.Host = Field("localhost", alias="FEDN_MINIO_HOST", description="host of the S3 server")
+    minio_port: forms.Port = Field(9000, alias="FEDN_MINIO_PORT", description="port of the S3 server")
     minio_tls: bool = Field(False, alias="FEDN_MINIO_TLS", description="whether the S3 server uses https")
     minio_access_key: str = Field("minioadmin", alias="FEDN_MINIO_ACCESS_KEY", description="account at the S3 server")
     minio_secret_key: SecretStr = Field(
@@ -143,7 +131,7 @@ class BlobSettings(TrustSettings):
         pattern=r"^([a-z0-9][a-z0-9.-]{0,40})?$",
         description="begins the bucket names 'models' and 'updates'",
     )
-    minio_public_url: PublicUrl = None
+    minio_public_url: forms.PublicUrl = None
 
 
 class RecordSettings(AllianceSettings):
@@ -152,7 +140,9 @@ class RecordSettings(AllianceSettings):
     mongo_host: str = Field(
         "localhost", alias="FEDN_MONGO_HOST", description="host of MongoDB, or host:port,host:port of a replica set"
     )
-    mongo_port: Port = Field(27017, alias="FEDN_MONGO_PORT", description="port of MongoDB, if the host names none")
+    mongo_port: forms.Port = Field(
+        27017, alias="FEDN_MONGO_PORT", description="port of MongoDB, if the host names none"
+    )
     mongo_user: str | None = Field(
         None, alias="FEDN_MONGO_USER", description="account at MongoDB; none: no authentication"
     )
@@ -166,7 +156,9 @@ class ControlSettings(TrustSettings):
     """The address of the reducer's REST API, and its token."""
 
     reducer_host: str = Field("localhost", alias="FEDN_REDUCER_HOST", description="host where others reach the reducer")
-    reducer_port: Port = Field(8090, alias="FEDN_REDUCER_PORT", description="port of the reducer's page and REST API")
+    reducer_port: forms.Port = Field(
+        8090, alias="FEDN_REDUCER_PORT", description="port of the reducer's page and REST API"
+    )
     admin_token: SecretStr | None = Field(
         None,
         alias="FEDN_ADMIN_TOKEN",
@@ -183,7 +175,7 @@ class ControlSettings(TrustSettings):
 class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlSettings):
     """Settings of a reducer."""
 
-    traces_url: TracesUrl = None
+    traces_url: forms.TracesUrl = None
     reducer_bind: str = Field("127.0.0.1", alias="FEDN_REDUCER_BIND", description="address that the reducer listens on")
     reducer_tls_key: Path | None = Field(
         None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of the certificate's key; none: in the same file"
@@ -194,13 +186,14 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
         ge=1,
         description="number of parts that a common data set is cut into; none: as many as there are clients",
     )
-    inbox_days: InboxDays = 7.0
+    inbox_days: forms.InboxDays = 7.0
+    record_days: forms.RecordDays = None
 
 
 class CombinerSettings(AllianceSettings, BlobSettings):
     """Settings of a combiner."""
 
-    traces_url: TracesUrl = None
+    traces_url: forms.TracesUrl = None
     combiner_name: Name | None = Field(
         None,
         alias="FEDN_COMBINER_NAME",
@@ -211,17 +204,17 @@ class CombinerSettings(AllianceSettings, BlobSettings):
 class ClientSettings(AllianceSettings):
     """Settings of a client."""
 
-    traces_url: TracesUrl = None
+    traces_url: forms.TracesUrl = None
     client_name: Name | None = Field(
         None, alias="FEDN_CLIENT_NAME", description="id of the client; none: drawn once and kept in its state folder"
     )
     client_name_base: Name = Field("client", alias="CLIENT_NAME_BASE", description="begins the name that is drawn")
-    client_labels: Labels = Field(
+    client_labels: forms.Labels = Field(
         default_factory=dict,
         alias="FEDN_CLIENT_LABELS",
         description="labels that others see and policies select by: site=north,kind=mri",
     )
-    client_tasks: TaskNames = Field(
+    client_tasks: forms.TaskNames = Field(
         ("train", "validate"),
         alias="FEDN_CLIENT_TASKS",
         description="tasks that the client runs: train,validate; an evaluator: validate",
@@ -232,8 +225,8 @@ class ClientSettings(AllianceSettings):
     client_weight: Weight = Field(
         1, alias="FEDN_CLIENT_WEIGHT", description="announced number of examples; scales the first round's sums"
     )
-    error_detail: ErrorDetailName = "frames"
-    minio_public_url: PublicUrl = None
+    error_detail: forms.ErrorDetailName = "frames"
+    minio_public_url: forms.PublicUrl = None
     data_path: Path | None = Field(None, alias="FEDN_DATA_PATH", description="the client's private data")
     package: Path = Field(Path("."), alias="FEDN_PACKAGE", description="folder with fedn.yaml")
     package_form: Literal["trainer", "commands"] | None = Field(
@@ -270,7 +263,7 @@ class DashboardSettings(RecordSettings, ControlSettings):
     dashboard_host: str = Field(
         "localhost", alias="FEDN_DASHBOARD_HOST", description="host where others reach the dashboard"
     )
-    dashboard_port: Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="port of the dashboard")
+    dashboard_port: forms.Port = Field(5111, alias="FEDN_DASHBOARD_PORT", description="port of the dashboard")
     dashboard_bind: str = Field(
         "127.0.0.1", alias="FEDN_DASHBOARD_BIND", description="address that the dashboard listens on"
     )

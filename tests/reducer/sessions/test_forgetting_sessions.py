@@ -44,7 +44,8 @@ def test_a_session_that_has_not_ended_is_refused() -> None:
     effects = _request(driver)
     [event] = events(effects, "message.refused")
     assert event.data["reason"] == "session 's' has not ended and can't be forgotten: `fedmq stop s` ends it"
-    assert one(effects, Ack) and not all_of(effects, SweepSession)
+    assert len(all_of(effects, Ack)) == 1
+    assert not all_of(effects, SweepSession)
 
 
 def test_a_reducer_that_loses_the_lease_in_the_middle_gives_the_request_back_and_its_successor_repeats_it() -> None:
