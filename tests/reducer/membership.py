@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedmq.runtime.effects import Effect, Now, Publish, Received
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas.messages import Attach, CombinerPresence, Envelope, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from fedmq_reducer.balancing import balanced
+from fedmq_reducer.members.balancing import balanced
 
 SEEDS = range(300)
 

@@ -7,10 +7,11 @@ from typing import Literal
 import pytest
 
 from fedmq.errors import Fenced
+from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Received
-from fedmq_reducer.forgetting import forget
-from fedmq_reducer.membership import GRANT_EXPIRES
+from fedmq_reducer.members.forgetting import forget
+from fedmq_reducer.members.membership import GRANT_EXPIRES
 from fedmq_reducer.operations import ForgetMember
 from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_schemas import records as tables
@@ -131,7 +132,7 @@ def test_only_the_reducer_with_the_lease_deletes() -> None:
     for name in ("c1", "c2"):
         records.put(tables.CLIENTS, name, {"client": name})
     lease = records.acquire("r1", 10.0)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     effect = ForgetMember(tables.CLIENTS, "client", "c1", lease.epoch)
     with pytest.raises(Fenced):
         RecordPerformer("r2", records).forget_member(effect)

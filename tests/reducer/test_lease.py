@@ -10,7 +10,7 @@ from fedmq.errors import ConfigError, Fenced, NotFound, Refused
 from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Ack, Drained, Reject, Resubscribe, Stopping
 from fedmq_reducer.core import LeaseState, ReducerCore
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from fedmq.runtime.effects import DeleteQueue, Effect
-from fedmq_reducer.client_member import ClientMember
+from fedmq_reducer.members.client_member import ClientMember
 from fedmq_schemas.messages import Attach, CombinerPresence, Grant, Stall
 from fedmq_schemas.records import CombinerRecord
 from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology

@@ -10,7 +10,7 @@ from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import Fenced, Gone
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.performers.retention_performer import RetentionPerformer
 from fedmq_reducer.retention import Delete, ExpireModels, check_kept, superfluous

@@ -13,7 +13,7 @@ from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.performers.aggregation_performer import AggregationPerformer
 from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_reducer.performers.retention_performer import RetentionPerformer

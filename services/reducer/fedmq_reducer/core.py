@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from fedmq.codec import name_from_id
 from fedmq.errors import Fenced
 from fedmq.lease import HeldLease, LeaseWatch
 from fedmq.runtime.effects import (
-    Ack,
     CoreEvent,
     Done,
     Drained,
@@ -34,13 +32,13 @@ from fedmq.runtime.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq_reducer.forgetting import forget
-from fedmq_reducer.membership import Membership
-from fedmq_reducer.operations import Acquire, CheckLease, RecordLateValidation, RecordValidations, Release, Renew
+from fedmq_reducer.inbox import Inbox
+from fedmq_reducer.members.membership import Membership
+from fedmq_reducer.operations import Acquire, RecordLateValidation, RecordValidations, Release, Renew
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.snapshot import Load, Snapshot
-from fedmq_schemas import messages, topology
+from fedmq_schemas import messages
 
 LEASE_PERIOD = 3.0
 LEASE_HINT_PERIOD = 0.5
@@ -66,6 +64,7 @@ class ReducerCore:
         self.members = members
         self._context = ReducerContext(members, single_combiner_rules=single_combiner_rules)
         self.sessions = Sessions(self._context)
+        self._inbox = Inbox(self._context, members, self.sessions, presence)
         self._presence = presence
         self._stash: list[Received] = []
         self._insisted = False
@@ -99,7 +98,7 @@ class ReducerCore:
     def _handle(self, event: CoreEvent) -> None:
         match event:
             case Received() if self.lease is LeaseState.ACTIVE and not self._is_broken:
-                self._received(event)
+                self._inbox.received(event)
             case Received():
                 self._keep(event)
             case Done() | Failed():
@@ -200,9 +199,9 @@ class ReducerCore:
         )
         self.sessions.restore(snapshot)
         for combiner in self.members.combiners:
-            self._welcome(combiner)
+            self._inbox.welcome(combiner)
         for event in self._stash:
-            self._received(event)
+            self._inbox.received(event)
         self._stash.clear()
         self.lease = LeaseState.ACTIVE
 
@@ -274,81 +273,19 @@ class ReducerCore:
             return
         elif event.key == "presence":
             self._context.emit(*self.members.expire(self._context.now))
-            self._rehome()
-            self._context.emit(*self.members.expire_inboxes(self.sessions.has_open_plan, self._context.now))
-            self._context.emit(StartTimer("presence", self._presence))
+            self._inbox.rehome()
+            expired = self.members.expire_inboxes(self.sessions.has_open_plan, self._context.now)
+            self._context.emit(*expired, StartTimer("presence", self._presence))
         else:
             self.sessions.fired(event)
 
     def _renew(self) -> None:
         """Asks for the lease, or prolongs it. Starts over here after an error, whose cause may have gone by now."""
-        left = self._watch.left(self._context.now.seconds) if self.lease is LeaseState.STANDBY else 0.0
-        self._context.emit(
-            StartTimer("lease", min(LEASE_PERIOD, max(left, LEASE_HINT_PERIOD)) if left > 0 else LEASE_PERIOD)
-        )
-        if self._is_broken and self.lease is not LeaseState.STANDBY:
+        is_standby = self.lease is LeaseState.STANDBY
+        left = self._watch.left(self._context.now.seconds) if is_standby else 0.0
+        period = max(left, LEASE_HINT_PERIOD) if left > 0 else LEASE_PERIOD
+        self._context.emit(StartTimer("lease", min(period, LEASE_PERIOD)))
+        if self._is_broken and not is_standby:
             self._start_over()
         else:
-            self._ask(self._acquire() if self.lease is LeaseState.STANDBY else Renew(self.term))
-
-    # -- messages ---------------------------------------------------------------------------------------------------
-
-    def _received(self, event: Received) -> None:
-        context, body, sender = self._context, event.body, event.envelope.sender
-        match body:
-            case messages.Partial():
-                self.sessions.partial(event, body)
-            case messages.Validation():
-                self.sessions.validation(event, body)
-            case messages.Attach():
-                context.emit(*self.members.attach(event, body, self.term, context.now))
-            case messages.CombinerPresence(leaving=True):
-                context.emit(*self.members.combiner_left(sender, context.now))
-                self._rehome()
-                context.emit(Ack((event.tag,)))
-            case messages.CombinerPresence():
-                self._note_combiner(sender)
-                context.emit(*self.members.presence(sender, body, context.now))
-                if self.members.disagrees(sender, body):
-                    self._answer_hello(sender)
-                self.sessions.members_changed()
-                context.emit(Ack((event.tag,)))
-            case messages.CombinerHello():
-                self._note_combiner(sender)
-                self._answer_hello(sender)
-                context.emit(Ack((event.tag,)))
-            case messages.Start(policy=policy):
-                self.sessions.start(event, name_from_id(event.envelope.id), policy)
-            case messages.Stop():
-                self.sessions.stop(event, body)
-            case messages.ForgetSessionRequest(session=session):
-                self.sessions.forget(event, session)
-            case messages.ForgetMemberRequest():
-                context.emit(*forget(self.members, event, body, self.term, context.now))
-            case _:
-                context.emit(Reject(event.tag, f"a reducer does not receive {body.kind} messages"))
-
-    def _note_combiner(self, combiner: str) -> None:
-        """Notes a heartbeat. If the combiner is new, clients that wait, and those of vanished combiners, are granted one."""
-        joined = self.members.note_combiner(combiner, self.term, self._context.now)
-        if joined:
-            self._context.emit(*joined)
-            self._rehome()
-
-    def _rehome(self) -> None:
-        self._context.emit(*self.members.rehome(self.term, self._context.now))
-        self.sessions.combiners_changed()
-
-    def _answer_hello(self, combiner: str) -> None:
-        """Publishes a combiner's open plans, then `welcome`.
-
-        Only while the lease is held. A reducer that has lost it does not know the plans that were made since, and a combiner
-        that was welcomed does not register again.
-        """
-        self._context.emit(CheckLease(self.term))
-        self.sessions.publish_open_plans(combiner)
-        self._welcome(combiner)
-
-    def _welcome(self, combiner: str) -> None:
-        body = messages.Welcome(epoch=self.term, presence=self._presence)
-        self._context.emit(Publish("task", topology.plan_key(combiner), body))
+            self._ask(self._acquire() if is_standby else Renew(self.term))

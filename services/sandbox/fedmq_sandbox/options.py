@@ -16,7 +16,7 @@ from fedmq_client.packages.commands import DATA_EACH
 from fedmq_client.packages.package import load
 from fedmq_client.role.actor import OUTPUT_LOG
 from fedmq_client.trainer import NUMBER, Client, Form, with_own_data
-from fedmq_reducer.eligibility import ineligible_because
+from fedmq_reducer.members.eligibility import ineligible_because
 from fedmq_schemas.policy import Policy
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from fedmq.runtime.effects import Effect, Perform, Resubscribe
 from fedmq_reducer.core import ReducerCore
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
     Aggregate,

@@ -6,6 +6,7 @@ import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import Fenced, Transient
+from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.effects import Ack, Effect, Resubscribe
 from fedmq_reducer.operations import Acquire, ForgetSession, Renew
@@ -66,7 +67,7 @@ class Stores:
     def __init__(self) -> None:
         self.records, self.blobs = SqliteRecords(":memory:"), MemoryBlobs()
         lease = self.records.acquire("r", 10.0)
-        assert lease is not None
+        assert isinstance(lease, Lease)
         self.term = lease.epoch
         for table in (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS, tables.EVENTS, tables.ROUNDS, tables.MODELS):
             for session in (SESSION, "other"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmq.runtime.effects import PublishEvent
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import OpenSeed
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions

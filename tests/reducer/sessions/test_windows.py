@@ -9,8 +9,8 @@ import pytest
 
 from fedmq.runtime.effects import Effect, Now, Received
 from fedmq.runtime.routines import Routine
-from fedmq_reducer.client_member import ClientMember
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.client_member import ClientMember
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted

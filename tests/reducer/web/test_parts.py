@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.eligibility import explain
+from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_reducer.web.api import feed as feeds
 from fedmq_reducer.web.api.access import is_browser

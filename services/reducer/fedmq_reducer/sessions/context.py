@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.runtime.routines import Context
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 
 
 class ReducerContext(Context):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from fedmq.runtime.effects import Ack, Effect, Received
-from fedmq_reducer.client_member import ClientMember
-from fedmq_reducer.eligibility import ineligible_because
+from fedmq_reducer.members.client_member import ClientMember
+from fedmq_reducer.members.eligibility import ineligible_because
 from fedmq_reducer.sessions.attempt import Attempt, PlannedPart
 from fedmq_schemas.keys import model_id
 from fedmq_schemas.messages import BlobRef, Partial, PlanKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fedmq.runtime.effects import CancelTimer, Effect, Fired, PublishEvent, StartTimer
-from fedmq_reducer.client_member import ClientMember
+from fedmq_reducer.members.client_member import ClientMember
 from fedmq_reducer.operations import RecordAttempt
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.attempt import Attempt, group_by_combiner

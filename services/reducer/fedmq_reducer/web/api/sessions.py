@@ -12,7 +12,7 @@ from fedmq.errors import Refused
 from fedmq.policies import to_toml
 from fedmq.records.base import Records
 from fedmq.records.trail import first_model
-from fedmq_reducer.eligibility import explain
+from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.runtime.effects import Ack, DeleteQueue, Effect, Now, PublishEvent, Received
-from fedmq_reducer.membership import Membership
+from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import ForgetMember
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import ForgetMemberRequest

@@ -13,8 +13,8 @@ from typing import Any
 
 from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
-from fedmq_reducer.balancing import balanced
-from fedmq_reducer.client_member import ClientMember, Ordinals
+from fedmq_reducer.members.balancing import balanced
+from fedmq_reducer.members.client_member import ClientMember, Ordinals
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas import topology
 from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
@@ -321,7 +321,7 @@ class Membership:
             self._load[combiner] = self._load.get(combiner, 0) + 1
             effects += [
                 RecordClients((client.record(),), term),
-                Declare(self._topology.client(name)),
+                Declare(self.topology.client(name)),
                 self._grant_message(client, confirm=True),
                 PublishEvent("client.reassigned", client=name, combiner=combiner, data={"former": former}),
             ]

@@ -1,0 +1,1 @@
+"""Which clients and combiners there are, and who works for whom. Pure."""
