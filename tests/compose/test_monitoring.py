@@ -58,6 +58,12 @@ def test_alerts_fire_when_they_have_to_and_only_then() -> None:
     promtool("test", "rules", "alerts_test.yaml", folder=FOLDER)
 
 
+def test_every_alert_is_made_to_fire_by_one_of_those_tests() -> None:
+    tests = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text())["tests"]
+    fired = {each["alertname"] for test in tests for each in test["alert_rule_test"] if each.get("exp_alerts")}
+    assert {rule["alert"] for rule in ALERTS} - fired == set()
+
+
 def test_names_in_an_expression_are_told_from_all_other_words() -> None:
     expression = (
         'sum(max by (outcome) (rate(a_total{outcome=~"x|y"}[30m]))) > 0.5 * b_c or absent(d_e) and time() - up == 1'
