@@ -39,6 +39,7 @@ def test_a_connection_reports_whether_the_broker_can_be_reached(world: World) ->
     world.until(lambda: not connection.connected)
     world.restore(connection)
     world.until(lambda: connection.connected)
+    assert connection.silent == 0.0
     connection.close()
     assert not connection.connected
 

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -66,9 +67,11 @@ class Stallable(Deployment):
         found = re.search(r'^fedmq_events_total{event="stall.began"} (\S+)$', self.node(role).metrics(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
-    def recorded(self, name: str, store: str, process: str) -> bool:
+    def recorded(self, name: str, store: str, process: str, words: str = "", began: float = 0.0) -> bool:
+        """Whether there is such an event, of a reason with these words and since this time, where they are given."""
         found = self.records.find(tables.EVENTS, {"name": name, "data.store": store, "data.process": process})
-        return bool(found)
+        about = [event["data"] for event in found]
+        return any(words in each["reason"] and each.get("since", began) >= began for each in about)
 
 
 @pytest.fixture(scope="module")
@@ -156,23 +159,65 @@ def test_hung_records_are_shown_by_a_status_that_does_not_hang(alliance: Stallab
     alliance.until(lambda: alliance.recorded("stall.began", "records", process), "the event, recorded later")
 
 
-def test_a_blocked_broker_is_shown_by_every_role(alliance: Stallable) -> None:
+@pytest.mark.parametrize(
+    ("reason", "alarm", "end"),
+    [
+        ("low on disk", ("set_disk_free_limit", "500000GB"), ("set_disk_free_limit", "100MB")),
+        ("low on memory", ("set_vm_memory_high_watermark", "0.00001"), ("set_vm_memory_high_watermark", "0.4")),
+    ],
+)
+def test_a_blocked_broker_is_shown_by_every_role(
+    alliance: Stallable, reason: str, alarm: tuple[str, str], end: tuple[str, str]
+) -> None:
     broker, begun = alliance.servers.rabbitmq, alliance.stalls_begun("reducer")
-    broker.control("set_disk_free_limit", "500000GB")
+    broker.control(*alarm)
     try:
         for role in ("reducer", "combiner", "client"):
             node = alliance.node(role)
-            alliance.soon(partial(alliance.shows, role, "broker", "blocked: low on disk"), f"/health of {role}")
+            alliance.soon(partial(alliance.shows, role, "broker", f"blocked: {reason}"), f"/health of {role}")
             assert "fedmq_broker_blocked 1" in node.metrics()
             assert alliance.page(role, "/ready")[0] == 503
             assert alliance.page(role, "/health")[0] == 200
-        alliance.soon(lambda: "the broker accepts no messages (low on disk), since" in alliance.status(), "status")
-        alliance.soon(lambda: alliance.stalls_begun("reducer") == begun + 1, "the metric of events")
+        alliance.soon(lambda: f"the broker accepts no messages ({reason}), since" in alliance.status(), "status")
+        alliance.soon(lambda: alliance.stalls_begun("reducer") > begun, "the metric of events")
     finally:
-        broker.control("set_disk_free_limit", "100MB")
+        broker.control(*end)
     alliance.soon(lambda: alliance.node("reducer").health()["broker"] == "connected", "the end in /health")
     process = f"reducer {alliance.node('reducer').health()['name']}"
-    alliance.until(lambda: alliance.recorded("stall.ended", "broker", process), "the event of the end")
+    alliance.until(lambda: alliance.recorded("stall.ended", "broker", process, reason), "the event of the end")
+
+
+def test_a_broker_that_hangs_is_shown_by_every_role_and_all_goes_on_after_it(alliance: Stallable) -> None:
+    with alliance.servers.rabbitmq.halted():
+        for role in ("reducer", "combiner", "client"):
+            alliance.soon(partial(alliance.shows, role, "broker", "away"), f"/health of {role}")
+            assert "fedmq_broker_connected 0" in alliance.node(role).metrics()
+            assert alliance.page(role, "/ready")[0] == 503
+            assert alliance.page(role, "/health")[0] == 200
+        alliance.soon(lambda: "reducer: the broker does not answer, since" in alliance.status(), "fedmq status")
+    committed = alliance.round_of("long")
+    process = f"reducer {alliance.node('reducer').health()['name']}"
+    words = "the broker does not answer"
+    alliance.until(lambda: alliance.recorded("stall.began", "broker", process, words), "the event, recorded later")
+    alliance.await_round("long", committed + 1)
+
+
+@pytest.mark.parametrize("store", ["blob_store", "records"])
+def test_a_store_whose_process_is_halted_is_shown_and_all_goes_on_after_it(alliance: Stallable, store: str) -> None:
+    servers, reducer = alliance.servers, alliance.node("reducer")
+    words = {
+        "blob_store": f"the S3 server at 127.0.0.1:{alliance.s3.port} does not answer, since",
+        "records": "MongoDB at 127.0.0.1 does not answer, since",
+    }[store]
+    committed, began = alliance.round_of("long"), time.time()
+    with servers.s3.halted() if store == "blob_store" else servers.mongo.halted():
+        alliance.soon(lambda: words in reducer.health()[store], "/health")
+        assert alliance.page("reducer", "/ready")[0] == 503
+        assert f'fedmq_store_up{{store="{store}"}} 0' in reducer.metrics()
+        alliance.soon(lambda: words in alliance.status(), "fedmq status")
+    process = f"reducer {reducer.health()['name']}"
+    alliance.until(lambda: alliance.recorded("stall.began", store, process, began=began), "the event")
+    alliance.await_round("long", committed + 1)
 
 
 def test_an_open_round_says_who_has_not_answered(alliance: Stallable) -> None:

@@ -101,6 +101,13 @@ class Connection(Protocol):
         """Whether the broker can be reached now; from any thread."""
 
     @property
+    def silent(self) -> float:
+        """Seconds for which the broker has sent nothing on a connection that is not lost, once it has missed a heartbeat.
+
+        0.0 otherwise. While it is silent it cannot be reached. From any thread.
+        """
+
+    @property
     def blocked(self) -> str:
         """Why the broker accepts no messages from this connection, such as `low on disk`; empty if it does.
 

@@ -62,7 +62,9 @@ class StallWatch:
                 words = "there is no connection to the broker"
                 if connection.blocked:
                     words = f"the broker accepts no messages ({connection.blocked})"
-                self._stalls.note(connection, BROKER, words)
+                elif connection.silent:
+                    words = "the broker does not answer"
+                self._stalls.note(connection, BROKER, words, ago=connection.silent)
         known, self._known = self._known, {stall.store: stall for stall in self._stalls.current()}
         for store in self._known.keys() - known.keys():
             self._began(self._known[store])

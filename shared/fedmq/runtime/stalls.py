@@ -27,11 +27,11 @@ class Stalls:
         self._lock = threading.Lock()
         self._notes: dict[object, Stall] = {}
 
-    def note(self, key: object, store: str, reason: str, effect: str = "") -> None:
-        """Notes that `key` is not done. A later note of the same key replaces the reason, and keeps the time."""
+    def note(self, key: object, store: str, reason: str, effect: str = "", ago: float = 0.0) -> None:
+        """Notes that `key` is not done since `ago` seconds. A later note of the same key replaces the reason only."""
         with self._lock:
             known = self._notes.get(key)
-            since = self._wall() if known is None else known.since
+            since = self._wall() - ago if known is None else known.since
             self._notes[key] = Stall(store=store, reason=reason[:1000], effect=effect, since=since)
 
     def retry(self, key: object, effect: str, error: Transient) -> None:

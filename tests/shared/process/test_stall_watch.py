@@ -20,10 +20,13 @@ class Watched:
         self.scheduler = VirtualScheduler()
         self.stalls = Stalls(self.scheduler.wall)
         self.blocked = ""
+        self.silent = 0.0
         self.events: list[PublishEvent] = []
         self.changes = 0
         connection = MemoryBroker(self.scheduler).connect("combiner.c1")
         monkeypatch.setattr(type(connection), "blocked", property(lambda _: self.blocked))
+        monkeypatch.setattr(type(connection), "silent", property(lambda _: self.silent))
+        monkeypatch.setattr(type(connection), "connected", property(lambda _: not self.silent))
         watch = StallWatch(
             self.scheduler,
             self.stalls,
@@ -73,6 +76,15 @@ def test_a_stall_that_ends_within_five_seconds_is_not_published(watched: Watched
     watched.blocked = ""
     watched.run(20.0)
     assert (watched.events, watched.changes) == ([], 0)
+
+
+def test_a_broker_that_has_been_silent_for_long_is_a_stall_at_once_since_it_fell_silent(watched: Watched) -> None:
+    watched.run(9.5)
+    watched.silent = 7.0
+    watched.run(1.0)
+    [began] = watched.events
+    assert (began.name, began.data["reason"]) == ("stall.began", "the broker does not answer")
+    assert began.data["since"] == VirtualScheduler.EPOCH + 3.0
 
 
 @pytest.mark.parametrize("answer", [NotFound("there is no blob"), ConfigError("AccessDenied for models")])

@@ -9,7 +9,8 @@ import os
 import resource
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -88,6 +89,16 @@ class _Box:
             self._container = None
         self.is_running = False
 
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        assert self._container is not None
+        box = self._container.get_wrapped_container()
+        box.pause()
+        try:
+            yield
+        finally:
+            box.unpause()
+
     def run(self, *words: str) -> str:
         """What a command prints inside."""
         assert self._container is not None
@@ -131,6 +142,9 @@ class _Contained:
 
     def kill(self) -> None:
         self._box.kill()
+
+    def halted(self) -> AbstractContextManager[None]:
+        return self._box.halted()
 
     def remove(self) -> None:
         self._box.remove()

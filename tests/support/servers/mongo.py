@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from support.servers.halting import halted
 from support.servers.ports import free_ports, listens
 from support.waiting import until
 
@@ -70,6 +72,11 @@ class MongoServer:
         if self._process is not None:
             self._process.kill()
             self.stop()
+
+    def halted(self) -> AbstractContextManager[None]:
+        """Hangs it until the end of the context."""
+        assert self._process is not None
+        return halted(self._process.pid)
 
     def remove(self) -> None:
         """Ends it for good."""

@@ -11,10 +11,12 @@ import os
 import subprocess
 import urllib.request
 from base64 import b64encode
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from support.servers.certificates import Pair
+from support.servers.halting import halted
 from support.servers.ports import free_ports, listens
 from support.waiting import until
 
@@ -85,6 +87,11 @@ class RabbitmqServer:
         if self._server is not None:
             self._server.kill()
             self._ended()
+
+    def halted(self) -> AbstractContextManager[None]:
+        """Hangs it until the end of the context."""
+        assert self._server is not None
+        return halted(self._server.pid)
 
     def remove(self) -> None:
         """Ends server and name daemon for good."""

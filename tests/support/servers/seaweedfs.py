@@ -13,9 +13,11 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from support.servers.certificates import Pair
+from support.servers.halting import halted
 from support.servers.ports import free_ports
 from support.waiting import until
 
@@ -78,6 +80,11 @@ class S3Server:
     def stop(self) -> None:
         """Ends it at once, too: SeaweedFS takes longer than 20 s over an orderly end."""
         self.kill()
+
+    def halted(self) -> AbstractContextManager[None]:
+        """Hangs it until the end of the context."""
+        assert self._process is not None
+        return halted(self._process.pid)
 
     def remove(self) -> None:
         """Ends it for good."""

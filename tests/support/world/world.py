@@ -271,6 +271,10 @@ class Link(Connection):
         return self.inner.connected
 
     @property
+    def silent(self) -> float:
+        return self.inner.silent
+
+    @property
     def blocked(self) -> str:
         return self.inner.blocked
 

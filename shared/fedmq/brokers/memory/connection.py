@@ -75,6 +75,11 @@ class MemoryConnection:
         return self._up and not self._closed
 
     @property
+    def silent(self) -> float:
+        """Always 0.0: this broker does not hang."""
+        return 0.0
+
+    @property
     def blocked(self) -> str:
         """Always empty, as memory has no alarms."""
         return ""

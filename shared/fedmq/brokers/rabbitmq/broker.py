@@ -70,8 +70,13 @@ class RabbitmqConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the link is established."""
-        return self._link.is_up
+        """Whether the link is established, and RabbitMQ sends its heartbeats."""
+        return self._link.is_up and not self._link.silent
+
+    @property
+    def silent(self) -> float:
+        """The link's."""
+        return self._link.silent
 
     @property
     def blocked(self) -> str:

@@ -27,6 +27,10 @@ from fedmq_schemas.topology import Queue
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 LEAVE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+SILENT_AFTER = 7
+"""Looks without a byte of RabbitMQ, after which it is silent. Its heartbeats leave no pause longer than 5 s. pika drops a
+link only after 10 to 20 s."""
 
 
 log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
@@ -50,6 +54,8 @@ class Link:
         self.next_tag = count(1)
         self.blocked = ""
         """Why RabbitMQ accepts no messages."""
+        self.silent = 0.0
+        """Seconds without any byte of RabbitMQ, from `SILENT_AFTER` on."""
         self._parameters = parameters
         account = parameters.credentials
         self._account = account.username if isinstance(account, pika.PlainCredentials) else ""
@@ -244,13 +250,23 @@ class Link:
             # Before the consumers, so that no new delivery reaches the actor ahead of it.
             self._out.put(self._on_reconnect)
         self._was_up = True
-        for consumer in self._consumers.values():
-            if self._connection is not None:
+        if self._connection is not None:
+            for consumer in self._consumers.values():
                 consumer.open(self._connection)
+            self._look(self._connection, -1, 0)
+
+    def _look(self, connection: PikaConnection, received: int, looks: int) -> None:
+        """Counts the looks since `received` bytes were reached, so a pause of this thread is no silence of RabbitMQ."""
+        if connection is not self._connection:
+            return
+        looks = looks + 1 if connection.bytes_received == received else 0
+        self.silent = looks * LOOK_SECONDS if looks >= SILENT_AFTER else 0.0
+        self.later(LOOK_SECONDS, partial(self._look, connection, connection.bytes_received, looks))
 
     def _on_lost(self, _: Connection, reason: BaseException) -> None:
         self._up = False
         self.blocked = ""
+        self.silent = 0.0
         self._connection = None
         self._publisher.lose()
         for consumer in self._consumers.values():

@@ -36,6 +36,7 @@ class PikaConnection(SelectConnection):
     """
 
     # pika's own; its type stubs leave them out.
+    bytes_received: int
     _set_connection_state: Callable[[int], None]
     _on_close_ready: Callable[[], None]
     _terminate_stream: Callable[[Exception], None]
