@@ -76,6 +76,8 @@ ROUTES: tuple[Route, ...] = (
     Route("attach", "client", "reducer", "assignment", _TO_REDUCER_FROM_CLIENT, ("grant", "wait")),
     Route("grant", "reducer", "client", "assignment", _TO_CLIENT, ("client_hello",)),
     Route("wait", "reducer", "client", "assignment", _TO_CLIENT, ("attach",)),
+    Route("inquiry", "client", "reducer", "assignment", _TO_REDUCER_FROM_CLIENT, ("about",)),
+    Route("about", "reducer", "client", "assignment", _TO_CLIENT),
     Route("combiner_hello", "combiner", "reducer", "assignment", _TO_REDUCER_FROM_COMBINER, ("plan", "welcome")),
     Route("combiner_presence", "combiner", "reducer", "assignment", _TO_REDUCER_FROM_COMBINER),
     Route("welcome", "reducer", "combiner", "task", _PLAN, ("combiner_presence",)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fedmq.runtime.effects import Effect, Now, Publish, Received
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import RecordClients, RecordCombiners
-from fedmq_schemas.messages import Attach, CombinerPresence, Envelope, Grant, Wait
+from fedmq_schemas.messages import Attach, CombinerPresence, Envelope, Grant, Inquiry, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import Topology
 
@@ -67,6 +67,12 @@ class Members:
         body = attach or Attach()
         envelope = Envelope(kind=body.kind, id=f"m{self.tag}", alliance="a", sender=client, sent_at=0.0)
         return self.assignment.attach(Received(body, envelope, self.tag), body, TERM, self.now)
+
+    def inquire(self, client: str) -> list[Effect]:
+        """A client, or its doctor, requests the reducer's version."""
+        self.tag += 1
+        envelope = Envelope(kind=Inquiry.kind, id=f"m{self.tag}", alliance="a", sender=client, sent_at=0.0)
+        return self.assignment.describe(Received(Inquiry(), envelope, self.tag))
 
     def join(self, combiner: str) -> list[Effect]:
         """A combiner gives a sign of life. If it is new, the core serves waiting clients and moves those of combiners that

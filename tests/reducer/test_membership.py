@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fedmq import __version__
 from fedmq.runtime.effects import Ack, Declare
-from fedmq_schemas.messages import VERSION, Attach, Grant
+from fedmq_schemas.messages import VERSION, About, Attach, Grant
 from fedmq_schemas.records import ClientRecord
 from fedmq_schemas.topology import Topology
 from reducer.membership import PERIOD, WALL, Members, answers, clients_of, grants, waits
@@ -200,3 +201,16 @@ def test_clients_that_are_present_and_do_a_task_are_eligible_for_it_by_name() ->
     members.report("k1", ("c2", "c1", "v"))
     assert [client.name for client in members.assignment.eligible("train")] == ["c1", "c2"]
     assert [client.name for client in members.assignment.eligible("validate")] == ["c1", "c2", "v"]
+
+
+def test_an_inquiry_is_answered_with_version_and_software_and_changes_nothing() -> None:
+    members = Members("k1")
+    for _ in range(2):
+        effects = members.inquire("c1")
+        [answer] = answers(effects)
+        assert answer.body == About(software=f"fedmq {__version__}", speaks=(VERSION, VERSION))
+        assert (answer.routing_key, answer.confirm) == ("assignment.c1", False)
+        assert one(effects, Declare).queue == Topology("a").client("c1")
+        assert effects[-1] == Ack((members.tag,))
+    assert not members.assignment.clients
+    assert members.inquire("reducer") == [Ack((members.tag,))]

@@ -31,6 +31,8 @@ CLIENTS = ("client1", "client2", "client3", EVALUATOR)
 NEVER_IN_A_QUIET_RUN = {
     "forget",
     "forget_session",
+    "inquiry",
+    "about",
     "stop",
     "wait",
     "decline",

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
+import pika
 import pytest
 
 from fedmq import __version__
-from fedmq_schemas.messages import VERSION
+from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
+from fedmq.brokers.rabbitmq.management import Management
+from fedmq.errors import ConfigError
+from fedmq.process.settings import ClientSettings
+from fedmq_cli.doctor import api_checks, store_checks
+from fedmq_cli.doctor.findings import Notable
+from fedmq_cli.doctor.inquiry import Inquired
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import VERSION, About
+from fedmq_schemas.topology import Topology
 from support.servers.answering import Answer, answering
 from support.servers.ports import free_ports
 from system.deployment import Deployment, Servers
@@ -45,6 +56,70 @@ def test_a_client_that_does_not_know_the_api_says_how_to_compare(environment: di
 
     assert verdict == "ok"
     assert "FEDN_REDUCER_HOST" in text
+
+
+def test_a_client_that_reaches_the_broker_alone_compares_its_version_and_clock_over_it(
+    tmp_path: Path, servers: Servers
+) -> None:
+    servers.start()
+    with Deployment(tmp_path, servers, "inquired") as deployment:
+        deployment.add("reducer", 1)
+        deployment.active_reducer()
+        accounts = RabbitmqAccounts(
+            Management(servers.rabbitmq.url, servers.rabbitmq.management_url), Topology("inquired")
+        )
+        url = servers.rabbitmq.url.replace("guest:guest", f"asks:{accounts.add('asks')}")
+        mine = deployment.environment("doctor") | {"FEDN_AMQP_URL": url, "FEDN_CLIENT_NAME": "asks"}
+        first = doctor(mine, "client")
+        again = doctor(mine, "client")
+        with consuming_mailbox(servers.rabbitmq.url, Topology("inquired").client("asks").name):
+            running = doctor(mine, "client")
+        accounts.revoke("asks")
+        dead = deployment.records.count(tables.EVENTS, {"name": "message.refused"})
+
+    for found in (first, again):
+        assert found["versions"] == ("ok", found["versions"][1])
+        assert found["versions"][1].endswith(f"; the reducer is fedmq {__version__}")
+        assert found["clock"] == ("ok", "agrees with the reducer's to 1 s")
+    assert "a client named asks runs already, and would receive the answer" in running["versions"][1]
+    assert dead == 0
+
+
+@contextmanager
+def consuming_mailbox(url: str, queue: str) -> Iterator[None]:
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        connection.channel().basic_consume(queue, lambda *_: None)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("software", "speaks", "error", "words"),
+    [
+        (f"fedmq {MINOR}.99", (VERSION, VERSION + 1), None, f"the reducer is fedmq {MINOR}.99"),
+        ("fedmq 99.1.0", (VERSION, VERSION), Notable, "install fedmq 99.1.0 here, or upgrade the reducer"),
+        (
+            "fedmq 99.1.0",
+            (VERSION + 1, VERSION + 2),
+            ConfigError,
+            f"speaks {VERSION + 1} to {VERSION + 2}: install its",
+        ),
+    ],
+)
+def test_another_version_that_is_learnt_over_the_broker_is_named(
+    software: str, speaks: tuple[int, int], error: type[Exception] | None, words: str
+) -> None:
+    inquired = Inquired(About(software=software, speaks=speaks))
+    with pytest.raises(error, match=words) if error else nullcontext():
+        assert words in api_checks.version_over_broker(inquired)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(100.0, "100 s ahead of the reducer's"), (-8.0, "8 s behind the reducer's")]
+)
+def test_a_clients_clock_that_differs_from_the_reducers_is_a_warning(ahead: float, words: str) -> None:
+    inquired = Inquired(About(software="fedmq 1", speaks=(1, 1)), ahead)
+    with pytest.raises(Notable, match=f"this machine's clock is {words}.*use NTP"):
+        store_checks.client_clock(ClientSettings(), lambda: inquired)
 
 
 def test_the_token_and_the_alliance_are_compared_with_the_running_reducers(tmp_path: Path, servers: Servers) -> None:

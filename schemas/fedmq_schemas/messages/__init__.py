@@ -25,6 +25,7 @@ from fedmq_schemas.messages.base import (
 )
 from fedmq_schemas.messages.events import BatchedEvent, Event, Events
 from fedmq_schemas.messages.membership import (
+    About,
     Attach,
     ClientHello,
     ClientPresence,
@@ -32,6 +33,7 @@ from fedmq_schemas.messages.membership import (
     CombinerPresence,
     DuplicateClient,
     Grant,
+    Inquiry,
     Stall,
     Wait,
     Welcome,
@@ -60,6 +62,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_LISTED_CLIENTS",
     "VERSION",
+    "About",
     "Attach",
     "BatchedEvent",
     "BlobRef",
@@ -78,6 +81,7 @@ __all__ = [
     "ForgetSessionRequest",
     "Frozen",
     "Grant",
+    "Inquiry",
     "Metrics",
     "Name",
     "OutcomeReason",

@@ -58,6 +58,29 @@ class Wait(Body):
     reason: str
 
 
+class Inquiry(Body):
+    """Requests the reducer's version and time (client → reducer).
+
+    Answered by `about`. Changes nothing, so a program that examines a client's settings may send it in the client's name.
+    """
+
+    kind = "inquiry"
+    any_version = True
+
+
+class About(Body):
+    """Describes the reducer that decides (reducer → client).
+
+    `speaks` holds the lowest and the highest supported protocol version. `sent_at` of the envelope is the reducer's time. The
+    fields of this message keep their meaning in all versions.
+    """
+
+    kind = "about"
+    any_version = True
+    software: str
+    speaks: tuple[int, int]
+
+
 class ClientHello(Body):
     """Registers a client with its combiner (client → combiner).
 

@@ -31,6 +31,8 @@ class Inbox:
                 self._sessions.validation(event, body)
             case messages.Attach():
                 context.emit(*self._members.attach(event, body, self._context.term, context.now))
+            case messages.Inquiry():
+                context.emit(*self._members.describe(event))
             case messages.CombinerPresence():
                 self._presence_of(sender, body)
                 context.emit(Ack((event.tag,)))

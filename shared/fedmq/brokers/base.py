@@ -226,6 +226,12 @@ class Administration(Protocol):
     def consumers(self, queue: str) -> int | None:
         """Returns how many consumers a queue has; None if there is no such queue. Any account may ask for any queue."""
 
+    def ask(self, message: Outgoing, mailbox: str, is_answer: Callable[[bytes], bool]) -> bytes | None:
+        """Publishes a message with the account's name, and returns the body of its answer in a queue that nobody consumes.
+
+        Returns None if none arrives within 3 s. Other messages of the queue, which need not exist yet, stay there.
+        """
+
     def accounts(self, topology: Topology) -> Accounts:
         """Returns the accounts of an alliance's clients."""
 

@@ -8,7 +8,7 @@ from fedmq.errors import Refused
 from fedmq.runtime.effects import Ack, Effect, Fired, Publish, Reject
 from fedmq_client.role.core import State
 from fedmq_client.role.operations import AssignPart
-from fedmq_schemas.messages import Attach, ClientHello, ClientPresence, Grant, Wait, Welcome
+from fedmq_schemas.messages import About, Attach, ClientHello, ClientPresence, Grant, Wait, Welcome
 from support.cores import all_of, one
 
 ATTACH = Attach(labels={"site": "a"}, tasks=("train",), weight=7)
@@ -103,5 +103,9 @@ def test_a_timer_that_nobody_waits_for_any_more_does_nothing(client: ClientDrive
 
 
 def test_grants_and_waits_are_acknowledged(client: ClientDriver) -> None:
-    for body in (Wait(seconds=1.0, reason=""), Grant(combiner="k1", ordinal=0, count=1, presence=10.0)):
+    for body in (
+        Wait(seconds=1.0, reason=""),
+        About(software="fedmq 9", speaks=(1, 1)),
+        Grant(combiner="k1", ordinal=0, count=1, presence=10.0),
+    ):
         assert client.receive(body, sender="reducer")[0] == Ack((client.tag,))

@@ -13,6 +13,7 @@ from fedmq import __version__
 from fedmq.errors import ConfigError, Transient
 from fedmq.process.settings import AllianceSettings, ControlSettings, ReducerSettings
 from fedmq_cli.doctor.findings import Notable
+from fedmq_cli.doctor.inquiry import Inquired
 from fedmq_schemas.messages import VERSION
 from fedmq_sdk.rest import Rest
 
@@ -29,24 +30,38 @@ def versions(control: ControlSettings) -> str:
         found = _health(control)
     except Transient:
         return f"{mine}; no reducer answers at {url}, so its version is not compared"
-    other, protocol = str(found["version"]), found.get("protocol", VERSION)
-    if protocol != VERSION:
-        raise ConfigError(
-            f"{mine}, speaks version {VERSION} of the messages, and the reducer at {url} speaks {protocol}: install its "
-            f"fedmq {other} here"
-        )
-    if _minor(other) != _minor(__version__):
-        raise Notable(
-            f"{mine}; the reducer at {url} is fedmq {other}: roles of one minor version work together, so install "
-            f"fedmq {other} here, or upgrade the reducer"
-        )
-    return f"{mine}; the reducer at {url} is fedmq {other}"
+    protocol = found.get("protocol", VERSION)
+    return _compare(mine, f"the reducer at {url}", str(found["version"]), (protocol, protocol))
+
+
+def version_over_broker(inquired: Inquired) -> str:
+    """Compares this version with that of the reducer that has answered over the broker."""
+    mine = f"fedmq {__version__}, Python {platform.python_version()}"
+    if inquired.about is None:
+        return f"{mine}; not compared with the reducer's, as {inquired.why_not}: FEDN_REDUCER_HOST can name its API"
+    return _compare(mine, "the reducer", inquired.about.software.removeprefix("fedmq "), inquired.about.speaks)
 
 
 def own_version() -> str:
     """Returns this version only."""
     mine = f"fedmq {__version__}, Python {platform.python_version()}"
     return f"{mine}; it is compared with the reducer's if FEDN_REDUCER_HOST says where its API is"
+
+
+def _compare(mine: str, reducer: str, other: str, speaks: tuple[int, int]) -> str:
+    lowest, highest = speaks
+    if not lowest <= VERSION <= highest:
+        versions = str(lowest) if lowest == highest else f"{lowest} to {highest}"
+        raise ConfigError(
+            f"{mine}, speaks version {VERSION} of the messages, and {reducer} speaks {versions}: install its fedmq {other} "
+            "here"
+        )
+    if _minor(other) != _minor(__version__):
+        raise Notable(
+            f"{mine}; {reducer} is fedmq {other}: roles of one minor version work together, so install fedmq {other} here, "
+            "or upgrade the reducer"
+        )
+    return f"{mine}; {reducer} is fedmq {other}"
 
 
 def _minor(version: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from fedmq import tls
 from fedmq.errors import ConfigError
@@ -19,6 +20,7 @@ from fedmq.process.settings import (
 )
 from fedmq_cli.doctor import api_checks, broker_checks, site_checks, store_checks
 from fedmq_cli.doctor.findings import Check, Finding, find
+from fedmq_cli.doctor.inquiry import Inquired, inquire
 
 
 def settings_of(role: str) -> TrustSettings:
@@ -48,7 +50,13 @@ def _checks(settings: TrustSettings) -> Iterator[tuple[str, Check]]:
     control = settings if isinstance(settings, ControlSettings) else ControlSettings.load()
     # A client and a combiner need not reach the API; its default address would be that of another machine.
     knows_api = isinstance(settings, ControlSettings) or "reducer_host" in control.model_fields_set
-    yield "versions", lambda: api_checks.versions(control) if knows_api else api_checks.own_version()
+    inquired = cache(lambda: inquire(settings) if isinstance(settings, ClientSettings) else Inquired())
+    if knows_api:
+        yield "versions", lambda: api_checks.versions(control)
+    elif isinstance(settings, ClientSettings):
+        yield "versions", lambda: api_checks.version_over_broker(inquired())
+    else:
+        yield "versions", api_checks.own_version
     if isinstance(settings, AllianceSettings):
         yield from _alliance_checks(settings)
     if isinstance(settings, BlobSettings):
@@ -66,7 +74,7 @@ def _checks(settings: TrustSettings) -> Iterator[tuple[str, Check]]:
     if isinstance(settings, ClientSettings):
         yield "client name", lambda: broker_checks.client_name(settings)
         yield "blob store", lambda: store_checks.public_store(settings)
-        yield "clock", lambda: store_checks.client_clock(settings)
+        yield "clock", lambda: store_checks.client_clock(settings, inquired)
         yield "data", lambda: site_checks.data(settings.data_path)
         yield "package", lambda: site_checks.package(settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,6 +19,7 @@ from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
 from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.settings import BlobSettings, ClientSettings, RecordSettings
 from fedmq_cli.doctor.findings import Notable
+from fedmq_cli.doctor.inquiry import Inquired
 from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef
 
@@ -134,15 +136,22 @@ def clock(settings: BlobSettings) -> str:
     return words
 
 
-def client_clock(settings: ClientSettings) -> str:
-    """Compares this machine's clock with that of the server at FEDN_MINIO_PUBLIC_URL. A client's clock signs nothing."""
+def client_clock(settings: ClientSettings, inquired: Callable[[], Inquired]) -> str:
+    """Compares this machine's clock with that of the server at FEDN_MINIO_PUBLIC_URL, or else with the reducer's.
+
+    A client's clock signs nothing.
+    """
     if settings.minio_public_url is None:
-        return "not checked: FEDN_MINIO_PUBLIC_URL names a server whose clock it is compared with"
-    try:
-        _, date = _request_as_client(settings.minio_public_url)
-    except ConfigError as error:
-        raise Notable(f"the server of FEDN_MINIO_PUBLIC_URL sent no time: {error.reason}") from error
-    skew, words = _skew(date)
+        found = inquired()
+        if found.about is None:
+            return f"not checked, as {found.why_not}: FEDN_MINIO_PUBLIC_URL can name a server that has the time"
+        skew, words = found.ahead, _skew_words(found.ahead, "the reducer's")
+    else:
+        try:
+            _, date = _request_as_client(settings.minio_public_url)
+        except ConfigError as error:
+            raise Notable(f"the server of FEDN_MINIO_PUBLIC_URL sent no time: {error.reason}") from error
+        skew, words = _skew(date)
     if abs(skew) > NOTABLE_SKEW:
         raise Notable(f"{words}: times in logs do not agree, and certificates may be refused; use NTP")
     return words
@@ -154,9 +163,13 @@ def _skew(date: str | None) -> tuple[float, str]:
         skew = time.time() - parsedate_to_datetime(date or "").timestamp()
     except ValueError as error:
         raise Notable("the S3 server sent no time") from error
+    return skew, _skew_words(skew, "the S3 server's")
+
+
+def _skew_words(skew: float, other: str) -> str:
     if abs(skew) <= NOTABLE_SKEW:
-        return skew, f"agrees with the S3 server's to {max(1.0, abs(skew)):.0f} s"
-    return skew, f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the S3 server's"
+        return f"agrees with {other} to {max(1.0, abs(skew)):.0f} s"
+    return f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {other}"
 
 
 def records(settings: RecordSettings) -> str:

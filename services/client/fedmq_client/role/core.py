@@ -33,6 +33,7 @@ from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskF
 from fedmq_client.role.tasks import Tasks, abandon_timer
 from fedmq_schemas.limits import LONGEST_NOTE
 from fedmq_schemas.messages import (
+    About,
     Attach,
     BlobRef,
     Cancel,
@@ -133,8 +134,8 @@ class ClientCore:
                 effects = self._attachment.request_later(seconds)
             case DuplicateClient() as found:
                 effects = self._attachment.duplicate(found)
-            case UpdateOutcome():
-                effects = []  # for the site's log alone
+            case UpdateOutcome() | About():
+                effects = []  # for the site's log alone, and for `fedmq doctor`
             case _:
                 return [Reject(event.tag, f"a client does not receive {event.body.kind} messages")]
         return [Ack((event.tag,)), *effects]

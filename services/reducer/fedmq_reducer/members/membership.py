@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fedmq import __version__
 from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.members.balancing import balanced
 from fedmq_reducer.members.client_member import ClientMember, Ordinals
 from fedmq_reducer.operations import RecordClients, RecordCombiners
 from fedmq_schemas import topology
-from fedmq_schemas.messages import VERSION, Attach, CombinerPresence, Grant, Wait
+from fedmq_schemas.messages import VERSION, About, Attach, CombinerPresence, Grant, Wait
 from fedmq_schemas.records import ClientRecord, CombinerRecord
 from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
 
@@ -114,6 +115,16 @@ class Membership:
             ]
         self._waiting.pop(name, None)
         return [*self._grant(name, body, self._choose(name), term, now), Ack((event.tag,))]
+
+    def describe(self, event: Received) -> list[Effect]:
+        """Answers an inquiry, if its sender's name is one that a client can have."""
+        name = event.envelope.sender
+        if name == topology.REDUCER or not topology.is_name(name):
+            return [Ack((event.tag,))]
+        about = About(software=f"fedmq {__version__}", speaks=(VERSION, VERSION))
+        key = topology.assignment_key(name)
+        answer = Publish("assignment", key, about, confirm=False, expiration=REQUEST_AGAIN)
+        return [Declare(self._topology.client(name)), answer, Ack((event.tag,))]
 
     def _choose(self, name: str) -> str:
         """Returns the client's combiner if it is present, else the one with the fewest clients. One must be present."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from fedmq.brokers.base import Outgoing
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
-from fedmq.brokers.rabbitmq.probe import count_consumers, probe
+from fedmq.brokers.rabbitmq.probe import ask, count_consumers, probe
 from fedmq_schemas.topology import Topology
 
 
@@ -25,6 +28,10 @@ class RabbitmqAdministration(Management):
     def consumers(self, queue: str) -> int | None:
         """Declares the queue passively over AMQP, which needs no permission."""
         return count_consumers(self._url, queue)
+
+    def ask(self, message: Outgoing, mailbox: str, is_answer: Callable[[bytes], bool]) -> bytes | None:
+        """Publishes and reads over AMQP."""
+        return ask(self._url, message, mailbox, is_answer)
 
     def accounts(self, topology: Topology) -> RabbitmqAccounts:
         """Returns the accounts with `client_permissions`."""

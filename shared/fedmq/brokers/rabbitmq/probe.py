@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,14 @@ from pika.exceptions import (
 )
 
 from fedmq import tls
+from fedmq.brokers.base import Outgoing
 from fedmq.brokers.rabbitmq.pika_connection import innermost, read_url
 from fedmq.brokers.rabbitmq.queues import NOT_FOUND
 from fedmq.errors import ConfigError, NotFound, Refused, Transient
 from fedmq_schemas.topology import Topology, server_permissions, update_key
 
 SECONDS = 5.0
+ANSWER_SECONDS = 3.0
 
 
 def probe(url: str, topology: Topology | None, client: str | None = None) -> str:
@@ -51,6 +54,47 @@ def count_consumers(url: str, queue: str) -> int | None:
             if error.reply_code == NOT_FOUND:
                 return None
             raise
+
+
+def ask(url: str, message: Outgoing, mailbox: str, is_answer: Callable[[bytes], bool]) -> bytes | None:
+    """Returns the body of an answer, or None, as `Administration.ask` states. Raises as `probe` does."""
+    with _open_link(url) as link:
+        try:
+            _publish(link, message)
+            return _await_answer(link, mailbox, is_answer)
+        except ChannelClosedByBroker as error:
+            raise Refused(f"RabbitMQ refuses the account {link.account!r}: {error.reply_text}") from error
+
+
+def _publish(link: _ProbeLink, message: Outgoing) -> None:
+    properties = pika.BasicProperties(
+        content_type=message.content_type,
+        message_id=message.message_id,
+        user_id=link.account,
+        expiration=f"{1000 * ANSWER_SECONDS:.0f}",
+    )
+    channel = link.connection.channel()
+    channel.basic_publish(message.exchange, message.routing_key, message.body, properties)
+    channel.close()
+
+
+def _await_answer(link: _ProbeLink, mailbox: str, is_answer: Callable[[bytes], bool]) -> bytes | None:
+    """Takes messages until the answer. The others are not acknowledged, so they return when the connection is closed."""
+    channel = link.connection.channel()
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            method, _, body = channel.basic_get(mailbox)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != NOT_FOUND:
+                raise
+            method, body, channel = None, None, link.connection.channel()
+        if method is None or method.delivery_tag is None or body is None:
+            link.connection.sleep(0.05)
+        elif is_answer(body):
+            channel.basic_ack(method.delivery_tag)
+            return body
+    return None
 
 
 @dataclass(frozen=True, slots=True)
