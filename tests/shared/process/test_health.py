@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,12 +16,16 @@ import pytest
 from fedmq.errors import ConfigError
 from fedmq.process.families import RECEIVED, UNSETTLED, UPTIME, Sample
 from fedmq.process.health import HealthServer, exposition
+from support.waiting import SECONDS, until
 
 
 class Patient:
     well = True
+    late: Callable[[], tuple[bool, dict[str, Any]]] | None = None
 
     def health(self) -> tuple[bool, dict[str, Any]]:
+        if self.late is not None:
+            return self.late()
         return self.well, {"status": "ok" if self.well else "silent"}
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -55,6 +62,26 @@ def test_health_is_200_while_all_is_well_and_503_with_the_reason_when_not(
     assert get(server, "/health") == (200, json.dumps({"status": "ok"}))
     patient.well = False
     assert get(server, "/health") == (503, json.dumps({"status": "silent"}))
+
+
+def test_a_probe_that_hangs_up_before_the_answer_leaves_no_traceback(
+    server: HealthServer, patient: Patient, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, hung_up = threading.Event(), threading.Event()
+
+    def answer_late() -> tuple[bool, dict[str, Any]]:
+        asked.set()
+        hung_up.wait(SECONDS)
+        return True, {}
+
+    monkeypatch.setattr(patient, "late", answer_late)
+    with socket.create_connection(("127.0.0.1", server.port)) as probe:
+        probe.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert asked.wait(SECONDS)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+    hung_up.set()
+    until(lambda: not any("process_request" in each.name for each in threading.enumerate()), "the end of the request")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_can_be_well_and_not_ready(server: HealthServer) -> None:

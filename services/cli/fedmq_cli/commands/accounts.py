@@ -25,6 +25,7 @@ ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's 
 def add(client: ClientName, as_json: AsJson = False) -> None:
     """Make an account, or give it a new password; print the settings that its client needs."""
     with _opened() as (settings, accounts):
+        had_account = client in accounts.names()
         password = accounts.add(client)
         variables = {
             "ALLIANCE_UID": settings.alliance,
@@ -38,7 +39,14 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
         return
     for name, value in variables.items():
         say(f"{name}={value}")
-    say("\nIt publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
+    if had_account:
+        say(
+            f"\n{client} had an account: its password is replaced. A client that runs keeps its connection, and needs the new "
+            "password for the next one: start it again with these settings."
+        )
+    else:
+        say(f"\nmade the account {client}")
+    say("It publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
     print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}")
 
 
