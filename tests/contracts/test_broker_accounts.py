@@ -200,6 +200,9 @@ def test_an_account_that_is_added_again_has_another_password(
     with pytest.raises(pika.exceptions.ProbableAuthenticationError):
         pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", first)))
     pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", second))).close()
+    assert accounts.revoke("c7")
+    third = accounts.add("c7")
+    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", third))).close()
 
 
 def test_no_account_but_this_alliances_clients_is_touched(

@@ -46,6 +46,15 @@ def test_each_server_that_is_away_is_named(environment: dict[str, str]) -> None:
     assert findings["file handles"][0] == findings["clock"][0] == "warning"
 
 
+def test_a_host_that_no_name_server_knows_is_named_with_its_setting(environment: dict[str, str]) -> None:
+    unknown = {"FEDN_AMQP_URL": "amqp://a:b@nowhere.invalid/", "FEDN_MINIO_HOST": "nowhere.invalid"}
+    findings = doctor(environment | unknown | {"FEDN_MONGO_HOST": "nowhere.invalid"}, code=2)
+
+    for what, setting in (("broker", "AMQP_URL"), ("blob store", "MINIO_HOST"), ("record store", "MONGO_HOST")):
+        assert findings[what][0] == "fault"
+        assert "nowhere.invalid" in findings[what][1] and setting in findings[what][1]
+
+
 def test_a_wrong_password_and_an_unknown_vhost_are_told_apart(environment: dict[str, str], servers: Servers) -> None:
     url = servers.rabbitmq.url
     wrong = doctor(environment | {"FEDN_AMQP_URL": url.replace("guest:guest", "guest:secret")}, code=2)["broker"]
@@ -56,10 +65,14 @@ def test_a_wrong_password_and_an_unknown_vhost_are_told_apart(environment: dict[
     assert "no vhost 'nowhere'" in unknown[1] and "rabbitmqctl set_permissions" in unknown[1]
 
 
-def test_an_account_that_may_not_declare_is_told_what_to_permit(environment: dict[str, str], servers: Servers) -> None:
+@pytest.mark.parametrize("lacking", ["configure", "write", "read"])
+def test_an_account_that_lacks_a_permission_is_told_what_to_permit(
+    environment: dict[str, str], servers: Servers, lacking: str
+) -> None:
     rabbitmq = servers.rabbitmq
     rabbitmq.manage("PUT", "users/weak", {"password": "weak", "tags": ""})
-    rabbitmq.manage("PUT", "permissions/%2F/weak", {"configure": "^$", "write": ".*", "read": ".*"})
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    rabbitmq.manage("PUT", "permissions/%2F/weak", everything | {lacking: "^$"})
     environment["FEDN_AMQP_URL"] = rabbitmq.url.replace("guest:guest", "weak:weak")
 
     findings = doctor(environment, code=2)

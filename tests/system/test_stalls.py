@@ -220,6 +220,22 @@ def test_a_store_whose_process_is_halted_is_shown_and_all_goes_on_after_it(allia
     alliance.await_round("long", committed + 1)
 
 
+def test_a_combiner_that_is_halted_is_away_and_all_goes_on_after_it(alliance: Stallable) -> None:
+    def state() -> str:
+        document = alliance.records.get(tables.COMBINERS, "combiner-1")
+        return "" if document is None else str(document["state"])
+
+    committed, combiner = alliance.round_of("long"), alliance.node("combiner")
+    combiner.signal(signal.SIGSTOP)
+    try:
+        alliance.until(lambda: state() == "away", "the combiner is away")
+        assert "0 of 1 combiners" in alliance.status()
+    finally:
+        combiner.signal(signal.SIGCONT)
+    alliance.until(lambda: state() == "present", "the combiner is present again")
+    alliance.await_round("long", committed + 1)
+
+
 def test_an_open_round_says_who_has_not_answered(alliance: Stallable) -> None:
     client = alliance.node("client")
     client.signal(signal.SIGSTOP)
@@ -230,3 +246,9 @@ def test_an_open_round_says_who_has_not_answered(alliance: Stallable) -> None:
         assert "asked, and not yet answered" in alliance.fedmq("clients", "--why", "long")
     finally:
         client.signal(signal.SIGCONT)
+
+
+def test_after_all_stalls_each_model_is_what_its_ledger_says(alliance: Stallable) -> None:
+    alliance.stop_session("long")
+    assert alliance.await_end("long")["state"] == "finished"
+    alliance.check_ledgers("long", rounds=alliance.round_of("long"))

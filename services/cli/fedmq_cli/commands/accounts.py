@@ -41,8 +41,8 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
         say(f"{name}={value}")
     if had_account:
         say(
-            f"\n{client} had an account: its password is replaced. A client that runs keeps its connection, and needs the new "
-            "password for the next one: start it again with these settings."
+            f"\n{client} had an account: its password is replaced. A client that runs goes on until its connection is "
+            "lost, and then ends: start it again with these settings."
         )
     else:
         say(f"\nmade the account {client}")
