@@ -188,17 +188,23 @@ def test_a_blocked_broker_is_shown_by_every_role(
 
 
 def test_a_broker_that_hangs_is_shown_by_every_role_and_all_goes_on_after_it(alliance: Stallable) -> None:
+    began = time.time()
     with alliance.servers.rabbitmq.halted():
         for role in ("reducer", "combiner", "client"):
             alliance.soon(partial(alliance.shows, role, "broker", "away"), f"/health of {role}")
             assert "fedmq_broker_connected 0" in alliance.node(role).metrics()
             assert alliance.page(role, "/ready")[0] == 503
             assert alliance.page(role, "/health")[0] == 200
-        alliance.soon(lambda: "reducer: the broker does not answer, since" in alliance.status(), "fedmq status")
+        # On a busy machine the connection may have been given up by now, which is shown in other words.
+        words = "the broker does not answer", "there is no connection to the broker"
+        alliance.soon(lambda: any(f"reducer: {each}, since" in alliance.status() for each in words), "fedmq status")
     committed = alliance.round_of("long")
     process = f"reducer {alliance.node('reducer').health()['name']}"
-    words = "the broker does not answer"
-    alliance.until(lambda: alliance.recorded("stall.began", "broker", process, words), "the event, recorded later")
+    since = began - 5.0  # RabbitMQ's last byte may be older than the halt
+    alliance.until(
+        lambda: any(alliance.recorded("stall.began", "broker", process, each, since) for each in words),
+        "the event, later",
+    )
     alliance.await_round("long", committed + 1)
 
 
@@ -250,5 +256,5 @@ def test_an_open_round_says_who_has_not_answered(alliance: Stallable) -> None:
 
 def test_after_all_stalls_each_model_is_what_its_ledger_says(alliance: Stallable) -> None:
     alliance.stop_session("long")
-    assert alliance.await_end("long")["state"] == "finished"
+    assert alliance.await_end("long")["state"] == "stopped"
     alliance.check_ledgers("long", rounds=alliance.round_of("long"))

@@ -71,8 +71,8 @@ class Inquiry(Body):
 class About(Body):
     """Describes the reducer that decides (reducer → client).
 
-    `speaks` holds the lowest and the highest supported protocol version. `sent_at` of the envelope is the reducer's time. The
-    fields of this message keep their meaning in all versions.
+    `speaks` holds the lowest and the highest supported protocol version. The reducer's time is `sent_at` of the envelope.
+    The fields of this message keep their meaning in all versions.
     """
 
     kind = "about"
