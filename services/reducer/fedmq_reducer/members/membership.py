@@ -124,7 +124,7 @@ class Membership:
         about = About(software=f"fedmq {__version__}", speaks=(VERSION, VERSION))
         key = topology.assignment_key(name)
         answer = Publish("assignment", key, about, confirm=False, expiration=REQUEST_AGAIN)
-        return [Declare(self._topology.client(name)), answer, Ack((event.tag,))]
+        return [Declare(self.topology.client(name)), answer, Ack((event.tag,))]
 
     def _choose(self, name: str) -> str:
         """Returns the client's combiner if it is present, else the one with the fewest clients. One must be present."""
