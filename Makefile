@@ -12,6 +12,7 @@ CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_waterma
 	tests/client/role
 BLOWS ?= 30
 SEED ?= 1
+HOURS ?= 1
 STACK := $(foreach file,docker-compose reducer combiner mnist-clients stack,-f $(file).yaml)
 IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 # Many fast tests wait for an alliance's threads, so one process more than there are processors is faster by a sixth.
@@ -30,7 +31,7 @@ export COMPOSE_PROJECT_NAME ?= fedmq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos up down clean docs
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos soak up down clean docs
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +81,10 @@ simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000,
 
 chaos: .venv/installed-all ## kill processes and servers at random during a session (BLOWS=30 SEED=1)
 	BLOWS=$(BLOWS) SEED=$(SEED) $(BIN)/python tests/system/chaos.py
+
+soak: .venv/installed-all ## run an alliance for hours, with churn, an upgrade and a restore drill (HOURS=1), in benchmarks/results
+	benchmarks/record soak-$(HOURS)h $(BIN)/python tests/soak/run.py --hours $(HOURS) \
+		--summary benchmarks/results/soak-$(HOURS)h.json $(ARGS)
 
 up: ## start everything in containers, with MNIST clients and a seed (ARGS="--build --scale client=10")
 	cd deploy/compose && $(COMPOSE) $(STACK) up --detach $(ARGS)
