@@ -58,8 +58,8 @@ def _compare(mine: str, reducer: str, other: str, speaks: tuple[int, int]) -> st
         )
     if _minor(other) != _minor(__version__):
         raise Notable(
-            f"{mine}; {reducer} is fedmq {other}: roles of one minor version work together, so install fedmq {other} here, "
-            "or upgrade the reducer"
+            f"{mine}; {reducer} is fedmq {other}: only neighbouring minor versions work together, reducers are upgraded "
+            f"first, and what is new needs both: install fedmq {other} here, or upgrade the reducer"
         )
     return f"{mine}; {reducer} is fedmq {other}"
 

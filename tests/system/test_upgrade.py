@@ -1,0 +1,115 @@
+"""Processes of the release before this one, in an alliance with processes of this one. See docs/how-to/upgrade.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmq_schemas import records as tables
+from support import releases
+from system.deployment import Deployment, Servers
+
+pytestmark = pytest.mark.system
+POLICY: dict[str, Any] = {
+    "seed": "seed-system",
+    "rounds": 3,
+    "clients_required": 2,
+    "timeout": 60,
+    "random_seed": 7,
+    "wait": 60,
+    "train": {"seconds": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def release_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The value of PYTHONPATH for the release before this one. A shallow checkout does not have it, in CI either."""
+    if (missing := releases.missing()) is not None:
+        pytest.skip(missing)
+    return releases.python_path(releases.unpack(tmp_path_factory.mktemp("before")))
+
+
+class Mixed(Deployment):
+    """One reducer, one combiner and two clients, each of either release."""
+
+    before: dict[str, str]
+    now: dict[str, str]
+
+    def begin(self, release_path: str, *, old: set[str]) -> Mixed:
+        """Starts all roles and puts the seed; those in `old` are of the release before this one."""
+        self.before, self.now = {"PYTHONPATH": release_path}, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        for role, number in (("reducer", 1), ("combiner", 1), ("client", 1), ("client", 2)):
+            self.add(role, number, **(self.before if f"{role}-{number}" in old else self.now))
+        self.await_present(tables.CLIENTS, 2)
+        self.seed()
+        return self
+
+    def replace(self, name: str, settings: dict[str, str]) -> None:
+        """Ends a process in order, and starts it anew with its identity and the code of `settings`."""
+        node = self.nodes[name]
+        assert node.stop() == 0
+        node.environment |= settings
+        node.start()
+
+    def train(self, session: str, **policy: Any) -> None:
+        """Runs a session to its end, and recomputes its models."""
+        chosen = POLICY | policy
+        self.start_session(session, **chosen)
+        ended = self.await_end(session)
+        assert ended["state"] == "finished", ended["reason"]
+        self.check_ledgers(session, rounds=chosen["rounds"])
+
+
+@pytest.fixture
+def alliance(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Mixed]:
+    servers.start()
+    with Mixed(tmp_path / "alliance", servers, f"upgrade-{request.node.name[:20]}".replace("_", "-")) as deployment:
+        yield deployment
+
+
+def validated(alliance: Mixed, session: str) -> set[tuple[int, str]]:
+    """Returns which round's model was validated by whom, where that gave a metric."""
+    found = alliance.records.find(tables.VALIDATIONS, {"session": session})
+    return {(each["round"], each["client"]) for each in found if "mse" in each["metrics"]}
+
+
+def test_old_clients_and_old_and_new_ones_together_train_and_validate_the_same_models_as_new_ones(
+    alliance: Mixed, release_path: str
+) -> None:
+    alliance.begin(release_path, old={"client-1", "client-2"})
+    alliance.train("old")
+    alliance.replace("client-1", alliance.now)
+    alliance.train("one-of-each")
+    alliance.replace("client-2", alliance.now)
+    alliance.train("new")
+
+    everyone = {(number, f"client-{client}") for number in range(4) for client in (1, 2)}
+    assert validated(alliance, "old") == validated(alliance, "one-of-each") == validated(alliance, "new") == everyone
+    models = {alliance.final_sha256(session) for session in ("old", "one-of-each", "new")}
+    assert len(models) == 1
+
+
+def test_servers_are_upgraded_and_rolled_back_during_a_session(alliance: Mixed, release_path: str) -> None:
+    servers = ("reducer-1", "combiner-1")
+    alliance.begin(release_path, old={*servers, "client-1"})
+    alliance.start_session("replaced", **POLICY | {"rounds": 1000})
+    alliance.await_round("replaced", 1)
+    for name in servers:
+        alliance.replace(name, alliance.now)
+        alliance.await_round("replaced", alliance.round_of("replaced") + 2)
+    alliance.start_session("needs-this-release", **POLICY | {"personal": "continue"})
+    alliance.until(lambda: alliance.records.get(tables.SESSIONS, "needs-this-release"), "a queued session")
+    for name in servers:
+        alliance.replace(name, alliance.before)
+        alliance.await_round("replaced", alliance.round_of("replaced") + 2)
+    alliance.stop_session("replaced")
+
+    assert alliance.await_end("replaced")["state"] == "stopped"
+    alliance.check_ledgers("replaced", rounds=alliance.round_of("replaced"))
+    unknown = alliance.await_end("needs-this-release")
+    assert unknown["state"] == "failed"
+    assert "personal" in unknown["reason"]
