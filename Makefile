@@ -55,6 +55,7 @@ test-release: test-all ## then measure for hours, and keep it in benchmarks/resu
 	benchmarks/record fold-500 $(BIN)/python benchmarks/fold.py --megabytes 500
 	benchmarks/record deployed-round $(BIN)/python benchmarks/deployed_round.py
 	benchmarks/record thousand-clients $(BIN)/python benchmarks/thousand_clients.py --rounds 20
+	$(MAKE) soak HOURS=1
 
 test-with: OTHER = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 test-with: ## run the fast tests under another interpreter, without PyTorch and TensorFlow (PYTHON=python3.13 or a path)

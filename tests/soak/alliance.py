@@ -41,7 +41,8 @@ class OperatedAlliance(Deployment):
 
     def environment(self, name: str) -> dict[str, str]:
         """Returns the settings of a role. One that has an account of its own knows no other."""
-        found = super().environment(name)
+        # MongoDB's stand-in takes eight connections at a time: two of each of two reducers, two of a verb, two of ours.
+        found = super().environment(name) | {"FEDN_MONGO_CONNECTIONS": "1"}
         if name.startswith(("reducer-", "combiner-")):
             found["FEDN_AMQP_URL"] = self.url(SERVERS, self.password)
         if self.programs["client"][0] == self.old:
@@ -53,7 +54,7 @@ class OperatedAlliance(Deployment):
 
     def fedmq(self, *words: str | Path, **settings: str) -> Any:
         """Returns the document that a verb of this release prints, with the settings of the reducer that decides."""
-        environment = super().environment("operator") | settings
+        environment = super().environment("operator") | {"FEDN_MONGO_CONNECTIONS": "1"} | settings
         environment["FEDN_RABBITMQ_MANAGEMENT_URL"] = self.servers.rabbitmq.management_url
         done = subprocess.run(
             [COMMAND, *words, "--json"], env=environment, capture_output=True, text=True, timeout=1200, check=False

@@ -6,12 +6,16 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count, cycle
 from pathlib import Path
 
 from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError
 from soak.alliance import SERVERS, OperatedAlliance
+from support.servers.mongo import MongoServer
+from support.servers.rabbitmq import RabbitmqServer
+from support.servers.seaweedfs import S3Server
 from system.node import COMMAND, Node
 
 OUTAGE = 5.0
@@ -76,15 +80,27 @@ class ServerKills:
     def __init__(self, alliance: OperatedAlliance) -> None:
         servers = alliance.servers
         self._alliance = alliance
-        self._turns = cycle((("RabbitMQ", servers.rabbitmq), ("S3", servers.s3), ("MongoDB", servers.mongo)))
+        named: list[tuple[str, RabbitmqServer | S3Server | MongoServer]] = [
+            ("RabbitMQ", servers.rabbitmq),
+            ("S3", servers.s3),
+            ("MongoDB", servers.mongo),
+        ]
+        self._turns = cycle(named)
 
     def next(self) -> str:
         name, server = next(self._turns)
         server.kill()
         time.sleep(OUTAGE)
         server.start()
+        self._alliance.until(self._is_managed, "RabbitMQ's management API answers")
         self._alliance.active_reducer()
         return f"SIGKILL {name}, away for {OUTAGE:.0f} s"
+
+    def _is_managed(self) -> bool:
+        with suppress(OSError):
+            self._alliance.depths()
+            return True
+        return False
 
 
 def upgrade(alliance: OperatedAlliance, say: Say) -> str:

@@ -20,10 +20,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +64,14 @@ def policy(number: int, rounds: int) -> dict[str, Any]:
 
 @dataclass
 class Recurring:
-    """What happens every so many seconds. `last`: when it happened, in seconds from the beginning."""
+    """What happens every so many seconds, but with `after_drill` not while the restore drill copies.
+
+    `last`: when it happened, in seconds from the beginning.
+    """
 
     every: float
     happen: Callable[[], str]
+    after_drill: bool = False
     last: float = 0.0
 
 
@@ -85,8 +91,8 @@ class Soak:
     def __post_init__(self) -> None:
         self.churn = incidents.Churn(self.alliance, seed=1)
         self._pending, self._recurring = self._once(), self._again()
-        self._sampled = 0.0
-        self._drill: Future[str] | None = None
+        self._over = threading.Event()
+        self._drill: Future[None] | None = None
         self._threads = ThreadPoolExecutor(1)
 
     def _once(self) -> list[tuple[float, Callable[[], str]]]:
@@ -102,23 +108,26 @@ class Soak:
         hours = self.seconds / 3600
         return [
             Recurring(max(25.0, 90.0 * hours), self.churn.next),
-            Recurring(max(60.0, 300.0 * hours), incidents.ServerKills(self.alliance).next),
+            Recurring(max(60.0, 300.0 * hours), incidents.ServerKills(self.alliance).next, after_drill=True),
         ]
 
     def _due(self) -> Callable[[], str] | None:
         """Returns what is to happen now, one thing at a time."""
         if self._pending and self._pending[0][0] <= self.passed:
             return self._pending.pop(0)[1]
+        is_drill = self._drill is not None and not self._drill.done()
         for each in self._recurring:
+            if each.after_drill and is_drill:
+                continue
             if each.last + each.every <= self.passed < self.seconds:
                 each.last = self.passed
                 return each.happen
         return None
 
     def _begin_drill(self) -> str:
-        self._drill = self._threads.submit(
-            incidents.drill, self.alliance, self.alliance.folder.parent / "backup", self.say
-        )
+        backup = self.alliance.folder.parent / "backup"
+        drill = partial(incidents.drill, self.alliance, backup, self.say)
+        self._drill = self._threads.submit(self._attempt, "the restore drill", drill)
         return "restore drill: a backup begins"
 
     def _spare(self) -> str:
@@ -135,12 +144,16 @@ class Soak:
     def run(self) -> None:
         """Runs sessions one after the other until the time is over and everything has happened."""
         self.say("two reducers, two combiners and six clients of the release before this one")
+        sampler = threading.Thread(target=self._sample, daemon=True)
+        sampler.start()
         rounds = max(8, min(40, int(self.seconds / 40)))
         while self.passed < self.seconds or self._pending:
             self.sessions += 1
             self.session(f"soak-{self.sessions}", policy(self.sessions, rounds), rounds)
         assert self._drill is not None
-        self._attempt("the restore drill", self._drill.result)
+        self._drill.result()
+        self._over.set()
+        sampler.join()
 
     def session(self, name: str, chosen: dict[str, Any], rounds: int) -> None:
         began = time.monotonic()
@@ -148,7 +161,6 @@ class Soak:
         while not self._has_ended(name):
             if time.monotonic() - began > END_SECONDS + 10 * rounds:
                 raise TimeoutError(f"{name} has not ended; logs are in {self.alliance.folder}")
-            self._sample()
             if (happen := self._due()) is not None:
                 self.incidents += 1
                 self._attempt("an incident", happen)
@@ -187,11 +199,10 @@ class Soak:
             self.say(f"PROBLEM {problem}")
 
     def _sample(self) -> None:
-        if self.passed - self._sampled >= min(30.0, self.seconds / 120):
-            self._sampled = self.passed
-            self.memory.sample(
-                {node.process.pid: node.name for node in self.alliance.nodes.values() if node.process is not None}
-            )
+        """Samples the memory of all processes until the run is over."""
+        while not self._over.wait(min(30.0, self.seconds / 120)):
+            processes = [(each.process, each.name) for each in list(self.alliance.nodes.values())]
+            self.memory.sample({process.pid: name for process, name in processes if process is not None})
 
     def judge_memory(self) -> dict[str, Any]:
         """Returns what each process took that has lived for half of the time."""
