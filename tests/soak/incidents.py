@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError
 from soak.alliance import SERVERS, OperatedAlliance
+from support.servers import choice
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
@@ -143,10 +144,21 @@ def drill(alliance: OperatedAlliance, folder: Path, say: Say) -> str:
     saved = alliance.fedmq("backup", folder)
     assert saved["faults"] == [], saved["faults"]
     say(f"restore drill: {saved['blobs']} blobs saved, {time.monotonic() - began:.0f} s")
-    second = {"ALLIANCE_UID": "drill", "FEDN_MINIO_BUCKET_PREFIX": "drill-"}
-    restored = alliance.fedmq("restore", folder, **second)
-    assert restored["check"]["faults"] == [], restored["check"]["faults"]
-    say(f"restore drill: restored, {time.monotonic() - began:.0f} s")
-    verified = alliance.fedmq("model", "verify", "--all", **second)
-    assert verified["faults"] == [], verified["faults"]
+    # Records of its own: the stand-in for MongoDB refuses writes of the alliance that trains while others write much.
+    records = choice.make_mongo(folder.with_name("drill"))
+    records.start()
+    try:
+        second = {
+            "ALLIANCE_UID": "drill",
+            "FEDN_MINIO_BUCKET_PREFIX": "drill-",
+            "FEDN_MONGO_HOST": records.host,
+            "FEDN_MONGO_PORT": str(records.port),
+        }
+        restored = alliance.fedmq("restore", folder, **second)
+        assert restored["check"]["faults"] == [], restored["check"]["faults"]
+        say(f"restore drill: restored, {time.monotonic() - began:.0f} s")
+        verified = alliance.fedmq("model", "verify", "--all", **second)
+        assert verified["faults"] == [], verified["faults"]
+    finally:
+        records.remove()
     return f"restore drill: every blob and record of the second alliance is whole, {time.monotonic() - began:.0f} s"

@@ -43,8 +43,10 @@ from system.deployment import private_servers
 UPGRADE, ROTATION, DRILL, STEADY_FROM = 0.08, 0.17, 0.25, 0.3
 """When these happen, in parts of the time."""
 END_SECONDS = 300.0
-QUEUE_SECONDS = 60.0
+QUEUE_SECONDS = 120.0
 """RabbitMQ measures its queues every five seconds."""
+PRESENCE = 4.3
+"""Seconds between signs of life: another period than that of the measurements, which would meet one each time."""
 
 
 def policy(number: int, rounds: int) -> dict[str, Any]:
@@ -252,7 +254,7 @@ def main() -> int:
     servers = private_servers(folder)
     try:
         servers.start()
-        with OperatedAlliance(folder / "alliance", servers, "soak", presence=5.0, old=old) as alliance:
+        with OperatedAlliance(folder / "alliance", servers, "soak", presence=PRESENCE, old=old) as alliance:
             for role, processes in (("reducer", 2), ("combiner", 2), ("client", 6)):
                 for number in range(1, processes + 1):
                     alliance.join(role, number)
