@@ -206,9 +206,9 @@ class Soak:
             processes = [(each.process, each.name) for each in list(self.alliance.nodes.values())]
             self.memory.sample({process.pid: name for process, name in processes if process is not None})
 
-    def judge_memory(self) -> dict[str, Any]:
+    def judge_memory(self) -> list[dict[str, Any]]:
         """Returns what each process took that has lived for half of the time."""
-        found: dict[str, Any] = {}
+        found: list[dict[str, Any]] = []
         most = max(map(len, self.memory.series.values()), default=0)
         for (name, _), samples in sorted(self.memory.series.items()):
             if len(samples) >= max(FEWEST, most // 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ def test_memory_has_grown_if_its_last_quarter_is_more_than_a_tenth_above_its_sec
     assert has_grown(samples) is grown
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_the_memory_of_this_process_is_sampled_and_one_that_has_ended_is_left_out() -> None:
     memory = Memory()
     memory.sample({os.getpid(): "this", 2**22 + 1: "ended"})

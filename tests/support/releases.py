@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,8 @@ BEFORE = "a3277740be1b"
 
 def missing() -> str | None:
     """Returns why the code of the release before this one can't be read here, or None if it can."""
+    if shutil.which("git") is None:
+        return "git is not installed, so release 0.2.0 can't be read"
     found = subprocess.run(
         ["git", "cat-file", "-e", f"{BEFORE}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
     )

@@ -16,12 +16,12 @@ from system.deployment import Deployment, Servers
 pytestmark = pytest.mark.system
 POLICY: dict[str, Any] = {
     "seed": "seed-system",
-    "rounds": 3,
+    "rounds": 2,
     "clients_required": 2,
     "timeout": 60,
     "random_seed": 7,
     "wait": 60,
-    "train": {"seconds": 0.2},
+    "train": {"seconds": 0.1},
 }
 
 
@@ -87,7 +87,7 @@ def test_old_clients_and_old_and_new_ones_together_train_and_validate_the_same_m
     alliance.replace("client-2", alliance.now)
     alliance.train("new")
 
-    everyone = {(number, f"client-{client}") for number in range(4) for client in (1, 2)}
+    everyone = {(number, f"client-{client}") for number in range(3) for client in (1, 2)}
     assert validated(alliance, "old") == validated(alliance, "one-of-each") == validated(alliance, "new") == everyone
     models = {alliance.final_sha256(session) for session in ("old", "one-of-each", "new")}
     assert len(models) == 1
