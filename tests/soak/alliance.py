@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq_schemas import records as tables
+from fedmq_schemas.topology import Topology
 from system.deployment import Deployment
 from system.node import COMMAND, Node
 
@@ -121,9 +122,16 @@ class OperatedAlliance(Deployment):
             return "away"
 
     def depths(self) -> dict[str, int]:
-        """Returns the queues that hold messages, delivered or not, and how many."""
+        """Returns the queues that hold messages, delivered or not, and how many.
+
+        Leaves out the inboxes of combiners that have left: they keep what arrived last, until the combiner returns.
+        """
         found = self.servers.rabbitmq.manage("GET", "queues/%2F?columns=name,messages")
-        own = f"{self.alliance}."
+        depths = {each["name"]: each["messages"] for each in found if each.get("messages")}
+        own, inbox = f"{self.alliance}.", f"{self.alliance}.combiner."
+        here = {Topology(self.alliance).combiner(name).name for name in self.nodes}
         return {
-            each["name"]: each["messages"] for each in found if each["name"].startswith(own) and each.get("messages")
+            name: depth
+            for name, depth in depths.items()
+            if name.startswith(own) and (name in here or not name.startswith(inbox))
         }
