@@ -214,11 +214,8 @@ class Soak:
             if len(samples) >= max(FEWEST, most // 2):
                 quarter = len(samples) // 4
                 second, last = max(samples[quarter : 2 * quarter]) / 2**20, max(samples[-quarter:]) / 2**20
-                found[name] = {
-                    "samples": len(samples),
-                    "second_quarter_mb": round(second),
-                    "last_quarter_mb": round(last),
-                }
+                most_mb = {"second_quarter_mb": round(second), "last_quarter_mb": round(last)}
+                found.append({"process": name, "samples": len(samples)} | most_mb)
                 self.say(f"memory of {name}: at most {second:.0f} MB in the second quarter, {last:.0f} MB in the last")
                 if has_grown(samples):
                     self.problems.append(f"the memory of {name} grew from {second:.0f} to {last:.0f} MB")
