@@ -289,9 +289,31 @@ def test_a_stop_of_a_session_that_is_not_open_is_refused_with_the_reason(session
 
 def test_a_model_that_cannot_be_made_ends_the_session_with_the_reason(session: SessionDriver) -> None:
     session.plan()
-    effects = session.failed(session.answer(), NotFound("there is no blob sum"))
-    assert ends(effects) == [("failed", "there is no blob sum")]
+    effects = session.failed(session.answer(), Refused("client 'c1' is in two ledgers"))
+    assert ends(effects) == [("failed", "client 'c1' is in two ledgers")]
     assert all_of(effects, Ack), "the partial that completed the round is settled"
+
+
+def test_a_partial_whose_sum_is_gone_is_settled_and_the_round_is_tried_again(session: SessionDriver) -> None:
+    """As after a restore from a backup, while the broker still has what was published since."""
+    session.plan()
+    request = session.answer()
+    completing = session.tag
+    effects = session.failed(request, NotFound("there is no blob sum"))
+    assert Ack((completing,)) in effects
+    [retried] = events(effects, "round.retried")
+    assert retried.data == {"reason": "round 1 made no model (there is no blob sum)", "attempt": 1}
+    plans = session.next_plans(effects)
+    assert {(plan.plan.round, plan.plan.attempt) for plan in plans} == {(1, 2)}
+    assert [each.round for each in recorded(session.done(session.answer(), aggregated(1)), RoundRecord)] == [1]
+
+
+def test_a_round_whose_sums_are_gone_each_time_ends_the_session_with_the_reason() -> None:
+    session = SessionDriver({"k1": ["c1"]}, retries=1)
+    session.plan()
+    session.next_plans(session.failed(session.answer(), NotFound("there is no blob sum")))
+    effects = session.failed(session.answer(), NotFound("there is no blob sum"))
+    assert ends(effects) == [("failed", "round 1 made no model (there is no blob sum) in 2 attempts")]
 
 
 def test_a_seed_that_is_not_there_ends_the_session_with_the_reason(session: SessionDriver) -> None:

@@ -7,6 +7,7 @@ restores the session from them, and this course continues where they end.
 
 from __future__ import annotations
 
+from fedmq.errors import NotFound
 from fedmq.runtime.effects import CancelTimer, PublishEvent
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
@@ -29,30 +30,40 @@ async def synchronous(context: ReducerContext, session: Session) -> str:
     elif session.attempt is None:  # a reducer takes over between two rounds
         await conclude(context, session)
     while not session.is_last:
-        await commit(context, session, await train(context, session))
+        await play(context, session)
         await conclude(context, session)
     await last_window(context, session)
     return session.ending.finished_by
 
 
-async def train(context: ReducerContext, session: Session) -> Attempt:
-    """Returns the first attempt at the round with enough updates. Raises Ended if no retry is left."""
+async def play(context: ReducerContext, session: Session) -> None:
+    """Makes the round's model, in the first attempt with enough updates. Raises Ended if no retry is left."""
     attempt = session.attempt or await draw(context, session)  # a reducer takes over while plans are open
-    await collect(context, session, attempt)
-    while attempt.accepted() < session.policy.clients_required:
-        _retry(context, session, attempt)
+    while reason := await _fault_of(context, session, attempt):
+        _retry(context, session, attempt, reason)
         attempt = await draw(context, session)
-        await collect(context, session, attempt)
+
+
+async def _fault_of(context: ReducerContext, session: Session, attempt: Attempt) -> str:
+    """Collects the attempt's updates and commits the round. Returns why it made no model, or an empty text."""
+    await collect(context, session, attempt)
+    required = session.policy.clients_required
+    if attempt.accepted() < required:
+        return f"round {session.round} got {attempt.accepted()} updates of {required}"
     context.emit(CancelTimer(f"round:{session.name}"))
-    return attempt
+    try:
+        await commit(context, session, attempt)
+    except NotFound as error:
+        # A store that was restored from a backup lacks what was stored since, and the broker still has its messages.
+        context.emit(*attempt.take_completed_by())
+        return f"round {session.round} made no model ({error.reason})"
+    return ""
 
 
-def _retry(context: ReducerContext, session: Session, attempt: Attempt) -> None:
-    """Reports that an attempt had too few updates. Raises Ended if it was the last one."""
-    required, retries = session.policy.clients_required, session.policy.retries
-    reason = f"round {session.round} got {attempt.accepted()} updates of {required}"
+def _retry(context: ReducerContext, session: Session, attempt: Attempt, reason: str) -> None:
+    """Reports that an attempt made no model. Raises Ended if it was the last one."""
     causes = f": {found}" if (found := attempt.causes()) else ""
-    if attempt.number > retries:
+    if attempt.number > session.policy.retries:
         times = f"{attempt.number} attempts" if attempt.number > 1 else "1 attempt"
         raise Ended(Stage.FAILED, f"{reason} in {times}{causes}")
     event_id = f"retried-{session.name}-{session.round}-{attempt.number}"
