@@ -294,7 +294,8 @@ def test_sessions_report_where_they_wait(session: SessionDriver) -> None:
     session.plan()
     where = session.reducer.waits()["s"]
     calls, _, wait = where.partition(" waits for ")
-    assert [call.partition(" (")[0] for call in calls.split(" > ")] == ["_run", "synchronous", "train", "collect"]
+    names = [call.partition(" (")[0] for call in calls.split(" > ")]
+    assert names == ["_run", "synchronous", "play", "_fault_of", "collect"]
     assert wait == "Answered or CombinersChanged or the timer 'round:s'"
 
 
