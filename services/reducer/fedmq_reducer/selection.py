@@ -54,7 +54,8 @@ def best_model(
     metric = metric_of(names, metric, own)
     scored = [(model["metrics"][metric]["mean"], model) for model in made if metric in model["metrics"]]
     if not scored:
-        raise NotFound(f"no model has a metric {metric!r}" + (f": there are {', '.join(names)}" if names else ""))
+        missing = f"no model has a metric{f' {metric!r}' if metric else ''}"
+        raise NotFound(missing + (f": there are {', '.join(names)}" if names else ""))
     mode = mode_of(metric, mode)
     sign = 1 if mode == "max" else -1
     value, model = max(scored, key=lambda pair: (sign * pair[0], -pair[1]["round"]))

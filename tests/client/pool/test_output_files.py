@@ -37,6 +37,8 @@ class Trainer:
             sys.stdout.write("the last")
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
+        if do == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if do == "hang":
             print("before the hang")
             while True:
@@ -93,6 +95,15 @@ def test_the_output_of_a_worker_that_is_killed_is_kept(
         "--- session s1, round 2, train ---",
         "before the hang",
     ]
+
+
+def test_a_crash_in_c_code_says_where_the_trainer_was(runner: Runner, tmp_path: Path) -> None:
+    crashed = runner.run("crash", session="s1", log=tmp_path / "output.log")
+    assert "SIGSEGV" in crashed.reason
+    assert "Fatal Python error: Segmentation fault" in crashed.traceback
+    line = 1 + PRINTS.splitlines().index("            os.kill(os.getpid(), signal.SIGSEGV)")
+    assert f'trainer.py", line {line} in train' in crashed.traceback, crashed.traceback
+    assert "Segmentation fault" in (tmp_path / "output.log").read_text()
 
 
 def test_a_file_is_bounded_and_one_older_one_is_kept(

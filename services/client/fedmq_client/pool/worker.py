@@ -7,6 +7,7 @@ worker ends, with all its children, as soon as its parent has ended.
 
 import contextlib
 import ctypes
+import faulthandler
 import io
 import os
 import queue
@@ -100,6 +101,7 @@ def main() -> None:
     """Serves until the parent closes standard input or ends, or this process is spoilt."""
     _die_with_parent()
     incoming, outgoing = _take_streams()
+    faulthandler.enable()  # where the trainer was when C code crashed, for its output file
     worker = _Worker(incoming, outgoing)
     threading.Thread(target=worker.listen, name="fedmq-listen", daemon=True).start()
     worker.serve()
