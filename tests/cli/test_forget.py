@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -82,6 +83,19 @@ def test_models_of_a_forgotten_session_are_listed_verified_in_part_and_its_name_
     sdk.start(id="newer", rounds=1, seed=models[0]).wait(60)
     with pytest.raises(Refused, match="'older' was forgotten, and its ledger keeps the name: choose another id"):
         sdk.start(id="older", rounds=1)
+
+
+def test_the_name_of_a_forgotten_session_without_a_round_stays_taken_too(alliance: Served) -> None:
+    sdk = Alliance(alliance.url)
+    waits = sdk.start(id="waits", rounds=1, clients_required=99)
+    waits.stop()
+    waits.wait(60)
+    sdk.forget("session", "waits")
+    told = {"name": "session.forgotten", "session": "waits"}
+    while not alliance.box.records.count(tables.EVENTS, told):
+        time.sleep(0.05)
+    with pytest.raises(Refused, match="'waits' was forgotten"):
+        sdk.start(id="waits", rounds=1)
 
 
 def test_a_session_that_runs_stays_and_can_be_forgotten_once_the_remedy_is_followed(alliance: Served) -> None:

@@ -68,8 +68,8 @@ class ApiContext:
         """Publishes the start message. Returns the session's id, which is also the message's.
 
         A session whose id is published twice is started once. Raises ConfigError for an unknown strategy, NotFound for an
-        unknown seed, Gone for a seed that is no longer kept, and Refused for the id of a forgotten session, whose recorded
-        rounds a new session would adopt.
+        unknown seed, Gone for a seed that is no longer kept, and Refused for the id of a forgotten session: a new session
+        would adopt its recorded rounds, and combiners that know its end would give up every plan.
         """
         check_strategy(policy.strategy)
         if policy.seed is not None:
@@ -81,8 +81,10 @@ class ApiContext:
         return session
 
     def _is_forgotten(self, session: str) -> bool:
-        is_recorded = self.records.get(tables.SESSIONS, session) is not None
-        return not is_recorded and self.records.count(tables.ROUNDS, {"session": session}) > 0
+        if self.records.get(tables.SESSIONS, session) is not None:
+            return False
+        told = {"session": session, "name": "session.forgotten"}
+        return self.records.count(tables.ROUNDS, {"session": session}) + self.records.count(tables.EVENTS, told) > 0
 
     def stop(self, session: str, when: Any) -> Document:
         """Publishes the stop message, unless the session has ended. Returns the session's record. Raises NotFound."""
