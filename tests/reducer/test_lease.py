@@ -8,7 +8,7 @@ import pytest
 
 from fedmq.errors import ConfigError, Fenced, NotFound, Refused
 from fedmq.lease import HeldLease
-from fedmq.runtime.effects import Ack, Drained, Reject, Resubscribe, Stopping
+from fedmq.runtime.effects import Ack, DeleteQueue, Drained, Reject, Resubscribe, Stopping
 from fedmq_reducer.core import LeaseState, ReducerCore
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import (
@@ -26,7 +26,7 @@ from fedmq_reducer.operations import (
 from fedmq_reducer.snapshot import Load, Snapshot
 from fedmq_schemas.messages import ClientHello, CombinerHello, Plan, Start, Welcome
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.topology import Topology
+from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
 from support.cores import Driver, all_of, bodies, events, one
 
 from .sessions.driver import SEED, SessionDriver, aggregated, partial
@@ -303,3 +303,15 @@ def test_a_start_under_way_reports_where_it_waits(session: SessionDriver) -> Non
     session.receive(Start(policy=Policy()), "operator", message_id="t")
     assert session.reducer.waits()["t"].endswith("waits for the answer to RecordSession")
     session.done(session.last(RecordSession))
+
+
+def test_only_the_reducer_with_the_lease_deletes_the_inbox_of_a_combiner_that_has_been_away_for_long() -> None:
+    driver = SessionDriver({"k1": ["c1"], "k2": []})
+    driver.leave("k2")
+    driver.at += MAILBOX_EXPIRES
+    driver.hello("k1")
+    effects = driver.fire("presence")
+    check, deleted = one(effects, CheckLease), one(effects, DeleteQueue)
+    assert effects[effects.index(check) + 1 :] == [deleted]
+    assert deleted == DeleteQueue(Topology("a").combiner("k2").name)
+    assert all_of(driver.failed(check, Fenced("term 7 is over")), Resubscribe)

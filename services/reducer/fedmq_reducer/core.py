@@ -34,7 +34,7 @@ from fedmq.runtime.effects import (
 )
 from fedmq_reducer.inbox import Inbox
 from fedmq_reducer.members.membership import Membership
-from fedmq_reducer.operations import Acquire, RecordLateValidation, RecordValidations, Release, Renew
+from fedmq_reducer.operations import Acquire, CheckLease, RecordLateValidation, RecordValidations, Release, Renew
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.snapshot import Load, Snapshot
@@ -274,8 +274,10 @@ class ReducerCore:
         elif event.key == "presence":
             self._context.emit(*self.members.expire(self._context.now))
             self._inbox.rehome()
+            self._context.emit(StartTimer("presence", self._presence))
             expired = self.members.expire_inboxes(self.sessions.has_open_plan, self._context.now)
-            self._context.emit(*expired, StartTimer("presence", self._presence))
+            if expired:  # only while the lease is held: a combiner may have returned since it was lost
+                self._context.emit(CheckLease(self.term), *expired)
         else:
             self.sessions.fired(event)
 
