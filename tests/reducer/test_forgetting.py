@@ -69,6 +69,22 @@ def test_a_forgotten_client_no_longer_counts_as_load_of_its_combiner() -> None:
     assert grants(members.attach("c4"))["c4"].combiner == "k1"
 
 
+def test_after_a_takeover_too_a_forgotten_client_no_longer_counts_and_present_ones_still_do() -> None:
+    before, after = Members("k1", "k2"), Members()
+    for name in ("c1", "c2", "c3"):
+        before.attach(name)
+        before.report(before.combiner_of(name), (name,))
+    before.report("k1", gone=("c1",))
+    homes = {name: client.combiner for name, client in before.assignment.clients.items()}
+    assert homes == {"c1": "k1", "c2": "k2", "c3": "k1"}
+    combiners = [CombinerRecord(combiner=name, state="present", last_seen=0.0) for name in ("k1", "k2")]
+    records = [client.record() for client in before.assignment.clients.values()]
+    after.assignment.restore(records, combiners, after.now.seconds)
+    after.at += GRANT_EXPIRES
+    _forgotten(after, "client", "c1")
+    assert [grants(after.attach(name))[name].combiner for name in ("c4", "c5")] == ["k1", "k2"]
+
+
 def test_a_present_client_and_a_present_combiner_are_refused() -> None:
     members = Members("k1")
     members.attach("c1")

@@ -74,10 +74,10 @@ class Membership:
             client = ClientMember.of(record)
             client.granted_at = None if client.present else now  # an earlier reducer may just have granted it
             self.clients[client.name] = client
-            if client.present:
-                self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
-                if client.ordinal is not None:
-                    client.ordinal = self._ordinals.take(client.name, client.ordinal)
+            if client.combiner in self._load:  # clients that are away count too, as in `note_combiner`
+                self._load[client.combiner] += 1
+            if client.present and client.ordinal is not None:
+                client.ordinal = self._ordinals.take(client.name, client.ordinal)
 
     def eligible(self, task: str) -> list[ClientMember]:
         """Returns the clients that are present and do this task, sorted by name."""
