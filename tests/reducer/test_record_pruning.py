@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,16 @@ def test_events_from_before_are_deleted_batch_by_batch(records: SqliteRecords, m
     prune(records, 102.0)
     assert sorted(each["id"] for each in records.find(tables.EVENTS)) == ["late-new/2", "late-old/2", "late-open/2"]
     assert _sessions(records, tables.ATTEMPTS) == {"new", "open"}
+
+
+def test_times_that_are_no_numbers_neither_stay_in_the_way_nor_are_looked_for_for_ever(
+    records: SqliteRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_pruning, "BATCH", 2)
+    for number in range(5):
+        records.put(tables.EVENTS, f"odd-{number}", {"id": f"odd-{number}", "session": None, "at": -math.inf})
+    prune(records, 1000.0)
+    assert {each["id"][:3] for each in records.find(tables.EVENTS)} == {"odd"}
 
 
 def test_a_repetition_deletes_nothing_more(records: SqliteRecords) -> None:

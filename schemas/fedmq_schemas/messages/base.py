@@ -96,4 +96,4 @@ class Envelope(Frozen):
     cause: str | None = None
     alliance: str
     sender: str
-    sent_at: float
+    sent_at: Annotated[float, Field(allow_inf_nan=False)]

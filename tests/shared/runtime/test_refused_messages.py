@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -89,6 +90,14 @@ def test_only_messages_that_agree_on_a_version_are_read_in_each(body: Body, is_r
     else:
         with pytest.raises(ProtocolError, match="is not spoken here"):
             codec.decode(data, codec.MSGPACK, message_id="m", alliance="a")
+
+
+@pytest.mark.parametrize("sent_at", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_no_finite_number_is_refused_as_records_are_ordered_by_it(sent_at: float) -> None:
+    envelope = {"kind": "client_hello", "id": "m1", "alliance": "a", "sender": "c1", "sent_at": sent_at}
+    data = codec.encode(envelope, codec.fields_of(ClientHello()))
+    with pytest.raises(ProtocolError, match="sent_at"):
+        codec.decode(data, codec.MSGPACK, message_id="m", alliance="a")
 
 
 @pytest.mark.parametrize(

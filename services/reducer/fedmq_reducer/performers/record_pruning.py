@@ -24,9 +24,8 @@ def _prune_events(records: Records, before: float) -> None:
     while True:
         oldest = records.find(tables.EVENTS, order="at", limit=BATCH)
         old = [event["at"] for event in oldest if event["at"] < before]
-        if old:
-            records.delete(tables.EVENTS, {"at": old})
-        if len(old) < BATCH:
+        deleted = records.delete(tables.EVENTS, {"at": old}) if old else 0
+        if len(old) < BATCH or not deleted:
             return
 
 
