@@ -16,9 +16,9 @@ from fedmq_reducer.retention import SweepSession
 from fedmq_reducer.snapshot import Load
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import ForgetSessionRequest, PlanKey
+from fedmq_schemas.messages import CombinerPresence, ForgetMemberRequest, ForgetSessionRequest, Plan, PlanKey
 from reducer.sessions.driver import TERM, SessionDriver
-from support.cores import all_of, events, one
+from support.cores import all_of, bodies, events, one
 
 SESSION = "s"
 
@@ -47,6 +47,36 @@ def test_a_session_that_has_not_ended_is_refused() -> None:
     assert event.data["reason"] == "session 's' has not ended and can't be forgotten: `fedmq stop s` ends it"
     assert len(all_of(effects, Ack)) == 1
     assert not all_of(effects, SweepSession)
+
+
+def test_a_session_that_is_started_while_blobs_of_its_name_are_deleted_stays() -> None:
+    driver = SessionDriver({"k1": ["c1"]})
+    sweep = one(_request(driver), SweepSession)
+    driver.queue(SESSION)
+    effects = driver.done(sweep, None)
+    assert not all_of(effects, ForgetSession)
+    assert len(events(effects, "message.refused")) == len(all_of(effects, Ack)) == 1
+    driver.check()
+
+
+def test_a_round_is_planned_again_at_another_combiner_without_a_client_that_was_forgotten() -> None:
+    driver = SessionDriver({"k1": ["c1", "c2"], "k2": ["c3"]}, clients_required=1)
+    driver.plan()
+    driver.receive(CombinerPresence(clients=1, gone=("c1",)), "k1")
+    driver.receive(ForgetMemberRequest(member="client", name="c1"), "operator")
+    plans = bodies(driver.leave("k1"), Plan)
+    assert [plan.clients for plan in plans] == [("c2",)]
+    driver.check()
+
+
+def test_a_round_of_forgotten_clients_is_not_given_up_before_a_combiner_is_there() -> None:
+    driver = SessionDriver({"k1": ["c1"]})
+    driver.plan()
+    driver.receive(CombinerPresence(clients=0, gone=("c1",)), "k1")
+    driver.receive(ForgetMemberRequest(member="client", name="c1"), "operator")
+    assert not events(driver.leave("k1"), "plan.voided")
+    assert bodies(driver.hello("k1"), Plan)
+    driver.check()
 
 
 def test_a_reducer_that_loses_the_lease_in_the_middle_gives_the_request_back_and_its_successor_repeats_it() -> None:

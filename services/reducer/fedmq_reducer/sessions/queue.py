@@ -135,11 +135,16 @@ class Sessions:
 
         May be repeated, also for a session that is forgotten already.
         """
-        if name in self._sessions or name in self._starting:
-            refused = f"session {name!r} has not ended and can't be forgotten: `fedmq stop {name}` ends it"
-            self._context.emit(PublishEvent("message.refused", data={"reason": refused}), Ack((event.tag,)))
-            return
-        self._begin(f"forget:{event.tag}", self._forget(event, name))
+        if not self._refuse_to_forget(event, name):
+            self._begin(f"forget:{event.tag}", self._forget(event, name))
+
+    def _refuse_to_forget(self, event: Received, name: str) -> bool:
+        """Refuses the request if the session has not ended. Returns whether it did."""
+        if name not in self._sessions and name not in self._starting:
+            return False
+        refused = f"session {name!r} has not ended and can't be forgotten: `fedmq stop {name}` ends it"
+        self._context.emit(PublishEvent("message.refused", data={"reason": refused}), Ack((event.tag,)))
+        return True
 
     async def _forget(self, event: Received, name: str) -> None:
         """Deletes blobs before records: a name that still has a record can be forgotten again after a crash."""
@@ -151,6 +156,8 @@ class Sessions:
             return
         finally:
             del self._routines[f"forget:{event.tag}"]
+        if self._refuse_to_forget(event, name):  # it was started while the blobs were deleted
+            return
         data = {"reason": f"asked for by {event.envelope.sender}"}
         forgotten = PublishEvent("session.forgotten", name, data=data)
         context.emit(ForgetSession(name, context.term), forgotten, Ack((event.tag,)))

@@ -58,13 +58,20 @@ def _accept(context: ReducerContext, session: Session, attempt: Attempt, answer:
 
 
 def _plan_again(context: ReducerContext, session: Session, attempt: Attempt) -> None:
-    """Voids the open plans of vanished combiners whose clients were moved, and adds plans for these clients."""
-    here, homes = context.members.combiners, context.members.homes()
-    lost = [part for part in attempt.open_parts if part.combiner not in here and homes.keys() >= set(part.clients)]
+    """Voids the open plans of vanished combiners whose clients were moved, and adds plans for these clients.
+
+    A client that was forgotten meanwhile has no combiner, so no plan holds it again. The others need not wait for it.
+    """
+    here, homes, known = context.members.combiners, context.members.homes(), context.members.clients
+    lost = [
+        part
+        for part in attempt.open_parts
+        if part.combiner not in here and (left := known.keys() & part.clients) and homes.keys() >= left
+    ]
     if not lost:
         return
     for part in lost:
-        groups = group_by_combiner(part.clients, homes)
+        groups = group_by_combiner([name for name in part.clients if name in homes], homes)
         check_combiners(context, session, groups)
         attempt.parts += session.new_parts(groups, len(attempt.parts))
     _void(context, session, attempt, lost, "has vanished")
