@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from combiner.protocol import REDUCER, Combiner, welcome
+from combiner.protocol import REDUCER, Combiner, decline, key, welcome
 from fedmq.runtime.effects import Ack, Drained, StartTimer, Stopping
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 from fedmq_combiner.actor import presence_fields
-from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence
+from fedmq_schemas.messages import ClientHello, ClientPresence, CombinerPresence, Progress
 from support.cores import all_of, bodies, events, one
 
 BEAT, CHANGES, FULL = "presence:beat", "presence:changes", "presence:full"
@@ -45,6 +45,20 @@ def test_a_client_that_is_assigned_elsewhere_is_gone_and_has_not_vanished(combin
     assert not events(combiner.receive(moved, "c1"), "client.vanished")
     assert bodies(combiner.fire(CHANGES), CombinerPresence) == [CombinerPresence(clients=0, gone=("c1",))]
     assert combiner.receive(moved, "c1") == [Ack((combiner.tag,))]
+
+
+def test_a_client_that_still_answers_a_task_after_it_was_assigned_elsewhere_does_not_join_again(
+    combiner: Combiner,
+) -> None:
+    combiner.receive(ClientHello(), "c1")
+    combiner.receive(ClientPresence(leaving=True, reassigned=True), "c1")
+    combiner.fire(CHANGES)
+    for late in (decline(), Progress(plan=key(), fraction=0.5)):
+        assert not events(combiner.receive(late, "c1"), "client.joined")
+    assert bodies(combiner.fire(BEAT), CombinerPresence) == [CombinerPresence(clients=0)]
+    for again in (ClientHello(), ClientPresence()):
+        assert events(combiner.receive(again, "c1"), "client.joined")
+        combiner.receive(ClientPresence(leaving=True, reassigned=True), "c1")
 
 
 def test_a_client_that_is_silent_for_three_periods_has_vanished(combiner: Combiner) -> None:

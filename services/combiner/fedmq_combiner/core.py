@@ -188,7 +188,7 @@ class CombinerCore:
         context, presence, sender = self._context, self._presence, event.envelope.sender
         match event.body:
             case Update() | Decline() as body:
-                context.emit(*presence.note(sender, context.now))
+                context.emit(*presence.note_answer(sender, context.now))
                 self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
@@ -207,7 +207,7 @@ class CombinerCore:
                         course.send_tasks(context, plan, [sender])
                 context.emit(Ack((event.tag,)))
             case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics, place=place):
-                context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
+                context.emit(Ack((event.tag,)), *presence.note_answer(sender, context.now))
                 open_plan = self._plans.get(str(plan_key)) if place else None
                 if open_plan is not None and sender in open_plan.tasks:
                     open_plan.tasks[sender].place = place

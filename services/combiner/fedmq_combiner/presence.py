@@ -23,6 +23,7 @@ class Presence:
         self._clients = clients
         self._joined: set[str] = set()
         self._gone: set[str] = set()
+        self._released: set[str] = set()
         self._full_from = 0.0
         self._is_listening = False
 
@@ -45,10 +46,16 @@ class Presence:
 
     def note(self, client: str, now: Now) -> list[Effect]:
         """Notes that a client has sent something."""
+        self._released.discard(client)
         return self._join(client) if self._clients.note(client, now.seconds) else []
+
+    def note_answer(self, client: str, now: Now) -> list[Effect]:
+        """Notes that a client has sent something of a task. One that was assigned elsewhere may still answer a task."""
+        return [] if client in self._released else self.note(client, now)
 
     def greet(self, client: str, now: Now) -> list[Effect]:
         """Notes a hello, and reports it each time: the reducer may have moved the client meanwhile."""
+        self._released.discard(client)
         if self._clients.note(client, now.seconds):
             return self._join(client)
         self._joined.add(client)
@@ -68,6 +75,7 @@ class Presence:
 
     def release(self, client: str) -> list[Effect]:
         """Notes that a client has been assigned to another combiner. Publishes no event: it has not vanished."""
+        self._released.add(client)
         if not self._clients.remove(client):
             return []
         self._joined.discard(client)
