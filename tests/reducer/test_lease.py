@@ -315,3 +315,11 @@ def test_only_the_reducer_with_the_lease_deletes_the_inbox_of_a_combiner_that_ha
     assert effects[effects.index(check) + 1 :] == [deleted]
     assert deleted == DeleteQueue(Topology("a").combiner("k2").name)
     assert all_of(driver.failed(check, Fenced("term 7 is over")), Resubscribe)
+
+
+def test_the_inbox_of_a_combiner_that_has_been_away_for_long_stays_while_a_round_waits_for_its_partial() -> None:
+    driver = SessionDriver({"k1": ["c1"]}, clients_required=1)
+    driver.plan()
+    driver.leave("k1")
+    driver.at += MAILBOX_EXPIRES
+    assert not all_of(driver.fire("presence"), DeleteQueue)

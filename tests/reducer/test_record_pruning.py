@@ -74,11 +74,12 @@ def test_a_repetition_deletes_nothing_more(records: SqliteRecords) -> None:
     assert {table: list(records.find(table)) for table in tables.TABLES} == before
 
 
-@pytest.mark.parametrize(("seconds", "left"), [(None, 12), (50.0, 0)])
+@pytest.mark.parametrize(("before", "left"), [(None, 12), (10.0, 12), (100.0, 6), (1000.0, 0)])
 def test_the_monitor_deletes_at_the_age_that_is_set_and_by_default_nothing(
-    records: SqliteRecords, seconds: float | None, left: int
+    records: SqliteRecords, before: float | None, left: int
 ) -> None:
     scheduler = VirtualScheduler()
+    looks_at = scheduler.wall() + FIRST_SECONDS
     monitor = SystemMonitor(
         scheduler,
         records,
@@ -86,7 +87,7 @@ def test_the_monitor_deletes_at_the_age_that_is_set_and_by_default_nothing(
         list,
         folder=None,
         is_active=lambda: True,
-        record_seconds=seconds,
+        record_seconds=None if before is None else looks_at - before,
     )
     monitor.start()
     scheduler.run(limit=scheduler.now() + FIRST_SECONDS)

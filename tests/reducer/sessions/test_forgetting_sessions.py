@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from fedmq.blobs.memory import MemoryBlobs
-from fedmq.errors import Fenced, Transient
+from fedmq.errors import Fenced, Refused, Transient
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq.runtime.effects import Ack, Effect, Resubscribe
-from fedmq_reducer.operations import Acquire, ForgetSession, Renew
+from fedmq.runtime.effects import Ack, Effect, Reject, Resubscribe
+from fedmq_reducer.operations import Acquire, ForgetSession, RecordSession, Renew
 from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_reducer.performers.retention_performer import RetentionPerformer
 from fedmq_reducer.retention import SweepSession
 from fedmq_reducer.snapshot import Load
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import CombinerPresence, ForgetMemberRequest, ForgetSessionRequest, Plan, PlanKey
+from fedmq_schemas.messages import CombinerPresence, ForgetMemberRequest, ForgetSessionRequest, Plan, PlanKey, Start
 from reducer.sessions.driver import TERM, SessionDriver
 from support.cores import all_of, bodies, events, one
 
@@ -47,6 +47,23 @@ def test_a_session_that_has_not_ended_is_refused() -> None:
     assert event.data["reason"] == "session 's' has not ended and can't be forgotten: `fedmq stop s` ends it"
     assert len(all_of(effects, Ack)) == 1
     assert not all_of(effects, SweepSession)
+
+
+def test_a_session_whose_start_is_being_recorded_is_refused_too() -> None:
+    driver = SessionDriver({"k1": ["c1"]})
+    driver.receive(Start(policy=driver.policy), "operator", message_id=SESSION)
+    effects = _request(driver)
+    assert events(effects, "message.refused") and not all_of(effects, SweepSession)
+    driver.done(driver.last(RecordSession))
+    driver.check()
+
+
+def test_a_request_whose_blobs_can_t_be_deleted_is_rejected_with_the_reason() -> None:
+    driver = SessionDriver({"k1": ["c1"]})
+    effects = driver.failed(one(_request(driver), SweepSession), Refused("read only"))
+    assert effects == [Reject(driver.tag, "read only")]
+    assert not driver.reducer.waits()
+    driver.check()
 
 
 def test_a_session_that_is_started_while_blobs_of_its_name_are_deleted_stays() -> None:

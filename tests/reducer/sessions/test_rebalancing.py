@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedmq.runtime.effects import Effect
+from fedmq.runtime.effects import Declare, Effect, Publish
+from fedmq_reducer.members.client_member import ClientMember
 from fedmq_reducer.operations import Aggregate, RecordAttempt, RecordClients, RecordRound
 from fedmq_schemas.messages import CombinerHello, Grant, Plan
+from fedmq_schemas.topology import Topology
 from support.cores import all_of, bodies, events, one
 
 from .driver import SessionDriver, aggregated, partial
@@ -55,6 +57,23 @@ def test_the_moved_clients_are_recorded_granted_and_reported_once_the_draw_is_re
         ("c4", "k2", {"former": "k1"}),
     ]
     assert effects.index(one(effects, RecordAttempt)) < effects.index(all_of(effects, RecordClients)[0])
+
+
+def test_a_moved_client_has_a_mailbox_for_its_grant_which_the_broker_confirms(session: SessionDriver) -> None:
+    session.plan()
+    session.receive(CombinerHello(), "k2")
+    effects = commit(session)
+    granted = [each for each in all_of(effects, Publish) if isinstance(each.body, Grant)]
+    assert [(each.routing_key, each.confirm) for each in granted] == [("assignment.c3", True), ("assignment.c4", True)]
+    for name, grant in zip(("c3", "c4"), granted, strict=True):
+        assert effects.index(Declare(Topology("a").client(name))) < effects.index(grant)
+
+
+def test_clients_that_are_away_are_not_moved(session: SessionDriver) -> None:
+    session.plan()
+    session.reducer.members.clients["c5"] = ClientMember("c5", {}, ("validate",), 1, None, "", "k1", None)
+    session.receive(CombinerHello(), "k2")
+    assert [each.records[0].client for each in all_of(commit(session), RecordClients)] == ["c3", "c4"]
 
 
 def test_nobody_is_moved_within_a_round_nor_between_its_attempts(session: SessionDriver) -> None:
