@@ -127,7 +127,10 @@ class Actor:
                 self.refuse(event.tag, f"internal error: {error_detail.named(error, self._detail)}", cause=cause)
             return
         if self._observe is not None:
-            self._observe(event, answer, cause)
+            try:
+                self._observe(event, answer, cause)
+            except Exception as error:  # nor a bug in what only reports: the effects are decided
+                self._report_bug(f"observing {type(event).__name__}", error)
         if answer:
             self._runner.run(answer, cause)
 

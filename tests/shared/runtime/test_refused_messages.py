@@ -12,7 +12,7 @@ from fedmq import codec
 from fedmq.brokers.base import Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import ProtocolError
-from fedmq.runtime.actor import Actor
+from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.effects import CoreEvent, Effect, Now, Received
 from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.sender_check import stated_sender
@@ -40,7 +40,7 @@ def encoded(body: Body, sender: str, version: int) -> bytes:
     return codec.encode(envelope, codec.fields_of(body))
 
 
-def received(body: Body, sender: str, version: int) -> tuple[list[Body], list[Event]]:
+def received(body: Body, sender: str, version: int, observe: Observe | None = None) -> tuple[list[Body], list[Event]]:
     """Returns what a reducer's actor receives of this message, and the events that it publishes."""
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
@@ -53,6 +53,7 @@ def received(body: Body, sender: str, version: int) -> tuple[list[Body], list[Ev
         ALLIANCE,
         inbox=ALLIANCE.reducer(),
         new_id=iter("123456").__next__,
+        observe=observe,
     )
     observer = broker.connect("observer")
 
@@ -66,6 +67,19 @@ def received(body: Body, sender: str, version: int) -> tuple[list[Body], list[Ev
     broker.connect(sender).publish(Outgoing("a.assignment", assignment_request_key(sender), data, "m1"))
     scheduler.run(limit=1.0)
     return core.received, events
+
+
+def test_an_observer_that_fails_is_reported_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def observe(event: CoreEvent, answer: Sequence[Effect], cause: str | None) -> None:
+        if isinstance(event, Received):
+            raise KeyError("span")
+
+    with caplog.at_level(logging.ERROR, "fedmq"):
+        bodies, events = received(CombinerHello(), "k7", VERSION, observe)
+    assert bodies == [CombinerHello()]
+    assert [event.data["reason"] for event in events if event.name == "actor.error"] == [
+        "observing Received: KeyError('span')"
+    ]
 
 
 def test_a_hello_of_another_version_is_refused_by_name(caplog: pytest.LogCaptureFixture) -> None:
