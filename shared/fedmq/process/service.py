@@ -26,13 +26,13 @@ from fedmq.process.health import HealthServer
 from fedmq.process.logs import configure_service_logs
 from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
-from fedmq.process.stall_watch import Report, StallWatch, broker_state
+from fedmq.process.stall_watch import BROKER, Report, StallWatch, broker_state
 from fedmq.process.store_check import StoreCheck
 from fedmq.process.traces import open_traces
 from fedmq.runtime.actor import Observe
 from fedmq.runtime.effects import PublishEvent
 from fedmq.runtime.spans import OpenSpans
-from fedmq.runtime.stalls import Stalls, describe
+from fedmq.runtime.stalls import Stalls, describe, since
 from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import ThreadScheduler
 from fedmq.tls import trust
@@ -210,7 +210,8 @@ class Service:
         states = {}
         if self._connections:
             blocked = (connection for connection in self._connections if connection.blocked)
-            states["broker"] = broker_state(next(blocked, self._connections[0]))
+            state, stall = broker_state(next(blocked, self._connections[0])), self.stalls.of(BROKER)
+            states[BROKER] = state if state == "connected" or stall is None else f"{state}, {since(stall)}"
         for store in self._stores:
             stall = self.stalls.of(store)
             states[store] = "ok" if stall is None else describe(stall)

@@ -30,7 +30,7 @@ class StallWatch:
     """Looks at the connections and at `stalls` once a second, on the scheduler's thread.
 
     Logs each beginning and end of a stall. Publishes it with `report`, if there is one, as an event of `process`, which may
-    be about `combiner`. While the broker is blocked these events wait. Calls `on_change` after each change.
+    be about `combiner`. While the broker is blocked or away these events wait. Calls `on_change` after each change.
     """
 
     def __init__(
@@ -51,12 +51,13 @@ class StallWatch:
         self._report = report
         self._on_change = on_change
         self._known: dict[str, Stall] = {}
+        self._waiting: list[PublishEvent] = []
+        """Events that wait for a connection: without one they would be lost, as no event is confirmed."""
 
     def look(self) -> None:
         """Looks now, and again a second later."""
         for connection in self._connections:
-            state = broker_state(connection)
-            if state == "connected":
+            if broker_state(connection) == "connected":
                 self._stalls.end(connection)
             else:
                 words = "there is no connection to the broker"
@@ -72,6 +73,10 @@ class StallWatch:
             self._ended(known[store])
         if known != self._known:
             self._on_change()
+        if self._report is not None and all(connection.connected for connection in self._connections):
+            waiting, self._waiting = self._waiting, []
+            for event in waiting:
+                self._report(event)
         self._scheduler.later(PERIOD, self.look)
 
     def _began(self, stall: Stall) -> None:
@@ -84,7 +89,6 @@ class StallWatch:
         self._publish("stall.ended", stall, {"seconds": seconds})
 
     def _publish(self, name: str, stall: Stall, data: dict[str, object]) -> None:
-        if self._report is not None:
-            process, combiner = self._about
-            about = {"process": process, "store": stall.store, "reason": stall.reason}
-            self._report(PublishEvent(name, combiner=combiner, data=about | data))
+        process, combiner = self._about
+        about = {"process": process, "store": stall.store, "reason": stall.reason}
+        self._waiting.append(PublishEvent(name, combiner=combiner, data=about | data))

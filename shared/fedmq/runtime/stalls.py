@@ -68,4 +68,9 @@ class Stalls:
 
 def describe(stall: Stall) -> str:
     """Returns a stall as text: its reason, and since when."""
-    return f"{stall.reason}, since {datetime.fromtimestamp(stall.since, UTC):%H:%M:%S} UTC"
+    return f"{stall.reason}, {since(stall)}"
+
+
+def since(stall: Stall) -> str:
+    """Returns when a stall began as text: `since 14:05:31 UTC`."""
+    return f"since {datetime.fromtimestamp(stall.since, UTC):%H:%M:%S} UTC"

@@ -82,7 +82,12 @@ def test_a_broker_that_has_been_silent_for_long_is_a_stall_at_once_since_it_fell
     watched.run(9.5)
     watched.silent = 7.0
     watched.run(1.0)
-    [began] = watched.events
+    assert [stall.reason for stall in watched.stalls.current()] == ["the broker does not answer"]
+    assert watched.events == [], "an event without a connection would be lost"
+    watched.silent = 0.0
+    watched.run(1.0)
+    [began, ended] = watched.events
+    assert (ended.name, ended.data["seconds"]) == ("stall.ended", 8.0)
     assert (began.name, began.data["reason"]) == ("stall.began", "the broker does not answer")
     assert began.data["since"] == VirtualScheduler.EPOCH + 3.0
 
