@@ -174,7 +174,7 @@ def test_a_blocked_broker_is_shown_by_every_role(
     try:
         for role in ("reducer", "combiner", "client"):
             node = alliance.node(role)
-            alliance.soon(partial(alliance.shows, role, "broker", f"blocked: {reason}"), f"/health of {role}")
+            alliance.soon(partial(alliance.shows, role, "broker", f"blocked: {reason}, since "), f"/health of {role}")
             assert "fedmq_broker_blocked 1" in node.metrics()
             assert alliance.page(role, "/ready")[0] == 503
             assert alliance.page(role, "/health")[0] == 200
