@@ -36,7 +36,7 @@ def clients(
     state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List clients: their tasks, their combiners, and when each one last sent a message."""
+    """List clients: their tasks, their combiners, and since when each one has been present or away."""
     from fedmq_sdk import Alliance
 
     alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
@@ -50,7 +50,7 @@ def clients(
         return
     now = time.time()
     for row in rows:
-        row["heard"] = f"{duration(max(0.0, now - row['last_seen']))} ago"
+        row["since"] = f"{duration(max(0.0, now - row['last_seen']))} ago"
     columns = {
         "client": "client",
         "state": "state",
@@ -59,7 +59,7 @@ def clients(
         "labels": "labels",
         "ordinal": "part",
         "weight": "weight",
-        "heard": "heard",
+        "since": "since",
     }
     print_columns(rows, columns, "no client has attached yet")
     print_next("fedmq clients --why last", "fedmq start --follow", place=place)
