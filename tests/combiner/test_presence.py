@@ -127,6 +127,13 @@ def test_a_combiner_that_stops_leaves(combiner: Combiner) -> None:
     assert one(stopping, Drained) == stopping[-1]
 
 
+def test_a_combiner_that_the_broker_does_not_serve_stops_without_a_goodbye(combiner: Combiner) -> None:
+    standby = Combiner()
+    standby.start()
+    combiner.reconnect()
+    assert standby.handle(Stopping()) == combiner.handle(Stopping()) == [Drained()]
+
+
 def test_a_presence_message_reports_stalls_and_lacks_the_field_without_one() -> None:
     scheduler = VirtualScheduler()
     stalls = Stalls(scheduler.wall)

@@ -114,7 +114,12 @@ class Presence:
         return effects
 
     def leave(self) -> list[Effect]:
-        """Reports that the combiner leaves."""
+        """Reports that the combiner leaves.
+
+        A process that stands by reports nothing: the reducer would void the plans of the one that works under its name.
+        """
+        if not self._is_listening:
+            return []
         return [self._publish(CombinerPresence(clients=len(self._clients), leaving=True), confirm=True)]
 
     def _lost(self, clients: list[str], reason: str) -> list[Effect]:
