@@ -11,7 +11,7 @@ import pytest
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.records.mongo import MongoRecords
-from fedmq_schemas.topology import Topology
+from fedmq_schemas.topology import Topology, server_permissions
 from support.servers.ports import free_ports
 from system.deployment import PACKAGE, Servers
 from system.doctors import consuming, doctor, examined
@@ -78,7 +78,7 @@ def test_an_account_that_lacks_a_permission_is_told_what_to_permit(
     findings = doctor(environment, code=2)
 
     assert findings["broker"][0] == "fault"
-    assert "set_permissions weak" in findings["broker"][1]
+    assert "if ALLIANCE_UID=patient is right, rabbitmqctl set_permissions weak" in findings["broker"][1]
     assert findings["file handles"][0] == "warning"
 
 
@@ -159,6 +159,41 @@ def test_a_client_whose_account_is_anothers_is_told(environment: dict[str, str],
     assert "fedmq account add well" in found[1]
     assert "FEDN_CLIENT_NAME is not set" in unnamed[1] and "set FEDN_CLIENT_NAME=ill" in unnamed[1]
     accounts.revoke("ill")
+
+
+def test_a_combiner_of_another_alliance_than_its_account_sees_that_cause_before_the_remedy(
+    environment: dict[str, str], servers: Servers
+) -> None:
+    rabbitmq, allowed = servers.rabbitmq, server_permissions(Topology("patient"))
+    rabbitmq.manage("PUT", "users/crew", {"password": "crew", "tags": ""})
+    permitted = {"configure": allowed.configure, "write": allowed.write, "read": allowed.read}
+    rabbitmq.manage("PUT", "permissions/%2F/crew", permitted)
+    environment["FEDN_AMQP_URL"] = rabbitmq.url.replace("guest:guest", "crew:crew")
+
+    wrong = doctor(environment | {"ALLIANCE_UID": "opera"}, "combiner", code=2)["broker"]
+    mended = doctor(environment, "combiner")["broker"]
+
+    assert "if ALLIANCE_UID=opera is right, rabbitmqctl set_permissions crew" in wrong[1]
+    assert mended[0] == "ok"
+
+
+def test_a_client_of_another_alliance_than_its_account_sees_that_cause_before_the_remedy(
+    environment: dict[str, str], servers: Servers
+) -> None:
+    rabbitmq, topology = servers.rabbitmq, Topology("patient")
+    accounts = RabbitmqAccounts(Management(rabbitmq.url, rabbitmq.management_url), topology)
+    mine = environment | {"FEDN_CLIENT_NAME": "ill"}
+    mine["FEDN_AMQP_URL"] = rabbitmq.url.replace("guest:guest", f"ill:{accounts.add('ill')}")
+    opera = mine | {"ALLIANCE_UID": "opera"}
+    with consuming(rabbitmq, topology.reducer().name, alliance="patient"):
+        wrong = doctor(opera, "client", code=2)["broker"]
+        unnamed = doctor(opera | {"FEDN_CLIENT_NAME": ""}, "client", code=2)["broker"]
+        mended = doctor(mine, "client")["broker"]
+    accounts.revoke("ill")
+
+    assert "if ALLIANCE_UID=opera is right, see FEDN_CLIENT_NAME" in wrong[1]
+    assert "if ALLIANCE_UID=opera is right, set FEDN_CLIENT_NAME=ill" in unnamed[1]
+    assert mended[0] == "ok"
 
 
 def test_a_rabbitmq_that_is_too_old_is_a_fault(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

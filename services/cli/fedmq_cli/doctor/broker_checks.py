@@ -53,7 +53,7 @@ def _try_drawn_name(administration: Administration, settings: ClientSettings) ->
         account = unquote(urlsplit(settings.amqp_url.get_secret_value()).username or "guest")
         raise ConfigError(
             f"FEDN_CLIENT_NAME is not set, so the client would draw a name such as {drawn}, under which the account "
-            f"{account!r} may not publish: set FEDN_CLIENT_NAME={account}"
+            f"{account!r} may not publish: if ALLIANCE_UID={settings.alliance} is right, set FEDN_CLIENT_NAME={account}"
         ) from error
 
 

@@ -172,7 +172,8 @@ def _try_permissions(link: _ProbeLink, topology: Topology) -> None:
         needed = server_permissions(topology)
         raise ConfigError(
             f"the account {link.account!r} lacks a permission ({error.reply_text}): "
-            f"rabbitmqctl set_permissions {link.account} '{needed.configure}' '{needed.write}' '{needed.read}'"
+            f"if ALLIANCE_UID={topology.alliance} is right, rabbitmqctl set_permissions {link.account} "
+            f"'{needed.configure}' '{needed.write}' '{needed.read}'"
         ) from error
 
 
@@ -190,6 +191,7 @@ def _try_to_publish(link: _ProbeLink, topology: Topology, client: str) -> None:
                 f"no alliance {topology.alliance} has been here: see ALLIANCE_UID, or start its reducer"
             ) from error
         raise Refused(
-            f"the account {link.account!r} may not publish as client {client!r} ({error.reply_text}): an account of its own "
-            f"has its client's name: see FEDN_CLIENT_NAME and FEDN_AMQP_URL, or `fedmq account add {client}`"
+            f"the account {link.account!r} may not publish as client {client!r} ({error.reply_text}): "
+            f"if ALLIANCE_UID={topology.alliance} is right, see FEDN_CLIENT_NAME and FEDN_AMQP_URL (an account of its own "
+            f"has its client's name), or `fedmq account add {client}`"
         ) from error
