@@ -105,6 +105,19 @@ def test_a_client_whose_name_runs_already_is_warned(environment: dict[str, str],
     assert other == ("ok", "no client named single runs")
 
 
+def test_a_combiner_whose_name_runs_already_is_warned(environment: dict[str, str], servers: Servers) -> None:
+    mine = environment | {"FEDN_COMBINER_NAME": "twin"}
+    with consuming(servers.rabbitmq, PATIENT.reducer().name, PATIENT.combiner("twin").name, alliance="patient"):
+        twice = doctor(mine, "combiner")["combiner name"]
+        other = doctor(mine | {"FEDN_COMBINER_NAME": "single"}, "combiner")["combiner name"]
+        unnamed = doctor(mine | {"FEDN_COMBINER_NAME": ""}, "combiner")["combiner name"]
+
+    assert twice[0] == "warning"
+    assert "a combiner named twin runs already" in twice[1] and "FEDN_COMBINER_NAME of its own" in twice[1]
+    assert other == ("ok", "no combiner named single runs")
+    assert unnamed == ("ok", "none is set: one is drawn at the first start, and kept in the state folder")
+
+
 @pytest.mark.parametrize(
     ("limit", "needed", "verdict", "words"),
     [

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from fedmq.brokers.base import Administration
 from fedmq.brokers.registry import open_administration
 from fedmq.errors import ConfigError, FedMQError, NotFound, Refused
-from fedmq.process.settings import AllianceSettings, ClientSettings, ReducerSettings
+from fedmq.process.settings import AllianceSettings, ClientSettings, CombinerSettings, ReducerSettings
 from fedmq_cli.doctor.findings import Notable
 from fedmq_schemas.topology import Topology
 
@@ -20,6 +20,7 @@ HANDLES_OF_A_CLIENT = 4
 """Its connection, and up to three files of its mailbox."""
 UNNAMED = "doctor"
 """Stands for the characters that a client without a name would draw."""
+DRAWN = "none is set: one is drawn at the first start, and kept in the state folder"
 
 
 def broker(settings: AllianceSettings) -> str:
@@ -71,13 +72,26 @@ def client_name(settings: ClientSettings) -> str:
     """Looks whether another process consumes from the client's mailbox."""
     name = settings.client_name
     if name is None:
-        return "none is set: one is drawn at the first start, and kept in the state folder"
+        return DRAWN
     if _consumers(settings, Topology(settings.alliance).client(name).name):
         raise Notable(
             f"a client named {name} runs already: if it is not the one that runs here, give this one an account and a "
             "FEDN_CLIENT_NAME of its own"
         )
     return f"no client named {name} runs"
+
+
+def combiner_name(settings: CombinerSettings) -> str:
+    """Looks whether another process consumes from the combiner's inbox, or stands by for it."""
+    name = settings.combiner_name
+    if name is None:
+        return DRAWN
+    if _consumers(settings, Topology(settings.alliance).combiner(name).name):
+        raise Notable(
+            f"a combiner named {name} runs already: if it is not the one that runs here, give this one a "
+            "FEDN_COMBINER_NAME of its own, as it would stand by for the other one"
+        )
+    return f"no combiner named {name} runs"
 
 
 def file_handles(settings: ReducerSettings) -> str:

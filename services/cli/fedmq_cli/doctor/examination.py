@@ -12,6 +12,7 @@ from fedmq.process.settings import (
     AllianceSettings,
     BlobSettings,
     ClientSettings,
+    CombinerSettings,
     ControlSettings,
     DashboardSettings,
     RecordSettings,
@@ -40,7 +41,7 @@ def examine(settings: TrustSettings) -> Iterator[Finding]:
     tls.trust(settings.ca_file)
     has_broker = True
     for what, check in _checks(settings):
-        if has_broker or what not in ("reducer", "client name"):
+        if has_broker or what not in ("reducer", "client name", "combiner name"):
             found = find(what, check)
             has_broker = has_broker and (what != "broker" or found.verdict != "fault")
             yield found
@@ -59,6 +60,8 @@ def _checks(settings: TrustSettings) -> Iterator[tuple[str, Check]]:
         yield "versions", api_checks.own_version
     if isinstance(settings, AllianceSettings):
         yield from _alliance_checks(settings)
+    if isinstance(settings, CombinerSettings):
+        yield "combiner name", lambda: broker_checks.combiner_name(settings)
     if isinstance(settings, BlobSettings):
         yield "blob store", lambda: store_checks.blobs(settings)
         yield "clock", lambda: store_checks.clock(settings)
