@@ -20,12 +20,16 @@ HUGE = TRAINER.replace('{"loss": 0.5}', '{"loss": 0.5, "history": list(range(100
 def test_nan_and_what_is_no_scalar_are_recorded_and_never_averaged(tmp_path: Path) -> None:
     alliance = Alliance(tmp_path, trainer=ODD, on_task=None)
     assert_unharmed(alliance, alliance.run())
-    told = alliance.events("update.accepted", client=GOOD[0])[0]["data"]["metrics"]
+    accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
+    told = accepted["metrics"]
+    assert accepted["notes"] == ["metric 'nan' is nan and is in no mean"]
     assert math.isnan(told["nan"]) and told["word"] == "hot" and told["list"] == [1, 2] and told["flag"] is True
     committed = alliance.records.find(tables.ROUNDS, order="round")[0]
     assert set(committed["metrics"]) == {"loss"} and committed["metrics"]["loss"]["n"] == 2
     validation = alliance.records.find(tables.VALIDATIONS, {"client": GOOD[0]})[0]
     assert math.isinf(validation["metrics"]["nan"])
+    validated = alliance.events("model.validated", client=GOOD[0])[0]["data"]
+    assert validated["notes"] == ["metric 'nan' is inf and is in no mean"]
     models = alliance.records.find(tables.MODELS, {"session": "s1"})
     assert all(set(model["metrics"]) == {"loss"} for model in models)
 

@@ -1,5 +1,6 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from numbers import Integral
@@ -124,7 +125,8 @@ def examples(step: str, found: Any) -> int:
 def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
     """Returns metrics in the types that a message can hold, METRICS_BYTES in all. Raises InvalidResult for no map.
 
-    Leaves out others, with a note: those of other types, and the largest ones until the rest fits.
+    Leaves out others, with a note: those of other types, and the largest ones until the rest fits. A NaN or an infinity is
+    kept, with a note: no mean contains it.
     """
     if not isinstance(found, Mapping):
         raise without_values(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
@@ -147,6 +149,10 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
                 break
             total -= sizes[name]
             note(_too_large(name, _amount(kept.pop(name))))
+    if step != "report":  # of reports no means are computed
+        for name, value in kept.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                note(f"metric {name[:60]!r} is {value} and is in no mean")
     return kept
 
 

@@ -34,7 +34,7 @@ A trainer is a class (or a module with functions of the same names, without `sel
 - An exception fails this task only. The trainer is built anew for the next one. If `validate` raises before a training,
   the training goes on, with a trainer that is built anew.
 - A metric that can't be sent, a bad `task.report` and a `task.state` that can't be kept are left out. The result has a
-  note that says so.
+  note that says so. A NaN or infinite metric is recorded, with a note, but is in no mean.
 - Keep nothing from one task to the next, except data and what is derived from it. The state of the learning belongs in
   `task.state`, which survives restarts. It never leaves the client. The site keeps it, and local tensors, beyond the end
   of the session; a session begins with them if its policy says `personal = "continue"`, else with none.

@@ -45,6 +45,21 @@ def test_a_metric_that_can_not_be_kept_costs_neither_the_update_nor_the_other_me
     assert (validated.outcome, validated.metrics, validated.notes) == ("done", kept, result.notes)
 
 
+def test_a_metric_without_a_finite_value_is_sent_and_noted_once(site: Site) -> None:
+    metrics = {"mse": np.float32("nan"), "loss": 0.5, "mae": float("inf"), "words": "nan", "list": [float("nan")]}
+
+    def train(weights: Weights, task: Task) -> Any:
+        task.report(0.5, mae=float("inf"), progress=float("nan"))
+        return weights, 3, metrics
+
+    site.serve(train=train, validate=lambda *_: (3, metrics))
+    notes = ("metric 'mse' is nan and is in no mean", "metric 'mae' is inf and is in no mean")
+    result = site.run()
+    assert result.notes == notes
+    assert result.metrics.keys() == metrics.keys(), "it is recorded"
+    assert site.run(kind="validate").notes == notes
+
+
 def test_the_largest_of_many_metrics_are_left_out_until_the_rest_fits(site: Site) -> None:
     metrics = {f"m{size}": [0] * size for size in (30_000, 10, 20_000, 15_000)}
     site.serve(train=lambda weights, task: (weights, 1, metrics))
