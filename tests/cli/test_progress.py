@@ -79,7 +79,7 @@ def test_the_test_scores_are_finite_numbers_with_accuracy_first() -> None:
     progress = SessionProgress(1)
     metrics = {"loss": 0.5, "auc": 0.75, "accuracy": 0.96, "note": "x", "bad": float("nan")}
     progress.feed(_event("model.validated", 1, "e", scope="test", metrics=metrics))
-    assert scores_text(progress.round(1).tests.means) == "accuracy 0.9600, loss 0.5000, auc 0.7500"
+    assert scores_text(progress.round(1).tests.summary, 1) == "accuracy 0.9600, loss 0.5000, auc 0.7500"
 
 
 def test_many_clients_are_summed_up_in_one_line() -> None:
@@ -155,7 +155,8 @@ def test_the_clients_means_and_the_trainings_are_kept_beside_the_test_scores() -
         metrics = {"accuracy": accuracy}
         progress.feed(_event("model.validated", 1, client, scope="client", weight=weight, metrics=metrics))
     at = progress.round(1)
-    assert (at.training, at.own.means, at.tests.means) == ({"loss": 0.5}, {"accuracy": 0.375}, {})
+    assert at.training == {"loss": {"mean": 0.5, "n": 2.0}}
+    assert (at.own.summary["accuracy"]["mean"], at.tests.summary) == (0.375, {})
 
 
 def _lines(*events: Event) -> list[str]:
@@ -195,6 +196,55 @@ def test_plain_lines_show_the_clients_means_when_their_round_is_over_and_why_the
         "round 2 of 2: 1 of 1 accepted, 2.0 s, training: loss 0.5000",
         "model 2: loss 0.2500 (own data of 1 client)",
     ]
+
+
+NAN = float("nan")
+
+
+def _scored(*of_each: dict[str, float]) -> list[Event]:
+    """Returns the events of a model that these clients scored on their own data, and of the end of its session."""
+    validated = [
+        _event("model.validated", 1, f"client{number}", scope="client", weight=1, metrics=metrics)
+        for number, metrics in enumerate(of_each, 1)
+    ]
+    return [*validated, _event("session.finished")]
+
+
+def test_the_count_beside_a_mean_is_that_of_its_values() -> None:
+    one_is_missing = _scored({"mse": 1.0}, {"mse": NAN}, {"mse": 2.0}, {"mse": 3.0})
+    assert _lines(*one_is_missing) == ["model 1: mse 2.0000 (own data of 3 of 4 clients)"]
+    all_but_one = _scored({"mse": NAN}, {"mse": 2.0})
+    assert _lines(*all_but_one) == ["model 1: mse 2.0000 (own data of 1 of 2 clients)"]
+    of_one_metric = _scored({"loss": 1.0, "mse": NAN}, {"loss": 1.0, "mse": 2.0})
+    assert _lines(*of_one_metric) == ["model 1: loss 1.0000, mse 2.0000 (1 of 2) (own data of 2 clients)"]
+    assert _lines(*_scored({"mse": NAN})) == []
+
+
+def test_a_model_is_shown_once_all_have_scored_it_also_if_a_score_is_in_no_mean() -> None:
+    committed: dict[str, Any] = {"seconds": 2.0, "counts": {"accepted": 2}}
+    *scored, _ = _scored({"mse": NAN}, {"mse": 2.0})
+    assert _lines(_event("round.committed", 2, **committed), *scored) == [
+        "round 2 of 2: 2 of 2 accepted, 2.0 s",
+        "model 1: mse 2.0000 (own data of 1 of 2 clients)",
+    ]
+    assert len(_lines(_event("round.committed", 2, **committed), scored[1])) == 1
+
+
+def test_the_mean_of_trainings_says_of_how_many_it_is_if_not_of_all() -> None:
+    summary = {"loss": {"mean": 0.5, "n": 1.0}}
+    assert _lines(_event("round.committed", 1, seconds=2.0, counts={"accepted": 2}, metrics=summary)) == [
+        "round 1 of 2: 2 of 2 accepted, 2.0 s, training: loss 0.5000 (1 of 2)"
+    ]
+
+
+def test_the_live_table_marks_a_mean_that_is_not_of_all_values() -> None:
+    progress, stream = SessionProgress(1, "s1"), StringIO()
+    view = LiveView(progress, Console(file=stream, width=150, force_terminal=True, color_system=None))
+    with view:
+        for event in _scored({"mse": 1.0}, {"mse": NAN}):
+            progress.feed(event)
+            view.event(event)
+    assert "mse 1.0000 (1 of 2)" in stream.getvalue()
 
 
 def test_the_live_table_has_a_column_for_each_kind_of_metric() -> None:

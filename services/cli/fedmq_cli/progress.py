@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fedmq.metrics import summarize
+from fedmq.metrics import Summary, summarize
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
@@ -17,11 +17,14 @@ _ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent"
 
 @dataclass(slots=True)
 class Scores:
-    """The validations of one model. The means are computed once after a change: a live view asks for them often."""
+    """The validations of one model: `len` of them. Fewer values are in a mean if a client's metric is no finite number.
+
+    The summary is computed once after a change: a live view asks for it often.
+    """
 
     _found: dict[str, tuple[int | None, Mapping[str, Any]]] = field(default_factory=dict)
     _changes: int = 0
-    _means: tuple[int, dict[str, float]] = (0, {})
+    _summary: tuple[int, Summary] = (0, {})
 
     def add(self, client: str, weight: int | None, metrics: Mapping[str, Any]) -> None:
         """Adds a client's metrics, or replaces them. `weight` is the number of examples, None if it is not known."""
@@ -32,12 +35,12 @@ class Scores:
         return len(self._found)
 
     @property
-    def means(self) -> dict[str, float]:
-        """The mean of each metric over the clients so far."""
+    def summary(self) -> Summary:
+        """The summary of each metric over the clients so far."""
         changes = self._changes  # another thread may add meanwhile
-        if self._means[0] != changes:
-            self._means = changes, means(summarize(self._found.copy().values()))
-        return self._means[1]
+        if self._summary[0] != changes:
+            self._summary = changes, summarize(self._found.copy().values())
+        return self._summary[1]
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Round:
     """One round.
 
     - `seconds`: None until its commit.
-    - `training`: the mean of each metric that the trainers reported with their updates; empty until the commit.
+    - `training`: the summary of each metric that the trainers reported with their updates; empty until the commit.
     - `own`: validations of the model that it made, by clients on their own data.
     - `tests`: validations of this model by evaluators, on a test set.
     """
@@ -54,7 +57,7 @@ class Round:
     asked: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ANSWERS, 0))
     seconds: float | None = None
-    training: dict[str, float] = field(default_factory=dict)
+    training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own: Scores = field(default_factory=Scores)
     tests: Scores = field(default_factory=Scores)
 
@@ -118,7 +121,7 @@ class SessionProgress:
             case "round", "committed":
                 at = self.round(event.round or 0)
                 at.seconds, at.counts = data["seconds"], dict(data["counts"])
-                at.training = means(data.get("metrics", {}))
+                at.training = data.get("metrics", {})
                 at.asked = sum(at.counts.values())  # the plan of a round that was resumed is not published again
             case "update", outcome if event.client is not None:
                 self._answered(event, outcome)
@@ -161,21 +164,31 @@ class SessionProgress:
         return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
-def means(summaries: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean of each summary."""
-    return {name: summary["mean"] for name, summary in summaries.items()}
-
-
 def reason_text(data: Mapping[str, Any]) -> str:
     """Returns an event's reason and its deadline in local time: `waiting for clients, 2 of 3, until 14:05`."""
     reason, until = str(data.get("reason", "")), data.get("waiting_until")
     return reason if until is None else f"{reason}, until {datetime.fromtimestamp(until):%H:%M}"
 
 
-def scores_text(scores: Mapping[str, float]) -> str:
-    """Returns at most three scores, accuracy first: `accuracy 0.9610, loss 0.1270`."""
-    names = sorted(scores, key=lambda name: (name not in NEAR, NEAR.index(name) if name in NEAR else 0, name))
-    return ", ".join(f"{name} {_number(scores[name])}" for name in names[:3])
+def scores_text(summary: Mapping[str, Mapping[str, float]], of: float) -> str:
+    """Returns at most three means, accuracy first: `accuracy 0.9610, loss 0.1270 (3 of 4)` if one is of fewer than `of`."""
+    names = sorted(summary, key=lambda name: (name not in NEAR, NEAR.index(name) if name in NEAR else 0, name))
+    return ", ".join(f"{name} {_number(summary[name]['mean'])}{_part(summary[name], of)}" for name in names[:3])
+
+
+def own_text(scores: Scores) -> str:
+    """Returns the means of clients' own data, and of how many: `mse 0.5000 (own data of 3 of 4 clients)`; empty for none."""
+    summary, received = scores.summary, len(scores)
+    if not summary:
+        return ""
+    most = int(max(each["n"] for each in summary.values()))
+    of = f"{most} of {received}" if most < received else str(most)
+    return f"{scores_text(summary, most)} (own data of {of} client{'s' if received > 1 else ''})"
+
+
+def _part(summary: Mapping[str, float], of: float) -> str:
+    n = summary.get("n", of)
+    return f" ({n:.0f} of {of:.0f})" if n < of else ""
 
 
 def _number(value: float) -> str:

@@ -14,7 +14,7 @@ from fedmq.visible import visible
 from fedmq_cli.failures import Failures
 from fedmq_cli.interruption import calling
 from fedmq_cli.output import say
-from fedmq_cli.progress import Round, SessionProgress, reason_text, scores_text
+from fedmq_cli.progress import Round, SessionProgress, own_text, reason_text, scores_text
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
@@ -105,9 +105,8 @@ class PlainView:
             if not is_complete and not is_over:
                 return
             self._shown = name
-            if at.own.means:
-                clients = f"{len(at.own)} client{'s' if len(at.own) > 1 else ''}"
-                say(visible(f"model {name}: {scores_text(at.own.means)} (own data of {clients})"), file=self._stream)
+            if text := own_text(at.own):
+                say(visible(f"model {name}: {text}"), file=self._stream)
 
     def _is_committed(self, number: int) -> bool:
         at = self._progress.rounds.get(number)
@@ -122,11 +121,12 @@ class PlainView:
                 return self._retried_line(reason_text(event.data), event.data.get("attempt", 1))
             case "round.committed":
                 at = progress.round(number)
-                training = f", training: {scores_text(at.training)}" if at.training else ""
+                training = f", training: {training_text(at)}" if at.training else ""
                 name = f"round {progress.shown(number)} of {progress.rounds_shown}"
                 return f"{name}: {answers_text(at)}, {_duration(at.seconds)}{training}"
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
-                text = scores_text(progress.round(number).tests.means)
+                tests = progress.round(number).tests
+                text = scores_text(tests.summary, len(tests))
                 return f"model {progress.shown(number)}: {text} (test)" if text else ""
             case "client.vanished" | "combiner.vanished":
                 return f"{event.client or event.combiner}: vanished"
@@ -167,7 +167,8 @@ class LiveView:
         for at in rounds[-MOST_ROUNDS:]:
             number = progress.shown(at.number)
             name = f"{number}/{progress.rounds_shown}" if number else "seed"
-            metrics = [_text(scores_text(found)) for found in (at.tests.means, at.own.means, at.training)]
+            scores = [scores_text(found.summary, len(found)) for found in (at.tests, at.own)]
+            metrics = [_text(text) for text in (*scores, training_text(at))]
             table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
         state = _text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [
@@ -201,6 +202,11 @@ def answers_text(at: Round) -> str:
     trouble = [f"{at.counts[word]} {word}" for word in TROUBLE if at.counts.get(word)]
     asked = f" of {at.asked}" if at.asked else ""
     return ", ".join([f"{at.counts.get('accepted', 0)}{asked} accepted", *trouble])
+
+
+def training_text(at: Round) -> str:
+    """Returns the means of what the trainers reported; one that is not of all accepted updates has a mark."""
+    return scores_text(at.training, at.counts.get("accepted", 0))
 
 
 def _duration(seconds: float | None) -> str:

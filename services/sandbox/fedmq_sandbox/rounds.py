@@ -33,7 +33,8 @@ class CommittedRound:
     - `training`: the mean of each metric that the trainers reported with their updates.
     - `counts`: the number of clients by outcome: accepted, rejected, discarded, abstained, and so on.
     - `seconds`: from the round's plan to its commit.
-    - `is_tested`: whether the evaluator has answered, with metrics or without. `scorers`: the number of clients that have.
+    - `is_tested`: whether the evaluator has answered, with metrics or without. `scorers`: the number of clients that have,
+      which may be more than the values in a mean.
     """
 
     number: int
