@@ -94,10 +94,12 @@ def print_result(result: dict[str, Any], out: TextIO) -> None:
     if result["reason"]:
         say(f"  ended early: {visible(result['reason'])}", file=out)
     for name, value in sorted(result["metrics"].items()):
-        of = "" if name.startswith("test/") else " (clients' own data)"
+        part = _part(result, name, "asked")
+        of = "" if name.startswith("test/") else f" (clients' own data{', ' if part else ''}{part})"
         say(f"  {visible(name)} {value:.6g}{of}", file=out)
     for name, value in sorted(result["training"].items()):
-        say(f"  training/{visible(name)} {value:.6g}", file=out)
+        part = _part(result, f"training/{name}", "accepted")
+        say(f"  training/{visible(name)} {value:.6g}{f' ({part})' if part else ''}", file=out)
     best = result["best"]
     if best is not None:
         same = "the same" if best["model"] == result["final_model"] else best["model"]
@@ -113,6 +115,12 @@ def print_result(result: dict[str, Any], out: TextIO) -> None:
             visible(f"no best model: no model has select.metric {wanted!r}; {hint}there are {', '.join(there)}"),
             file=out,
         )
+
+
+def _part(result: dict[str, Any], name: str, expected: str) -> str:
+    """Returns `3 of 4` if a mean is of fewer values than `expected` counts in the last round, else nothing."""
+    n, of = result["values"][name], result["rounds"][-1][expected]
+    return f"{n} of {of}" if n < of else ""
 
 
 def _best(box: Sandbox) -> dict[str, Any] | None:
@@ -138,6 +146,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
     """Returns what `--json` writes. Metrics are means over clients; those of the evaluator begin with `test/`.
 
     `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
+    `values` holds the number of values in each of these means. `asked` is the number of clients that a round asked.
     `start` is the model before the first round. `rounds` are those of all sessions of the chain of sessions.
     """
     committed = list(box.rounds())
@@ -149,14 +158,18 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
             "accuracy": each.metrics.get("test/accuracy"),
             "metrics": each.metrics,
             "training": each.training,
+            "values": each.values,
             "seconds": each.seconds,
+            "asked": sum(each.counts.values()),
             **each.counts,
         }
         for each in committed
     ]
     last = box.model() if rounds else None
     path = _final_file(box, last) if last else None
-    metrics = {name: summary["mean"] for name, summary in last["metrics"].items()} if last else {}
+    summaries = last["metrics"] if last else {}
+    metrics = {name: summary["mean"] for name, summary in summaries.items()}
+    values = committed[-1].values if committed else {}
     return {
         "session": session["session"],
         "state": session["state"],
@@ -168,6 +181,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "local_tensors": list(box.policy.tensors.local),
         "training": committed[-1].training if committed else {},
+        "values": values | {name: int(summary["n"]) for name, summary in summaries.items()},
         "best": _best(box),
         "start": _start(box),
         "policy": session["policy"],

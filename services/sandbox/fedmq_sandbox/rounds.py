@@ -35,6 +35,7 @@ class CommittedRound:
     - `seconds`: from the round's plan to its commit.
     - `is_tested`: whether the evaluator has answered, with metrics or without. `scorers`: the number of clients that have,
       which may be more than the values in a mean.
+    - `values`: the number of values in each mean, by the name of the metric; those of `training` begin with `training/`.
     """
 
     number: int
@@ -46,6 +47,7 @@ class CommittedRound:
     seconds: float
     is_tested: bool
     scorers: int
+    values: dict[str, int]
 
 
 def committed_rounds(records: Records, sessions: Sequence[str], after: int = 0) -> Iterator[CommittedRound]:
@@ -109,16 +111,19 @@ def _rounds_of(records: Records, session: str, after: int) -> Iterator[Committed
             return
         tests = sum(each["scope"] == "test" for each in scores)
         known = summarize_validations((each["scope"], each["weight"], each["metrics"]) for each in scores)
+        metrics, training = known or recorded["metrics"], document["metrics"]
+        named = metrics | {f"training/{name}": summary for name, summary in training.items()}
         yield CommittedRound(
             number=document["round"],
             session=session,
             model=model,
-            metrics=_means(known or recorded["metrics"]),
-            training=_means(document["metrics"]),
+            metrics=_means(metrics),
+            training=_means(training),
             counts=document["counts"],
             seconds=document["seconds"],
             is_tested=tests > 0,
             scorers=len(scores) - tests,
+            values={name: int(summary["n"]) for name, summary in named.items()},
         )
 
 

@@ -93,8 +93,8 @@ class Alliance:
     def models(self, session: str | None = None, limit: int | None = 100) -> Table:
         """Returns the models, newest first; with `limit` None all of them.
 
-        `metrics` holds the summaries of the session that made the model, and each mean is a column of its own. A seed has
-        no metrics: see `summaries`.
+        `metrics` holds the summaries of the session that made the model, and each mean is a column of its own, with
+        its number of values beside it: `NAME n`. A seed has no metrics: see `summaries`.
         """
         return with_means(self._rest.items("/models", {"session": session}, limit))
 

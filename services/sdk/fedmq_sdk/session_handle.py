@@ -99,6 +99,7 @@ class SessionHandle:
 
         `test/…` is an evaluator's, on a test set. `training/…` is what the trainers reported with the updates of the round
         that made the model. All others are of clients' own data, which they may have trained on.
+        `NAME n` is the number of values in the mean: a client whose value is missing, or no finite number, is not counted.
         The spread over clients is in the columns `NAME min`, `NAME median` and `NAME max`. Round 0 is the model from
         which the session started.
         """

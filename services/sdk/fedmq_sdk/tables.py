@@ -26,15 +26,22 @@ class Table(list[Row]):
 
 
 def with_means(rows: Iterable[Row]) -> Table:
-    """Returns rows in which the mean of each summary of `metrics` is a column of its own."""
-    return Table({**row, **{name: summary["mean"] for name, summary in row["metrics"].items()}} for row in rows)
+    """Returns rows in which the mean of each summary of `metrics` is a column, and its number of values: `NAME n`."""
+    return Table(row | _means(row["metrics"]) for row in rows)
 
 
 def metrics_row(model: Row, trained: Row) -> Row:
     """Returns the row of a model: means and spread of its `metrics`, and the means that its trainers reported."""
     row: Row = {"round": model["round"], "model": model["model"]}
     for name, summary in sorted(model["metrics"].items()):
-        row[name] = summary["mean"]
+        row |= _means({name: summary})
         if summary["n"] > 1:
             row |= {f"{name} {each}": summary[each] for each in ("min", "median", "max")}
-    return row | {f"training/{name}": summary["mean"] for name, summary in sorted(trained.items())}
+    return row | _means({f"training/{name}": summary for name, summary in sorted(trained.items())})
+
+
+def _means(summaries: Row) -> Row:
+    row: Row = {}
+    for name, summary in summaries.items():
+        row |= {name: summary["mean"], f"{name} n": int(summary["n"])}
+    return row

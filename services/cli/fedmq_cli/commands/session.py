@@ -23,6 +23,7 @@ from fedmq_cli.output import (
     print_json,
     print_next,
     say,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def show(
     state_dir: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open."""
+    """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open.
+
+    A mean of fewer values than the round has clients is marked: `12.4307 (2 of 4)`.
+    """
     found = session_at(url, session_id, state_dir)
     if toml:
         say(found.toml(), nl=False)
@@ -103,7 +107,7 @@ def show(
         **{n: n for n in names},
         "model": "model",
     }
-    print_columns(rows, columns, "no model yet")
+    print_columns(_marked(rows, names), columns, "no model yet")
     if document.get("open_round"):
         print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
@@ -147,6 +151,25 @@ def template() -> None:
     from fedmq.policies import template as text
 
     say(text(), nl=False)
+
+
+def _marked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the rows, in which a mean of fewer values than expected is a text: `12.4307 (2 of 4)`.
+
+    Expected are those of all clients that the round asked, and for `training/…` those of all accepted updates. The clients
+    of round 1 score the first model. How many evaluators there are is not known, so that `test/…` has no mark.
+    """
+    asked = {row["round"]: sum(row["counts"].values()) for row in rows if "counts" in row}
+    marked = []
+    for row in rows:
+        new = dict(row)
+        for name in names:
+            of = row.get("accepted", 0) if name.startswith("training/") else asked.get(row["round"] or 1, 0)
+            n = row.get(f"{name} n", of)
+            if n < of and not name.startswith("test/"):
+                new[name] = f"{shown(row[name])} ({n} of {of})"
+        marked.append(new)
+    return marked
 
 
 def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:
