@@ -7,16 +7,17 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmq.errors import ConfigError
+from fedmq.errors import ConfigError, NotFound
 from fedmq.policies import checked_policy
 from fedmq.process.lock import try_lock
 from fedmq.records.base import Records
 from fedmq_sandbox.options import SandboxOptions, data_path
+from fedmq_sandbox.rounds import model_of
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
@@ -36,13 +37,14 @@ class Chain:
     """What a sandbox is to train: sessions, each from the last model of the one before, up to a total number of rounds.
 
     `policy` has the last total as its rounds, and the random seed of the first session. `totals`: the number of rounds that
-    was asked for after each session, which may end earlier.
+    was asked for after each session, which may end earlier. `is_over`: whether all had ended when the folder was opened.
     """
 
     policy: Policy
     random_seed: int
     sessions: tuple[str, ...]
     totals: tuple[int, ...]
+    is_over: bool
 
     def open_session(self, records: Records) -> str:
         """Returns the first session that has not ended, or the last one if all have."""
@@ -101,14 +103,15 @@ def chain_of(options: SandboxOptions, policy: Policy, records: Records) -> Chain
             policy = policy.model_copy(update={"rounds": totals[-1]})
         if "rounds" not in policy.model_fields_set:
             policy = policy.model_copy(update={"rounds": totals[-1]})
-        _check_same(options, kept["asked"], before, policy, totals[-1])
+        _check_same(options, kept["asked"], before, policy, totals[-1], _remedy(options, first, records))
         if policy.rounds > totals[-1]:
             totals = [*totals, policy.rounds] if records.get(tables.SESSIONS, first) else [policy.rounds]
     policy = policy.model_copy(update={"random_seed": random_seed})
     if path is not None:
         _write(path, first, random_seed, options, policy, totals)
     names = tuple(_name(first, number) for number in range(len(totals)))
-    return Chain(policy, random_seed, names, tuple(totals))
+    is_over = all(_ended(records, name) is not None for name in names)
+    return Chain(policy, random_seed, names, tuple(totals), is_over)
 
 
 @contextmanager
@@ -161,8 +164,22 @@ def _data() -> str | None:
     return None if path is None else str(path)
 
 
-def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy, policy: Policy, total: int) -> None:
-    """Raises ConfigError that names each option of which the folder has another value.
+def _remedy(options: SandboxOptions, first: str, records: Records) -> str:
+    """Returns what to do if the folder has other options: what can't be resumed, or has made no model, is not offered."""
+    folder, found = options.state_dir, _ended(records, first)
+    resume = "" if found is not None and found["state"] == "failed" else "the same ones to resume it, or "
+    for which in ("best", "last"):  # the best one is that of a metric, which need not be there
+        with suppress(NotFound):
+            model_of(records, [first], which, None, None)
+            seed = folder if which == "best" else f"{folder}:{which}"
+            return f"Give {resume}--seed {seed} and another --state-dir to begin from its {which} model"
+    return f"Give {resume}another --state-dir"
+
+
+def _check_same(
+    options: SandboxOptions, kept: Mapping[str, Any], before: Policy, policy: Policy, total: int, remedy: str
+) -> None:
+    """Raises ConfigError that names each option of which the folder has another value, and the remedy.
 
     Rounds may grow. Their session may continue from what clients keep, though the one before did not.
     """
@@ -185,11 +202,7 @@ def _check_same(options: SandboxOptions, kept: Mapping[str, Any], before: Policy
         if there.get(name) != here.get(name)
     ]
     if differing:
-        folder = options.state_dir
-        raise ConfigError(
-            f"{folder} holds a session with other options: {'; '.join(differing)}. Give the same ones to resume it, or "
-            f"--seed {folder} and another --state-dir to begin from its best model"
-        )
+        raise ConfigError(f"{options.state_dir} holds a session with other options: {'; '.join(differing)}. {remedy}")
 
 
 def _option(name: str) -> str:

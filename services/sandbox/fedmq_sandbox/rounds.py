@@ -93,10 +93,15 @@ def follow_rounds(
         changes.wait(seen)
 
 
-def check_not_failed(records: Records, session: Mapping[str, Any]) -> None:
-    """Raises Refused if the session of this record has failed: its reason, with a traceback as a note."""
+def check_not_failed(records: Records, session: Mapping[str, Any], is_earlier: bool) -> None:
+    """Raises Refused if the session of this record has failed: its reason, with a traceback as a note.
+
+    `is_earlier`: whether it failed in an earlier run. The text then has the remedy.
+    """
     if session["state"] == "failed":
-        error = Refused(f"session {session['session']} failed: {session['reason']}")
+        when = " in an earlier run, and is not run again" if is_earlier else ""
+        remedy = "; to train with the package as it is now, give another state_dir" if is_earlier else ""
+        error = Refused(f"session {session['session']} failed{when}: {session['reason']}{remedy}")
         for event in records.find(tables.EVENTS, {"session": session["session"], "name": "update.failed"}, limit=1):
             error.add_note(event["data"].get("traceback", ""))
         raise error

@@ -186,7 +186,7 @@ class Sandbox:
         try:
             yield from follow_rounds(self.records, self.chain.sessions, ended, self._changes, scorers)
             if not was_over:
-                check_not_failed(self.records, ended.result())
+                check_not_failed(self.records, ended.result(), self.chain.is_over)
         finally:
             if not ended.done():
                 self.interrupt()

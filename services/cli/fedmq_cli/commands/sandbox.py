@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fedmq.visible import visible
+from fedmq_cli.again import command_with, fresh_folder, same_command
 from fedmq_cli.output import INTERRUPTED, local_note, say, short
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             with view:
                 session = box.run()
         except Interrupted:
-            print(f"interrupted; to go on: {_again(folder)}", file=sys.stderr)
+            print(f"interrupted; to go on: {same_command(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
         if json_file is not None:
@@ -191,7 +192,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             else:
                 json_file.write_text(text + "\n", encoding="utf-8")
         if session["state"] != "finished":
-            say(f"fedmq: session {session['session']} {session['state']}: {visible(session['reason'])}", err=True)
+            _say_failed(box, session)
             raise typer.Exit(1)
         print_result(result, out)  # first: a file that can't be written does not hide it
         rounds = {each["model"]: each["round"] for each in result["rounds"]}
@@ -204,6 +205,21 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     if find_spec("fastapi"):  # a folder is read by the code of the REST API
         following.append(shlex.join(["fedmq", "session", "show", "--state-dir", short(str(folder))]))
     print(f"\nnext: {'   or: '.join(following)}", file=out)
+
+
+def _say_failed(box: Sandbox, session: dict[str, Any]) -> None:
+    """Prints why the session has not finished; of one that ended in an earlier run also the commands that train again."""
+    name, state, reason = session["session"], session["state"], visible(session["reason"])
+    if not box.chain.is_over:
+        say(f"fedmq: session {name} {state}: {reason}", err=True)
+        return
+    folder = Path(short(str(_folder(box))))
+    say(f"fedmq: session {name} of {folder} {state} in an earlier run, and is not run again: {reason}", err=True)
+    say(f"to train with the package as it is now: {command_with('--state-dir', str(fresh_folder(folder)))}", err=True)
+    is_option = not any("rounds=" in word and not word.startswith("--rounds=") for word in sys.argv)
+    if is_option and any(box.rounds()):
+        more = command_with("--rounds", str(box.chain.totals[-1] + 1))
+        say(f"to go on here from its last model: {more}", err=True)
 
 
 def _serve(box: Sandbox, port: int) -> None:
@@ -231,9 +247,9 @@ def _serve(box: Sandbox, port: int) -> None:
         try:
             box.serve(ready)
         except Interrupted:
-            print(f"interrupted before it was ready; to go on: {_again(folder)}", file=sys.stderr)
+            print(f"interrupted before it was ready; to go on: {same_command(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-    print(f"\nstopped; open sessions go on with: {_again(folder)}", file=sys.stderr)
+    print(f"\nstopped; open sessions go on with: {same_command(folder)}", file=sys.stderr)
 
 
 def _folder(box: Sandbox) -> Path:
@@ -270,15 +286,6 @@ def _fresh_folder() -> Path:
             continue
         return folder
     raise typer.BadParameter("no name is left in fedmq-runs", param_hint="--state-dir")
-
-
-def _again(folder: Path) -> str:
-    """Returns this command again, on the same state and data."""
-    data = os.environ.get("FEDN_DATA_PATH")
-    prefix = f"FEDN_DATA_PATH={shlex.quote(data)} " if data else ""
-    words = ["fedmq", *sys.argv[1:]]
-    has_folder = any(word.partition("=")[0] == "--state-dir" for word in words)
-    return prefix + shlex.join(words if has_folder else [*words, "--state-dir", short(str(folder))])
 
 
 def _next_command(package: Path, model: str) -> str:
