@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.policies import checked_policy
-from fedmq.process.lock import try_lock
+from fedmq.process.lock import LOOK_AGAIN, try_lock
 from fedmq.records.base import Records
 from fedmq_sandbox.options import SandboxOptions, data_path
 from fedmq_sandbox.rounds import model_of
@@ -22,6 +23,7 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
 FILE = "sandbox.json"
+LOCK = "lock"
 _OPTIONS = {
     "rounds": "--rounds",
     "random_seed": "--random-seed",
@@ -121,20 +123,46 @@ def locked(state_dir: Path) -> Iterator[None]:
         state_dir.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"the state_dir {state_dir} is a file: name a folder") from None
-    with (state_dir / "lock").open("a") as file:
-        if not try_lock(file):
+    with (state_dir / LOCK).open("a") as file:
+        if not try_lock(file) and not _try_again(file):
             raise ConfigError(f"another sandbox is running in {state_dir}")
         yield
 
 
+def _try_again(file: IO[Any]) -> bool:
+    """Locks the file although a reader's look at the lock (`is_locked`) held it for an instant."""
+    time.sleep(LOOK_AGAIN)
+    return try_lock(file)
+
+
+def is_locked(state_dir: Path) -> bool:
+    """Returns whether a sandbox runs in the folder, or may: without the right to read the lock that is not known."""
+    try:
+        with (state_dir / LOCK).open() as file:
+            return not try_lock(file)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def recorded_sessions(folder: Path, records: Records) -> list[str]:
     """Returns the sessions of the chain that a folder's records hold, or else the newest session that is there."""
-    path = folder / FILE
-    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"session": "", "totals": []}
-    names = [_name(kept["session"], number) for number in range(len(kept.get("totals", [0])))]
-    found = [name for name in names if records.get(tables.SESSIONS, name)]
+    found = [name for name in chain_sessions(kept_options(folder)) if records.get(tables.SESSIONS, name)]
     newest = records.find(tables.SESSIONS, order="created_at", descending=True, limit=1)
     return found or [each["session"] for each in newest]
+
+
+def kept_options(folder: Path) -> dict[str, Any]:
+    """Returns what a folder keeps of the options of its runs; nothing if it is no folder of a sandbox."""
+    path = folder / FILE
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def chain_sessions(kept: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the sessions of the chain that a folder keeps, also of those that have not begun."""
+    return [_name(kept["session"], number) for number in range(len(kept.get("totals", [0])))] if kept else []
 
 
 def _name(first: str, number: int) -> str:
@@ -146,7 +174,14 @@ def _write(
 ) -> None:
     asked = _asked(options, policy)
     replacement = path.with_suffix(".new")
-    replacement.write_text(json.dumps({"session": first, "random_seed": random_seed, "asked": asked, "totals": totals}))
+    used = {
+        "package": str(options.package),
+        "labels": {name: list(values) for name, values in options.labels.items()},
+        "form": options.form,
+        "python_env": options.python_env,
+    }
+    kept = {"session": first, "random_seed": random_seed, "asked": asked, "totals": totals, "used": used}
+    replacement.write_text(json.dumps(kept))
     os.replace(replacement, path)
 
 

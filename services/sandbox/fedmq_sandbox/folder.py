@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_reducer.web.api.answers import Json
 from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.app import create_app
-from fedmq_sandbox.chain import FILE
+from fedmq_sandbox.chain import chain_sessions, is_locked, kept_options
 from fedmq_sandbox.folder_events import FolderEvents
 
 ALLIANCE = "sandbox"
@@ -32,8 +31,28 @@ def open_records(folder: Path) -> SqliteReader:
 
 
 def is_left(folder: Path) -> bool:
-    """Returns whether no sandbox runs in the folder. One that was killed, and not resumed, still counts as running."""
-    return not (folder / "records.db-wal").exists()
+    """Returns whether no sandbox runs in the folder. The lock of one that was killed went with its process."""
+    return not is_locked(folder)
+
+
+def resuming(folder: Path, session: str) -> str:
+    """Returns the command that resumes an open session of the folder, without its --state-dir.
+
+    A session that was started at a served sandbox needs one that serves again.
+    """
+    kept = kept_options(folder)
+    used, asked = kept.get("used", {}), kept.get("asked", {})
+    words = ["fedmq", "sandbox", "--package", used.get("package", "DIR")]
+    seed = asked.get("policy", {}).get("seed")
+    for name, value in (("clients", asked.get("clients")), ("dirichlet", asked.get("dirichlet")), ("seed", seed)):
+        words += [] if value is None else [f"--{name}", str(value)]
+    for name, values in used.get("labels", {}).items():
+        words += ["--label", f"{name}={','.join(values)}"]
+    words += ["--form", used["form"]] if used.get("form") else []
+    words += [] if used.get("python_env", True) else ["--no-env"]
+    words += [] if session in chain_sessions(kept) else ["--serve"]
+    data = asked.get("data")
+    return (f"FEDN_DATA_PATH={shlex.quote(data)} " if data else "") + shlex.join(words)
 
 
 def open_folder(folder: Path) -> FastAPI:
@@ -70,8 +89,7 @@ def open_folder(folder: Path) -> FastAPI:
 
 def _refusal(folder: Path) -> str:
     """Returns why nothing can be changed, with the options by which a sandbox serves this folder."""
-    path = folder / FILE
-    asked = json.loads(path.read_text())["asked"] if path.is_file() else {}
+    asked = kept_options(folder).get("asked", {})
     given = {"--clients": asked.get("clients"), "--dirichlet": asked.get("dirichlet"), "--state-dir": folder}
     options = shlex.join(f"{each}" for pair in given.items() if pair[1] is not None for each in pair)
     return (

@@ -6,13 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedmq.visible import visible
 from fedmq_cli.commands.session import session_of
 from fedmq_cli.interruption import saying
+from fedmq_cli.left import is_left, resuming, say_if_left
 from fedmq_cli.output import (
     AsJson,
     FolderOption,
@@ -25,6 +27,9 @@ from fedmq_cli.output import (
     print_next,
     say,
 )
+
+if TYPE_CHECKING:
+    from fedmq_sdk import SessionHandle
 
 
 def clients(
@@ -62,6 +67,7 @@ def clients(
         "since": "since",
     }
     print_columns(rows, columns, "no client has attached yet")
+    say_if_left(state_dir)
     print_next("fedmq clients --why last", "fedmq start --follow", place=place)
 
 
@@ -80,16 +86,28 @@ def events(
 
     alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
     found = session_of(alliance, session_id) if session_id is not None else None
-    if not follow:
-        recorded = alliance.events(found.id if found is not None else None, limit=limit)
+    has_ended = found is not None and found.refresh()["ended_at"] is not None
+    if not follow or (not has_ended and is_left(state_dir)):
+        is_whole = follow and found is not None
+        recorded = alliance.events(found.id if found is not None else None, limit=None if is_whole else limit)
         _print_events(reversed(list(recorded)), as_json)
+        is_over = not has_ended and say_if_left(state_dir, err=as_json)
         if not as_json:
-            print_next(f"fedmq events {found.id if found is not None else ''} --follow".replace("  ", " "), place=place)
+            print_next(_after_events(found, has_ended, state_dir if is_over else None), place=place)
         return
     with saying("\nno longer followed; running sessions continue. next: fedmq status" + place):
         _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
     if found is not None and not as_json:
         print_next(f"fedmq session show {found.id}", place=place)
+
+
+def _after_events(found: SessionHandle | None, has_ended: bool, left: Path | None) -> str:
+    """Returns the command after recorded events. `left`: the folder if no sandbox runs there."""
+    if found is None:
+        return "fedmq events --follow" if left is None else "fedmq status"
+    if has_ended:
+        return f"fedmq session show {found.id}"
+    return f"fedmq events {found.id} --follow" if left is None else resuming(left, found.id)
 
 
 def _print_events(rows: Iterable[dict[str, Any]], as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedmq.visible import visible
+from fedmq_cli.left import resuming, say_if_left
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
     AsJson,
@@ -112,7 +113,9 @@ def show(
         print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
         say(local_note(document["policy"]["tensors"]["local"]))
+    is_left = document["ended_at"] is None and say_if_left(state_dir)
     print_next(
+        *([resuming(state_dir, found.id)] if is_left else ()),
         f"fedmq model get {document['model'] or 'last'}",
         f"fedmq session show {found.id} --toml",
         place=place_option(url, state_dir),

@@ -11,6 +11,7 @@ import typer
 from fedmq.visible import visible
 from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
+from fedmq_cli.left import resuming, say_if_left
 from fedmq_cli.output import (
     AsJson,
     FolderOption,
@@ -165,17 +166,15 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
     )
     for stall in health.get("stalls", ()):
         say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
-    if state_dir is not None:
-        from fedmq_sandbox.folder import is_left
-
-        if is_left(state_dir):
-            say("its sandbox does not run now: this is what it recorded last")
+    is_left = say_if_left(state_dir)
     for each in reversed(open_sessions):
         waiting = f", {visible(each['waiting'])}" if each["waiting"] else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
         say(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
-        print_next(f"fedmq events {open_sessions[-1]['session']} --follow", place=place_option(url, state_dir))
+        name = open_sessions[-1]["session"]
+        following = resuming(state_dir, name) if is_left else f"fedmq events {name} --follow"
+        print_next(following, place=place_option(url, state_dir))
     else:
         say("no session is open")
         print_next("fedmq start --follow", "fedmq sessions", place=place_option(url, state_dir))
@@ -218,5 +217,7 @@ def sessions(
         "note": "",
     }
     print_columns(rows, columns, "no session yet")
+    if any(row["ended_at"] is None for row in rows):
+        say_if_left(state_dir)
     following = f"fedmq session show {rows[0]['session']}" if rows else "fedmq start --follow"
     print_next(following, place=place_option(url, state_dir))
