@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,25 +109,24 @@ def test_a_combiner_added_in_round_3_gets_the_clients_that_come_after_it(allianc
         assert alliance.remove(name) == 0
 
 
-def test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked(alliance: Deployment, tmp_path: Path) -> None:
+def account(alliance: Deployment, *words: str) -> str:
+    """What a verb of `fedmq account` prints, with the settings of an operator."""
     operator = alliance.environment("operator") | {
         "FEDN_RABBITMQ_MANAGEMENT_URL": alliance.servers.rabbitmq.management_url
     }
+    done = subprocess.run([COMMAND, "account", *words], env=operator, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
-    def account(*words: str) -> str:
-        done = subprocess.run(
-            [COMMAND, "account", *words], env=operator, capture_output=True, text=True, timeout=SECONDS
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    alliance.add("client", 8, **json.loads(account("add", "client-8", "--json")))
+def test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked(alliance: Deployment) -> None:
+    alliance.add("client", 8, **json.loads(account(alliance, "add", "client-8", "--json")))
     alliance.await_present(tables.CLIENTS, 7)
     policy = POLICY | {"rounds": 4, "timeout": 3, "validation_timeout": 5, "train": {"seconds": 0.5}}
     alliance.start_session("guarded", **policy)
     alliance.await_round("guarded", 1)
-    assert json.loads(account("list", "--json")) == ["client-8"]
-    account("revoke", "client-8")
+    assert json.loads(account(alliance, "list", "--json")) == ["client-8"]
+    account(alliance, "revoke", "client-8")
     revoked = alliance.nodes["client-8"]
     assert revoked.process is not None and revoked.process.wait(10) == 2
     assert "refuses the account 'client-8'" in revoked.log.read_text().splitlines()[-1]
@@ -139,3 +137,23 @@ def test_a_client_with_an_account_of_its_own_trains_until_that_is_revoked(allian
     accepted = [{entry.client for entry in led.entries if entry.outcome == "accepted"} for led in ledgers]
     assert "client-8" in accepted[0]
     assert accepted[-1] == {f"client-{number}" for number in range(1, 7)}
+
+
+def test_a_revoked_client_that_is_added_again_completes_the_open_round(alliance: Deployment) -> None:
+    alliance.add("client", 8, **json.loads(account(alliance, "add", "client-8", "--json")))
+    alliance.await_present(tables.CLIENTS, 7)
+    policy = POLICY | {"rounds": 2, "timeout": 3600, "train": {"seconds": 5}}
+    alliance.start_session("regained", **policy)
+    alliance.await_round("regained", 1)
+    account(alliance, "revoke", "client-8")
+    revoked = alliance.nodes.pop("client-8")
+    assert revoked.process is not None and revoked.process.wait(10) == 2
+    assert alliance.until(lambda: alliance.round_of("regained"), "round of regained") == 1
+    alliance.add("client", 8, **json.loads(account(alliance, "add", "client-8", "--json")))
+
+    assert alliance.await_end("regained")["state"] == "finished"
+    last = alliance.check_ledgers("regained", rounds=2)[-1]
+    assert "client-8" in {entry.client for entry in last.entries if entry.outcome == "accepted"}
+    assert last.round == 2
+    alliance.remove("client-8")
+    account(alliance, "revoke", "client-8")
