@@ -23,6 +23,8 @@ FIELDS = {
     "accuracy",
     "metrics",
     "training",
+    "values",
+    "asked",
     "seconds",
     "accepted",
     "rejected",

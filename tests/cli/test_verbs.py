@@ -151,7 +151,7 @@ def test_two_sessions_are_compared_by_policy_and_by_round(fedmq: Verb, trained: 
 
 def test_events_are_lines_or_json_lines_oldest_first(fedmq: Verb, trained: dict[str, Any]) -> None:
     lines = fedmq("events", trained["session"], "--limit", 3).stdout.splitlines()
-    assert lines[-1] == f"next: fedmq events {trained['session']} --follow"
+    assert lines[-1] == f"next: fedmq session show {trained['session']}"
     assert len(lines[:-2]) == 3
     assert "session.finished" in lines[2]
     followed = fedmq("events", trained["session"], "--follow").stdout.splitlines()

@@ -86,7 +86,8 @@ def events(
 
     alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
     found = session_of(alliance, session_id) if session_id is not None else None
-    has_ended = found is not None and found.refresh()["ended_at"] is not None
+    is_followed = follow and state_dir is None
+    has_ended = not is_followed and found is not None and found.refresh()["ended_at"] is not None
     if not follow or (not has_ended and is_left(state_dir)):
         is_whole = follow and found is not None
         recorded = alliance.events(found.id if found is not None else None, limit=None if is_whole else limit)
