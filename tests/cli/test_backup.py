@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cli.verbs import Verb, checked, trained
+from fedmq.blobs.files import FileBlobs
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import ConfigError, Transient
 from fedmq.records.base import Lease
@@ -257,3 +258,40 @@ def test_long_work_prints_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> N
     blobs = [NamedBlob(BlobRef(key=f"models/{n}", size=500_000, sha256="0" * 64), "models m", True) for n in range(5)]
     assert len(list(BlobProgress(lambda: float(next(seconds))).through(blobs, "copied"))) == 5
     assert capsys.readouterr().err == "copied: 1 of 5 blobs, 0.5 MB of 2.5 MB\ncopied: 3 of 5 blobs, 1.5 MB of 2.5 MB\n"
+
+
+def test_a_server_that_fails_for_a_moment_is_tried_again(
+    fedmq: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(fedmq)
+    fetch, faults = (
+        FileBlobs.fetch,
+        ["the S3 server at s3 failed: ReadTimeout", "MongoDB at mongo refused with code 112"],
+    )
+
+    def failing(self: FileBlobs, ref: BlobRef, path: Path) -> Any:
+        if faults:
+            raise Transient(faults.pop())
+        return fetch(self, ref, path)
+
+    monkeypatch.setattr(FileBlobs, "fetch", failing)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    done = fedmq("backup", tmp_path / "b", "--state-dir", folder)
+    assert done.exit_code == 0, done.output
+    assert "MongoDB at mongo refused with code 112: trying again" in done.stderr
+    checked(fedmq, tmp_path / "b", 0)
+
+
+def test_a_server_that_fails_for_long_ends_the_backup_with_what_to_do(
+    fedmq: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: Any) -> Any:
+        raise Transient("the S3 server at s3 failed: ReadTimeout")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileBlobs, "fetch", failing)
+        patched.setattr("fedmq_cli.backup.patience.PATIENCE", 0.0)
+        done = fedmq("backup", tmp_path / "b", "--state-dir", folder)
+    assert done.exit_code == 2
+    assert "ReadTimeout; what is copied is kept: the same command continues" in done.stderr
+    assert fedmq("backup", tmp_path / "b", "--state-dir", folder).exit_code == 0

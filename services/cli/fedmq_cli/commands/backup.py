@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -30,12 +28,13 @@ def backup(
     is gone or altered; all others are copied.
     """
     from fedmq_cli.backup.backing_up import back_up
+    from fedmq_cli.backup.patience import patiently
     from fedmq_cli.backup.progress import BlobProgress, megabytes
     from fedmq_cli.backup.report import print_faults
     from fedmq_cli.backup.stores import opened
 
-    with _continued(), opened(state_dir) as source:
-        copied = back_up(source, folder, BlobProgress())
+    with opened(state_dir) as source:
+        copied = patiently(lambda: back_up(source, folder, BlobProgress()))
     if as_json:
         print_json(asdict(copied))
     else:
@@ -51,14 +50,15 @@ def restore(folder: Folder, as_json: AsJson = False) -> None:
     Refuses an alliance that has sessions or models, or whose reducer runs. Exit codes: those of `fedmq model verify --all`.
     """
     from fedmq_cli.backup.consistency import check
+    from fedmq_cli.backup.patience import patiently
     from fedmq_cli.backup.progress import BlobProgress, megabytes
     from fedmq_cli.backup.report import print_consistency, print_faults
     from fedmq_cli.backup.restoring import restore as copy_back
     from fedmq_cli.backup.stores import opened
 
-    with _continued(), opened(folder) as source, opened(None) as target:
-        copied = copy_back(source, folder, target, BlobProgress())
-        found = check(target.records, target.blobs, BlobProgress())
+    with opened(folder) as source, opened(None) as target:
+        copied = patiently(lambda: copy_back(source, folder, target, BlobProgress()))
+        found = patiently(lambda: check(target.records, target.blobs, BlobProgress()))
     if as_json:
         print_json({"copied": asdict(copied), "check": asdict(found)})
     else:
@@ -67,15 +67,3 @@ def restore(folder: Folder, as_json: AsJson = False) -> None:
         print_consistency(found, as_json)
         print_next("fedmq run reducer")
     raise typer.Exit(found.exit_code)
-
-
-@contextmanager
-def _continued() -> Iterator[None]:
-    """Says in the error of a server that fails that the work may be repeated."""
-    from fedmq.errors import Transient
-
-    try:
-        yield
-    except Transient as error:
-        reason = f"{error.reason}; what is copied is kept: the same command continues"
-        raise Transient(reason, store=error.store) from error
