@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,21 @@ def _quoted(value: Any) -> str:
     return repr(text) if not text or any(character in text for character in ' "=\n') else text
 
 
-def log_to(file: Path) -> None:
-    """Sends warnings to stderr, and records of level info and above to `file`. Called once a process."""
+@contextmanager
+def logged_to(file: Path) -> Iterator[None]:
+    """Sends warnings to stderr, and records of level info and above to `file`, until the end."""
     handlers = {logging.WARNING: _Stderr(), logging.INFO: logging.FileHandler(file, encoding="utf-8")}
+    root = logging.getLogger()
     for level, handler in handlers.items():
         handler.setLevel(level)
         handler.setFormatter(OneLine())
-        logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
+        root.addHandler(handler)
+    before = root.level
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers.values():
+            root.removeHandler(handler)
+            handler.close()

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,7 +149,6 @@ def sandbox(
 
 
 def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
-    from fedmq_cli.logs import log_to
     from fedmq_cli.progress import SessionProgress
     from fedmq_cli.sandbox_result import outcome, print_result, rounds_before, say_what_goes_on, write_model
     from fedmq_cli.views import view_for
@@ -171,7 +170,6 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
 
     box.on_event = on_event
     with _opened(box):
-        log_to(folder / "sandbox.log")
         print(
             f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
         )
@@ -223,13 +221,11 @@ def _say_failed(box: Sandbox, session: dict[str, Any]) -> None:
 
 
 def _serve(box: Sandbox, port: int) -> None:
-    from fedmq_cli.logs import log_to
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
 
     folder = _folder(box)
     with _opened(box), api_of(box, port) as server:
-        log_to(folder / "sandbox.log")
 
         def ready() -> None:
             server.start()
@@ -298,8 +294,10 @@ def _next_command(package: Path, model: str) -> str:
 
 @contextmanager
 def _opened(box: Sandbox) -> Iterator[Sandbox]:
-    """Opens and closes `box`. Ctrl-C and SIGTERM end the training cleanly; a second one ends the process at once."""
+    """Opens and closes `box`, with logs in its folder. Ctrl-C and SIGTERM end the training; a second one the process."""
     from fedmq.process.signals import on_first_signal
+    from fedmq_cli.logs import logged_to
 
-    with on_first_signal([signal.SIGINT, signal.SIGTERM], box.interrupt), box:
+    with ExitStack() as logs, on_first_signal([signal.SIGINT, signal.SIGTERM], box.interrupt), box:
+        logs.enter_context(logged_to(_folder(box) / "sandbox.log"))
         yield box
