@@ -21,9 +21,9 @@ def test_nan_and_what_is_no_scalar_are_recorded_and_never_averaged(tmp_path: Pat
     alliance = Alliance(tmp_path, trainer=ODD, on_task=None)
     assert_unharmed(alliance, alliance.run())
     accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
-    told = accepted["metrics"]
+    metrics = accepted["metrics"]
     assert accepted["notes"] == ["metric 'nan' is nan and is in no mean"]
-    assert math.isnan(told["nan"]) and told["word"] == "hot" and told["list"] == [1, 2] and told["flag"] is True
+    assert math.isnan(metrics["nan"]) and metrics["word"] == "hot" and metrics["list"] == [1, 2] and metrics["flag"] is True
     committed = alliance.records.find(tables.ROUNDS, order="round")[0]
     assert set(committed["metrics"]) == {"loss"} and committed["metrics"]["loss"]["n"] == 2
     validation = alliance.records.find(tables.VALIDATIONS, {"client": GOOD[0]})[0]

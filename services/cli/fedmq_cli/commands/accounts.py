@@ -41,7 +41,7 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
         say(f"{name}={value}")
     if had_account:
         say(
-            f"\n{client} had an account: its password is replaced. A client that runs goes on until its connection is "
+            f"\n{client} had an account: its password is replaced. A client that runs continues until its connection is "
             "lost, and then ends: start it again with these settings."
         )
     else:

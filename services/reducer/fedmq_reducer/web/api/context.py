@@ -83,8 +83,8 @@ class ApiContext:
     def _is_forgotten(self, session: str) -> bool:
         if self.records.get(tables.SESSIONS, session) is not None:
             return False
-        told = {"session": session, "name": "session.forgotten"}
-        return self.records.count(tables.ROUNDS, {"session": session}) + self.records.count(tables.EVENTS, told) > 0
+        recorded = {"session": session, "name": "session.forgotten"}
+        return self.records.count(tables.ROUNDS, {"session": session}) + self.records.count(tables.EVENTS, recorded) > 0
 
     def stop(self, session: str, when: Any) -> Document:
         """Publishes the stop message, unless the session has ended. Returns the session's record. Raises NotFound."""
