@@ -71,6 +71,6 @@ def test_a_clock_that_ntp_sets_costs_no_lease_and_delays_no_take_over(whose: str
     assert at - killed.at <= LEASE_SECONDS + 3.5
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_every_guarantee_holds_when_no_clock_is_right(seed: int) -> None:
     assert simulate(seed, variant="clocks").found == []
