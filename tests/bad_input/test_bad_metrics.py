@@ -23,7 +23,12 @@ def test_nan_and_what_is_no_scalar_are_recorded_and_never_averaged(tmp_path: Pat
     accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
     metrics = accepted["metrics"]
     assert accepted["notes"] == ["metric 'nan' is nan and is in no mean"]
-    assert math.isnan(metrics["nan"]) and metrics["word"] == "hot" and metrics["list"] == [1, 2] and metrics["flag"] is True
+    assert (
+        math.isnan(metrics["nan"])
+        and metrics["word"] == "hot"
+        and metrics["list"] == [1, 2]
+        and metrics["flag"] is True
+    )
     committed = alliance.records.find(tables.ROUNDS, order="round")[0]
     assert set(committed["metrics"]) == {"loss"} and committed["metrics"]["loss"]["n"] == 2
     validation = alliance.records.find(tables.VALIDATIONS, {"client": GOOD[0]})[0]
