@@ -9,7 +9,7 @@ from fedmq.value import value
 class HeldLease:
     """The lease of another holder, as recorded.
 
-    - `stamp`: a text that differs after each renewal, whoever renews it.
+    - `stamp`: a text that differs after each renewal, by any holder.
     - `seconds`: for how long the holder may leave the lease unrenewed.
     """
 

@@ -91,8 +91,8 @@ def test_the_name_of_a_forgotten_session_without_a_round_stays_taken_too(allianc
     waits.stop()
     waits.wait(60)
     sdk.forget("session", "waits")
-    told = {"name": "session.forgotten", "session": "waits"}
-    while not alliance.box.records.count(tables.EVENTS, told):
+    forgotten = {"name": "session.forgotten", "session": "waits"}
+    while not alliance.box.records.count(tables.EVENTS, forgotten):
         time.sleep(0.05)
     with pytest.raises(Refused, match="'waits' was forgotten"):
         sdk.start(id="waits", rounds=1)

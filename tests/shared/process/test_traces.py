@@ -140,7 +140,7 @@ def test_a_dead_collector_is_one_warning(caplog: pytest.LogCaptureFixture) -> No
 
 
 class HangingExporter(InMemorySpanExporter):
-    """Exports nothing until it is released. Whoever waits for it waits until the test has timed out."""
+    """Exports nothing until it is released. A caller that waits for it blocks until the test times out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,11 +193,11 @@ def test_a_collector_over_https_is_verified_with_the_authority_that_is_named(
     tls.load_cert_chain(pair.certificate, pair.key)
     try:
         with Collector(tls=tls) as collector:
-            for authority, told in ((ours, lambda: collector.spans), (other, lambda: warnings_of(caplog))):
+            for authority, results in ((ours, lambda: collector.spans), (other, lambda: warnings_of(caplog))):
                 trust(authority.certificate)
                 export = opened(collector.url)
                 spans_to(export).add(KEY, 100.0, 100.25)
-                until(told, lambda: "neither a span nor a warning")
+                until(results, lambda: "neither a span nor a warning")
                 export.close()
             assert len(collector.spans) == 1
     finally:
