@@ -170,7 +170,7 @@ def test_a_package_that_lacks_its_class_is_told_so_without_our_own_lines(tmp_pat
 
 @runs_a_package
 def test_a_trainer_that_never_does_the_same_twice_is_found_out(tmp_path: Path) -> None:
-    result = _fedmq("check", _package(tmp_path, "import os; weights['w'] += os.urandom(1)[0] * 1.0 + os.getpid()"))
+    result = _fedmq("check", _package(tmp_path, "import os; weights['w'] += int.from_bytes(os.urandom(3), 'big')"))
     assert result.exit_code == 0
     assert "other bytes each time" in result.stdout
 
