@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from fedmq.brokers.base import Administration
@@ -70,28 +71,24 @@ def reducer(settings: AllianceSettings) -> str:
 
 def client_name(settings: ClientSettings) -> str:
     """Looks whether another process consumes from the client's mailbox."""
-    name = settings.client_name
-    if name is None:
-        return DRAWN
-    if _consumers(settings, Topology(settings.alliance).client(name).name):
-        raise Notable(
-            f"a client named {name} runs already: if it is not the one that runs here, give this one an account and a "
-            "FEDN_CLIENT_NAME of its own"
-        )
-    return f"no client named {name} runs"
+    remedy = "give this one an account and a FEDN_CLIENT_NAME of its own"
+    return _free_name(settings, "client", settings.client_name, remedy)
 
 
 def combiner_name(settings: CombinerSettings) -> str:
     """Looks whether another process consumes from the combiner's inbox, or stands by for it."""
-    name = settings.combiner_name
+    remedy = "give this one a FEDN_COMBINER_NAME of its own, as it would stand by for the other one"
+    return _free_name(settings, "combiner", settings.combiner_name, remedy)
+
+
+def _free_name(settings: AllianceSettings, role: Literal["client", "combiner"], name: str | None, remedy: str) -> str:
     if name is None:
         return DRAWN
-    if _consumers(settings, Topology(settings.alliance).combiner(name).name):
-        raise Notable(
-            f"a combiner named {name} runs already: if it is not the one that runs here, give this one a "
-            "FEDN_COMBINER_NAME of its own, as it would stand by for the other one"
-        )
-    return f"no combiner named {name} runs"
+    topology = Topology(settings.alliance)
+    inbox = topology.client(name) if role == "client" else topology.combiner(name)
+    if _consumers(settings, inbox.name):
+        raise Notable(f"a {role} named {name} runs already: if it is not the one that runs here, {remedy}")
+    return f"no {role} named {name} runs"
 
 
 def file_handles(settings: ReducerSettings) -> str:
