@@ -1,4 +1,4 @@
-"""Starts and stops that can't be obeyed: whoever sent them is told why, and sessions that can go on do."""
+"""Starts and stops that can't be obeyed: the sender gets the reason, and sessions that can continue do."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_a_bad_policy_is_refused_with_its_reason_and_no_session_is_made(tmp_path
     changes, words = POLICIES[row]
     alliance = Alliance(tmp_path, on_task=None)
     assert alliance.run({**PROPER, **changes}, "bad") == {}
-    told = alliance.events("session.refused", session="bad")
-    assert len(told) == 1 and words in told[0]["data"]["reason"]
+    reported = alliance.events("session.refused", session="bad")
+    assert len(reported) == 1 and words in reported[0]["data"]["reason"]
     assert len(alliance.dead) == 1 and words in alliance.dead[0]
     assert_unharmed(alliance, alliance.run())
 

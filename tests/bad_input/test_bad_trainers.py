@@ -55,11 +55,11 @@ pytestmark = pytest.mark.real  # worker processes, and the deadline of a round o
 
 RAISES, HANGS, RUBBISH, EXITS, KILLED, ABSTAINS, SHAPE, NAN, EXAMPLES, LEAVES = range(2, 12)
 
-Told = dict[str, tuple[str, str, str]]
+Outcomes = dict[str, tuple[str, str, str]]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """One session with all of them: client → outcome, reason and traceback."""
     folder = write_package(tmp_path_factory.mktemp("trainers"), TRAINER)
     tracebacks: dict[str, str] = {}
@@ -84,13 +84,13 @@ def client(ordinal: int) -> str:
     return f"client{ordinal + 1}"
 
 
-def test_the_good_ones_are_in_the_model_and_nobody_else(told: Told) -> None:
-    accepted = {name for name, (outcome, _, _) in told.items() if outcome == "accepted"}
-    assert accepted == {client(0), client(1)} and len(told) == 12
+def test_the_good_ones_are_in_the_model_and_nobody_else(reported: Outcomes) -> None:
+    accepted = {name for name, (outcome, _, _) in reported.items() if outcome == "accepted"}
+    assert accepted == {client(0), client(1)} and len(reported) == 12
 
 
-def test_a_trainer_that_raises_fails_with_the_users_own_traceback(told: Told) -> None:
-    outcome, reason, traceback = told[client(RAISES)]
+def test_a_trainer_that_raises_fails_with_the_users_own_traceback(reported: Outcomes) -> None:
+    outcome, reason, traceback = reported[client(RAISES)]
     assert (outcome, reason) == ("failed", "train raised ValueError: the scanner is off")
     assert "trainer.py" in traceback and "the scanner is off" in traceback
 
@@ -115,6 +115,8 @@ def test_a_trainer_that_raises_fails_with_the_users_own_traceback(told: Told) ->
         pytest.param(LEAVES, "failed", ".*SystemExit: I have had enough.*", id="leaves"),
     ],
 )
-def test_a_trainer_that_misbehaves_costs_its_own_update(told: Told, ordinal: int, expected: str, reason: str) -> None:
-    found = told[client(ordinal)]
+def test_a_trainer_that_misbehaves_costs_its_own_update(
+    reported: Outcomes, ordinal: int, expected: str, reason: str
+) -> None:
+    found = reported[client(ordinal)]
     assert found[0] == expected and re.fullmatch(reason, found[1], re.DOTALL)

@@ -1,4 +1,4 @@
-"""Updates that must not enter a sum: each costs itself only, and its reason is in the ledger and told by an event."""
+"""Updates that must not enter a sum: each costs itself only, and its reason is in the ledger and in an event."""
 
 from __future__ import annotations
 

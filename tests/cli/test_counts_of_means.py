@@ -1,4 +1,4 @@
-"""A mean that some client's value is missing from says so, wherever it is shown."""
+"""A mean from which some client's value is missing states it, wherever it is shown."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "request_number", "said"),
+    ("words", "request_number", "printed"),
     [
         ("start --id one --follow", 1, "fedmq: interrupted"),
         ("start --id one --follow", 2, "session one continues; to end it: fedmq stop one --url {url}"),
@@ -138,12 +138,12 @@ def url() -> Iterator[str]:
     ],
 )
 def test_an_interrupt_while_a_connection_is_taken_from_the_pool_ends_the_verb(
-    url: str, words: str, request_number: int, said: str
+    url: str, words: str, request_number: int, printed: str
 ) -> None:
     command = [sys.executable, "-c", INSIDE_A_LOCK, str(request_number), *words.split(), "--url", url]
     with _running(command) as process:
         _, complaint = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, complaint.strip()) == (130, said.format(url=url))
+    assert (process.returncode, complaint.strip()) == (130, printed.format(url=url))
 
 
 def test_a_model_that_has_come_in_part_is_deleted(url: str, tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_second_ctrl_c_ends_a_process_whose_cleanup_does_not_end() -> None:
 
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     with _running([sys.executable, "-c", IGNORED]) as process:
-        said, _ = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, said) == (0, "done\n")
+        printed, _ = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, printed) == (0, "done\n")
 
 
 @contextmanager

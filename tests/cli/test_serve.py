@@ -52,9 +52,9 @@ def test_curl_the_command_and_python_drive_one_alliance(tmp_path: Path) -> None:
         assert [each["rounds_committed"] for each in sessions] == [2, 3, 5]
         assert sessions[2]["session"] == first
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=30)
         assert process.returncode == 0
-        assert "open sessions go on with: fedmq sandbox" in said
+        assert "open sessions go on with: fedmq sandbox" in complaint
 
 
 def test_a_session_goes_on_where_the_killed_server_left_it(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def finished(session: str, seconds: float = 300.0) -> dict[str, Any]:
     found: dict[str, Any] = get(f"/sessions/{session}")
     if found["state"] != "finished":
         events = get(f"/events?session={session}&limit=500")["items"]
-        told = [json.dumps(each) for each in events if each["name"] != "task.progress"]
-        pytest.fail("\n".join([found["reason"], *told]))
+        reported = [json.dumps(each) for each in events if each["name"] != "task.progress"]
+        pytest.fail("\n".join([found["reason"], *reported]))
     return found
 
 

@@ -41,9 +41,9 @@ def stack(started: tuple[Project, str]) -> Project:
 
 
 def test_make_up_seeds_over_https_and_the_command_that_it_prints_starts_a_session(started: tuple[Project, str]) -> None:
-    stack, said = started
+    stack, output = started
     assert "seed seed-" in stack.logs("seed")
-    words, _, command = said.partition(": ")
+    words, _, command = output.partition(": ")
     assert words == "Start a session with"
     assert command == f"curl --cacert deploy/compose/certs/reducer.pem '{URL}/start?rounds=5'"
     session = json.loads(stack.typed(command.replace("curl", "curl --silent --fail"), "."))["session"]

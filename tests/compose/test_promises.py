@@ -42,8 +42,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project("fedmqtest", checkout(tmp_path_factory.mktemp("clone")), {})
     project.remove()
     try:
-        said = project.typed("make up", ".")
-        assert said.splitlines()[-1] == "Start a session with: curl 'localhost:8090/start?rounds=5'"
+        output = project.typed("make up", ".")
+        assert output.splitlines()[-1] == "Start a session with: curl 'localhost:8090/start?rounds=5'"
         attached(5)
         yield project
         project.typed("make down", ".")
@@ -139,8 +139,8 @@ def test_a_combiner_is_attached_at_any_time(stack: Project, scaled: dict[str, An
 def test_nested_averaging_weighs_every_update_on_both_levels(stack: Project, scaled: dict[str, Any]) -> None:
     """Federated Averaging scales over combiners: a model is the weighted mean of all updates, whichever combiner folded
     them, to the byte; and it has learned."""
-    said = run(str(Path(sys.executable).with_name("fedmq")), "model", "verify", scaled["model"], "--url", API)
-    assert scaled["model"] in said
+    output = run(str(Path(sys.executable).with_name("fedmq")), "model", "verify", scaled["model"], "--url", API)
+    assert scaled["model"] in output
     # A session that is stopped does not wait for its last model's validations.
     assert mean(models()[scaled["model"]]["parent"], "accuracy") > 0.95
 

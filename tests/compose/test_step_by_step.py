@@ -59,8 +59,8 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def seeded(project: Project, example: str) -> str:
     """The id of the example's first model, made in a container of its image."""
     command = "docker compose -f mnist-clients.yaml run --rm -T -e FEDN_REDUCER_HOST=reducer client seed --package "
-    said = project.typed(f"EXAMPLE={example} {command}/examples/{example}/client")
-    return next(line.split()[1] for line in said.splitlines() if line.startswith("seed "))
+    output = project.typed(f"EXAMPLE={example} {command}/examples/{example}/client")
+    return next(line.split()[1] for line in output.splitlines() if line.startswith("seed "))
 
 
 @pytest.mark.parametrize("example", SMALL)
@@ -75,8 +75,8 @@ def test_each_example_trains_in_containers(roles: Project, example: str) -> None
 def test_a_name_that_is_no_example_is_refused_before_anything_is_installed(roles: Project) -> None:
     for name in ("nowhere", "mnist/client_torch"):
         # Compose 2 without buildx says so and ends with 0.
-        said = roles.typed(f"EXAMPLE={name} docker compose -f mnist-clients.yaml build 2>&1 || true")
-        assert f"examples/{name}/client/fedn.yaml" in said
+        output = roles.typed(f"EXAMPLE={name} docker compose -f mnist-clients.yaml build 2>&1 || true")
+        assert f"examples/{name}/client/fedn.yaml" in output
         assert (
             subprocess.run(["docker", "image", "inspect", f"fedmq-example-{name}"], capture_output=True).returncode != 0
         )
@@ -85,7 +85,7 @@ def test_a_name_that_is_no_example_is_refused_before_anything_is_installed(roles
 def test_rabbitmqadmin_starts_a_session(roles: Project) -> None:
     [broker] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=rabbitmq").split()
     body = {"kind": "start", "id": "by-rabbitmqadmin", "body": {"policy": {"rounds": 1}}}
-    said = run(
+    output = run(
         "docker",
         "exec",
         broker,
@@ -98,7 +98,7 @@ def test_rabbitmqadmin_starts_a_session(roles: Project) -> None:
         'properties={"content_type": "application/json"}',
         f"payload={json.dumps(body)}",
     )
-    assert said == "Message published\n"
+    assert output == "Message published\n"
     until(lambda: get("/sessions/by-rabbitmqadmin")["rounds_committed"] == 1, "the session has run")
 
 

@@ -96,9 +96,9 @@ def test_the_sentence_names_the_client_that_the_round_waited_for() -> None:
 
 
 def test_the_sentence_names_no_half_that_never_answered() -> None:
-    said = sentence(161.0, {"a": 110.0, "b": None, "c": None})
-    assert "b and c gave no answer by the deadline" in said
-    assert "a was the last to answer, after 10.0 s." in said and "half" not in said
+    caption = sentence(161.0, {"a": 110.0, "b": None, "c": None})
+    assert "b and c gave no answer by the deadline" in caption
+    assert "a was the last to answer, after 10.0 s." in caption and "half" not in caption
 
 
 def test_the_sentence_of_a_round_without_any_answer_names_nobody_as_the_last() -> None:

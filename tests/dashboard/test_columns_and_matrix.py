@@ -125,7 +125,7 @@ def test_equal_norms_make_no_other_one_infinitely_odd() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norms", "said"),
+    ("norms", "caption"),
     [
         ((1.0, 1.0, 1.0, 1.0, 3.0), "Unusually large: c4 (3.0 times)."),
         (
@@ -139,10 +139,10 @@ def test_equal_norms_make_no_other_one_infinitely_odd() -> None:
         ),
     ],
 )
-def test_large_norms_are_named_first_and_small_ones_apart(norms: tuple[float, ...], said: str) -> None:
+def test_large_norms_are_named_first_and_small_ones_apart(norms: tuple[float, ...], caption: str) -> None:
     matrix = with_norms(*norms)
     plot: Any = participation.norms(matrix, matrix.order("norm"))
-    assert str(plot.children[2].children) == f"Each update's norm beside the median of its round. {said}"
+    assert str(plot.children[2].children) == f"Each update's norm beside the median of its round. {caption}"
 
 
 def test_the_most_troubled_come_first() -> None:

@@ -47,12 +47,12 @@ def test_the_stream_says_where_it_is_then_news_then_that_they_have_settled(monke
         monkeypatch.setattr(routes, name, 0.0)
     live = Live()
     stream = routes.news(live)
-    told = [next(stream)]
+    reported = [next(stream)]
     live.apply([EVENT])
-    told += [next(stream), next(stream), next(stream)]
+    reported += [next(stream), next(stream), next(stream)]
     live.close()
     assert list(stream) == []
-    assert [json.loads(line.removeprefix("data: ")) for line in told] == [
+    assert [json.loads(line.removeprefix("data: ")) for line in reported] == [
         {"any": "0+", "rounds": "0+", "clock": "0"},
         {"any": "1", "rounds": "1", "clock": "0"},
         {"any": "1+", "rounds": "1+", "clock": "0"},

@@ -44,8 +44,8 @@ class World:
 def planned() -> bytes:
     envelope = Envelope(kind="event", id="p1", alliance="a", sender="reducer", sent_at=100.0)
     data: dict[str, Any] = {"attempt": 1, "clients": 2, "combiners": 1, "timeout": 60.0}
-    told = Event(name="round.planned", session="s", round=1, data=data)
-    return codec.encode(envelope.model_dump(), told.model_dump())
+    reported = Event(name="round.planned", session="s", round=1, data=data)
+    return codec.encode(envelope.model_dump(), reported.model_dump())
 
 
 def test_an_event_is_shown_when_it_is_told() -> None:

@@ -137,10 +137,10 @@ def test_a_clients_card_shows_a_validation_only_if_something_is_to_be_said_of_it
             records.put(table, FIRST if table == tables.SESSIONS else str(number), document)
     for client in chained_world().find(tables.CLIENTS):
         records.put(tables.CLIENTS, client["client"], client)
-    told: list[Document] = [{}, {"reason": "validate raised"}, {"notes": ["a metric was too large"]}]
-    for at, data in enumerate(told):
-        said: Document = {"model": "m", "metrics": {}, "reason": "", **data}
-        document = event("model.validated", float(at), client=RAISES, **said) | {"session": FIRST}
+    reported: list[Document] = [{}, {"reason": "validate raised"}, {"notes": ["a metric was too large"]}]
+    for at, data in enumerate(reported):
+        shown: Document = {"model": "m", "metrics": {}, "reason": "", **data}
+        document = event("model.validated", float(at), client=RAISES, **shown) | {"session": FIRST}
         records.put(tables.EVENTS, str(at), document)
     shown = show(records, "/clients", f"?session={FIRST}&client={RAISES}")
     heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]

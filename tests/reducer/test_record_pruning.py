@@ -1,4 +1,4 @@
-"""Old events and attempts are deleted where a setting says so; what proves results is not."""
+"""Old events and attempts are deleted where a setting asks for it; what proves results is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is present in a sandbox: whoever this process runs, and nobody else."""
+"""Who is present in a sandbox: the clients that this process runs, and nobody else."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_a_loop_over_the_rounds_of_a_failed_session_raises_its_reason_and_the_tr
         with pytest.raises(FedMQError) as failed:
             list(sandbox.rounds())
         assert sandbox.run()["state"] == "failed"
-        assert list(sandbox.rounds()) == [], "whoever knows how it ended reads its rounds"
+        assert list(sandbox.rounds()) == [], "who knows how it ended reads its rounds"
     assert str(failed.value).endswith(": 3 of 3 clients failed: train raised KeyError: 'epochs'")
     [note] = failed.value.__notes__
     assert note.startswith("Traceback") and note.endswith("KeyError: 'epochs'\n")

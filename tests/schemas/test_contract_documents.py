@@ -190,18 +190,18 @@ def test_the_asyncapi_document_has_the_parts_that_version_3_asks_for(asyncapi: d
 
 
 def test_the_asyncapi_document_tells_every_route_and_inbox(asyncapi: dict[str, Any]) -> None:
-    told = {
+    reported = {
         (operation["x-sender"], operation["messages"][0]["$ref"].rpartition("/")[2], operation["x-receiver"])
         for operation in asyncapi["operations"].values()
     }
-    assert told == {(route.sender, route.kind, route.receiver) for route in ROUTES}
+    assert reported == {(route.sender, route.kind, route.receiver) for route in ROUTES}
     queue = asyncapi["channels"]["inbox_reducer"]
     assert queue["x-arguments"]["x-queue-type"] == "quorum" and queue["x-arguments"]["x-single-active-consumer"] is True
     assert asyncapi["channels"]["inbox_client"]["x-arguments"]["x-expires"] == 7 * 24 * 3600 * 1000
     assert asyncapi["x-roles"].keys() == ROLES.keys()
 
 
-# -- what is said of messages is true of real ones ----------------------------------------------------------------------
+# -- what is stated of messages is true of real ones ----------------------------------------------------------------------
 
 
 def test_every_message_of_a_real_session_is_valid_by_its_schema(traffic: Traffic) -> None:

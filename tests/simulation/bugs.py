@@ -76,7 +76,7 @@ def no_stale_check() -> Iterator[None]:
 
 @contextmanager
 def commit_without_the_unique_key() -> Iterator[None]:
-    """A round's record is written whether or not there is one, and whoever holds the lease."""
+    """A round's record is written whether or not there is one, and no matter which process holds the lease."""
     right = RecordPerformer.insert
 
     def insert(self: RecordPerformer, record: Any, term: int) -> Any:
@@ -97,8 +97,8 @@ def a_hello_not_answered() -> Iterator[None]:
 
     def received(self: CombinerCore, event: Received) -> None:
         if isinstance(event.body, messages.ClientHello):
-            heard = self._presence.greet(event.envelope.sender, self._context.now)
-            self._context.emit(*heard, Ack((event.tag,)))
+            greeting = self._presence.greet(event.envelope.sender, self._context.now)
+            self._context.emit(*greeting, Ack((event.tag,)))
         else:
             right(self, event)
 

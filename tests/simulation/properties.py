@@ -149,25 +149,25 @@ def _plans_of(run: Simulation, session: str, committed: Mapping[str, Any]) -> se
 
 
 def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: Any) -> Iterator[str]:
-    """What was told is what is recorded."""
+    """What was reported is what is recorded."""
     models = {committed["round"]: committed["model"]["sha256"] for committed in rounds}
-    told = set()
+    reported = set()
     for event in run.observed.named("round.committed"):
         if event.session == session:
-            told.add(event.round)
+            reported.add(event.round)
             if models.get(event.round or 0) != event.data["sha256"]:
                 yield f"{session}: the event of round {event.round} tells a model that is not recorded"
-    if missing := sorted(set(models) - told):
-        yield f"{session}: rounds {missing} are committed and nobody was told"
+    if missing := sorted(set(models) - reported):
+        yield f"{session}: rounds {missing} are committed and no event reports it"
     for committed in rounds:
         name = keys.model_id(committed["model"]["key"])
         if run.world.records.inner.get(tables.MODELS, name) is None:
             yield f"{session}: model {name} is not recorded"
     endings = {e.name for e in run.observed.events if e.session == session} & {f"session.{s}" for s in tables.ENDED}
     if endings - {f"session.{document['state']}"}:
-        yield f"{session} is {document['state']}, told was {sorted(endings)}"
+        yield f"{session} is {document['state']}, reported was {sorted(endings)}"
     if not endings:
-        yield f"{session} is {document['state']} and nobody was told"
+        yield f"{session} is {document['state']} and no event reports it"
 
 
 def _retention(run: Simulation, session: str, policy: Policy) -> Iterator[str]:

@@ -276,9 +276,9 @@ class Deployment:
         return ledgers
 
     def check_each_round_once(self, session: str) -> None:
-        """Each round was told once at most (the event's id derives from the round; one told into an outage may be lost)."""
-        told = self.records.find(tables.EVENTS, {"session": session, "name": "round.committed"})
-        numbers = [document["round"] for document in told]
+        """Each round is reported once at most: the event's id derives from it. One published into an outage may be lost."""
+        reported = self.records.find(tables.EVENTS, {"session": session, "name": "round.committed"})
+        numbers = [document["round"] for document in reported]
         assert len(numbers) == len(set(numbers))
 
     def _check_model(self, ledger: Ledger, model: BlobRef) -> None:

@@ -31,7 +31,7 @@ REMEDY = "FEDN_CA_FILE names the PEM file of the authority that signed it"
 
 
 class Secure(Deployment):
-    """All its processes are told the authority, and the reducer has a certificate of its own."""
+    """All its processes know the authority, and the reducer has a certificate of its own."""
 
     def environment(self, name: str) -> dict[str, str]:
         tls = self.servers.s3.tls

@@ -60,8 +60,10 @@ def matched(received: Collection[str], own: Sequence[str]) -> list[str]:
         "it lacks": [name for name in expected if name not in found],
         "it has": [name for name in found if name not in expected],
     }
-    told = [f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in wrong.items() if names]
-    raise ConfigError(f"the model of this session is not the one that model() makes: {' and '.join(told)}")
+    faults = [
+        f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in wrong.items() if names
+    ]
+    raise ConfigError(f"the model of this session is not the one that model() makes: {' and '.join(faults)}")
 
 
 def _wrapper(wrapped: Collection[str], bare: Collection[str]) -> str:

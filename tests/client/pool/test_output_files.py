@@ -63,13 +63,13 @@ def test_everything_that_a_job_prints_is_in_the_file_of_its_client(runner: Runne
     for number, client in enumerate(("a", "b", "a"), 1):
         runner.run("print", client=client, session="s1", round=number, log=tmp_path / client / "output.log")
     runner.pool.close()
-    said = {kind: f"{kind} a" for kind in ("print", "stderr", "log", "descriptor", "child", "C")}
+    lines = {kind: f"{kind} a" for kind in ("print", "stderr", "log", "descriptor", "child", "C")}
     parts = _parts(tmp_path / "a" / "output.log")
     assert [line for line in parts if line.startswith("---")] == [
         "--- session s1, round 1, train ---",
         "--- session s1, round 3, train ---",
     ]
-    assert parts[0].startswith("---") and sorted(parts[1:7]) == sorted(said.values()) == sorted(parts[8:])
+    assert parts[0].startswith("---") and sorted(parts[1:7]) == sorted(lines.values()) == sorted(parts[8:])
     assert not [line for line in _parts(tmp_path / "b" / "output.log") if line.endswith(" a")]
 
 

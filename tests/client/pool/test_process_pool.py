@@ -34,9 +34,9 @@ def test_weights_and_state_cross_by_file(runner: Runner, tmp_path: Path) -> None
 
 
 def test_the_received_model_is_validated_before_training(runner: Runner) -> None:
-    told: list[Validated] = []
-    result = runner.start(runner.job(validate=True), told.append)()
-    assert [(v.examples, v.metrics) for v in told] == [(7, {"loss": 3.0, "trained": 0})]
+    reported: list[Validated] = []
+    result = runner.start(runner.job(validate=True), reported.append)()
+    assert [(v.examples, v.metrics) for v in reported] == [(7, {"loss": 3.0, "trained": 0})]
     assert set(result.seconds) == {"validate", "train"}
     only = runner.run(kind="validate")
     assert (only.outcome, only.examples, only.metrics) == ("done", 7, {"loss": 3.0, "trained": 1})
@@ -79,9 +79,9 @@ def test_clients_keep_their_warm_trainers(two_workers: Runner) -> None:
 
 def test_an_idle_worker_takes_over_from_a_busy_one_with_the_same_result(two_workers: Runner) -> None:
     home = two_workers.run()
-    told = threading.Event()
-    busy = two_workers.start(two_workers.job("wait", validate=True), lambda _: told.set())
-    assert told.wait(PATIENCE)
+    reported = threading.Event()
+    busy = two_workers.start(two_workers.job("wait", validate=True), lambda _: reported.set())
+    assert reported.wait(PATIENCE)
     away = two_workers.run()
     assert away.metrics["pid"] != home.metrics["pid"]
     assert away.update == home.update

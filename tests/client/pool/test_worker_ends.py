@@ -120,9 +120,9 @@ def test_a_running_job_can_be_cancelled_and_reports_progress(runner: Runner) -> 
 
 def test_a_cancelled_job_that_does_not_listen_is_killed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.1)
-    told = threading.Event()
-    wait = runner.start(runner.job("hang", validate=True), lambda _: told.set())
-    assert told.wait(PATIENCE)
+    reported = threading.Event()
+    wait = runner.start(runner.job("hang", validate=True), lambda _: reported.set())
+    assert reported.wait(PATIENCE)
     runner.pool.cancel("j1")
     assert wait().outcome == "cancelled"
     runner.works()

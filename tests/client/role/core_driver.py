@@ -99,8 +99,8 @@ class ClientDriver(Driver):
     def cancel(self, of: PlanKey, *, session_over: bool = False) -> list[Effect]:
         return self.receive(Cancel(plan=of, session_over=session_over), sender="k1")
 
-    def finish(self, of: PlanKey, outcome: Outcome = "done", **told: Any) -> list[Effect]:
-        return self.handle(TaskFinished(finished(of, outcome, **told)))
+    def finish(self, of: PlanKey, outcome: Outcome = "done", **reported: Any) -> list[Effect]:
+        return self.handle(TaskFinished(finished(of, outcome, **reported)))
 
     def score(
         self, of: PlanKey, examples: int | None = 5, *, weighting: str = "examples", **metrics: Any

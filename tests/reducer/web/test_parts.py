@@ -106,9 +106,9 @@ def test_a_reader_that_falls_too_far_behind_has_to_begin_again(monkeypatch: pyte
             for number in range(1, 6):
                 _push(feed, number)
             await asyncio.sleep(0)
-            heard = [await subscription.next(1.0) for _ in range(3)]
+            received = [await subscription.next(1.0) for _ in range(3)]
             assert await subscription.next(0.001) is None
-            return [item["id"] for item in (*subscription.newest, *(one for one in heard if one))], subscription.lost
+            return [item["id"] for item in (*subscription.newest, *(one for one in received if one))], subscription.lost
 
     assert asyncio.run(read()) == (["e0", "e1", "e2", "e3"], True)
 

@@ -98,11 +98,11 @@ def test_a_partial_of_another_rule_is_refused(mine: type[Rule], other: type[Rule
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"partial": 1}, {"partial": {"count": 1}}, {"partial": {"count": 2, "weight": 1}}]
+    "header", [{}, {"partial": 1}, {"partial": {"count": 1}}, {"partial": {"count": 2, "weight": 1}}]
 )
-def test_a_blob_that_does_not_count_its_updates_is_no_partial(said: dict[str, object]) -> None:
+def test_a_blob_that_does_not_count_its_updates_is_no_partial(header: dict[str, object]) -> None:
     with pytest.raises(InvalidUpdate, match=r"not a partial|garbled"):
-        MEDIAN(SPEC, EXPONENTS).fold_partial(Source(encode({}, {"rule": "median", **said})))
+        MEDIAN(SPEC, EXPONENTS).fold_partial(Source(encode({}, {"rule": "median", **header})))
 
 
 def test_the_median_is_that_of_numpy() -> None:

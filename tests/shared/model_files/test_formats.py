@@ -1,4 +1,4 @@
-"""Model files of other tools: what is read, what is written, and what is said of a file that is no model."""
+"""Model files of other tools: what is read, what is written, and what is reported of a file that is no model."""
 
 import gzip
 import io

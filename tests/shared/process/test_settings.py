@@ -158,16 +158,16 @@ def test_all_invalid_values_are_reported_at_once_with_their_remedy(monkeypatch: 
     }
     for name, value in bad.items():
         monkeypatch.setenv(name, value)
-    told = complaints(ClientSettings)
-    assert [line.partition("=")[0].partition(" ")[0] for line in told] == list(bad)
-    assert told[1].startswith("FEDN_AMQP_URL must begin with amqp://")
-    assert told[2] == (
+    reported = complaints(ClientSettings)
+    assert [line.partition("=")[0].partition(" ")[0] for line in reported] == list(bad)
+    assert reported[1].startswith("FEDN_AMQP_URL must begin with amqp://")
+    assert reported[2] == (
         "FEDN_PRESENCE=-1 must be greater than 0 (seconds between presence messages; "
         "after three silent periods a peer counts as vanished; default: 10.0)"
     )
-    assert told[6].startswith("FEDN_CLIENT_TASKS=dream must be 'train' or 'validate'")
-    assert told[7] == "FEDN_CLIENT_DEVICE=gpu does not have the right form (auto, cpu, 0, or 0,1; default: auto)"
-    assert "secret" not in "".join(told)
+    assert reported[6].startswith("FEDN_CLIENT_TASKS=dream must be 'train' or 'validate'")
+    assert reported[7] == "FEDN_CLIENT_DEVICE=gpu does not have the right form (auto, cpu, 0, or 0,1; default: auto)"
+    assert "secret" not in "".join(reported)
 
 
 def test_an_option_that_is_wrong_names_its_variable() -> None:

@@ -1,4 +1,4 @@
-"""A server that is not there is told of with what happened, and never with an account or a URL."""
+"""A server that is not there is reported with what happened, and never with an account or a URL."""
 
 from __future__ import annotations
 

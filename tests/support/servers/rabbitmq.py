@@ -67,7 +67,7 @@ class RabbitmqServer:
             self._server = subprocess.Popen(
                 ["/bin/sh", "-c", limits],
                 env=self._environment(),
-                # An open pipe, which RabbitMQ is told to read: it ends itself when this process is gone.
+                # An open pipe, which RabbitMQ reads: it ends itself when this process is gone.
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

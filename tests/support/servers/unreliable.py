@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from typing import Any
 
-FAULTS = ("refused", "done, and told as failed", "cut in half")
+FAULTS = ("refused", "done, and reported as failed", "cut in half")
 
 
 class UnreliableHttp:
@@ -47,7 +47,7 @@ class UnreliableHttp:
                     headers = dict(got.getheaders())
                 finally:
                     there.close()
-                if fault == "done, and told as failed":
+                if fault == "done, and reported as failed":
                     self._answer(500, {}, b"")
                 elif fault is None or not content:
                     self._answer(got.status, headers, content)

@@ -80,8 +80,8 @@ class WorldBlobs(MemoryBlobs):
 
 
 class WorldRecords(Records):
-    """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is told every change of a
-    document by `insert`, `put` and `update`, also of many."""
+    """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is called with every change
+    of a document by `insert`, `put` and `update`, also of many."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         self.inner = SqliteRecords(":memory:", clock=wall)

@@ -292,10 +292,10 @@ class Link(Connection):
         if on_confirm is None:
             self.inner.publish(message)
         else:
-            told = on_confirm
+            on_written = on_confirm
 
             def confirmed(error: FedMQError | None) -> None:
-                self.process.run(lambda: told(error))
+                self.process.run(lambda: on_written(error))
 
             self.inner.publish(message, confirmed)
         self.process.world.step()

@@ -61,14 +61,14 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
     except (Exception, SystemExit) as error:
-        said = running.explain(error)
+        explained = running.explain(error)
         result = Result(
             job.id,
             "failed",
-            reason=said.reason,
-            traceback=said.traceback,
-            plain=said.plain,
-            frames=said.frames,
+            reason=explained.reason,
+            traceback=explained.traceback,
+            plain=explained.plain,
+            frames=explained.frames,
             seconds=running.seconds,
         )
     finally:
@@ -176,10 +176,10 @@ class _Running:
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:
-            said, notes = self.explain(error), self.notes.take()
+            explained, notes = self.explain(error), self.notes.take()
             seconds = self.seconds.get("validate", 0.0)
-            validated = Validated(self.job.id, None, {}, seconds, notes.texts, *said, plain_notes=notes.plain)
-            self.notes.add(said.reason, said.plain)
+            validated = Validated(self.job.id, None, {}, seconds, notes.texts, *explained, plain_notes=notes.plain)
+            self.notes.add(explained.reason, explained.plain)
             if not isinstance(error, checks.InvalidResult):
                 self.trainers.drop(self.job.package, self.job.client)
                 self.trainers.spoilt += process_state.restore(self.own)

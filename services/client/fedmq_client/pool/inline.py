@@ -30,7 +30,7 @@ class InlinePool:
         """Runs the job now. The trainer sees the timeout, but nothing enforces it."""
         if self._closed:
             raise ConfigError("the pool is closed")
-        if self._trainers.has_quit and self._on_quit:  # which ends whoever waits for results
+        if self._trainers.has_quit and self._on_quit:  # which ends the thread that waits for results
             return
 
         def progress(fraction: float, metrics: dict[str, Any]) -> None:

@@ -180,8 +180,8 @@ class TaskRunner:
     def _validated(self, task: TaskMessage, validated: Validated) -> operations.ModelScores:
         if validated.reason:
             self._note_fault("model.validated", task, validated.reason, validated.traceback)
-        said = published(validated, self._detail)
-        scores = operations.ModelScores(validated.examples, validated.metrics, said.notes, said.reason, said.traceback)
+        sent = published(validated, self._detail)
+        scores = operations.ModelScores(validated.examples, validated.metrics, sent.notes, sent.reason, sent.traceback)
         self._report(operations.ModelValidated(task, scores))
         self._log(task_key(task.plan), validated.notes)
         return scores
@@ -206,8 +206,8 @@ class TaskRunner:
         if result.outcome == "failed":
             name = "update.failed" if key.action == "train" else "model.validated"
             self._note_fault(name, task, result.reason, result.traceback)
-        said = published(result, self._detail)
-        notes, logged = said.notes, result.notes
+        sent = published(result, self._detail)
+        notes, logged = sent.notes, result.notes
         if personal is not None and personal.reason:
             anew = f"its private state began anew: {personal.reason}"[:LONGEST_NOTE]
             notes, logged = (*notes[: MOST_NOTES - 1], anew), (*logged, anew)
@@ -217,8 +217,8 @@ class TaskRunner:
             examples=result.examples or 0,
             metrics=result.metrics,
             update=result.update,
-            reason=said.reason,
-            traceback=said.traceback,
+            reason=sent.reason,
+            traceback=sent.traceback,
             seconds={**seconds, **result.seconds},
             notes=notes,
             personal=personal,
@@ -228,7 +228,7 @@ class TaskRunner:
         if key.action == "train" and result.outcome == "done":
             self._store.keep(finished, result.state)
         if key.action == "validate" and result.outcome == "done":
-            found = operations.ModelScores(result.examples, result.metrics, said.notes)
+            found = operations.ModelScores(result.examples, result.metrics, sent.notes)
             self._report(operations.ModelValidated(task, found))
         self._report(operations.TaskFinished(finished))
 
@@ -249,8 +249,8 @@ class TaskRunner:
             log.warning("task failed", extra={**extra, "reason": f"can't fetch the model: {text}"})
             # FedMQ's own error of a transfer names the store and its fault, and nothing that the site's data hold.
             is_plain = self._detail == "full" or isinstance(error, FedMQError)
-            said = text if is_plain else type(error).__name__
-            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"can't fetch the model: {said}")))
+            sent = text if is_plain else type(error).__name__
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"can't fetch the model: {sent}")))
 
     def _note_fault(self, name: str, task: TaskMessage, reason: str, traceback: str) -> None:
         if self._on_fault is not None:

@@ -110,23 +110,23 @@ def _sentence(one: TimedRound, parts: dict[str, FloatColumn]) -> str:
     if np.all(np.isnan(ends)):
         return "Nobody has answered yet."
     answers = np.where(missed, np.inf, ends)
-    said = []
+    sentences = []
     if one.committed_at is not None:
-        said.append(f"It took {words.seconds(one.committed_at - one.planned_at)}.")
+        sentences.append(f"It took {words.seconds(one.committed_at - one.planned_at)}.")
     if np.any(missed):
         names = [clients[index] for index in np.flatnonzero(missed)]
         who = " and ".join(names) if len(names) <= MOST_NAMED else words.plural(len(names), "client")
-        said.append(f"{who} gave no answer by the deadline of {words.seconds(one.deadline - one.planned_at)}.")
+        sentences.append(f"{who} gave no answer by the deadline of {words.seconds(one.deadline - one.planned_at)}.")
     if not np.all(missed | np.isnan(ends)):
         last = int(np.argmax(np.where(np.isfinite(answers), answers, -1.0)))
         half = float(np.median(answers[~np.isnan(answers)]))
         middle = f"; half of the clients had answered after {words.seconds(half)}" if np.isfinite(half) else ""
-        said.append(f"{clients[last]} was the last to answer, after {words.seconds(float(ends[last]))}{middle}.")
+        sentences.append(f"{clients[last]} was the last to answer, after {words.seconds(float(ends[last]))}{middle}.")
     measured = {step: float(parts[step].sum()) for step in STEPS if step not in _UNMEASURED}
     longest = max(measured, key=lambda step: measured[step])
     if measured[longest]:
-        said.append(f"Most of the time that is known: {STEPS[longest][1]}.")
-    return " ".join(said)
+        sentences.append(f"Most of the time that is known: {STEPS[longest][1]}.")
+    return " ".join(sentences)
 
 
 def by_round(rounds: Sequence[TimedRound]) -> Element:
