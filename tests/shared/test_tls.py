@@ -17,7 +17,7 @@ from fedmq.blobs.s3 import S3Blobs
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.brokers.rabbitmq.pika_connection import read_url
 from fedmq.errors import ConfigError
-from fedmq.tls import context, explain_certificate_error, trust
+from fedmq.tls import context, explain_certificate_error, explain_certificate_text, trust
 from fedmq_schemas.messages import BlobRef
 from fedmq_sdk import Alliance
 from support.servers import certificates
@@ -109,9 +109,24 @@ def test_a_certificate_for_another_name_is_reported_as_such(authority: Authority
 @pytest.mark.parametrize(("code", "words"), [(10, "has expired: renew it there"), (9, "is not valid yet: compare")])
 def test_a_certificate_of_another_time_is_reported_as_such(code: int, words: str) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_code = code
+    error.verify_code, error.verify_message = code, ""
     assert words in (explain_certificate_error(OSError("wrapped", error)) or "")
     assert explain_certificate_error(OSError("another thing")) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("certificate has expired", "has expired: renew it there"),
+        ("certificate is not yet valid", "is not valid yet: compare"),
+        ("Hostname mismatch, certificate is not valid for 'db'.", "address it by a name"),
+        ("unable to get local issuer certificate", "FEDN_CA_FILE names"),
+    ],
+)
+def test_the_text_of_an_error_is_explained_as_the_error_is(found: str, words: str) -> None:
+    text = f"db:27017: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {found} (_ssl.c:1006)"
+    assert words in (explain_certificate_text(text) or "")
+    assert explain_certificate_text("db:27017: connection refused") is None
 
 
 def test_a_file_without_certificates_is_refused_and_the_trust_stays_as_it_was(

@@ -48,7 +48,7 @@ def main(settings: ReducerSettings) -> None:
     topology = Topology(settings.alliance)
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
     records, blobs = open_records(settings), open_blobs(settings)
-    service.check_store(RECORDS, f"MongoDB at {settings.mongo_host}", lambda: records.get(tables.SYSTEM, "queues"))
+    service.check_store(RECORDS, records.where, lambda: records.get(tables.SYSTEM, "queues"))
     service.check_store(
         BLOBS, f"the S3 server at {settings.minio_host}:{settings.minio_port}", lambda: blobs.stat(ABSENT)
     )

@@ -34,12 +34,16 @@ def open_records(settings: RecordSettings) -> MongoRecords:
     with _extra("pymongo"):
         from fedmq.records.mongo import MongoRecords
     password = settings.mongo_password
+    if settings.mongo_url is not None:
+        url = settings.mongo_url.get_secret_value()
+        return MongoRecords(url, settings.mongo_port, settings.alliance, connections=settings.mongo_connections)
     return MongoRecords(
         settings.mongo_host,
         settings.mongo_port,
         settings.alliance,
         user=settings.mongo_user,
         password=password.get_secret_value() if password else None,
+        use_tls=settings.mongo_tls,
         connections=settings.mongo_connections,
     )
 

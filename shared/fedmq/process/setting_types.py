@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from fedmq.brokers.registry import SERVER_SCHEMES
 from fedmq.error_detail import ErrorDetail
+from fedmq.records import mongo_address
 from fedmq_schemas.messages import TaskName
 
 # http[s]://host[:port]
@@ -52,8 +53,8 @@ CaFile = Annotated[
     Path | None,
     Field(
         alias="FEDN_CA_FILE",
-        description="PEM file of further authorities to trust for broker, S3 server, REST API and traces; none: the "
-        "system's",
+        description="PEM file of further authorities to trust for broker, S3 server, REST API and traces, and of those "
+        "to trust for MongoDB; none: the system's",
     ),
 ]
 ManagementUrl = Annotated[
@@ -99,6 +100,26 @@ RecordDays = Annotated[
         gt=0,
         description="days after which events, and the attempts and partials of ended sessions, are deleted; none: kept",
     ),
+]
+
+MongoTls = Annotated[bool, Field(alias="FEDN_MONGO_TLS", description="whether MongoDB speaks TLS")]
+
+
+def _names_mongodb(url: SecretStr) -> SecretStr:
+    scheme, _, rest = url.get_secret_value().partition("://")
+    if scheme not in mongo_address.SCHEMES or rest.rpartition("@")[2][:1] in ("", "/", "?"):
+        raise ValueError("must begin with mongodb:// or mongodb+srv:// and name a host")
+    return url
+
+
+MongoUrl = Annotated[
+    SecretStr | None,
+    Field(
+        alias="FEDN_MONGO_URL",
+        description="all of it in one: mongodb[+srv]://user:password@host/?options, percent-encoded; none: the other "
+        "settings of MongoDB hold",
+    ),
+    AfterValidator(lambda url: url and _names_mongodb(url)),
 ]
 
 

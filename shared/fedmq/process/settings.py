@@ -147,6 +147,8 @@ class RecordSettings(AllianceSettings):
         None, alias="FEDN_MONGO_USER", description="account at MongoDB; none: no authentication"
     )
     mongo_password: SecretStr | None = Field(None, alias="FEDN_MONGO_PASSWORD", description="password of that account")
+    mongo_tls: forms.MongoTls = False
+    mongo_url: forms.MongoUrl = None
     mongo_connections: int = Field(
         8, alias="FEDN_MONGO_CONNECTIONS", ge=1, le=100, description="most connections that a process opens to MongoDB"
     )

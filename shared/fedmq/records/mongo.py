@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,10 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
+from fedmq import tls
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
 from fedmq.lease import HeldLease
+from fedmq.records import mongo_address
 from fedmq.records.base import STORE, Document, Lease
 from fedmq.records.documents import (
     FREE,
@@ -54,7 +57,8 @@ _SAFE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 class MongoRecords:
     """The `Records` port on MongoDB; safe across threads, over one pool of connections.
 
-    `host` is a name, or `host:port,host:port` for a replica set. At most `connections` calls run at a time; one more
+    `host` is a name, `host:port,host:port` for a replica set, or a URL, which precedes `port`, `user`, `password` and
+    `use_tls`. No message shows a URL's account. At most `connections` calls run at a time; one more
     connection monitors the server. `clock` returns wall-clock seconds, for the field `expires` of the lease. Indexes are
     made at the first write, so that a reader needs read rights only. A call waits at most 5 s for a server and 20 s for its
     answer.
@@ -74,31 +78,39 @@ class MongoRecords:
         *,
         user: str | None = None,
         password: str | None = None,
+        use_tls: bool = False,
         connections: int = 8,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._where = f"MongoDB at {host}"
+        self.where = f"MongoDB at {mongo_address.hosts(host)}"
         self._clock = clock
         self._lock = threading.Lock()
         self._concern: WriteConcern | None = None
         self._indexed: set[str] = set()
         account: dict[str, Any] = {"username": user, "password": password} if user else {}
         try:
-            self._client: MongoClient[Document] = MongoClient(
-                host.split(","),
-                port,
-                appname="fedmq",
-                connect=False,
-                maxPoolSize=connections,
-                serverMonitoringMode="poll",  # saves one connection
-                serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
-                connectTimeoutMS=int(SELECTION_SECONDS * 1000),
-                socketTimeoutMS=int(ANSWER_SECONDS * 1000),
-                **account,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # pymongo ignores a URL's option with a wrong value
+                self._client: MongoClient[Document] = MongoClient(
+                    host if mongo_address.is_url(host) else host.split(","),
+                    port,
+                    appname="fedmq",
+                    connect=False,
+                    maxPoolSize=connections,
+                    serverMonitoringMode="poll",  # saves one connection
+                    serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    socketTimeoutMS=int(ANSWER_SECONDS * 1000),
+                    **account,
+                    **mongo_address.trust_options(host, use_tls),
+                )
             self._database = self._client[database]
-        except (PyMongoError, ValueError) as error:
-            raise ConfigError(f"the address of {self._where} is wrong: {error}") from error
+        except (PyMongoError, ValueError, UserWarning) as error:
+            if mongo_address.is_url(host):  # pymongo's words may hold a part of the password
+                raise ConfigError(
+                    "FEDN_MONGO_URL is not a URL that MongoDB knows: percent-encode user and password, and check the options"
+                ) from None
+            raise ConfigError(f"the address of {self.where} is wrong: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
         """Inserts, and reads the present document if the key is taken."""
@@ -260,7 +272,7 @@ class MongoRecords:
                     if error.code != _INVALID_OPTIONS:
                         raise
                     _LOG.warning(
-                        "%s accepts no write concern: its default decides which writes survive a crash", self._where
+                        "%s accepts no write concern: its default decides which writes survive a crash", self.where
                     )
                     self._concern = WriteConcern()
             return self._concern
@@ -270,17 +282,20 @@ class MongoRecords:
         try:
             yield
         except OperationFailure as error:
-            words = f"{self._where} refused with code {_code(error)}"
+            words = f"{self.where} refused with code {_code(error)}"
             if _code(error) in _UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
             raise Transient(words, store=STORE) from error
         except (BSONError, OverflowError) as error:
             raise ProtocolError(f"not a record: {error}") from error
         except ServerSelectionTimeoutError as error:
+            explained = tls.explain_certificate_text(str(error))
+            if explained is not None:
+                raise ConfigError(f"{self.where} {explained}") from error
             found, _, _ = str(error).partition(", Timeout:")[0].partition(" (configured timeouts")
-            raise Transient(f"{self._where} is not reachable: {found}", store=STORE) from error
+            raise Transient(f"{self.where} is not reachable: {found}", store=STORE) from error
         except PyMongoError as error:
-            raise Transient(f"{self._where} failed: {type(error).__name__}", store=STORE) from error
+            raise Transient(f"{self.where} failed: {type(error).__name__}", store=STORE) from error
 
 
 def _code(error: OperationFailure) -> int | None:

@@ -11,7 +11,7 @@ from fedmq.errors import FedMQError, Transient
 ADDRESSES = {
     "broker": "FEDN_AMQP_URL",
     "blob store": "FEDN_MINIO_HOST, FEDN_MINIO_PORT and FEDN_MINIO_TLS",
-    "record store": "FEDN_MONGO_HOST and FEDN_MONGO_PORT",
+    "record store": "FEDN_MONGO_HOST, FEDN_MONGO_PORT and FEDN_MONGO_TLS, or FEDN_MONGO_URL",
 }
 """The settings to check if a server runs and yet does not answer."""
 

@@ -182,6 +182,7 @@ def records(settings: RecordSettings) -> str:
         if store.insert("doctor", key, mine) is None:
             raise ConfigError("the record store takes a key twice: it is no MongoDB that rounds can be committed to")
         store.delete("doctor", mine)
-        return f"MongoDB {store.version()} at {settings.mongo_host}: keys are unique, documents can be written"
+        version, (server, _, host) = store.version(), store.where.partition(" at ")
+        return f"{server} {version} at {host}: keys are unique, documents can be written"
     finally:
         store.close()
