@@ -144,7 +144,9 @@ class OpenPlan:
         )
 
     def _absence(self, place: str) -> str:
-        return f"no answer in {self.message.timeout:g} s; it was in {place}" if place else "no answer by the deadline"
+        if not place:
+            return "no answer by the deadline"
+        return f"no answer in {self.message.timeout:g} s; it was in {place}; if trainers are only slow, raise `timeout`"
 
     def objection(self, answer: ClientAnswer) -> str | None:
         """Returns why the answer is not considered, or None."""

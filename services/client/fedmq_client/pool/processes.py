@@ -24,7 +24,7 @@ from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, 
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
 from fedmq_client.pool.process import WorkerProcess
-from fedmq_client.pool.tickets import NEVER, Ticket, broken, finished
+from fedmq_client.pool.tickets import NEVER, Ticket, broken, finished, starved
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
@@ -166,8 +166,7 @@ class ProcessPool:
             for ticket in due:
                 _call(ticket.on_progress, ticket.job.id, 0.0, {}, ticket.place)
             for ticket in late:
-                reason = f"no worker was free within {ticket.job.timeout:g} s"
-                _call(ticket.on_done, Result(ticket.job.id, "failed", reason=reason, plain=reason))
+                _call(ticket.on_done, starved(ticket))
 
     def _queue_place(self) -> str:
         running = sorted({worker.batch[0].job.client.name for worker in self._workers if worker.batch})

@@ -52,7 +52,23 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
     return replace(result, traceback=process.with_output("", number))
 
 
+def starved(ticket: Ticket) -> Result:
+    """Returns the result of a job that no worker was free for until its deadline."""
+    plain = f"no worker was free within {ticket.job.timeout:g} s{_remedy(ticket)}"
+    return Result(ticket.job.id, "failed", reason=plain, plain=plain)
+
+
 def _too_long(ticket: Ticket) -> Result:
-    plain, place = f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s", ticket.place
-    reason = f"{plain}; it was in {place}" if place else plain
+    words, place, remedy = (
+        f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s",
+        ticket.place,
+        _remedy(ticket),
+    )
+    plain = words + remedy
+    reason = f"{words}; it was in {place}{remedy}" if place else plain
     return Result(ticket.job.id, "failed", reason=reason, plain=plain, frames=place)
+
+
+def _remedy(ticket: Ticket) -> str:
+    setting = "timeout" if ticket.job.kind == "train" else "validation_timeout"
+    return f"; if trainers are only slow, raise `{setting}`"
