@@ -120,6 +120,21 @@ def test_a_validation_that_fails_is_shown_once_with_its_client_and_traceback() -
     assert _shown(*failing, noted) == [f"evaluator: {reason}", "  Traceback"]
 
 
+@pytest.mark.parametrize("traceback", ["", "Traceback\n"])
+def test_validations_that_fail_alike_are_counted(traceback: str) -> None:
+    failing = [
+        _event("model.validated", name, 0, scope="client", metrics={}, weight=None, reason=REASON, traceback=traceback)
+        for name in ("a", "b", "c")
+    ]
+    committed = _event("round.committed", seconds=1.0, counts={"accepted": 3}, model="m")
+    assert _shown(*failing, committed) == [
+        f"a: {REASON}",
+        *(["  Traceback"] if traceback else []),
+        "2 more validations failed alike",
+        "round 1 of 2: 3 of 3 accepted, 1.0 s",
+    ]
+
+
 def test_control_characters_of_a_client_do_not_reach_the_terminal() -> None:
     shown = _shown(_failed("a", traceback="Trace\x1b[2Jback\n"))
     assert shown[1] == "  Trace\\u001b[2Jback"

@@ -132,7 +132,8 @@ def test_an_absent_client_has_the_place_where_its_trainer_hung_as_its_reason(com
     report = Progress(plan=key(), fraction=0.5, place="trainer.py:18 in train")
     combiner.receive(report, "c2")
     closing = combiner.fire(f"deadline:{key()}")
-    reason = f"no answer in {plan().timeout:g} s; it was in trainer.py:18 in train; if trainers are only slow, raise `timeout`"
+    remedy = "if trainers are only slow, raise `timeout`"
+    reason = f"no answer in {plan().timeout:g} s; it was in trainer.py:18 in train; {remedy}"
     [event] = events(closing, "update.absent")
     assert (event.client, event.data) == ("c2", {"reason": reason})
     assert [entry.reason for entry in one(closing, Close).ledger.entries] == ["", reason]

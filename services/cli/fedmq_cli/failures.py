@@ -20,6 +20,8 @@ MOST_OUTPUT = 10
 TAIL_BYTES = 16_000
 _TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _OVER = {"round.committed", "round.retried", *(f"session.{state}" for state in ENDED)}
+_VALIDATION = "model"
+"""Stands for the outcome in the key of a mistake in a validation."""
 _PART = re.compile(rb"^--- .* UTC ---\n", re.MULTILINE)
 
 
@@ -44,8 +46,7 @@ class Failures:
             return []
         fresh, self._fresh = self._fresh, {}
         return [
-            f"{more} more client{'s' if more > 1 else ''} {fared(outcome, more)} alike"
-            + (f", as {client} did" if len(fresh) > 1 else "")
+            f"{more} more {_counted(outcome, more)} alike" + (f", as {client} did" if len(fresh) > 1 else "")
             for (outcome, _), (client, more) in fresh.items()
             if more
         ]
@@ -54,10 +55,10 @@ class Failures:
         """Returns the lines of a failure that is unlike all earlier ones, and counts those that are alike."""
         kind, _, outcome = event.name.partition(".")
         reason, traceback = str(event.data.get("reason", "")), str(event.data.get("traceback", ""))
-        is_validation = event.name == "model.validated" and bool(traceback)
+        is_validation = event.name == "model.validated" and bool(reason)
         if event.client is None or not (is_validation or (kind == "update" and outcome in _TROUBLE)):
             return []
-        key = alike(kind if is_validation else outcome, reason)
+        key = alike(_VALIDATION if is_validation else outcome, reason)
         if key in self._seen:
             if key in self._fresh:
                 client, more = self._fresh[key]
@@ -65,8 +66,7 @@ class Failures:
             return []
         self._seen.add(key)
         self.stated.add(reason)
-        if not is_validation:
-            self._fresh[key] = event.client, 0
+        self._fresh[key] = event.client, 0
         words = [reason] if is_validation else [outcome, reason]
         heading = ": ".join(filter(None, (event.client, *words)))
         return [heading, *(self._details(event.client, traceback) if len(self._seen) <= MOST_TRACEBACKS else ())]
@@ -84,6 +84,11 @@ class Failures:
             lines.append(f"  last lines of its output, all of which is in {where}:")
             lines += [f"    {line}" for line in found[-MOST_OUTPUT:]]
         return [visible(line.expandtabs()) for line in lines]
+
+
+def _counted(outcome: str, count: int) -> str:
+    plural = "s" if count > 1 else ""
+    return f"validation{plural} failed" if outcome == _VALIDATION else f"client{plural} {fared(outcome, count)}"
 
 
 def last_part(path: Path) -> list[str]:
