@@ -55,7 +55,7 @@ class Failures:
         """Returns the lines of a failure that is unlike all earlier ones, and counts those that are alike."""
         kind, _, outcome = event.name.partition(".")
         reason, traceback = str(event.data.get("reason", "")), str(event.data.get("traceback", ""))
-        is_validation = event.name == "model.validated" and bool(reason)
+        is_validation = event.name == "model.validated" and bool(traceback)
         if event.client is None or not (is_validation or (kind == "update" and outcome in _TROUBLE)):
             return []
         key = alike(_VALIDATION if is_validation else outcome, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,6 +18,7 @@ from fedmq.model_files import formats
 from fedmq.visible import visible
 from fedmq_cli.output import say, short
 from fedmq_cli.package_trial import network_of
+from fedmq_reducer.web.api.open_round import open_round
 from fedmq_sandbox import Sandbox
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
@@ -49,6 +50,12 @@ def check_writable(package: Path, wanted: Iterable[WantedFile]) -> None:
     network = network_of(package)
     if network is not None and any(each.form == "keras" for each in wanted):
         network()
+
+
+def open_round_of(box: Sandbox) -> Mapping[str, Any] | None:
+    """Returns the open round of an open sandbox's session, as the REST API does."""
+    session = box.records.get(tables.SESSIONS, box.session)
+    return None if session is None else open_round(box.records, session)
 
 
 def write_model(box: Sandbox, wanted: WantedFile, number: Callable[[str], int], out: TextIO) -> None:

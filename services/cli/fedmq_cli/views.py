@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedmq.visible import visible
+from fedmq_cli.awaiting import Awaiting
 from fedmq_cli.failures import Failures
 from fedmq_cli.interruption import calling
 from fedmq_cli.output import say
@@ -43,9 +44,11 @@ def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
     """Shows a session until it has ended, and returns its record. Ctrl-C ends the view; the session continues."""
     progress = SessionProgress(session.refresh()["policy"]["rounds"], session.id)
     view = view_for(progress, stream)
-    with calling(view.__exit__), view:
+    awaiting = Awaiting(lambda: session.refresh().get("open_round"), view.remark)
+    with calling(view.__exit__), view, awaiting:
         for row in session.follow():
             event = Event.model_validate(row)
+            awaiting.note(event)
             progress.feed(event)
             view.event(event)
     return session.refresh()
@@ -84,6 +87,10 @@ class PlainView:
         for line in (*before, self._line(event), *noted, *found):
             if line:
                 say(visible(line), file=self._stream)
+
+    def remark(self, line: str) -> None:
+        """Prints a line that no event caused."""
+        say(visible(line), file=self._stream)
 
     def _show_own_data(self) -> None:
         """Prints the clients' means of each model once.
@@ -157,6 +164,10 @@ class LiveView:
         found = [*self._failures.before(event), *self._failures.lines(event)]
         if found:
             self._live.console.print(Text("\n".join(map(visible, found))))
+
+    def remark(self, line: str) -> None:
+        """Prints a line above the table."""
+        self._live.console.print(_text(line))
 
     def _render(self) -> RenderableType:
         progress = self._progress

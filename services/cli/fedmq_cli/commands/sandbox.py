@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,8 +149,16 @@ def sandbox(
 
 
 def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
+    from fedmq_cli.awaiting import Awaiting
     from fedmq_cli.progress import SessionProgress
-    from fedmq_cli.sandbox_result import outcome, print_result, rounds_before, say_what_goes_on, write_model
+    from fedmq_cli.sandbox_result import (
+        open_round_of,
+        outcome,
+        print_result,
+        rounds_before,
+        say_what_goes_on,
+        write_model,
+    )
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.rounds import recorded_events
@@ -159,12 +167,14 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     out = sys.stderr if json_file == Path("-") else sys.stdout
     progress = SessionProgress(box.policy.rounds)
     view = view_for(progress, out, folder, is_live=not box.options.debug)
+    awaiting = Awaiting(lambda: open_round_of(box), view.remark)
 
     def on_event(_: Any, event: Any) -> None:
         for note in box.notes:
             progress.notes.setdefault(note, "init")
         if box.untested:
             progress.notes.setdefault(box.untested, "evaluator")
+        awaiting.note(event)
         progress.feed(event)
         view.event(event)
 
@@ -177,7 +187,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
         for event in recorded_events(box.records, box.session):
             progress.feed(event)
         try:
-            with view:
+            with view, nullcontext() if box.options.debug else awaiting:  # who debugs takes time
                 session = box.run()
         except Interrupted:
             print(f"interrupted; to go on: {same_command(folder)}", file=sys.stderr)

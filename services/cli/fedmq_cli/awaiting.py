@@ -1,0 +1,96 @@
+"""One line on an open round that stands still: whose answers are awaited, and since when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from fedmq.errors import FedMQError
+from fedmq_cli.output import duration, local_time
+from fedmq_schemas.messages import Event
+
+QUIET_SECONDS = 10.0
+"""Time without an event after which an open round is looked at."""
+PERIOD = 1.0
+MOST_NAMES = 5
+
+
+class Quiet:
+    """Decides when a line is due: once an attempt, after 10 s without an event, or as long as the slowest round so far took.
+
+    Rounds that take minutes thus cause a line in the first of them only. Times are seconds of one monotonic clock. Pure.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._patience = QUIET_SECONDS
+        self._is_said = False
+
+    def note(self, event: Event, now: float) -> None:
+        """Applies an event: the round does not stand still. Presence is not counted."""
+        if event.name.startswith(("client.", "combiner.")):
+            return
+        self._since = now
+        if event.name == "round.planned":
+            self._is_said = False
+        elif event.name == "round.committed":
+            self._patience = max(self._patience, event.data["seconds"])
+
+    def is_due(self, now: float) -> bool:
+        """Returns whether a line is due, once an attempt."""
+        is_due = not self._is_said and now - self._since >= self._patience
+        self._is_said |= is_due
+        return is_due
+
+
+class Awaiting:
+    """Looks at the open round while the block runs, and shows a line when one is due. `note` is for any thread.
+
+    - `look`: returns the `open_round` of the session's record. An error of it is ignored: the session's own view reports it.
+    - `show`: prints a line.
+    """
+
+    def __init__(self, look: Callable[[], Mapping[str, Any] | None], show: Callable[[str], None]) -> None:
+        self._look = look
+        self._show = show
+        self._quiet = Quiet(time.monotonic())
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fedmq-awaiting", daemon=True)
+
+    def __enter__(self) -> Awaiting:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+
+    def note(self, event: Event) -> None:
+        """Applies an event."""
+        self._quiet.note(event, time.monotonic())
+
+    def _run(self) -> None:
+        while not self._ended.wait(PERIOD):
+            if self._quiet.is_due(time.monotonic()):
+                with suppress(FedMQError):
+                    found = self._look()
+                    line = "" if found is None else awaited_text(found, time.time())
+                    if line and not self._ended.is_set():
+                        self._show(line)
+
+
+def awaited_text(found: Mapping[str, Any], now: float) -> str:
+    """Returns who has not answered, and since when: empty if all have. `now`: UTC seconds since 1970."""
+    awaited = [each["client"] for each in found["clients"] if each["outcome"] is None]
+    if not awaited:
+        return ""
+    more = len(awaited) - MOST_NAMES
+    names = ", ".join(awaited[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    attempt = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
+    left = found["deadline"] - now
+    return (
+        f"round {found['round']}{attempt}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
+        f"{local_time(found['since'])}: {names}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
+    )

@@ -1,0 +1,113 @@
+"""A round that stands still is reported once, with the clients that have not answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from fedmq_cli import awaiting
+from fedmq_cli.app import app
+from fedmq_cli.awaiting import Quiet, awaited_text
+from fedmq_cli.views import watch
+from fedmq_schemas.messages import Event
+from fedmq_sdk import SessionHandle
+from support.packages import write_package
+from support.waiting import until
+
+HANGS = """
+import threading
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        if self.client.name == "client2":
+            threading.Event().wait()
+        return weights, 1, {}
+"""
+
+
+def _event(name: str, **data: Any) -> Event:
+    return Event(name=name, session="s1", round=1, data=data)
+
+
+def test_a_line_is_due_once_an_attempt_after_ten_quiet_seconds() -> None:
+    quiet = Quiet(0.0)
+    quiet.note(_event("round.planned"), 1.0)
+    quiet.note(_event("update.accepted"), 5.0)
+    assert [quiet.is_due(at) for at in (14.9, 15.0, 60.0)] == [False, True, False]
+    quiet.note(_event("round.planned"), 61.0)
+    assert [quiet.is_due(at) for at in (70.9, 71.0)] == [False, True]
+
+
+def test_presence_of_others_is_not_an_answer() -> None:
+    quiet = Quiet(0.0)
+    quiet.note(_event("round.planned"), 0.0)
+    quiet.note(_event("client.vanished"), 9.0)
+    assert quiet.is_due(10.0)
+
+
+def test_a_round_that_takes_as_long_as_those_before_it_does_not_stand_still() -> None:
+    quiet = Quiet(0.0)
+    quiet.note(_event("round.committed", seconds=60.0), 0.0)
+    quiet.note(_event("round.planned"), 0.0)
+    assert [quiet.is_due(at) for at in (59.0, 60.0)] == [False, True]
+
+
+def _open(*outcomes: str | None, attempt: int = 1) -> dict[str, Any]:
+    clients = [{"client": f"c{number}", "outcome": outcome} for number, outcome in enumerate(outcomes)]
+    return {"round": 2, "attempt": attempt, "since": 0.0, "deadline": 180.0, "clients": clients}
+
+
+def test_the_line_names_who_is_awaited_since_when_and_until_when() -> None:
+    text = awaited_text(_open(None, "accepted", attempt=2), 30.0)
+    assert text.startswith("round 2, attempt 2: 1 of 2 clients have not answered since 19")
+    assert text.endswith(": c0; the deadline is in 3 min") or text.endswith(": c0; the deadline is in 2 min")
+    assert awaited_text(_open(*[None] * 7), 200.0).endswith(": c0, c1, c2, c3, c4 and 2 more")
+    assert awaited_text(_open("accepted"), 0.0) == ""
+
+
+class Served:
+    """A session of a reducer in whose first round nobody answers before a line was shown."""
+
+    id = "s1"
+
+    def __init__(self, stream: StringIO) -> None:
+        self._stream = stream
+
+    def refresh(self) -> dict[str, Any]:
+        return {"policy": {"rounds": 1}, "open_round": _open(None, None)}
+
+    def follow(self) -> Iterator[dict[str, Any]]:
+        yield _event("round.planned", clients=2, attempt=1).model_dump()
+        until(lambda: self._stream.getvalue() != "", "a line")
+
+
+def test_a_session_that_is_followed_says_whom_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.01)
+    stream = StringIO()
+    watch(cast(SessionHandle, Served(stream)), stream)
+    assert "round 2: 2 of 2 clients have not answered since " in stream.getvalue()
+
+
+def test_a_sandbox_says_whom_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.1)
+    monkeypatch.chdir(tmp_path)
+    package = write_package(tmp_path / "hangs", HANGS)
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", "2"]
+    done = CliRunner().invoke(app, [*words, "--timeout", "5", "--state-dir", "run"])
+    lines = [line for line in done.output.splitlines() if "have not answered since" in line]
+    assert len(lines) == 1, done.output
+    assert lines[0].startswith("round 1: 1 of 2 clients have not answered since ") and ": client2; the " in lines[0]
