@@ -18,6 +18,9 @@ from threading import Event, Thread
 
 import pytest
 
+from support.packages import write_package
+from support.waiting import until
+
 DEADLINE = 30
 FEDMQ = [sys.executable, "-m", "fedmq_cli.app"]
 HIDDEN, SHOWN = b"\x1b[?25l", b"\x1b[?25h"
@@ -84,6 +87,22 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 end_by_interrupt()
 interruptible(lambda: os.kill(os.getpid(), signal.SIGINT))()
 print("done")
+"""
+
+ENDLESS = """
+import numpy as np
+from pathlib import Path
+
+class Trainer:
+    def __init__(self, client): ...
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        Path(BEGAN).touch()
+        while True:
+            pass
 """
 
 
@@ -177,6 +196,18 @@ def test_the_second_ctrl_c_ends_a_process_whose_cleanup_does_not_end() -> None:
     assert process.returncode == -signal.SIGINT
 
 
+def test_a_trainer_that_never_ends_in_this_process_does_not_keep_ctrl_c_from_ending_the_run(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    package = write_package(tmp_path / "endless", f"BEGAN = {str(began)!r}\n{ENDLESS}")
+    words = ["sandbox", "--package", str(package), "--clients", "1", "--workers", "0", "--state-dir", "run"]
+    with _running([*FEDMQ, *words], cwd=tmp_path) as process:
+        until(began.exists, "the trainer begins")
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130
+    assert complaint.startswith("interrupted; to go on: fedmq sandbox --package ") and complaint.count("\n") == 1
+
+
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     with _running([sys.executable, "-c", IGNORED]) as process:
         printed, _ = process.communicate(timeout=DEADLINE)
@@ -184,9 +215,13 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
 
 
 @contextmanager
-def _running(command: list[str], stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+def _running(
+    command: list[str], stdout: int = subprocess.PIPE, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd
+    ) as process:
         try:
             yield process
         finally:

@@ -90,13 +90,14 @@ def interruptible(verb: Callable[P, T]) -> Callable[P, T]:
             threading.Thread(target=work, name="fedmq-verb", daemon=True).start()
             ended = first.get()
             if ended is None:
-                _leave()
+                leave()
         return ended.result()
 
     return run
 
 
-def _leave() -> NoReturn:
+def leave() -> NoReturn:
+    """Runs the callbacks of `calling`, prints the words of `saying`, and ends the process. For any thread."""
     try:
         for callback in reversed(_callbacks.copy()):
             callback()

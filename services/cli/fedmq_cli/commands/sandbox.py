@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -18,6 +19,7 @@ import typer
 
 from fedmq.visible import visible
 from fedmq_cli.again import command_with, fresh_folder, same_command
+from fedmq_cli.interruption import calling, leave, saying
 from fedmq_cli.output import INTERRUPTED, local_note, say, short
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8090
 """Port where every verb expects the REST API by default."""
+STUCK_SECONDS = 3.0
+"""Time after Ctrl-C for a trainer in this process to end. Nothing can stop it, so the process ends without it."""
 
 
 def sandbox(
@@ -179,7 +183,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
         view.event(event)
 
     box.on_event = on_event
-    with _opened(box):
+    with calling(view.__exit__), _opened(box):
         print(
             f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
         )
@@ -190,7 +194,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             with view, nullcontext() if box.options.debug else awaiting:  # who debugs takes time
                 session = box.run()
         except Interrupted:
-            print(f"interrupted; to go on: {same_command(folder)}", file=sys.stderr)
+            print(_interrupted(box), file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         result = outcome(box, session)
         if json_file is not None:
@@ -302,12 +306,33 @@ def _next_command(package: Path, model: str) -> str:
     return shlex.join(["fedmq", "model", "convert", short(model), "--out", "model.npz"])
 
 
+def _interrupted(box: Sandbox) -> str:
+    return f"interrupted; to go on: {same_command(_folder(box))}"
+
+
 @contextmanager
 def _opened(box: Sandbox) -> Iterator[Sandbox]:
-    """Opens and closes `box`, with logs in its folder. Ctrl-C and SIGTERM end the training; a second one the process."""
+    """Opens and closes `box`, with logs in its folder. Ctrl-C and SIGTERM end the training; a second one the process.
+
+    If a trainer in this process does not end, the process does after 3 s, with the same last words.
+    """
     from fedmq.process.signals import on_first_signal
     from fedmq_cli.logs import logged_to
 
-    with ExitStack() as logs, on_first_signal([signal.SIGINT, signal.SIGTERM], box.interrupt), box:
+    stuck = threading.Timer(STUCK_SECONDS, leave)
+    stuck.daemon = True
+
+    def interrupt() -> None:
+        box.interrupt()
+        if not (box.options.workers or box.options.debug):  # at the debugger's prompt no trainer is stuck
+            stuck.start()
+
+    with (
+        ExitStack() as logs,
+        saying(_interrupted(box)),
+        on_first_signal([signal.SIGINT, signal.SIGTERM], interrupt),
+        box,
+    ):
+        logs.callback(stuck.cancel)
         logs.enter_context(logged_to(_folder(box) / "sandbox.log"))
         yield box
