@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.errors import Transient
+from fedmq.process.lock import FOLDER_LOCK, try_lock
 from fedmq.records.base import Document
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.scheduler import VirtualScheduler
 from fedmq_dashboard import observer
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import CATCH_UP_SECONDS, Observer, Tail
+from fedmq_dashboard.process import interruption
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.topology import Topology, event_key
@@ -130,3 +133,19 @@ def test_records_that_are_away_are_told_and_asked_again() -> None:
     assert live.wait({"any": 0, "rounds": 0}, 30) is not None
     tail.stop()
     assert live.trouble == "The records can't be read now: the disk is busy"
+
+
+def test_an_open_session_of_a_folder_in_which_no_sandbox_runs_was_interrupted(tmp_path: Path) -> None:
+    records, live = SqliteRecords(":memory:"), Live()
+    start_round(records, 1.0)
+    tail = Tail(records, live, period=0.001, remark=lambda: interruption(records, tmp_path))
+    tail.start()
+    assert live.wait({"any": 0, "rounds": 0}, 30) is not None
+    tail.stop()
+    assert live.trouble.startswith("Session s was interrupted: its sandbox does not run now")
+    assert live.trouble.endswith(f"fedmq status --state-dir {tmp_path}")
+    with (tmp_path / FOLDER_LOCK).open("w") as file:
+        assert try_lock(file)
+        assert interruption(records, tmp_path) == ""
+    records.update(tables.SESSIONS, "s", {"state": "finished"})
+    assert interruption(records, tmp_path) == ""

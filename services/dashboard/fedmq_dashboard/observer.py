@@ -27,9 +27,13 @@ PAGE = 1_000
 
 
 class Tail:
-    """Follows the events that are added to records, in batches and by several clocks, on a thread of its own."""
+    """Follows the events that are added to records, in batches and by several clocks, on a thread of its own.
 
-    def __init__(self, records: Records, live: Live, period: float = PERIOD) -> None:
+    `remark` returns what each page states while the records can be read; empty for nothing.
+    """
+
+    def __init__(self, records: Records, live: Live, period: float = PERIOD, remark: Callable[[], str] = str) -> None:
+        self._remark = remark
         self._records = records
         self._live = live
         self._period = period
@@ -50,10 +54,10 @@ class Tail:
         while True:
             try:
                 self.look()
+                remark = self._remark()
             except FedMQError as error:
-                self._live.tell_trouble(f"The records can't be read now: {error.reason}")
-            else:
-                self._live.tell_trouble("")
+                remark = f"The records can't be read now: {error.reason}"
+            self._live.tell_trouble(remark)
             if self._stop.wait(self._period):
                 return
 

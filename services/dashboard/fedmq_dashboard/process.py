@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -10,13 +11,16 @@ from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
 from fedmq.process.connect import open_records
 from fedmq.process.identity import process_name
+from fedmq.process.lock import FOLDER_LOCK, is_locked
 from fedmq.process.service import Service
 from fedmq.process.settings import DashboardSettings
 from fedmq.process.signals import on_first_signal
+from fedmq.records.base import Records
 from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Observer, Tail
 from fedmq_dashboard.serve import DashboardServer
+from fedmq_schemas import records as tables
 from fedmq_schemas.topology import Topology
 
 
@@ -43,10 +47,21 @@ def open_state_dir(state_dir: Path) -> SqliteReader:
     return SqliteReader(path)
 
 
+def interruption(records: Records, state_dir: Path) -> str:
+    """Returns that the newest open session was interrupted if no sandbox runs in the folder; empty otherwise."""
+    newest = records.find(tables.SESSIONS, order="created_at", descending=True, limit=1)
+    if not newest or newest[0]["state"] in tables.ENDED or is_locked(state_dir / FOLDER_LOCK):
+        return ""
+    return (
+        f"Session {newest[0]['session']} was interrupted: its sandbox does not run now, and this is what it recorded last. "
+        f"How to go on: fedmq status --state-dir {shlex.quote(str(state_dir))}"
+    )
+
+
 def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:
     """Shows a sandbox's records, also while it runs, until SIGINT or SIGTERM. Raises ConfigError."""
     records, live = open_state_dir(state_dir), Live()
-    tail = Tail(records, live)
+    tail = Tail(records, live, remark=lambda: interruption(records, state_dir))
     server = DashboardServer(records, live, host, port, state_dir.resolve().name)
     ended = threading.Event()
     with on_first_signal([signal.SIGINT, signal.SIGTERM], ended.set):

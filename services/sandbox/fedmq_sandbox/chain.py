@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.policies import checked_policy
-from fedmq.process.lock import LOOK_AGAIN, try_lock
+from fedmq.process.lock import FOLDER_LOCK, LOOK_AGAIN, try_lock
 from fedmq.records.base import Records
 from fedmq_sandbox.options import SandboxOptions, data_path
 from fedmq_sandbox.rounds import model_of
@@ -23,7 +23,6 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
 
 FILE = "sandbox.json"
-LOCK = "lock"
 _OPTIONS = {
     "rounds": "--rounds",
     "random_seed": "--random-seed",
@@ -123,7 +122,7 @@ def locked(state_dir: Path) -> Iterator[None]:
         state_dir.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"the state_dir {state_dir} is a file: name a folder") from None
-    with (state_dir / LOCK).open("a") as file:
+    with (state_dir / FOLDER_LOCK).open("a") as file:
         if not try_lock(file) and not _try_again(file):
             raise ConfigError(f"another sandbox is running in {state_dir}")
         yield
@@ -133,17 +132,6 @@ def _try_again(file: IO[Any]) -> bool:
     """Locks the file although a reader's look at the lock (`is_locked`) held it for an instant."""
     time.sleep(LOOK_AGAIN)
     return try_lock(file)
-
-
-def is_locked(state_dir: Path) -> bool:
-    """Returns whether a sandbox runs in the folder, or may: without the right to read the lock that is not known."""
-    try:
-        with (state_dir / LOCK).open() as file:
-            return not try_lock(file)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
 
 
 def recorded_sessions(folder: Path, records: Records) -> list[str]:

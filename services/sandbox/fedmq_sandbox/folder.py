@@ -11,11 +11,12 @@ from fastapi import FastAPI, Request, Response
 
 from fedmq.blobs.files import FileBlobs
 from fedmq.errors import ConfigError, Refused
+from fedmq.process.lock import FOLDER_LOCK, is_locked
 from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_reducer.web.api.answers import Json
 from fedmq_reducer.web.api.context import ApiContext
 from fedmq_reducer.web.app import create_app
-from fedmq_sandbox.chain import chain_sessions, is_locked, kept_options
+from fedmq_sandbox.chain import chain_sessions, kept_options
 from fedmq_sandbox.folder_events import FolderEvents
 
 ALLIANCE = "sandbox"
@@ -32,7 +33,7 @@ def open_records(folder: Path) -> SqliteReader:
 
 def is_left(folder: Path) -> bool:
     """Returns whether no sandbox runs in the folder. The lock of one that was killed went with its process."""
-    return not is_locked(folder)
+    return not is_locked(folder / FOLDER_LOCK)
 
 
 def resuming(folder: Path, session: str) -> str:

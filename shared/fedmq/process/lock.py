@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import IO, Any
 
+FOLDER_LOCK = "lock"
+"""Name of the file in a sandbox's folder that is locked while the sandbox runs."""
 LOOK_AGAIN = 0.05
 """Seconds between two attempts of `wait_for_lock`."""
 
@@ -17,6 +20,17 @@ def try_lock(file: IO[Any]) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether a process holds the lock of the file, or may: without the right to read it that is not known."""
+    try:
+        with path.open() as file:
+            return not try_lock(file)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def wait_for_lock(file: IO[Any]) -> None:
