@@ -124,8 +124,8 @@ def test_a_client_that_trusts_another_authority_says_so_and_ends(alliance: Secur
     assert client.process is not None and client.process.wait(30) == 2
     del alliance.nodes["client-3"]
 
-    words = client.log.read_text().splitlines()[-1]
-    assert words.startswith(f"fedmq: RabbitMQ at 127.0.0.1:{alliance.servers.rabbitmq.port} has a certificate that ")
+    words = json.loads(client.log.read_text().splitlines()[-1])["message"]
+    assert words.startswith(f"RabbitMQ at 127.0.0.1:{alliance.servers.rabbitmq.port} has a certificate that ")
     assert REMEDY in words
 
 

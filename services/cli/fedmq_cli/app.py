@@ -66,7 +66,10 @@ class Verbs(TyperGroup):
 
 
 def _fail(ctx: Any, reason: str) -> None:
-    say(f"fedmq: {reason}", err=True)
+    from fedmq.process.logs import log_last_words
+
+    if ctx.invoked_subcommand != "run" or not log_last_words(reason):  # a role's log is read by collectors
+        say(f"fedmq: {reason}", err=True)
     if ctx.meta.get(JSON_WANTED):
         say(json.dumps({"error": reason}, ensure_ascii=False))
     raise typer.Exit(2)

@@ -43,3 +43,11 @@ def configure_service_logs(level: str, **fields: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("pika", "urllib3", "pymongo"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def log_last_words(reason: str) -> bool:
+    """Logs why the process ends. Returns False, and logs nothing, in a process whose log is not of JSON lines."""
+    is_json = any(isinstance(handler.formatter, JsonLine) for handler in logging.getLogger().handlers)
+    if is_json:
+        logging.getLogger("fedmq").critical("%s", reason)
+    return is_json

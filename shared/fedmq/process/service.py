@@ -65,8 +65,8 @@ class Service:
     """A process with a scheduler, on which its members run. Pass `telemetry` to the actor as its `observe`, and `stalls`."""
 
     def __init__(self, role: str, name: str, settings: AllianceSettings, *, threads: int = 8) -> None:
-        trust(settings.ca_file)
         configure_service_logs(settings.log_level, role=role, name=name)
+        trust(settings.ca_file)
         self.role = role
         self.name = name
         self.settings = settings
