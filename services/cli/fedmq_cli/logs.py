@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fedmq.reasons import alike
 from fedmq.visible import visible
+from fedmq_cli.output import say, short
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -30,10 +32,30 @@ class OneLine(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Writes to the `sys.stderr` of the moment, which a live view replaces to put lines above itself."""
+    """Writes to the `sys.stderr` of the moment, which a live view replaces to put lines above itself.
+
+    Of FedMQ's own records that differ in numbers only, the first one is written, and the others are counted.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record if none before it was alike."""
+        if record.name.startswith("fedmq"):  # any other one may be the trainer's
+            key = alike(record.name, record.getMessage())
+            self._counts[key] = self._counts.get(key, 0) + 1
+            if self._counts[key] > 1:
+                return
+        super().emit(record)
+
+    def write_counts(self, file: Path) -> None:
+        """Writes how many records were not written, with the file that holds all of them."""
+        left = sum(self._counts.values()) - len(self._counts)
+        if left:
+            lines = "line" if left == 1 else "lines"
+            say(f"{left} more log {lines} like those above: see {short(str(file))}", err=True)
 
     @property
     def stream(self) -> Any:
@@ -47,8 +69,12 @@ def _quoted(value: Any) -> str:
 
 @contextmanager
 def logged_to(file: Path) -> Iterator[None]:
-    """Sends warnings to stderr, and records of level info and above to `file`, until the end."""
-    handlers = {logging.WARNING: _Stderr(), logging.INFO: logging.FileHandler(file, encoding="utf-8")}
+    """Sends warnings to stderr, alike ones once, and all records of level info and above to `file`, until the end."""
+    shown = _Stderr()
+    handlers: dict[int, logging.Handler] = {
+        logging.WARNING: shown,
+        logging.INFO: logging.FileHandler(file, encoding="utf-8"),
+    }
     root = logging.getLogger()
     for level, handler in handlers.items():
         handler.setLevel(level)
@@ -63,3 +89,4 @@ def logged_to(file: Path) -> Iterator[None]:
         for handler in handlers.values():
             root.removeHandler(handler)
             handler.close()
+        shown.write_counts(file)
