@@ -35,7 +35,12 @@ ORIGINAL = {
 
 
 def services(path: Path) -> dict[str, Any]:
+    """The services of a file, each with what it extends."""
     found: dict[str, Any] = yaml.safe_load(path.read_text())["services"]
+    for name, service in found.items():
+        base = service.pop("extends", None)
+        if base is not None:
+            found[name] = services(path.parent / base["file"])[base["service"]] | service
     return found
 
 
@@ -80,6 +85,16 @@ def test_ports_are_the_promised_ones_and_this_machines_alone_unless_told_otherwi
     assert all(port.startswith("${FEDN_PUBLISH:-127.0.0.1}:") for port in published)
     numbers = {int(re.findall(r"\d+", port)[-1]) for port in published}
     assert numbers == {5672, 15672, 15692, 9000, 9001, 27017, 8081, 5111, 8090}
+
+
+def test_a_standby_is_a_reducer_that_publishes_no_port() -> None:
+    standby, reducer = services(FOLDER / "standby.yaml")["standby"], services(FOLDER / "reducer.yaml")["reducer"]
+    assert "ports" not in standby
+    assert standby | {"ports": reducer["ports"]} == reducer
+
+
+def test_compose_does_not_advise_to_remove_the_containers_of_the_other_files() -> None:
+    assert example_values()["COMPOSE_IGNORE_ORPHANS"] == "true"
 
 
 def test_rabbitmqs_own_exporter_is_on() -> None:

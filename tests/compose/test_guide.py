@@ -30,6 +30,7 @@ RUN_BY = {
     "docker compose -f combiner.yaml up -d --force-recreate": REPLACED,
     "docker compose -f mnist-clients.yaml up -d --force-recreate": REPLACED,
     "docker compose -f reducer.yaml up -d": ALONE,
+    "docker compose -f standby.yaml up -d": f"{STEPS}test_a_standby_goes_on_with_a_session_whose_reducer_was_stopped",
     "docker compose -f combiner.yaml up -d": ALONE,
     "docker compose -f mnist-clients.yaml up -d": ALONE,
     "rabbitmqadmin ": f"{STEPS}test_rabbitmqadmin_starts_a_session",

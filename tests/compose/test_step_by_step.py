@@ -163,6 +163,24 @@ def test_every_role_runs_without_root_and_an_open_session_goes_on_after_a_stop(r
     stopped_with_each_round_once(session)
 
 
+def test_a_standby_goes_on_with_a_session_whose_reducer_was_stopped(roles: Project) -> None:
+    roles.typed("EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --scale client=2")
+    roles.typed("docker compose -f standby.yaml up -d")
+    attached(2)
+    session = start(f"rounds=5000&model_id={seeded(roles, 'numpy_regression')}")
+    further(session, 1)
+    [reducer], [standby] = roles.containers("reducer"), roles.containers("standby")
+    read = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/health').read().decode())"
+    run("docker", "stop", "--time", "10", reducer)
+    try:
+        until(lambda: '"active"' in run("docker", "exec", standby, "python", "-c", read), "the standby takes over")
+    finally:
+        run("docker", "start", reducer)
+    further(session, 2)
+    roles.typed("docker compose -f standby.yaml rm --stop --force")
+    stopped_with_each_round_once(session)
+
+
 def test_newer_containers_take_over_one_by_one_under_an_open_session(roles: Project) -> None:
     """An upgrade: reducer, combiner and clients are replaced as new images would replace them. The session goes on from
     where it was and ends exactly: each round once, the last model the mean of its updates to the byte."""
