@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ from fedmq_cli.output import (
     print_next,
     say,
 )
+
+if TYPE_CHECKING:
+    from fedmq_sdk import Alliance
+    from fedmq_sdk.tables import Table
 
 STATUS_SECONDS = 8.0
 """Seconds that `fedmq status` waits for an answer."""
@@ -154,8 +158,8 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
 
     # A fault is the answer, so it is not waited for.
     alliance = Alliance(url, state_dir=state_dir, timeout=STATUS_SECONDS, patience=0.0)
-    health, clients, combiners = alliance.health(), alliance.clients(), alliance.combiners()
-    open_sessions = [each for each in alliance.sessions() if each["ended_at"] is None]
+    health, clients, combiners, sessions = _overview(alliance)
+    open_sessions = [each for each in sessions if each["ended_at"] is None]
     present = {"clients": _present(clients), "combiners": _present(combiners)}
     if as_json:
         print_json({**health, **present, "open_sessions": open_sessions})
@@ -164,7 +168,10 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         f"alliance {health['alliance']} at {alliance.url}: {present['clients']} of {len(clients)} clients, "
         f"{present['combiners']} of {len(combiners)} combiners"
     )
-    for stall in health.get("stalls", ()):
+    stalls = health.get("stalls", ())
+    if any(stall["store"] == "broker" for stall in stalls):
+        say("who is present is not known: no message arrives while the broker stalls")
+    for stall in stalls:
         say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
     is_left = say_if_left(state_dir)
     for each in reversed(open_sessions):
@@ -178,6 +185,22 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
     else:
         say("no session is open")
         print_next("fedmq start --follow", "fedmq sessions", place=place_option(url, state_dir))
+
+
+def _overview(alliance: Alliance) -> tuple[dict[str, Any], Table, Table, Table]:
+    """Returns health, clients, combiners and sessions.
+
+    Reads again if no answer arrives in time: a store that has just begun to hang is known by then, and is named.
+    """
+    from fedmq.errors import Transient
+
+    def read() -> tuple[dict[str, Any], Table, Table, Table]:
+        return alliance.health(), alliance.clients(), alliance.combiners(), alliance.sessions()
+
+    try:
+        return read()
+    except Transient:
+        return read()
 
 
 def _present(rows: list[dict[str, Any]]) -> int:
