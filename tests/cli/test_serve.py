@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedmq_sdk import Alliance
+from support.servers.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "examples" / "numpy_regression" / "client"
@@ -19,10 +20,18 @@ FEDMQ = [sys.executable, "-m", "fedmq_cli.app"]
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    words = ["sandbox", "--package", str(PACKAGE), "--serve", "--port", "0", "--workers", "1", "--state-dir", "state"]
+def _serving(folder: Path, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`port`: that of the settings, in place of any port."""
+    words = ["sandbox", "--package", str(PACKAGE), "--serve", "--workers", "1", "--state-dir", "state"]
+    words += ["--port", "0"] if port is None else []
+    settings = {} if port is None else {"FEDN_REDUCER_PORT": str(port)}
     with subprocess.Popen(
-        [*FEDMQ, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*FEDMQ, *words],
+        cwd=folder,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         try:
@@ -84,3 +93,9 @@ def test_a_taken_port_is_one_complaint(tmp_path: Path) -> None:
         done = subprocess.run([*FEDMQ, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2
     assert f"can't listen on 127.0.0.1:{port}" in done.stderr
+
+
+def test_the_port_is_that_of_the_settings_where_all_verbs_look_for_it(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    with _serving(tmp_path, port) as (url, _):
+        assert url == f"http://127.0.0.1:{port}"

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from fedmq_cli.sandbox_result import WantedFile
     from fedmq_sandbox import Sandbox
 
-DEFAULT_PORT = 8090
-"""Port where every verb expects the REST API by default."""
 STUCK_SECONDS = 3.0
 """Time after Ctrl-C for a trainer in this process to end. Nothing can stop it, so the process ends without it."""
 
@@ -98,7 +96,12 @@ def sandbox(
     serve: Annotated[
         bool, typer.Option("--serve", help="Train nothing yet: serve the REST API and wait for `fedmq start`.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API with --serve; 0: any.")] = DEFAULT_PORT,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the API with --serve; 0: any; default: FEDN_REDUCER_PORT, else 8090."
+        ),
+    ] = None,
 ) -> None:
     """Train a package with a whole alliance in this process; no server is needed.
 
@@ -234,12 +237,13 @@ def _say_failed(box: Sandbox, session: dict[str, Any]) -> None:
         say(f"to go on here from its last model: {more}", err=True)
 
 
-def _serve(box: Sandbox, port: int) -> None:
+def _serve(box: Sandbox, port: int | None) -> None:
+    from fedmq.process.settings import ControlSettings
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
 
-    folder = _folder(box)
-    with _opened(box), api_of(box, port) as server:
+    folder, expected = _folder(box), ControlSettings.load().reducer_port  # where every verb looks for the API
+    with _opened(box), api_of(box, expected if port is None else port) as server:
 
         def ready() -> None:
             server.start()
@@ -247,7 +251,7 @@ def _serve(box: Sandbox, port: int) -> None:
                 print(f"init: {note}")
             if box.untested:
                 print(f"evaluator: {box.untested}")
-            there = "" if server.url.endswith(f":{DEFAULT_PORT}") else f" --url {server.url}"
+            there = "" if server.url.endswith(f":{expected}") else f" --url {server.url}"
             print(
                 f"{_alliance(box)} at {server.url} (this machine only); all of it is kept in {short(str(folder))}\n"
                 f"next: curl {server.url}/start   or: fedmq start --follow{there}   (Ctrl-C ends it)",
