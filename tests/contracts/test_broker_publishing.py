@@ -10,7 +10,7 @@ import pytest
 from contracts.worlds import Confirms, World, connect_with, message, numbered, open_inbox, send
 from fedmq.brokers.base import Outgoing
 from fedmq.codec import JSON
-from fedmq.errors import FedMQError, NotFound
+from fedmq.errors import FedMQError, NotFound, ProtocolError
 from fedmq_schemas.topology import Binding
 
 
@@ -127,3 +127,23 @@ def test_an_absent_exchange_fails_the_confirm_and_disturbs_no_other_message(worl
     assert isinstance(confirms.pop("2"), NotFound)
     assert confirms == {"1": None, "3": None}
     world.until(lambda: set(inbox.ids) == {"1", "3"})
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_a_message_that_amqp_can_not_carry_fails_alone(world: World, is_confirmed: bool) -> None:
+    """An id of 200 letters of four bytes ended the process that published it, and then the next one."""
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
+    inbox = open_inbox(connection, queue)
+    confirms: Confirms = []
+    bad = message(world.topology, "task", "task.c1", "\N{PILE OF POO}" * 200)
+    connection.publish(bad, confirms.append if is_confirmed else None)
+    connection.publish(message(world.topology, "task", "task.c1", "m2"), confirms.append)
+    world.until(lambda: inbox.ids == ["m2"] and None in confirms)
+    assert [type(each) for each in confirms if each is not None] == [ProtocolError] * is_confirmed
+
+
+def test_the_longest_id_that_amqp_can_carry_arrives(world: World) -> None:
+    connection, queue = connect_with(world, "reducer.r1", world.topology.client("c1"))
+    inbox = open_inbox(connection, queue)
+    send(world, connection, "task.c1", "\N{PILE OF POO}" * 63 + "xyz")
+    world.until(lambda: [len(each.encode()) for each in inbox.ids] == [255])

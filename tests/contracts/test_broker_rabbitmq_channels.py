@@ -12,6 +12,7 @@ from pika import BasicProperties
 from pika.channel import Channel
 from pika.connection import Connection
 from pika.exceptions import ChannelClosedByBroker
+from pika.frame import Header
 from pika.spec import Basic
 
 from fedmq.brokers.base import Delivery, Outgoing
@@ -19,7 +20,7 @@ from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
 from fedmq.brokers.rabbitmq.link import Link
 from fedmq.brokers.rabbitmq.publisher import WINDOW, Publisher, Sending
 from fedmq.brokers.rabbitmq.queues import Subject, subject
-from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
 from fedmq_schemas.topology import Queue, Topology
 
 TOPOLOGY = Topology("a")
@@ -35,6 +36,8 @@ class Listener:
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def note(*args: Any, **options: Any) -> str:
+            if method == "basic_publish":
+                Header(1, len(args[2]), args[3]).marshal()  # as pika does first of all
             self.said.append((method, args[0] if args else options))
             if method.startswith("add_on_"):
                 self.callbacks[method] = args[0]
@@ -231,6 +234,19 @@ def test_a_refused_exchange_fails_its_messages_and_the_others_are_sent_again() -
     wire.channels[-1].confirm(1)
     assert told == {"good": None}
     assert wire.failures == []
+
+
+def test_an_id_that_pika_can_not_encode_fails_its_message_and_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    publisher, channel = open_publisher(Wire())
+    told: dict[str, FedMQError | None] = {}
+    publisher.put(sending("\N{PILE OF POO}" * 200, lambda error: told.update(bad=error)))
+    publisher.put(sending("\N{PILE OF POO}" * 200, None))
+    publisher.put(sending("good", lambda error: told.update(good=error)))
+    channel.confirm(1)
+    bad = told.pop("bad")
+    assert isinstance(bad, ProtocolError) and "a.task plan.k1" in bad.reason
+    assert told == {"good": None} and publisher.is_idle()
+    assert ["a.task plan.k1" in each for each in caplog.messages] == [True]
 
 
 def test_a_refused_queue_is_not_declared_again_and_the_others_are() -> None:

@@ -127,9 +127,10 @@ class Connection(Protocol):
         """Publishes a message. Messages of one connection to one queue arrive in the order of these calls.
 
         - `on_confirm(None)`: it is routed to durable queues and stored. `on_confirm(error)`: it is refused for good:
-          `NotFound` for an unknown exchange, `ConfigError` for one that this account may not write to.
+          `NotFound` for an unknown exchange, `ConfigError` for one that this account may not write to, `ProtocolError`
+          for an address or an id of more than 255 bytes.
         - After a reconnect, unconfirmed messages are published again with the same id, so they may arrive twice.
-        - Without `on_confirm` the message is published once and may be lost.
+        - Without `on_confirm` the message is published once and may be lost. A refusal is logged, and ends nothing.
         """
 
     def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,13 +19,17 @@ from fedmq.brokers.base import (
     dead_headers,
 )
 from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
-from fedmq.errors import ConfigError, FedMQError
+from fedmq.errors import ConfigError, FedMQError, ProtocolError
 from fedmq_schemas.topology import Queue
 
 if TYPE_CHECKING:
     from fedmq.brokers.memory.broker import MemoryBroker
 
+log = logging.getLogger("fedmq.brokers.memory")
+
 RESENT_AFTER = 1.0
+LONGEST_TEXT = 255
+"""In bytes: AMQP's limit of an address and of an id."""
 _NO_HEADERS: Mapping[str, object] = {}
 
 
@@ -118,6 +123,9 @@ class MemoryConnection:
         """Publishes with the broker's faults; on a broken link, keeps a message that is to be confirmed."""
         if self._closed:
             return
+        if any(len(text.encode()) > LONGEST_TEXT for text in (message.routing_key, message.message_id)):
+            self._fail_alone(message, on_confirm)
+            return
         if self._up and self._broker.faults is None:
             self._arrive(message, on_confirm)
         elif not self._up:
@@ -125,6 +133,13 @@ class MemoryConnection:
                 self._pipe.append((message, on_confirm))
         else:
             self._send_with_faults(self._broker.faults, message, on_confirm)
+
+    def _fail_alone(self, message: Outgoing, on_confirm: OnConfirm | None) -> None:
+        error = ProtocolError(f"AMQP can't carry the message to {message.exchange} {message.routing_key}: too long")
+        if on_confirm is None:
+            log.warning("a message was not published: %s", error.reason)
+        else:
+            self._post(partial(on_confirm, error))
 
     def _arrive(self, message: Outgoing, on_confirm: OnConfirm | None) -> None:
         error = self._switchboard.route(message, self.name, _NO_HEADERS)

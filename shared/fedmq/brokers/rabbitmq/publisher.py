@@ -6,6 +6,7 @@ A refusal closes the channel. Its text names the cause, which is reported; every
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +14,16 @@ from dataclasses import dataclass, field
 from pika import BasicProperties, DeliveryMode
 from pika.channel import Channel
 from pika.connection import Connection
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ShortStringTooLong
 from pika.frame import Method
 from pika.spec import Basic
 
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.rabbitmq import queues as terms
-from fedmq.errors import ConfigError, FedMQError, NotFound
+from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
 from fedmq_schemas.topology import Queue
+
+log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
 
 WINDOW = 1_000
 AGAIN_AFTER = 0.5
@@ -134,22 +137,35 @@ class Publisher:
 
     def _publish(self, channel: Channel, item: Sending) -> None:
         message = item.message
+        try:
+            channel.basic_publish(
+                message.exchange,
+                message.routing_key,
+                message.body,
+                BasicProperties(
+                    content_type=message.content_type,
+                    message_id=message.message_id,
+                    user_id=self._user,
+                    delivery_mode=DeliveryMode.Transient if item.done is None else DeliveryMode.Persistent,
+                    expiration=None if message.expiration is None else str(round(message.expiration * 1000)),
+                    headers=dict(item.headers) or None,
+                ),
+                mandatory=message.mandatory,
+            )
+        except (ShortStringTooLong, ValueError, OverflowError) as error:
+            # pika encodes the whole message before it sends a byte. What a peer wrote must not end this thread.
+            self._fail_alone(item, error)
+            return
         self._sent += 1
         self._unconfirmed[self._sent] = item
-        channel.basic_publish(
-            message.exchange,
-            message.routing_key,
-            message.body,
-            BasicProperties(
-                content_type=message.content_type,
-                message_id=message.message_id,
-                user_id=self._user,
-                delivery_mode=DeliveryMode.Transient if item.done is None else DeliveryMode.Persistent,
-                expiration=None if message.expiration is None else str(round(message.expiration * 1000)),
-                headers=dict(item.headers) or None,
-            ),
-            mandatory=message.mandatory,
-        )
+
+    def _fail_alone(self, item: Sending, error: Exception) -> None:
+        address = f"{item.message.exchange} {item.message.routing_key}"
+        refusal = ProtocolError(f"AMQP can't carry the message to {address}: {type(error).__name__}: {error}")
+        if item.done is not None:
+            item.done(refusal)
+        else:
+            log.warning("a message was not published: %s", refusal.reason)
 
     def _on_returned(self, _: Channel, method: Basic.Return, properties: BasicProperties, __: bytes) -> None:
         # RabbitMQ sends this before the confirm of the same message.
