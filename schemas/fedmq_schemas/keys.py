@@ -181,10 +181,15 @@ def summary_record(session: str, model: str) -> str:
     return f"{session}/{model}"
 
 
+def event_id(text: str) -> str:
+    """Returns `text` as the id of an event: hashed at its end if it is longer than `LONGEST_EVENT_ID` bytes."""
+    whole = text.encode()
+    if len(whole) <= LONGEST_EVENT_ID:
+        return text
+    tail = f"-{short(hashlib.sha256(whole).hexdigest())}"
+    return whole[: LONGEST_EVENT_ID - len(tail)].decode(errors="ignore") + tail
+
+
 def validated_event(session: str, model: str, client: str) -> str:
     """Returns the id of a validation's event: `validated-SESSION/MODEL/CLIENT`, hashed at its end if too long."""
-    event = f"validated-{session}/{model}/{client}".encode()
-    if len(event) <= LONGEST_EVENT_ID:
-        return event.decode()
-    tail = f"-{short(hashlib.sha256(event).hexdigest())}"
-    return event[: LONGEST_EVENT_ID - len(tail)].decode(errors="ignore") + tail
+    return event_id(f"validated-{session}/{model}/{client}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from combiner.protocol import Combiner, decline, key, plan, update
 from fedmq.runtime.effects import Effect, Publish
+from fedmq_schemas.keys import LONGEST_EVENT_ID
 from fedmq_schemas.messages import ClientHello, ClientPresence, DuplicateClient, UpdateOutcome
 from support.cores import bodies, events
 
@@ -83,3 +84,22 @@ def test_no_outcome_is_sent_of_a_decline(combiner: Combiner) -> None:
     hello(combiner, "a")
     combiner.open(plan(key(), "c1"))
     assert not bodies(combiner.receive(decline(), "c1"), UpdateOutcome)
+
+
+def test_the_event_of_long_instances_has_an_id_that_amqp_can_carry(combiner: Combiner) -> None:
+    """Three hellos of one client ended its combiner, and the next one, for good."""
+    for letter in ("\N{PILE OF POO}", "\N{SEE-NO-EVIL MONKEY}"):
+        combiner.receive(ClientHello.model_construct(instance=letter * 64), "c1")
+    found = combiner.receive(ClientHello.model_construct(instance="\N{PILE OF POO}" * 64), "c1")
+    [event] = events(found, "client.duplicate")
+    assert event.id and len(event.id.encode()) <= LONGEST_EVENT_ID
+
+
+def test_duplicates_that_differ_in_the_last_letter_of_a_long_instance_are_two_events(combiner: Combiner) -> None:
+    client, first = "c" * 64, "i" * 64
+    ids = set()
+    for last in "ab":
+        for instance in (first, "i" * 63 + last, first):
+            found = events(combiner.receive(ClientHello(instance=instance), client), "client.duplicate")
+        ids.add(found[0].id)
+    assert len(ids) == 2

@@ -43,6 +43,7 @@ from fedmq_combiner.operations import Drop
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
 from fedmq_combiner.presence import BEAT, Presence
 from fedmq_schemas import messages, topology
+from fedmq_schemas.keys import event_id
 from fedmq_schemas.messages import Cancel, Decline, Plan, PlanKey, Update
 
 HELLO_AGAIN = 2.0
@@ -228,7 +229,7 @@ class CombinerCore:
                 f"two processes work as client {client}: instance {found.continues} continues, {found.other} is to end"
             )
             data = {"instances": list(found), "continues": found.continues, "reason": reason}
-            event = f"duplicate-{client}-{found.continues}-{found.other}"[:200]
+            event = event_id(f"duplicate-{client}-{found.continues}-{found.other}")
             self._context.emit(
                 PublishEvent("client.duplicate", client=client, combiner=self._context.combiner, data=data, id=event)
             )

@@ -24,6 +24,7 @@ from fedmq.runtime.sender_check import SenderCheck, stated_sender
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
+from fedmq_schemas.keys import event_id
 from fedmq_schemas.messages import Body
 from fedmq_schemas.topology import Queue, Topology
 
@@ -228,7 +229,7 @@ class Actor:
         if event is not None:
             session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
             self._writer.add_event(
-                effects.PublishEvent(event, session, data=data, id=f"refused-{envelope.id}"[:200]), envelope.id
+                effects.PublishEvent(event, session, data=data, id=event_id(f"refused-{envelope.id}")), envelope.id
             )
 
     def refuse(

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+import msgpack
 import pytest
 
 from fedmq import codec
@@ -18,7 +19,7 @@ from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.sender_check import stated_sender
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import VERSION, Attach, Body, ClientHello, CombinerHello, Event, Wait
-from fedmq_schemas.topology import Topology, assignment_request_key
+from fedmq_schemas.topology import Topology, assignment_request_key, control_key
 
 ALLIANCE = Topology("a")
 
@@ -42,6 +43,12 @@ def encoded(body: Body, sender: str, version: int) -> bytes:
 
 def received(body: Body, sender: str, version: int, observe: Observe | None = None) -> tuple[list[Body], list[Event]]:
     """Returns what a reducer's actor receives of this message, and the events that it publishes."""
+    message = Outgoing("a.assignment", assignment_request_key(sender), encoded(body, sender, version), "m1")
+    return delivered(message, sender, observe)
+
+
+def delivered(message: Outgoing, account: str, observe: Observe | None = None) -> tuple[list[Body], list[Event]]:
+    """As `received`, of a message that this account publishes."""
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
     core, events = Listener(), list[Event]()
@@ -63,8 +70,7 @@ def received(body: Body, sender: str, version: int, observe: Observe | None = No
     observer.declare(ALLIANCE.records())
     observer.consume(ALLIANCE.records().name, 10, note)
     actor.start()
-    data = encoded(body, sender, version)
-    broker.connect(sender).publish(Outgoing("a.assignment", assignment_request_key(sender), data, "m1"))
+    broker.connect(account).publish(message)
     scheduler.run(limit=1.0)
     return core.received, events
 
@@ -89,6 +95,20 @@ def test_a_hello_of_another_version_is_refused_by_name(caplog: pytest.LogCapture
     assert event.name == "message.refused" and event.data["sender"] == "k7"
     assert event.data["reason"].startswith(f"version {VERSION + 1} of combiner_hello is not spoken here")
     assert [vars(record)["sender"] for record in caplog.records] == ["k7"]
+
+
+def packed(kind: str, body: object, message_id: str = "m1", **envelope: object) -> bytes:
+    """A message as any program may write it."""
+    data: bytes = msgpack.packb({"kind": kind, "id": message_id, "sender": "c1", **envelope, "body": body})
+    return data
+
+
+def test_a_refused_start_whose_id_is_200_letters_of_four_bytes_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """The id of the report was over AMQP's 255 bytes, which ended the reducer, and the next one, for good."""
+    data = packed("start", {"policy": {"rounds": -1}}, "\N{PILE OF POO}" * 200)
+    bodies, events = delivered(Outgoing("a.control", control_key("start"), data, "m1"), "anna")
+    assert bodies == []
+    assert [event.name for event in events] == ["session.refused", "message.refused"]
 
 
 def test_an_attach_of_another_version_is_read_so_that_it_can_be_answered() -> None:
