@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +70,20 @@ def fields_of(body: Body) -> dict[str, Any]:
     return fields
 
 
-def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, user: str | None = None) -> Message:
+def decode(
+    data: bytes,
+    content_type: str,
+    *,
+    message_id: str,
+    alliance: str,
+    user: str | None = None,
+    check: Callable[[Envelope], None] | None = None,
+) -> Message:
     """Decodes and validates a message.
 
     `message_id`, `alliance` and `user` are what the broker reports. They replace an envelope's `id`, `alliance` and
-    `sender` where a hand-written message lacks them. `user` None: the broker does not identify the sender.
+    `sender` where a hand-written message lacks them. `user` None: the broker does not identify the sender. `check` receives
+    the envelope before the body is read, and may raise ProtocolError.
 
     Raises ProtocolError with the cause: too large, not a map, another alliance, a sender that is not `user`. Raises its
     subclass UnknownKind for a kind or version that this program does not know, and BadBody for a body that does not
@@ -100,6 +109,8 @@ def decode(data: bytes, content_type: str, *, message_id: str, alliance: str, us
         raise ProtocolError(f"{kind} message is for alliance {envelope.alliance!r}, this is {alliance!r}")
     if user is not None and envelope.sender != user and kind != Start.kind:
         raise ProtocolError(f"{kind} message names the sender {envelope.sender!r}, the broker names {user!r}")
+    if check is not None:
+        check(envelope)
     try:
         return Message(envelope, _AS_BODY[kind](body_document))
     except ValidationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fedmq import codec, error_detail
@@ -205,11 +206,11 @@ class Actor:
                 message_id=delivery.message_id,
                 alliance=self._topology.alliance,
                 user=self._known_user(delivery),
+                check=partial(self._origin.check, delivery),
             )
-            self._origin.check(delivery, message.envelope)
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
-                self._publish_refusal(error)
+                self._publish_refusal(error, self._known_user(delivery))
             self.refuse(
                 delivery.tag, error.reason, delivery.routing_key, delivery.message_id, sender=stated_sender(delivery)
             )
@@ -222,12 +223,18 @@ class Actor:
         is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
         return None if is_shared else delivery.user
 
-    def _publish_refusal(self, error: codec.BadBody) -> None:
-        """Publishes the event that ends the sender's wait, if this kind of message has one."""
+    def _publish_refusal(self, error: codec.BadBody, account: str | None) -> None:
+        """Publishes the event that ends the sender's wait, if this kind of message has one.
+
+        The message's address and account are checked by then. `account`: who sent it; None: who it says it is from.
+        """
         envelope = error.envelope
         event = messages.BODIES[envelope.kind].refusal
         if event is not None:
-            session, data = codec.name_from_id(envelope.id), {"reason": error.reason, "sender": envelope.sender}
+            session, data = (
+                codec.name_from_id(envelope.id),
+                {"reason": error.reason, "sender": account or envelope.sender},
+            )
             self._writer.add_event(
                 effects.PublishEvent(event, session, data=data, id=event_id(f"refused-{envelope.id}")), envelope.id
             )

@@ -111,6 +111,20 @@ def test_a_refused_start_whose_id_is_200_letters_of_four_bytes_is_reported(caplo
     assert [event.name for event in events] == ["session.refused", "message.refused"]
 
 
+def test_a_start_at_another_address_is_refused_for_its_address_and_no_session_is_refused() -> None:
+    """A client that was sent one published the refusal, which its account may not, and ended."""
+    data = packed("start", {"policy": {"rounds": -1}}, "s1")
+    _, events = delivered(Outgoing("a.assignment", assignment_request_key("c1"), data, "m1"), "c1")
+    assert [event.name for event in events] == ["message.refused"]
+    assert events[0].data["reason"] == "a start message does not go to 'assignment.reducer.c1'"
+
+
+def test_the_refusal_of_a_start_names_the_account_and_not_who_the_message_says_it_is_from() -> None:
+    data = packed("start", {"policy": {"rounds": -1}}, "s1", sender="somebody else")
+    _, events = delivered(Outgoing("a.control", control_key("start"), data, "m1"), "anna")
+    assert [event.data.get("sender") for event in events if event.name == "session.refused"] == ["anna"]
+
+
 def test_an_attach_of_another_version_is_read_so_that_it_can_be_answered() -> None:
     bodies, events = received(Attach(speaks=(VERSION + 1, VERSION + 1)), "c7", VERSION + 1)
     assert bodies == [Attach(speaks=(VERSION + 1, VERSION + 1))] and not events

@@ -73,6 +73,7 @@ class Publisher:
         self._sent = 0
         self._confirmed_up_to = 0
         self._returned: set[tuple[str | None, str | None, str | None]] = set()
+        self._logged: set[str] = set()
 
     def put(self, item: Sending | Queue | Deletion) -> None:
         """Sends the item after all earlier ones."""
@@ -238,9 +239,15 @@ class Publisher:
             del self._unconfirmed[sequence]
             if item.done is not None:
                 item.done(error)
-        if refused and isinstance(error, ConfigError) and all(item.done is None for _, item in refused):
-            self._fail(error)
+        if isinstance(error, ConfigError) and any(item.done is None for _, item in refused):
+            self._log_once(error)
         return bool(refused)
+
+    def _log_once(self, error: FedMQError) -> None:
+        """Reports the refusal of a message that nobody awaits. Any peer's message can lead to an event that is refused."""
+        if error.reason not in self._logged:
+            self._logged.add(error.reason)
+            log.error(error.reason)
 
 
 def _explain(code: int, text: str, about: terms.Subject) -> ConfigError:
