@@ -14,18 +14,42 @@ Adapters translate the errors of their library into these at every call, so call
 Any other exception is a bug.
 """
 
+LONGEST_REASON = 500
+"""In characters. A reason may quote a whole message, and stands in headers, events and records."""
+_GAP = " … "
+_END = 100
+
+
+def cut(reason: str) -> str:
+    """Returns a reason of at most `LONGEST_REASON` characters, without NUL and halves of surrogate pairs.
+
+    A longer one keeps its beginning, which names the cause, and its end, where the remedy is.
+    """
+    if len(reason) > LONGEST_REASON:
+        reason = reason[: LONGEST_REASON - _END - len(_GAP)] + _GAP + reason[-_END:]
+    return reason.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
+
 
 class FedMQError(Exception):
     """Base of the tree."""
 
     @property
     def reason(self) -> str:
-        """One sentence that names the cause and, where there is one, the remedy."""
+        """One sentence that names the cause and, where there is one, the remedy; see `cut`."""
+        return cut(self._whole_reason)
+
+    @property
+    def _whole_reason(self) -> str:
         return str(self.args[0]) if self.args else type(self).__name__
 
 
 class ConfigError(FedMQError):
     """A setting, file or argument is wrong."""
+
+    @property
+    def reason(self) -> str:
+        """All of it: it may list many settings, and no peer's words are in it."""
+        return self._whole_reason
 
 
 class ProtocolError(FedMQError):

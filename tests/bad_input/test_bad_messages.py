@@ -22,6 +22,7 @@ from bad_input.alliance import (
     only_train,
 )
 from fedmq.codec import JSON, MSGPACK
+from fedmq.errors import LONGEST_REASON
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_BODY, ClientHello, Progress, TaskMessage
 
@@ -36,6 +37,27 @@ ROWS: dict[str, tuple[Pack, str, str]] = {
     "a map whose keys are no text": (lambda a: msgpack.packb({1: 2}), MSGPACK, "not msgpack"),
     "JSON that is nested without end": (lambda a: b"[" * 60_000, JSON, "the body is not JSON"),
     "an unknown kind": (lambda a: a.pack("attack", {}), MSGPACK, "unknown kind 'attack'"),
+    "a kind of 50,000 NULs": (lambda a: a.pack("\x00" * 50_000, {}), MSGPACK, r"unknown kind '\x00"),
+    "a version of 50,000 letters": (
+        lambda a: a.pack("client_hello", {}, version="9" * 50_000),
+        MSGPACK,
+        "this program speaks 1",
+    ),
+    "another alliance of 50,000 letters": (
+        lambda a: a.pack("client_hello", {}, alliance="o" * 50_000),
+        MSGPACK,
+        "this is 'bad'",
+    ),
+    "a sender of 50,000 letters": (
+        lambda a: a.pack("client_hello", {}, sender="s" * 50_000),
+        MSGPACK,
+        "the broker names 'stranger'",
+    ),
+    "an id of 200 letters of four bytes": (
+        lambda a: a.pack("client_hello", [], message_id="\N{PILE OF POO}" * 200),
+        MSGPACK,
+        "client_hello message",
+    ),
     "no kind": (lambda a: a.pack(None, {}), MSGPACK, "unknown kind None"),
     "a newer version": (lambda a: a.pack("client_hello", {}, version=2), MSGPACK, "version 2 of client_hello"),
     "another alliance": (lambda a: a.pack("client_hello", {}, alliance="other"), MSGPACK, "alliance 'other'"),
@@ -65,7 +87,7 @@ def test_a_message_that_breaks_the_contract_is_a_dead_letter_with_its_reason(
     alliance.start()
     alliance.publish(exchange, key, pack(alliance), content_type=content_type)
     assert_unharmed(alliance, alliance.finish())
-    assert len(alliance.dead) == 1 and words in alliance.dead[0]
+    assert len(alliance.dead) == 1 and words in alliance.dead[0] and len(alliance.dead[0]) <= LONGEST_REASON
     told = alliance.events("message.refused")
     assert [event["data"]["reason"] for event in told] == alliance.dead
     assert told[0]["data"]["key"] == key and told[0]["cause"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.worlds import World, connect_with, numbered, open_inbox, send
-from fedmq.errors import ConfigError
+from fedmq.errors import LONGEST_REASON, ConfigError
 
 
 def test_no_more_than_the_prefetch_is_unsettled(world: World) -> None:
@@ -106,6 +106,22 @@ def test_a_reject_becomes_a_dead_letter_with_reason_and_origin(world: World, inb
     again = open_inbox(world.connect("combiner.k2"), queue)
     world.rest()
     assert again.ids == []
+
+
+def test_a_long_reason_is_cut_and_stops_no_inbox(world: World) -> None:
+    """RabbitMQ closed the connection over such a header, and delivered the message again, without end."""
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    connection.declare(world.topology.dead())
+    inbox = open_inbox(connection, queue, acking=False)
+    letters = open_inbox(connection, world.topology.dead())
+    send(world, connection, "plan.k1", "m1")
+    world.until(lambda: inbox.ids == ["m1"])
+    connection.reject(inbox.tags[0], "unknown kind " + "\x00" * 200_000)
+    world.until(lambda: letters.ids == ["m1"])
+    reason = str(letters.deliveries[0].headers["x-fedmq-reason"])
+    assert reason.startswith("unknown kind ") and len(reason) <= LONGEST_REASON and "\x00" not in reason
+    send(world, connection, "plan.k1", "m2")
+    world.until(lambda: inbox.ids == ["m1", "m2"])
 
 
 def test_a_requeued_message_is_redelivered_and_none_is_lost(world: World) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedmq.codec import MSGPACK
-from fedmq.errors import FedMQError
+from fedmq.errors import FedMQError, cut
 from fedmq_schemas.topology import Queue, Topology
 
 
@@ -75,7 +75,7 @@ def dead_exchange(exchange: str) -> str:
 def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None) -> dict[str, str]:
     """Returns the headers of a dead letter: why it was rejected, and the address and sender that it had."""
     return {
-        "x-fedmq-reason": reason,
+        "x-fedmq-reason": cut(reason),
         "x-fedmq-exchange": exchange,
         "x-fedmq-routing-key": routing_key,
         "x-fedmq-sender": user or "",

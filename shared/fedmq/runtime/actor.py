@@ -15,7 +15,7 @@ from pathlib import Path
 from fedmq import codec, error_detail
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.error_detail import ErrorDetail
-from fedmq.errors import ProtocolError
+from fedmq.errors import ProtocolError, cut
 from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
@@ -243,6 +243,7 @@ class Actor:
         self, tag: int, reason: str, routing_key: str = "", cause: str | None = None, *, sender: str = ""
     ) -> None:
         """Rejects a message, which moves to the dead letters, and publishes the reason; `cause` is the message's id."""
+        reason = cut(reason)
         data = {"reason": reason, "inbox": self._inbox.name, "key": routing_key}
         if sender:
             data["sender"] = sender
@@ -307,7 +308,7 @@ class Actor:
     def _report_bug(self, doing: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
         log.error("internal error", extra={"actor": self.name, "doing": doing, "traceback": text})
-        reason = f"{doing}: {error_detail.named(error, self._detail)}"
+        reason = cut(f"{doing}: {error_detail.named(error, self._detail)}")
         shown = error_detail.shown(error, self._detail, lambda code: Path(code.co_filename).name)
         data = {"reason": reason, "traceback": shown[-8000:], "actor": self.name}
         self._writer.add_event(effects.PublishEvent("actor.error", data=data), None)
