@@ -340,3 +340,12 @@ def test_deliveries_of_foreign_publishers_may_lack_properties() -> None:
     method = Basic.Deliver("tag", 1, False, "", "q")
     wire.channels[-1].callbacks["message"](None, method, BasicProperties(), b"{}")
     assert (seen[0].message_id, seen[0].content_type, seen[0].user, seen[0].headers) == ("", "", None, {})
+
+
+def test_an_id_or_address_that_is_no_utf_8_is_delivered_as_text() -> None:
+    wire, seen = Wire(), cast("list[Delivery]", [])
+    ChannelConsumer(cast(Link, wire), "q", 0, seen.append).open(cast(Connection, wire))
+    raw = cast(str, b"m\xff")  # as pika leaves it
+    method = Basic.Deliver("tag", 1, False, "", raw)
+    wire.channels[-1].callbacks["message"](None, method, BasicProperties(raw, message_id=raw), b"{}")
+    assert {seen[0].message_id, seen[0].content_type, seen[0].routing_key} == {"m?"}

@@ -101,10 +101,10 @@ class ChannelConsumer:
             tag,
             self.queue_name,
             method.exchange,
-            method.routing_key,
+            _as_text(method.routing_key),
             body,
-            properties.message_id or "",
-            properties.content_type or "",
+            _as_text(properties.message_id),
+            _as_text(properties.content_type),
             method.redelivered,
             properties.user_id,
             properties.headers or {},
@@ -186,3 +186,10 @@ class ChannelConsumer:
                 ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: run `fedmq doctor` for the remedy")
             )
         self._try_again()
+
+
+def _as_text(value: str | bytes | None) -> str:
+    """Returns a short text of AMQP, which pika leaves as bytes if it is no UTF-8. It stays as short."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace").replace("\N{REPLACEMENT CHARACTER}", "?")
+    return value or ""
