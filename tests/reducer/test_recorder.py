@@ -25,13 +25,14 @@ NAME = "update.accepted"
 
 
 class Store(SqliteRecords):
-    """Counts its writes, and meets the errors that it is given; `meanwhile` happens while it writes."""
+    """Counts its writes, meets the errors that it is given, refuses `poison`; `meanwhile` happens while it writes."""
 
     def __init__(self) -> None:
         super().__init__(":memory:", clock=lambda: 0.0)
         self.writes: list[list[str]] = []
         self.errors: list[Exception] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.poison = ""
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         rows = list(items)
@@ -41,6 +42,8 @@ class Store(SqliteRecords):
             happens()
         if self.errors:
             raise self.errors.pop(0)
+        if self.poison in self.writes[-1]:
+            raise Refused(f"{self.poison} is refused")
         super().insert_many(table, rows, fence)
 
 
@@ -175,10 +178,50 @@ def test_what_came_while_a_server_was_away_is_written_with_what_waits(monkeypatc
 
 
 def test_a_message_whose_events_can_not_be_recorded_is_one_dead_letter(world: World) -> None:
-    world.records.errors = [Refused("no room")]
+    world.records.errors = [Refused("no room")] * 3  # together, and each alone
     world.tell(events(1, 2))
     assert world.recorded() == {} and world.acked == []
     assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["no room"]
+
+
+def test_neighbours_of_an_event_that_is_refused_are_recorded(world: World) -> None:
+    """One client's odd number cost all events that arrived within 0.1 s of it."""
+    world.records.poison = "e3"
+    world.tell(events(1), "before")
+    world.tell(events(2, 3, 4), "with it")
+    world.tell(events(5), "after")
+    assert sorted(world.recorded()) == ["e1", "e2", "e4", "e5"]
+    assert sorted(world.acked) == [1, 3]
+    assert [(letter.message_id, letter.headers["x-fedmq-reason"]) for letter in world.dead] == [
+        ("with it", "e3 is refused")
+    ]
+
+
+def test_a_store_that_fails_while_events_are_written_one_by_one_gets_them_again(world: World) -> None:
+    world.records.poison = "e2"
+    world.records.errors = [Refused("together"), Transient("away")]
+    world.tell(events(1, 2, 3))
+    assert sorted(world.recorded()) == ["e1", "e3"]
+    assert len(world.dead) == 1 and world.acked == []
+
+
+def test_events_that_gathered_while_others_were_refused_are_recorded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stood still until another event arrived."""
+    world = World(monkeypatch, offload=True)
+    world.records.poison = "e1"
+    world.records.meanwhile = lambda: world.tell(events(*range(2, 2 + BATCH)), "second")
+    world.tell(events(1), "first")
+    assert len(world.recorded()) == BATCH
+    assert world.acked == [2] and [letter.message_id for letter in world.dead] == ["first"]
+
+
+def test_a_bug_of_the_store_is_a_dead_letter_and_the_recorder_goes_on(world: World) -> None:
+    world.records.errors = [ZeroDivisionError("bug")]
+    world.tell(events(1))
+    assert world.recorded() == {}
+    world.tell(events(2))
+    assert list(world.recorded()) == ["e2"]
+    assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["ZeroDivisionError('bug')"]
 
 
 def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: World) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmq.brokers.base import Connection, Delivery
-from fedmq.errors import FedMQError, ProtocolError, Transient
+from fedmq.errors import FedMQError, ProtocolError, Transient, cut
 from fedmq.records.base import Records
 from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.stalls import Stalls
@@ -29,10 +29,10 @@ RETRY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class EventBatch:
-    """Messages that arrived between two reconnects, and the documents of the events in them."""
+    """Messages that arrived between two reconnects, and the documents of the events in them, each with its message's tag."""
 
     tags: list[int]
-    documents: list[dict[str, Any]]
+    documents: list[tuple[int, dict[str, Any]]]
 
 
 class Recorder:
@@ -81,8 +81,7 @@ class Recorder:
         """Writes the events that wait, acknowledges them, and closes the connection."""
         if self._batch.tags and not self._is_writing:
             batch, self._batch = self._batch, EventBatch([], [])
-            self._write(batch)
-            self._connection.ack(batch.tags)
+            self._settle(batch, self._write(batch))
         self._connection.close()
 
     def drain(self, then: Callable[[], None]) -> None:
@@ -105,7 +104,7 @@ class Recorder:
             self._connection.reject(delivery.tag, error.reason)
             return
         self._batch.tags.append(delivery.tag)
-        self._batch.documents.extend(event_document(envelope, event) for event in events)
+        self._batch.documents.extend((delivery.tag, event_document(envelope, event)) for event in events)
         if len(self._batch.documents) >= BATCH:
             self._flush()
         elif not self._is_due:
@@ -129,37 +128,63 @@ class Recorder:
         life = self._life
         self._is_writing = True
 
-        def written(_: Any, error: Exception | None) -> None:
+        def written(refused: dict[int, str] | None, error: Exception | None) -> None:
             self._is_writing = False
             if isinstance(error, Transient):
                 self._stalls.retry(self, "RecordEvents", error)
-            else:
-                self._stalls.end(self)
-            if error is None:
-                if life == self._life:
-                    self._connection.ack(batch.tags)
-                self._flush()
-            elif isinstance(error, Transient):
                 if life == self._life:
                     later, self._batch = self._batch, batch
                     self._batch.tags += later.tags
                     self._batch.documents += later.documents
                 self._scheduler.later(RETRY_SECONDS, self._flush)
-            else:
-                reason = error.reason if isinstance(error, FedMQError) else repr(error)
-                log.error("events can't be recorded", extra={"reason": reason, "events": len(batch.documents)})
-                for tag in batch.tags if life == self._life else []:
-                    self._connection.reject(tag, reason)
+                return
+            self._stalls.end(self)
+            if error is not None:  # a bug, which ends the wait of no message
+                refused = dict.fromkeys(batch.tags, cut(repr(error)))
+            if life == self._life:
+                self._settle(batch, refused or {})
+            self._flush()
 
         if self._offload:
             self._scheduler.submit(lambda: self._write(batch), written)
             return
         try:
-            self._write(batch)
+            refused = self._write(batch)
         except Exception as error:
             written(None, error)
         else:
-            written(None, None)
+            written(refused, None)
 
-    def _write(self, batch: EventBatch) -> None:
-        self._records.insert_many(tables.EVENTS, [(document["id"], document) for document in batch.documents])
+    def _settle(self, batch: EventBatch, refused: dict[int, str]) -> None:
+        """Acknowledges the messages of a batch, and rejects those with an event that is refused: tag → reason."""
+        self._connection.ack([tag for tag in batch.tags if tag not in refused])
+        for tag, reason in refused.items():
+            log.error("an event can't be recorded", extra={"reason": reason})
+            self._connection.reject(tag, reason)
+
+    def _write(self, batch: EventBatch) -> dict[int, str]:
+        """Records all events, or one by one if they are refused together. Returns why, for the messages with a refused one.
+
+        Raises Transient if the store can't be reached.
+        """
+        try:
+            self._insert([document for _, document in batch.documents])
+        except Transient:
+            raise
+        except FedMQError:
+            return self._write_each(batch)
+        return {}
+
+    def _write_each(self, batch: EventBatch) -> dict[int, str]:
+        refused = {}
+        for tag, document in batch.documents:
+            try:
+                self._insert([document])
+            except Transient:
+                raise
+            except FedMQError as error:
+                refused[tag] = error.reason
+        return refused
+
+    def _insert(self, documents: list[dict[str, Any]]) -> None:
+        self._records.insert_many(tables.EVENTS, [(document["id"], document) for document in documents])
