@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.worlds import World, connect_with, numbered, open_inbox, send
+from fedmq.brokers.base import LONGEST_DEAD_BODY, Outgoing
 from fedmq.errors import LONGEST_REASON, ConfigError
 
 
@@ -122,6 +123,20 @@ def test_a_long_reason_is_cut_and_stops_no_inbox(world: World) -> None:
     assert reason.startswith("unknown kind ") and len(reason) <= LONGEST_REASON and "\x00" not in reason
     send(world, connection, "plan.k1", "m2")
     world.until(lambda: inbox.ids == ["m1", "m2"])
+
+
+def test_a_dead_letter_holds_the_beginning_of_a_long_body(world: World) -> None:
+    """The dead letters are bounded by their number: whole bodies would fill the broker's disk."""
+    connection, queue = connect_with(world, "combiner.k1", world.topology.combiner("k1"))
+    connection.declare(world.topology.dead())
+    inbox = open_inbox(connection, queue, acking=False)
+    letters = open_inbox(connection, world.topology.dead())
+    connection.publish(Outgoing(world.topology.exchange("task"), "plan.k1", bytes(range(256)) * 400, "m1"))
+    world.until(lambda: inbox.ids == ["m1"])
+    assert len(inbox.deliveries[0].body) == 102_400
+    connection.reject(inbox.tags[0], "too long")
+    world.until(lambda: letters.ids == ["m1"])
+    assert letters.deliveries[0].body == bytes(range(256)) * (LONGEST_DEAD_BODY // 256)
 
 
 def test_a_requeued_message_is_redelivered_and_none_is_lost(world: World) -> None:

@@ -67,6 +67,10 @@ OnReconnect = Callable[[], None]
 OnError = Callable[[FedMQError], None]
 
 
+LONGEST_DEAD_BODY = 4096
+"""In bytes. The queue of dead letters is bounded by its number of messages."""
+
+
 def dead_exchange(exchange: str) -> str:
     """Returns the name of the `dead` exchange of the alliance that an exchange belongs to."""
     return f"{exchange.rpartition('.')[0]}.dead"
@@ -147,7 +151,10 @@ class Connection(Protocol):
         """Acknowledges deliveries. Unknown and old tags do nothing."""
 
     def reject(self, tag: int, reason: str) -> None:
-        """Moves a delivery to its queue's dead-letter exchange, else the alliance's, with the `dead_headers`."""
+        """Moves a delivery to its queue's dead-letter exchange, else the alliance's, with the `dead_headers`.
+
+        The dead letter holds at most `LONGEST_DEAD_BODY` bytes of its body.
+        """
 
     def requeue(self, tag: int) -> None:
         """Returns a delivery to its queue, marked as redelivered.

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fedmq.brokers.base import (
+    LONGEST_DEAD_BODY,
     Delivery,
     OnConfirm,
     OnDelivery,
@@ -240,7 +241,7 @@ class MemoryConnection:
         dead = Outgoing(
             queue.queue.dead_letter or dead_exchange(message.exchange),
             queue.queue.name,
-            message.body,
+            message.body[:LONGEST_DEAD_BODY],
             message.message_id,
             message.content_type,
         )

@@ -16,7 +16,7 @@ from pika.frame import Method
 from pika.spec import Connection as Spec
 
 from fedmq import tls
-from fedmq.brokers.base import Delivery, Outgoing, dead_exchange, dead_headers
+from fedmq.brokers.base import LONGEST_DEAD_BODY, Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
 from fedmq.brokers.rabbitmq.pika_connection import PikaConnection, innermost
 from fedmq.brokers.rabbitmq.publisher import Deletion, Publisher, Sending
@@ -165,7 +165,7 @@ class Link:
         message = Outgoing(
             (queue and queue.dead_letter) or dead_exchange(delivery.exchange),
             delivery.queue,
-            delivery.body,
+            delivery.body[:LONGEST_DEAD_BODY],
             delivery.message_id,
             delivery.content_type,
         )
