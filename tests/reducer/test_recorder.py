@@ -14,8 +14,9 @@ from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.errors import Refused, Transient
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.stalls import Stalls
+from fedmq.runtime.turns import BURST, SHARE
 from fedmq.scheduler import VirtualScheduler
-from fedmq_reducer.recorder import BATCH, Recorder
+from fedmq_reducer.recorder import BATCH, PREFETCH, Recorder
 from fedmq_schemas.messages import BatchedEvent, Body, Envelope, Event, Events
 from fedmq_schemas.records import EVENTS
 from fedmq_schemas.topology import Topology, event_key
@@ -48,7 +49,7 @@ class Store(SqliteRecords):
 
 
 class World:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, offload: bool = False) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, offload: bool = False, servers: str | None = None) -> None:
         self.scheduler = VirtualScheduler()
         self.stalls = Stalls(self.scheduler.wall)
         self.broker = MemoryBroker(self.scheduler)
@@ -64,7 +65,13 @@ class World:
 
         monkeypatch.setattr(self.connection, "ack", noted)
         self.recorder = Recorder(
-            self.connection, self.scheduler, ALLIANCE, self.records, offload=offload, stalls=self.stalls
+            self.connection,
+            self.scheduler,
+            ALLIANCE,
+            self.records,
+            offload=offload,
+            shared_account=servers,
+            stalls=self.stalls,
         )
         self.recorder.start()
         undertaker: MemoryConnection = self.broker.connect("undertaker")
@@ -72,11 +79,18 @@ class World:
         undertaker.consume(ALLIANCE.dead().name, 0, self.dead.append)
         self.scheduler.settle()
 
-    def tell(self, body: Body, message_id: str = "m1", cause: str | None = None) -> None:
-        envelope = Envelope(kind=body.kind, id=message_id, cause=cause, alliance="a", sender="k1", sent_at=7.0)
+    def tell(
+        self,
+        body: Body,
+        message_id: str = "m1",
+        cause: str | None = None,
+        *,
+        sender: str = "k1",
+        key: str = event_key("s1", NAME),
+    ) -> None:
+        envelope = Envelope(kind=body.kind, id=message_id, cause=cause, alliance="a", sender=sender, sent_at=7.0)
         data = codec.encode(envelope.model_dump(), body.model_dump())
-        message = Outgoing(ALLIANCE.exchange("event"), event_key("s1", NAME), data, message_id)
-        self.broker.connect("k1").publish(message)
+        self.broker.connect(sender).publish(Outgoing(ALLIANCE.exchange("event"), key, data, message_id))
 
     def recorded(self) -> dict[str, dict[str, Any]]:
         self.scheduler.run()
@@ -222,6 +236,23 @@ def test_a_bug_of_the_store_is_a_dead_letter_and_the_recorder_goes_on(world: Wor
     world.tell(events(2))
     assert list(world.recorded()) == ["e2"]
     assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["ZeroDivisionError('bug')"]
+
+
+def test_a_flood_of_one_account_costs_a_few_dead_letters_and_delays_nobodys_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, servers="k1")
+    for number in range(3_000):
+        refused = Event(name="message.refused", client="c1", data={"reason": "x"})
+        world.tell(refused, f"c1-{number}", sender="c1", key=event_key(None, "message.refused"))
+    world.tell(events(1), "of the servers")
+    world.scheduler.run(limit=1.0)
+    assert "e1" in {document["id"] for document in world.records.find(EVENTS, {})}
+    found = [key for key in world.recorded() if key.startswith("c1-")]
+    assert len(found) == BURST + PREFETCH / SHARE
+    [letter] = world.dead
+    assert "c1 publishes too much" in str(letter.headers["x-fedmq-reason"])
+    assert len(world.acked) == 3_000
 
 
 def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: World) -> None:

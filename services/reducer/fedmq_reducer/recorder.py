@@ -12,6 +12,7 @@ from fedmq.errors import FedMQError, ProtocolError, Transient, cut
 from fedmq.records.base import Records
 from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.stalls import Stalls
+from fedmq.runtime.turns import FairTurns
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
@@ -21,6 +22,7 @@ from fedmq_schemas.topology import Topology
 log = logging.getLogger("fedmq.recorder")
 
 BATCH = 200
+PREFETCH = 5 * BATCH
 BATCH_SECONDS = 0.02
 SERVER_BATCH_SECONDS = 0.1
 """Each write to a server costs more, and delays others."""
@@ -44,6 +46,7 @@ class Recorder:
     - `offload`: the record store is a server, so records are written off the scheduler's thread.
     - `shared_account`: the account of the servers, which may report events of everybody. Another account may report only
       its own events, and an event without an account is rejected.
+    - Events of other accounts than the servers' are recorded in turns (see `fedmq.runtime.turns`).
     - `stalls`: notes batches that wait for their retry.
     """
 
@@ -64,6 +67,15 @@ class Recorder:
         self._records = records
         self._offload = offload
         self._shared_account = shared_account
+        self._turns = FairTurns(
+            scheduler,
+            servers=shared_account,
+            prefetch=PREFETCH,
+            receive=self._receive,
+            refuse=lambda delivery, reason: connection.reject(delivery.tag, reason),
+            drop=lambda delivery: connection.ack([delivery.tag]),
+            report=lambda sender, reason: log.warning("events turned away", extra={"sender": sender, "reason": reason}),
+        )
         self._stalls = stalls or Stalls(scheduler.wall)
         self._batch = EventBatch([], [])
         self._life = 0
@@ -75,10 +87,11 @@ class Recorder:
         """Starts to consume the queue."""
         queue = self._topology.records()
         self._connection.declare(queue)
-        self._connection.consume(queue.name, 5 * BATCH, self._deliver)
+        self._connection.consume(queue.name, PREFETCH, self._turns.put)
 
     def stop(self) -> None:
-        """Writes the events that wait, acknowledges them, and closes the connection."""
+        """Writes and acknowledges the batch, and closes the connection. What waits for its turn is redelivered."""
+        self._turns.clear()
         if self._batch.tags and not self._is_writing:
             batch, self._batch = self._batch, EventBatch([], [])
             self._settle(batch, self._write(batch))
@@ -87,6 +100,7 @@ class Recorder:
     def drain(self, then: Callable[[], None]) -> None:
         """Stops to consume. Events that are not written yet are redelivered once the connection is closed."""
         self._connection.cancel(self._topology.records().name)
+        self._turns.clear()
         then()
 
     def leave(self, timeout: float) -> None:
@@ -96,8 +110,9 @@ class Recorder:
     def _start_over(self) -> None:
         self._life += 1
         self._batch = EventBatch([], [])
+        self._turns.clear()
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _receive(self, delivery: Delivery) -> None:
         try:
             envelope, events = self._decode(delivery)
         except ProtocolError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from fedmq import codec, error_detail
@@ -23,6 +22,7 @@ from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
 from fedmq.runtime.sender_check import SenderCheck, stated_sender
 from fedmq.runtime.stalls import Stalls
+from fedmq.runtime.turns import FairTurns
 from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.keys import event_id
@@ -46,6 +46,7 @@ class Actor:
     - `stalls`: notes what is retried.
     - `new_id`: returns message ids. Simulation passes a seeded one.
     - `detail`: what the published events hold of an exception. The log has all of it.
+    - Senders other than the servers' account, `shared_account`, are received in turns (see `turns.py`).
     - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
       several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
     """
@@ -79,11 +80,18 @@ class Actor:
         self._inbox = inbox
         self._prefetch = prefetch
         self._declare_inbox = declare_inbox
-        self._shared_account = shared_account
-        self._is_addressed_by_servers = is_addressed_by_servers
         self._observe = observe
         self._detail: ErrorDetail = detail
-        self._origin = SenderCheck(inbox, topology, shared_account)
+        self._origin = SenderCheck(inbox, topology, shared_account, is_addressed_by_servers=is_addressed_by_servers)
+        self._turns = FairTurns(
+            scheduler,
+            servers=shared_account,
+            prefetch=prefetch,
+            receive=self._receive,
+            refuse=self._refuse_delivery,
+            drop=self._drop,
+            report=self._report_turned_away,
+        )
         self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
         self._runner = EffectRunner(
             name,
@@ -114,6 +122,7 @@ class Actor:
 
     def _reconnected(self) -> None:
         self._unsettled.clear()
+        self._turns.clear()
         self.handle(effects.Reconnected())
 
     def handle(self, event: CoreEvent, cause: str | None = None) -> None:
@@ -167,6 +176,7 @@ class Actor:
         """Receives no more, and calls `then` once the core has `Drained` and no effect is under way. Then `leave`."""
         self._on_drained = then
         self._connection.cancel(self._inbox.name)
+        self._turns.clear()
         self.handle(effects.Stopping())
         self._end_drain()
 
@@ -190,6 +200,7 @@ class Actor:
 
     def _close(self) -> None:
         self._closed = True
+        self._turns.clear()
         self._runner.close()
         for timer in self._timers.values():
             timer.cancel()
@@ -199,29 +210,31 @@ class Actor:
         if self._closed:
             return
         self._unsettled.add(delivery.tag)
+        self._turns.put(delivery)
+
+    def _receive(self, delivery: Delivery) -> None:
         try:
-            message = codec.decode(
-                delivery.body,
-                delivery.content_type,
-                message_id=delivery.message_id,
-                alliance=self._topology.alliance,
-                user=self._known_user(delivery),
-                check=partial(self._origin.check, delivery),
-            )
+            message = self._origin.decode(delivery)
         except ProtocolError as error:
             if isinstance(error, codec.BadBody):
-                self._publish_refusal(error, self._known_user(delivery))
-            self.refuse(
-                delivery.tag, error.reason, delivery.routing_key, delivery.message_id, sender=stated_sender(delivery)
-            )
+                self._publish_refusal(error, self._origin.account(delivery))
+            self._refuse_delivery(delivery, error.reason)
             return
         envelope = message.envelope
         self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
 
-    def _known_user(self, delivery: Delivery) -> str | None:
-        """Returns the account whose name the sender must have; None where the account does not identify the sender."""
-        is_shared = self._is_addressed_by_servers or delivery.user == self._shared_account
-        return None if is_shared else delivery.user
+    def _refuse_delivery(self, delivery: Delivery, reason: str) -> None:
+        self.refuse(delivery.tag, reason, delivery.routing_key, delivery.message_id, sender=stated_sender(delivery))
+
+    def _drop(self, delivery: Delivery) -> None:
+        self._unsettled.discard(delivery.tag)
+        self._connection.ack([delivery.tag])
+
+    def _report_turned_away(self, sender: str, reason: str) -> None:
+        if not self._closed:
+            data = {"reason": reason, "inbox": self._inbox.name, "sender": sender}
+            log.warning("messages turned away", extra={"actor": self.name, **data})
+            self._writer.add_event(effects.PublishEvent("message.refused", data=data), None)
 
     def _publish_refusal(self, error: codec.BadBody, account: str | None) -> None:
         """Publishes the event that ends the sender's wait, if this kind of message has one.
@@ -289,6 +302,7 @@ class Actor:
         for tag in sorted(self._unsettled):
             self._connection.requeue(tag)
         self._unsettled.clear()
+        self._turns.clear()
         self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
 
     def _cancel_timer(self, key: str) -> None:

@@ -8,7 +8,9 @@ a client's own address could carry a kind of message that only others may send. 
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
+from fedmq import codec
 from fedmq.brokers.base import Delivery
 from fedmq.errors import ProtocolError
 from fedmq_schemas.messages import Envelope
@@ -28,13 +30,36 @@ Looking up an address takes six times as long as remembering it, at thousands of
 
 
 class SenderCheck:
-    """Checks the messages of one inbox. `servers`: the account of the alliance's servers; None: accounts are not checked."""
+    """Checks the messages of one inbox.
 
-    def __init__(self, inbox: Queue, topology: Topology, servers: str | None) -> None:
+    - `servers`: the account of the alliance's servers; None: accounts are not checked.
+    - `is_addressed_by_servers`: only the servers may write to this inbox, with an account whose name it does not know.
+    """
+
+    def __init__(
+        self, inbox: Queue, topology: Topology, servers: str | None, *, is_addressed_by_servers: bool = False
+    ) -> None:
         self._inbox = inbox
         self._topology = topology
         self._servers = servers
+        self._is_addressed_by_servers = is_addressed_by_servers
         self._known: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
+
+    def account(self, delivery: Delivery) -> str | None:
+        """Returns the account whose name the sender must have; None where the account does not identify the sender."""
+        is_shared = self._is_addressed_by_servers or delivery.user == self._servers
+        return None if is_shared else delivery.user
+
+    def decode(self, delivery: Delivery) -> codec.Message:
+        """Returns the message. Raises ProtocolError as `codec.decode` does, and as `check` does before the body is read."""
+        return codec.decode(
+            delivery.body,
+            delivery.content_type,
+            message_id=delivery.message_id,
+            alliance=self._topology.alliance,
+            user=self.account(delivery),
+            check=partial(self.check, delivery),
+        )
 
     def check(self, delivery: Delivery, envelope: Envelope) -> None:
         """Raises ProtocolError if the message breaks one of these rules.
