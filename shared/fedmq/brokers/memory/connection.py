@@ -124,7 +124,7 @@ class MemoryConnection:
         """Publishes with the broker's faults; on a broken link, keeps a message that is to be confirmed."""
         if self._closed:
             return
-        if any(len(text.encode()) > LONGEST_TEXT for text in (message.routing_key, message.message_id)):
+        if any(len(text.encode(errors="replace")) > LONGEST_TEXT for text in (message.routing_key, message.message_id)):
             self._fail_alone(message, on_confirm)
             return
         if self._up and self._broker.faults is None:
