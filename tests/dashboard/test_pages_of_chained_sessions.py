@@ -139,8 +139,8 @@ def test_a_clients_card_shows_a_validation_only_if_something_is_to_be_said_of_it
         records.put(tables.CLIENTS, client["client"], client)
     reported: list[Document] = [{}, {"reason": "validate raised"}, {"notes": ["a metric was too large"]}]
     for at, data in enumerate(reported):
-        shown: Document = {"model": "m", "metrics": {}, "reason": "", **data}
-        document = event("model.validated", float(at), client=RAISES, **shown) | {"session": FIRST}
+        validated: Document = {"model": "m", "metrics": {}, "reason": "", **data}
+        document = event("model.validated", float(at), client=RAISES, **validated) | {"session": FIRST}
         records.put(tables.EVENTS, str(at), document)
     shown = show(records, "/clients", f"?session={FIRST}&client={RAISES}")
     heads = [element for element in shown.elements() if getattr(element, "className", None) == "event"]
