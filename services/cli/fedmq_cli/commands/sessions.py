@@ -169,7 +169,7 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         f"{present['combiners']} of {len(combiners)} combiners"
     )
     stalls = health.get("stalls", ())
-    if any(stall["store"] == "broker" for stall in stalls):
+    if any(stall.get("store") == "broker" for stall in stalls):
         say("who is present is not known: no message arrives while the broker stalls")
     for stall in stalls:
         say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
