@@ -14,7 +14,7 @@ from pathlib import Path
 from fedmq import codec, error_detail
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.error_detail import ErrorDetail
-from fedmq.errors import ProtocolError, cut
+from fedmq.errors import FedMQError, ProtocolError, cut
 from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
@@ -100,6 +100,7 @@ class Actor:
             offload=offload,
             built_in=self._built_in,
             report=self.handle,
+            dead_letter=self._dead_letter,
             report_bug=self._report_bug,
             on_end=self._end_drain,
             stalls=stalls,
@@ -134,8 +135,11 @@ class Actor:
             answer = self.core.handle(event, now)
         except Exception as error:  # a bug in a core must not stop the service
             self._report_bug(f"handling {type(event).__name__}", error)
+            reason = f"internal error: {error_detail.named(error, self._detail)}"
             if isinstance(event, effects.Received):
-                self.refuse(event.tag, f"internal error: {error_detail.named(error, self._detail)}", cause=cause)
+                self.refuse(event.tag, reason, cause=cause)
+            if not isinstance(event, effects.Broken):
+                self.handle(effects.Broken(event, FedMQError(reason)), cause)
             return
         if self._observe is not None:
             try:
@@ -265,6 +269,11 @@ class Actor:
         self._writer.flush_events()
         self._unsettled.discard(tag)
         self._connection.reject(tag, reason)
+
+    def _dead_letter(self, tags: Sequence[int], reason: str, cause: str | None) -> None:
+        """Rejects those of the messages that are unsettled."""
+        for tag in sorted(self._unsettled.intersection(tags)):
+            self.refuse(tag, reason, cause=cause)
 
     def _built_in(self, effect: Effect, group: EffectGroup) -> None:
         match effect:

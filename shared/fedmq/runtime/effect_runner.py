@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from fedmq.errors import FedMQError, Transient
+from fedmq.errors import FedMQError, Fenced, Transient
 from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup, OrderedEffect, OrderedQueue
 from fedmq.runtime.effects import CoreEvent, Effect
@@ -52,6 +53,8 @@ class EffectRunner:
       only those of heavy effects.
     - `built_in`: starts every other effect. It may raise ProtocolError.
     - `report`: receives `Done` or `Failed`, with the very effect that the core returned and the cause of its group.
+    - `dead_letter`: receives the deliveries that a refused group was to acknowledge, the reason, and the group's cause. The
+      core has received `Failed` before, and may have settled some of them.
     - `report_bug`: receives an exception of a performer that is no FedMQError, and what it was doing.
     - `on_end`: called whenever an effect has ended.
     - `stalls`: notes the effects that wait for their retry.
@@ -66,6 +69,7 @@ class EffectRunner:
         offload: bool,
         built_in: Callable[[Effect, EffectGroup], None],
         report: Callable[[CoreEvent, str | None], None],
+        dead_letter: Callable[[Sequence[int], str, str | None], None],
         report_bug: Callable[[str, Exception], None],
         on_end: Callable[[], None],
         stalls: Stalls | None = None,
@@ -76,6 +80,7 @@ class EffectRunner:
         self._offload = offload
         self._built_in = built_in
         self._report = report
+        self._dead_letter = dead_letter
         self._report_bug = report_bug
         self._on_end = on_end
         self._stalls = stalls or Stalls(scheduler.wall)
@@ -94,11 +99,16 @@ class EffectRunner:
         self._is_closed = True
 
     def run(self, answer: Sequence[Effect], cause: str | None) -> None:
-        """Starts a group; `cause` is the id of the message that led to it."""
-        group = EffectGroup(cause)
-        group.effects = self._ordered.add(answer, group)
-        group.effects.reverse()
-        self._advance(group)
+        """Starts a group, or several that stand apart; `cause` is the id of the message that led to them."""
+        groups: list[EffectGroup] = []
+        for is_border, part in groupby(answer, lambda effect: isinstance(effect, effects.Apart)):
+            if not is_border:
+                group = EffectGroup(cause)
+                group.effects = self._ordered.add(part, group)
+                group.effects.reverse()
+                groups.append(group)
+        for group in groups:
+            self._advance(group)
 
     def confirmation(self, effect: Effect, group: EffectGroup) -> Callable[[FedMQError | None], None]:
         """Makes the group wait for a publish. Returns the callback for its confirmation or refusal."""
@@ -236,10 +246,16 @@ class EffectRunner:
         execution.wait = min(execution.wait * 2, LAST_RETRY)
 
     def _drop(self, group: EffectGroup, effect: Effect, error: FedMQError) -> None:
-        """Drops the rest of the group, as `effect` was refused."""
+        """Drops the rest of the group, as `effect` was refused, and settles the messages that it was to acknowledge.
+
+        A fenced process keeps them: its core gives them back to the process that holds the lease.
+        """
         if not group.is_dropped:
             group.is_dropped = True
             self._report(effects.Failed(effect, error), group.cause)
+            tags = [tag for left in group.effects if isinstance(left, effects.Ack) for tag in left.tags]
+            if tags and not isinstance(error, Fenced):
+                self._dead_letter(tags, f"{type(effect).__name__} was refused: {error.reason}", group.cause)
             self._start_ordered()
 
     def _failure(self, effect: Effect, error: Exception) -> FedMQError:

@@ -1,9 +1,10 @@
 """Events that cores receive and effects that they return. Pure data.
 
-A core is `handle(event, now) -> sequence of effects`. The sequence is one group: its effects start in order, and each
-starts only after the earlier ones are durable (a put stored, a record inserted, a publish confirmed); only publishes
-that follow each other don't wait for each other. If an effect is refused, the rest of its group is dropped and the core
-receives `Failed`. An effect that meets an outage of a server is retried until it succeeds.
+A core is `handle(event, now) -> sequence of effects`. The sequence is one group, or several if it contains `Apart`. The
+effects of a group start in order, and each starts only after the earlier ones are durable (a put stored, a record inserted,
+a publish confirmed); only publishes that follow each other don't wait for each other. If an effect is refused, the rest of
+its group is dropped, the core receives `Failed`, and the messages that the rest was to acknowledge are dead-lettered. An
+effect that meets an outage of a server is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -85,6 +86,22 @@ class Failed(CoreEvent):
 
     effect: Effect
     error: FedMQError
+
+
+@value
+class Broken(CoreEvent):
+    """The core raised an exception on `event`, which is a bug. What it holds in memory may be half of a change.
+
+    Passed once for each exception; not for an exception on `Broken` itself.
+    """
+
+    event: CoreEvent
+    error: FedMQError
+
+
+@value
+class Apart(Effect):
+    """Begins a new group: its effects neither wait for those before, nor are dropped with them. Ordered effects keep order."""
 
 
 @value

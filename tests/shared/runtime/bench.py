@@ -22,6 +22,7 @@ class Bench:
         self.calls: list[Effect] = []
         self.events: list[Done | Failed] = []
         self.acked: list[int] = []
+        self.dead_letters: dict[int, str] = {}
         self.bugs: list[Exception] = []
         self.runner = EffectRunner(
             "bench",
@@ -30,6 +31,7 @@ class Bench:
             offload=offload,
             built_in=self._built_in,
             report=self._report,
+            dead_letter=lambda tags, reason, _: self.dead_letters.update(dict.fromkeys(tags, reason)),
             report_bug=lambda doing, error: self.bugs.append(error),
             on_end=lambda: None,
             stalls=self.stalls,
