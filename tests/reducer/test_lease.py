@@ -226,7 +226,6 @@ def test_a_bug_in_the_answer_to_one_message_costs_that_message_alone(
         patch.setattr(Membership, "note_combiner", None)
         with pytest.raises(TypeError):
             session.hello("k1")
-    session.refused()
     assert all_of(session.fire("lease"), Renew)
 
 

@@ -12,11 +12,14 @@ answer or a timer, so that nothing waits for ever. The fixtures of the cores cal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, TypeVar
 
-from fedmq.errors import FedMQError
+from fedmq.errors import FedMQError, Fenced
 from fedmq.runtime.effects import (
     Ack,
+    Apart,
+    Broken,
     CancelTimer,
     Core,
     CoreEvent,
@@ -79,7 +82,8 @@ def received(
 class Driver:
     """Hands events to a core at a time that the test sets (`at`, in seconds), and keeps account of deliveries, timers and
     unanswered effects. `tag` is that of the newest delivery. `held`: kinds of effects that are under way until `done` or
-    `failed`, although they don't report; all others that don't are done at once."""
+    `failed`, although they don't report; all others that don't are done at once. `dead_letters`: messages of refused groups.
+    `after_bug`: the effects that answer `Broken`."""
 
     def __init__(self, core: Core, *, wall: float = 1_000.0) -> None:
         self.core = core
@@ -88,6 +92,8 @@ class Driver:
         self.timers: dict[str, float] = {}
         self.unanswered: list[Perform] = []
         self.held: tuple[type[Perform], ...] = ()
+        self.dead_letters: list[Body] = []
+        self.after_bug: list[Effect] = []
         self._wall = wall
         self._unsettled: dict[int, Body] = {}
         self._following: dict[int, Sequence[Effect]] = {}
@@ -95,7 +101,15 @@ class Driver:
     # -- events -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: CoreEvent) -> list[Effect]:
-        effects = list(self.core.handle(event, Now(self.at, self._wall + self.at)))
+        now = Now(self.at, self._wall + self.at)
+        try:
+            effects = list(self.core.handle(event, now))
+        except Exception as error:  # as the runtime does
+            if isinstance(event, Received):
+                self._settle(event.tag)
+            self.after_bug = list(self.core.handle(Broken(event, FedMQError(f"internal error: {error!r}")), now))
+            self._note(self.after_bug)
+            raise
         self._note(effects)
         return effects
 
@@ -120,18 +134,19 @@ class Driver:
         return self.handle(Done(effect, result))
 
     def failed(self, effect: Effect, error: FedMQError) -> list[Effect]:
-        """An effect is refused for good; the later ones of its group are dropped."""
-        self._answered(effect)
-        return self.handle(Failed(effect, error))
+        """An effect is refused for good; the later ones of its group are dropped, and its messages are dead letters."""
+        dropped = self._answered(effect)
+        effects = self.handle(Failed(effect, error))
+        tags = [tag for each in all_of(dropped, Ack) for tag in each.tags]
+        for tag in tags if not isinstance(error, Fenced) else ():
+            if tag in self._unsettled:
+                self.dead_letters.append(self._unsettled.pop(tag))
+        return effects
 
     def fire(self, key: str) -> list[Effect]:
         """Lets the timer `key` run out, at its time; it must be running."""
         self.at = max(self.at, self.timers.pop(key))
         return self.handle(Fired(key))
-
-    def refused(self) -> None:
-        """The runtime rejects the newest delivery, which the core could not handle for a bug."""
-        self._settle(self.tag)
 
     def step_wall(self, seconds: float) -> None:
         """Sets the wall clock ahead, or back."""
@@ -157,6 +172,11 @@ class Driver:
         return self._following.pop(id(effect), ())
 
     def _note(self, effects: Sequence[Effect]) -> None:
+        for is_border, group in groupby(effects, lambda effect: isinstance(effect, Apart)):
+            if not is_border:
+                self._note_group(list(group))
+
+    def _note_group(self, effects: Sequence[Effect]) -> None:
         """Keeps account of a group up to the first effect whose answer the later ones wait for."""
         for number, effect in enumerate(effects, 1):
             match effect:

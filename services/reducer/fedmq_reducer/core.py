@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from fedmq.errors import Fenced
+from fedmq.errors import FedMQError, Fenced
 from fedmq.lease import HeldLease, LeaseWatch
 from fedmq.runtime.effects import (
+    Apart,
+    Broken,
     CoreEvent,
     Done,
     Drained,
@@ -34,11 +36,23 @@ from fedmq.runtime.effects import (
 )
 from fedmq_reducer.inbox import Inbox
 from fedmq_reducer.members.membership import Membership
-from fedmq_reducer.operations import Acquire, CheckLease, RecordLateValidation, RecordValidations, Release, Renew
+from fedmq_reducer.operations import (
+    Acquire,
+    ChangeSession,
+    CheckLease,
+    ClientWords,
+    RecordClients,
+    RecordLateValidation,
+    RecordValidations,
+    Release,
+    Renew,
+)
+from fedmq_reducer.sessions.belonging import session_of
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.snapshot import Load, Snapshot
 from fedmq_schemas import messages
+from fedmq_schemas.records import SessionEnd
 
 LEASE_PERIOD = 3.0
 LEASE_HINT_PERIOD = 0.5
@@ -73,6 +87,7 @@ class ReducerCore:
         self._is_stopping = False
         self._is_broken = False
         self._loading: Load | None = None
+        self._suspects: set[str] = set()
 
     @property
     def term(self) -> int:
@@ -82,16 +97,13 @@ class ReducerCore:
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         """Returns the effects that answer an event.
 
-        After an exception, which is a bug, the event has no effects. If more was left undone than the answer to one
-        message, the reducer starts over (`_start_over`).
+        After an exception, which is a bug, the event has no effects, and `Broken` follows.
         """
         self._context.now = now
         try:
             self._handle(event)
-        except Exception as error:
+        except Exception:
             self._context.take_effects()
-            if self._context.is_broken or not isinstance(event, Received):
-                self._note_error(repr(error))
             raise
         return self._context.take_effects()
 
@@ -107,6 +119,8 @@ class ReducerCore:
                 self._answered(event)
             case Fired():
                 self._fired(event)
+            case Broken():
+                self._broken(event)
             case Started():
                 self._context.emit(StartTimer("lease", LEASE_PERIOD))
                 self._ask(self._acquire())
@@ -201,9 +215,20 @@ class ReducerCore:
         for combiner in self.members.combiners:
             self._inbox.welcome(combiner)
         for event in self._stash:
-            self._inbox.received(event)
+            self._received_before(event)
         self._stash.clear()
         self.lease = LeaseState.ACTIVE
+
+    def _received_before(self, event: Received) -> None:
+        """Handles a message that was kept. One on which an exception has ended the take-over before is rejected."""
+        self._context.emit(Apart())
+        name = event.envelope.id
+        if name in self._suspects:
+            self._context.emit(Reject(event.tag, "internal error: this message has ended a take-over by an exception"))
+        else:
+            self._suspects.add(name)
+            self._inbox.received(event)
+        self._suspects.discard(name)
 
     def _lose(self, effect: Effect) -> None:
         """Stands by because another reducer holds the lease, unless `effect` belongs to an earlier lease."""
@@ -221,13 +246,17 @@ class ReducerCore:
     def _failed(self, event: Failed) -> None:
         """Raises the error in the routine that waits for the effect.
 
-        If no routine waits for it, other effects may have been dropped with it. So the error is published, and the reducer
+        If no routine waits for it, decisions may have been dropped with it. So the error is published, and the reducer
         starts over. An effect of an earlier lease may be refused after many retries; nothing needs it any more.
         """
         effect, error = event.effect, event.error
         if effect is not self._loading and (self.lease is not LeaseState.ACTIVE or self._context.answer(event)):
             return
-        if self._is_broken:
+        if isinstance(effect, ClientWords):
+            self._leave_out(effect, error)
+        elif isinstance(effect, ChangeSession) and isinstance(effect.change, SessionEnd):
+            self.sessions.end_without_reason(effect.session, effect.change)
+        if self._is_broken or isinstance(effect, ClientWords):
             return
         if isinstance(effect, Publish):
             if isinstance(effect.body, messages.Plan):
@@ -235,8 +264,7 @@ class ReducerCore:
         elif effect is self._loading or self._is_needed(effect):
             reason = f"{type(effect).__name__} is refused: {error.reason}"
             self._context.emit(PublishEvent("actor.error", data={"reason": reason}))
-            self._reject_recorded(effect, error.reason)
-            self._note_error(reason)
+            self._note_error(reason, session_of(event))
 
     def _is_needed(self, effect: Effect) -> bool:
         """Returns whether effects of this term may have been dropped with this one, and nothing repeats them."""
@@ -244,18 +272,44 @@ class ReducerCore:
         is_alone = isinstance(effect, Perform) and effect.independent
         return not is_asked and not is_alone and getattr(effect, "term", self.term) == self.term
 
-    def _reject_recorded(self, effect: Effect, reason: str) -> None:
-        """Rejects the messages whose content the record store refuses, as it would refuse them after each redelivery."""
+    def _leave_out(self, effect: ClientWords, error: FedMQError) -> None:
+        """Goes on without what the record store refuses. A message that has brought it becomes a dead letter."""
         match effect:
-            case RecordValidations(tags=tags):
-                self._context.emit(*(Reject(tag, reason) for tag in tags))
-            case RecordLateValidation(tag=tag):
-                self._context.emit(Reject(tag, reason))
+            case RecordClients(records=clients):
+                for client in clients:
+                    self.members.leave_out(client)
+            case RecordValidations(records=validations):
+                for validation in validations:
+                    self.sessions.leave_out(validation)
+            case RecordLateValidation():
+                pass
+            case _:
+                reason = f"{type(effect).__name__} is refused: {error.reason}"
+                self._context.emit(PublishEvent("actor.error", data={"reason": reason}))
 
-    def _note_error(self, error: str) -> None:
+    def _broken(self, broken: Broken) -> None:
+        """Ends the session that the event belongs to, and reads the records of all others. Without one, starts over.
+
+        An exception in the answer to one message that has ended no course costs that message alone.
+        """
+        event, reason = broken.event, broken.error.reason
+        if event == Fired("lease"):
+            self._context.emit(StartTimer("lease", LEASE_PERIOD))
+        if isinstance(event, Received) and not self._context.is_broken:
+            return
+        name = session_of(event)
+        if name is None or self.lease is not LeaseState.ACTIVE:
+            self._note_error(reason)
+            return
+        self.sessions.give_up(name, reason)
+        self._stash.clear()
+        self._context.emit(Resubscribe())
+        self._load()
+
+    def _note_error(self, error: str, session: str | None = None) -> None:
         if not self._is_broken:
             self._is_broken = True
-            self.sessions.note_error(error)
+            self.sessions.note_error(error, session)
 
     def _start_over(self) -> None:
         """Gives up the lease and stands by.

@@ -42,6 +42,13 @@ class Recorded(Perform):
     ordered = True
 
 
+class ClientWords(Recorded):
+    """Base of records made of what clients state. They stand apart from decisions, which do not depend on them.
+
+    A store may refuse such words for good. So a refusal costs the record and the message, and is no error of the reducer.
+    """
+
+
 # -- the lease ----------------------------------------------------------------------------------------------------------
 
 
@@ -126,11 +133,10 @@ class RecordModel(Recorded):
 
 
 @value
-class RecordLateValidation(Recorded):
-    """Records a validation of an ended session, unless there is one. `tag`: as in `RecordValidations`."""
+class RecordLateValidation(ClientWords):
+    """Records a validation of an ended session, unless there is one."""
 
     record: ValidationRecord
-    tag: int
     term: int
 
 
@@ -146,7 +152,7 @@ class ReplaceAttempt(Recorded):
 
 
 @value
-class RecordSummary(Recorded):
+class RecordSummary(ClientWords):
     """Records the metrics that an open session has of the model that it started from."""
 
     record: SummaryRecord
@@ -154,22 +160,21 @@ class RecordSummary(Recorded):
 
 
 @value
-class RecordValidations(Recorded):
-    """Records validations of open sessions. `tags`: the deliveries to reject if the store refuses them."""
+class RecordValidations(ClientWords):
+    """Records validations of open sessions."""
 
     records: tuple[ValidationRecord, ...]
-    tags: tuple[int, ...]
     term: int
 
     def joined(self, later: Perform) -> Perform | None:
         """Joins validations of one term."""
         if isinstance(later, RecordValidations) and later.term == self.term:
-            return RecordValidations(self.records + later.records, self.tags + later.tags, self.term)
+            return RecordValidations(self.records + later.records, self.term)
         return None
 
 
 @value
-class RecordClients(Recorded):
+class RecordClients(ClientWords):
     """Records clients. With `term=None`, records them whichever reducer holds the lease."""
 
     records: tuple[ClientRecord, ...]
@@ -215,8 +220,10 @@ class RecordCombiners(Recorded):
 
 
 @value
-class RecordParticipation(Recorded):
+class RecordParticipation(ClientWords):
     """Records a round's ledger in columns, for readers that have no access to blobs."""
+
+    independent = True
 
     session: str
     ledger: BlobRef
@@ -236,8 +243,8 @@ class ChangeSession(Recorded):
 
 
 @value
-class ChangeModel(Recorded):
-    """Sets fields of a model's record."""
+class ChangeModel(ClientWords):
+    """Sets the metrics of a model's record."""
 
     model: str
     change: ModelChange

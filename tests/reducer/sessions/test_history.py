@@ -81,7 +81,7 @@ def test_a_validation_of_an_open_session_replaces_an_earlier_one(session: Sessio
     [validation] = one(effects, RecordValidations).records
     assert validation.key == "s/seed/c1"
     assert [event.id for event in events(effects, "model.validated")] == ["validated-s/seed/c1"]
-    assert effects[-1] == Ack((session.tag,))
+    assert effects[-2] == Ack((session.tag,))
 
 
 def test_a_validation_of_an_ended_session_replaces_none(session: SessionDriver) -> None:
@@ -90,15 +90,15 @@ def test_a_validation_of_an_ended_session_replaces_none(session: SessionDriver) 
     effects = session.validate("c1", "seed", 0, {"loss": 6.0})
     assert one(effects, RecordLateValidation).record.key == "s/seed/c1"
     assert not all_of(effects, RecordValidations)
-    assert effects[-1] == Ack((session.tag,))
+    assert effects[-2] == Ack((session.tag,))
 
 
 def test_the_first_validation_of_an_ended_session_stays() -> None:
     records = SqliteRecords(":memory:")
     record = RecordPerformer("holder", records).performers()[RecordLateValidation]
-    record(RecordLateValidation(_validation(1.0, 5.0), 1, 1))
-    record(RecordLateValidation(_validation(2.0, 6.0), 2, 1))
-    record(RecordLateValidation(_validation(3.0, 7.0, session="t"), 3, 1))
+    record(RecordLateValidation(_validation(1.0, 5.0), 1))
+    record(RecordLateValidation(_validation(2.0, 6.0), 1))
+    record(RecordLateValidation(_validation(3.0, 7.0, session="t"), 1))
     found = records.find(tables.VALIDATIONS, order="at")
     assert [(each["session"], each["metrics"]["loss"]) for each in found] == [("s", 5.0), ("t", 7.0)]
 

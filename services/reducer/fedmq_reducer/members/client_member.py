@@ -44,6 +44,11 @@ class ClientMember:
             last_seen=record.last_seen,
         )
 
+    @property
+    def words(self) -> tuple[object, ...]:
+        """What the client itself has stated."""
+        return self.labels, self.tasks, self.weight, self.package, self.software
+
     def record(self) -> ClientRecord:
         """Returns the record of this client."""
         return ClientRecord(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedmq import __version__
-from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
+from fedmq.runtime.effects import Ack, Apart, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.members.balancing import balanced
 from fedmq_reducer.members.client_member import ClientMember, Ordinals
@@ -186,11 +186,20 @@ class Membership:
             return f"client {name!r} is present and can't be forgotten: stop it first"
         if client.granted_at is not None and now.seconds - client.granted_at < GRANT_EXPIRES:
             return f"client {name!r} may be registering with combiner {client.combiner!r}: try again in a minute"
-        del self.clients[name]
-        self._ordinals.free(client.ordinal, name)
+        self._remove(client)
+        return ""
+
+    def leave_out(self, refused: ClientRecord) -> None:
+        """Removes a client whose record the store refuses, unless it has attached with other words since."""
+        client = self.clients.get(refused.client)
+        if client is not None and client.words == ClientMember.of(refused).words:
+            self._remove(client)
+
+    def _remove(self, client: ClientMember) -> None:
+        del self.clients[client.name]
+        self._ordinals.free(client.ordinal, client.name)
         if client.combiner in self._load:
             self._load[client.combiner] -= 1
-        return ""
 
     # -- combiners --------------------------------------------------------------------------------------------------
 
@@ -204,7 +213,7 @@ class Membership:
         effects: list[Effect] = [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
         waiting, self._waiting = self._waiting, {}
         for client, body in waiting.items():
-            effects += self._grant(client, body, self._choose(client), term, now)
+            effects += [Apart(), *self._grant(client, body, self._choose(client), term, now), Apart()]
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
@@ -244,10 +253,9 @@ class Membership:
         record = CombinerRecord(
             combiner=combiner, state="present", last_seen=now.wall, clients=body.clients, stalls=body.stalls
         )
-        effects: list[Effect] = [RecordCombiners((record,))]
-        if changed:
-            effects.append(RecordClients(tuple(client.record() for client in changed), None))
-        return effects + granted
+        records = (RecordClients((client.record(),), None) for client in changed)
+        apart = [effect for each in records for effect in (Apart(), each, Apart())]
+        return [*apart, RecordCombiners((record,)), *granted]
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
         """Returns whether a combiner reports another number of clients than is known here: a report may be late."""
@@ -314,7 +322,8 @@ class Membership:
                 continue
             client.combiner, client.present, client.granted_at = self._choose(name), False, now.seconds
             self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
-            effects += [RecordClients((client.record(),), term), self._grant_message(client, confirm=True)]
+            effects += [Apart(), RecordClients((client.record(),), term)]
+            effects += [self._grant_message(client, confirm=True), Apart()]
         return effects
 
     def rebalance(self, term: int) -> list[Effect]:
@@ -331,9 +340,11 @@ class Membership:
             self._load[former] = self._load.get(former, 1) - 1
             self._load[combiner] = self._load.get(combiner, 0) + 1
             effects += [
+                Apart(),
                 RecordClients((client.record(),), term),
                 Declare(self.topology.client(name)),
                 self._grant_message(client, confirm=True),
                 PublishEvent("client.reassigned", client=name, combiner=combiner, data={"former": former}),
+                Apart(),
             ]
         return effects

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent
+from fedmq.runtime.effects import Ack, Apart, CancelTimer, Publish, PublishEvent
 from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
@@ -17,13 +17,20 @@ from fedmq_schemas.keys import model_id
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import ENDED, SessionChange, SessionEnd
 
+UNRECORDED = "the record store refuses the reason"
+"""The reason of a session's end whose own reason can't be recorded."""
+
 
 def end(context: ReducerContext, session: Session, stage: Stage, reason: str) -> None:
-    """Records the end of a session, acknowledges the messages that it holds, and reports the end."""
+    """Records the end of a session, acknowledges the messages that it holds, and reports the end.
+
+    What precedes the end stands apart from it: records of the last models' metrics, which an ended session does not change.
+    If making these raises, the session is ended by `end_from_records`.
+    """
     session.stage = stage
     model = model_id(session.lineage.model.key) if session.lineage.model else None
     change = _end_record(context, stage, reason, session.round - 1, model)
-    context.emit(*session.take_deferred())
+    context.emit(*session.take_deferred(), Apart())
     windows.record_summaries(context, session)
     context.emit(ChangeSession(session.name, change, context.term))
     if session.attempt is not None:
@@ -35,12 +42,17 @@ def end(context: ReducerContext, session: Session, stage: Stage, reason: str) ->
 
 def end_unreadable(context: ReducerContext, found: SessionSnapshot, fault: str) -> None:
     """Ends a session of another version, whose policy this version can't read. `fault`: what is wrong with the policy."""
+    reason = f"this version does not read its policy ({fault}): start a session from its last model"
+    end_from_records(context, found, reason, Policy().model_dump(mode="json"))
+
+
+def end_from_records(context: ReducerContext, found: SessionSnapshot, reason: str, policy: Mapping[str, Any]) -> None:
+    """Ends a session that can't go on, and computes nothing for that. `policy`: one that this version can read."""
     record, newest = found.session, found.rounds[-1] if found.rounds else None
     model = record.seed if newest is None else model_id(newest.model.key)
-    reason = f"this version does not read its policy ({fault}): start a session from its last model"
     change = _end_record(context, Stage.FAILED, reason, newest.round if newest else 0, model)
     context.emit(ChangeSession(record.session, change, context.term))
-    announce(context, record.session, Policy().model_dump(mode="json"), change)
+    announce(context, record.session, policy, change)
 
 
 def announce(context: ReducerContext, name: str, policy: Mapping[str, Any], change: SessionEnd) -> None:

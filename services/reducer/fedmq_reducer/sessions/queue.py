@@ -26,7 +26,7 @@ from fedmq_reducer.snapshot import SessionSnapshot, Snapshot
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Partial
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import ENDED, SessionChange, SessionEnd
+from fedmq_schemas.records import ENDED, SessionChange, SessionEnd, ValidationRecord
 
 MOST_ERRORS = 3
 """The number of errors (bugs, or records that are refused) in the same round after which its session fails."""
@@ -43,6 +43,7 @@ class Sessions:
         self._routines: dict[str, Routine] = {}
         self._next_position = 0
         self._errors: dict[tuple[str, int], list[str]] = {}
+        self._given_up: dict[str, str] = {}
 
     @property
     def current(self) -> Session | None:
@@ -167,6 +168,12 @@ class Sessions:
         if session := self._sessions.get(name):
             self._break_off(session, Ended(Stage.FAILED, error.reason))
 
+    def end_without_reason(self, name: str, refused: SessionEnd) -> None:
+        """Records an end again whose record was refused, with a reason that holds nobody's words."""
+        if refused.reason != ending.UNRECORDED:
+            change = refused.model_copy(update={"reason": ending.UNRECORDED})
+            self._context.emit(ChangeSession(name, change, self._context.term))
+
     def _break_off(self, session: Session, ended: Ended) -> None:
         """Ends a session whatever its routine waits for, or before it has begun."""
         if routine := self._routines.get(session.name):
@@ -193,6 +200,11 @@ class Sessions:
         session = self._sessions.get(body.plan.session)
         windows.receive(self._context, session, event, body)
         self._offer(session, ValidationCounted())
+
+    def leave_out(self, refused: ValidationRecord) -> None:
+        """Leaves the metrics of a validation out whose record is refused."""
+        if session := self._sessions.get(refused.session):
+            windows.leave_out(session, refused)
 
     def fired(self, event: Fired) -> None:
         """Hands a timer to the session's routine. Its key is `KIND:SESSION`."""
@@ -244,23 +256,30 @@ class Sessions:
                 session = Session.restored(each.session)
             except ValidationError as error:
                 ending.end_unreadable(self._context, each, explain(error))
+                continue
+            if reason := self._given_up.get(session.name) or self._hopeless(each):
+                ending.end_from_records(self._context, each, reason, each.session.policy)
             else:
                 self._sessions[session.name] = session
                 found.append(each)
+        self._given_up.clear()
         if found and found[0].session.state != "queued":
-            session = self._sessions[found[0].session.session]
-            resume(self._context, session, found[0])
-            self._end_if_hopeless(session)
+            resume(self._context, self._sessions[found[0].session.session], found[0])
         self._begin_next()
 
-    def note_error(self, error: str) -> None:
-        """Counts an error of the running session, which is restored from its records."""
-        if session := self.current:
+    def give_up(self, name: str, reason: str) -> None:
+        """Notes that a session is to be ended once the records are read again, because an event of it met a bug."""
+        self._given_up[name] = reason
+
+    def note_error(self, error: str, name: str | None = None) -> None:
+        """Counts an error of the named session, or else of the running one. It is restored from its records."""
+        if session := self._sessions.get(name) if name is not None else self.current:
             self._errors.setdefault((session.name, session.round), []).append(error)
 
-    def _end_if_hopeless(self, session: Session) -> None:
-        """Ends a session with several errors in the same round. It would never end by itself."""
-        errors = self._errors.get((session.name, session.round), [])
-        if len(errors) >= MOST_ERRORS:
-            reason = f"an error in round {session.round} has come {len(errors)} times: {errors[-1]}"
-            self._end(session, Stage.FAILED, reason)
+    def _hopeless(self, found: SessionSnapshot) -> str:
+        """Returns why a session is to be ended that has met several errors in the same round; else an empty text."""
+        number = found.rounds[-1].round + 1 if found.rounds else 1
+        errors = self._errors.get((found.session.session, number), [])
+        if len(errors) < MOST_ERRORS:
+            return ""
+        return f"an error in round {number} has come {len(errors)} times: {errors[-1]}"

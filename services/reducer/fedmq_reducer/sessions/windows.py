@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmq.metrics import Summary, summarize_validations
-from fedmq.runtime.effects import Ack, PublishEvent, Received
+from fedmq.runtime.effects import Ack, Apart, PublishEvent, Received
 from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner, validation_key
 from fedmq_reducer.sessions.context import ReducerContext
@@ -143,9 +143,9 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
     recording: RecordValidations | RecordLateValidation
     if session is not None:
         session.validations.results.setdefault(model, {})[client] = record
-        recording = RecordValidations((record,), (event.tag,), context.term)
+        recording = RecordValidations((record,), context.term)
     else:
-        recording = RecordLateValidation(record, event.tag, context.term)
+        recording = RecordLateValidation(record, context.term)
     data: dict[str, Any] = {
         "model": model,
         "scope": record.scope,
@@ -162,7 +162,15 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
         recording,
         PublishEvent("model.validated", record.session, record.round, client, data=data, id=event_id),
         Ack((event.tag,)),
+        Apart(),
     )
+
+
+def leave_out(session: Session, refused: ValidationRecord) -> None:
+    """Leaves the metrics of a validation out of summaries, as the record store refuses them. The client has answered."""
+    results = session.validations.results.get(refused.model, {})
+    if results.get(refused.client) is refused:
+        results[refused.client] = refused.model_copy(update={"metrics": {}})
 
 
 def summary(session: Session, model: BlobRef) -> Summary:
@@ -183,9 +191,9 @@ def _record_summary(context: ReducerContext, session: Session, number: int, mode
     name = model_id(model.key)
     if number == 0:
         record = SummaryRecord(session=session.name, model=name, metrics=metrics, at=context.now.wall)
-        context.emit(RecordSummary(record, context.term))
+        context.emit(Apart(), RecordSummary(record, context.term), Apart())
     else:
-        context.emit(ChangeModel(name, ModelChange(metrics=metrics), context.term))
+        context.emit(Apart(), ChangeModel(name, ModelChange(metrics=metrics), context.term), Apart())
 
 
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmq.errors import FedMQError
 from fedmq.runtime.effects import PublishEvent
 from fedmq_reducer.operations import Aggregate, RecordModel, RecordParticipation, RecordRound
 from fedmq_reducer.sessions import windows
@@ -34,13 +35,26 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
     aggregated = await context.ask(aggregate)
 
     record = round_record(session, aggregate, aggregated, context.term, context.now)
-    committed = await context.ask(RecordRound(record, context.term)) or record
+    committed = await _record_round(context, record)
 
     context.emit(*attempt.take_completed_by())
     report_round(context, committed)
     session.adopt_round(committed)
     windows.settle_older(context, session, parent)
     session.deferred = [record_participation(committed, context.term), *expiring.after_commit(session, context.term)]
+
+
+async def _record_round(context: ReducerContext, record: RoundRecord) -> RoundRecord:
+    """Returns the round as it is recorded: without metrics if the store refuses these, as they are named by clients."""
+    try:
+        return await context.ask(RecordRound(record, context.term)) or record
+    except FedMQError as error:
+        if not record.metrics:
+            raise
+        data = {"reason": f"the metrics of round {record.round} are not recorded: {error.reason}"}
+        context.emit(PublishEvent("actor.error", record.session, record.round, data=data))
+    bare = record.model_copy(update={"metrics": {}})
+    return await context.ask(RecordRound(bare, context.term)) or bare
 
 
 def report_round(context: ReducerContext, committed: RoundRecord) -> None:
