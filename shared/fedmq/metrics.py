@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 Summary = dict[str, dict[str, float]]
@@ -22,6 +23,9 @@ _FALLING_WORDS = frozenset({
 })
 _NEUTRAL = frozenset({"duration", "latency", "ms", "seconds", "time"})
 # fmt: on
+SUMMABLE = 1e250
+"""Up to here, sums of weighted values are floats: 2^53 times 1,000,000 clients. Those of larger values are fractions."""
+
 _GROWING_ENDS = ("accuracy", "auc")
 """Ends of words, as in `rocauc`."""
 _FALLING_ENDS = (
@@ -49,13 +53,19 @@ def grows(metric: str) -> bool | None:
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether a metric can be averaged: a finite number, not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a metric can be averaged: a finite number within the range of floats, not a bool."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond that range
+        return False
 
 
 def summarize(results: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Summary:
     """Returns mean, min, quartiles, max and n of each finite metric over (weight, metrics) pairs, in any order.
 
+    All are finite, as large as the values may be. A metric whose values weigh nothing in sum has the mean of equal weights.
     The mean is weighted by the number of examples. If one weight of a metric is unknown (None), all its values have the
     same weight, and `unweighted` is 1.
     """
@@ -78,22 +88,22 @@ def summarize_validations(results: Iterable[tuple[str, int | None, Mapping[str, 
 
 
 def _summary(pairs: list[tuple[int | None, float]]) -> dict[str, float]:
-    numbers = [value for _, value in pairs]
-    known = [(weight, value) for weight, value in pairs if weight is not None]
-    if len(known) == len(pairs):
-        mean = math.fsum(weight * value for weight, value in known) / sum(weight for weight, _ in known)
-        extra = {}
-    else:
-        mean = math.fsum(numbers) / len(numbers)
-        extra = {"unweighted": 1.0}
-    quartiles = statistics.quantiles(numbers, n=4, method="inclusive") if len(numbers) > 1 else numbers * 3
+    known = [weight for weight, _ in pairs if weight is not None]
+    is_weighted = len(known) == len(pairs)
+    weights = known if is_weighted and sum(known) else [1] * len(pairs)
+    extra = {} if is_weighted else {"unweighted": 1.0}
+    numbers: Sequence[Any] = [value for _, value in pairs]
+    add: Callable[[Iterable[Any]], Any] = math.fsum
+    if max(map(abs, numbers)) > SUMMABLE:
+        numbers, add = [Fraction(value) for value in numbers], sum
+    quartiles = statistics.quantiles(numbers, n=4, method="inclusive") if len(numbers) > 1 else [*numbers] * 3
     return {
-        "mean": mean,
-        "min": min(numbers),
-        "q1": quartiles[0],
-        "median": statistics.median(numbers),
-        "q3": quartiles[2],
-        "max": max(numbers),
+        "mean": float(add(weight * value for weight, value in zip(weights, numbers, strict=True)) / sum(weights)),
+        "min": float(min(numbers)),
+        "q1": float(quartiles[0]),
+        "median": float(statistics.median(numbers)),
+        "q3": float(quartiles[2]),
+        "max": float(max(numbers)),
         "n": float(len(numbers)),
         **extra,
     }

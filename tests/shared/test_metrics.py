@@ -53,6 +53,34 @@ def test_a_summary_does_not_depend_on_the_order_of_the_clients() -> None:
     assert "loss" in summary
 
 
+@pytest.mark.parametrize("weight", [1, 2**53 - 1, None])
+def test_values_near_the_largest_float_have_their_mean_and_their_quartiles(weight: int | None) -> None:
+    """Two of them overflowed, which ended sessions, or kept them from ending."""
+    largest = 1.7e308
+    summary = summarize([(weight, {"loss": value}) for value in (largest, largest, largest, 0.5 * largest)])["loss"]
+    assert summary["mean"] == 0.875 * largest
+    assert [summary[name] for name in ("min", "q1", "median", "q3", "max")] == [
+        *(0.5 * largest, 0.875 * largest),
+        *[largest] * 3,
+    ]
+
+
+def test_large_values_of_both_signs_cancel_exactly() -> None:
+    results: list[Result] = [(1, {"loss": 1.7e308}), (1, {"loss": -1.7e308}), (1, {"loss": 3.0}), (1, {"loss": 5e-324})]
+    assert summarize(results)["loss"]["mean"] == 0.75
+    assert summarize(results)["loss"]["median"] == 1.5
+
+
+def test_an_integer_beyond_the_range_of_floats_is_left_out() -> None:
+    assert not is_scalar(10**400)
+    assert summarize([(1, {"loss": 10**400}), (1, {"loss": 2})])["loss"]["n"] == 1.0
+
+
+def test_values_that_weigh_nothing_in_sum_have_the_mean_of_equal_weights() -> None:
+    summary = summarize([(0, {"loss": 1.0}), (0, {"loss": 3.0})])
+    assert summary["loss"]["mean"] == 2.0 and "unweighted" not in summary["loss"]
+
+
 def test_without_results_there_is_no_summary() -> None:
     assert summarize([]) == {}
 

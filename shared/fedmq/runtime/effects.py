@@ -101,7 +101,7 @@ class Broken(CoreEvent):
 
 @value
 class Apart(Effect):
-    """Begins a new group: its effects neither wait for those before, nor are dropped with them. The order of records stays."""
+    """Begins a new group: its effects neither wait for those before, nor are dropped with them. Records keep their order."""
 
 
 @value
