@@ -17,6 +17,7 @@ from fedmq_reducer.operations import (
     CheckLease,
     OpenSeed,
     RecordAttempt,
+    RecordClients,
     RecordPartial,
     RecordRound,
     RecordSession,
@@ -24,7 +25,7 @@ from fedmq_reducer.operations import (
     Renew,
 )
 from fedmq_reducer.snapshot import Load, Snapshot
-from fedmq_schemas.messages import ClientHello, CombinerHello, Plan, Start, Welcome
+from fedmq_schemas.messages import Attach, ClientHello, CombinerHello, Plan, Start, Welcome
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
 from support.cores import Driver, all_of, bodies, events, one
@@ -216,6 +217,38 @@ def test_a_bug_while_taking_over_costs_no_more_than_a_crash(standby: Standby, mo
     assert standby.unsettled == [], "the hello is given back"
     standby.done(load, Snapshot())
     assert lease(standby) is LeaseState.ACTIVE
+
+
+def test_a_message_that_has_ended_a_take_over_by_an_exception_is_rejected_at_the_next_one(
+    standby: Standby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came again at each take-over, and no reducer ever decided anything."""
+    load = standby.activate()
+    standby.receive(CombinerHello(), "k1", message_id="bad")
+    monkeypatch.setattr(Membership, "note_combiner", None)
+    with pytest.raises(TypeError):
+        standby.done(load, Snapshot())
+    load = again(standby)
+    standby.receive(CombinerHello(), "k1", message_id="bad")
+    effects = standby.done(load, Snapshot())
+    assert one(effects, Reject) == Reject(
+        standby.tag, "internal error: this message has ended a take-over by an exception"
+    )
+    assert lease(standby) is LeaseState.ACTIVE
+
+
+def test_a_message_that_is_refused_at_a_take_over_costs_no_other_one(standby: Standby) -> None:
+    load = standby.activate()
+    standby.receive(CombinerHello(), "k1")
+    standby.receive(Attach(labels={"site": "bad"}), "c1")
+    standby.receive(Attach(), "c2")
+    standby.held = (RecordClients,)
+    effects = standby.done(load, Snapshot())
+    first, second = all_of(effects, RecordClients)
+    standby.failed(first, Refused("key names must not contain NUL"))
+    assert standby.dead_letters == [Attach(labels={"site": "bad"})]
+    standby.done(second)
+    assert standby.unsettled == []
 
 
 def test_a_bug_in_the_answer_to_one_message_costs_that_message_alone(

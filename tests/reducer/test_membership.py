@@ -6,11 +6,12 @@ import pytest
 
 from fedmq import __version__
 from fedmq.runtime.effects import Ack, Declare
+from fedmq_reducer.operations import RecordClients
 from fedmq_schemas.messages import VERSION, About, Attach, Grant
 from fedmq_schemas.records import ClientRecord
 from fedmq_schemas.topology import Topology
-from reducer.membership import PERIOD, WALL, Members, answers, clients_of, grants, waits
-from support.cores import events, one
+from reducer.membership import PERIOD, TERM, WALL, Members, answers, clients_of, grants, waits
+from support.cores import all_of, events, one
 
 VALIDATES = Attach(tasks=("validate",))
 
@@ -214,3 +215,45 @@ def test_an_inquiry_is_answered_with_version_and_software_and_changes_nothing() 
         assert effects[-1] == Ack((members.tag,))
     assert not members.assignment.clients
     assert members.inquire("reducer") == [Ack((members.tag,))]
+
+
+# -- clients whose record is refused ------------------------------------------------------------------------------------
+
+
+def test_a_client_whose_record_is_refused_is_unknown_and_leaves_its_place_free() -> None:
+    members = Members("k1", "k2")
+    [refused] = clients_of(members.attach("bad")).values()
+    members.attach("c2")
+    members.assignment.leave_out(refused)
+    assert list(members.assignment.clients) == ["c2"]
+    members.attach("c3")
+    assert (members.combiner_of("c3"), members.ordinal_of("c3")) == ("k1", 0)
+    assert waits(members.report("k1", ("bad",))) == ["it is not known here any more"]
+
+
+def test_a_client_that_has_attached_with_other_words_since_stays() -> None:
+    members = Members("k1")
+    [refused] = clients_of(members.attach("c1", Attach(labels={"site": "bad"}))).values()
+    members.attach("c1", Attach(labels={"site": "north"}))
+    members.report("k1", ("c1",))
+    members.assignment.leave_out(refused)
+    assert members.is_present("c1")
+    members.assignment.leave_out(refused.model_copy(update={"client": "c9"}))
+    assert list(members.assignment.clients) == ["c1"]
+
+
+def test_only_an_attach_fails_if_the_record_of_its_client_is_refused() -> None:
+    """Reports, moves and grants after a wait concern other clients too: their records are left out instead."""
+    members = Members()
+    members.attach("c1")
+    effects = members.join("k1")
+    effects += members.report("k1", ("c1",))
+    members.assignment.combiner_left("k1", members.now)
+    effects += members.join("k2")
+    members.report("k2", ("c1",))
+    members.attach("c2")
+    members.report("k2", ("c2",))
+    members.join("k3")
+    effects += members.assignment.rebalance(TERM)
+    assert [each.is_known for each in all_of(effects, RecordClients)] == [True] * 4
+    assert not one(members.attach("c2"), RecordClients).is_known

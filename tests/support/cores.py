@@ -12,7 +12,7 @@ answer or a timer, so that nothing waits for ever. The fixtures of the cores cal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from fedmq.errors import FedMQError, Fenced
@@ -134,13 +134,18 @@ class Driver:
         return self.handle(Done(effect, result))
 
     def failed(self, effect: Effect, error: FedMQError) -> list[Effect]:
-        """An effect is refused for good; the later ones of its group are dropped, and its messages are dead letters."""
-        dropped = self._answered(effect)
+        """An effect is refused for good; the rest of its part of the group is dropped, and its messages are dead letters."""
+        rest = self._answered(effect)
+        is_over = isinstance(error, Fenced)
+        dropped = list(takewhile(lambda each: is_over or not isinstance(each, Apart), rest))
+        if isinstance(effect, Perform) and effect.is_optional:
+            dropped.clear()
         effects = self.handle(Failed(effect, error))
         tags = [tag for each in all_of(dropped, Ack) for tag in each.tags]
-        for tag in tags if not isinstance(error, Fenced) else ():
+        for tag in tags if not is_over else ():
             if tag in self._unsettled:
                 self.dead_letters.append(self._unsettled.pop(tag))
+        self._note(rest[len(dropped) :])
         return effects
 
     def fire(self, key: str) -> list[Effect]:
@@ -172,11 +177,6 @@ class Driver:
         return self._following.pop(id(effect), ())
 
     def _note(self, effects: Sequence[Effect]) -> None:
-        for is_border, group in groupby(effects, lambda effect: isinstance(effect, Apart)):
-            if not is_border:
-                self._note_group(list(group))
-
-    def _note_group(self, effects: Sequence[Effect]) -> None:
         """Keeps account of a group up to the first effect whose answer the later ones wait for."""
         for number, effect in enumerate(effects, 1):
             match effect:

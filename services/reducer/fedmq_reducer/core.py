@@ -275,7 +275,7 @@ class ReducerCore:
     def _leave_out(self, effect: ClientWords, error: FedMQError) -> None:
         """Goes on without what the record store refuses. A message that has brought it becomes a dead letter."""
         match effect:
-            case RecordClients(records=clients):
+            case RecordClients(records=clients, is_known=False):
                 for client in clients:
                     self.members.leave_out(client)
             case RecordValidations(records=validations):

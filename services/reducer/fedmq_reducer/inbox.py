@@ -55,7 +55,6 @@ class Inbox:
         if body.leaving:
             self._context.emit(*self._members.combiner_left(combiner, self._context.now))
             self.rehome()
-            self._context.emit(CheckLease(self._context.term))
             return
         self._note_combiner(combiner)
         self._context.emit(*self._members.presence(combiner, body, self._context.now))

@@ -43,9 +43,10 @@ class Recorded(Perform):
 
 
 class ClientWords(Recorded):
-    """Base of records made of what clients state. They stand apart from decisions, which do not depend on them.
+    """Base of records made of what clients state. No decision depends on them.
 
-    A store may refuse such words for good. So a refusal costs the record and the message, and is no error of the reducer.
+    A store may refuse such words for good. So a refusal is no error of the reducer: it costs the record, and the message in
+    whose group the record is. Beside decisions, these records are optional.
     """
 
 
@@ -158,6 +159,8 @@ class RecordSummary(ClientWords):
     record: SummaryRecord
     term: int
 
+    is_optional = True
+
 
 @value
 class RecordValidations(ClientWords):
@@ -175,15 +178,24 @@ class RecordValidations(ClientWords):
 
 @value
 class RecordClients(ClientWords):
-    """Records clients. With `term=None`, records them whichever reducer holds the lease."""
+    """Records clients. With `term=None`, records them whichever reducer holds the lease.
+
+    `is_known`: they have attached before, and the records accompany a decision or the report of a combiner.
+    """
 
     records: tuple[ClientRecord, ...]
     term: int | None
+    is_known: bool = False
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether the group stays without the record: that of an attach does not."""
+        return self.is_known
 
     def joined(self, later: Perform) -> Perform | None:
         """Joins clients of one term."""
-        if isinstance(later, RecordClients) and later.term == self.term:
-            return RecordClients(self.records + later.records, self.term)
+        if isinstance(later, RecordClients) and (later.term, later.is_known) == (self.term, self.is_known):
+            return RecordClients(self.records + later.records, self.term, self.is_known)
         return None
 
 
@@ -223,11 +235,11 @@ class RecordCombiners(Recorded):
 class RecordParticipation(ClientWords):
     """Records a round's ledger in columns, for readers that have no access to blobs."""
 
-    independent = True
-
     session: str
     ledger: BlobRef
     term: int
+
+    is_optional = True
 
 
 # -- changes of a record ------------------------------------------------------------------------------------------------
@@ -249,6 +261,8 @@ class ChangeModel(ClientWords):
     model: str
     change: ModelChange
     term: int
+
+    is_optional = True
 
 
 # -- models and other blobs ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fedmq.runtime.effects import Effect, Perform
+from fedmq.runtime.effects import Apart, Effect, Perform
 
 MAX_JOINED = 200
 """Ordered effects that one write replaces."""
@@ -20,7 +20,7 @@ class EffectGroup:
     - `cause`: the id of the message that led to the group.
     - `unconfirmed`: how many of its publishes the broker has not confirmed.
     - `is_waiting`: an effect is under way that the next one has to wait for.
-    - `is_dropped`: an effect was refused, so no later one is started.
+    - `is_dropped`: an effect was refused, so the rest of its part was dropped. What stands apart from it follows.
     """
 
     cause: str | None
@@ -28,6 +28,16 @@ class EffectGroup:
     unconfirmed: int = 0
     is_waiting: bool = False
     is_dropped: bool = False
+
+    def drop(self, *, only_part: bool) -> list[Effect | OrderedEffect]:
+        """Returns the effects that are not performed any more: the rest, or the rest up to the next `Apart`."""
+        self.is_dropped = True
+        dropped: list[Effect | OrderedEffect] = []
+        while self.effects and not (only_part and isinstance(self.effects[-1], Apart)):
+            dropped.append(effect := self.effects.pop())
+            if isinstance(effect, OrderedEffect):
+                effect.is_dropped = True
+        return dropped
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +47,7 @@ class OrderedEffect:
     effect: Perform
     group: EffectGroup
     is_due: bool = False
+    is_dropped: bool = False
 
 
 class Taken(NamedTuple):
@@ -70,7 +81,7 @@ class OrderedQueue:
     def take(self) -> Taken | None:
         """Returns the next effect with those that can be joined to it; None if it is not due, or one is performed."""
         effects = self._effects
-        while effects and effects[0].group.is_dropped and not effects[0].is_due:
+        while effects and effects[0].is_dropped:
             effects.popleft()
         if self._is_busy or not effects or not effects[0].is_due:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from fedmq.errors import FedMQError, Fenced, Transient
@@ -99,16 +98,11 @@ class EffectRunner:
         self._is_closed = True
 
     def run(self, answer: Sequence[Effect], cause: str | None) -> None:
-        """Starts a group, or several that stand apart; `cause` is the id of the message that led to them."""
-        groups: list[EffectGroup] = []
-        for is_border, part in groupby(answer, lambda effect: isinstance(effect, effects.Apart)):
-            if not is_border:
-                group = EffectGroup(cause)
-                group.effects = self._ordered.add(part, group)
-                group.effects.reverse()
-                groups.append(group)
-        for group in groups:
-            self._advance(group)
+        """Starts a group; `cause` is the id of the message that led to it."""
+        group = EffectGroup(cause)
+        group.effects = self._ordered.add(answer, group)
+        group.effects.reverse()
+        self._advance(group)
 
     def confirmation(self, effect: Effect, group: EffectGroup) -> Callable[[FedMQError | None], None]:
         """Makes the group wait for a publish. Returns the callback for its confirmation or refusal."""
@@ -120,7 +114,7 @@ class EffectRunner:
             self._under_way -= 1
             if error is not None:
                 self._drop(group, effect, error)
-            elif not group.unconfirmed:
+            if not group.unconfirmed:
                 self._advance(group)
             self._on_end()
 
@@ -130,12 +124,14 @@ class EffectRunner:
         """Starts effects of the group until one has to be waited for."""
         if group.is_waiting:
             return
-        while group.effects and not self._is_closed and not group.is_dropped:
+        while group.effects and not self._is_closed:
             effect = group.effects[-1]
             if group.unconfirmed and not isinstance(effect, _NEED_NO_CONFIRMATION):
                 return
             group.effects.pop()
-            if isinstance(effect, OrderedEffect):
+            if isinstance(effect, effects.Apart):
+                group.is_dropped = False
+            elif isinstance(effect, OrderedEffect):
                 effect.is_due = True
                 group.is_waiting = not effect.effect.independent
                 self._start_ordered()
@@ -216,7 +212,7 @@ class EffectRunner:
         self._on_end()
 
     def _report_outcome(self, execution: Execution, result: Any, error: Exception | None) -> bool:
-        """Reports the outcome. Returns whether the groups of the effect may advance."""
+        """Reports the outcome. Returns whether the groups of the effect may advance: unless its parts are yet to come."""
         effect, members = execution.effect, execution.members
         if error is not None and len(members) > 1:
             self._ordered.put_back(members)
@@ -225,13 +221,13 @@ class EffectRunner:
             self._ordered.end()
         if error is not None:
             failure = self._failure(effect, error)
-            if execution.groups:
+            if execution.groups and not effect.is_optional:
                 self._drop(execution.groups[0], effect, failure)
             else:
                 self._report(effects.Failed(effect, failure), execution.cause)
         elif effect.reports:
             self._report(effects.Done(effect, result), execution.cause)
-        return error is None
+        return True
 
     def _retry_later(self, execution: Execution, error: Transient) -> None:
         extra = {"actor": self._actor, "effect": type(execution.effect).__name__, "reason": error.reason}
@@ -246,15 +242,16 @@ class EffectRunner:
         execution.wait = min(execution.wait * 2, LAST_RETRY)
 
     def _drop(self, group: EffectGroup, effect: Effect, error: FedMQError) -> None:
-        """Drops the rest of the group, as `effect` was refused, and settles the messages that it was to acknowledge.
+        """Drops the rest of the group's part, as `effect` was refused, and settles the messages that it was to acknowledge.
 
-        A fenced process keeps them: its core gives them back to the process that holds the lease.
+        A fenced process performs no part of the group any more. Its core gives the messages back to the one that decides.
         """
         if not group.is_dropped:
-            group.is_dropped = True
+            is_fenced = isinstance(error, Fenced)
+            dropped = group.drop(only_part=not is_fenced)
             self._report(effects.Failed(effect, error), group.cause)
-            tags = [tag for left in group.effects if isinstance(left, effects.Ack) for tag in left.tags]
-            if tags and not isinstance(error, Fenced):
+            tags = [tag for left in dropped if isinstance(left, effects.Ack) for tag in left.tags]
+            if tags and not is_fenced:
                 self._dead_letter(tags, f"{type(effect).__name__} was refused: {error.reason}", group.cause)
             self._start_ordered()
 

@@ -1,10 +1,10 @@
 """Events that cores receive and effects that they return. Pure data.
 
-A core is `handle(event, now) -> sequence of effects`. The sequence is one group, or several if it contains `Apart`. The
-effects of a group start in order, and each starts only after the earlier ones are durable (a put stored, a record inserted,
-a publish confirmed); only publishes that follow each other don't wait for each other. If an effect is refused, the rest of
-its group is dropped, the core receives `Failed`, and the messages that the rest was to acknowledge are dead-lettered. An
-effect that meets an outage of a server is retried until it succeeds.
+A core is `handle(event, now) -> sequence of effects`. The sequence is one group: its effects start in order, and each
+starts only after the earlier ones are durable (a put stored, a record inserted, a publish confirmed); only publishes
+that follow each other don't wait for each other. If an effect is refused, the rest of its group up to the next `Apart` is
+dropped, the core receives `Failed`, and the messages that this rest was to acknowledge are dead-lettered. An effect that
+meets an outage of a server is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Broken(CoreEvent):
 
 @value
 class Apart(Effect):
-    """Begins a new group: its effects neither wait for those before, nor are dropped with them. Records keep their order."""
+    """Separates parts of a group. Those after it wait for those before, but are not dropped with them."""
 
 
 @value
@@ -197,6 +197,7 @@ class Perform(Effect):
 
     - `reports`: the core receives `Done` once the effect is performed.
     - `heavy`: the effect may take long, so it is performed off the actor's thread.
+    - `is_optional`: if the effect is refused, the core receives `Failed`, and the rest of its group is not dropped.
     - `independent`: later effects of its group neither wait for it nor are dropped with it.
     - `ordered`: ordered effects are performed one at a time, in the order in which the core returned them, across groups
       and retries. So what is recorded does not depend on which group gets on faster.
@@ -208,6 +209,11 @@ class Perform(Effect):
     @property
     def heavy(self) -> bool:
         """Whether this effect is heavy; see the class."""
+        return False
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether this effect is optional; see the class."""
         return False
 
     def joined(self, later: Perform) -> Perform | None:

@@ -176,7 +176,9 @@ def test_a_bug_in_a_course_ends_its_session_and_the_next_one_begins(
     assert (state, reason.startswith("internal error: AttributeError(")) == ("failed", True)
     [event] = events(effects, "session.failed")
     assert (event.session, event.round, event.data["model"]) == ("s", 1, "s-0001")
-    assert one(effects, OpenSeed).session == "t"
+    opening = one(effects, OpenSeed)
+    assert opening.session == "t"
+    session.done(opening, SEED)
     assert session.unsettled == []
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from fedmq.errors import FedMQError
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner
-from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform
+from fedmq.runtime.effects import Ack, CoreEvent, Done, Effect, Failed, Perform, Publish
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import VirtualScheduler
 
@@ -22,6 +23,7 @@ class Bench:
         self.calls: list[Effect] = []
         self.events: list[Done | Failed] = []
         self.acked: list[int] = []
+        self.confirmations: list[Callable[[FedMQError | None], None]] = []
         self.dead_letters: dict[int, str] = {}
         self.bugs: list[Exception] = []
         self.runner = EffectRunner(
@@ -57,7 +59,10 @@ class Bench:
         self.calls.append(effect)
         return performer(effect)
 
-    def _built_in(self, effect: Effect, _: EffectGroup) -> None:
+    def _built_in(self, effect: Effect, group: EffectGroup) -> None:
+        if isinstance(effect, Publish):
+            self.confirmations.append(self.runner.confirmation(effect, group))
+            return
         assert isinstance(effect, Ack)
         self.acked += effect.tags
 

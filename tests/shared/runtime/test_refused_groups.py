@@ -10,7 +10,7 @@ import pytest
 from fedmq import codec
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
-from fedmq.errors import Fenced, ProtocolError
+from fedmq.errors import Fenced, ProtocolError, Refused, Transient
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.effects import (
     Ack,
@@ -21,6 +21,7 @@ from fedmq.runtime.effects import (
     Failed,
     Now,
     Perform,
+    Publish,
     PublishEvent,
     Received,
     Reject,
@@ -29,7 +30,7 @@ from fedmq.runtime.effects import (
 from fedmq.runtime.event_stream import observe
 from fedmq.scheduler import VirtualScheduler
 from fedmq.value import value
-from fedmq_schemas.messages import Attach, Event
+from fedmq_schemas.messages import About, Attach, Event
 from fedmq_schemas.topology import Topology, assignment_request_key
 from shared.runtime.bench import Bench
 
@@ -43,6 +44,11 @@ class Write(Perform):
     ordered = True
 
 
+@value
+class Optional(Write):
+    is_optional = True
+
+
 def write(effect: Write) -> None:
     if effect.name == "poison":
         raise ProtocolError("key names must not contain NUL")
@@ -51,7 +57,7 @@ def write(effect: Write) -> None:
 
 
 def bench() -> Bench:
-    return Bench({Write: write}, offload=False)
+    return Bench({Write: write, Optional: write}, offload=False)
 
 
 def test_messages_of_a_refused_group_are_dead_letters_that_name_effect_and_reason() -> None:
@@ -71,9 +77,43 @@ def test_messages_that_were_acknowledged_before_the_refusal_are_no_dead_letters(
 
 def test_messages_of_a_fenced_group_stay_for_the_process_that_decides_now() -> None:
     runner = bench()
-    runner.run([Write("late"), Ack((1,))])
+    runner.run([Write("late"), Ack((1,)), Apart(), Write("dropped"), Ack((2,))], [Write("other")])
     assert (runner.acked, runner.dead_letters) == ([], {})
     assert runner.failed == [Write("late")]
+    assert runner.calls == [Write("late"), Write("other")]
+
+
+def test_the_group_of_a_refused_optional_effect_goes_on() -> None:
+    runner = bench()
+    runner.run([Optional("poison"), Write("w1"), Ack((1,))])
+    assert runner.failed == [Optional("poison")]
+    assert (runner.acked, runner.dead_letters) == ([1], {})
+
+
+def test_what_stands_apart_waits_for_what_is_before_it() -> None:
+    """So a message is not acknowledged before what precedes it is durable."""
+    away = [Transient("away")]
+
+    def outage(effect: Write) -> None:
+        if away:
+            raise away.pop()
+
+    runner = Bench({Write: outage}, offload=False)
+    runner.start([Write("w1"), Apart(), Ack((1,))])
+    runner.scheduler.settle()
+    assert runner.acked == []
+    runner.scheduler.run()
+    assert runner.acked == [1]
+
+
+def test_a_part_of_which_two_publishes_are_refused_is_dropped_once() -> None:
+    runner = bench()
+    publish = Publish("task", "a", About(software="", speaks=(1, 1)))
+    runner.run([publish, publish, Ack((1,)), Apart(), Ack((2,))])
+    for confirmed in runner.confirmations:
+        confirmed(Refused("no queue"))
+    assert runner.failed == [publish]
+    assert (runner.acked, list(runner.dead_letters)) == ([2], [1])
 
 
 @pytest.mark.parametrize("refused", [1, 2, 3])

@@ -6,8 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import bson
+from bson.errors import BSONError
+
 from fedmq.blobs.base import BlobInfo, BlobSource
 from fedmq.blobs.memory import MemoryBlobs
+from fedmq.errors import ProtocolError
 from fedmq.lease import HeldLease
 from fedmq.records.base import Document, Lease, Records
 from fedmq.records.documents import first_of_each
@@ -81,15 +85,24 @@ class WorldBlobs(MemoryBlobs):
 
 class WorldRecords(Records):
     """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is called with every change
-    of a document by `insert`, `put` and `update`, also of many."""
+    of a document by `insert`, `put` and `update`, also of many. `is_mongo`: refuses what MongoDB refuses."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         self.inner = SqliteRecords(":memory:", clock=wall)
         self._call = call
         self.weather = weather
         self.on_write: Callable[[str, str, Document | None, Mapping[str, Any]], None] = lambda *_: None
+        self.is_mongo = False
+
+    def _check(self, *documents: Mapping[str, Any]) -> None:
+        for document in documents if self.is_mongo else ():
+            try:
+                bson.encode(document)
+            except (BSONError, OverflowError, UnicodeEncodeError) as error:
+                raise ProtocolError(f"not a record: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
+        self._check(document)
         with self._call(f"insert {table} {key}", self.weather):
             existing = self.inner.insert(table, key, document, fence)
             if existing is None:
@@ -97,12 +110,14 @@ class WorldRecords(Records):
         return existing
 
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
+        self._check(document)
         with self._call(f"put {table} {key}", self.weather):
             old = self.inner.get(table, key)
             self.inner.put(table, key, document, fence)
             self.on_write(table, key, old, document)
 
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
+        self._check(fields)
         with self._call(f"update {table} {key}", self.weather):
             old = self.inner.get(table, key)
             self.inner.update(table, key, fields, fence)
@@ -110,6 +125,7 @@ class WorldRecords(Records):
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         items = list(items)
+        self._check(*(document for _, document in items))
         with self._call(f"put_many {table}", self.weather):
             old = [self.inner.get(table, key) for key, _ in items]
             self.inner.put_many(table, items, fence)
@@ -118,6 +134,7 @@ class WorldRecords(Records):
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         new = first_of_each(items)
+        self._check(*new.values())
         with self._call(f"insert_many {table}", self.weather):
             new = {key: document for key, document in new.items() if self.inner.get(table, key) is None}
             self.inner.insert_many(table, new.items(), fence)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedmq import __version__
-from fedmq.runtime.effects import Ack, Apart, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
+from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq_reducer.members.balancing import balanced
 from fedmq_reducer.members.client_member import ClientMember, Ordinals
@@ -108,11 +108,8 @@ class Membership:
         self._refused.pop(name, None)
         if not len(self.combiners):
             self._waiting[name] = body
-            return [
-                Declare(self.topology.client(name)),
-                *self._wait(name, "no combiner is there yet"),
-                Ack((event.tag,)),
-            ]
+            answer = self._wait(name, "no combiner is there yet")
+            return [Declare(self.topology.client(name)), *answer, Ack((event.tag,))]
         self._waiting.pop(name, None)
         return [*self._grant(name, body, self._choose(name), term, now), Ack((event.tag,))]
 
@@ -133,7 +130,9 @@ class Membership:
             return known.combiner
         return min(self.combiners, key=lambda combiner: (self._load.get(combiner, 0), combiner))
 
-    def _grant(self, name: str, body: Attach, combiner: str, term: int, now: Now) -> list[Effect]:
+    def _grant(
+        self, name: str, body: Attach, combiner: str, term: int, now: Now, *, has_waited: bool = False
+    ) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
         client = ClientMember(
@@ -156,7 +155,7 @@ class Membership:
         if body.instance:
             data["instance"] = body.instance
         return [
-            RecordClients((client.record(),), term),
+            RecordClients((client.record(),), term, has_waited),
             Declare(self.topology.client(name)),
             self._grant_message(client),
             PublishEvent("client.attached", client=name, combiner=combiner, data=data),
@@ -213,7 +212,7 @@ class Membership:
         effects: list[Effect] = [PublishEvent("combiner.joined", combiner=name), RecordCombiners((record,))]
         waiting, self._waiting = self._waiting, {}
         for client, body in waiting.items():
-            effects += [Apart(), *self._grant(client, body, self._choose(client), term, now), Apart()]
+            effects += self._grant(client, body, self._choose(client), term, now, has_waited=True)
         return effects
 
     def presence(self, combiner: str, body: CombinerPresence, now: Now) -> list[Effect]:
@@ -253,9 +252,10 @@ class Membership:
         record = CombinerRecord(
             combiner=combiner, state="present", last_seen=now.wall, clients=body.clients, stalls=body.stalls
         )
-        records = (RecordClients((client.record(),), None) for client in changed)
-        apart = [effect for each in records for effect in (Apart(), each, Apart())]
-        return [*apart, RecordCombiners((record,)), *granted]
+        effects: list[Effect] = [RecordCombiners((record,))]
+        if changed:
+            effects.append(RecordClients(tuple(client.record() for client in changed), None, is_known=True))
+        return effects + granted
 
     def disagrees(self, combiner: str, beat: CombinerPresence) -> bool:
         """Returns whether a combiner reports another number of clients than is known here: a report may be late."""
@@ -322,8 +322,8 @@ class Membership:
                 continue
             client.combiner, client.present, client.granted_at = self._choose(name), False, now.seconds
             self._load[client.combiner] = self._load.get(client.combiner, 0) + 1
-            effects += [Apart(), RecordClients((client.record(),), term)]
-            effects += [self._grant_message(client, confirm=True), Apart()]
+            recording = RecordClients((client.record(),), term, is_known=True)
+            effects += [recording, self._grant_message(client, confirm=True)]
         return effects
 
     def rebalance(self, term: int) -> list[Effect]:
@@ -340,11 +340,9 @@ class Membership:
             self._load[former] = self._load.get(former, 1) - 1
             self._load[combiner] = self._load.get(combiner, 0) + 1
             effects += [
-                Apart(),
-                RecordClients((client.record(),), term),
+                RecordClients((client.record(),), term, is_known=True),
                 Declare(self.topology.client(name)),
                 self._grant_message(client, confirm=True),
                 PublishEvent("client.reassigned", client=name, combiner=combiner, data={"former": former}),
-                Apart(),
             ]
         return effects

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from fedmq.codec import explain
-from fedmq.errors import Fenced, Refused
+from fedmq.errors import Fenced, ProtocolError, Refused
 from fedmq.lease import HeldLease
 from fedmq.records.base import Lease, Records
 from fedmq_reducer import operations
@@ -111,7 +112,20 @@ class RecordPerformer:
         return type(record).model_validate(existing) if existing is not None else None
 
     def replace(self, records: Sequence[Record], term: int | None) -> None:
-        """Writes records of one table, over earlier ones of their keys."""
+        """Writes records of one table, over earlier ones of their keys. Raises a refusal after all others are written."""
+        try:
+            self._replace(records, term)
+        except (ProtocolError, Refused) as error:
+            if len(records) > 1 and not isinstance(error, Fenced):
+                self._replace_each(records, term)
+            raise
+
+    def _replace_each(self, records: Sequence[Record], term: int | None) -> None:
+        for record in records:
+            with contextlib.suppress(ProtocolError, Refused):
+                self._replace([record], term)
+
+    def _replace(self, records: Sequence[Record], term: int | None) -> None:
         items = [(record.key, record.document()) for record in records]
         self._records.put_many(records[0].table, items, term)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmq.runtime.effects import Ack, Apart, CancelTimer, Publish, PublishEvent
+from fedmq.runtime.effects import Ack, CancelTimer, Publish, PublishEvent
 from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
@@ -24,13 +24,13 @@ UNRECORDED = "the record store refuses the reason"
 def end(context: ReducerContext, session: Session, stage: Stage, reason: str) -> None:
     """Records the end of a session, acknowledges the messages that it holds, and reports the end.
 
-    What precedes the end stands apart from it: records of the last models' metrics, which an ended session does not change.
-    If making these raises, the session is ended by `end_from_records`.
+    The metrics of its models are recorded before, as an ended session changes nothing more. If the store refuses them, they
+    are left out. If making them raises, the session is ended by `end_from_records`.
     """
     session.stage = stage
     model = model_id(session.lineage.model.key) if session.lineage.model else None
     change = _end_record(context, stage, reason, session.round - 1, model)
-    context.emit(*session.take_deferred(), Apart())
+    context.emit(*session.take_deferred())
     windows.record_summaries(context, session)
     context.emit(ChangeSession(session.name, change, context.term))
     if session.attempt is not None:

@@ -191,9 +191,9 @@ def _record_summary(context: ReducerContext, session: Session, number: int, mode
     name = model_id(model.key)
     if number == 0:
         record = SummaryRecord(session=session.name, model=name, metrics=metrics, at=context.now.wall)
-        context.emit(Apart(), RecordSummary(record, context.term), Apart())
+        context.emit(RecordSummary(record, context.term))
     else:
-        context.emit(Apart(), ChangeModel(name, ModelChange(metrics=metrics), context.term), Apart())
+        context.emit(ChangeModel(name, ModelChange(metrics=metrics), context.term))
 
 
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:
