@@ -90,7 +90,7 @@ def summarize_validations(results: Iterable[tuple[str, int | None, Mapping[str, 
 def _summary(pairs: list[tuple[int | None, float]]) -> dict[str, float]:
     known = [weight for weight, _ in pairs if weight is not None]
     is_weighted = len(known) == len(pairs)
-    weights: list[int] = known if is_weighted and sum(known) else [1] * len(pairs)
+    weights: list[int] = known if is_weighted and sum(known) > 0 else [1] * len(pairs)
     extra = {} if is_weighted else {"unweighted": 1.0}
     numbers: Sequence[Any] = [value for _, value in pairs]
     add: Callable[[Iterable[Any]], Any] = math.fsum

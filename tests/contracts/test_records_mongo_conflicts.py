@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import bson
 import pytest
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from fedmq.errors import ConfigError, Transient
+from fedmq.errors import ConfigError, ProtocolError, Refused, Transient
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
 
@@ -67,6 +68,48 @@ def test_an_account_without_the_right_to_write_is_a_fault_of_the_settings(
     monkeypatch.setattr(Collection, "insert_many", _raising(bulk(UNAUTHORIZED)))
     with pytest.raises(ConfigError, match="code 13: see FEDN_MONGO_USER"):
         records.put_many("rounds", [("a", {})])
+
+
+@pytest.mark.parametrize("code", [6, 11600, 10107, 50, 64, 14031])
+def test_an_outage_passes_so_that_the_write_is_done_again(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(Collection, "update_one", _raising(OperationFailure("not now", code)))
+    with pytest.raises(Transient, match=f"refused with code {code}"):
+        records.update("rounds", "a", {"is": 1})
+
+
+def test_an_error_that_the_server_calls_retryable_passes_whatever_its_code(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OperationFailure("new", 4711, {"errorLabels": ["RetryableWriteError"]})
+    monkeypatch.setattr(Collection, "update_one", _raising(error))
+    with pytest.raises(Transient):
+        records.update("rounds", "a", {"is": 1})
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_the_server_would_refuse_again_is_refused_with_its_reason(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """It was tried again for ever, and everything behind it waited."""
+    call, error, perform = WRITES[write]
+    reason = "Document failed validation"
+    refused: OperationFailure = OperationFailure(reason, 121)
+    if isinstance(error, BulkWriteError):
+        refused = BulkWriteError({"writeErrors": [{"index": 0, "code": 121, "errmsg": reason}]})
+    monkeypatch.setattr(Collection, call, _raising(refused))
+    with pytest.raises(Refused, match="refused with code 121: Document failed validation"):
+        perform(records)
+
+
+def test_a_document_with_half_a_character_is_no_record(records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(_: object, document: dict[str, object]) -> None:
+        bson.encode(document)
+
+    monkeypatch.setattr(Collection, "insert_one", encode)
+    with pytest.raises(ProtocolError, match=r"not a record: .*surrogates not allowed"):
+        records.insert("rounds", "a", {"says": "\ud800"})
 
 
 def _raising(error: Exception) -> Callable[..., None]:

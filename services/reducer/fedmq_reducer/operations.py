@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 
 from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Perform, Question
@@ -24,6 +24,7 @@ from fedmq_schemas.records import (
     ModelChange,
     ModelRecord,
     PartialRecord,
+    Record,
     RoundRecord,
     SessionChange,
     SessionEnd,
@@ -32,6 +33,7 @@ from fedmq_schemas.records import (
     ValidationRecord,
 )
 
+R = TypeVar("R", bound=Record)
 LEASE_SECONDS = 10.0
 SMALL = 1_000_000
 
@@ -40,13 +42,22 @@ class Recorded(Perform):
     """Base of effects that read or write the record store."""
 
     ordered = True
+    store = "records"
+
+
+class Decision(Question[R | None]):
+    """Base of decisions, of which the first record counts. The answer is None, or the record that exists already."""
+
+    __slots__ = ()
+    ordered = True
+    store = "records"
 
 
 class ClientWords(Recorded):
     """Base of records made of what clients state. No decision depends on them.
 
-    A store may refuse such words for good. So a refusal is no error of the reducer: it costs the record, and the message in
-    whose group the record is. Beside decisions, these records are optional.
+    A store may refuse such words for good, which is no error of the reducer. It costs the record, and the message that the
+    record precedes; beside decisions, these records are optional.
     """
 
 
@@ -65,6 +76,8 @@ class Renew(Question[bool]):
     """Keeps the lease. The answer is whether this reducer still holds it."""
 
     term: int
+
+    store = "records"
 
 
 @value
@@ -88,33 +101,27 @@ class CheckLease(Recorded):
 
 
 @value
-class RecordSession(Question[SessionRecord | None]):
-    """Records a session. The answer is None, or the record that exists already."""
+class RecordSession(Decision[SessionRecord]):
+    """Records a session."""
 
     record: SessionRecord
     term: int
 
-    ordered = True
-
 
 @value
-class RecordAttempt(Question[AttemptRecord | None]):
-    """Records the draw of an attempt. The answer is None, or the record that exists already."""
+class RecordAttempt(Decision[AttemptRecord]):
+    """Records the draw of an attempt."""
 
     record: AttemptRecord
     term: int
 
-    ordered = True
-
 
 @value
-class RecordRound(Question[RoundRecord | None]):
-    """Records a round: the commit point. The answer is None, or the record that exists already."""
+class RecordRound(Decision[RoundRecord]):
+    """Records a round: the commit point."""
 
     record: RoundRecord
     term: int
-
-    ordered = True
 
 
 @value
@@ -178,10 +185,7 @@ class RecordValidations(ClientWords):
 
 @value
 class RecordClients(ClientWords):
-    """Records clients. With `term=None`, records them whichever reducer holds the lease.
-
-    `is_known`: they have attached before, and the records accompany a decision or the report of a combiner.
-    """
+    """Records clients; with `term=None`, whichever reducer holds the lease. `is_known`: they have attached before."""
 
     records: tuple[ClientRecord, ...]
     term: int | None

@@ -25,7 +25,7 @@ from pymongo.errors import (
 )
 
 from fedmq import tls
-from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Transient
+from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Refused, Transient
 from fedmq.lease import HeldLease
 from fedmq.records import mongo_address
 from fedmq.records.base import STORE, Document, Lease
@@ -46,6 +46,13 @@ _LOG = logging.getLogger(__name__)
 SELECTION_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 _ATTEMPTS = 8
+# fmt: off
+_PASSING = frozenset({
+    *(1, 6, 7, 8, 24, 43, 46, 50, 63, 64, 79, 89, 91, 100, 112, 133, 134, 150, 189, 202, 216, 234, 237, 251, 262, 264, 279),
+    *(290, 314, 317, 358, 365, 384, 391, 402, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031),
+})
+# fmt: on
+"""Codes of errors that pass: no primary, a shutdown, a conflict, a timeout, a full disk; and those that say nothing."""
 _UNAUTHORIZED = frozenset({13, 18, 8000})
 _DUPLICATE = 11000
 _WITHOUT_KEY = {"_id": False}
@@ -64,8 +71,8 @@ class MongoRecords:
     answer.
 
     A write returns once a majority has it on disk. If a server accepts no write concern, its default is used and a warning
-    is logged. Refusals are `Transient`, unless they concern the account: after a conflict of two writes (code 112,
-    WriteConflict, also outside of transactions), nothing has changed and the write may be repeated.
+    is logged. Errors that pass are `Transient`: after a conflict of two writes (112, WriteConflict, also outside of
+    transactions) nothing has changed. Others are `Refused`, as the same call would fail again.
 
     Raises `ConfigError` if address or account are wrong; a wrong account only at the first call.
     """
@@ -282,11 +289,14 @@ class MongoRecords:
         try:
             yield
         except OperationFailure as error:
-            words = f"{self.where} refused with code {_code(error)}"
-            if _code(error) in _UNAUTHORIZED:
+            code, reason = _fault(error)
+            words = f"{self.where} refused with code {code}"
+            if code in _UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
-            raise Transient(words, store=STORE) from error
-        except (BSONError, OverflowError) as error:
+            if code is None or code in _PASSING or error.has_error_label("RetryableWriteError"):
+                raise Transient(words, store=STORE) from error
+            raise Refused(f"{words}: {reason}") from error
+        except (BSONError, OverflowError, UnicodeEncodeError) as error:
             raise ProtocolError(f"not a record: {error}") from error
         except ServerSelectionTimeoutError as error:
             explained = tls.explain_certificate_text(str(error))
@@ -298,10 +308,12 @@ class MongoRecords:
             raise Transient(f"{self.where} failed: {type(error).__name__}", store=STORE) from error
 
 
-def _code(error: OperationFailure) -> int | None:
-    """Returns the code of an error; of a bulk write, whose own code says nothing, the first other than a duplicate."""
+def _fault(error: OperationFailure) -> tuple[int | None, str]:
+    """Returns code and reason of an error; of a bulk write, which has none of its own, of the first but duplicates."""
     faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
-    return next((fault["code"] for fault in faults if fault["code"] != _DUPLICATE), error.code)
+    own = {"code": error.code, "errmsg": str(error)}
+    found = next((fault for fault in faults if fault["code"] != _DUPLICATE), own)
+    return found["code"], found.get("errmsg", "")[:300]
 
 
 def _row(key: str, document: Mapping[str, Any]) -> Document:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmq.errors import FedMQError, Fenced, Transient
+from fedmq.errors import FedMQError, Fenced, Refused, Transient
 from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup, OrderedEffect, OrderedQueue
 from fedmq.runtime.effects import CoreEvent, Effect
@@ -20,6 +21,8 @@ log = logging.getLogger("fedmq")
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
 """Seconds until an effect is tried again: they double from the first to the last."""
+MOST_FAILURES = 20
+"""Failed attempts of one effect, each after another effect was written to its store, that count as a refusal."""
 
 Performer = Callable[[Any], Any]
 """Performs one effect. Returns its result, or a `Later` that will have it, or raises: Transient where trying again may
@@ -36,6 +39,7 @@ class Execution:
     - `groups`: the groups that wait for it; an independent effect has none.
     - `members`: the ordered effects that it performs, if it is ordered.
     - `wait`: seconds until it is retried after an outage.
+    - `failures`: failed attempts before each of which its store wrote others. `others`: how many those were by the last one.
     """
 
     effect: effects.Perform
@@ -43,6 +47,8 @@ class Execution:
     cause: str | None
     members: Sequence[OrderedEffect] = ()
     wait: float = FIRST_RETRY
+    failures: int = 0
+    others: int | None = None
 
 
 class EffectRunner:
@@ -86,6 +92,7 @@ class EffectRunner:
         self._ordered = OrderedQueue()
         self._queued: list[Execution] = []
         self._under_way = 0
+        self._written: Counter[str] = Counter()
         self._is_closed = False
 
     @property
@@ -198,8 +205,12 @@ class EffectRunner:
 
     def _end(self, execution: Execution, result: Any, error: Exception | None) -> None:
         if isinstance(error, Transient) and not self._is_closed:
-            self._retry_later(execution, error)
-            return
+            if not self._is_refused(execution):
+                self._retry_later(execution, error)
+                return
+            error = Refused(f"{error.reason}, in {MOST_FAILURES} attempts between which others succeeded")
+        elif error is None:
+            self._written[execution.effect.store] += 1
         self._stalls.end(execution)
         self._under_way -= 1
         if not self._is_closed and self._report_outcome(execution, result, error):
@@ -228,6 +239,19 @@ class EffectRunner:
         elif effect.reports:
             self._report(effects.Done(effect, result), execution.cause)
         return True
+
+    def _is_refused(self, execution: Execution) -> bool:
+        """Returns whether a store that works has failed to write this effect so often that it refuses it for good.
+
+        An outage, in which the store writes nothing, does not count. Without a limit, one record that a store never takes
+        would block all ordered effects behind it.
+        """
+        store = execution.effect.store
+        written = self._written[store]
+        if store and execution.others is not None and written > execution.others:
+            execution.failures += 1
+        execution.others = written
+        return execution.failures >= MOST_FAILURES
 
     def _retry_later(self, execution: Execution, error: Transient) -> None:
         extra = {"actor": self._actor, "effect": type(execution.effect).__name__, "reason": error.reason}

@@ -199,12 +199,15 @@ class Perform(Effect):
     - `heavy`: the effect may take long, so it is performed off the actor's thread.
     - `is_optional`: if the effect is refused, the core receives `Failed`, and the rest of its group is not dropped.
     - `independent`: later effects of its group neither wait for it nor are dropped with it.
+    - `store`: the store that the effect writes to, by the name in `Transient.store`. Given for those of which some may be
+      written while the store refuses another for good.
     - `ordered`: ordered effects are performed one at a time, in the order in which the core returned them, across groups
       and retries. So what is recorded does not depend on which group gets on faster.
     """
 
     reports: ClassVar[bool] = False
     independent: ClassVar[bool] = False
+    store: ClassVar[str] = ""
 
     @property
     def heavy(self) -> bool:

@@ -172,3 +172,63 @@ def test_nothing_is_started_after_the_end() -> None:
     bench.scheduler.run()
     assert bench.calls == [Write(("0",))]
     assert bench.acked == []
+
+
+# -- what a store refuses without saying so -----------------------------------------------------------------------------
+
+
+@value
+class Stored(Perform):
+    name: str
+
+    ordered = True
+    store = "records"
+
+
+@value
+class Renewal(Perform):
+    number: int
+
+    store = "records"
+
+
+def with_renewals(fails: Callable[[float], bool], seconds: float) -> Bench:
+    """One record fails with `Transient`, another one is behind it. A renewal of the lease, which is not ordered, is written
+    each 3 s, unless the store is away (`fails`)."""
+
+    def store(effect: Stored | Renewal) -> None:
+        if fails(bench.scheduler.now()) or effect == Stored("poison"):
+            raise Transient("refused with code 4711", store="records")
+
+    bench = Bench({Stored: store, Renewal: store}, offload=False)
+
+    def renew(number: int = 0) -> None:
+        if bench.scheduler.now() < seconds:
+            bench.start([Renewal(number)])
+            bench.scheduler.later(3.0, lambda: renew(number + 1))
+
+    bench.start([Stored("poison"), Ack((1,))], [Stored("good"), Ack((2,))])
+    renew()
+    return bench
+
+
+def test_a_record_that_a_working_store_never_writes_is_refused_and_the_others_follow() -> None:
+    bench = with_renewals(lambda at: False, 300.0)
+    bench.scheduler.run(limit=200.0)
+    assert bench.failed == [Stored("poison")]
+    reason = "refused with code 4711, in 20 attempts between which others succeeded"
+    assert bench.dead_letters == {1: f"Stored was refused: {reason}"}
+    assert bench.acked == [2]
+
+
+def test_a_record_waits_for_the_end_of_an_outage_however_long_that_takes() -> None:
+    """A fresh success of another record is no proof that this one is refused."""
+    bench = with_renewals(lambda at: at < 300.0, 390.0)
+    bench.scheduler.run(limit=390.0)
+    assert (bench.failed, bench.acked) == ([], [])
+
+
+def test_a_record_of_which_no_other_is_written_meanwhile_is_tried_for_ever() -> None:
+    bench = with_renewals(lambda at: False, 0.0)
+    bench.scheduler.run(limit=3_600.0)
+    assert (bench.failed, bench.acked) == ([], [])
