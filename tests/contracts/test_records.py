@@ -64,6 +64,26 @@ def test_numbers_that_json_lacks_come_back_too(records: Records) -> None:
     assert ids(records.find("events", {"id": "e"})) == ["e"]
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        {"$float": "x"},
+        {"$float": "nan"},
+        {"$float": ["nan"]},
+        {"$float": {"$float": "inf"}},
+        {"$float": [{"$float": []}]},
+        {"$float": None},
+        {"$float": "1", "b": 2},
+    ],
+)
+def test_a_map_that_looks_like_a_mark_comes_back_as_it_was(records: Records, metric: Any) -> None:
+    """A metric of a client could not be read back, and with it no record of its session."""
+    records.put("events", "e", {"metrics": {"a": metric, "b": [metric], "c": math.inf}})
+    assert records.get("events", "e") == {"metrics": {"a": metric, "b": [metric], "c": math.inf}}
+    records.update("events", "e", {"seen": metric})
+    assert records.find("events")[0]["seen"] == metric
+
+
 def test_tuples_come_back_as_lists(records: Records) -> None:
     records.put("sessions", "s", {"tasks": ("train", "validate")})
     assert records.get("sessions", "s") == {"tasks": ["train", "validate"]}

@@ -1,9 +1,11 @@
 """The contract of records in SQLite, beyond the port."""
 
+import math
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,14 @@ def test_a_file_that_is_no_database_is_a_fault_of_the_settings(tmp_path: Path, m
         opened[0].execute("SELECT 1")
     with pytest.raises(ConfigError):
         SqliteRecords(tmp_path)
+
+
+def test_a_document_of_an_older_version_that_looks_like_a_mark_and_is_none_can_be_read(tmp_path: Path) -> None:
+    """Older versions wrote NaN as `{"$float": "nan"}`, and a client's own map of this form as it was."""
+    records = SqliteRecords(tmp_path / "records.db")
+    records.put("events", "e", {})
+    text = '{"a": {"$float": "x"}, "b": {"$float": "-inf"}, "c": {"$float": [1, 2]}}'
+    with closing(sqlite3.connect(tmp_path / "records.db")) as db, db:
+        db.execute("UPDATE events SET document = ?", (text,))
+    assert records.get("events", "e") == {"a": {"$float": "x"}, "b": -math.inf, "c": {"$float": [1, 2]}}
+    records.close()

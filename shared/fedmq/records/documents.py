@@ -23,9 +23,11 @@ UNSTATED_SECONDS = 10.0
 
 _TABLE = re.compile(r"[a-z][a-z_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_][\w/-]*(?:\.[A-Za-z_][\w/-]*)*", re.ASCII)
-# JSON has no NaN and no infinities, but metrics may have these values.
+# JSON has no NaN and no infinities, but metrics may have these values: NaN is written as {"$float": "nan"}. A map that
+# looks like this itself is written with its value in a list.
 _MARK = "$float"
-_NOT_JSON = (b"NaN", b"Infinity")
+_TO_MARK = (b"NaN", b"Infinity", _MARK.encode())
+_MARKED = ("nan", "inf", "-inf")
 
 
 def check_table(table: str) -> str:
@@ -87,7 +89,7 @@ def to_text(document: Mapping[str, Any]) -> str:
     """Returns JSON on one line; dates, bytes and sets become texts and lists. Raises `ProtocolError` for the rest."""
     check_document(document)
     text = _write(document)
-    return (_write(_mark(document)) if any(word in text for word in _NOT_JSON) else text).decode()
+    return (_write(_mark(document)) if any(word in text for word in _TO_MARK) else text).decode()
 
 
 def from_text(text: str) -> Document:
@@ -108,11 +110,18 @@ def _mark(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {_MARK: str(value)}
     if isinstance(value, Mapping):
-        return {key: _mark(item) for key, item in value.items()}
+        marked = {key: _mark(item) for key, item in value.items()}
+        return {_MARK: [marked[_MARK]]} if marked.keys() == {_MARK} else marked
     if isinstance(value, (list, tuple)):
         return [_mark(item) for item in value]
     return value
 
 
 def _unmark(value: dict[str, Any]) -> Any:
-    return float(value[_MARK]) if value.keys() == {_MARK} else value
+    """Undoes marks. A map that an older version has written looks like a mark and may be none: it stays as it is."""
+    if value.keys() != {_MARK}:
+        return value
+    marked = value[_MARK]
+    if isinstance(marked, list) and len(marked) == 1:
+        return {_MARK: marked[0]}
+    return float(marked) if marked in _MARKED else value

@@ -311,7 +311,7 @@ class MongoRecords:
 def _fault(error: OperationFailure) -> tuple[int | None, str]:
     """Returns code and reason of an error; of a bulk write, which has none of its own, of the first but duplicates."""
     faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
-    own = {"code": error.code, "errmsg": str(error)}
+    own: Document = {"code": error.code, "errmsg": str(error)}
     found = next((fault for fault in faults if fault["code"] != _DUPLICATE), own)
     return found["code"], found.get("errmsg", "")[:300]
 
