@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from client.role.core_driver import ClientDriver, plan, task
+import pytest
+
+from client.role.core_driver import ClientDriver, begun, plan, task
 from fedmq.errors import ProtocolError, Refused
 from fedmq.runtime.effects import Publish
 from fedmq_client.role.operations import Upload
@@ -56,3 +58,65 @@ def test_a_validation_that_is_refused_without_metrics_is_not_published_for_ever(
 def test_a_refused_message_that_nobody_waits_for_is_dropped(client: ClientDriver) -> None:
     presence = Publish("update", "update.k1.c1", ClientPresence())
     assert all_of(client.failed(presence, Refused("no queue")), Publish) == []
+
+
+# -- a bug of the core --------------------------------------------------------------------------------------------------
+
+
+def bug(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("oh")
+
+
+def test_a_task_whose_answer_meets_a_bug_is_declined_and_the_next_one_begins(
+    client: ClientDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task was never answered, and no other one was begun."""
+    client.request(task(plan(1)))
+    client.request(task(VALIDATE))
+    monkeypatch.setattr("fedmq_client.role.answers.Upload", bug)
+    with pytest.raises(ZeroDivisionError):
+        client.finish(plan(1))
+    reason = "internal error: ZeroDivisionError('oh')"
+    assert bodies(client.after_bug, Decline) == [Decline(plan=plan(1), outcome="failed", reason=reason)]
+    assert begun(client.after_bug) == [VALIDATE]
+
+
+def test_an_update_that_meets_a_bug_after_its_upload_is_declined(
+    client: ClientDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.request(task(plan(1)))
+    upload = one(client.finish(plan(1)), Upload)
+    monkeypatch.setattr("fedmq_client.role.answers.Update", bug)
+    with pytest.raises(ZeroDivisionError):
+        client.uploaded(upload)
+    assert [each.plan for each in bodies(client.after_bug, Decline)] == [plan(1)]
+
+
+def test_a_validation_that_meets_a_bug_is_answered_with_the_reason(
+    client: ClientDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.request(task(VALIDATE))
+    monkeypatch.setattr("fedmq_client.role.answers.weight_of", bug)
+    with pytest.raises(ZeroDivisionError):
+        client.score(VALIDATE, accuracy=0.9)
+    [validation] = bodies(client.after_bug, Validation)
+    assert (validation.plan, validation.metrics) == (VALIDATE, {})
+    assert validation.reason == "internal error: ZeroDivisionError('oh')"
+
+
+def test_a_request_that_meets_a_bug_is_declined(client: ClientDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmq_client.role.core.Tasks.is_late", bug)
+    with pytest.raises(ZeroDivisionError):
+        client.request(task(plan(1)))
+    assert [each.plan for each in bodies(client.after_bug, Decline)] == [plan(1)]
+
+
+def test_progress_that_meets_a_bug_costs_the_progress_alone(
+    client: ClientDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.request(task(plan(1)))
+    monkeypatch.setattr("fedmq_client.role.core.Progress", bug)
+    with pytest.raises(ZeroDivisionError):
+        client.progress(plan(1), 0.5)
+    assert client.after_bug == []
+    assert one(client.finish(plan(1)), Upload).task.plan == plan(1)

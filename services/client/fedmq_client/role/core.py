@@ -12,6 +12,7 @@ from enum import Enum
 
 from fedmq.runtime.effects import (
     Ack,
+    Broken,
     CancelTimer,
     CoreEvent,
     Done,
@@ -64,6 +65,7 @@ class ClientCore:
         self._attachment = Attachment(name, attach)
         self._tasks = Tasks()
         self._answers = Answers(name, attach.tasks, kept)
+        self._at_hand: TaskMessage | None = None
         self._is_leaving = False
         self._has_left = False
 
@@ -80,7 +82,9 @@ class ClientCore:
         return State.ATTACHING if self.combiner is None else State.ATTACHED
 
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
-        """Returns the effects of an event."""
+        """Returns the effects of an event. An exception on it, which is a bug, costs the task at hand: see `_broken`."""
+        if not isinstance(event, Broken):
+            self._at_hand = self._task_of(event)
         match self.state:
             case State.LEFT:
                 return self._refused_after_goodbye(event)
@@ -103,13 +107,8 @@ class ClientCore:
             case Done(effect=Upload() as upload, result=BlobRef() as blob):
                 self._answers.upload_ended()
                 return [self._answers.uploaded(upload, blob, now)]
-            case Failed(effect=Upload() as upload):
-                self._answers.upload_ended()
-                return self._attachment.hello_later(upload.task.combiner)
-            case Failed(effect=Publish(body=Attach())):
-                return self._attachment.request_later()
-            case Failed(effect=Publish() as publish, error=error):
-                return self._answers.refused(publish, error.reason)
+            case Failed():
+                return self._failed(event)
             case Fired(timer):
                 return [*self._attachment.fired(timer), *self._tasks.fired(timer)]
             case Started():
@@ -118,6 +117,19 @@ class ClientCore:
                 return self._attachment.reconnect()
             case Stopping():
                 return self._leave()
+            case Broken():
+                return self._broken(event, now)
+        return []
+
+    def _failed(self, event: Failed) -> list[Effect]:
+        match event.effect:
+            case Upload() as upload:
+                self._answers.upload_ended()
+                return self._attachment.hello_later(upload.task.combiner)
+            case Publish(body=Attach()):
+                return self._attachment.request_later()
+            case Publish() as publish:
+                return self._answers.refused(publish, event.error.reason)
         return []
 
     # -- messages ---------------------------------------------------------------------------------------------------
@@ -159,6 +171,27 @@ class ClientCore:
         if task is None:
             return []
         return [CancelTimer(abandon_timer(task.plan)), *self._answers.answer(task, result, now)]
+
+    def _task_of(self, event: CoreEvent) -> TaskMessage | None:
+        """Returns the task whose answer depends on this event."""
+        match event:
+            case Received(body=TaskMessage() as task) | Done(effect=Upload(task=task)):
+                return task
+            case ModelValidated(task=task) if task.plan.action == "validate":
+                return task
+            case TaskFinished(result=result):
+                return self._tasks.of(result.key)
+        return None
+
+    def _broken(self, broken: Broken, now: float) -> list[Effect]:
+        """Declines the task at hand with the reason, so that nobody waits for its answer, and goes on with the next one."""
+        task, self._at_hand = self._at_hand, None
+        if task is None:
+            return []
+        if isinstance(broken.event, TaskFinished):
+            self._tasks.finish(broken.event.result.key)
+        failed = TaskResult(task_key(task.plan), "failed", reason=broken.error.reason)
+        return self._answers.answer(task, failed, now)
 
     def _progress(self, event: ProgressReported) -> list[Effect]:
         task = self._tasks.under_way

@@ -49,6 +49,10 @@ class Tasks:
         self.under_way = self._waiting.pop(next(iter(self._waiting)))
         return [RunTask(self.under_way)]
 
+    def of(self, key: TaskKey) -> TaskMessage | None:
+        """Returns the latest request for the work under way; None if that is other work."""
+        return self.under_way if self._is_under_way(key) else None
+
     def finish(self, key: TaskKey) -> TaskMessage | None:
         """Returns the latest request for the work that has ended; None if that work had been stopped."""
         if not self._is_under_way(key):
