@@ -298,7 +298,7 @@ class ReducerCore:
         if isinstance(event, Received) and not self._context.is_broken:
             return
         name = session_of(event)
-        if name is None or self.lease is not LeaseState.ACTIVE:
+        if name is None or self.lease is not LeaseState.ACTIVE or self._is_stopping:
             self._note_error(reason)
             return
         self.sessions.give_up(name, reason)
