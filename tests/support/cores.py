@@ -138,7 +138,7 @@ class Driver:
         rest = self._answered(effect)
         is_over = isinstance(error, Fenced)
         dropped = list(takewhile(lambda each: is_over or not isinstance(each, Apart), rest))
-        if isinstance(effect, Perform) and effect.is_optional:
+        if isinstance(effect, Perform) and effect.is_optional and not is_over:
             dropped.clear()
         effects = self.handle(Failed(effect, error))
         tags = [tag for each in all_of(dropped, Ack) for tag in each.tags]

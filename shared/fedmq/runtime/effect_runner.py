@@ -232,7 +232,7 @@ class EffectRunner:
             self._ordered.end()
         if error is not None:
             failure = self._failure(effect, error)
-            if execution.groups and not effect.is_optional:
+            if execution.groups and (not effect.is_optional or isinstance(error, Fenced)):
                 self._drop(execution.groups[0], effect, failure)
             else:
                 self._report(effects.Failed(effect, failure), execution.cause)

@@ -197,7 +197,8 @@ class Perform(Effect):
 
     - `reports`: the core receives `Done` once the effect is performed.
     - `heavy`: the effect may take long, so it is performed off the actor's thread.
-    - `is_optional`: if the effect is refused, the core receives `Failed`, and the rest of its group is not dropped.
+    - `is_optional`: if the effect is refused, the core receives `Failed`, and the rest of its group is not dropped; it is if
+      the process is fenced.
     - `independent`: later effects of its group neither wait for it nor are dropped with it.
     - `store`: the store that the effect writes to, by the name in `Transient.store`. Given for those of which some may be
       written while the store refuses another for good.

@@ -90,6 +90,13 @@ def test_the_group_of_a_refused_optional_effect_goes_on() -> None:
     assert (runner.acked, runner.dead_letters) == ([1], {})
 
 
+def test_the_group_of_an_optional_effect_ends_if_the_process_is_fenced() -> None:
+    """A reducer that had lost its lease published a grant."""
+    runner = bench()
+    runner.run([Optional("late"), Write("w1"), Ack((1,))])
+    assert (runner.calls, runner.acked, runner.dead_letters) == ([Optional("late")], [], {})
+
+
 def test_what_stands_apart_waits_for_what_is_before_it() -> None:
     """So a message is not acknowledged before what precedes it is durable."""
     away = [Transient("away")]
