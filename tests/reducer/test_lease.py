@@ -9,7 +9,7 @@ import pytest
 from fedmq.errors import ConfigError, Fenced, NotFound, Refused
 from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Ack, DeleteQueue, Drained, Reject, Resubscribe, Stopping
-from fedmq_reducer.core import LeaseState, ReducerCore
+from fedmq_reducer.core import LeaseState
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import (
     Acquire,
@@ -28,24 +28,12 @@ from fedmq_reducer.snapshot import Load, Snapshot
 from fedmq_schemas.messages import Attach, ClientHello, CombinerHello, Plan, Start, Welcome
 from fedmq_schemas.policy import Policy
 from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
-from support.cores import Driver, all_of, bodies, events, one
+from support.cores import all_of, bodies, events, one
 
 from .sessions.driver import SEED, SessionDriver, aggregated, partial
+from .standby import Standby
 
 OTHERS = HeldLease("other/3/17", 10.0)
-
-
-class Standby(Driver):
-    """A reducer that has just started and asks for the lease."""
-
-    def __init__(self) -> None:
-        self.reducer = ReducerCore(Membership(Topology("a"), presence=10.0), presence=10.0)
-        super().__init__(self.reducer)
-        self.acquire = one(self.start(), Acquire)
-
-    def activate(self, term: int = 7) -> Load:
-        """The lease is free; returns the request for the records."""
-        return one(self.done(self.acquire, term), Load)
 
 
 @pytest.fixture
@@ -186,18 +174,12 @@ def test_records_that_were_read_under_an_earlier_lease_are_not_decided_on(standb
     assert (lease(standby), standby.reducer.term) == (LeaseState.ACTIVE, 9)
 
 
-def again(standby: Standby) -> Load:
-    """An error has come: the reducer gives the lease up, and takes it again; returns the request for the records."""
-    assert one(standby.fire("lease"), Release).term == 7
-    return one(standby.done(one(standby.fire("lease"), Acquire), 8), Load)
-
-
 def test_records_that_cant_be_read_are_reported_and_another_reducer_may_try(standby: Standby) -> None:
     load = standby.activate()
     effects = standby.failed(load, Refused("a record of table clients can't be read"))
     [event] = events(effects, "actor.error")
     assert event.data["reason"] == "Load is refused: a record of table clients can't be read"
-    standby.done(again(standby), Snapshot())
+    standby.done(standby.start_over(), Snapshot())
     assert lease(standby) is LeaseState.ACTIVE
 
 
@@ -213,7 +195,7 @@ def test_a_bug_while_taking_over_costs_no_more_than_a_crash(standby: Standby, mo
         patch.setattr(Membership, "note_combiner", None)
         with pytest.raises(TypeError):
             standby.done(load, Snapshot())
-    load = again(standby)
+    load = standby.start_over()
     assert standby.unsettled == [], "the hello is given back"
     standby.done(load, Snapshot())
     assert lease(standby) is LeaseState.ACTIVE
@@ -228,7 +210,7 @@ def test_a_message_that_has_ended_a_take_over_by_an_exception_is_rejected_at_the
     monkeypatch.setattr(Membership, "note_combiner", None)
     with pytest.raises(TypeError):
         standby.done(load, Snapshot())
-    load = again(standby)
+    load = standby.start_over()
     standby.receive(CombinerHello(), "k1", message_id="bad")
     effects = standby.done(load, Snapshot())
     assert one(effects, Reject) == Reject(
