@@ -196,7 +196,7 @@ def test_a_validation_that_is_refused_is_a_dead_letter_and_costs_nothing_else(st
         refused = session.failed(one(effects, RecordValidations), Refused("the document is too large"))
         assert refused == []
     assert len(session.dead_letters) == 4
-    assert one(session.fire("lease"), Renew)
+    assert one(session.fire("lease"), Renew).term == TERM
     session.answer()
 
 
@@ -210,7 +210,7 @@ def test_a_refused_validation_counts_as_an_answer_without_metrics(start: StartSe
     good = session.validate("c2", "s-0001", 1, {"loss": 1.0})
     assert ends(good) == [("finished", "")]
     [change] = model_changes(good)
-    assert change.metrics is not None and change.metrics["loss"]["n"] == 1
+    assert change.metrics["loss"]["n"] == 1
 
 
 @pytest.mark.parametrize("kind", [RecordParticipation, ChangeModel, RecordSummary])
@@ -230,7 +230,7 @@ def test_clients_words_that_only_readers_need_are_left_out_if_they_are_refused(
     refused = session.failed(one(effects, kind), Refused("key names must not contain NUL"))
     reason = f"{kind.__name__} is refused: key names must not contain NUL"
     assert [event.data["reason"] for event in events(refused, "actor.error")] == [reason]
-    assert one(session.fire("lease"), Renew)
+    assert one(session.fire("lease"), Renew).term == TERM
     session.next_plans(effects)
     session.commit(3 if kind is ChangeModel else 2)
 
