@@ -40,23 +40,14 @@ from fedmq.records.documents import (
     check_table,
     first_of_each,
 )
+from fedmq.records.mongo_codes import DUPLICATE, INVALID_OPTIONS, PASSING, UNAUTHORIZED
 from fedmq_schemas.records import INDEXES
 
 _LOG = logging.getLogger(__name__)
 SELECTION_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 _ATTEMPTS = 8
-# fmt: off
-_PASSING = frozenset({
-    *(1, 6, 7, 8, 24, 43, 46, 50, 63, 64, 79, 89, 91, 100, 112, 133, 134, 150, 189, 202, 216, 234, 237, 251, 262, 264, 279),
-    *(290, 314, 317, 358, 365, 384, 391, 402, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031),
-})
-# fmt: on
-"""Codes of errors that pass: no primary, a shutdown, a conflict, a timeout, a full disk; and those that say nothing."""
-_UNAUTHORIZED = frozenset({13, 18, 8000})
-_DUPLICATE = 11000
 _WITHOUT_KEY = {"_id": False}
-_INVALID_OPTIONS = 72
 # A write returns once it is on disk at most members. Without `j`, a single server acknowledges from memory.
 _SAFE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
@@ -71,8 +62,7 @@ class MongoRecords:
     answer.
 
     A write returns once a majority has it on disk. If a server accepts no write concern, its default is used and a warning
-    is logged. Errors that pass are `Transient`: after a conflict of two writes (112, WriteConflict, also outside of
-    transactions) nothing has changed. Others are `Refused`, as the same call would fail again.
+    is logged. Errors that pass are `Transient`, such as a conflict of two writes. Others are `Refused`.
 
     Raises `ConfigError` if address or account are wrong; a wrong account only at the first call.
     """
@@ -157,9 +147,7 @@ class MongoRecords:
             return
         with self._writing(table, fence) as collection:
             try:
-                collection.insert_many(
-                    rows, ordered=False
-                )  # most keys are new, and inserting is several times as fast as replacing
+                collection.insert_many(rows, ordered=False)  # most keys are new: several times as fast as replacing
             except BulkWriteError as error:
                 _replace(collection, [rows[index] for index in _taken(error)])
 
@@ -276,7 +264,7 @@ class MongoRecords:
                     self._database[LEASE_TABLE].with_options(write_concern=_SAFE).delete_one({"_id": ""})
                     self._concern = _SAFE
                 except OperationFailure as error:
-                    if error.code != _INVALID_OPTIONS:
+                    if error.code != INVALID_OPTIONS:
                         raise
                     _LOG.warning(
                         "%s accepts no write concern: its default decides which writes survive a crash", self.where
@@ -291,9 +279,9 @@ class MongoRecords:
         except OperationFailure as error:
             code, reason = _fault(error)
             words = f"{self.where} refused with code {code}"
-            if code in _UNAUTHORIZED:
+            if code in UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
-            if code is None or code in _PASSING or error.has_error_label("RetryableWriteError"):
+            if code is None or code in PASSING or error.has_error_label("RetryableWriteError"):
                 raise Transient(words, store=STORE) from error
             raise Refused(f"{words}: {reason}") from error
         except (BSONError, OverflowError, UnicodeEncodeError) as error:
@@ -312,7 +300,7 @@ def _fault(error: OperationFailure) -> tuple[int | None, str]:
     """Returns code and reason of an error; of a bulk write, which has none of its own, of the first but duplicates."""
     faults = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
     own: Document = {"code": error.code, "errmsg": str(error)}
-    found = next((fault for fault in faults if fault["code"] != _DUPLICATE), own)
+    found = next((fault for fault in faults if fault["code"] != DUPLICATE), own)
     return found["code"], found.get("errmsg", "")[:300]
 
 
@@ -342,7 +330,7 @@ def _replace(collection: Collection[Document], rows: list[Document]) -> None:
 def _taken(error: BulkWriteError) -> list[int]:
     """Returns the indexes of the rows whose key is present already. Raises the error if it has any other cause."""
     faults = error.details["writeErrors"]
-    if not faults or any(fault["code"] != _DUPLICATE for fault in faults):
+    if not faults or any(fault["code"] != DUPLICATE for fault in faults):
         raise error
     return sorted(fault["index"] for fault in faults)
 
