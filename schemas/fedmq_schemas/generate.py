@@ -16,6 +16,8 @@ import yaml
 from pydantic import Field, create_model
 
 from fedmq_schemas import messages
+from fedmq_schemas.bounds import plain_json
+from fedmq_schemas.limits import DEEPEST, MOST_VALUES
 from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope
 from fedmq_schemas.routes import PARAMETERS, ROLES, ROUTES, Route
 from fedmq_schemas.topology import Queue, Topology, client_permissions
@@ -24,6 +26,8 @@ FOLDER = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ALLIANCE = "{alliance}"
 _AMQP_BINDING = "0.3.0"
+PLAIN_REF = "#/$defs/Plain"
+PLAIN_WORDS = f"What JSON can say, nested at most {DEEPEST} deep, with at most {MOST_VALUES} values in all."
 
 
 def message_schema(kind: str) -> dict[str, Any]:
@@ -40,7 +44,34 @@ def message_schema(kind: str) -> dict[str, Any]:
     model = create_model(f"{_title(kind)}Message", __base__=Envelope, **fields)
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     schema["description"] = _words(body)
-    return {"$schema": DIALECT, "$id": f"{kind}.json", **schema}
+    return {"$schema": DIALECT, "$id": f"{kind}.json", **strict(schema)}
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a schema that refuses what the code refuses: also keys of maps, and what a `Plain` holds.
+
+    pydantic writes the pattern of a key as `patternProperties`, which allows any value under another key.
+    """
+    found: dict[str, Any] = _with_keys_and_plain(schema)
+    if PLAIN_REF in json.dumps(found):
+        found["$defs"]["Plain"] = {**plain_json({"$ref": PLAIN_REF}), "description": PLAIN_WORDS}
+    return found
+
+
+def _with_keys_and_plain(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_keys_and_plain(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if node.items() >= plain_json({}).items():
+        rest = {key: value for key, value in node.items() if key != "anyOf"}
+        return {**rest, "$ref": PLAIN_REF}
+    node = {key: _with_keys_and_plain(value) for key, value in node.items()}
+    if "patternProperties" in node:
+        [(pattern, value)] = node.pop("patternProperties").items()
+        node["propertyNames"] = {**node.get("propertyNames", {}), "pattern": pattern}
+        node["additionalProperties"] = value
+    return node
 
 
 def _title(kind: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from fedmq_schemas.messages import BlobRef, Frozen, Metrics, PersonalStart, PlanKey
+from fedmq_schemas.messages import BlobRef, Frozen, PersonalStart, PlanKey
 
 Outcome = Literal["accepted", "rejected", "discarded", "abstained", "failed", "absent"]
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
@@ -24,13 +24,15 @@ class LedgerEntry(Frozen):
     `personal = "continue"`.
     """
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # a ledger of an earlier version may hold NaN
+
     client: str
     outcome: Outcome
     reason: str = ""
     weight: int = 0
     blob: BlobRef | None = None
     norm: float | None = None
-    metrics: Metrics = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     at: float | None = None
     personal: PersonalStart | None = Field(None, exclude_if=lambda personal: personal is None)
@@ -50,6 +52,8 @@ class Ledger(Frozen):
     The ledger of a partial covers one plan. The ledger of a round covers all plans of the committed attempt, with entries
     sorted by client.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     session: str
     round: int

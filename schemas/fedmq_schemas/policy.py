@@ -15,24 +15,30 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    GetPydanticSchema,
-    JsonValue,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from fedmq_schemas.bounds import Config, Figure, Integer, Key, Labels, Plain, Positive, Sha256, Word, text
+from fedmq_schemas.limits import LARGEST, LONGEST_KEY, MOST_METRICS, MOST_VALUES
+
 MAX_POLICY = 16 * 1024
 LONGEST_TIMEOUT = 7 * 24 * 3600
 """Greatest number of seconds of a time limit."""
+LONGEST_SESSION = 366 * 24 * 3600
+DEFAULT_MAX_WEIGHT = 10_000_000
+LARGEST_WEIGHT = 10**12
+"""Greatest `max_weight`, and greatest N of `capped:N`: the sum of the weights of a million updates fits into 64 bits."""
 DEFAULT_RULE = "mean"
 """The rule of policies, plans and ledgers that name none."""
 
 Personal = Literal["fresh", "continue"]
 """What a client's local tensors and private state begin with: the seed, or what it kept of an earlier session."""
 
-Plain = Annotated[Any, GetPydanticSchema(lambda _, handler: handler(JsonValue))]
-"""A value of JSON: text, number, bool, None, or lists and maps of these, nested at most 255 deep."""
+
+Steps = Annotated[dict[Key, Plain], Field(max_length=MOST_VALUES)]
+"""Values by the round from which they are used."""
 
 
 class Section(BaseModel):
@@ -70,28 +76,28 @@ class Section(BaseModel):
 class Strategy(Section):
     """How the updates change the model: an aggregation rule, then a server optimizer."""
 
-    name: str = Field("fedavg", description="the server optimizer: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
-    parameters: dict[str, float] = Field(
+    name: Word = Field("fedavg", description="the server optimizer: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
+    parameters: Annotated[dict[Key, Figure], Field(max_length=32)] = Field(
         default_factory=dict, description="parameters of the server optimizer, such as server_learning_rate"
     )
-    rule: str = Field(
+    rule: Word = Field(
         DEFAULT_RULE,
         description="name of the aggregation rule for the updates, such as mean: the exact weighted mean",
         exclude_if=lambda rule: rule == DEFAULT_RULE,
     )
 
 
-Patterns = Annotated[tuple[str, ...], Field(strict=False)]
+Patterns = Annotated[tuple[Annotated[str, text(1024)], ...], Field(strict=False)]
 """Patterns of tensor names, in which `*` stands for any text: `head/*`."""
 
 
 class ClientSelection(Section):
     """Which clients take part."""
 
-    where: dict[str, str] = Field(
+    where: Labels = Field(
         default_factory=dict, description='labels that a client must have, such as {site = "north"}; empty: all clients'
     )
-    exclude: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+    exclude: Annotated[tuple[Word, ...], Field(strict=False)] = Field(
         (), description="names of clients that take no part"
     )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -102,7 +108,7 @@ class ClientSelection(Section):
 class ModelSelection(Section):
     """Which model of the session is the best one."""
 
-    metric: str = Field(
+    metric: Annotated[str, text(LONGEST_KEY)] = Field(
         "",
         description="metric to compare, such as test/accuracy; empty: a known metric, preferably an evaluator's accuracy; "
         "with tensors.local, clients' own come first, as an evaluator scores the seed's local tensors",
@@ -121,14 +127,14 @@ class EarlyStopping(Section):
     the previous round is validated.
     """
 
-    patience: Annotated[int, Field(ge=1)] | None = Field(
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="end after this many rounds without a better model"
     )
-    min_delta: Annotated[float, Field(ge=0)] = Field(
+    min_delta: Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)] = Field(
         0.0, description="least improvement of the metric that counts as better"
     )
-    target: float | None = Field(None, description="end once the metric reaches this value")
-    max_time: Annotated[float, Field(gt=0)] | None = Field(
+    target: Figure | None = Field(None, description="end once the metric reaches this value")
+    max_time: Annotated[float, Field(gt=0, le=LONGEST_SESSION, allow_inf_nan=False)] | None = Field(
         None, description="start no round later than this many seconds after the session started"
     )
 
@@ -157,10 +163,10 @@ class UpdateBounds(Section):
     The section travels whole: a new key here reaches the client's job (`Job.update`) without a change to any message.
     """
 
-    clip_norm: Annotated[float, Field(gt=0)] | None = Field(
+    clip_norm: Positive | None = Field(
         None, description="greatest norm; the client scales a longer delta down to it; unset: no limit"
     )
-    max_norm: Annotated[float, Field(gt=0)] | None = Field(
+    max_norm: Positive | None = Field(
         None, description="greatest norm; the combiner rejects a longer delta; unset: no limit"
     )
 
@@ -168,10 +174,10 @@ class UpdateBounds(Section):
 class Retention(Section):
     """Which blobs are kept after a round is committed."""
 
-    keep_updates: int | Literal["all"] = Field(
+    keep_updates: Annotated[int, Field(le=1_000_000)] | Literal["all"] = Field(
         "all", description="all, or number of committed rounds whose updates are kept (0: none)"
     )
-    keep_models: int | Literal["all"] = Field(
+    keep_models: Annotated[int, Field(le=1_000_000)] | Literal["all"] = Field(
         "all",
         description="all, or N to keep the best, the last and every N-th model (0: the best and the last); seeds are always "
         "kept",
@@ -188,15 +194,15 @@ class Retention(Section):
 class Policy(Section):
     """The settings of a session. Times are in seconds; numbers of clients are totals over the alliance."""
 
-    name: str = Field("", max_length=120, description="name for people; need not be unique")
-    seed: str | None = Field(
+    name: Annotated[str, text(120)] = Field("", description="name for people; need not be unique")
+    seed: Annotated[str, text(1024)] | None = Field(
         None, description="id of the model to start from; unset: the newest model, else the alliance's seed"
     )
     rounds: Annotated[int, Field(ge=1, le=1_000_000)] = Field(5, description="number of rounds; each makes one model")
-    clients_required: Annotated[int, Field(ge=1)] = Field(
+    clients_required: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1, description="least number of accepted updates per round; a round starts once this many clients are available"
     )
-    clients_requested: Annotated[int, Field(ge=1)] | None = Field(
+    clients_requested: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="greatest number of clients per round; unset: all that are available"
     )
     timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = Field(
@@ -208,19 +214,25 @@ class Policy(Section):
     wait: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] = Field(
         3600.0, description="seconds that a round waits for enough clients, before the session fails"
     )
-    weighting: str = Field(
+    weighting: Word = Field(
         "examples",
         description="weight of an update: examples (their number), equal (1), or capped:N (their number, at most N)",
     )
+    max_weight: Annotated[int, Field(ge=1, le=LARGEST_WEIGHT)] = Field(
+        DEFAULT_MAX_WEIGHT,
+        description="greatest weight of an update, and number of examples, with weighting = examples; a greater one is "
+        "rejected",
+        exclude_if=lambda weight: weight == DEFAULT_MAX_WEIGHT,
+    )
     strategy: Strategy = Field(default_factory=Strategy)
-    train: dict[str, Plain] = Field(default_factory=dict, description="configuration that is passed to the trainer")
-    schedule: dict[str, dict[str, Plain]] = Field(
+    train: Config = Field(default_factory=dict, description="configuration that is passed to the trainer")
+    schedule: Annotated[dict[Key, Steps], Field(max_length=MOST_METRICS)] = Field(
         default_factory=dict,
         description="keys of train that change during the session: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 sets values "
         "from rounds 1 and 20 on",
     )
     clients: ClientSelection = Field(default_factory=ClientSelection)
-    package: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+    package: Sha256 | None = Field(
         None, description="SHA-256 of the package that a client must run (`fedmq check` prints it); unset: any"
     )
     tensors: Tensors = Field(default_factory=Tensors)
@@ -242,14 +254,16 @@ class Policy(Section):
         120.0, description="seconds until the deadline of separate validation tasks"
     )
     retention: Retention = Field(default_factory=Retention)
-    random_seed: int | None = Field(None, description="seed of all random draws; unset: derived from the session's id")
+    random_seed: Integer | None = Field(
+        None, description="seed of all random draws; unset: derived from the session's id"
+    )
 
     @field_validator("weighting")
     @classmethod
     def _known_weighting(cls, value: str) -> str:
-        if value in ("examples", "equal") or re.fullmatch(r"capped:[1-9]\d*", value):
+        if value in ("examples", "equal") or re.fullmatch(r"capped:[1-9][0-9]{0,11}", value):
             return value
-        raise ValueError(f"weighting {value!r} is not known: examples, equal, or capped:N with N of at least 1")
+        raise ValueError(f"weighting {value!r} is not known: examples, equal, or capped:N with N of 1 to 12 digits")
 
     @field_validator("schedule")
     @classmethod

@@ -235,6 +235,9 @@ def test_a_sandbox_under_a_debugger_trains_in_the_callers_thread_without_time_li
         ({"labels": ["north"]}, "labels must be a mapping"),
         ({"labels": {"site": "north"}}, "the label 'site' needs a list of values"),
         ({"labels": {"site": [1, 2]}}, "the label 'site' needs a list of values"),
+        ({"labels": {"site": ["x" * 257]}}, "the label 'site' can't be sent: a text has 257 characters, more than 256"),
+        ({"labels": {"a\0b": ["x"]}}, "can't be sent: a text holds NUL or half a character"),
+        ({"labels": {f"l{n}": ["x"] for n in range(65)}}, "there are 65 labels: a client has at most 64"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_to_write(options: dict[str, Any], complaint: str) -> None:

@@ -8,21 +8,8 @@ Durations are in seconds, sizes in bytes. `sha256` is lower-case hex. Models, up
 blobs in the blob store and never cross the broker.
 """
 
-from fedmq_schemas.messages.base import (
-    MAX_BODY,
-    MAX_LISTED_CLIENTS,
-    VERSION,
-    BlobRef,
-    Body,
-    Envelope,
-    Frozen,
-    Metrics,
-    Name,
-    PlanKey,
-    Sha256,
-    TaskName,
-    Weight,
-)
+from fedmq_schemas.bounds import MAX_LISTED_CLIENTS, Metrics, Name, Sha256, Weight
+from fedmq_schemas.messages.base import MAX_BODY, VERSION, BlobRef, Body, Envelope, Frozen, PlanKey, TaskName
 from fedmq_schemas.messages.events import BatchedEvent, Event, Events
 from fedmq_schemas.messages.membership import (
     About,

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from fedmq_schemas.limits import DEEPEST, LONGEST_NOTE, MOST_NOTES
-from fedmq_schemas.policy import Plain
+from fedmq_schemas.bounds import BlobKey, Clock, Count, MessageId, Name, Number, Sha256, Version, Word, text
+from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
 
 VERSION = 1
 MAX_BODY = 64 * 1024
-MAX_LISTED_CLIENTS = 500
 
-
-def _shallow(metrics: dict[str, Any]) -> dict[str, Any]:
-    for name, value in metrics.items():
-        if _levels(value) > DEEPEST:
-            raise ValueError(f"{name[:50]} is nested more than {DEEPEST} deep")
-    return metrics
-
-
-def _levels(value: Any) -> int:
-    """Returns how deep lists and maps are nested. The recursion is bounded: `Plain` accepts at most 255 levels."""
-    if not isinstance(value, list | dict):
-        return 0
-    return 1 + max(map(_levels, value.values() if isinstance(value, dict) else value), default=0)
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Weight = Annotated[int, Field(ge=1, lt=2**53)]
-Metrics = Annotated[dict[str, Plain], AfterValidator(_shallow)]
 Notes = Annotated[
-    tuple[Annotated[str, Field(max_length=LONGEST_NOTE)], ...],
+    tuple[Annotated[str, text(LONGEST_NOTE)], ...],
     Field(max_length=MOST_NOTES, exclude_if=lambda notes: not notes),
 ]
 """What a result lacks, one sentence each, such as a metric that was not kept. Not sent if there are none."""
@@ -49,8 +29,8 @@ class Frozen(BaseModel):
 class BlobRef(Frozen):
     """Refers to a blob: its key in the blob store (`bucket/name`), its size and its hash."""
 
-    key: Annotated[str, Field(min_length=1, max_length=1024)]
-    size: Annotated[int, Field(ge=0)]
+    key: BlobKey
+    size: Count
     sha256: Sha256
 
 
@@ -62,9 +42,9 @@ class PlanKey(Frozen):
     """
 
     session: Name
-    round: Annotated[int, Field(ge=0)]
-    attempt: Annotated[int, Field(ge=1)] = 1
-    part: Annotated[int, Field(ge=0)] = 0
+    round: Number
+    attempt: Annotated[Count, Field(ge=1)] = 1
+    part: Number = 0
     action: TaskName = "train"
 
     def __str__(self) -> str:
@@ -90,10 +70,10 @@ class Envelope(Frozen):
     `sent_at` is UTC seconds since 1970, by the sender's clock; no decision depends on it.
     """
 
-    kind: str
-    version: int = VERSION
-    id: Annotated[str, Field(min_length=1, max_length=200)]
-    cause: str | None = None
-    alliance: str
-    sender: str
-    sent_at: Annotated[float, Field(allow_inf_nan=False)]
+    kind: Word
+    version: Version = VERSION
+    id: MessageId
+    cause: MessageId | None = None
+    alliance: Word
+    sender: Word
+    sent_at: Clock

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.messages.base import Body, Name
-from fedmq_schemas.policy import Plain
+from fedmq_schemas.bounds import Data, MessageId, Name, Number, Word
+from fedmq_schemas.messages.base import Body
 
 
 class Event(Body):
@@ -18,19 +18,19 @@ class Event(Body):
     """
 
     kind = "event"
-    name: str
+    name: Word
     session: Name | None = None
-    round: int | None = None
-    client: str | None = None
-    combiner: str | None = None
-    data: dict[str, Plain] = Field(default_factory=dict)
+    round: Number | None = None
+    client: Word | None = None
+    combiner: Word | None = None
+    data: Data = Field(default_factory=dict)
 
 
 class BatchedEvent(Event):
     """One event of an `events` message. Its own `id` and `cause` replace those of the envelope."""
 
-    id: Annotated[str, Field(min_length=1, max_length=200)]
-    cause: str | None = None
+    id: MessageId
+    cause: MessageId | None = None
 
 
 class Events(Body):

@@ -6,9 +6,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.messages.base import VERSION, Body, Frozen, Name, Sha256, TaskName, Weight
+from fedmq_schemas.bounds import (
+    Clock,
+    Count,
+    Labels,
+    Listed,
+    Name,
+    Number,
+    Period,
+    Reason,
+    Sha256,
+    Version,
+    Weight,
+    Word,
+)
+from fedmq_schemas.messages.base import VERSION, Body, Frozen, TaskName
 
-Instance = Annotated[str, Field(max_length=64, exclude_if=lambda instance: not instance)]
+INSTANCE = r"^[A-Za-z0-9_-]{0,64}$"
+Instance = Annotated[str, Field(pattern=INSTANCE, exclude_if=lambda instance: not instance)]
 """A random id that a client draws when its process starts. Not sent by a client of an earlier release."""
 
 
@@ -22,13 +37,13 @@ class Attach(Body):
 
     kind = "attach"
     any_version = True
-    labels: dict[str, str] = Field(default_factory=dict)
-    tasks: tuple[TaskName, ...] = ("train", "validate")
+    labels: Labels = Field(default_factory=dict)
+    tasks: Annotated[tuple[TaskName, ...], Field(max_length=8)] = ("train", "validate")
     weight: Weight = 1
     package: Sha256 | None = None
-    software: str = ""
+    software: Word = ""
     instance: Instance = ""
-    speaks: tuple[int, int] = (VERSION, VERSION)
+    speaks: tuple[Version, Version] = (VERSION, VERSION)
 
 
 class Grant(Body):
@@ -40,9 +55,9 @@ class Grant(Body):
 
     kind = "grant"
     combiner: Name
-    ordinal: Annotated[int, Field(ge=0)]
-    count: Annotated[int, Field(ge=1)]
-    presence: Annotated[float, Field(gt=0)]
+    ordinal: Number
+    count: Annotated[Number, Field(ge=1)]
+    presence: Period
 
 
 class Wait(Body):
@@ -54,8 +69,8 @@ class Wait(Body):
 
     kind = "wait"
     any_version = True
-    seconds: Annotated[float, Field(gt=0)]
-    reason: str
+    seconds: Period
+    reason: Reason
 
 
 class Inquiry(Body):
@@ -77,8 +92,8 @@ class About(Body):
 
     kind = "about"
     any_version = True
-    software: str
-    speaks: tuple[int, int]
+    software: Word
+    speaks: tuple[Version, Version]
 
 
 class ClientHello(Body):
@@ -112,8 +127,8 @@ class DuplicateClient(Body):
     """
 
     kind = "duplicate_client"
-    continues: str
-    other: str
+    continues: Annotated[str, Field(pattern=INSTANCE)]
+    other: Annotated[str, Field(pattern=INSTANCE)]
 
 
 class CombinerHello(Body):
@@ -123,7 +138,7 @@ class CombinerHello(Body):
     """
 
     kind = "combiner_hello"
-    speaks: tuple[int, int] = (VERSION, VERSION)
+    speaks: tuple[Version, Version] = (VERSION, VERSION)
 
 
 class Welcome(Body):
@@ -134,8 +149,8 @@ class Welcome(Body):
     """
 
     kind = "welcome"
-    epoch: int
-    presence: Annotated[float, Field(gt=0)]
+    epoch: Count
+    presence: Period
 
 
 class Stall(Frozen):
@@ -145,10 +160,10 @@ class Stall(Frozen):
     the fault. `since` is UTC seconds since 1970.
     """
 
-    store: str
-    reason: str
-    effect: str = ""
-    since: float
+    store: Word
+    reason: Reason
+    effect: Word = ""
+    since: Clock
 
 
 class CombinerPresence(Body):
@@ -160,10 +175,10 @@ class CombinerPresence(Body):
     """
 
     kind = "combiner_presence"
-    clients: Annotated[int, Field(ge=0)]
-    present: tuple[Name, ...] = ()
-    gone: tuple[Name, ...] = ()
+    clients: Number
+    present: Listed = ()
+    gone: Listed = ()
     full: bool = False
     more: bool = False
     leaving: bool = False
-    stalls: tuple[Stall, ...] = Field((), exclude_if=lambda stalls: not stalls)
+    stalls: Annotated[tuple[Stall, ...], Field(max_length=32)] = Field((), exclude_if=lambda stalls: not stalls)

@@ -6,9 +6,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from fedmq_schemas.bounds import (
+    BlobKey,
+    Config,
+    Count,
+    Counts,
+    Exponent,
+    Integer,
+    Listed,
+    Metrics,
+    Name,
+    Norm,
+    Number,
+    Reason,
+    Seconds,
+    Timings,
+    Total,
+    Traceback,
+    Url,
+    Weight,
+    Word,
+    text,
+)
 from fedmq_schemas.limits import LONGEST_NOTE, MOST_REASONS
-from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Metrics, Name, Notes, PlanKey, Weight
-from fedmq_schemas.policy import DEFAULT_RULE, Personal, Plain, UpdateBounds
+from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Notes, PlanKey
+from fedmq_schemas.policy import DEFAULT_MAX_WEIGHT, DEFAULT_RULE, Personal, UpdateBounds
 
 
 def _valid(section: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +49,7 @@ class ForClients(Frozen):
     An empty section is not sent, nor is `personal` if it is `fresh`.
     """
 
-    update: Annotated[dict[str, Plain], AfterValidator(_valid)] = Field(
+    update: Annotated[Config, AfterValidator(_valid)] = Field(
         default_factory=dict, exclude_if=lambda section: not section
     )
     personal: Personal = Field("fresh", exclude_if=lambda personal: personal == "fresh")
@@ -41,7 +63,7 @@ class PersonalStart(Frozen):
 
     outcome: Literal["continued", "fresh"]
     session: Name | None = Field(None, exclude_if=lambda session: session is None)
-    reason: Annotated[str, Field(max_length=LONGEST_NOTE)] = Field("", exclude_if=lambda reason: not reason)
+    reason: Annotated[str, text(LONGEST_NOTE)] = Field("", exclude_if=lambda reason: not reason)
 
 
 class Plan(ForClients, Body):
@@ -52,27 +74,28 @@ class Plan(ForClients, Body):
     `clients_ref` (a JSON list of names) and not in `clients`. `rule` aggregates the updates. `exponents` scale the
     fixed-point sums of the model's tensors, in the order of their sorted names. `base` holds the tensors that are not
     in every model. `epoch` is the reducer's lease epoch. `update` is the policy's section; `clip_norm` and `max_norm` repeat
-    two of its keys.
+    two of its keys. `max_weight` is the policy's.
     """
 
     kind = "plan"
     plan: PlanKey
-    epoch: int
+    epoch: Count
     reply_to: Name
-    clients: tuple[Name, ...] = ()
+    clients: Listed = ()
     clients_ref: BlobRef | None = None
     model: BlobRef
     base: BlobRef | None = None
-    exponents: tuple[int, ...] = ()
-    timeout: float
-    rounds: int
-    random_seed: int
-    config: dict[str, Plain] = Field(default_factory=dict)
-    weighting: str = "examples"
+    exponents: tuple[Exponent, ...] = ()
+    timeout: Seconds
+    rounds: Number
+    random_seed: Integer
+    config: Config = Field(default_factory=dict)
+    weighting: Word = "examples"
     validate_model: bool = True
-    clip_norm: float | None = None
-    max_norm: float | None = None
-    rule: str = Field(DEFAULT_RULE, exclude_if=lambda rule: rule == DEFAULT_RULE)
+    clip_norm: Norm | None = None
+    max_norm: Norm | None = None
+    rule: Word = Field(DEFAULT_RULE, exclude_if=lambda rule: rule == DEFAULT_RULE)
+    max_weight: Weight = Field(DEFAULT_MAX_WEIGHT, exclude_if=lambda weight: weight == DEFAULT_MAX_WEIGHT)
 
 
 class VoidPlan(Body):
@@ -82,7 +105,7 @@ class VoidPlan(Body):
     """
 
     kind = "void_plan"
-    epoch: int
+    epoch: Count
     plans: tuple[PlanKey, ...] = ()
     session: Name | None = None
 
@@ -102,18 +125,18 @@ class TaskMessage(ForClients, Body):
     client: Name
     combiner: Name
     model: BlobRef
-    model_url: str = ""
+    model_url: Url = ""
     base: BlobRef | None = None
-    base_url: str = ""
-    upload_key: str = ""
-    upload_url: str = ""
-    timeout: float
-    rounds: int
-    seed: int
-    config: dict[str, Plain] = Field(default_factory=dict)
-    weighting: str = "examples"
+    base_url: Url = ""
+    upload_key: Annotated[str, text(1024)] = ""
+    upload_url: Url = ""
+    timeout: Seconds
+    rounds: Number
+    seed: Integer
+    config: Config = Field(default_factory=dict)
+    weighting: Word = "examples"
     validate_model: bool = True
-    clip_norm: float | None = None
+    clip_norm: Norm | None = None
 
     @property
     def bounds(self) -> UpdateBounds:
@@ -144,12 +167,12 @@ class Update(Body):
 
     kind = "update"
     plan: PlanKey
-    model: str
+    model: BlobKey
     blob: BlobRef
     weight: Weight
     encoding: Literal["delta/f32"] = "delta/f32"
     metrics: Metrics = Field(default_factory=dict)
-    seconds: dict[str, float] = Field(default_factory=dict)
+    seconds: Timings = Field(default_factory=dict)
     notes: Notes = ()
     personal: PersonalStart | None = Field(None, exclude_if=lambda personal: personal is None)
 
@@ -163,7 +186,7 @@ class UpdateOutcome(Body):
     kind = "update_outcome"
     plan: PlanKey
     outcome: Literal["accepted", "rejected", "discarded"]
-    reason: str = ""
+    reason: Reason = ""
 
 
 class Decline(Body):
@@ -175,8 +198,8 @@ class Decline(Body):
     kind = "decline"
     plan: PlanKey
     outcome: Literal["abstained", "failed"]
-    reason: str
-    traceback: str = ""
+    reason: Reason
+    traceback: Traceback = ""
 
 
 class Progress(Body):
@@ -190,7 +213,7 @@ class Progress(Body):
     plan: PlanKey
     fraction: Annotated[float, Field(ge=0, le=1)]
     metrics: Metrics = Field(default_factory=dict)
-    place: str = Field("", max_length=LONGEST_NOTE, exclude_if=lambda text: not text)
+    place: Annotated[str, text(LONGEST_NOTE)] = Field("", exclude_if=lambda place: not place)
 
 
 class Validation(Body):
@@ -203,21 +226,21 @@ class Validation(Body):
 
     kind = "validation"
     plan: PlanKey
-    model: str
+    model: BlobKey
     scope: Literal["client", "test"]
     weight: Weight | None
     metrics: Metrics
-    reason: str = ""
-    traceback: str = Field("", exclude_if=lambda text: not text)
+    reason: Reason = ""
+    traceback: Traceback = Field("", exclude_if=lambda traceback: not traceback)
     notes: Notes = ()
 
 
 class OutcomeReason(Frozen):
     """Why tasks have an outcome other than accepted. `count`: the number of tasks whose reasons differ in numbers only."""
 
-    outcome: str
-    reason: Annotated[str, Field(max_length=LONGEST_NOTE)]
-    count: Annotated[int, Field(ge=1)]
+    outcome: Word
+    reason: Annotated[str, text(LONGEST_NOTE)]
+    count: Annotated[Count, Field(ge=1)]
 
 
 class Partial(Body):
@@ -229,11 +252,11 @@ class Partial(Body):
 
     kind = "partial"
     plan: PlanKey
-    epoch: int
+    epoch: Count
     sum: BlobRef | None
     ledger: BlobRef
-    total_weight: Annotated[int, Field(ge=0)]
-    counts: dict[str, int]
+    total_weight: Total
+    counts: Counts
     reasons: Annotated[tuple[OutcomeReason, ...], Field(max_length=MOST_REASONS)] = Field(
         (), exclude_if=lambda reasons: not reasons
     )

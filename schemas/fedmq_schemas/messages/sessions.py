@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedmq_schemas.messages.base import Body, Name
+from fedmq_schemas.bounds import Name
+from fedmq_schemas.messages.base import Body
 from fedmq_schemas.policy import Policy
 
 

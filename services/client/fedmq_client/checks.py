@@ -1,6 +1,5 @@
 """Checks what a trainer returns. Each error names the fault, and what to return instead."""
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from numbers import Integral
@@ -12,7 +11,7 @@ import numpy as np
 from fedmq.errors import InvalidUpdate
 from fedmq.tensors import Weights
 from fedmq.tensors.tensorblob import supported
-from fedmq_schemas.limits import DEEPEST, METRICS_BYTES
+from fedmq_schemas.limits import DEEPEST, LARGEST, LONGEST_KEY, METRICS_BYTES, MOST_METRICS, safe
 
 
 class Note(Protocol):
@@ -125,19 +124,22 @@ def examples(step: str, found: Any) -> int:
 def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
     """Returns metrics in the types that a message can hold, METRICS_BYTES in all. Raises InvalidResult for no map.
 
-    Leaves out others, with a note: those of other types, and the largest ones until the rest fits. A NaN or an infinity is
-    kept, with a note: no mean contains it.
+    Leaves out others, with a note: those of other types, those after the first MOST_METRICS, and the largest ones until
+    the rest fits. A number that is not finite, or beyond LARGEST, becomes None, with a note: no mean contains it.
     """
     if not isinstance(found, Mapping):
         raise without_values(f"{step} returned {kind(found)} as metrics: return a dict of numbers")
     kept: dict[str, Any] = {}
     for name, value in found.items():
-        text = _text(str(name))
+        text = safe(str(name))
+        if len(kept) == MOST_METRICS:
+            note(f"{len(found) - MOST_METRICS} metrics or more are not kept: at most {MOST_METRICS} can be sent")
+            break
         if isinstance(value, np.ndarray) and value.size > METRICS_BYTES:  # makes no list of a large array
             note(_too_large(text, f"{value.size:,} values"))
             continue
         try:
-            kept[text] = _plain(value)
+            kept[_key(text)] = _plain(value)
         except Exception as error:  # also of the user's own class
             plain = error.plain if isinstance(error, InvalidResult) else type(error).__name__
             note(f"metric {text[:60]!r} is not kept: {error}", f"metric {text[:60]!r} is not kept: {plain}")
@@ -151,9 +153,9 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
             note(_too_large(name, _amount(kept.pop(name))))
     if step != "report":  # of reports no means are computed
         for name, value in kept.items():
-            if isinstance(value, float) and not math.isfinite(value):
+            if isinstance(value, float) and not _is_finite(value):
                 note(f"metric {name[:60]!r} is {value} and is in no mean")
-    return kept
+    return {name: _finite(value) for name, value in kept.items()}
 
 
 def kind(value: Any) -> str:
@@ -171,13 +173,13 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise without_values("64 bits can't hold it")
     if isinstance(value, str):
-        return _text(value)
+        return safe(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (Mapping, list, tuple)) and depth == DEEPEST:
         raise without_values(f"it is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {_text(str(name)): _plain(item, depth + 1) for name, item in value.items()}
+        return {_key(safe(str(name))): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     if hasattr(value, "__float__"):
@@ -185,9 +187,23 @@ def _plain(value: Any, depth: int = 0) -> Any:
     raise without_values(f"it is {kind(value)}; send numbers, strings or lists")
 
 
-def _text(value: str) -> str:
-    """Returns a text without lone surrogates, which UTF-8 has not."""
-    return value.encode(errors="replace").decode()
+def _key(name: str) -> str:
+    if not 0 < len(name) <= LONGEST_KEY:
+        raise without_values(f"a name has {len(name)} characters; use 1 to {LONGEST_KEY}")
+    return name
+
+
+def _is_finite(value: float) -> bool:
+    return -LARGEST <= value <= LARGEST
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value with None for each number that is not finite or is beyond LARGEST."""
+    if isinstance(value, float):
+        return value if _is_finite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _too_large(name: str, amount: str) -> str:

@@ -17,6 +17,7 @@ from fedmq_client.packages.package import load
 from fedmq_client.role.actor import OUTPUT_LOG
 from fedmq_client.trainer import NUMBER, Client, Form, with_own_data
 from fedmq_reducer.members.eligibility import ineligible_because
+from fedmq_schemas.limits import LONGEST_LABEL, MOST_LABELS, check_key, check_text
 from fedmq_schemas.policy import Policy
 
 
@@ -64,6 +65,7 @@ class SandboxOptions:
         for name, values in self.labels.items():
             if not (isinstance(values, list | tuple) and values and all(isinstance(value, str) for value in values)):
                 raise ConfigError(f"the label {name!r} needs a list of values, such as ['north', 'south']")
+        _check_labels(self.labels)
         for name in ("package", "state_dir"):
             if (folder := getattr(self, name)) is not None:
                 object.__setattr__(self, name, folder.expanduser().absolute())
@@ -173,3 +175,16 @@ def _check_names(names: Iterable[str]) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_labels(labels: Mapping[str, Sequence[str]]) -> None:
+    """Raises ConfigError if a client could not send these labels."""
+    if len(labels) > MOST_LABELS:
+        raise ConfigError(f"there are {len(labels)} labels: a client has at most {MOST_LABELS}")
+    for name, values in labels.items():
+        try:
+            check_key(name)
+            for value in values:
+                check_text(value, LONGEST_LABEL)
+        except ValueError as error:
+            raise ConfigError(f"the label {name!r:.60} can't be sent: {error}") from error

@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 from fedmq.brokers.registry import SERVER_SCHEMES
 from fedmq.error_detail import ErrorDetail
 from fedmq.records import mongo_address
+from fedmq_schemas import bounds
 from fedmq_schemas.messages import TaskName
 
 # http[s]://host[:port]
@@ -38,7 +39,7 @@ def _items(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Labels = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Labels = Annotated[bounds.Labels, NoDecode, BeforeValidator(_pairs)]
 ErrorDetailName = Annotated[
     ErrorDetail,
     Field(
@@ -47,7 +48,7 @@ ErrorDetailName = Annotated[
         "trainer's own code; full: also its text, and what the trainer printed; the log here always has all of it",
     ),
 ]
-TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
+TaskNames = Annotated[tuple[TaskName, ...], NoDecode, BeforeValidator(_items), Field(min_length=1, max_length=8)]
 
 CaFile = Annotated[
     Path | None,

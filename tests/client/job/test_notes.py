@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from client.job.site import MODEL, Site, same
 from fedmq import tensors
 from fedmq_client import Cancelled, Task, Weights
 from fedmq_client.job.job import Validated
 from fedmq_client.job.notes import NoteCollector
+from fedmq_schemas.messages import Metrics
+from fedmq_schemas.messages.base import Notes
 
 DEEP: list[Any] = reduce(lambda inner, _: [inner], range(200), [])
 LIMIT = "all metrics together may take 40,000 bytes"
@@ -23,8 +26,11 @@ LIMIT = "all metrics together may take 40,000 bytes"
         ({"when": datetime.datetime(2026, 1, 1)}, {}, "metric 'when' is not kept: it is a datetime; send numbers"),
         ({"classes": {1, 2}}, {}, "metric 'classes' is not kept: it is a set; send numbers, strings or lists"),
         ({"raw": b"x"}, {}, "metric 'raw' is not kept: it is a bytes; send numbers, strings or lists"),
-        ({"x": DEEP}, {}, "metric 'x' is not kept: it is nested more than 100 deep"),
+        ({"x": DEEP}, {}, "metric 'x' is not kept: it is nested more than 20 deep"),
         ({"x": 2**70}, {}, "metric 'x' is not kept: 64 bits can't hold it"),
+        ({"": 1}, {}, "metric '' is not kept: a name has 0 characters; use 1 to 128"),
+        ({"x": {"y" * 129: 1}}, {}, "metric 'x' is not kept: a name has 129 characters; use 1 to 128"),
+        ({"huge": 1.7e308}, {"huge": None}, "metric 'huge' is 1.7e+308 and is in no mean"),
         (
             {"confusion": np.zeros((300, 300), int)},
             {},
@@ -56,7 +62,8 @@ def test_a_metric_without_a_finite_value_is_sent_and_noted_once(site: Site) -> N
     notes = ("metric 'mse' is nan and is in no mean", "metric 'mae' is inf and is in no mean")
     result = site.run()
     assert result.notes == notes
-    assert result.metrics.keys() == metrics.keys(), "it is recorded"
+    assert result.metrics == {"mse": None, "loss": 0.5, "mae": None, "words": "nan", "list": [None]}, "it is recorded"
+    assert site.reported[0] == ("j", 0.5, {"mae": None, "progress": None}, "")
     assert site.run(kind="validate").notes == notes
 
 
@@ -76,8 +83,24 @@ def test_metrics_that_are_no_map_cost_no_update(site: Site) -> None:
 
 
 def test_text_that_utf_8_can_not_hold_is_kept_with_a_mark(site: Site) -> None:
-    site.serve(train=lambda weights, task: (weights, 1, {"word\ud800": "\udcff"}))
-    assert site.run().metrics == {"word?": "?"}
+    site.serve(train=lambda weights, task: (weights, 1, {"word\ud800": "\udcff", "a\0b": "\0"}))
+    assert site.run().metrics == {"word?": "?", "a␀b": "␀"}
+
+
+def test_of_more_metrics_than_a_message_can_hold_the_first_ones_are_kept(site: Site) -> None:
+    site.serve(train=lambda weights, task: (weights, 1, {f"m{number}": number for number in range(502)}))
+    result = site.run()
+    assert list(result.metrics) == [f"m{number}" for number in range(500)]
+    assert result.notes == ("2 metrics or more are not kept: at most 500 can be sent",)
+
+
+def test_what_a_client_sends_of_any_metrics_is_within_the_limits_of_a_message(site: Site) -> None:
+    """The body of an update raised in the client's core for these, and its task was not answered."""
+    odd = {"nan": float("nan"), "deep": DEEP, "huge": [1e300], "\0": {"\0": "\0"}, "": 1, "x" * 300: 1, "int": 2**63}
+    site.serve(train=lambda weights, task: (weights, 1, odd), validate=lambda *_: (1, odd))
+    for result in (site.run(), site.run(kind="validate")):
+        assert TypeAdapter(Metrics).validate_python(result.metrics) == {"nan": None, "huge": [None], "␀": {"␀": "␀"}}
+        assert TypeAdapter(Notes).validate_python(result.notes)
 
 
 def test_a_validation_that_fails_is_reported_with_its_traceback_and_training_goes_on(site: Site) -> None:
@@ -187,3 +210,5 @@ def test_notes_are_few_short_and_different() -> None:
     texts = notes.take().texts
     assert len(texts) == 10 and texts[-1] == "and 3 notes more"
     assert {len(text) for text in texts[:-1]} == {300} and notes.take().texts == ()
+    notes.add("no \0 such \ud800 file")
+    assert notes.take().texts == ("no ␀ such ? file",)

@@ -22,6 +22,18 @@ def test_a_session_can_be_stopped_and_says_by_whom(api: httpx.Client) -> None:
     assert api.post("/sessions/none/stop").status_code == 404
 
 
+def test_a_start_whose_policy_can_not_be_recorded_is_refused_at_once(api: httpx.Client) -> None:
+    """It was answered by 202, and no session began: no record can hold these."""
+    for policy in (
+        {"name": "a\0b"},
+        {"random_seed": 2**63},
+        {"train": {"a\0": 1}},
+        {"clients": {"where": {"a\0": ""}}},
+    ):
+        answer = api.post("/start", json=policy)
+        assert answer.status_code == 422, answer.text
+
+
 def test_a_sessions_policy_is_a_file_that_runs_again_to_the_same_model(
     api: httpx.Client, trained: dict[str, Any]
 ) -> None:

@@ -143,6 +143,15 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ClientSettings.load(client_labels={"a": "b"}, client_tasks=("train",)).client_labels == {"a": "b"}
 
 
+@pytest.mark.parametrize("labels", [f"site={'x' * 257}", ",".join(f"l{n}=x" for n in range(65)), f"{'x' * 129}=y"])
+def test_labels_that_no_message_can_hold_are_refused_when_a_client_starts(
+    monkeypatch: pytest.MonkeyPatch, labels: str
+) -> None:
+    monkeypatch.setenv("FEDN_CLIENT_LABELS", labels)
+    with pytest.raises(ConfigError, match="FEDN_CLIENT_LABELS"):
+        ClientSettings.load()
+
+
 def test_all_invalid_values_are_reported_at_once_with_their_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = {
         "ALLIANCE_UID": "a b",

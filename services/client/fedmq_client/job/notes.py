@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
+from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES, safe
 
 
 class NoteCollector:
@@ -31,7 +31,7 @@ class TakenNotes(NamedTuple):
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = safe(" ".join(text.split()))
     return line if len(line) <= LONGEST_NOTE else f"{line[: LONGEST_NOTE - 2]} …"
 
 

@@ -8,11 +8,9 @@ from fedmq.runtime.effects import Effect, Publish
 from fedmq_client.role.attachment import publish_to
 from fedmq_client.role.operations import Forget, ModelScores, ModelValidated, TaskKey, TaskResult, Upload, task_key
 from fedmq_schemas import topology
+from fedmq_schemas.limits import LONGEST_REASON, LONGEST_TRACEBACK, safe
 from fedmq_schemas.messages import BlobRef, Body, Decline, PlanKey, TaskMessage, Update, Validation
 from fedmq_schemas.policy import weight_of
-
-LONGEST_REASON = 2_000
-LONGEST_TRACEBACK = 8_000
 
 
 class Answers:
@@ -57,7 +55,7 @@ class Answers:
         if result.outcome == "done":
             self._kept[result.key] = result
             return [self._upload(task, result, now)]
-        reason, traceback = result.reason[:LONGEST_REASON], result.traceback[-LONGEST_TRACEBACK:]
+        reason, traceback = _sendable(result)
         decline = Decline(plan=task.plan, outcome=result.outcome, reason=reason, traceback=traceback)
         return [publish_to(task.combiner, self._client, decline)]
 
@@ -96,6 +94,7 @@ class Answers:
 
     def refused(self, publish: Publish, reason: str) -> list[Effect]:
         """Publishes the reason in place of an answer whose metrics no message can hold, so that nobody waits for it."""
+        reason = safe(reason)[:LONGEST_REASON]
         match publish.body:
             case Update(plan=plan):
                 body: Body = Decline(plan=plan, outcome="failed", reason=reason)
@@ -128,16 +127,22 @@ class Answers:
 
     def _validation_of(self, task: TaskMessage, scores: ModelScores) -> Validation:
         examples = scores.examples
+        reason, traceback = _sendable(scores)
         return Validation(
             plan=task.plan,
             model=task.model.key,
             scope="test" if self._is_test else "client",
             weight=None if examples is None else weight_of(task.weighting, examples),
             metrics=scores.metrics,
-            reason=scores.reason[:LONGEST_REASON],
-            traceback=scores.traceback[-LONGEST_TRACEBACK:],
+            reason=reason,
+            traceback=traceback,
             notes=tuple(scores.notes),
         )
 
     def _to_reducer(self, body: Body) -> Publish:
         return publish_to(topology.REDUCER, self._client, body)
+
+
+def _sendable(found: TaskResult | ModelScores) -> tuple[str, str]:
+    """Returns reason and traceback as a message can hold them: of a long reason the beginning, of a traceback the end."""
+    return safe(found.reason)[:LONGEST_REASON], safe(found.traceback)[-LONGEST_TRACEBACK:]

@@ -32,7 +32,7 @@ from fedmq_client.role.answers import Answers
 from fedmq_client.role.attachment import Attachment, publish_to
 from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskFinished, TaskResult, Upload, task_key
 from fedmq_client.role.tasks import Tasks, abandon_timer
-from fedmq_schemas.limits import LONGEST_NOTE
+from fedmq_schemas.limits import LONGEST_NOTE, safe
 from fedmq_schemas.messages import (
     About,
     Attach,
@@ -197,7 +197,7 @@ class ClientCore:
         task = self._tasks.under_way
         if task is None or task_key(task.plan) != event.key:
             return []
-        place = event.place[:LONGEST_NOTE]
+        place = safe(event.place)[:LONGEST_NOTE]
         body = Progress(plan=task.plan, fraction=event.fraction, metrics=dict(event.metrics), place=place)
         return [publish_to(task.combiner, self.name, body, confirm=False)]
 

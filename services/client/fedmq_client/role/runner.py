@@ -25,7 +25,7 @@ from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, T
 from fedmq_client.role.published_detail import published
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
-from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
+from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES, safe
 from fedmq_schemas.messages import BlobRef, PersonalStart, PlanKey, TaskMessage
 
 log = logging.getLogger("fedmq.client")
@@ -209,7 +209,7 @@ class TaskRunner:
         sent = published(result, self._detail)
         notes, logged = sent.notes, result.notes
         if personal is not None and personal.reason:
-            anew = f"its private state began anew: {personal.reason}"[:LONGEST_NOTE]
+            anew = safe(f"its private state began anew: {personal.reason}")[:LONGEST_NOTE]
             notes, logged = (*notes[: MOST_NOTES - 1], anew), (*logged, anew)
         finished = TaskResult(
             key=key,
