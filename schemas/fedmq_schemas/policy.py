@@ -308,3 +308,12 @@ def weight_of(weighting: str, examples: int) -> int:
     if weighting == "examples":
         return examples
     return min(examples, 1 if weighting == "equal" else int(weighting.partition(":")[2]))
+
+
+def weight_objection(weighting: str, max_weight: int, weight: int) -> str | None:
+    """Returns why an update or a validation of this weight is rejected under a policy's `weighting`, or None."""
+    if weighting == "examples":
+        limit, why = max_weight, "the policy's max_weight: raise it if a client has that many examples"
+    else:
+        limit, why = weight_of(weighting, weight), f"the greatest weight with weighting = {weighting}"
+    return f"its weight {weight} is over {limit}, {why}" if weight > limit else None

@@ -296,6 +296,7 @@ def test_a_client_without_a_task_gets_none(combiner: Combiner) -> None:
 
 
 def test_progress_is_passed_on_as_an_event(combiner: Combiner) -> None:
+    combiner.open(plan())
     received = combiner.receive(Progress(plan=key(), fraction=0.5, metrics={"loss": 1.0}), "c1")
     assert received[0] == Ack((combiner.tag,))
     [event] = events(received, "task.progress")

@@ -77,3 +77,22 @@ def test_a_partial_that_its_ledger_contradicts_is_refused(tmp_path: Path) -> Non
 def test_a_partial_of_another_rule_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidUpdate, match="made by the rule 'median', and the plan's rule is 'mean'"):
         aggregated(tmp_path, partial(0, documented_median(), "c1"))
+
+
+def test_a_ledger_with_an_update_that_weighs_more_than_the_policy_allows_is_refused(tmp_path: Path) -> None:
+    """A combiner of an earlier release accepts such an update."""
+    performer = AggregationPerformer(BLOBS, SqliteRecords(":memory:"), tmp_path)
+    partials = (partial(0, Accumulator, "c1", "c2"),)
+    for weighting, most in (("equal", 100), ("capped:1", 100), ("examples", 1)):
+        wanted = Aggregate("s", 1, 1, BASE, None, EXPONENTS, Strategy(), partials, weighting, most)
+        with pytest.raises(Refused, match="a combiner accepted an update of client 'c1': its weight 2 is over 1, "):
+            performer.aggregate(wanted)
+    performer.aggregate(Aggregate("s", 1, 1, BASE, None, EXPONENTS, Strategy(), partials, "capped:2", 1))
+
+
+def test_a_ledger_that_can_not_be_read_is_refused_with_its_name(tmp_path: Path) -> None:
+    whole = partial(0, Accumulator, "c1")
+    text = BLOBS.get(whole.ledger.key).replace(b'"seconds":{}', b'"seconds":{"train":null}')
+    broken = whole.model_copy(update={"ledger": BLOBS.put("updates/ledger-broken", text)})
+    with pytest.raises(Refused, match=r"the ledger updates/ledger-broken can't be read: entries\.0\.seconds\.train"):
+        aggregated(tmp_path, broken)

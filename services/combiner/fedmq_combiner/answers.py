@@ -5,11 +5,11 @@ from __future__ import annotations
 from fedmq.errors import FedMQError
 from fedmq.runtime.effects import Ack, StartTimer
 from fedmq.runtime.routines import Routine
+from fedmq_combiner.claims import update_objection
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_entry
 from fedmq_combiner.operations import Fold
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState, Verdict
-from fedmq_schemas.keys import upload_prefix
 from fedmq_schemas.messages import Decline, Update
 
 SAVE_AFTER = 600.0
@@ -49,7 +49,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
         answer, body, began = answers[0], answers[0].body, context.now.seconds
         if isinstance(body, Decline):
             verdict = Verdict(body.outcome, body.reason, traceback=body.traceback)
-        elif (reason := _foreign_blob(client, body)) is not None:
+        elif (reason := update_objection(plan.message, client, body)) is not None:
             verdict = Verdict("rejected", reason)
         else:
             plan.folding += 1
@@ -80,12 +80,6 @@ def discard(context: CombinerContext, answer: ClientAnswer, reason: str) -> None
     if isinstance(answer.body, Update):
         context.report_outcome(answer.client, answer.body.plan, "discarded", reason)
     context.emit(Ack((answer.tag,)))
-
-
-def _foreign_blob(client: str, update: Update) -> str | None:
-    """Returns why the update's blob may not be read, or None: a client may name only what it has uploaded itself."""
-    prefix = upload_prefix(update.plan.session, update.plan.round, client)
-    return None if update.blob.key.startswith(prefix) else f"its blob {update.blob.key!r} is not under {prefix!r}"
 
 
 def _settle(context: CombinerContext, plan: OpenPlan, answer: ClientAnswer, verdict: Verdict, fold: float) -> None:

@@ -38,6 +38,7 @@ from fedmq.runtime.effects import (
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq.runtime.watermarks import Watermarks
 from fedmq_combiner import answers, course
+from fedmq_combiner.claims import holds_task
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.operations import Drop
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
@@ -207,12 +208,9 @@ class CombinerCore:
                     if plan.state in (PlanState.OPEN, PlanState.SAVING):
                         course.send_tasks(context, plan, [sender])
                 context.emit(Ack((event.tag,)))
-            case messages.Progress(plan=plan_key, fraction=fraction, metrics=metrics, place=place):
+            case messages.Progress() as body:
                 context.emit(Ack((event.tag,)), *presence.note_answer(sender, context.now))
-                open_plan = self._plans.get(str(plan_key)) if place else None
-                if open_plan is not None and sender in open_plan.tasks:
-                    open_plan.tasks[sender].place = place
-                context.publish_event("task.progress", plan_key, sender, {"fraction": fraction, "metrics": metrics})
+                self._progressed(sender, body)
             case messages.VoidPlan() as body:
                 self._voided(body)
                 context.emit(Ack((event.tag,)))
@@ -220,6 +218,15 @@ class CombinerCore:
                 self._welcomed(epoch, Ack((event.tag,)))
             case body:
                 context.emit(Reject(event.tag, f"a combiner does not receive {body.kind} messages"))
+
+    def _progressed(self, client: str, body: messages.Progress) -> None:
+        """Publishes a client's progress, unless the client has no such task: then it is late, or made up."""
+        plan = self._plans.get(str(body.plan))
+        if plan is not None and body.place and client in plan.tasks:
+            plan.tasks[client].place = body.place
+        if holds_task(plan, client):
+            data = {"fraction": body.fraction, "metrics": body.metrics}
+            self._context.publish_event("task.progress", body.plan, client, data)
 
     def _note_instance(self, client: str, instance: str) -> None:
         """Publishes that two processes work under the client's name. Two copies, as the two share a mailbox."""

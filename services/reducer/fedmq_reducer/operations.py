@@ -16,7 +16,7 @@ from fedmq.lease import HeldLease
 from fedmq.runtime.effects import Perform, Question
 from fedmq.value import value
 from fedmq_schemas.messages import BlobRef, Partial
-from fedmq_schemas.policy import Strategy, Tensors
+from fedmq_schemas.policy import DEFAULT_MAX_WEIGHT, Strategy, Tensors
 from fedmq_schemas.records import (
     AttemptRecord,
     ClientRecord,
@@ -322,6 +322,8 @@ class Aggregate(Question["Aggregated"]):
     exponents: tuple[int, ...]
     strategy: Strategy
     partials: tuple[Partial, ...]
+    weighting: str = "examples"
+    max_weight: int = DEFAULT_MAX_WEIGHT
 
     independent = True
 

@@ -9,10 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fedmq import aggregation
 from fedmq.aggregation import Rule, in_plan_order, open_rule
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.sources import model_header, model_spec, open_source
+from fedmq.codec import explain
 from fedmq.errors import ConfigError, InvalidUpdate, NotFound, Refused
 from fedmq.metrics import summarize
 from fedmq.records.base import Records
@@ -25,7 +28,7 @@ from fedmq_reducer.retention import check_kept
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, PlanKey
-from fedmq_schemas.policy import Strategy, Tensors
+from fedmq_schemas.policy import Strategy, Tensors, weight_objection
 from fedmq_schemas.records import Ledger, LedgerEntry, ModelRecord, Participation, count_outcomes, is_kept
 
 PIECE = 1 << 20
@@ -127,9 +130,10 @@ class AggregationPerformer:
     # -- the commit -------------------------------------------------------------------------------------------------
 
     def aggregate(self, effect: Aggregate) -> operations.Aggregated:
-        """Performs `Aggregate`. Raises Refused for a client in two ledgers, or InvalidUpdate."""
-        ledgers = [Ledger.model_validate_json(self._blobs.get(p.ledger.key)) for p in effect.partials]
+        """Performs `Aggregate`. Raises Refused for a ledger that is unreadable or against the policy, or InvalidUpdate."""
+        ledgers = [self._read_ledger(partial.ledger) for partial in effect.partials]
         entries = self._disjoint(ledgers)
+        _check_weights(effect, entries)
         weights, meta = tensorblob.decode(self._blobs.get(effect.model.key))
         spec = spec_of(weights, meta)
         total = self._merge(effect, spec)
@@ -157,6 +161,12 @@ class AggregationPerformer:
                 "up": sum(entry.blob.size for entry in entries if entry.blob is not None),
             },
         )
+
+    def _read_ledger(self, ref: BlobRef) -> Ledger:
+        try:
+            return Ledger.model_validate_json(self._blobs.get(ref.key))
+        except ValidationError as error:
+            raise Refused(f"the ledger {ref.key} can't be read: {explain(error)}") from error
 
     def _disjoint(self, ledgers: list[Ledger]) -> tuple[LedgerEntry, ...]:
         entries = sorted((entry for ledger in ledgers for entry in ledger.entries), key=lambda entry: entry.client)
@@ -209,6 +219,14 @@ class AggregationPerformer:
             ledger = Ledger.model_validate_json(self._blobs.get(effect.ledger.key))
         record = Participation.of(ledger)
         self._records.put(record.table, record.key, record.document(), effect.term)
+
+
+def _check_weights(effect: Aggregate, entries: tuple[LedgerEntry, ...]) -> None:
+    """Raises Refused for an accepted update whose weight the policy does not allow. Combiners reject such updates."""
+    for entry in entries:
+        reason = weight_objection(effect.weighting, effect.max_weight, entry.weight)
+        if entry.outcome == "accepted" and reason is not None:
+            raise Refused(f"a combiner accepted an update of client {entry.client!r}: {reason}")
 
 
 def _sha256(data: bytes) -> str:

@@ -38,6 +38,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
         random_seed=session.random_seed,
         config=session.policy.config(max(1, key.round)),
         weighting=session.policy.weighting,
+        max_weight=session.policy.max_weight,
         validate_model=session.policy.validation == "with_training" and not session.was_scored_by_clients,
         clip_norm=session.policy.update.clip_norm,
         max_norm=session.policy.update.max_norm,

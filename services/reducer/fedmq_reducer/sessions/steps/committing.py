@@ -31,6 +31,8 @@ async def commit(context: ReducerContext, session: Session, attempt: Attempt) ->
         exponents=lineage.exponents,
         strategy=session.policy.strategy,
         partials=attempt.partials(),
+        weighting=session.policy.weighting,
+        max_weight=session.policy.max_weight,
     )
     aggregated = await context.ask(aggregate)
 
