@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fedmq_schemas.limits import LONGEST_NOTE
+from fedmq_schemas.limits import LONGEST_NOTE, safe
 from fedmq_schemas.messages import OutcomeReason
 
 OUTPUT_HEADING = "--- last lines of output ---"
@@ -31,7 +31,7 @@ def count_alike(found: Iterable[OutcomeReason]) -> list[OutcomeReason]:
 
 def shortened(reason: str, most: int = LONGEST_NOTE) -> str:
     """Returns the reason as one line of at most `most` characters."""
-    line = " ".join(reason.split())
+    line = safe(" ".join(reason.split()))
     return line if len(line) <= most else f"{line[: most - 2]} …"
 
 

@@ -9,9 +9,8 @@ from fedmq.runtime.effects import Publish, PublishEvent
 from fedmq.runtime.routines import Context
 from fedmq_combiner.instances import Instances
 from fedmq_schemas import topology
+from fedmq_schemas.limits import LONGEST_REASON, safe
 from fedmq_schemas.messages import Body, PlanKey, UpdateOutcome
-
-LONGEST_REASON = 2_000
 
 
 class CombinerContext(Context):
@@ -32,7 +31,7 @@ class CombinerContext(Context):
     ) -> None:
         """Publishes to a client what became of its update, if the client knows such messages."""
         if self.instances.knows(client):
-            self.to_client(client, UpdateOutcome(plan=plan, outcome=outcome, reason=reason[:LONGEST_REASON]))
+            self.to_client(client, UpdateOutcome(plan=plan, outcome=outcome, reason=safe(reason)[:LONGEST_REASON]))
 
     def to_client(self, client: str, body: Body) -> None:
         """Publishes to a client what it can miss: the message is lost if the client is away."""

@@ -7,6 +7,7 @@ from fedmq.runtime.effects import Ack, Publish, Received, Reject
 from fedmq_reducer.members.forgetting import forget
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import CheckLease
+from fedmq_reducer.sessions.claims import validation_objection
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_schemas import messages, topology
@@ -28,7 +29,7 @@ class Inbox:
             case messages.Partial():
                 self._sessions.partial(event, body)
             case messages.Validation():
-                self._sessions.validation(event, body)
+                self._validation(event, body)
             case messages.Attach():
                 context.emit(*self._members.attach(event, body, self._context.term, context.now))
             case messages.Inquiry():
@@ -50,6 +51,15 @@ class Inbox:
                 context.emit(*forget(self._members, event, body, self._context.term, context.now))
             case _:
                 context.emit(Reject(event.tag, f"a reducer does not receive {body.kind} messages"))
+
+    def _validation(self, event: Received, body: messages.Validation) -> None:
+        """Passes a validation to its session, or rejects it if its sender can't have such a task."""
+        session = self._sessions.open_session(body.plan.session)
+        objection = validation_objection(self._context, session, event.envelope.sender, body)
+        if objection is None:
+            self._sessions.validation(event, body)
+        else:
+            self._context.emit(Reject(event.tag, objection))
 
     def _presence_of(self, combiner: str, body: messages.CombinerPresence) -> None:
         if body.leaving:

@@ -142,7 +142,7 @@ class RecordModel(Recorded):
 
 @value
 class RecordLateValidation(ClientWords):
-    """Records a validation of an ended session, unless there is one."""
+    """Records a validation of an ended session, unless there is one. Refused if no record shows that it had such a task."""
 
     record: ValidationRecord
     term: int

@@ -120,20 +120,35 @@ def test_progress_that_meets_a_bug_costs_the_progress_alone(
         client.progress(plan(1), 0.5)
     assert client.after_bug == []
     assert one(client.finish(plan(1)), Upload).task.plan == plan(1)
+
+
 # -- texts that no message can hold -------------------------------------------------------------------------------------
+
 ODD = "no \0 such \ud800 file " + "x" * 9_000
+
+
 def test_a_reason_that_no_message_can_hold_is_cut_and_marked(client: ClientDriver) -> None:
     """The body of such a reason raised in the core, and nobody received an answer."""
+    client.request(task(plan(1)))
     [decline] = bodies(client.finish(plan(1), "failed", reason=ODD, traceback=ODD), Decline)
     assert decline.reason.startswith("no ␀ such ? file x") and len(decline.reason) == 2_000
     assert set(decline.traceback) == {"x"} and len(decline.traceback) == 8_000
+
+
 def test_a_failed_validation_whose_reason_no_message_can_hold_is_published(client: ClientDriver) -> None:
+    client.request(task(VALIDATE))
     [validation] = bodies(client.finish(VALIDATE, "failed", reason=ODD, traceback=ODD), Validation)
     assert validation.reason.startswith("no ␀ such ? file x") and len(validation.reason) == 2_000
+
+
 def test_a_refusal_whose_reason_no_message_can_hold_is_declined(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
     published = one(client.uploaded(one(client.finish(plan(1), metrics={"x": 0.1}), Upload)), Publish)
     answer = one(client.failed(published, ProtocolError(ODD)), Publish)
     assert isinstance(answer.body, Decline) and answer.body.reason.startswith("no ␀ such ? file x")
+
+
 def test_a_place_that_no_message_can_hold_is_marked(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
     [progress] = bodies(client.handle(ProgressReported(task_key(plan(1)), 0.5, {}, "tra\0iner.py:3")), Progress)
     assert progress.place == "tra␀iner.py:3"

@@ -18,7 +18,7 @@ from fedmq_schemas.records import ModelRecord, SummaryRecord, ValidationRecord
 from support.cores import all_of, blob, events, one
 
 from .driver import TERM, SessionDriver
-from .records import model_changes, recorded, round_record, session_record
+from .records import attempt_record, model_changes, recorded, round_record, session_record
 
 
 @pytest.fixture
@@ -95,10 +95,15 @@ def test_a_validation_of_an_ended_session_replaces_none(session: SessionDriver) 
 
 def test_the_first_validation_of_an_ended_session_stays() -> None:
     records = SqliteRecords(":memory:")
+    for session in "st":
+        records.insert(tables.ROUNDS, f"{session}/000001", round_record(session=session).document())
+        records.insert(
+            tables.ATTEMPTS, f"{session}/1", attempt_record().model_copy(update={"session": session}).document()
+        )
     record = RecordPerformer("holder", records).performers()[RecordLateValidation]
     record(RecordLateValidation(_validation(1.0, 5.0), 1))
     record(RecordLateValidation(_validation(2.0, 6.0), 1))
-    record(RecordLateValidation(_validation(3.0, 7.0, session="t"), 1))
+    record(RecordLateValidation(_validation(3.0, 7.0, session="t").model_copy(update={"model": "t-0001"}), 1))
     found = records.find(tables.VALIDATIONS, order="at")
     assert [(each["session"], each["metrics"]["loss"]) for each in found] == [("s", 5.0), ("t", 7.0)]
 

@@ -34,6 +34,7 @@ from fedmq_reducer.operations import (
     Renew,
     ReplaceAttempt,
 )
+from fedmq_reducer.performers.late_validations import check_late
 from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import (
@@ -72,7 +73,7 @@ class RecordPerformer:
             RecordRound: lambda effect: self.insert(effect.record, effect.term),
             RecordPartial: lambda effect: self.insert(effect.record, effect.term),
             RecordModel: lambda effect: self.insert(effect.record, effect.term),
-            RecordLateValidation: lambda effect: self.insert(effect.record, effect.term),
+            RecordLateValidation: self.record_late_validation,
             ReplaceAttempt: lambda effect: self.replace([effect.record], effect.term),
             RecordSummary: lambda effect: self.replace([effect.record], effect.term),
             RecordValidations: lambda effect: self.replace(effect.records, effect.term),
@@ -110,6 +111,11 @@ class RecordPerformer:
         """Writes a record unless its key has one. Returns the existing record, or None."""
         existing = self._records.insert(record.table, record.key, record.document(), term)
         return type(record).model_validate(existing) if existing is not None else None
+
+    def record_late_validation(self, effect: RecordLateValidation) -> ValidationRecord | None:
+        """Writes a validation as `insert`. Raises Refused if the client can't have had such a task."""
+        check_late(self._records, effect.record)
+        return self.insert(effect.record, effect.term)
 
     def replace(self, records: Sequence[Record], term: int | None) -> None:
         """Writes records of one table, over earlier ones of their keys. Raises a refusal after all others are written."""

@@ -50,6 +50,10 @@ class Sessions:
         """The session that runs, if there is one."""
         return next(iter(self._sessions.values()), None)
 
+    def open_session(self, name: str) -> Session | None:
+        """Returns the session of this name, if it has not ended."""
+        return self._sessions.get(name)
+
     def waits(self) -> dict[str, str]:
         """Returns for each session under way where in the code its course stands, and what it waits for."""
         return {name: routine.where() for name, routine in self._routines.items()}

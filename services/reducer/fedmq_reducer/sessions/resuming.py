@@ -21,6 +21,8 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
     if found.rounds:
         report_round(context, found.rounds[-1])
         context.emit(record_participation(found.rounds[-1], context.term))
+    for draw in found.attempts:
+        session.note_draw(draw)
     if found.attempts:
         attempt = session.adopt_attempt(found.attempts[-1])
         attempt.adopt_partials(each.partial for each in found.partials)

@@ -63,6 +63,10 @@ _RECORDED: dict[Stage, SessionState] = {
 }
 
 
+KNOWN_DRAWS = 3
+"""The number of newest rounds whose drawn clients are kept in memory."""
+
+
 @dataclass(slots=True)
 class Lineage:
     """The start of the next round.
@@ -158,6 +162,8 @@ class Session:
     - `early`: partials of an attempt that is being recorded, with their deliveries.
     - `began_at`: when the round's first attempt was drawn, on the monotonic clock.
     - `deferred`: effects that only readers need. They follow the next draw, or precede any other next step.
+    - `first_model`: the blob key of the model that the session started from, once a round is drawn.
+    - `drawn`: the clients of all attempts at a round, for the newest KNOWN_DRAWS rounds that this reducer knows.
     """
 
     name: str
@@ -175,6 +181,8 @@ class Session:
     standing: Standing = field(default_factory=Standing)
     validations: Validations = field(default_factory=Validations)
     deferred: list[Effect] = field(default_factory=list)
+    first_model: str = ""
+    drawn: dict[int, set[str]] = field(default_factory=dict)
 
     @classmethod
     def restored(cls, record: SessionRecord) -> Session:
@@ -199,6 +207,7 @@ class Session:
     def adopt_attempt(self, record: AttemptRecord) -> Attempt:
         """Opens a recorded attempt, which this reducer or an earlier one has drawn."""
         self.attempts = record.attempt
+        self.note_draw(record)
         parts = [
             PlannedPart(self._plan_key(plan.part), plan.combiner, plan.clients, plan.voided) for plan in record.plans
         ]
@@ -207,8 +216,17 @@ class Session:
         lineage.model, lineage.optimizer, lineage.exponents = record.model, record.optimizer, record.exponents
         return self.attempt
 
+    def note_draw(self, record: AttemptRecord) -> None:
+        """Notes the clients that have a task in an attempt."""
+        self.first_model = self.first_model or record.model.key
+        clients = self.drawn.setdefault(record.round, set())
+        clients.update(client for plan in record.plans for client in plan.clients)
+        for older in [number for number in self.drawn if number <= record.round - KNOWN_DRAWS]:
+            del self.drawn[older]
+
     def adopt_round(self, record: RoundRecord) -> None:
         """Begins the round after a recorded one."""
+        self.first_model = self.first_model or record.parent.key
         lineage = self.lineage
         lineage.model, lineage.optimizer, lineage.exponents = record.model, record.optimizer, record.exponents
         self.round = record.round + 1
