@@ -32,8 +32,8 @@ LONGEST_NOTE = 300
 MOST_REASONS = 3
 """Greatest number of reasons in a partial."""
 
-_UNSAFE = re.compile("[\x00\ud800-\udfff]")
-"""Characters that a record store or UTF-8 does not hold: NUL, and halves of a pair of surrogates."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Halves of a pair of surrogates, which UTF-8 has not. NUL is what a record store refuses in a key."""
 
 
 def safe(text: str) -> str:
@@ -61,7 +61,7 @@ def check_plain(value: Any, deepest: int = DEEPEST) -> Any:
                 inside += item.values()
             elif isinstance(item, list):
                 inside += item
-            else:
+            elif not (type(item) is float and -LARGEST <= item <= LARGEST):  # most are, and need no call
                 _check_scalar(item)
         level = inside
         depth += 1
@@ -94,5 +94,5 @@ def check_text(text: str, longest: int) -> None:
     """Raises ValueError unless a message can hold the text."""
     if len(text) > longest:
         raise ValueError(f"a text has {len(text)} characters, more than {longest}")
-    if _UNSAFE.search(text):
+    if "\x00" in text or not (text.isascii() or _HALF.search(text) is None):
         raise ValueError("a text holds NUL or half a character")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from fedmq.errors import Transient
+from fedmq_schemas.limits import safe
 from fedmq_schemas.messages import Stall
 
 STALLED_AFTER = 5.0
@@ -32,7 +33,7 @@ class Stalls:
         with self._lock:
             known = self._notes.get(key)
             since = self._wall() - ago if known is None else known.since
-            self._notes[key] = Stall(store=store, reason=reason[:1000], effect=effect, since=since)
+            self._notes[key] = Stall(store=store, reason=safe(reason)[:1000], effect=effect, since=max(0.0, since))
 
     def retry(self, key: object, effect: str, error: Transient) -> None:
         """Counts a failed attempt at an effect, which will be repeated, and notes it."""
