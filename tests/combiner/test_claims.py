@@ -78,7 +78,9 @@ def test_progress_is_published_while_the_plan_is_opened_again(combiner: Combiner
     """A combiner that starts over gets its plans again, and the clients go on training meanwhile."""
     combiner.open(plan())
     combiner.reconnect()
+    assert len(events(combiner.receive(progress(), "c1"), "task.progress")) == 1, "its plans are still to come"
     combiner.receive(welcome(), REDUCER)
+    assert not events(combiner.receive(progress(), "c1"), "task.progress"), "all plans have come"
     opening = one(combiner.receive(plan(), REDUCER), Open)
     assert len(events(combiner.receive(progress(), "c1"), "task.progress")) == 1
     assert not events(combiner.receive(progress(), "c3"), "task.progress")

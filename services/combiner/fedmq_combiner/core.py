@@ -220,11 +220,14 @@ class CombinerCore:
                 context.emit(Reject(event.tag, f"a combiner does not receive {body.kind} messages"))
 
     def _progressed(self, client: str, body: messages.Progress) -> None:
-        """Publishes a client's progress, unless the client has no such task: then it is late, or made up."""
+        """Publishes a client's progress, unless the client has no such task: then it is late, or made up.
+
+        A combiner that has started over does not know its plans until the reducer has sent them.
+        """
         plan = self._plans.get(str(body.plan))
         if plan is not None and body.place and client in plan.tasks:
             plan.tasks[client].place = body.place
-        if holds_task(plan, client):
+        if holds_task(plan, client) or (plan is None and not self._is_welcomed):
             data = {"fraction": body.fraction, "metrics": body.metrics}
             self._context.publish_event("task.progress", body.plan, client, data)
 

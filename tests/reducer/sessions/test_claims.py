@@ -19,7 +19,7 @@ from fedmq_schemas.records import Participation, ValidationRecord
 from support.cores import all_of, events, one
 
 from .conftest import StartSession
-from .driver import TERM, SessionDriver
+from .driver import TERM, SessionDriver, client_record
 from .records import attempt_record, round_record, session_record
 
 HOMES = {"k1": ["c1", "c2", "evaluator"]}
@@ -151,9 +151,10 @@ def late(client: str, number: int = 1, **changes: Any) -> RecordLateValidation:
 
 @pytest.fixture
 def ended() -> SqliteRecords:
-    """The records of a session with one round, of which an attempt names c1 and c2."""
+    """The records of a session with one round, of which an attempt names c1 and c2. Only evaluators validate else."""
     records = SqliteRecords(":memory:")
-    for record in (round_record(1), attempt_record(1)):
+    known = [client_record(name, "k1") for name in ("c1", "c2", "c3", "evaluator")]
+    for record in (round_record(1), attempt_record(1), session_record("finished"), *known):
         records.insert(record.table, record.key, record.document())
     return records
 
@@ -187,6 +188,19 @@ def test_a_late_validation_that_no_record_supports_is_refused(
     with pytest.raises(Refused, match=reason):
         write(ended, effect)
     assert ended.count(tables.VALIDATIONS, {}) == 0
+
+
+def test_a_late_validation_of_a_client_that_was_never_drawn_counts_if_the_policy_lets_it_validate(
+    ended: SqliteRecords,
+) -> None:
+    policy = {"validation": "separate", "clients": {"exclude": ["c4"], "fraction": 0.5}}
+    ended.update(tables.SESSIONS, "s", {"policy": policy})
+    excluded = client_record("c4", "k1")
+    ended.insert(excluded.table, excluded.key, excluded.document())
+    write(ended, late("c3"))
+    for stranger in ("c4", "never"):
+        with pytest.raises(Refused, match="had no task"):
+            write(ended, late(stranger))
 
 
 def test_a_late_validation_of_a_session_whose_attempts_are_deleted_needs_its_participation(

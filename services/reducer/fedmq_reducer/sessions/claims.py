@@ -7,11 +7,12 @@ such a task. What is claimed of a session that has ended is checked against its 
 from __future__ import annotations
 
 from fedmq_reducer.members.client_member import ClientMember
+from fedmq_reducer.members.eligibility import ineligible_because
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.keys import committed_model, model_id
 from fedmq_schemas.messages import Validation
-from fedmq_schemas.policy import weight_objection
+from fedmq_schemas.policy import Policy, weight_objection
 
 
 def validation_objection(context: ReducerContext, session: Session | None, client: str, body: Validation) -> str | None:
@@ -56,5 +57,12 @@ def _may_hold(session: Session, member: ClientMember, body: Validation) -> bool:
     window = session.validations.windows.get(plan.round)
     if plan.action == "validate" and window is not None and member.name in window.requested:
         return True
-    is_scorer = "train" not in member.tasks or policy.validation != "none" or policy.stop.needs_scores
-    return plan.action in member.tasks and is_scorer and bool(session.chosen([member]))
+    return plan.action in member.tasks and validates(policy, member)
+
+
+def validates(policy: Policy, member: ClientMember) -> bool:
+    """Returns whether a policy may give a client tasks to validate: evaluators, and clients where their metrics count."""
+    trains = "train" in member.tasks
+    is_scorer = not trains or policy.validation != "none" or policy.stop.needs_scores
+    eligible = not ineligible_because(policy, member.name, member.labels, member.package, trains)
+    return is_scorer and eligible and "validate" in member.tasks
