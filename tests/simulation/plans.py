@@ -154,6 +154,7 @@ def _policy(source: random.Random, kind: Kind, trainers: int) -> Policy:
         "random_seed": source.randrange(2**31),
         "validation": source.choice(["with_training", "separate", "none"]),
         "weighting": source.choice(["examples", "examples", "equal", "capped:10"]),
+        "max_weight": 2**31,
         "retention": Retention(
             keep_updates=source.choice(["all", "all", 0, 1]), keep_models=source.choice(["all", 0, 0, 2])
         ),
