@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from fedmq_schemas.bounds import Config, Figure, Integer, Key, Labels, Plain, Positive, Sha256, Word, text
+from fedmq_schemas.bounds import Config, Finite, Integer, LabelMap, MapKey, Plain, Positive, Sha256, Word, text
 from fedmq_schemas.limits import LARGEST, LONGEST_KEY, MOST_METRICS, MOST_VALUES
 
 MAX_POLICY = 16 * 1024
@@ -37,7 +37,7 @@ Personal = Literal["fresh", "continue"]
 """What a client's local tensors and private state begin with: the seed, or what it kept of an earlier session."""
 
 
-Steps = Annotated[dict[Key, Plain], Field(max_length=MOST_VALUES)]
+Steps = Annotated[dict[MapKey, Plain], Field(max_length=MOST_VALUES)]
 """Values by the round from which they are used."""
 
 
@@ -77,7 +77,7 @@ class Strategy(Section):
     """How the updates change the model: an aggregation rule, then a server optimizer."""
 
     name: Word = Field("fedavg", description="the server optimizer: fedavg, fedavgm, fedadagrad, fedadam or fedyogi")
-    parameters: Annotated[dict[Key, Figure], Field(max_length=32)] = Field(
+    parameters: Annotated[dict[MapKey, Finite], Field(max_length=32)] = Field(
         default_factory=dict, description="parameters of the server optimizer, such as server_learning_rate"
     )
     rule: Word = Field(
@@ -94,7 +94,7 @@ Patterns = Annotated[tuple[Annotated[str, text(1024)], ...], Field(strict=False)
 class ClientSelection(Section):
     """Which clients take part."""
 
-    where: Labels = Field(
+    where: LabelMap = Field(
         default_factory=dict, description='labels that a client must have, such as {site = "north"}; empty: all clients'
     )
     exclude: Annotated[tuple[Word, ...], Field(strict=False)] = Field(
@@ -133,7 +133,7 @@ class EarlyStopping(Section):
     min_delta: Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)] = Field(
         0.0, description="least improvement of the metric that counts as better"
     )
-    target: Figure | None = Field(None, description="end once the metric reaches this value")
+    target: Finite | None = Field(None, description="end once the metric reaches this value")
     max_time: Annotated[float, Field(gt=0, le=LONGEST_SESSION, allow_inf_nan=False)] | None = Field(
         None, description="start no round later than this many seconds after the session started"
     )
@@ -226,7 +226,7 @@ class Policy(Section):
     )
     strategy: Strategy = Field(default_factory=Strategy)
     train: Config = Field(default_factory=dict, description="configuration that is passed to the trainer")
-    schedule: Annotated[dict[Key, Steps], Field(max_length=MOST_METRICS)] = Field(
+    schedule: Annotated[dict[MapKey, Steps], Field(max_length=MOST_METRICS)] = Field(
         default_factory=dict,
         description="keys of train that change during the session: [schedule.learning_rate] 1 = 0.1, 20 = 0.01 sets values "
         "from rounds 1 and 20 on",

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedmq_schemas.bounds import BlobKey, Clock, Count, MessageId, Name, Number, Sha256, Version, Word, text
+from fedmq_schemas.bounds import BlobKey, Clock, Count, Index, MessageId, Name, Sha256, Version, Word, text
 from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
 
 VERSION = 1
@@ -42,9 +42,9 @@ class PlanKey(Frozen):
     """
 
     session: Name
-    round: Number
+    round: Index
     attempt: Annotated[Count, Field(ge=1)] = 1
-    part: Number = 0
+    part: Index = 0
     action: TaskName = "train"
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.bounds import Data, MessageId, Name, Number, Word
+from fedmq_schemas.bounds import Data, Index, MessageId, Name, Word
 from fedmq_schemas.messages.base import Body
 
 
@@ -20,7 +20,7 @@ class Event(Body):
     kind = "event"
     name: Word
     session: Name | None = None
-    round: Number | None = None
+    round: Index | None = None
     client: Word | None = None
     combiner: Word | None = None
     data: Data = Field(default_factory=dict)

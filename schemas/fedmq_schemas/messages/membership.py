@@ -9,10 +9,10 @@ from pydantic import Field
 from fedmq_schemas.bounds import (
     Clock,
     Count,
-    Labels,
+    Index,
+    LabelMap,
     Listed,
     Name,
-    Number,
     Period,
     Reason,
     Sha256,
@@ -37,7 +37,7 @@ class Attach(Body):
 
     kind = "attach"
     any_version = True
-    labels: Labels = Field(default_factory=dict)
+    labels: LabelMap = Field(default_factory=dict)
     tasks: Annotated[tuple[TaskName, ...], Field(max_length=8)] = ("train", "validate")
     weight: Weight = 1
     package: Sha256 | None = None
@@ -55,8 +55,8 @@ class Grant(Body):
 
     kind = "grant"
     combiner: Name
-    ordinal: Number
-    count: Annotated[Number, Field(ge=1)]
+    ordinal: Index
+    count: Annotated[Index, Field(ge=1)]
     presence: Period
 
 
@@ -175,7 +175,7 @@ class CombinerPresence(Body):
     """
 
     kind = "combiner_presence"
-    clients: Number
+    clients: Index
     present: Listed = ()
     gone: Listed = ()
     full: bool = False

@@ -8,22 +8,22 @@ from pydantic import AfterValidator, Field
 
 from fedmq_schemas.bounds import (
     BlobKey,
+    BlobUrl,
     Config,
     Count,
-    Counts,
     Exponent,
+    Index,
     Integer,
     Listed,
     Metrics,
     Name,
     Norm,
-    Number,
+    OutcomeCounts,
     Reason,
     Seconds,
     Timings,
     Total,
     Traceback,
-    Url,
     Weight,
     Word,
     text,
@@ -87,7 +87,7 @@ class Plan(ForClients, Body):
     base: BlobRef | None = None
     exponents: tuple[Exponent, ...] = ()
     timeout: Seconds
-    rounds: Number
+    rounds: Index
     random_seed: Integer
     config: Config = Field(default_factory=dict)
     weighting: Word = "examples"
@@ -125,13 +125,13 @@ class TaskMessage(ForClients, Body):
     client: Name
     combiner: Name
     model: BlobRef
-    model_url: Url = ""
+    model_url: BlobUrl = ""
     base: BlobRef | None = None
-    base_url: Url = ""
+    base_url: BlobUrl = ""
     upload_key: Annotated[str, text(1024)] = ""
-    upload_url: Url = ""
+    upload_url: BlobUrl = ""
     timeout: Seconds
-    rounds: Number
+    rounds: Index
     seed: Integer
     config: Config = Field(default_factory=dict)
     weighting: Word = "examples"
@@ -256,7 +256,7 @@ class Partial(Body):
     sum: BlobRef | None
     ledger: BlobRef
     total_weight: Total
-    counts: Counts
+    counts: OutcomeCounts
     reasons: Annotated[tuple[OutcomeReason, ...], Field(max_length=MOST_REASONS)] = Field(
         (), exclude_if=lambda reasons: not reasons
     )

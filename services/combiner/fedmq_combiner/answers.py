@@ -5,7 +5,6 @@ from __future__ import annotations
 from fedmq.errors import FedMQError
 from fedmq.runtime.effects import Ack, StartTimer
 from fedmq.runtime.routines import Routine
-from fedmq_combiner.claims import update_objection
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.documents import ledger_entry
 from fedmq_combiner.operations import Fold
@@ -49,7 +48,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
         answer, body, began = answers[0], answers[0].body, context.now.seconds
         if isinstance(body, Decline):
             verdict = Verdict(body.outcome, body.reason, traceback=body.traceback)
-        elif (reason := update_objection(plan.message, client, body)) is not None:
+        elif (reason := plan.rejection(client, body)) is not None:
             verdict = Verdict("rejected", reason)
         else:
             plan.folding += 1

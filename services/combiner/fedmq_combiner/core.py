@@ -38,7 +38,6 @@ from fedmq.runtime.effects import (
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq.runtime.watermarks import Watermarks
 from fedmq_combiner import answers, course
-from fedmq_combiner.claims import holds_task
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.operations import Drop
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
@@ -227,7 +226,7 @@ class CombinerCore:
         plan = self._plans.get(str(body.plan))
         if plan is not None and body.place and client in plan.tasks:
             plan.tasks[client].place = body.place
-        if holds_task(plan, client) or (plan is None and not self._is_welcomed):
+        if not self._is_welcomed if plan is None else plan.may_have_task(client):
             data = {"fraction": body.fraction, "metrics": body.metrics}
             self._context.publish_event("task.progress", body.plan, client, data)
 

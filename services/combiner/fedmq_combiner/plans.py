@@ -9,7 +9,9 @@ from enum import Enum
 from fedmq.runtime.effects import CancelTimer
 from fedmq.runtime.routines import Routine
 from fedmq.value import value
+from fedmq_schemas.keys import upload_prefix
 from fedmq_schemas.messages import Decline, Partial, Plan, PlanKey, Update
+from fedmq_schemas.policy import weight_objection
 from fedmq_schemas.records import LedgerEntry, Outcome
 
 
@@ -167,6 +169,20 @@ class OpenPlan:
         elif isinstance(body, Update) and body.model != self.message.model.key:
             objection = f"stale: it starts from model {body.model}, the plan's is {self.message.model.key}"
         return objection
+
+    def may_have_task(self, client: str) -> bool:
+        """Returns whether the client has a task. While the plan is being opened, its message may list no clients."""
+        return client in self.tasks or client in self.message.clients
+
+    def rejection(self, client: str, update: Update) -> str | None:
+        """Returns why an update is rejected before its blob is read, or None.
+
+        A client may name only a blob that it has uploaded itself, and weigh no more than the policy allows.
+        """
+        prefix = upload_prefix(update.plan.session, update.plan.round, client)
+        if not update.blob.key.startswith(prefix):
+            return f"its blob {update.blob.key!r} is not under {prefix!r}"
+        return weight_objection(self.message.weighting, self.message.max_weight, update.weight)
 
     # -- progress ---------------------------------------------------------------------------------------------------
 

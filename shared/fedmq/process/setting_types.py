@@ -39,7 +39,7 @@ def _items(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Labels = Annotated[bounds.Labels, NoDecode, BeforeValidator(_pairs)]
+Labels = Annotated[bounds.LabelMap, NoDecode, BeforeValidator(_pairs)]
 ErrorDetailName = Annotated[
     ErrorDetail,
     Field(
