@@ -146,7 +146,7 @@ def test_a_reducer_that_takes_over_knows_who_was_drawn_in_all_attempts_at_the_ro
 def late(client: str, number: int = 1, **changes: Any) -> RecordLateValidation:
     scope = "test" if client == "evaluator" else "client"
     known = {"session": "s", "round": number, "model": f"s-{number:04d}", "client": client, "scope": scope, "weight": 1}
-    return RecordLateValidation(ValidationRecord.model_validate(known | {"metrics": {}, "at": 1.0} | changes), 1, TERM)
+    return RecordLateValidation(ValidationRecord.model_validate(known | {"metrics": {}, "at": 1.0} | changes), TERM)
 
 
 @pytest.fixture
