@@ -20,8 +20,7 @@ from fedmq.visible import visible, visible_lines
 from fedmq_cli.app import app
 from fedmq_cli.logs import OneLine
 from fedmq_cli.progress import SessionProgress
-from fedmq_cli.views import LiveView, PlainView
-from fedmq_schemas.messages import Event
+from fedmq_cli.views import LiveView, PlainView, recorded
 
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 CONTROLS = "".join(map(chr, (*range(32), *range(0x7F, 0xA0)))) + "\u2028\u2029" + BIDIRECTIONAL
@@ -208,8 +207,8 @@ def test_no_view_of_a_session_shows_a_control_character_or_obeys_markup(is_live:
     if is_live:
         view = LiveView(progress, Console(file=stream, width=20_000, height=200))
     for row in EVENTS:
-        progress.feed(Event.model_validate(row))
-        view.event(Event.model_validate(row))
+        progress.feed(recorded(row))
+        view.event(recorded(row))
     if is_live:
         view._live.console.print(view._render())
     assert "[red]b[/nothing]" in stream.getvalue()

@@ -1,6 +1,4 @@
-"""The effects of a reducer on the lease, records and blobs, and their answers. Pure data.
-
-Those of retention are in `retention.py`.
+"""The effects of a reducer on the lease, records and blobs, and their answers; retention's are in `retention.py`. Pure data.
 
 Effects on records take place one at a time, in the order in which they were emitted, and only while the lease of their
 `term` is held; else they are refused with `Fenced`. Writing the same record again changes nothing.

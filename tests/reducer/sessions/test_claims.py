@@ -220,5 +220,5 @@ def test_a_late_validation_of_a_session_whose_attempts_are_deleted_needs_its_par
 def test_a_late_validation_is_acknowledged_with_its_record(drawn: SessionDriver) -> None:
     drawn.stop()
     effects = drawn.receive(claim("c1"), "c1")
-    assert one(effects, RecordLateValidation).record.key == "s/seed/c1" and effects[-1] == Ack((drawn.tag,))
+    assert one(effects, RecordLateValidation).record.key == "s/seed/c1" and effects[-2] == Ack((drawn.tag,))
     assert "its scope is test" in one(drawn.receive(claim("c1", scope="test"), "c1"), Reject).reason
