@@ -99,7 +99,12 @@ def test_a_trainer_that_raises_fails_with_the_users_own_traceback(reported: Outc
     ("ordinal", "expected", "reason"),
     [
         # The worker has some seconds longer to end by itself, so the combiner's deadline is first.
-        pytest.param(HANGS, "absent", r"no answer in [\d.]+ s; it was in trainer\.py:\d+ in train", id="hangs"),
+        pytest.param(
+            HANGS,
+            "absent",
+            r"no answer in [\d.]+ s; it was in trainer\.py:\d+ in train; if trainers are only slow, raise `timeout`",
+            id="hangs",
+        ),
         pytest.param(
             RUBBISH,
             "failed",

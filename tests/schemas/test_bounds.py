@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import reduce
 from typing import Any
 
 import jsonschema
@@ -22,7 +21,10 @@ HALF = "\ud800"
 
 def nested(levels: int) -> Any:
     """Returns a number within this many lists."""
-    return reduce(lambda inner, _: [inner], range(levels), 1)
+    made: Any = 1
+    for _ in range(levels):
+        made = [made]
+    return made
 
 
 ROWS: list[tuple[str, list[Any], list[Any]]] = [
