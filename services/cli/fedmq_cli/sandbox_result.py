@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import platform
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from fedmq import __version__
 from fedmq.errors import ConfigError, NotFound
 from fedmq.model_files import formats
 from fedmq.visible import visible
+from fedmq_cli.again import command_with, fresh_folder
 from fedmq_cli.output import say, short
 from fedmq_cli.package_trial import network_of
+from fedmq_client.packages.package import load
 from fedmq_reducer.web.api.open_round import open_round
 from fedmq_sandbox import Sandbox
+from fedmq_sandbox.package_change import package_change
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
 
@@ -87,6 +91,42 @@ def say_what_goes_on(box: Sandbox, out: TextIO) -> int:
             flush=True,
         )
     return policy.rounds
+
+
+def say_failed(box: Sandbox, session: Mapping[str, Any]) -> None:
+    """Prints why the session has not finished; of one that ended in an earlier run also the commands that train again."""
+    name, state, reason = session["session"], session["state"], visible(session["reason"])
+    if not box.chain.is_over:
+        say(f"fedmq: session {name} {state}: {reason}", err=True)
+        return
+    folder = _folder(box)
+    say(f"fedmq: session {name} of {folder} {state} in an earlier run, and is not run again: {reason}", err=True)
+    say_train_anew(folder)
+    is_option = not any("rounds=" in word and not word.startswith("--rounds=") for word in sys.argv)
+    if is_option and any(box.rounds()):
+        more = command_with("--rounds", str(box.chain.totals[-1] + 1))
+        say(f"to go on here from its last model: {more}", err=True)
+
+
+def say_finished_earlier(box: Sandbox, session: Mapping[str, Any], out: TextIO) -> None:
+    """Prints that nothing was trained now. If the package has changed since, prints both hashes and how to train it."""
+    folder = _folder(box)
+    say(f"session {session['session']} of {folder} finished in an earlier run: nothing was trained now", file=out)
+    change = package_change(box.records, load(box.options.package).sha256)
+    if change is not None:
+        say(f"fedmq: warning: {change}: the result below is of the package as it was then", err=True)
+        say_train_anew(folder)
+
+
+def say_train_anew(folder: Path) -> None:
+    """Prints the command that trains in a folder of its own."""
+    anew = command_with("--state-dir", str(fresh_folder(Path(short(str(folder))))))
+    say(f"to train with the package as it is now: {anew}", err=True)
+
+
+def _folder(box: Sandbox) -> Path:
+    assert box.options.state_dir is not None
+    return Path(short(str(box.options.state_dir)))
 
 
 def rounds_before(box: Sandbox) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,12 +30,14 @@ from fedmq_reducer.core import ReducerCore
 from fedmq_reducer.recorder import Recorder
 from fedmq_reducer.system_monitor import SystemMonitor
 from fedmq_sandbox.options import SandboxOptions
+from fedmq_sandbox.package_change import package_change
 from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Body, CombinerPresence, Envelope, Event, Start, TaskName
 from fedmq_schemas.policy import LONGEST_TIMEOUT, Policy
-from fedmq_schemas.topology import Topology, assignment_request_key, control_key
+from fedmq_schemas.topology import Topology, assignment_request_key, control_key, event_key
 
+log = logging.getLogger("fedmq.sandbox")
 OnEvent = Callable[[Envelope, Event], None]
 
 PRESENCE = 3600.0
@@ -79,6 +82,9 @@ class Services:
             self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
         )
         self._recorder.start()
+        for document in self.records.find(tables.SESSIONS):
+            if document["state"] not in tables.ENDED:
+                self._report_change(document["session"])
         reducer = reducer_actor(
             "sandbox",
             self.broker.connect("reducer"),
@@ -114,6 +120,7 @@ class Services:
                 return
             self._publish("sandbox", "control", control_key("start"), Start(policy=policy), session)
 
+        self._report_change(session)
         self.scheduler.post(look)
 
     def stop(self, is_interrupted: Callable[[], bool]) -> None:
@@ -138,6 +145,14 @@ class Services:
         """Writes the events that the recorder still holds. Idempotent."""
         if self._recorder is not None:
             self._recorder.stop()
+
+    def _report_change(self, session: str) -> None:
+        """Reports for a session that goes on, or begins from its predecessor's model, that the package has changed."""
+        change = package_change(self.records, self.package_sha256)
+        if change is not None:
+            event = change.event(session, self.records.count(tables.ROUNDS, {"session": session}))
+            log.warning("session %s: %s", session, event.data["reason"])
+            self._publish("sandbox", "event", event_key(session, event.name), event, _new_id())
 
     def _end_absent(self, combiners: Sequence[str], clients: Sequence[str]) -> None:
         """Ends the presence of members of an earlier process that are not among these: no silence would show it."""

@@ -13,14 +13,13 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from fedmq.visible import visible
-from fedmq_cli.again import command_with, fresh_folder, same_command
+from fedmq_cli.again import same_command
 from fedmq_cli.interruption import calling, leave, saying
-from fedmq_cli.output import INTERRUPTED, local_note, say, short
+from fedmq_cli.output import INTERRUPTED, local_note, short
 
 if TYPE_CHECKING:
     from fedmq_cli.sandbox_result import WantedFile
@@ -156,49 +155,12 @@ def sandbox(
 
 
 def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
-    from fedmq_cli.awaiting import Awaiting
-    from fedmq_cli.progress import SessionProgress
-    from fedmq_cli.sandbox_result import (
-        open_round_of,
-        outcome,
-        print_result,
-        rounds_before,
-        say_what_goes_on,
-        write_model,
-    )
-    from fedmq_cli.views import view_for
-    from fedmq_sandbox import Interrupted
-    from fedmq_sandbox.rounds import recorded_events
+    from fedmq_cli.sandbox_result import outcome, print_result, say_failed, say_finished_earlier, write_model
 
-    folder, package = _folder(box), short(str(box.options.package))
+    folder = _folder(box)
     out = sys.stderr if json_file == Path("-") else sys.stdout
-    progress = SessionProgress(box.policy.rounds)
-    view = view_for(progress, out, folder, is_live=not box.options.debug)
-    awaiting = Awaiting(lambda: open_round_of(box), view.remark)
-
-    def on_event(_: Any, event: Any) -> None:
-        for note in box.notes:
-            progress.notes.setdefault(note, "init")
-        if box.untested:
-            progress.notes.setdefault(box.untested, "evaluator")
-        awaiting.note(event)
-        progress.feed(event)
-        view.event(event)
-
-    box.on_event = on_event
-    with calling(view.__exit__), _opened(box):
-        print(
-            f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True
-        )
-        progress.rounds_wanted, progress.rounds_before = say_what_goes_on(box, out), rounds_before(box)
-        for event in recorded_events(box.records, box.session):
-            progress.feed(event)
-        try:
-            with view, nullcontext() if box.options.debug else awaiting:  # who debugs takes time
-                session = box.run()
-        except Interrupted:
-            print(_interrupted(box), file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+    with _opened(box):
+        session = box.run() if box.chain.is_over else _watched(box, out)
         result = outcome(box, session)
         if json_file is not None:
             text = json.dumps(result, indent=2)
@@ -207,8 +169,10 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
             else:
                 json_file.write_text(text + "\n", encoding="utf-8")
         if session["state"] != "finished":
-            _say_failed(box, session)
+            say_failed(box, session)
             raise typer.Exit(1)
+        if box.chain.is_over:
+            say_finished_earlier(box, session, out)
         print_result(result, out)  # first: a file that can't be written does not hide it
         rounds = {each["model"]: each["round"] for each in result["rounds"]}
         for each in wanted:
@@ -222,19 +186,43 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
     print(f"\nnext: {'   or: '.join(following)}", file=out)
 
 
-def _say_failed(box: Sandbox, session: dict[str, Any]) -> None:
-    """Prints why the session has not finished; of one that ended in an earlier run also the commands that train again."""
-    name, state, reason = session["session"], session["state"], visible(session["reason"])
-    if not box.chain.is_over:
-        say(f"fedmq: session {name} {state}: {reason}", err=True)
-        return
-    folder = Path(short(str(_folder(box))))
-    say(f"fedmq: session {name} of {folder} {state} in an earlier run, and is not run again: {reason}", err=True)
-    say(f"to train with the package as it is now: {command_with('--state-dir', str(fresh_folder(folder)))}", err=True)
-    is_option = not any("rounds=" in word and not word.startswith("--rounds=") for word in sys.argv)
-    if is_option and any(box.rounds()):
-        more = command_with("--rounds", str(box.chain.totals[-1] + 1))
-        say(f"to go on here from its last model: {more}", err=True)
+def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
+    """Runs an open sandbox's session, shows it meanwhile, and returns its record."""
+    from fedmq_cli.awaiting import Awaiting
+    from fedmq_cli.progress import SessionProgress
+    from fedmq_cli.sandbox_result import open_round_of, rounds_before, say_train_anew, say_what_goes_on
+    from fedmq_cli.views import view_for
+    from fedmq_sandbox import Interrupted
+    from fedmq_sandbox.rounds import recorded_events
+
+    folder, package = _folder(box), short(str(box.options.package))
+    progress = SessionProgress(box.policy.rounds)
+    view = view_for(progress, out, folder, is_live=not box.options.debug)
+    awaiting = Awaiting(lambda: open_round_of(box), view.remark)
+
+    def on_event(_: Any, event: Any) -> None:
+        for note in box.notes:
+            progress.notes.setdefault(note, "init")
+        if box.untested:
+            progress.notes.setdefault(box.untested, "evaluator")
+        awaiting.note(event)
+        progress.feed(event)
+        view.event(event)
+        if event.name == "package.changed":
+            say_train_anew(folder)
+
+    box.on_event = on_event
+    print(f"training {package} with {_alliance(box)}; all of it is kept in {short(str(folder))}", file=out, flush=True)
+    progress.rounds_wanted, progress.rounds_before = say_what_goes_on(box, out), rounds_before(box)
+    for event in recorded_events(box.records, box.session):
+        progress.feed(event)
+    with calling(view.__exit__):
+        try:
+            with view, nullcontext() if box.options.debug else awaiting:  # who debugs takes time
+                return box.run()
+        except Interrupted:
+            print(_interrupted(box), file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _serve(box: Sandbox, port: int | None) -> None:
