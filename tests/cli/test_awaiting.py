@@ -2,23 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fedmq_cli import awaiting
 from fedmq_cli.app import app
 from fedmq_cli.awaiting import Quiet, awaited_text
-from fedmq_cli.views import watch
+from fedmq_cli.progress import SessionProgress
+from fedmq_cli.views import LiveView, PlainView, watch
+from fedmq_client.pool.inline import RunningJob
 from fedmq_schemas.messages import Event
 from fedmq_sdk import SessionHandle
 from support.packages import write_package
 from support.waiting import until
 
+HOLDS_UP = """
+import time
+from pathlib import Path
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        ends = time.monotonic() + 40
+        while self.client.name == "client2" and not Path(RELEASED).exists():
+            time.sleep(0.01)
+            assert time.monotonic() < ends
+        return weights, 1, {}
+"""
+HOLDS_UP_VALIDATION = """
+import time
+from pathlib import Path
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        self.client = client
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        return {"w": weights["w"] + 1}, 1, {}
+
+    def validate(self, weights, task):
+        ends = time.monotonic() + 40
+        while self.client.name == "client2" and weights["w"][0] > 0 and not Path(RELEASED).exists():
+            time.sleep(0.01)
+            assert time.monotonic() < ends
+        return 1, {"loss": 1.0}
+"""
 HANGS = """
 import threading
 import numpy as np
@@ -77,6 +122,18 @@ def test_the_line_names_who_is_awaited_since_when_and_until_when() -> None:
     assert awaited_text(_open("accepted"), 0.0) == ""
 
 
+def test_where_this_process_trains_the_line_says_where_the_trainer_is_and_who_waits_for_it() -> None:
+    begun = awaited_text(_open(None, None, None), 30.0, RunningJob("c1", "train", "trainer.py:18 in train"))
+    assert begun.startswith("round 2: 3 of 3 clients have not answered since 19")
+    remedy = "no deadline stops a trainer with --workers 0: leave --workers out"
+    assert begun.endswith(f": c1's trainer is in trainer.py:18 in train, and c0, c2 wait behind it; {remedy}")
+    alone = awaited_text(_open(None), 30.0, RunningJob("c0", "train", "trainer.py:18 in train"))
+    assert alone.endswith(f": c0's trainer is in trainer.py:18 in train; {remedy}")
+    first = awaited_text(None, 30.0, RunningJob("init", "init", "trainer.py:9 in init"))
+    assert first == f"init's trainer is in trainer.py:9 in init; {remedy}"
+    assert awaited_text(None, 30.0) == ""
+
+
 class Served:
     """A session of a reducer in whose first round nobody answers before a line was shown."""
 
@@ -111,3 +168,55 @@ def test_a_sandbox_says_whom_it_waits_for(tmp_path: Path, monkeypatch: pytest.Mo
     lines = [line for line in done.output.splitlines() if "have not answered since" in line]
     assert len(lines) == 1, done.output
     assert lines[0].startswith("round 1: 1 of 2 clients have not answered since ") and ": client2; the " in lines[0]
+
+
+def test_a_sandbox_without_workers_says_where_the_trainer_is_that_holds_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.1)
+    monkeypatch.chdir(tmp_path)
+    released, lines = tmp_path / "released", list[str]()
+
+    def remark(_: PlainView, line: str) -> None:
+        lines.append(line)
+        released.touch()
+
+    monkeypatch.setattr(PlainView, "remark", remark)
+    package = write_package(tmp_path / "holds-up", f"RELEASED = {str(released)!r}\n{HOLDS_UP}")
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", "0"]
+    done = CliRunner().invoke(app, [*words, "--state-dir", "run"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"client2's trainer is in trainer\.py:1[5-8] in train[,;] ", lines[0]), lines
+    assert lines[0].startswith("round 1: ") and lines[0].endswith("leave --workers out")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_sandbox_says_who_has_not_validated_the_last_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.1)
+    monkeypatch.chdir(tmp_path)
+    released, lines = tmp_path / "released", list[str]()
+
+    def remark(_: PlainView, line: str) -> None:
+        if "validation of model 1: " in line:
+            lines.append(line)
+            released.touch()
+
+    monkeypatch.setattr(PlainView, "remark", remark)
+    package = write_package(tmp_path / "validates", f"RELEASED = {str(released)!r}\n{HOLDS_UP_VALIDATION}")
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", workers]
+    done = CliRunner().invoke(app, [*words, "--state-dir", "run", "--set", "validation_timeout=60"])
+    assert done.exit_code == 0, done.output
+    assert " clients have not answered since " in lines[0] and "client2" in lines[0], lines
+    assert ("in validate" if workers == "0" else "; the deadline is in ") in lines[0]
+
+
+def test_the_live_table_shows_which_client_the_process_trains() -> None:
+    progress, stream = SessionProgress(1, clients={"client1": "ready", "client2": "ready"}), StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    with LiveView(progress, console, running=lambda: RunningJob("client2", "train", "trainer.py:18 in train")):
+        pass
+    assert "client1 ready   client2 training" in stream.getvalue()

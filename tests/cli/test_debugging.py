@@ -2,9 +2,12 @@
 
 import os
 import pty
+import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,22 +32,74 @@ class Trainer:
         weights["w"] += 1
         return weights, 1, {}
 """
+HANGS = """
+import time
+import numpy as np
+
+class Trainer:
+    def __init__(self, client): ...
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        print("hangs")
+        while True:
+            time.sleep(0.1)
+"""
+CATCHES = """
+import time
+import numpy as np
+
+class Trainer:
+    def __init__(self, client): ...
+
+    def init(self):
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        while True:
+            try:
+                print("hangs")
+                while True:
+                    time.sleep(0.1)
+            except KeyboardInterrupt:
+                pass
+"""
 PATIENCE = 60.0
+PROMPT = b"(Pdb) "
+CTRL_C = "\x03"
+AGAIN = 2.0
+"""Seconds without output until Ctrl-C is pressed again: readline misses one between its prompt and its wait for a key."""
 
 
-def _at_a_terminal(words: Sequence[str], folder: Path, answers: Sequence[str]) -> tuple[int, str]:
-    """Runs the command, answers each prompt of the debugger, and returns the exit code and what the terminal showed."""
+def _at_a_terminal(
+    words: Sequence[str], folder: Path, answers: Sequence[str], prompt: bytes = PROMPT
+) -> tuple[int, str]:
+    """Runs the command, answers each prompt, and returns the exit code and what the terminal showed.
+
+    The terminal is in the end as it was before.
+    """
     keyboard, terminal = pty.openpty()
+    settings = termios.tcgetattr(keyboard)
     command = [sys.executable, "-m", "fedmq_cli.app", *words]
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder) as process:
         os.close(terminal)
-        shown, left, ends = b"", [f"{answer}\n".encode() for answer in answers], time.monotonic() + PATIENCE
+        shown, answer, left, ends = b"", "", list(answers), time.monotonic() + PATIENCE
         with suppress(OSError):  # which Linux raises once the process has closed the terminal
-            while select.select([keyboard], [], [], max(0.0, ends - time.monotonic()))[0]:
+            while time.monotonic() < ends:
+                if not select.select([keyboard], [], [], AGAIN)[0]:
+                    if answer == CTRL_C and shown.endswith(PROMPT):
+                        process.send_signal(signal.SIGINT)
+                    continue
                 shown += os.read(keyboard, 4096)
-                if shown.endswith(b"(Pdb) ") and left:
-                    os.write(keyboard, left.pop(0))
+                if shown.endswith(prompt) and left:
+                    if (answer := left.pop(0)) == CTRL_C:
+                        process.send_signal(signal.SIGINT)
+                    else:
+                        os.write(keyboard, f"{answer}\n".encode())
             process.kill()
+        assert termios.tcgetattr(keyboard) == settings
         os.close(keyboard)
     return process.returncode, shown.decode().replace("\r\n", "\n")
 
@@ -68,6 +123,27 @@ def test_leaving_the_debugger_interrupts_the_session(tmp_path: Path, command: li
     code, shown = _at_a_terminal([*command, "--debug"], tmp_path, ["q"])
     assert code == 130, shown
     assert "interrupted; to go on: fedmq sandbox" in shown and shown.count("(Pdb) ") == 1
+
+
+def test_ctrl_c_at_the_prompt_belongs_to_the_debugger(tmp_path: Path, command: list[str]) -> None:
+    code, shown = _at_a_terminal([*command, "--debug"], tmp_path, [CTRL_C, CTRL_C, "c", "c"])
+    assert code == 0, shown
+    assert shown.count("--KeyboardInterrupt--") >= 2
+    assert "round 1 of 1: 2 of 2 accepted" in shown
+
+
+@pytest.mark.parametrize(("trainer", "presses"), [(HANGS, 1), (CATCHES, 2)])
+def test_ctrl_c_under_debug_ends_a_trainer_that_hangs_and_says_where(
+    tmp_path: Path, trainer: str, presses: int
+) -> None:
+    package = write_package(tmp_path / "hangs", trainer)
+    words = ["sandbox", "--package", str(package), "--clients", "1", "--debug", "--state-dir", "run"]
+    code, shown = _at_a_terminal(words, tmp_path, [CTRL_C] * presses, b"hangs\r\n")
+    assert code == 130, shown
+    assert re.search(
+        r"\nclient1's trainer is in trainer\.py:1\d in train\ninterrupted; to go on: fedmq sandbox ", shown
+    ), shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

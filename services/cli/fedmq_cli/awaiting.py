@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmq.errors import FedMQError
 from fedmq_cli.output import duration, local_time
 from fedmq_schemas.messages import Event
 
+if TYPE_CHECKING:
+    from fedmq_client.pool.inline import RunningJob
+
 QUIET_SECONDS = 10.0
 """Time without an event after which an open round is looked at."""
 PERIOD = 1.0
 MOST_NAMES = 5
+_UNBOUNDED = "no deadline stops a trainer with --workers 0: leave --workers out"
 
 
 class Quiet:
-    """Decides when a line is due: once an attempt, after 10 s without an event, or as long as the slowest round so far took.
+    """Decides when a line is due: after 10 s without an event, or as long as the slowest round so far took.
+
+    That is once an attempt, and once after a commit.
 
     Rounds that take minutes thus cause a line in the first of them only. Times are seconds of one monotonic clock. Pure.
     """
@@ -37,10 +43,11 @@ class Quiet:
         if event.name == "round.planned":
             self._is_said = False
         elif event.name == "round.committed":
+            self._is_said = False  # the validation of the last model follows
             self._patience = max(self._patience, event.data["seconds"])
 
     def is_due(self, now: float) -> bool:
-        """Returns whether a line is due, once an attempt."""
+        """Returns whether a line is due, and takes it as printed."""
         is_due = not self._is_said and now - self._since >= self._patience
         self._is_said |= is_due
         return is_due
@@ -49,11 +56,11 @@ class Quiet:
 class Awaiting:
     """Looks at the open round while the block runs, and shows a line when one is due. `note` is for any thread.
 
-    - `look`: returns the `open_round` of the session's record. An error of it is ignored: the session's own view reports it.
+    - `look`: returns the line, empty if nothing is awaited. An error of it is ignored: the session's own view reports it.
     - `show`: prints a line.
     """
 
-    def __init__(self, look: Callable[[], Mapping[str, Any] | None], show: Callable[[str], None]) -> None:
+    def __init__(self, look: Callable[[], str], show: Callable[[str], None]) -> None:
         self._look = look
         self._show = show
         self._quiet = Quiet(time.monotonic())
@@ -75,22 +82,39 @@ class Awaiting:
         while not self._ended.wait(PERIOD):
             if self._quiet.is_due(time.monotonic()):
                 with suppress(FedMQError):
-                    found = self._look()
-                    line = "" if found is None else awaited_text(found, time.time())
+                    line = self._look()
                     if line and not self._ended.is_set():
                         self._show(line)
 
 
-def awaited_text(found: Mapping[str, Any], now: float) -> str:
-    """Returns who has not answered, and since when: empty if all have. `now`: UTC seconds since 1970."""
-    awaited = [each["client"] for each in found["clients"] if each["outcome"] is None]
-    if not awaited:
-        return ""
-    more = len(awaited) - MOST_NAMES
-    names = ", ".join(awaited[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-    attempt = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
-    left = found["deadline"] - now
-    return (
-        f"round {found['round']}{attempt}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
-        f"{local_time(found['since'])}: {names}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
+def awaited_text(found: Mapping[str, Any] | None, now: float, running: RunningJob | None = None) -> str:
+    """Returns who has not answered the open round, and since when: empty if all have. `now`: UTC seconds since 1970.
+
+    Without an `attempt` in `found` it is the validation of the last model that is open.
+    `running`: the trainer that this process runs, if it runs them itself. All others wait for it, and it has no deadline.
+    """
+    awaited = [each["client"] for each in found["clients"] if each["outcome"] is None] if found else []
+    if not (found and awaited):
+        return f"{place_text(running)}; {_UNBOUNDED}" if running else ""
+    attempt = f", attempt {found['attempt']}" if found.get("attempt", 1) > 1 else ""
+    subject = "round" if "attempt" in found else "validation of model"
+    text = (
+        f"{subject} {found['round']}{attempt}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
+        f"{local_time(found['since'])}: "
     )
+    if running is not None:
+        others = [name for name in awaited if name != running.client]
+        wait = f", and {_names(others)} wait{'s' if len(others) == 1 else ''} behind it" if others else ""
+        return f"{text}{place_text(running)}{wait}; {_UNBOUNDED}"
+    left = found["deadline"] - now
+    return f"{text}{_names(awaited)}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
+
+
+def place_text(running: RunningJob) -> str:
+    """Returns whose trainer is where: `client2's trainer is in trainer.py:18 in train`."""
+    return f"{running.client}'s trainer is in {running.place}"
+
+
+def _names(clients: Sequence[str]) -> str:
+    more = len(clients) - MOST_NAMES
+    return ", ".join(clients[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -9,7 +9,8 @@ follows waits for that lock forever. So no handler here raises, and no handler h
   every lock that a callback needs. The process ends by `os._exit`, which takes no lock and waits for no thread.
 - Where the main thread does other work (parsing, imports, the start of a role), the handler ends the process itself.
 
-The second Ctrl-C has the system's default action: it kills the process.
+The second Ctrl-C has the system's default action: it kills the process. Both differ where the main thread runs a trainer,
+for a person who debugs it (`raising_in_trainers`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
 
 from fedmq.process.signals import on_first_signal
@@ -96,6 +98,46 @@ def interruptible(verb: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+@contextmanager
+def raising_in_trainers(where: Callable[[FrameType], str], stop: Callable[[], None]) -> Iterator[None]:
+    """Makes Ctrl-C within the block raise KeyboardInterrupt where the main thread runs a trainer, as in any script.
+
+    - `where`: returns the place of the trainer whose thread is at a frame, or "" if none runs. It is the exception's text.
+    - `stop`: called by the first Ctrl-C while no trainer runs, and by SIGTERM, on a thread of its own.
+    - At the prompt of a debugger, each Ctrl-C raises: the debugger handles the exception.
+    - Otherwise a second signal ends the process as `leave` does, since a trainer may catch the first one's exception.
+    """
+    requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # a handler may put: it takes no lock of Python
+    has_come = False
+
+    def wait() -> None:
+        while requests.get():
+            stop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal has_come
+        is_key = number == signal.SIGINT
+        if is_key and _is_at_prompt(frame):
+            raise KeyboardInterrupt
+        if has_come:
+            leave()
+        has_come = True
+        if is_key and frame is not None and (place := where(frame)):
+            raise KeyboardInterrupt(place)
+        requests.put(True)
+
+    thread = threading.Thread(target=wait, name="fedmq-signals", daemon=True)
+    thread.start()
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        requests.put(False)
+        thread.join()
+
+
 def leave() -> NoReturn:
     """Runs the callbacks of `calling`, prints the words of `saying`, and ends the process. For any thread."""
     try:
@@ -103,6 +145,13 @@ def leave() -> NoReturn:
             callback()
     finally:
         _exit()
+
+
+def _is_at_prompt(frame: FrameType | None) -> bool:
+    """Returns whether the code at `frame` reads a command for pdb, or for a debugger that is derived from it."""
+    while frame is not None and frame.f_code.co_name != "cmdloop":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end_now(number: int, _: object) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedmq.visible import visible
-from fedmq_cli.awaiting import Awaiting
+from fedmq_cli.awaiting import Awaiting, awaited_text
 from fedmq_cli.failures import Failures
 from fedmq_cli.interruption import calling
 from fedmq_cli.output import say
@@ -21,6 +22,7 @@ from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
 if TYPE_CHECKING:
+    from fedmq_client.pool.inline import RunningJob
     from fedmq_sdk import SessionHandle
 
 MOST_CLIENTS = 24
@@ -31,13 +33,20 @@ _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "
 
 
 def view_for(
-    progress: SessionProgress, stream: TextIO, folder: Path | None = None, is_live: bool = True
+    progress: SessionProgress,
+    stream: TextIO,
+    folder: Path | None = None,
+    is_live: bool = True,
+    running: Callable[[], RunningJob | None] = lambda: None,
 ) -> LiveView | PlainView:
-    """Returns the live table if `stream` is a terminal and `is_live`, else plain lines. `folder`: see `Failures`."""
+    """Returns the live table if `stream` is a terminal and `is_live`, else plain lines. `folder`: see `Failures`.
+
+    `running`: the trainer that this process runs. No event of it is published before it ends.
+    """
     console = Console(file=stream)
     failures = Failures(folder)
     if is_live and console.is_terminal:
-        return LiveView(progress, console, failures)
+        return LiveView(progress, console, failures, running)
     return PlainView(progress, stream, failures)
 
 
@@ -45,7 +54,7 @@ def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
     """Shows a session until it has ended, and returns its record. Ctrl-C ends the view; the session continues."""
     progress = SessionProgress(session.refresh()["policy"]["rounds"], session.id)
     view = view_for(progress, stream)
-    awaiting = Awaiting(lambda: session.refresh().get("open_round"), view.remark)
+    awaiting = Awaiting(lambda: awaited_text(session.refresh().get("open_round"), time.time()), view.remark)
     with calling(view.__exit__), view, awaiting:
         for row in session.follow():
             event = recorded(row)
@@ -153,9 +162,16 @@ class PlainView:
 class LiveView:
     """Draws the last rounds, what each client does, and the session's state, eight times a second."""
 
-    def __init__(self, progress: SessionProgress, console: Console, failures: Failures | None = None) -> None:
+    def __init__(
+        self,
+        progress: SessionProgress,
+        console: Console,
+        failures: Failures | None = None,
+        running: Callable[[], RunningJob | None] = lambda: None,
+    ) -> None:
         self._progress = progress
         self._failures = failures or Failures()
+        self._running = running
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> LiveView:
@@ -196,7 +212,9 @@ class LiveView:
         return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)
 
     def _clients(self) -> RenderableType:
-        clients = self._progress.clients.copy()
+        clients, running = self._progress.clients.copy(), self._running()
+        if running is not None and running.client in clients:
+            clients[running.client] = {"train": "training", "validate": "validating"}.get(running.kind, "starting")
         if len(clients) > MOST_CLIENTS:
             return Text(self._progress.summary())
         grid = Table.grid(padding=(0, 3, 0, 0))

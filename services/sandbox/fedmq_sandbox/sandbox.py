@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from fedmq.blobs.base import Blobs
@@ -26,7 +27,7 @@ from fedmq.scheduler import ThreadScheduler
 from fedmq.tensors import Weights
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
-from fedmq_client.pool.inline import InlinePool
+from fedmq_client.pool.inline import InlinePool, RunningJob
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
 from fedmq_sandbox import collector
@@ -35,15 +36,11 @@ from fedmq_sandbox.changes import WAIT_SECONDS, ChangeCount
 from fedmq_sandbox.options import SandboxOptions, check_enough_clients, policy_of, scorers_of
 from fedmq_sandbox.rounds import CommittedRound, check_not_failed, follow_rounds, model_of, read_model
 from fedmq_sandbox.seed import Interrupted, begin, stored_seed
-from fedmq_sandbox.services import OnEvent, Services
+from fedmq_sandbox.services import ENDINGS, SESSION_EVENTS, OnEvent, Services
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.topology import Topology
-
-SESSION_EVENTS = "event.*.session.#"
-"""The only events that are observed where nobody follows rounds: decoding all of them costs time."""
-_ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
 
 
 class Sandbox:
@@ -140,6 +137,7 @@ class Sandbox:
         self._interrupted = threading.Event()
         self._ended: Future[dict[str, Any]] | None = None
         self._thread: threading.Thread | None = None
+        self._inline: InlinePool | None = None
         self._is_followed = False
         self._is_used = False
         self._is_serving = False
@@ -236,6 +234,13 @@ class Sandbox:
         self._interrupted.set()
         self.scheduler.post(self.scheduler.stop)
 
+    def running(self, frame: FrameType | None = None) -> RunningJob | None:
+        """Returns the job of a trainer that runs in this process: None without one, and with `workers`.
+
+        For any thread, and for signal handlers, which may give the `frame` of the trainer's thread.
+        """
+        return None if self._inline is None else self._inline.running(frame)
+
     def _open(self, stack: contextlib.ExitStack) -> None:
         options = self.options
         package = load(options.package)
@@ -254,8 +259,9 @@ class Sandbox:
             self.blobs = FileBlobs(options.state_dir / "blobs", fsync=options.fsync)
             self.records = SqliteRecords(options.state_dir / "records.db", fsync=options.fsync)
         stack.callback(self.records.close)
-        on_quit = self.interrupt if options.debug else None
-        pool = ProcessPool(options.workers, options.device, threads=1) if options.workers else InlinePool(on_quit)
+        if not options.workers:
+            self._inline = InlinePool(self.interrupt if options.debug else None)
+        pool = self._inline or ProcessPool(options.workers, options.device, threads=1)
         stack.callback(pool.close)
         wanted = self.policy.seed or (str(package.seed) if package.seed else None)
         if wanted is not None:
@@ -265,17 +271,8 @@ class Sandbox:
         self.policy = self.chain.policy
         check_enough_clients(options, self.policy)
         self.session = self.chain.open_session(self.records)
-        self._services = Services(
-            options,
-            self.topology,
-            self.chain.random_seed,
-            package.sha256,
-            self.scheduler,
-            self.broker,
-            self.blobs,
-            self.records,
-            pool,
-        )
+        common = self.topology, self.chain.random_seed, package.sha256, self.scheduler, self.broker
+        self._services = Services(options, *common, self.blobs, self.records, pool)
         stack.callback(self._services.close)
 
     def _check_open(self) -> None:
@@ -346,5 +343,5 @@ class Sandbox:
             self.on_event(envelope, event)
         if event.name in ("round.committed", "model.validated"):
             self._changes.note()
-        if event.session == self.session and event.name in _ENDINGS:
+        if event.session == self.session and event.name in ENDINGS:
             self.scheduler.post(self.scheduler.stop)

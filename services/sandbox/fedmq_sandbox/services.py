@@ -40,6 +40,9 @@ from fedmq_schemas.topology import Topology, assignment_request_key, control_key
 log = logging.getLogger("fedmq.sandbox")
 OnEvent = Callable[[Envelope, Event], None]
 
+SESSION_EVENTS = "event.*.session.#"
+"""The only events that are observed where nobody follows rounds: decoding all of them costs time."""
+ENDINGS = {f"session.{state}" for state in tables.ENDED} | {"session.refused"}
 PRESENCE = 3600.0
 """Seconds between heartbeats. All members live in this process and end with it. None can vanish alone, and a thread that is
 busy with a fold, or with a trainer, publishes no heartbeat: a short period would take a busy process for absent members."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from fedmq_cli.again import same_command
-from fedmq_cli.interruption import calling, leave, saying
-from fedmq_cli.output import INTERRUPTED, local_note, short
+from fedmq_cli.commands.sandbox_opening import folder_of, last_words, opened
+from fedmq_cli.interruption import calling
+from fedmq_cli.output import INTERRUPTED, local_note, say, short
 
 if TYPE_CHECKING:
     from fedmq_cli.sandbox_result import WantedFile
     from fedmq_sandbox import Sandbox
-
-STUCK_SECONDS = 3.0
-"""Time after Ctrl-C for a trainer in this process to end. Nothing can stop it, so the process ends without it."""
 
 
 def sandbox(
@@ -157,9 +154,9 @@ def sandbox(
 def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> None:
     from fedmq_cli.sandbox_result import outcome, print_result, say_failed, say_finished_earlier, write_model
 
-    folder = _folder(box)
+    folder = folder_of(box)
     out = sys.stderr if json_file == Path("-") else sys.stdout
-    with _opened(box):
+    with opened(box):
         session = box.run() if box.chain.is_over else _watched(box, out)
         result = outcome(box, session)
         if json_file is not None:
@@ -188,17 +185,27 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
 
 def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     """Runs an open sandbox's session, shows it meanwhile, and returns its record."""
-    from fedmq_cli.awaiting import Awaiting
+    from fedmq_cli.awaiting import Awaiting, awaited_text
     from fedmq_cli.progress import SessionProgress
-    from fedmq_cli.sandbox_result import open_round_of, rounds_before, say_train_anew, say_what_goes_on
+    from fedmq_cli.sandbox_result import (
+        open_round_of,
+        open_validation_of,
+        rounds_before,
+        say_train_anew,
+        say_what_goes_on,
+    )
     from fedmq_cli.views import view_for
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.rounds import recorded_events
 
-    folder, package = _folder(box), short(str(box.options.package))
+    folder, package = folder_of(box), short(str(box.options.package))
     progress = SessionProgress(box.policy.rounds)
-    view = view_for(progress, out, folder, is_live=not box.options.debug)
-    awaiting = Awaiting(lambda: open_round_of(box), view.remark)
+    view = view_for(progress, out, folder, is_live=not box.options.debug, running=box.running)
+
+    def look() -> str:
+        return awaited_text(open_round_of(box) or open_validation_of(box), time.time(), box.running())
+
+    awaiting = Awaiting(look, view.remark)
 
     def on_event(_: Any, event: Any) -> None:
         for note in box.notes:
@@ -220,8 +227,8 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
         try:
             with view, nullcontext() if box.options.debug else awaiting:  # who debugs takes time
                 return box.run()
-        except Interrupted:
-            print(_interrupted(box), file=sys.stderr)
+        except (Interrupted, KeyboardInterrupt) as error:
+            say("\n".join([*map(str, error.args), last_words(box)]), err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -230,8 +237,8 @@ def _serve(box: Sandbox, port: int | None) -> None:
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
 
-    folder, expected = _folder(box), ControlSettings.load().reducer_port  # where every verb looks for the API
-    with _opened(box), api_of(box, expected if port is None else port) as server:
+    folder, expected = folder_of(box), ControlSettings.load().reducer_port  # where every verb looks for the API
+    with opened(box), api_of(box, expected if port is None else port) as server:
 
         def ready() -> None:
             server.start()
@@ -252,11 +259,6 @@ def _serve(box: Sandbox, port: int | None) -> None:
             print(f"interrupted before it was ready; to go on: {same_command(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
     print(f"\nstopped; open sessions go on with: {same_command(folder)}", file=sys.stderr)
-
-
-def _folder(box: Sandbox) -> Path:
-    assert box.options.state_dir is not None
-    return box.options.state_dir
 
 
 def _alliance(box: Sandbox) -> str:
@@ -296,35 +298,3 @@ def _next_command(package: Path, model: str) -> str:
     if script.is_file():
         return shlex.join(["python", short(str(script)), short(model)])
     return shlex.join(["fedmq", "model", "convert", short(model), "--out", "model.npz"])
-
-
-def _interrupted(box: Sandbox) -> str:
-    return f"interrupted; to go on: {same_command(_folder(box))}"
-
-
-@contextmanager
-def _opened(box: Sandbox) -> Iterator[Sandbox]:
-    """Opens and closes `box`, with logs in its folder. Ctrl-C and SIGTERM end the training; a second one the process.
-
-    If a trainer in this process does not end, the process does after 3 s, with the same last words.
-    """
-    from fedmq.process.signals import on_first_signal
-    from fedmq_cli.logs import logged_to
-
-    stuck = threading.Timer(STUCK_SECONDS, leave)
-    stuck.daemon = True
-
-    def interrupt() -> None:
-        box.interrupt()
-        if not (box.options.workers or box.options.debug):  # at the debugger's prompt no trainer is stuck
-            stuck.start()
-
-    with (
-        ExitStack() as logs,
-        saying(_interrupted(box)),
-        on_first_signal([signal.SIGINT, signal.SIGTERM], interrupt),
-        box,
-    ):
-        logs.callback(stuck.cancel)
-        logs.enter_context(logged_to(_folder(box) / "sandbox.log"))
-        yield box

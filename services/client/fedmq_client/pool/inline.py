@@ -1,18 +1,32 @@
-"""Runs trainers in the caller's thread, for tests and simulation. Nothing contains one that hangs or exits.
+"""Runs trainers in the caller's thread, for tests, simulation and debugging. Nothing contains one that hangs or exits.
 
 While a trainer works, its package's folder is the process's current one, for other threads too.
 """
 
 import logging
+import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from fedmq.errors import ConfigError
-from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation
+from fedmq.value import value
+from fedmq_client.job.job import Job, JobKind, OnDone, OnProgress, OnValidation
+from fedmq_client.job.place import place_in
 from fedmq_client.job.run import Hooks, run
 from fedmq_client.job.trainers import Trainers
 
 log = logging.getLogger(__name__)
+
+
+@value
+class RunningJob:
+    """A job that runs in this process. `place`: where in its code the trainer is, such as `trainer.py:18 in train`."""
+
+    client: str
+    kind: JobKind
+    place: str
 
 
 class InlinePool:
@@ -22,7 +36,8 @@ class InlinePool:
         """Calls `on_quit`, if there is one, when the user leaves the debugger in a trainer. Runs no job after that."""
         self._trainers = Trainers()
         self._on_quit = on_quit
-        self._running: set[str] = set()
+        self._running: tuple[Job, int] | None = None
+        """The job, and its thread."""
         self._cancelled: set[str] = set()
         self._closed = False
 
@@ -36,12 +51,12 @@ class InlinePool:
         def progress(fraction: float, metrics: dict[str, Any]) -> None:
             on_progress(job.id, fraction, metrics, "")
 
-        self._running.add(job.id)
+        self._running = job, threading.get_ident()
         try:
             hooks = Hooks(on_validation, progress, lambda: job.id in self._cancelled)
             result = run(job, self._trainers, hooks)
         finally:
-            self._running.discard(job.id)
+            self._running = None
             self._cancelled.discard(job.id)
         if self._trainers.has_quit and self._on_quit:
             self._on_quit()
@@ -52,8 +67,19 @@ class InlinePool:
 
     def cancel(self, job_id: str) -> None:
         """Makes the trainer's next `task.check()` raise. Only a callback can call this while a job runs."""
-        if job_id in self._running:
+        if self._running is not None and self._running[0].id == job_id:
             self._cancelled.add(job_id)
+
+    def running(self, frame: FrameType | None = None) -> RunningJob | None:
+        """Returns the job that runs now, or None. For any thread, and for signal handlers: it takes no lock.
+
+        `frame`: where the job's thread is, if the caller knows it.
+        """
+        if (running := self._running) is None:
+            return None
+        job, thread = running
+        innermost = frame or sys._current_frames().get(thread)
+        return None if innermost is None else RunningJob(job.client.name, job.kind, place_in(job.package, innermost))
 
     def close(self, timeout: float = 10.0) -> None:
         """Rejects all further jobs."""
