@@ -21,14 +21,14 @@ def test_nan_is_recorded_as_null_and_with_what_is_no_scalar_never_averaged(tmp_p
     assert_unharmed(alliance, alliance.run())
     accepted = alliance.events("update.accepted", client=GOOD[0])[0]["data"]
     metrics = accepted["metrics"]
-    assert accepted["notes"] == ["metric 'nan' is nan and is in no mean"]
+    assert accepted["notes"] == ["metric 'nan' of train is nan and is in no mean"]
     assert metrics["nan"] is None and metrics["word"] == "hot" and metrics["list"] == [1, 2] and metrics["flag"] is True
     committed = alliance.records.find(tables.ROUNDS, order="round")[0]
     assert set(committed["metrics"]) == {"loss"} and committed["metrics"]["loss"]["n"] == 2
     validation = alliance.records.find(tables.VALIDATIONS, {"client": GOOD[0]})[0]
     assert validation["metrics"] == {"loss": 0.25, "nan": None, "word": "cold"}
     validated = alliance.events("model.validated", client=GOOD[0])[0]["data"]
-    assert validated["notes"] == ["metric 'nan' is inf and is in no mean"]
+    assert validated["notes"] == ["metric 'nan' of validate is inf and is in no mean"]
     models = alliance.records.find(tables.MODELS, {"session": "s1"})
     assert all(set(model["metrics"]) == {"loss"} for model in models)
 

@@ -50,7 +50,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_terminal_names_the_metric_and_counts_the_values(run: tuple[Path, str]) -> None:
     shown = run[1]
-    assert shown.count("client2: metric 'mse' is nan and is in no mean\n") == 1
+    for step in ("train", "validate"):
+        assert shown.count(f"client2: metric 'mse' of {step} is nan and is in no mean\n") == 1
     for number in range(3):
         assert f"model {number}: mae 1.5000, mse 2.0000 (2 of 3) (own data of 3 clients)\n" in shown
     assert len(re.findall(r", training: mse 2.0000 \(2 of 3\)$", shown, re.MULTILINE)) == 2

@@ -154,7 +154,7 @@ def metrics(step: str, found: Any, note: Note) -> dict[str, Any]:
     if step != "report":  # of reports no means are computed
         for name, value in kept.items():
             if isinstance(value, float) and not _is_finite(value):
-                note(f"metric {name[:60]!r} is {value} and is in no mean")
+                note(f"metric {name[:60]!r} of {step} is {value} and is in no mean")
     return {name: _finite(value) for name, value in kept.items()}
 
 

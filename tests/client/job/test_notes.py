@@ -30,7 +30,7 @@ LIMIT = "all metrics together may take 40,000 bytes"
         ({"x": 2**70}, {}, "metric 'x' is not kept: 64 bits can't hold it"),
         ({"": 1}, {}, "metric '' is not kept: a name has 0 characters; use 1 to 128"),
         ({"x": {"y" * 129: 1}}, {}, "metric 'x' is not kept: a name has 129 characters; use 1 to 128"),
-        ({"huge": 1.7e308}, {"huge": None}, "metric 'huge' is 1.7e+308 and is in no mean"),
+        ({"huge": 1.7e308}, {"huge": None}, "metric 'huge' of train is 1.7e+308 and is in no mean"),
         (
             {"confusion": np.zeros((300, 300), int)},
             {},
@@ -48,7 +48,8 @@ def test_a_metric_that_can_not_be_kept_costs_neither_the_update_nor_the_other_me
     assert (result.outcome, result.examples, result.metrics) == ("done", 3, {"loss": 0.5, **kept})
     assert len(result.notes) == 1 and note in result.notes[0]
     validated = site.run(kind="validate")
-    assert (validated.outcome, validated.metrics, validated.notes) == ("done", kept, result.notes)
+    notes = tuple(text.replace(" of train", " of validate") for text in result.notes)
+    assert (validated.outcome, validated.metrics, validated.notes) == ("done", kept, notes)
 
 
 def test_a_metric_without_a_finite_value_is_sent_and_noted_once(site: Site) -> None:
@@ -59,12 +60,17 @@ def test_a_metric_without_a_finite_value_is_sent_and_noted_once(site: Site) -> N
         return weights, 3, metrics
 
     site.serve(train=train, validate=lambda *_: (3, metrics))
-    notes = ("metric 'mse' is nan and is in no mean", "metric 'mae' is inf and is in no mean")
     result = site.run()
-    assert result.notes == notes
+    assert result.notes == (
+        "metric 'mse' of train is nan and is in no mean",
+        "metric 'mae' of train is inf and is in no mean",
+    )
     assert result.metrics == {"mse": None, "loss": 0.5, "mae": None, "words": "nan", "list": [None]}, "it is recorded"
     assert site.reported[0] == ("j", 0.5, {"mae": None, "progress": None}, "")
-    assert site.run(kind="validate").notes == notes
+    assert site.run(kind="validate").notes == (
+        "metric 'mse' of validate is nan and is in no mean",
+        "metric 'mae' of validate is inf and is in no mean",
+    )
 
 
 def test_the_largest_of_many_metrics_are_left_out_until_the_rest_fits(site: Site) -> None:
