@@ -139,12 +139,20 @@ def test_a_note_is_printed_once_beside_its_first_client() -> None:
     assert stream.getvalue().splitlines() == ["a: metric 'm' is not kept", "b: n", "b: validate raised X"]
 
 
-def test_the_live_table_shows_notes() -> None:
+def test_a_note_of_further_clients_is_counted_once_at_the_end_of_the_attempt() -> None:
+    noted = [_event("update.accepted", 1, client, notes=["n"]) for client in ("a", "b", "c", "b")]
+    over = [_event("round.committed", number, seconds=2.0, counts={"accepted": 3}) for number in (1, 2)]
+    lines = _lines(*noted, over[0], _event("update.accepted", 2, "d", notes=["n"]), over[1], *noted, over[1])
+    assert [line for line in lines if not line.startswith("round")] == ["a: n", "2 more clients: n", "1 more client: n"]
+
+
+def test_the_live_table_shows_notes_with_the_number_of_clients() -> None:
     progress, stream = SessionProgress(1), StringIO()
-    progress.feed(_event("update.accepted", 1, "a", notes=["metric 'm' is not kept"]))
+    for client in ("a", "b", "c"):
+        progress.feed(_event("update.accepted", 1, client, notes=["metric 'm' is not kept"]))
     with LiveView(progress, Console(file=stream, force_terminal=True)):
         pass
-    assert "a: metric 'm' is not kept" in stream.getvalue()
+    assert "a and 2 more: metric 'm' is not kept" in stream.getvalue()
 
 
 def test_the_clients_means_and_the_trainings_are_kept_beside_the_test_scores() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedmq.reasons import OUTPUT_HEADING, alike, fared
 from fedmq.visible import visible
 from fedmq_cli.output import short
+from fedmq_cli.progress import TROUBLE
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
@@ -18,8 +19,8 @@ MOST_LINES = 30
 """Number of lines of one traceback, of which the last ones are shown."""
 MOST_OUTPUT = 10
 TAIL_BYTES = 16_000
-_TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
-_OVER = {"round.committed", "round.retried", *(f"session.{state}" for state in ENDED)}
+ATTEMPT_ENDS = {"round.committed", "round.retried", *(f"session.{state}" for state in ENDED)}
+"""Events after which no client of the attempt answers."""
 _VALIDATION = "model"
 """Stands for the outcome in the key of a mistake in a validation."""
 _PART = re.compile(rb"^--- .* UTC ---\n", re.MULTILINE)
@@ -42,7 +43,7 @@ class Failures:
 
     def before(self, event: Event) -> list[str]:
         """Returns the counts of new mistakes, if the event ends an attempt. They precede the event's own line."""
-        if event.name not in _OVER:
+        if event.name not in ATTEMPT_ENDS:
             return []
         fresh, self._fresh = self._fresh, {}
         return [
@@ -56,7 +57,7 @@ class Failures:
         kind, _, outcome = event.name.partition(".")
         reason, traceback = str(event.data.get("reason", "")), str(event.data.get("traceback", ""))
         is_validation = event.name == "model.validated" and bool(traceback)
-        if event.client is None or not (is_validation or (kind == "update" and outcome in _TROUBLE)):
+        if event.client is None or not (is_validation or (kind == "update" and outcome in TROUBLE)):
             return []
         key = alike(_VALIDATION if is_validation else outcome, reason)
         if key in self._seen:

@@ -117,6 +117,17 @@ def shown(value: Any) -> str:
     return visible(str(value))
 
 
+def part_of(n: float, of: float) -> str:
+    """Returns `2 of 3` for a mean that has fewer values than it could have, else nothing."""
+    return f"{n:.0f} of {of:.0f}" if n < of else ""
+
+
+def named(clients: Iterable[str]) -> str:
+    """Returns the first of some clients, and the number of the others: `client1 and 2 more`."""
+    first, *more = list(clients)
+    return f"{first} and {len(more)} more" if more else first
+
+
 def short(path: str) -> str:
     """Returns the path relative to the current folder if it is below it, else unchanged."""
     relative = os.path.relpath(path)

@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from fedmq.metrics import Summary, summarize
+from fedmq_cli.output import part_of
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
 NEAR = ("accuracy", "loss")
+TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _ANSWERS = ("accepted", "rejected", "discarded", "abstained", "failed", "absent")
 
 
@@ -66,7 +68,7 @@ class Round:
 class SessionProgress:
     """One session. `clients`: a word or two on what each client does; `answered`: the round of its last answer.
 
-    `notes`: what results lack, and why a validation failed, each with the client that it was first received from.
+    `notes`: what results lack, and why a validation failed, each with the clients that it was received from.
     `rounds_before`: the number of rounds of a sandbox's earlier sessions, after which the views count on.
     """
 
@@ -77,7 +79,7 @@ class SessionProgress:
     rounds: dict[int, Round] = field(default_factory=dict)
     clients: dict[str, str] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, dict[str, None]] = field(default_factory=dict)
     rounds_before: int = 0
 
     def shown(self, number: int) -> int:
@@ -88,6 +90,10 @@ class SessionProgress:
     def rounds_shown(self) -> int:
         """The number of rounds that the views name as the last one."""
         return self.rounds_before + self.rounds_wanted
+
+    def note(self, text: str, source: str) -> None:
+        """Adds a note, or one more client, or another source, to a known note."""
+        self.notes.setdefault(text, {})[source] = None
 
     def round(self, number: int) -> Round:
         """Returns the round, a new one if no event has named it yet."""
@@ -105,7 +111,7 @@ class SessionProgress:
         if event.client is not None:
             reason = [data["reason"]] if kind == "model" and data.get("reason") else []
             for note in (*data.get("notes", ()), *reason):
-                self.notes.setdefault(note, event.client)
+                self.note(note, event.client)
         match kind, word:
             case "session", "queued":
                 self.session, self.state = event.session, "queued"
@@ -187,8 +193,8 @@ def own_text(scores: Scores) -> str:
 
 
 def _part(summary: Mapping[str, float], of: float) -> str:
-    n = summary.get("n", of)
-    return f" ({n:.0f} of {of:.0f})" if n < of else ""
+    part = part_of(summary.get("n", of), of)
+    return f" ({part})" if part else ""
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,8 +18,9 @@ from fedmq.errors import ConfigError, NotFound
 from fedmq.model_files import formats
 from fedmq.visible import visible
 from fedmq_cli.again import command_with, fresh_folder
-from fedmq_cli.output import say, short
+from fedmq_cli.output import part_of, say, short
 from fedmq_cli.package_trial import network_of
+from fedmq_cli.progress import TROUBLE
 from fedmq_client.packages.package import load
 from fedmq_reducer.members.eligibility import ineligible_because
 from fedmq_reducer.web.api.open_round import open_round
@@ -171,12 +172,15 @@ def print_result(result: dict[str, Any], out: TextIO) -> None:
     if result["reason"]:
         say(f"  ended early: {visible(result['reason'])}", file=out)
     for name, value in sorted(result["metrics"].items()):
-        part = _part(result, name, "asked")
+        part = _part(result, name)
         of = "" if name.startswith("test/") else f" (clients' own data{', ' if part else ''}{part})"
         say(f"  {visible(name)} {value:.6g}{of}", file=out)
     for name, value in sorted(result["training"].items()):
-        part = _part(result, f"training/{name}", "accepted")
+        part = _part(result, f"training/{name}")
         say(f"  training/{visible(name)} {value:.6g}{f' ({part})' if part else ''}", file=out)
+    outcomes = _outcomes(result["rounds"])
+    if outcomes:
+        say(f"  updates of all rounds: {outcomes}", file=out)
     best = result["best"]
     if best is not None:
         same = "the same" if best["model"] == result["final_model"] else best["model"]
@@ -194,10 +198,16 @@ def print_result(result: dict[str, Any], out: TextIO) -> None:
         )
 
 
-def _part(result: dict[str, Any], name: str, expected: str) -> str:
-    """Returns `3 of 4` if a mean is of fewer values than `expected` counts in the last round, else nothing."""
-    n, of = result["values"][name], result["rounds"][-1][expected]
-    return f"{n} of {of}" if n < of else ""
+def _part(result: dict[str, Any], name: str) -> str:
+    """Returns `3 of 4` if a mean is of fewer values than the last round asked clients, else nothing."""
+    return part_of(result["values"][name], result["rounds"][-1]["asked"])
+
+
+def _outcomes(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how the updates of all rounds ended, `4 of 6 accepted, 2 failed`; nothing if all were accepted."""
+    counts = {word: sum(each.get(word, 0) for each in rounds) for word in ("asked", "accepted", *TROUBLE)}
+    trouble = [f"{counts[word]} {word}" for word in TROUBLE if counts[word]]
+    return ", ".join([f"{counts['accepted']} of {counts['asked']} accepted", *trouble]) if trouble else ""
 
 
 def _best(box: Sandbox) -> dict[str, Any] | None:

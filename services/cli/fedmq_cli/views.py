@@ -14,10 +14,10 @@ from rich.text import Text
 
 from fedmq.visible import visible
 from fedmq_cli.awaiting import Awaiting, awaited_text
-from fedmq_cli.failures import Failures
+from fedmq_cli.failures import ATTEMPT_ENDS, Failures
 from fedmq_cli.interruption import calling
-from fedmq_cli.output import say
-from fedmq_cli.progress import Round, SessionProgress, own_text, reason_text, scores_text
+from fedmq_cli.output import named, say
+from fedmq_cli.progress import TROUBLE, Round, SessionProgress, own_text, reason_text, scores_text
 from fedmq_schemas.messages import Event
 from fedmq_schemas.records import ENDED
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 24
 MOST_ROUNDS = 15
 MOST_NOTES_SHOWN = 3
-TROUBLE = ("rejected", "failed", "abstained", "absent", "discarded")
 _COLOURS = {"accepted": "green", "rejected": "red", "failed": "red", "absent": "yellow", "away": "yellow"}
 
 
@@ -76,7 +75,8 @@ class PlainView:
         self._progress = progress
         self._stream = stream
         self._failures = failures or Failures()
-        self._noted = 0
+        self._noted: dict[str, int] = {}
+        """Each note that is shown, and of how many clients."""
         self._retried = ""
         """The reason of the last attempt that was made again."""
         self._shown = -1
@@ -92,16 +92,34 @@ class PlainView:
     def __exit__(self, *error: object) -> None: ...
 
     def event(self, event: Event) -> None:
-        """Prints the event's lines, if it has some, and each note once, beside the first client that it is from."""
+        """Prints the event's lines, if it has some.
+
+        Prints each note once, beside the first client that it is from. The number of further clients follows at the end
+        of the attempt.
+        """
         if event.name in ("round.committed", "model.validated") or self._progress.state in ENDED:
             self._show_own_data()
         before, found = self._failures.before(event), self._failures.lines(event)
-        notes = list(self._progress.notes.items())[self._noted :]
-        self._noted += len(notes)
-        noted = [f"{client}: {note}" for note, client in notes if note not in self._failures.stated]
-        for line in (*before, self._line(event), *noted, *found):
+        more = self._further_notes() if event.name in ATTEMPT_ENDS else []
+        noted = []
+        for note in list(self._progress.notes)[len(self._noted) :]:
+            clients = self._progress.notes[note]
+            self._noted[note] = len(clients)
+            if note not in self._failures.stated:
+                noted.append(f"{named(clients)}: {note}")
+        for line in (*before, *more, self._line(event), *noted, *found):
             if line:
                 say(visible(line), file=self._stream)
+
+    def _further_notes(self) -> list[str]:
+        """Returns for each note that is shown the number of clients that it came from since."""
+        found = []
+        for note, shown in self._noted.items():
+            count = len(self._progress.notes[note])
+            self._noted[note], more = count, count - shown
+            if more and note not in self._failures.stated:
+                found.append(f"{more} more client{'s' if more > 1 else ''}: {note}")
+        return found
 
     def remark(self, line: str) -> None:
         """Prints a line that no event caused."""
@@ -205,8 +223,8 @@ class LiveView:
             table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
         state = _text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [
-            _text(f"{client}: {note}", style="yellow")
-            for note, client in progress.notes.copy().items()
+            _text(f"{named(clients)}: {note}", style="yellow")
+            for note, clients in progress.notes.copy().items()
             if note not in self._failures.stated
         ]
         return Group(table, self._clients(), *notes[-MOST_NOTES_SHOWN:], state)
@@ -240,8 +258,8 @@ def answers_text(at: Round) -> str:
 
 
 def training_text(at: Round) -> str:
-    """Returns the means of what the trainers reported; one that is not of all accepted updates has a mark."""
-    return scores_text(at.training, at.counts.get("accepted", 0))
+    """Returns the means of what the trainers reported; one that is not of all clients has a mark."""
+    return scores_text(at.training, at.asked)
 
 
 def _duration(seconds: float | None) -> str:

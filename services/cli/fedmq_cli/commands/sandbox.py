@@ -209,9 +209,9 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
 
     def on_event(_: Any, event: Any) -> None:
         for note in box.notes:
-            progress.notes.setdefault(note, "init")
+            progress.note(note, "init")
         if box.untested:
-            progress.notes.setdefault(box.untested, "evaluator")
+            progress.note(box.untested, "evaluator")
         awaiting.note(event)
         progress.feed(event)
         view.event(event)
