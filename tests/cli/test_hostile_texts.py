@@ -97,7 +97,7 @@ EVENTS = [
     event("update.failed"),
     event("update.accepted"),
     event("model.validated", scope="test", metrics={HOSTILE: 0.5}, weight=1),
-    event("model.validated", scope="client", metrics={HOSTILE: 0.5}, weight=1),
+    event("model.validated", scope="client", metrics={HOSTILE: 0.5, f"{HOSTILE}2": None}, weight=1),
     event("round.committed", seconds=1.0, counts=COUNTS, metrics=METRICS),
     event("session.failed"),
 ]
@@ -110,10 +110,14 @@ class HostileSession:
         return SESSION
 
     def rounds(self) -> list[dict[str, Any]]:
-        return [{"round": 1, "accepted": 1, "seconds": 1.0}]
+        return [{"round": 1, "accepted": 1, "seconds": 1.0, "counts": COUNTS | {HOSTILE: 1}}]
 
     def metrics(self) -> list[dict[str, Any]]:
-        return [{"round": 1, "model": HOSTILE, HOSTILE: 0.5}]
+        return [{"round": 1, "model": HOSTILE, HOSTILE: 0.5, f"{HOSTILE} n": 1}]
+
+    @property
+    def alliance(self) -> HostileAlliance:
+        return HostileAlliance()
 
     def why(self) -> list[dict[str, Any]]:
         return [{"client": HOSTILE, "drawn": True, "why": HOSTILE}]
@@ -143,6 +147,9 @@ class HostileAlliance:
 
     def models(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
         return [dict(MODEL)]
+
+    def model(self, _: str) -> dict[str, Any]:
+        return dict(MODEL)
 
     def unused_models(self) -> list[dict[str, Any]]:
         return [dict(MODEL)]

@@ -236,16 +236,22 @@ class Alliance:
         return Table({**row, **row.pop("metrics")} for row in found)
 
     def events(
-        self, session: str | None = None, *, follow: bool = False, limit: int | None = 100, patience: float = PATIENCE
+        self,
+        session: str | None = None,
+        *,
+        name: str | None = None,
+        follow: bool = False,
+        limit: int | None = 100,
+        patience: float = PATIENCE,
     ) -> Iterator[Row]:
-        """Returns recorded events, newest first.
+        """Returns recorded events, newest first; with `name` only those, such as `update.accepted`.
 
         With `follow`, yields events as they happen, each once, without end: those of the session from its start, or of
         the alliance from now on. A lost connection is made again for `patience` seconds.
         """
         if not follow:
-            return iter(self._rest.items("/events", {"session": session}, limit))
-        return self._rest.follow("/events/stream", {"session": session, "replay": "true"}, patience)
+            return iter(self._rest.items("/events", {"session": session, "name": name}, limit))
+        return self._rest.follow("/events/stream", {"session": session, "name": name, "replay": "true"}, patience)
 
     def health(self) -> Row:
         """Returns the alliance's name and the state of the reducer."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedmq.visible import visible
+from fedmq_cli.commands.comparison import (
+    ComparedSession,
+    marked_rounds,
+    policy_differences,
+    rounds_beside,
+    standing,
+    standing_lines,
+)
+from fedmq_cli.commands.means import STEPS, accepted_of, asked_by_round, counts_of, marked, outcomes_of, without_mean
 from fedmq_cli.left import resuming, say_if_left
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
@@ -18,17 +26,18 @@ from fedmq_cli.output import (
     Url,
     local_note,
     metrics_of,
+    named,
     place_option,
     print_columns,
     print_csv,
     print_json,
     print_next,
     say,
-    shown,
 )
 
 if TYPE_CHECKING:
     from fedmq_sdk import Alliance, SessionHandle
+    from fedmq_sdk.tables import Row, Table
 
 session = typer.Typer(no_args_is_help=True, help="Show or compare sessions, or print a template for session files.")
 SessionArgument = Annotated[
@@ -83,15 +92,17 @@ def show(
 ) -> None:
     """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open.
 
-    A mean of fewer values than the round has clients is marked: `12.4307 (2 of 4)`.
+    A mean of fewer values than the round has clients is marked: `12.4307 (2 of 4)`. So is the number of accepted updates,
+    and each other outcome has a column. A metric for which no client returned a finite number is named below the table.
     """
     found = session_at(url, session_id, state_dir)
     if toml:
         say(found.toml(), nl=False)
         return
     document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
+    missing = without_mean(_newest_metrics(found, rounds), metrics)
     if as_json:
-        print_json({**document, "rounds": rounds, "metrics": metrics})
+        print_json({**document, "rounds": rounds, "metrics": metrics, "without_mean": missing})
         return
     counts = {row["round"]: row for row in rounds}
     rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
@@ -101,14 +112,15 @@ def show(
     note = visible(document["reason"] or document["waiting"])
     say(f"session {found.id}: {document['state']}{': ' if note else ''}{note}")
     names = [name for name in metrics_of(metrics) if " " not in name][:6]
-    columns = {
-        "round": "round",
-        "accepted": "accepted",
-        "seconds": "seconds",
-        **{n: n for n in names},
-        "model": "model",
-    }
-    print_columns(_marked(rows, names), columns, "no model yet")
+    asked = asked_by_round(rounds)
+    for row in rows:
+        row.update({name: marked(row[name], counts_of(row, name, asked)) for name in names if name in row})
+        row.update({"accepted": accepted_of(row)} if "counts" in row else {})
+    columns = ("round", "accepted", *outcomes_of(rounds), "seconds", *names, "model")
+    print_columns(rows, {name: name for name in columns}, "no model yet")
+    for each in missing:
+        who = named(each["clients"])
+        say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
     if document.get("open_round"):
         print_open_round(document["open_round"])
     if document["policy"]["tensors"]["local"]:
@@ -134,17 +146,28 @@ def compare(
 
     Each RUN is the id of a session (or `last`), or the folder of a sandbox, which stands for its newest session.
     FOLDER:SESSION is another session of a folder. The two may be in two folders, or one in a folder and one at a reducer.
+    Shows the state of each session, and whether it continues another one. Means are marked as by `fedmq session show`.
     """
     left, right = (_run(text, url, state_dir) for text in (one, other))
     names = (one, other) if left.name == right.name else (left.name, right.name)
-    differences = _policy_differences(left.session.refresh(), right.session.refresh())
-    rows = _rounds_beside(left.session.metrics(), right.session.metrics(), *names)
+    sides = [_compared(run, name) for run, name in zip((left, right), names, strict=True)]
+    standings = [standing(*sides), standing(*reversed(sides))]
+    differences = policy_differences(*(side.record for side in sides))
+    rows = rounds_beside(*sides)
     if as_json:
-        print_json({"policy": differences, "rounds": rows})
+        print_json({"policy": differences, "rounds": rows, "sessions": standings})
         return
+    for line in standing_lines(standings):
+        say(line)
+    say("")
     print_columns(differences, {"key": "policy", "one": names[0], "other": names[1]}, "their policies are the same")
     say("")
-    print_columns(rows, {name: name for name in (rows[0] if rows else {})}, "they have no metric in common")
+    common = [f"{name} {title}" for name in sides[0].names if name in sides[1].names for title in names]
+    columns = ["round", *common]
+    print_columns(marked_rounds(rows, columns), {name: name for name in columns}, "they have no metric in common")
+    for each in standings:
+        if each["only_here"]:
+            say(visible(f"not compared, as only {each['name']} has them: {', '.join(each['only_here'])}"))
     print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 
 
@@ -154,25 +177,6 @@ def template() -> None:
     from fedmq.policies import template as text
 
     say(text(), nl=False)
-
-
-def _marked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the rows, in which a mean of fewer values than expected is a text: `12.4307 (2 of 4)`.
-
-    Expected are those of all clients that the round asked, and for `training/…` those of all accepted updates. The clients
-    of round 1 score the first model. How many evaluators there are is not known, so that `test/…` has no mark.
-    """
-    asked = {row["round"]: sum(row["counts"].values()) for row in rows if "counts" in row}
-    marked = []
-    for row in rows:
-        new = dict(row)
-        for name in names:
-            of = row.get("accepted", 0) if name.startswith("training/") else asked.get(row["round"] or 1, 0)
-            n = row.get(f"{name} n", of)
-            if n < of and not name.startswith("test/"):
-                new[name] = f"{shown(row[name])} ({n} of {of})"
-        marked.append(new)
-    return marked
 
 
 def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:
@@ -191,43 +195,19 @@ def _run(text: str, url: str | None, state_dir: Path | None) -> _Run:
     return _Run(found.id, found, place_option(url, state_dir))
 
 
-def _policy_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row for each dotted key whose value differs, seeds included. A missing key counts as None."""
-    left, right = dict(_effective(one)), dict(_effective(other))
-    keys = [*left, *(key for key in right if key not in left)]
-    return [
-        {"key": key, "one": left.get(key), "other": right.get(key)} for key in keys if left.get(key) != right.get(key)
-    ]
+def _compared(run: _Run, name: str) -> ComparedSession:
+    """Reads one side of a comparison. The record of its first model may be missing."""
+    from fedmq.errors import NotFound
+
+    record = run.session.refresh()
+    try:
+        seed = run.session.alliance.model(record["seed"]) if record["seed"] else None
+    except NotFound:
+        seed = None
+    return ComparedSession(name, record, run.session.rounds(), run.session.metrics(), seed)
 
 
-def _rounds_beside(
-    one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], first: str, second: str
-) -> list[dict[str, Any]]:
-    """Returns a row for each round, with a column for each session and each metric that both sessions have."""
-    left, right = ({row["round"]: row for row in rows} for rows in (one, other))
-    names = [name for name in _metrics(one) if name in _metrics(other)]
-    rows = []
-    for number in sorted({*left, *right}):
-        row: dict[str, Any] = {"round": number}
-        for name in names:
-            row[f"{name} {first}"] = left.get(number, {}).get(name)
-            row[f"{name} {second}"] = right.get(number, {}).get(name)
-        rows.append(row)
-    return rows if names else []
-
-
-def _effective(session: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    used = {"seed": session["seed"], "random_seed": session["random_seed"]}
-    yield from _leaves({**session["policy"], **used}, "")
-
-
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted({name for row in rows for name in row if name not in ("round", "model") and " " not in name})
+def _newest_metrics(session: SessionHandle, rounds: Table) -> list[Row]:
+    """Returns the newest events with metrics of single clients, for about two rounds."""
+    most = 2 * max(asked_by_round(rounds[-1:]).values(), default=50)
+    return [each for name in STEPS for each in session.alliance.events(session.id, name=name, limit=most)]
