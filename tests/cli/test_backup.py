@@ -260,6 +260,22 @@ def test_long_work_prints_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "copied: 1 of 5 blobs, 0.5 MB of 2.5 MB\ncopied: 3 of 5 blobs, 1.5 MB of 2.5 MB\n"
 
 
+def test_a_table_is_copied_in_writes_that_a_small_server_takes(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore ended with a refusal: the server did not take 500 rounds in one write."""
+    sizes: list[int] = []
+    write = target.records.put_many
+
+    def put_many(table: str, items: list[tuple[str, dict[str, Any]]], fence: int | None = None) -> None:
+        sizes.append(len(items))
+        write(table, items, fence)
+
+    monkeypatch.setattr(target.records, "put_many", put_many)
+    with closing(SqliteRecords(":memory:")) as source:
+        source.put_many(tables.CLIENTS, [(f"c{number:03d}", {"client": f"c{number:03d}"}) for number in range(250)])
+        copy_table(source, target.records, tables.CLIENTS)
+    assert sizes == [100, 100, 50] and len(target.records.find(tables.CLIENTS)) == 250
+
+
 def test_a_server_that_fails_for_a_moment_is_tried_again(
     fedmq: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

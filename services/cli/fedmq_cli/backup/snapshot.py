@@ -9,7 +9,8 @@ from fedmq.records.documents import LEASE_KEY, LEASE_TABLE
 from fedmq_cli.backup.named_blobs import documents
 from fedmq_schemas import records as tables
 
-BATCH = 500
+BATCH = 100
+"""Records that are written at once. A server bounds the memory of one write, some far below what MongoDB takes."""
 
 
 def copy_records(source: Records, target: Records) -> None:
