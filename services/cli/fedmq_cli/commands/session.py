@@ -9,15 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmq.visible import visible
-from fedmq_cli.commands.comparison import (
-    ComparedSession,
-    marked_rounds,
-    policy_differences,
-    rounds_beside,
-    standing,
-    standing_lines,
-)
-from fedmq_cli.commands.means import STEPS, accepted_of, asked_by_round, counts_of, marked, outcomes_of, without_mean
 from fedmq_cli.left import resuming, say_if_left
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
@@ -33,6 +24,23 @@ from fedmq_cli.output import (
     print_json,
     print_next,
     say,
+)
+from fedmq_cli.session_tables.comparison import (
+    ComparedSession,
+    marked_rounds,
+    policy_differences,
+    rounds_beside,
+    standing,
+    standing_lines,
+)
+from fedmq_cli.session_tables.means import (
+    STEPS,
+    accepted_of,
+    asked_by_round,
+    counts_of,
+    marked,
+    outcomes_of,
+    without_mean,
 )
 
 if TYPE_CHECKING:

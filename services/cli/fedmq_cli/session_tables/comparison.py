@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmq.visible import visible
-from fedmq_cli.commands.means import asked_by_round, counts_of, marked
 from fedmq_cli.output import TableRow
+from fedmq_cli.session_tables.means import asked_by_round, counts_of, marked
 
 
 @dataclass(frozen=True, slots=True)
