@@ -129,6 +129,16 @@ def test_a_reducer_that_takes_over_counts_validations_of_plans_that_it_does_not_
     assert counts(session.receive(claim("evaluator", plan=first), "evaluator"))
 
 
+def test_a_reducer_that_takes_over_before_the_first_draw_counts_validations_of_the_first_model(
+    start: StartSession,
+) -> None:
+    """They were dead letters: the model that the session starts from is not known before a draw."""
+    policy = Policy(rounds=3, clients_required=4, validation="separate", random_seed=1).model_dump(mode="json")
+    session = start(HOMES, Snapshot((SessionSnapshot(session_record(policy=policy), (), ()),), next_position=1))
+    first = PlanKey(session="s", round=0, attempt=TERM - 1, action="validate")
+    assert counts(session.receive(claim("c1", plan=first), "c1"))
+
+
 def test_a_reducer_that_takes_over_knows_who_was_drawn_in_all_attempts_at_the_round(start: StartSession) -> None:
     policy = Policy(rounds=3, clients_required=1, validation="with_training", random_seed=1).model_dump(mode="json")
     second = attempt_record(1, 2)

@@ -42,8 +42,8 @@ def _is_model_of(session: Session, body: Validation) -> bool:
         return body.model == session.lineage.model.key
     if window is not None:
         return body.model == window.model.key
-    if number == 0:
-        return body.model == session.first_model
+    if number == 0:  # after a take-over before the first draw, the model that the session starts from is not known
+        return body.model == (session.first_model or body.model)
     return 0 < number < session.round and model_id(body.model).startswith(committed_model(session.name, number, ""))
 
 
