@@ -280,6 +280,7 @@ def test_a_server_that_fails_for_a_moment_is_tried_again(
     fedmq: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(fedmq)
+    trained(fedmq)
     fetch, faults = (
         FileBlobs.fetch,
         ["the S3 server at s3 failed: ReadTimeout", "MongoDB at mongo refused with code 112"],
@@ -301,6 +302,8 @@ def test_a_server_that_fails_for_a_moment_is_tried_again(
 def test_a_server_that_fails_for_long_ends_the_backup_with_what_to_do(
     fedmq: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trained(fedmq)
+
     def failing(*given: Any) -> Any:
         raise Transient("the S3 server at s3 failed: ReadTimeout")
 
