@@ -1,4 +1,4 @@
-"""Messages that break the contract: each is a dead letter with its reason, told by an event, and nobody else is touched."""
+"""Messages that break the contract: each is a dead letter, an event reports its reason, and no other client is affected."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_a_message_that_breaks_the_contract_is_a_dead_letter_with_its_reason(
     alliance.publish(exchange, key, pack(alliance), content_type=content_type)
     assert_unharmed(alliance, alliance.finish())
     assert len(alliance.dead) == 1 and words in alliance.dead[0] and len(alliance.dead[0]) <= LONGEST_REASON
-    told = alliance.events("message.refused")
-    assert [event["data"]["reason"] for event in told] == alliance.dead
-    assert told[0]["data"]["key"] == key and told[0]["cause"]
+    reported = alliance.events("message.refused")
+    assert [event["data"]["reason"] for event in reported] == alliance.dead
+    assert reported[0]["data"]["key"] == key and reported[0]["cause"]
 
 
 def test_what_an_observer_sees_as_json_may_hold_numbers_and_texts_that_msgpack_can_not(tmp_path: Path) -> None:
-    """Taken in, such a message would be poison for whoever tells of it."""
+    """If it were accepted, every component that reports it would fail."""
     alliance = Alliance(tmp_path, on_task=None)
     for value in (2**80, "\ud800"):
         start = {"kind": "start", "id": "poison", "body": {"policy": {"train": {"x": value}}}}
@@ -155,9 +155,9 @@ def test_a_message_that_just_fits_is_told_without_its_data_if_the_event_would_no
 
     alliance = Alliance(tmp_path, on_task=only_train(answer))
     assert_unharmed(alliance, alliance.run())
-    told = alliance.events("update.rejected", client=STRANGER)
-    assert len(told) == 2
-    assert "is not under" in told[0]["data"]["reason"] and f"limit of {MAX_BODY}" in told[0]["data"]["left_out"]
+    reported = alliance.events("update.rejected", client=STRANGER)
+    assert len(reported) == 2
+    assert "is not under" in reported[0]["data"]["reason"] and f"limit of {MAX_BODY}" in reported[0]["data"]["left_out"]
     assert alliance.outcomes()[STRANGER][0] == "rejected"
 
 

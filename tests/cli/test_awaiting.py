@@ -23,7 +23,7 @@ from fedmq_sdk import SessionHandle
 from support.packages import write_package
 from support.waiting import until
 
-HOLDS_UP = """
+TRAINER = """
 import time
 from pathlib import Path
 import numpy as np
@@ -34,7 +34,10 @@ class Trainer:
 
     def init(self):
         return {"w": np.zeros(2, np.float32)}
-
+"""
+HOLDS_UP = (
+    TRAINER
+    + """
     def train(self, weights, task):
         ends = time.monotonic() + 40
         while self.client.name == "client2" and not Path(RELEASED).exists():
@@ -42,18 +45,10 @@ class Trainer:
             assert time.monotonic() < ends
         return weights, 1, {}
 """
-HOLDS_UP_VALIDATION = """
-import time
-from pathlib import Path
-import numpy as np
-
-class Trainer:
-    def __init__(self, client):
-        self.client = client
-
-    def init(self):
-        return {"w": np.zeros(2, np.float32)}
-
+)
+HOLDS_UP_VALIDATION = (
+    TRAINER
+    + """
     def train(self, weights, task):
         return {"w": weights["w"] + 1}, 1, {}
 
@@ -64,6 +59,7 @@ class Trainer:
             assert time.monotonic() < ends
         return 1, {"loss": 1.0}
 """
+)
 HANGS = """
 import threading
 import numpy as np

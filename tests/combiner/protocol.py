@@ -90,7 +90,7 @@ class Combiner(Driver):
     # -- steps that most tests take ---------------------------------------------------------------------------------
 
     def register(self) -> None:
-        """The combiner has said hello, and a reducer has sent all open plans (none)."""
+        """The combiner has sent its hello, and a reducer has sent all open plans (none)."""
         self.start()
         self.receive(welcome(), REDUCER)
 

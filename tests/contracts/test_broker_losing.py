@@ -21,7 +21,7 @@ def test_a_lost_connection_is_restored_whole(world: World) -> None:
     world.restore(connection)
     world.until(lambda: len(inbox.ids) == 6)
     assert inbox.ids == ["1", "2", "3", "1", "2", "3"]
-    assert reconnects == [3], "told once, before anything is delivered again"
+    assert reconnects == [3], "reported once, before anything is delivered again"
     assert all(each.redelivered for each in inbox.deliveries[3:])
     connection.ack(inbox.tags[:3])
     world.rest()

@@ -31,14 +31,14 @@ class Listener:
 
     def __init__(self) -> None:
         self.is_open = True
-        self.said: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
         self.callbacks: dict[str, Callable[..., Any]] = {}
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def note(*args: Any, **options: Any) -> str:
             if method == "basic_publish":
                 Header(1, len(args[2]), args[3]).marshal()  # as pika does first of all
-            self.said.append((method, args[0] if args else options))
+            self.calls.append((method, args[0] if args else options))
             if method.startswith("add_on_"):
                 self.callbacks[method] = args[0]
             if method == "basic_consume":
@@ -47,13 +47,13 @@ class Listener:
                 self.callbacks["confirm"] = args[0]
                 args[1](None)
             if method == "basic_ack":
-                self.said[-1] = (method, (args[0], options.get("multiple", False)))
+                self.calls[-1] = (method, (args[0], options.get("multiple", False)))
             return "tag"
 
         return note
 
-    def told(self, method: str) -> list[Any]:
-        return [what for each, what in self.said if each == method]
+    def called(self, method: str) -> list[Any]:
+        return [what for each, what in self.calls if each == method]
 
     def deliver(self, delivery_tag: int) -> None:
         method = Basic.Deliver("tag", delivery_tag, False, "a.task", "plan.k1")
@@ -122,7 +122,7 @@ def sending(message_id: str, done: Callable[[FedMQError | None], None] | None, e
 
 
 def published(channel: Listener) -> int:
-    return len(channel.told("basic_publish"))
+    return len(channel.called("basic_publish"))
 
 
 # Acks.
@@ -135,15 +135,15 @@ def test_acks_of_the_first_unsettled_become_one_and_others_are_sent_each() -> No
     for delivery_tag in (3, 1, 2, 5, 7):
         consumer.ack(delivery_tag)
     consumer.flush()
-    assert channel.told("basic_ack")[0] == (3, True)
-    assert sorted(channel.told("basic_ack")[1:]) == [(5, False), (7, False)]
+    assert channel.called("basic_ack")[0] == (3, True)
+    assert sorted(channel.called("basic_ack")[1:]) == [(5, False), (7, False)]
     consumer.ack(4)
     consumer.flush()
-    assert channel.told("basic_ack")[3:] == [(4, False)]
+    assert channel.called("basic_ack")[3:] == [(4, False)]
     consumer.ack(6)
     consumer.flush()
     consumer.flush()
-    assert channel.told("basic_ack")[4:] == [(6, False)]
+    assert channel.called("basic_ack")[4:] == [(6, False)]
 
 
 def test_a_held_message_at_the_front_is_never_acked_with_those_behind_it() -> None:
@@ -153,8 +153,8 @@ def test_a_held_message_at_the_front_is_never_acked_with_those_behind_it() -> No
     for delivery_tag in range(2, 50):
         consumer.ack(delivery_tag)
     consumer.flush()
-    assert not any(multiple for _, multiple in channel.told("basic_ack"))
-    assert len(channel.told("basic_ack")) == 48
+    assert not any(multiple for _, multiple in channel.called("basic_ack"))
+    assert len(channel.called("basic_ack")) == 48
 
 
 def test_a_channel_that_rabbitmq_closes_voids_its_deliveries_and_is_opened_again() -> None:
@@ -176,7 +176,7 @@ def test_an_absent_queue_is_tried_again_without_any_report() -> None:
     open_consumer(wire)[1].refuse(404, "NOT_FOUND - no queue 'a.combiner.k1.v1' in vhost '/'")
     wire.pass_time()
     assert len(wire.channels) == 2
-    assert wire.channels[-1].told("basic_consume") == ["a.combiner.k1.v1"]
+    assert wire.channels[-1].called("basic_consume") == ["a.combiner.k1.v1"]
     assert (wire.voided, wire.failures) == (0, [])
 
 
@@ -187,7 +187,7 @@ def test_a_retry_left_from_a_lost_connection_does_not_consume_twice() -> None:
     consumer.lose()
     consumer.open(cast(Connection, wire))
     wire.pass_time()
-    assert [len(each.told("basic_consume")) for each in wire.channels] == [1, 1]
+    assert [len(each.called("basic_consume")) for each in wire.channels] == [1, 1]
 
 
 # Confirms.
@@ -209,43 +209,43 @@ def test_no_more_than_the_window_is_unconfirmed() -> None:
 def test_a_message_that_rabbitmq_could_not_store_is_sent_again() -> None:
     wire = Wire()
     publisher, channel = open_publisher(wire)
-    told: list[FedMQError | None] = []
-    publisher.put(sending("m", told.append))
+    confirmed: list[FedMQError | None] = []
+    publisher.put(sending("m", confirmed.append))
     channel.confirm(1, refused=True)
-    assert told == []
+    assert confirmed == []
     wire.pass_time()
     assert published(channel) == 2
     channel.confirm(2)
-    assert told == [None]
+    assert confirmed == [None]
     assert publisher.is_idle()
 
 
 def test_a_refused_exchange_fails_its_messages_and_the_others_are_sent_again() -> None:
     wire = Wire()
     publisher, channel = open_publisher(wire)
-    told: dict[str, FedMQError | None] = {}
-    publisher.put(sending("good", lambda error: told.update(good=error)))
-    publisher.put(sending("bad", lambda error: told.update(bad=error), exchange="a.nowhere"))
+    confirmed: dict[str, FedMQError | None] = {}
+    publisher.put(sending("good", lambda error: confirmed.update(good=error)))
+    publisher.put(sending("bad", lambda error: confirmed.update(bad=error), exchange="a.nowhere"))
     publisher.put(sending("unconfirmed", None))
     channel.refuse(404, "NOT_FOUND - no exchange 'a.nowhere' in vhost '/'")
-    assert isinstance(told.pop("bad"), NotFound)
+    assert isinstance(confirmed.pop("bad"), NotFound)
     wire.pass_time()
-    assert wire.channels[-1].told("basic_publish") == ["a.task"]
+    assert wire.channels[-1].called("basic_publish") == ["a.task"]
     wire.channels[-1].confirm(1)
-    assert told == {"good": None}
+    assert confirmed == {"good": None}
     assert wire.failures == []
 
 
 def test_an_id_that_pika_can_not_encode_fails_its_message_and_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
     publisher, channel = open_publisher(Wire())
-    told: dict[str, FedMQError | None] = {}
-    publisher.put(sending("\N{PILE OF POO}" * 200, lambda error: told.update(bad=error)))
+    confirmed: dict[str, FedMQError | None] = {}
+    publisher.put(sending("\N{PILE OF POO}" * 200, lambda error: confirmed.update(bad=error)))
     publisher.put(sending("\N{PILE OF POO}" * 200, None))
-    publisher.put(sending("good", lambda error: told.update(good=error)))
+    publisher.put(sending("good", lambda error: confirmed.update(good=error)))
     channel.confirm(1)
-    bad = told.pop("bad")
+    bad = confirmed.pop("bad")
     assert isinstance(bad, ProtocolError) and "a.task plan.k1" in bad.reason
-    assert told == {"good": None} and publisher.is_idle()
+    assert confirmed == {"good": None} and publisher.is_idle()
     assert ["a.task plan.k1" in each for each in caplog.messages] == [True]
 
 
@@ -271,7 +271,7 @@ def test_a_refused_queue_is_not_declared_again_and_the_others_are() -> None:
     publisher.put(bad)
     channel.refuse(406, f"PRECONDITION_FAILED - inequivalent arg 'x-expires' for queue '{bad.name}' in vhost '/'")
     wire.pass_time()
-    assert wire.channels[-1].told("queue_declare") == [good.name]
+    assert wire.channels[-1].called("queue_declare") == [good.name]
     (error,) = wire.failures
     assert isinstance(error, ConfigError)
     assert bad.name in error.reason
@@ -285,7 +285,7 @@ def test_an_exclusive_queue_that_rabbitmq_still_holds_for_the_last_connection_is
     channel.refuse(405, f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue.name}' in vhost '/'")
     assert wire.delays[-1] > 0.0
     wire.pass_time()
-    assert wire.channels[-1].told("queue_declare") == [queue.name]
+    assert wire.channels[-1].called("queue_declare") == [queue.name]
     assert wire.failures == []
 
 
@@ -323,12 +323,12 @@ def test_the_texts_of_rabbitmq_3_and_4_name_the_culprit(text: str, expected: Sub
 def test_a_refusal_that_names_nothing_is_reported_and_all_is_sent_again() -> None:
     wire = Wire()
     publisher, channel = open_publisher(wire)
-    told: list[FedMQError | None] = []
-    publisher.put(sending("m", told.append))
+    confirmed: list[FedMQError | None] = []
+    publisher.put(sending("m", confirmed.append))
     channel.refuse(406, "PRECONDITION_FAILED - something new")
     wire.pass_time()
     wire.channels[-1].confirm(1)
-    assert told == [None]
+    assert confirmed == [None]
     assert "something new" in wire.failures[0].reason
 
 

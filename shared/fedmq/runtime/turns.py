@@ -1,4 +1,4 @@
-"""Fair turns between the senders of one inbox: whoever publishes too much delays and loses only messages of its own.
+"""Fair turns between the senders of one inbox: a sender that publishes too much delays and loses only its own messages.
 
 RabbitMQ limits no account's rate. Without turns, one account's flood stands in the inbox before everybody's messages, and
 each of its messages costs the core, the records and the event stream their work.

@@ -75,7 +75,7 @@ def test_a_validation_of_a_client_with_the_task_counts(drawn: SessionDriver) -> 
 def test_a_validation_that_claims_what_its_client_does_not_have_is_rejected(
     drawn: SessionDriver, client: str, changes: dict[str, Any], reason: str
 ) -> None:
-    """It was recorded and averaged, whoever sent it, of whatever session, model, round and scope."""
+    """It was recorded and averaged, without a check of its sender, session, model, round and scope."""
     assert refusal(drawn.receive(claim(client, **changes), client)).startswith(reason)
 
 
@@ -194,7 +194,7 @@ def test_a_late_validation_of_a_client_that_an_attempt_names_is_recorded(ended: 
 def test_a_late_validation_that_no_record_supports_is_refused(
     ended: SqliteRecords, effect: RecordLateValidation, reason: str
 ) -> None:
-    """It was recorded, whoever sent it, of whatever session and model."""
+    """It was recorded, without a check of its sender, session and model."""
     with pytest.raises(Refused, match=reason):
         write(ended, effect)
     assert ended.count(tables.VALIDATIONS, {}) == 0

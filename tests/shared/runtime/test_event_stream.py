@@ -22,34 +22,38 @@ def encoded(body: Body, sender: str) -> bytes:
     return codec.encode(envelope.model_dump(), body.model_dump())
 
 
-def told(name: str, key: str, *, sender: str = "c1", client: str | None = None, session: str | None = None) -> Event:
+def reported(
+    name: str, key: str, *, sender: str = "c1", client: str | None = None, session: str | None = None
+) -> Event:
     event = Event(name=name, session=session, round=None, client=client, combiner=None)
     delivery = Delivery(1, "q", ALLIANCE.exchange("event"), key, encoded(event, sender), "m1", MSGPACK, False)
-    envelope, [heard] = decode_events(delivery, "a")
+    envelope, [received] = decode_events(delivery, "a")
     assert envelope.sender == sender
-    return heard
+    return received
 
 
 def test_an_event_has_the_session_and_name_of_its_routing_key() -> None:
-    assert told("message.refused", "event.-.message.refused").name == "message.refused"
-    told("round.committed", event_key("s1", "round.committed"), session="s1", sender="reducer")
+    assert reported("message.refused", "event.-.message.refused").name == "message.refused"
+    reported("round.committed", event_key("s1", "round.committed"), session="s1", sender="reducer")
     for name, session in (("round.committed", None), ("message.refused", "s1")):
         with pytest.raises(ProtocolError, match=r"was published to 'event\.-\.message\.refused'"):
-            told(name, "event.-.message.refused", session=session)
+            reported(name, "event.-.message.refused", session=session)
 
 
 def test_a_client_reports_only_its_own_faults() -> None:
-    told("actor.error", "event.-.actor.error", client="c1")
+    reported("actor.error", "event.-.actor.error", client="c1")
     with pytest.raises(ProtocolError, match=r"tells actor\.error of somebody else"):
-        told("actor.error", "event.-.actor.error", client="c2")
-    told("client.joined", "event.-.client.joined", sender="k1", client="c2")
+        reported("actor.error", "event.-.actor.error", client="c2")
+    reported("client.joined", "event.-.client.joined", sender="k1", client="c2")
 
 
 def together(*events: BatchedEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
     """The ids of the events in a message."""
     body = encoded(Events(events=events), sender)
-    _, heard = decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user)
-    return [event.id for event in heard if isinstance(event, BatchedEvent)]
+    _, received = decode_events(
+        Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user
+    )
+    return [event.id for event in received if isinstance(event, BatchedEvent)]
 
 
 def one_of(
@@ -103,21 +107,21 @@ def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
 def test_an_observer_receives_each_event_of_a_message() -> None:
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
-    heard: list[str | None] = []
-    observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: heard.append(event.client))
+    received: list[str | None] = []
+    observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: received.append(event.client))
     scheduler.settle()
     body = encoded(Events(events=[one_of(number, "client.joined", f"c{number}") for number in range(3)]), "k1")
     key = event_key(None, "client.joined")
     broker.connect("k1").publish(Outgoing(ALLIANCE.exchange("event"), key, body, "m1"))
     scheduler.settle()
-    assert heard == ["c0", "c1", "c2"]
+    assert received == ["c0", "c1", "c2"]
 
 
 def test_an_observer_ignores_an_invalid_event() -> None:
     scheduler = VirtualScheduler()
     broker = MemoryBroker(scheduler)
-    heard: list[str] = []
-    observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: heard.append(event.name))
+    received: list[str] = []
+    observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: received.append(event.name))
     scheduler.settle()
     key = event_key("s1", "round.planned")
     sound = encoded(Event(name="round.planned", session="s1", round=1, client=None, combiner=None), "reducer")
@@ -125,4 +129,4 @@ def test_an_observer_ignores_an_invalid_event() -> None:
     for body in (b"no msgpack", cancel, sound):
         broker.connect("reducer").publish(Outgoing(ALLIANCE.exchange("event"), key, body, "m1"))
     scheduler.settle()
-    assert heard == ["round.planned"]
+    assert received == ["round.planned"]

@@ -45,7 +45,7 @@ class World:
             self.writer.add_event(event, cause)
 
     @property
-    def told(self) -> list[list[Event]]:
+    def reported(self) -> list[list[Event]]:
         """The events, by the message that they came in."""
         self.scheduler.settle()
         return [list(decode_events(message, "a")[1]) for message in self.messages]
@@ -60,13 +60,13 @@ def accepted(client: str, session: str | None = "s1", **data: Any) -> PublishEve
     return PublishEvent("update.accepted", session, 1, client, "k1", data)
 
 
-def clients(told: Sequence[Sequence[Event]]) -> list[list[str | None]]:
-    return [[event.client for event in events] for events in told]
+def clients(reported: Sequence[Sequence[Event]]) -> list[list[str | None]]:
+    return [[event.client for event in events] for events in reported]
 
 
 def test_one_event_is_a_message_of_its_own_with_its_id_and_cause(world: World) -> None:
     world.emit(PublishEvent("round.committed", "s1", 1, data={"x": 1}, id="round-1"), cause="m0")
-    [[event]] = world.told
+    [[event]] = world.reported
     envelope, _ = decode_events(world.messages[0], "a")
     assert type(event) is Event and event.data == {"x": 1}
     assert (envelope.kind, envelope.id, envelope.cause) == ("event", "round-1", "m0")
@@ -78,14 +78,14 @@ def test_events_of_one_name_session_and_turn_share_a_message_with_ids_and_causes
     world.emit(accepted("c1"), cause="because-1")
     world.emit(PublishEvent("update.accepted", "s1", 1, "c2", "k1", {"x": 2}, id="derived"), cause="because-2")
     world.emit(accepted("c3"))
-    [events] = world.told
+    [events] = world.reported
     assert all(isinstance(event, BatchedEvent) for event in events)
     ids = [(event.id, event.cause) for event in events if isinstance(event, BatchedEvent)]
     assert ids[1:2] == [("derived", "because-2")]
     assert [cause for _, cause in ids] == ["because-1", "because-2", None]
     envelope, _ = decode_events(world.messages[0], "a")
     assert (envelope.kind, envelope.cause) == (Events.kind, None)
-    assert len({envelope.id, *(told for told, _ in ids)}) == 4
+    assert len({envelope.id, *(reported for reported, _ in ids)}) == 4
     assert [(event.client, event.combiner, event.round, event.data) for event in events] == [
         ("c1", "k1", 1, {}),
         ("c2", "k1", 1, {"x": 2}),
@@ -95,9 +95,9 @@ def test_events_of_one_name_session_and_turn_share_a_message_with_ids_and_causes
 
 def test_events_of_later_turns_are_messages_of_their_own(world: World) -> None:
     world.emit(accepted("c1"))
-    assert clients(world.told) == [["c1"]]
+    assert clients(world.reported) == [["c1"]]
     world.emit(accepted("c2"))
-    assert clients(world.told) == [["c1"], ["c2"]]
+    assert clients(world.reported) == [["c1"], ["c2"]]
 
 
 def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: World) -> None:
@@ -111,26 +111,26 @@ def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: Wor
         accepted("c7", None),
         accepted("c8"),
     )
-    assert clients(world.told) == [["c1", "c2"], ["c3"], ["c4"], ["c5", "c6"], ["c7"], ["c8"]]
+    assert clients(world.reported) == [["c1", "c2"], ["c3"], ["c4"], ["c5", "c6"], ["c7"], ["c8"]]
 
 
 def test_a_message_holds_no_more_events_than_the_limit(world: World) -> None:
     names = [f"c{number}" for number in range(2 * MAX_EVENTS + 1)]
     world.emit(*(accepted(name) for name in names))
-    assert [len(events) for events in world.told] == [MAX_EVENTS, MAX_EVENTS, 1]
-    assert [name for message in clients(world.told) for name in message] == names
+    assert [len(events) for events in world.reported] == [MAX_EVENTS, MAX_EVENTS, 1]
+    assert [name for message in clients(world.reported) for name in message] == names
 
 
 def test_events_that_are_too_large_together_are_published_one_by_one_and_whole(world: World) -> None:
     world.emit(*(accepted(f"c{number}", text="x" * (MAX_BODY // 3)) for number in range(4)))
-    assert clients(world.told) == [["c0"], ["c1"], ["c2"], ["c3"]]
-    assert all(len(event.data["text"]) == MAX_BODY // 3 for [event] in world.told)
+    assert clients(world.reported) == [["c0"], ["c1"], ["c2"], ["c3"]]
+    assert all(len(event.data["text"]) == MAX_BODY // 3 for [event] in world.reported)
     assert len({message.message_id for message in world.messages}) == 4
 
 
 def test_an_event_that_is_too_large_loses_its_data_and_its_neighbours_do_not(world: World) -> None:
     world.emit(accepted("c1", x=1), accepted("c2", reason="r" * 2000, text="x" * MAX_BODY), accepted("c3", x=3))
-    [first], [large], [last] = world.told
+    [first], [large], [last] = world.reported
     assert (first.data, last.data) == ({"x": 1}, {"x": 3})
     assert large.data.keys() == {"reason", "left_out"}
     assert large.data["reason"] == "r" * 1000
@@ -140,7 +140,7 @@ def test_an_event_that_is_too_large_loses_its_data_and_its_neighbours_do_not(wor
 def test_an_event_that_can_not_be_encoded_loses_its_data_and_raises_nothing(world: World) -> None:
     """A file's name may hold bytes that are no text; a callback of the scheduler must not raise."""
     world.emit(accepted("c1", x=1), accepted("c2", reason="can't open \udcff"), accepted("c3", x=2**80))
-    [first], [odd], [huge] = world.told
+    [first], [odd], [huge] = world.reported
     assert first.data == {"x": 1}
     assert odd.data["reason"] == "can't open ?" and "can't be written" in odd.data["left_out"]
     assert huge.data["reason"] == "" and "can't be written" in huge.data["left_out"]
@@ -220,7 +220,7 @@ def test_a_message_is_settled_after_the_events_that_report_it(
     send_hello(world)
     world.scheduler.settle()
     assert recording.calls == calls
-    assert clients(world.told)[0] == ["c1", "c2"]
+    assert clients(world.reported)[0] == ["c1", "c2"]
 
 
 def test_an_actor_that_leaves_publishes_its_waiting_events(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +228,10 @@ def test_an_actor_that_leaves_publishes_its_waiting_events(world: World, monkeyp
     actor = acting(world, Script([accepted("c1"), accepted("c2")]))
     actor.leave(1.0)
     assert recording.calls == ["publish", "close"]
-    assert clients(world.told) == [["c1", "c2"]]
+    assert clients(world.reported) == [["c1", "c2"]]
 
 
 def test_an_actor_that_is_killed_publishes_nothing_more(world: World) -> None:
     actor = acting(world, Script([accepted("c1")]))
     actor.kill()
-    assert world.told == []
+    assert world.reported == []

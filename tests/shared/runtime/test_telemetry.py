@@ -32,8 +32,8 @@ class Echo:
     def handle(self, event: CoreEvent, now: Now) -> Sequence[Effect]:
         if not isinstance(event, Received):
             return ()
-        told = PublishEvent("update.accepted", "s1", 2, "c1", data={"reason": "because"})
-        return [Ack((event.tag,)), told, Publish("update", self._key, messages.ClientHello())]
+        reported = PublishEvent("update.accepted", "s1", 2, "c1", data={"reason": "because"})
+        return [Ack((event.tag,)), reported, Publish("update", self._key, messages.ClientHello())]
 
 
 def ids_of(name: str) -> Callable[[], str]:
@@ -71,9 +71,9 @@ def test_a_logged_event_names_the_chain_of_messages_that_led_to_it(caplog: pytes
     with caplog.at_level(logging.INFO, logger="fedmq.runtime.telemetry"):
         found = telemetry_of_a_chain()
 
-    told = {record.__dict__["causes"][0]: record.__dict__ for record in caplog.records}
-    assert told["root"]["causes"] == ["root"]
-    [second] = [fields for cause, fields in told.items() if cause.startswith("one-")]
+    reported = {record.__dict__["causes"][0]: record.__dict__ for record in caplog.records}
+    assert reported["root"]["causes"] == ["root"]
+    [second] = [fields for cause, fields in reported.items() if cause.startswith("one-")]
     assert second["causes"][1:] == ["root"]
     assert (second["session"], second["round"], second["client"], second["reason"]) == ("s1", 2, "c1", "because")
     assert found["two"].received == {"client_hello": 1}
