@@ -142,6 +142,28 @@ def test_the_token_and_the_alliance_are_compared_with_the_running_reducers(tmp_p
     assert "is of alliance guarded, and not of other: see ALLIANCE_UID" in other[1]
 
 
+def test_an_api_whose_answer_is_a_passing_fault_is_asked_again(environment: dict[str, str]) -> None:
+    asked: list[str] = []
+
+    def choose(method: str, path: str) -> Answer:
+        asked.append(f"{method} {path}")
+        if method == "POST":
+            return Answer(422, b'{"detail": "no session id"}')
+        page = {"status": "ok", "alliance": "patient", "version": __version__, "protocol": VERSION}
+        is_passing = len(asked) % 2 == 1
+        return (
+            Answer(503, b'{"detail": "a conflict of two writes"}')
+            if is_passing
+            else Answer(200, json.dumps(page).encode())
+        )
+
+    with answering(choose) as port:
+        found = doctor(environment | {"FEDN_REDUCER_HOST": "127.0.0.1", "FEDN_REDUCER_PORT": str(port)}, "control")
+
+    assert found["API"][0] == found["versions"][0] == "ok"
+    assert len(asked) == 5
+
+
 def test_an_api_that_is_away_is_a_fault_for_those_who_need_it(environment: dict[str, str]) -> None:
     verdict, text = doctor(environment, "control", code=2)["API"]
 

@@ -138,7 +138,7 @@ def _url(settings: ControlSettings) -> str:
 
 def _rest(settings: ControlSettings) -> Rest:
     token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
-    return Rest(_url(settings), token, SECONDS, settings.reducer_tls_cert)
+    return Rest(_url(settings), token, SECONDS, settings.reducer_tls_cert, patience=SECONDS)
 
 
 def _health(settings: ControlSettings) -> dict[str, Any]:
