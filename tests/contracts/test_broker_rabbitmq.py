@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from urllib.parse import quote
 
+import pika
 import pytest
+from pika.connection import Connection
+from pika.exceptions import ChannelClosedByBroker
 
-from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, message
+from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, connect_with, message, open_inbox
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.brokers.rabbitmq.consumer import ChannelConsumer
 from fedmq.errors import ConfigError, FedMQError, NotFound
 from fedmq.scheduler import VirtualScheduler
 from support.servers.proxy import Proxy
@@ -54,6 +59,42 @@ def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabb
     assert reconnects == []
     connection.close()
     proxy.close()
+
+
+@pytest.mark.system
+def test_a_queue_is_consumed_only_once_rabbitmq_has_created_it(
+    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ creates a quorum queue in steps. A consumer that comes between them loses the connection, with 541."""
+    existed: list[tuple[str, bool]] = []
+    consume = ChannelConsumer.open
+
+    def look_first(consumer: ChannelConsumer, connection: Connection) -> None:
+        existed.append((consumer.queue_name, exists(rabbitmq_server, consumer.queue_name)))
+        consume(consumer, connection)
+
+    monkeypatch.setattr(ChannelConsumer, "open", look_first)
+    first, second = world.topology.combiner("k1"), world.topology.combiner("k2")
+    connection, _ = connect_with(world, "combiner.k1", first)
+    open_inbox(connection, first)
+    world.until(lambda: existed == [(first.name, True)])
+    connection.declare(second)
+    open_inbox(connection, second)
+    world.until(lambda: existed[1:] == [(second.name, True)])
+    world.cut(connection)
+    for queue in (first, second):
+        rabbitmq_server.manage("DELETE", f"queues/%2F/{quote(queue.name)}")
+    world.restore(connection)
+    world.until(lambda: sorted(existed[2:]) == [(first.name, True), (second.name, True)])
+
+
+def exists(server: RabbitmqServer, queue_name: str) -> bool:
+    with closing(pika.BlockingConnection(pika.URLParameters(server.url))) as connection:
+        try:
+            connection.channel().queue_declare(queue_name, passive=True)
+        except ChannelClosedByBroker:
+            return False
+        return True
 
 
 @pytest.mark.system

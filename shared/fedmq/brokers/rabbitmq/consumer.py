@@ -34,10 +34,14 @@ class Held:
 
 
 class ChannelConsumer:
-    """Consumes one queue, on the link's thread. Retries until a queue exists that is absent or deleted later."""
+    """Consumes one queue, on the link's thread. Retries until a queue exists that is absent or deleted later.
+
+    `is_due`: whether what its actor declared before it is declared, so that it is opened on each connection.
+    """
 
     def __init__(self, link: Link, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:
         self.queue_name = queue_name
+        self.is_due = False
         self._link = link
         self._prefetch = prefetch
         self._deliver = deliver

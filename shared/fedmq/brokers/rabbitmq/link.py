@@ -19,7 +19,7 @@ from fedmq import tls
 from fedmq.brokers.base import LONGEST_DEAD_BODY, Delivery, Outgoing, dead_exchange, dead_headers
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
 from fedmq.brokers.rabbitmq.pika_connection import PikaConnection, innermost
-from fedmq.brokers.rabbitmq.publisher import Deletion, Publisher, Sending
+from fedmq.brokers.rabbitmq.publisher import Declared, Deletion, Publisher, Sending
 from fedmq.brokers.rabbitmq.thread_bridge import Callback, ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq_schemas.topology import Queue
@@ -129,7 +129,11 @@ class Link:
             self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery))
         )
         self._consumers[key] = consumer
-        if self._up and self._connection is not None:
+        self._publisher.put(Declared(partial(self._begin, consumer)))
+
+    def _begin(self, consumer: ChannelConsumer) -> None:
+        consumer.is_due = True
+        if self._connection is not None:
             consumer.open(self._connection)
 
     def cancel(self, key: int) -> None:
@@ -232,7 +236,7 @@ class Link:
             return
         self._connection = PikaConnection(
             self._parameters,
-            on_open_callback=lambda connection: self._publisher.open(connection, self._on_ready),
+            on_open_callback=lambda connection: self._publisher.open(connection, partial(self._on_ready, connection)),
             on_open_error_callback=self._on_lost,
             on_close_callback=self._on_lost,
             custom_ioloop=self._loop,
@@ -240,7 +244,9 @@ class Link:
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
-    def _on_ready(self) -> None:
+    def _on_ready(self, connection: Connection) -> None:
+        if connection is not self._connection:
+            return
         self._up = True
         self._delay = FIRST_DELAY
         if self._trouble is not None:
@@ -250,10 +256,10 @@ class Link:
             # Before the consumers, so that no new delivery reaches the actor ahead of it.
             self._out.put(self._on_reconnect)
         self._was_up = True
-        if self._connection is not None:
-            for consumer in self._consumers.values():
+        for consumer in self._consumers.values():
+            if consumer.is_due:
                 consumer.open(self._connection)
-            self._look(self._connection, -1, 0)
+        self._look(self._connection, -1, 0)
 
     def _look(self, connection: PikaConnection, received: int, looks: int) -> None:
         """Counts the looks since `received` bytes were reached, so a pause of this thread is no silence of RabbitMQ."""

@@ -2,6 +2,9 @@
 
 Declarations are sent on the same channel without waiting for an answer, so RabbitMQ performs them before later publishes.
 A refusal closes the channel. Its text names the cause, which is reported; everything else is sent again on a new channel.
+
+Who consumes a queue waits until it is declared (`Declared`): RabbitMQ creates a quorum queue in steps, and fails a second
+channel that declares or consumes the queue between them: with 541 it closes the connection.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
 
 WINDOW = 1_000
 AGAIN_AFTER = 0.5
+MOST_LOGGED = 100
+"""Different refusals of messages that are logged. A peer's name may be in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,13 @@ class Deletion:
     """A queue to delete."""
 
     queue_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A point between items. `done` is called on the link's thread once RabbitMQ has performed what is before it."""
+
+    done: Callable[[], None]
 
 
 class Publisher:
@@ -65,7 +77,8 @@ class Publisher:
         self._later = later
         self._fail = fail
         self._idle = idle
-        self._outbox: deque[Sending | Queue | Deletion] = deque()
+        self._outbox: deque[Sending | Queue | Deletion | Declared] = deque()
+        self._awaited: Declared | None = None
         self._declared: dict[str, Queue] = {}
         self._exchanges: set[str] = set()
         self._channel: Channel | None = None
@@ -75,7 +88,7 @@ class Publisher:
         self._returned: set[tuple[str | None, str | None, str | None]] = set()
         self._logged: set[str] = set()
 
-    def put(self, item: Sending | Queue | Deletion) -> None:
+    def put(self, item: Sending | Queue | Deletion | Declared) -> None:
         """Sends the item after all earlier ones."""
         self._outbox.append(item)
         self._send()
@@ -94,7 +107,10 @@ class Publisher:
         self._unconfirmed.clear()
 
     def open(self, connection: Connection, ready: Callable[[], None]) -> None:
-        """Opens the channel, declares all queues again, calls `ready`, and sends again what is unconfirmed."""
+        """Opens the channel, declares all queues again, calls `ready`, and sends again what is unconfirmed.
+
+        A refusal of a queue opens the channel again, so that `ready` may be called for a connection that is lost already.
+        """
 
         def selected(channel: Channel) -> None:
             self._channel = channel
@@ -102,7 +118,7 @@ class Publisher:
             self._exchanges.clear()
             for queue in self._declared.values():
                 terms.declare(channel, queue, self._exchanges)
-            ready()
+            self._outbox.appendleft(Declared(ready))
             self._send()
 
         def opened(channel: Channel) -> None:
@@ -115,6 +131,9 @@ class Publisher:
     def lose(self) -> None:
         """Notes that the channel is lost: unconfirmed messages return to the front of the outbox, in order."""
         self._channel = None
+        if self._awaited is not None:
+            self._outbox.appendleft(self._awaited)
+            self._awaited = None
         self._outbox.extendleft(item for item in reversed(self._unconfirmed.values()) if item.done is not None)
         self._unconfirmed.clear()
         self._returned.clear()
@@ -123,18 +142,33 @@ class Publisher:
         channel = self._channel
         if channel is None or not channel.is_open:
             return
-        while self._outbox and len(self._unconfirmed) < WINDOW:
+        while self._outbox and self._awaited is None and len(self._unconfirmed) < WINDOW:
             item = self._outbox.popleft()
             if isinstance(item, Sending):
                 self._publish(channel, item)
             elif isinstance(item, Queue):
                 self._declared[item.name] = item
                 terms.declare(channel, item, self._exchanges)
+            elif isinstance(item, Declared):
+                self._await(channel, item)
             else:
                 self._declared.pop(item.queue_name, None)
                 channel.queue_delete(item.queue_name)
         if self.is_idle():
             self._idle()
+
+    def _await(self, channel: Channel, item: Declared) -> None:
+        """Sends nothing more until RabbitMQ has answered: pika would send publishes ahead of declarations meanwhile."""
+        self._awaited = item
+
+        def answered(_: object) -> None:
+            if self._awaited is item:
+                self._awaited = None
+                item.done()
+                self._send()
+
+        # A channel's methods are performed in order. This one changes nothing, is answered, and needs no permission.
+        channel.basic_qos(callback=answered)
 
     def _publish(self, channel: Channel, item: Sending) -> None:
         message = item.message
@@ -245,7 +279,7 @@ class Publisher:
 
     def _log_once(self, error: FedMQError) -> None:
         """Reports the refusal of a message that nobody awaits. Any peer's message can lead to an event that is refused."""
-        if error.reason not in self._logged:
+        if error.reason not in self._logged and len(self._logged) < MOST_LOGGED:
             self._logged.add(error.reason)
             log.error(error.reason)
 
