@@ -10,7 +10,8 @@ import pytest
 from pika.connection import Connection
 from pika.exceptions import ChannelClosedByBroker
 
-from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, connect_with, message, open_inbox
+from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, connect_with, message, open_inbox, send
+from fedmq.brokers.rabbitmq import link
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer
 from fedmq.errors import ConfigError, FedMQError, NotFound
@@ -86,6 +87,28 @@ def test_a_queue_is_consumed_only_once_rabbitmq_has_created_it(
         rabbitmq_server.manage("DELETE", f"queues/%2F/{quote(queue.name)}")
     world.restore(connection)
     world.until(lambda: sorted(existed[2:]) == [(first.name, True), (second.name, True)])
+
+
+@pytest.mark.system
+def test_a_queue_without_a_leader_is_named_until_it_is_made_again(
+    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is deleted as the runbook says."""
+    monkeypatch.setattr(link, "UNSERVED_AFTER", 1.0)
+    queue = world.topology.combiner("k1")
+    connection, _ = connect_with(world, "combiner.k1", queue)
+    inbox = open_inbox(connection, queue)
+    send(world, connection, "plan.k1", "m1")
+    world.until(lambda: inbox.ids == ["m1"])
+    member = f'{{binary_to_atom(<<"%2F_{queue.name}">>), node()}}'
+    rabbitmq_server.control("eval", f"ra:stop_server(quorum_queues, {member}).")
+    world.cut(connection)
+    world.restore(connection)
+    world.until(lambda: connection.unserved == queue.name)
+    rabbitmq_server.control("delete_queue", queue.name)
+    world.until(lambda: connection.connected and connection.unserved == "")
+    send(world, connection, "plan.k1", "m2")
+    world.until(lambda: inbox.ids == ["m1", "m2"])
 
 
 def exists(server: RabbitmqServer, queue_name: str) -> bool:

@@ -118,6 +118,13 @@ class Connection(Protocol):
         RabbitMQ reports this to a connection only once the connection publishes. From any thread.
         """
 
+    @property
+    def unserved(self) -> str:
+        """The name of a consumed queue for which the broker has not begun deliveries for 10 s; empty if there is none.
+
+        A queue that does not exist is no such queue. From any thread.
+        """
+
     def declare(self, queue: Queue) -> None:
         """Declares the queue, its bindings and exchanges, before anything that is published later.
 

@@ -209,8 +209,8 @@ class Service:
         """Returns the state of the broker and of each store; of a stall, its reason and since when."""
         states = {}
         if self._connections:
-            blocked = (connection for connection in self._connections if connection.blocked)
-            state, stall = broker_state(next(blocked, self._connections[0])), self.stalls.of(BROKER)
+            in_trouble = (each for each in self._connections if broker_state(each) != "connected")
+            state, stall = broker_state(next(in_trouble, self._connections[0])), self.stalls.of(BROKER)
             states[BROKER] = state if state == "connected" or stall is None else f"{state}, {since(stall)}"
         for store in self._stores:
             stall = self.stalls.of(store)

@@ -20,10 +20,12 @@ Report = Callable[[PublishEvent], None]
 
 
 def broker_state(connection: Connection) -> str:
-    """Returns `connected`, `away`, or `blocked:` with the broker's reason."""
+    """Returns `connected`, `away`, `blocked:` with the broker's reason, or `does not serve` with a queue's name."""
     if connection.blocked:
         return f"blocked: {connection.blocked}"
-    return "connected" if connection.connected else "away"
+    if not connection.connected:
+        return "away"
+    return f"does not serve {connection.unserved}" if connection.unserved else "connected"
 
 
 class StallWatch:
@@ -65,6 +67,8 @@ class StallWatch:
                     words = f"the broker accepts no messages ({connection.blocked})"
                 elif connection.silent:
                     words = "the broker does not answer"
+                elif connection.unserved:
+                    words = f"the broker does not serve the queue {connection.unserved}"
                 self._stalls.note(connection, BROKER, words, ago=connection.silent)
         known, self._known = self._known, {stall.store: stall for stall in self._stalls.current()}
         for store in self._known.keys() - known.keys():

@@ -21,12 +21,15 @@ class Watched:
         self.stalls = Stalls(self.scheduler.wall)
         self.blocked = ""
         self.silent = 0.0
+        self.unserved = ""
+        self.is_connected = True
         self.events: list[PublishEvent] = []
         self.changes = 0
         connection = MemoryBroker(self.scheduler).connect("combiner.c1")
         monkeypatch.setattr(type(connection), "blocked", property(lambda _: self.blocked))
         monkeypatch.setattr(type(connection), "silent", property(lambda _: self.silent))
-        monkeypatch.setattr(type(connection), "connected", property(lambda _: not self.silent))
+        monkeypatch.setattr(type(connection), "unserved", property(lambda _: self.unserved))
+        monkeypatch.setattr(type(connection), "connected", property(lambda _: self.is_connected and not self.silent))
         watch = StallWatch(
             self.scheduler,
             self.stalls,
@@ -76,6 +79,22 @@ def test_a_stall_that_ends_within_five_seconds_is_not_published(watched: Watched
     watched.blocked = ""
     watched.run(20.0)
     assert (watched.events, watched.changes) == ([], 0)
+
+
+def test_a_queue_that_the_broker_does_not_serve_is_a_stall_with_its_name_also_while_the_link_is_lost(
+    watched: Watched,
+) -> None:
+    watched.unserved = "a.combiner.c1.v1"
+    watched.run(4.0)
+    watched.is_connected = False
+    watched.run(1.0)
+    watched.is_connected = True
+    watched.run(4.0)
+    (began,) = watched.events
+    assert began.data["reason"] == "the broker does not serve the queue a.combiner.c1.v1"
+    watched.unserved = ""
+    watched.run(1.5)
+    assert [event.name for event in watched.events] == ["stall.began", "stall.ended"]
 
 
 def test_a_broker_that_has_been_silent_for_long_is_a_stall_at_once_since_it_fell_silent(watched: Watched) -> None:

@@ -278,6 +278,10 @@ class Link(Connection):
     def blocked(self) -> str:
         return self.inner.blocked
 
+    @property
+    def unserved(self) -> str:
+        return self.inner.unserved
+
     def declare(self, queue: Queue) -> None:
         self.process.world.step()
         self.inner.declare(queue)

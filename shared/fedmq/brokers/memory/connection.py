@@ -90,6 +90,11 @@ class MemoryConnection:
         """Always empty, as memory has no alarms."""
         return ""
 
+    @property
+    def unserved(self) -> str:
+        """Always empty: this broker serves each queue."""
+        return ""
+
     def declare(self, queue: Queue) -> None:
         """Declares the queue at once, or after the link is restored."""
         if self._closed:

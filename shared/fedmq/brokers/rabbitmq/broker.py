@@ -83,6 +83,11 @@ class RabbitmqConnection:
         """The reason that RabbitMQ has given."""
         return self._link.blocked
 
+    @property
+    def unserved(self) -> str:
+        """The link's."""
+        return self._link.unserved
+
     def declare(self, queue: Queue) -> None:
         """Passes the queue to the link, which declares it again after each reconnect."""
         if not self._closed:

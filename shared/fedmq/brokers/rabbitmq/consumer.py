@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,12 +37,15 @@ class Held:
 class ChannelConsumer:
     """Consumes one queue, on the link's thread. Retries until a queue exists that is absent or deleted later.
 
-    `is_due`: whether what its actor declared before it is declared, so that it is opened on each connection.
+    - `is_due`: whether what its actor declared before it is declared, so that it is opened on each connection.
+    - `unserved_since`: when RabbitMQ was first asked to deliver and has not answered, in monotonic seconds; else None. A
+      connection that is lost meanwhile is no answer: RabbitMQ closes it if the queue has no leader.
     """
 
     def __init__(self, link: Link, queue_name: str, prefetch: int, deliver: Callable[[Delivery], None]) -> None:
         self.queue_name = queue_name
         self.is_due = False
+        self.unserved_since: float | None = None
         self._link = link
         self._prefetch = prefetch
         self._deliver = deliver
@@ -88,12 +92,14 @@ class ChannelConsumer:
 
     def _consume(self) -> None:
         if self._channel is not None and self._channel.is_open and not self._cancelled:
+            self.unserved_since = self.unserved_since or time.monotonic()
             self._consumer_tag = self._channel.basic_consume(
                 self.queue_name, self._on_message, callback=lambda _: self._on_consuming()
             )
 
     def _on_consuming(self) -> None:
         self._retry_after = FIRST_RETRY
+        self.unserved_since = None
 
     def _on_message(self, _: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         if self._cancelled:
@@ -182,6 +188,7 @@ class ChannelConsumer:
             return
         self._channel = None
         self._consumer_tag = ""
+        self.unserved_since = None
         if self._unsettled:
             self._void()
             self._link.deliveries_voided()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -12,6 +13,7 @@ from itertools import count
 import pika
 from pika.adapters.select_connection import IOLoop
 from pika.connection import Connection
+from pika.exceptions import ConnectionClosedByBroker
 from pika.frame import Method
 from pika.spec import Connection as Spec
 
@@ -31,6 +33,7 @@ LOOK_SECONDS = 1.0
 SILENT_AFTER = 7
 """Looks without a byte of RabbitMQ, after which it is silent. Its heartbeats leave no pause longer than 5 s. pika drops a
 link only after 10 to 20 s."""
+UNSERVED_AFTER = 10.0
 
 
 log = logging.getLogger("fedmq.brokers.rabbitmq.broker")
@@ -56,6 +59,8 @@ class Link:
         """Why RabbitMQ accepts no messages."""
         self.silent = 0.0
         """Seconds without any byte of RabbitMQ, from `SILENT_AFTER` on."""
+        self.unserved = ""
+        """The name of a queue whose deliveries RabbitMQ has not begun for `UNSERVED_AFTER` seconds."""
         self._parameters = parameters
         account = parameters.credentials
         self._account = account.username if isinstance(account, pika.PlainCredentials) else ""
@@ -267,12 +272,17 @@ class Link:
             return
         looks = looks + 1 if connection.bytes_received == received else 0
         self.silent = looks * LOOK_SECONDS if looks >= SILENT_AFTER else 0.0
+        before = time.monotonic() - UNSERVED_AFTER
+        unserved = (each for each in self._consumers.values() if each.unserved_since and each.unserved_since < before)
+        self.unserved = next((each.queue_name for each in unserved), "")
         self.later(LOOK_SECONDS, partial(self._look, connection, connection.bytes_received, looks))
 
     def _on_lost(self, _: Connection, reason: BaseException) -> None:
         self._up = False
         self.blocked = ""
         self.silent = 0.0
+        if not isinstance(reason, ConnectionClosedByBroker):  # as RabbitMQ closes it for a queue without a leader
+            self.unserved = ""
         self._connection = None
         self._publisher.lose()
         for consumer in self._consumers.values():
