@@ -30,3 +30,12 @@ def test_each_warning_of_a_trainer_is_shown(tmp_path: Path, capsys: pytest.Captu
         for number in range(3):
             logging.getLogger("trainer").warning("epoch %d diverges", number)
     assert capsys.readouterr().err.count("diverges") == 3
+
+
+def test_a_log_file_that_can_not_be_written_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with logged_to(Path("/dev/full")):
+        for number in range(3):
+            logging.getLogger("trainer").info("epoch %d", number)
+    assert capsys.readouterr().err.splitlines() == [
+        "/dev/full can't be written, and lacks lines: [Errno 28] No space left on device"
+    ]

@@ -62,6 +62,28 @@ class _Stderr(logging.StreamHandler[Any]):
         return sys.stderr
 
 
+class _LogFile(logging.FileHandler):
+    """Writes to a file. A record that can't be written is lost, which is reported once: the run does not depend on it."""
+
+    _is_reported = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Reports the cause, for example a full disk."""
+        self._report(sys.exception())
+
+    def close(self) -> None:
+        """Closes the file, which writes lines that could not be written before."""
+        try:
+            super().close()
+        except OSError as error:
+            self._report(error)
+
+    def _report(self, error: BaseException | None) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            say(f"{short(self.baseFilename)} can't be written, and lacks lines: {error}", err=True)
+
+
 def _quoted(value: Any) -> str:
     text = str(value)
     return repr(text) if not text or any(character in text for character in ' "=\n') else text
@@ -73,7 +95,7 @@ def logged_to(file: Path) -> Iterator[None]:
     shown = _Stderr()
     handlers: dict[int, logging.Handler] = {
         logging.WARNING: shown,
-        logging.INFO: logging.FileHandler(file, encoding="utf-8"),
+        logging.INFO: _LogFile(file, encoding="utf-8"),
     }
     root = logging.getLogger()
     for level, handler in handlers.items():

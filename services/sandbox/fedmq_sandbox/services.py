@@ -15,8 +15,10 @@ from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.records.base import Records
+from fedmq.process.stall_watch import StallWatch
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.event_stream import observe
+from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import ThreadScheduler
 from fedmq_client.job.job import Pool
 from fedmq_client.personal.folder import PersonalFolder, stored_in
@@ -79,10 +81,17 @@ class Services:
         combiners = [f"combiner{number + 1}" for number in range(options.combiners)]
         clients = [f"client{number + 1}" for number in range(options.clients)]
         scratch = (root or Path.cwd()) / "scratch"
-        common: dict[str, Any] = {"scheduler": self.scheduler, "topology": self.topology, "new_id": _new_id}
+        stalls = Stalls(self.scheduler.wall)
+        self.scheduler.post(StallWatch(self.scheduler, stalls, (), "sandbox").look)
+        common: dict[str, Any] = {
+            "scheduler": self.scheduler,
+            "topology": self.topology,
+            "new_id": _new_id,
+            "stalls": stalls,
+        }
         stores: dict[str, Any] = {"blobs": self.blobs, "presence": PRESENCE}
         self._recorder = Recorder(
-            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False
+            self.broker.connect("recorder"), self.scheduler, self.topology, self.records, offload=False, stalls=stalls
         )
         self._recorder.start()
         for document in self.records.find(tables.SESSIONS):

@@ -50,10 +50,9 @@ class AloneClient:
             self.scheduler,
             ALLIANCE,
             pool=InlinePool(),
-            store=MemoryStore(),
             models=Models(None),
             new_id=lambda: next(self._ids),
-            **options,
+            **{"store": MemoryStore(), **options},
         )
 
     def on_publish(self, message: Outgoing) -> Sequence[float]:

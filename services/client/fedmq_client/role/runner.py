@@ -97,23 +97,22 @@ class TaskRunner:
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
         self._jobs[key] = job_id
         began = self._scheduler.now()
-        self._store.enter(task)
         if not task.model_url.startswith("http"):
             try:
-                model, base = self._fetch(task)
-                self._submit(task, key, job_id, model, base, began)
+                found = self._fetch(task)
             except FedMQError as error:
-                self._unfetched(task, job_id, error)
+                self._not_begun(task, job_id, "can't fetch the model", error)
+            else:
+                self._begin(task, key, job_id, found, began)
             return
 
         def fetched(found: Any, error: Exception | None) -> None:
             if self._jobs.get(key) != job_id:
                 return
             if error is None:
-                model, base = found
-                self._submit(task, key, job_id, model, base, began)
+                self._begin(task, key, job_id, found, began)
             else:
-                self._unfetched(task, job_id, error)
+                self._not_begun(task, job_id, "can't fetch the model", error)
 
         self._scheduler.submit(lambda: self._fetch(task), fetched)
 
@@ -134,6 +133,17 @@ class TaskRunner:
             yield on_fault
         finally:
             self._stalls.end(key)
+
+    def _begin(
+        self, task: TaskMessage, key: TaskKey, job_id: str, found: tuple[Blob, Blob | None], began: float
+    ) -> None:
+        try:
+            self._store.enter(task)
+            self._submit(task, key, job_id, *found, began)
+        except OSError as error:
+            self._not_begun(
+                task, job_id, "can't write to the client's folder", Transient(error.strerror or repr(error))
+            )
 
     def _submit(
         self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
@@ -226,11 +236,18 @@ class TaskRunner:
         )
         self._log(key, logged)
         if key.action == "train" and result.outcome == "done":
-            self._store.keep(finished, result.state)
+            self._keep(finished, result)
         if key.action == "validate" and result.outcome == "done":
             found = operations.ModelScores(result.examples, result.metrics, sent.notes)
             self._report(operations.ModelValidated(task, found))
         self._report(operations.TaskFinished(finished))
+
+    def _keep(self, finished: TaskResult, result: Result) -> None:
+        try:
+            self._store.keep(finished, result.state)
+        except OSError as error:  # the update is uploaded all the same; only a restart before that trains it again
+            extra = {"client": self.client.name, "session": finished.key.session, "round": finished.key.round}
+            log.warning("a finished update can't be kept for a restart", extra={**extra, "reason": str(error)})
 
     def _log(self, key: TaskKey, notes: Sequence[str]) -> None:
         """Logs each note once."""
@@ -240,17 +257,17 @@ class TaskRunner:
                 extra = {"client": self.client.name, "session": key.session, "round": key.round, "reason": note}
                 log.info("task noted", extra=extra)
 
-    def _unfetched(self, task: TaskMessage, job_id: str, error: Exception) -> None:
+    def _not_begun(self, task: TaskMessage, job_id: str, what: str, error: Exception) -> None:
         key = task_key(task.plan)
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
             text = error.reason if isinstance(error, FedMQError) else repr(error)
             extra = {"client": self.client.name, "session": key.session, "round": key.round}
-            log.warning("task failed", extra={**extra, "reason": f"can't fetch the model: {text}"})
-            # FedMQ's own error of a transfer names the store and its fault, and nothing that the site's data hold.
+            log.warning("task failed", extra={**extra, "reason": f"{what}: {text}"})
+            # FedMQ's own error names the store and its fault, and nothing that the site's data hold.
             is_plain = self._detail == "full" or isinstance(error, FedMQError)
             sent = text if is_plain else type(error).__name__
-            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"can't fetch the model: {sent}")))
+            self._report(operations.TaskFinished(TaskResult(key, "failed", reason=f"{what}: {sent}")))
 
     def _note_fault(self, name: str, task: TaskMessage, reason: str, traceback: str) -> None:
         if self._on_fault is not None:
