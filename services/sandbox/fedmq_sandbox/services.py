@@ -14,8 +14,8 @@ from fedmq import codec
 from fedmq.blobs.base import Blobs
 from fedmq.brokers.base import Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
-from fedmq.records.base import Records
 from fedmq.process.stall_watch import StallWatch
+from fedmq.records.base import Records
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.event_stream import observe
 from fedmq.runtime.stalls import Stalls
