@@ -10,6 +10,8 @@ from fedmq_schemas.messages import OutcomeReason
 
 OUTPUT_HEADING = "--- last lines of output ---"
 """Separates the traceback of a failed task from what its trainer printed."""
+CRASH_HEADING = "Fatal Python error: "
+"""Begins the line of Python's faulthandler that names a crash in C code."""
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 _PASSIVE = ("absent", "rejected", "discarded")
 

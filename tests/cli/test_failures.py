@@ -108,6 +108,18 @@ def test_the_output_in_a_sandbox_is_the_newest_part_of_the_clients_file(
     assert last_part(tmp_path / "nothing") == []
 
 
+def test_of_a_crash_in_c_code_the_trainers_own_calls_are_shown_and_not_those_of_all_threads(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "clients" / "a" / "output.log"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1 (most recent call first):\n" + "x\n" * 20
+    )
+    trace = 'Traceback (most recent call last):\n  File "trainer.py", line 9, in train\nFatal Python error: Aborted\n'
+    crashed = _failed("a", "was killed by SIGSEGV", trace + "--- last lines of output ---\nepoch 1\n")
+    shown = _shown(crashed, folder=tmp_path / "run")
+    assert shown[-3].endswith("Fatal Python error: Aborted") and shown[-1] == "    epoch 1", shown
+
+
 def test_a_validation_that_fails_is_shown_once_with_its_client_and_traceback() -> None:
     reason = "validate raised ZeroDivisionError: division by zero"
     failing = [

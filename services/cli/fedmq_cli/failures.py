@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from fedmq.reasons import OUTPUT_HEADING, alike, fared
+from fedmq.reasons import CRASH_HEADING, OUTPUT_HEADING, alike, fared
 from fedmq.visible import visible
 from fedmq_cli.output import short
 from fedmq_cli.progress import TROUBLE
@@ -76,10 +76,10 @@ class Failures:
         trace, _, output = traceback.partition(OUTPUT_HEADING)
         lines = [f"  {line}" for line in trace.splitlines()[-MOST_LINES:]]
         path = None if self._folder is None else self._folder / "clients" / client / "output.log"
-        if path is None:
-            found, where = output.splitlines(), f"output.log in the state folder of {client}"
-        else:
-            found, where = last_part(path), short(str(path))
+        where = f"output.log in the state folder of {client}" if path is None else short(str(path))
+        is_crash = any(line.startswith(CRASH_HEADING) for line in trace.splitlines())
+        # The file of a crash ends with the calls of all threads, of which the traceback holds those that matter.
+        found = output.splitlines() if path is None or is_crash else last_part(path)
         found = [line for line in found if line.strip()]
         if found:
             lines.append(f"  last lines of its output, all of which is in {where}:")

@@ -12,8 +12,13 @@ from fedmq_client.pool.processes import ProcessPool
 from support.packages import write_package
 
 PRINTS = """
-import ctypes, logging, os, signal, sys, time
+import ctypes, logging, os, signal, sys, threading, time
 import numpy as np
+
+def threaded(call):
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
 
 class Trainer:
     def __init__(self, client):
@@ -39,6 +44,15 @@ class Trainer:
             os.kill(os.getpid(), signal.SIGKILL)
         if do == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if do == "crash below":
+            print("before the crash")
+            for _ in range(60):
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            threaded(lambda: ctypes.string_at(0))
+        if do == "much, and raise":
+            for number in range(200):
+                print(f"{number:03}" + "x" * 100)
+            1 / 0
         if do == "hang":
             print("before the hang")
             while True:
@@ -97,13 +111,38 @@ def test_the_output_of_a_worker_that_is_killed_is_kept(
     ]
 
 
+def _line(code: str) -> int:
+    return 1 + PRINTS.splitlines().index(f"            {code}")
+
+
 def test_a_crash_in_c_code_says_where_the_trainer_was(runner: Runner, tmp_path: Path) -> None:
     crashed = runner.run("crash", session="s1", log=tmp_path / "output.log")
-    assert "SIGSEGV" in crashed.reason
-    assert "Fatal Python error: Segmentation fault" in crashed.traceback
-    line = 1 + PRINTS.splitlines().index("            os.kill(os.getpid(), signal.SIGSEGV)")
-    assert f'trainer.py", line {line} in train' in crashed.traceback, crashed.traceback
+    line = _line("os.kill(os.getpid(), signal.SIGSEGV)")
+    ended = "the worker process was killed by SIGSEGV"
+    assert (crashed.reason, crashed.plain) == (f"{ended}; it was in trainer.py:{line} in train", ended)
+    assert crashed.frames == f"trainer.py:{line} in train"
+    assert crashed.traceback == (
+        "Traceback (most recent call last):\n"
+        f'  File "{runner.package / "trainer.py"}", line {line}, in train\n'
+        "    os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "Fatal Python error: Segmentation fault\n"
+    )
     assert "Segmentation fault" in (tmp_path / "output.log").read_text()
+
+
+def test_a_crash_beneath_a_library_and_many_threads_says_where_the_trainer_was(runner: Runner) -> None:
+    crashed = runner.run("crash below")
+    assert crashed.frames == f"trainer.py:{_line('threaded(lambda: ctypes.string_at(0))')} in <lambda>"
+    lines = crashed.traceback.splitlines()
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "before the crash")
+    assert any("ctypes" in line for line in lines) and not any("fedmq_client" in line for line in lines), lines
+
+
+def test_a_traceback_is_kept_of_a_trainer_that_prints_much(runner: Runner) -> None:
+    failed = runner.run("much, and raise")
+    assert failed.traceback.startswith("Traceback (most recent call last):\n") and len(failed.traceback) == 8_000
+    assert "ZeroDivisionError: division by zero\n--- last lines of output ---\n" in failed.traceback
+    assert failed.traceback.endswith(f"\n199{'x' * 100}\n")
 
 
 def test_a_file_is_bounded_and_one_older_one_is_kept(

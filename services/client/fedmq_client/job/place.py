@@ -20,9 +20,14 @@ def place_in(package: Path, innermost: FrameType) -> str:
 
 def own_file(package: Path, code: CodeType) -> str | None:
     """Returns the file of a frame, relative to the package's folder; None if it is not of the package."""
-    if not os.path.isabs(code.co_filename):  # such as "<string>"; the current folder may be gone
+    return own_path(package, code.co_filename)
+
+
+def own_path(package: Path, path: str) -> str | None:
+    """Returns the path of a file relative to the package's folder; None if the file is not in it."""
+    if not os.path.isabs(path):  # such as "<string>"; the current folder may be gone
         return None
-    folder, file = os.path.realpath(package), os.path.realpath(code.co_filename)
+    folder, file = os.path.realpath(package), os.path.realpath(path)
     return os.path.relpath(file, folder) if file.startswith(folder + os.sep) else None
 
 

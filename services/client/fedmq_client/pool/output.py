@@ -11,13 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from fedmq.reasons import OUTPUT_HEADING
 from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
 from fedmq_client.pool.worker import END_OF_OUTPUT
+from fedmq_schemas.limits import LONGEST_TRACEBACK
 
-TAIL_LINES = 100
+KEPT_LINES = 400
+"""Number of a job's last lines that are kept. A crash in C code prints many: the calls of up to 100 threads."""
 LINE_BYTES = 500
-TAIL_CHARACTERS = 8_000
+TRACEBACK_CHARACTERS = 6_000
+"""Length of a traceback with output, of which the end is kept. The output has the rest of what a message can hold."""
 SETTLE_SECONDS = 1.0
 FILE_BYTES = 1_000_000
 BANNER = re.compile(r"I\d{4} \d\d:\d\d:|WARNING: All log messages before absl")
@@ -84,7 +88,7 @@ class WorkerOutput:
 
     def __init__(self) -> None:
         self._printed = threading.Condition()
-        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._printed_jobs = 0
         self._outputs: dict[int, str] = {}
         self._files: dict[int, OutputFile] = {}
@@ -155,4 +159,12 @@ class WorkerOutput:
             file.flush()
 
     def _tail(self) -> str:
-        return "\n".join(self._lines)[-TAIL_CHARACTERS:]
+        return "\n".join(self._lines)
+
+
+def with_output(traceback: str, output: str) -> str:
+    """Returns the traceback, followed by the end of what the job printed, so that a message can hold both."""
+    if not output:
+        return traceback
+    end = f"{traceback[-TRACEBACK_CHARACTERS:]}{OUTPUT_HEADING}\n"
+    return f"{end}{output[len(end) + 1 - LONGEST_TRACEBACK :]}\n"

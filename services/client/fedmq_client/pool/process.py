@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from queue import Empty, SimpleQueue
 
-from fedmq.reasons import OUTPUT_HEADING
 from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
 from fedmq_client.pool.output import SETTLE_SECONDS, WorkerOutput
@@ -113,11 +112,6 @@ class WorkerProcess:
     def output(self, number: int) -> str:
         """Returns the last lines that this job printed."""
         return self._printed.of(number)
-
-    def with_output(self, traceback: str, number: int) -> str:
-        """Returns the traceback, followed by the last lines that this job printed."""
-        output = self.output(number)
-        return f"{traceback}{OUTPUT_HEADING}\n{output}\n" if output else traceback
 
     def _send(self, *messages: wire.PoolMessage) -> None:
         with contextlib.suppress(OSError):  # of a process that has ended: `ended` reports that

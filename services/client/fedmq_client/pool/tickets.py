@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result
+from fedmq_client.pool.crash import crash_in
+from fedmq_client.pool.output import with_output
 from fedmq_client.pool.process import WorkerProcess
 
 NEVER = float("inf")
@@ -39,7 +41,7 @@ def finished(result: Result, process: WorkerProcess, ticket: Ticket, number: int
     if result.outcome == "cancelled" and timed_out:
         return replace(_too_long(ticket), seconds=result.seconds, notes=result.notes, plain_notes=result.plain_notes)
     if result.outcome == "failed":
-        return replace(result, traceback=process.with_output(result.traceback, number))
+        return replace(result, traceback=with_output(result.traceback, process.output(number)))
     return result
 
 
@@ -47,9 +49,17 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
     """Returns the result of a job whose worker has ended with it."""
     if ticket.cancelled and not timed_out:
         return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
+    output = process.output(number)
+    if timed_out:
+        return replace(_too_long(ticket), traceback=with_output("", output))
     ended = f"the worker process {process.ended}"
-    result = _too_long(ticket) if timed_out else Result(ticket.job.id, "failed", reason=ended, plain=ended)
-    return replace(result, traceback=process.with_output("", number))
+    result = Result(ticket.job.id, "failed", reason=ended, plain=ended)
+    crash = crash_in(output, ticket.job.package)
+    if crash is None:
+        return replace(result, traceback=with_output("", output))
+    if crash.places:
+        result = replace(result, reason=f"{ended}; it was in {crash.places[-1]}", frames="\n".join(crash.places))
+    return replace(result, traceback=with_output(crash.traceback, crash.printed))
 
 
 def starved(ticket: Ticket) -> Result:
