@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fedmq_cli import awaiting
+from fedmq_cli import awaiting, package_trial
 from fedmq_cli.app import app
-from fedmq_cli.awaiting import Quiet, awaited_text
+from fedmq_cli.awaiting import Quiet, awaited_jobs_text, awaited_text
 from fedmq_cli.progress import SessionProgress
 from fedmq_cli.views import LiveView, PlainView, watch
+from fedmq_client.pool.awaited import AwaitedJob
 from fedmq_client.pool.inline import RunningJob
 from fedmq_schemas.messages import Event
 from fedmq_sdk import SessionHandle
@@ -60,6 +61,25 @@ HOLDS_UP_VALIDATION = (
         return 1, {"loss": 1.0}
 """
 )
+HOLDS_UP_THE_FIRST_MODEL = """
+import time
+from pathlib import Path
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        pass
+
+    def init(self):
+        ends = time.monotonic() + 40
+        while not Path(RELEASED).exists():
+            time.sleep(0.01)
+            assert time.monotonic() < ends
+        return {"w": np.zeros(2, np.float32)}
+
+    def train(self, weights, task):
+        return weights, 1, {}
+"""
 HANGS = """
 import threading
 import numpy as np
@@ -208,6 +228,60 @@ def test_a_sandbox_says_who_has_not_validated_the_last_model(
     assert done.exit_code == 0, done.output
     assert " clients have not answered since " in lines[0] and "client2" in lines[0], lines
     assert ("in validate" if workers == "0" else "; the deadline is in ") in lines[0]
+
+
+def test_jobs_before_the_first_round_are_named_with_their_place_and_their_end() -> None:
+    init = AwaitedJob("init", "init", since=0.0, ends=600.0, place="trainer.py:9 in init")
+    text = awaited_jobs_text([init], 10.0)
+    assert text.startswith("the first model is awaited since 19")
+    assert text.endswith(": init's trainer is in trainer.py:9 in init; it is given up in 10 min")
+    silent = awaited_jobs_text([AwaitedJob("evaluator", "describe", 0.0, 600.0), init], 610.0)
+    assert silent.startswith("the answer whether an evaluator scores is awaited since 19")
+    assert "; the first model is awaited since 19" in silent and "given up" not in silent
+    assert awaited_jobs_text([], 10.0) == ""
+
+
+def test_a_sandbox_says_where_the_trainer_is_that_makes_no_first_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.1)
+    monkeypatch.chdir(tmp_path)
+    released, lines = tmp_path / "released", list[str]()
+
+    def remark(_: PlainView, line: str) -> None:
+        lines.append(line)
+        if " in init;" in line:
+            released.touch()
+
+    monkeypatch.setattr(awaiting.Quiet, "is_due", lambda *_: not released.exists())
+    monkeypatch.setattr(PlainView, "remark", remark)
+    package = write_package(tmp_path / "holds-up", f"RELEASED = {str(released)!r}\n{HOLDS_UP_THE_FIRST_MODEL}")
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", "1"]
+    done = CliRunner().invoke(app, [*words, "--state-dir", "run"])
+    assert done.exit_code == 0, done.output
+    line = next(line for line in lines if " in init;" in line)
+    assert re.search(r"the first model is awaited since .*: init's trainer is in trainer\.py:1[3-5] in init; ", line), (
+        line
+    )
+    assert line.endswith("; it is given up in 10 min")
+
+
+def test_a_check_says_where_the_trainer_is_that_makes_no_first_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, lines = tmp_path / "released", list[str]()
+
+    def say(line: str, **_: Any) -> None:
+        lines.append(line)
+        released.touch()
+
+    monkeypatch.setattr(package_trial, "QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(package_trial, "say", say)
+    package = write_package(tmp_path / "holds-up", f"RELEASED = {str(released)!r}\n{HOLDS_UP_THE_FIRST_MODEL}")
+    done = CliRunner().invoke(app, ["check", str(package)])
+    assert done.exit_code == 0, done.output
+    assert lines[0].startswith("the first model is awaited since ") and lines[0].endswith("; it is given up in 10 min")
 
 
 def test_the_live_table_shows_which_client_the_process_trains() -> None:

@@ -98,6 +98,9 @@ class VirtualPool:
     def cancel(self, job_id: str) -> None:
         self._gone().add(job_id)
 
+    def locate(self, job_id: str) -> None:
+        pass
+
     def close(self, timeout: float = 10.0) -> None:
         pass
 

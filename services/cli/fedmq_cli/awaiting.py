@@ -13,12 +13,18 @@ from fedmq_cli.output import duration, local_time
 from fedmq_schemas.messages import Event
 
 if TYPE_CHECKING:
+    from fedmq_client.pool.awaited import AwaitedJob
     from fedmq_client.pool.inline import RunningJob
 
 QUIET_SECONDS = 10.0
 """Time without an event after which an open round is looked at."""
 PERIOD = 1.0
 MOST_NAMES = 5
+_JOBS = {
+    "init": "the first model",
+    "describe": "the answer whether an evaluator scores",
+    "compare": "the comparison of the seed with the package's network",
+}
 _UNBOUNDED = "no deadline stops a trainer with --workers 0: leave --workers out"
 
 
@@ -108,6 +114,20 @@ def awaited_text(found: Mapping[str, Any] | None, now: float, running: RunningJo
         return f"{text}{place_text(running)}{wait}; {_UNBOUNDED}"
     left = found["deadline"] - now
     return f"{text}{_names(awaited)}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
+
+
+def awaited_jobs_text(jobs: Sequence[AwaitedJob], now: float) -> str:
+    """Returns what of a package's jobs before the first round is awaited, since when, where it is, and when it is given up.
+
+    Empty if no job is open. `now`: UTC seconds since 1970.
+    """
+    return "; ".join(_job_text(job, now) for job in jobs)
+
+
+def _job_text(job: AwaitedJob, now: float) -> str:
+    place = f": {job.client}'s trainer is in {job.place}" if job.place else ""
+    left = f"; it is given up in {duration(job.ends - now)}" if job.ends > now else ""
+    return f"{_JOBS.get(job.kind, job.kind)} is awaited since {local_time(job.since)}{place}{left}"
 
 
 def place_text(running: RunningJob) -> str:

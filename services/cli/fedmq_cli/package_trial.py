@@ -22,11 +22,14 @@ from fedmq.reasons import OUTPUT_HEADING
 from fedmq.tensors import TensorRole, check_roles_stated, spec_of, tensorblob
 from fedmq.tensors.opaque import why_one_client
 from fedmq.tensors.tensorblob import Source
+from fedmq_cli.awaiting import QUIET_SECONDS, awaited_jobs_text
 from fedmq_cli.interruption import calling
+from fedmq_cli.output import say
 from fedmq_client import frameworks
 from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.job.load_trainer import keras_model, model_file
 from fedmq_client.packages.package import MANIFEST, Package, load
+from fedmq_client.pool.awaited import AwaitedJobs
 from fedmq_client.pool.output import output_log
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Client, with_own_data
@@ -235,14 +238,22 @@ def _without_output(traceback: str) -> str:
 
 @contextmanager
 def _worker() -> Iterator[RunJob]:
-    """Yields a function that runs a job in one worker process and returns its result and the validation before it."""
+    """Yields a function that runs a job in one worker process and returns its result and the validation before it.
+
+    Of a job that takes long, a line on standard error says where it is.
+    """
     pool = ProcessPool(1)
+    jobs = AwaitedJobs(pool)
 
     def run(job: Job) -> tuple[Result, Validated | None]:
-        results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         validations: list[Validated] = []
-        pool.submit(job, validations.append, lambda *_: None, results.put)
-        return results.get(), validations[0] if validations else None
+        results = jobs.submit(job, validations.append)
+        try:
+            result = results.get(timeout=QUIET_SECONDS)
+        except queue.Empty:
+            say(awaited_jobs_text(jobs.look(), time.time()), err=True)
+            result = results.get()
+        return result, validations[0] if validations else None
 
     with closing(pool), calling(pool.close):
         yield run

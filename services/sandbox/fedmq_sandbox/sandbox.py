@@ -27,6 +27,7 @@ from fedmq.scheduler import ThreadScheduler
 from fedmq.tensors import Weights
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
+from fedmq_client.pool.awaited import AwaitedJobs
 from fedmq_client.pool.inline import InlinePool, RunningJob
 from fedmq_client.pool.processes import ProcessPool
 from fedmq_client.trainer import Form
@@ -129,6 +130,7 @@ class Sandbox:
         """Why the evaluator gives no score, and the remedy. Known before the first event; empty if it scores."""
         self.notes: Sequence[str] = ()
         """What is to be known of the first model that the package made, and of the data. Known before the first event."""
+        self.first_jobs: AwaitedJobs  # before the first round
         self.chain: Chain
         self.blobs: Blobs
         self.records: Records
@@ -262,6 +264,7 @@ class Sandbox:
         if not options.workers:
             self._inline = InlinePool(self.interrupt if options.debug else None)
         pool = self._inline or ProcessPool(options.workers, options.device, threads=1)
+        self.first_jobs = AwaitedJobs(pool)
         stack.callback(pool.close)
         wanted = self.policy.seed or (str(package.seed) if package.seed else None)
         if wanted is not None:
@@ -334,7 +337,7 @@ class Sandbox:
     def _prepare(self, is_seed_missing: bool) -> str | None:
         """Returns the id of the first model, if there is to be one. Sets `untested` and `notes`."""
         is_new = self.records.get(tables.SESSIONS, self.chain.sessions[0]) is None
-        common = self.options, self._services.random_seed, self._services.pool, self.policy, self.blobs
+        common = self.options, self._services.random_seed, self.first_jobs, self.policy, self.blobs
         seed, self.untested, self.notes = begin(*common, self._interrupted, is_seed_missing, is_new)
         return seed
 

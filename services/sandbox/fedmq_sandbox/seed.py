@@ -14,9 +14,10 @@ from fedmq.errors import ConfigError, FedMQError
 from fedmq.model_files.formats import ModelFile
 from fedmq.records.base import Records
 from fedmq.records.sqlite_reading import SqliteReader
-from fedmq_client.job.job import Job, Pool, Result
+from fedmq_client.job.job import Job, Result
 from fedmq_client.job.load_trainer import model_file
 from fedmq_client.packages.package import Package
+from fedmq_client.pool.awaited import AwaitedJobs
 from fedmq_sandbox.chain import recorded_sessions
 from fedmq_sandbox.options import SandboxOptions, shared_data
 from fedmq_sandbox.rounds import model_of, read_model
@@ -78,13 +79,17 @@ def _stored(data: bytes, blobs: Blobs) -> str:
 
 
 def make_seed(
-    options: SandboxOptions, policy: Policy, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
+    options: SandboxOptions,
+    policy: Policy,
+    random_seed: int,
+    jobs: AwaitedJobs,
+    blobs: Blobs,
+    interrupted: threading.Event,
 ) -> tuple[str, Sequence[str]]:
     """Stores the model that the trainer's `init` makes, and returns its id, with notes on it.
 
     Raises ConfigError with the traceback if `init` made no model, and Interrupted.
     """
-    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
     job = Job(
         id="init",
         client=options.client("init", ("train", "validate"), 0, random_seed),
@@ -95,8 +100,7 @@ def make_seed(
         random_seed=random_seed,
         log=options.output_log("init"),
     )
-    pool.submit(job, lambda _: None, lambda *_: None, results.put)
-    result = _first(results, interrupted)
+    result = _first(jobs.submit(job), interrupted)
     if result.outcome != "done" or result.update is None:
         raise ConfigError(f"{result.reason}\n{result.traceback}".rstrip())
     data = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
@@ -106,7 +110,7 @@ def make_seed(
 def begin(
     options: SandboxOptions,
     random_seed: int,
-    pool: Pool,
+    jobs: AwaitedJobs,
     policy: Policy,
     blobs: Blobs,
     interrupted: threading.Event,
@@ -122,18 +126,17 @@ def begin(
 
     Raises ConfigError if they differ in names or shapes, and otherwise as `make_seed` does.
     """
-    answers: queue.SimpleQueue[Result] = queue.SimpleQueue()
     if options.evaluator:  # asked first: while one worker makes the model, another one answers
         client = options.client(EVALUATOR, ("validate",), 0, random_seed)
         log = options.output_log(EVALUATOR)
         job = Job("describe", client, options.package, "describe", timeout=INIT_TIMEOUT, log=log)
-        pool.submit(job, lambda _: None, lambda *_: None, answers.put)
+        answers = jobs.submit(job)
     seed = policy.seed if is_seed_missing else None
     notes: Sequence[str] = ()
     if policy.seed is None and is_seed_missing:
-        seed, notes = make_seed(options, policy, random_seed, pool, blobs, interrupted)
+        seed, notes = make_seed(options, policy, random_seed, jobs, blobs, interrupted)
     elif policy.seed is not None and is_new:
-        check_fit(options, policy.seed, random_seed, pool, blobs, interrupted)
+        check_fit(options, policy.seed, random_seed, jobs, blobs, interrupted)
     untested = ""
     if options.evaluator:
         answer = _first(answers, interrupted)
@@ -142,21 +145,19 @@ def begin(
 
 
 def check_fit(
-    options: SandboxOptions, seed: str, random_seed: int, pool: Pool, blobs: Blobs, interrupted: threading.Event
+    options: SandboxOptions, seed: str, random_seed: int, jobs: AwaitedJobs, blobs: Blobs, interrupted: threading.Event
 ) -> None:
     """Raises ConfigError if a shipped trainer can't use the model `seed`: it has other names or shapes than its network.
 
     A model that is not stored is not compared: the session reports it. Trainers of the user's own may take any names.
     """
-    results: queue.SimpleQueue[Result] = queue.SimpleQueue()
     client = options.client("init", ("train", "validate"), 0, random_seed)
     try:
         model = blobs.get(keys.model_blob(seed))
     except FedMQError:
         return
     job = Job("compare", client, options.package, "compare", timeout=INIT_TIMEOUT, model=model)
-    pool.submit(job, lambda _: None, lambda *_: None, results.put)
-    result = _first(results, interrupted)
+    result = _first(jobs.submit(job), interrupted)
     if result.outcome == "done" and result.reason:
         raise ConfigError(
             f"the seed does not fit the package {options.package}: {result.reason}. Leave out the seed, so that init makes "

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 
 from client.pool.runner import MODEL, PATIENCE, Runner, alive
 from fedmq.errors import ConfigError
+from fedmq_client.checks import GIVE_A_FILE
+from fedmq_client.job.job import JobKind
 from fedmq_client.pool import processes
 from fedmq_client.pool.processes import ProcessPool
+from fedmq_client.pool.tickets import Ticket, starved
 from support.waiting import until
 
 REMEDY = "; if trainers are only slow, raise `timeout`"
@@ -71,6 +75,23 @@ def test_where_a_trainer_hangs_is_reported_before_its_deadline(runner: Runner, m
     result = runner.start(runner.job("hang", timeout=2), on_progress=lambda *report: reports.append(report[1:]))()
     assert reports == [(0.0, {}, f"trainer.py:{line} in train")]
     assert result.reason == f"train took longer than its 2 s; it was in trainer.py:{line} in train{REMEDY}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("train", REMEDY),
+        ("validate", "; if trainers are only slow, raise `validation_timeout`"),
+        ("init", f"; if it is only slow, {GIVE_A_FILE}"),
+        ("describe", ""),
+    ],
+)
+def test_the_remedy_for_a_job_that_takes_too_long_is_one_that_there_is(
+    runner: Runner, kind: JobKind, remedy: str
+) -> None:
+    job = replace(runner.job(), kind=kind, timeout=2.0)
+    ticket = Ticket(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
+    assert starved(ticket).reason == f"no worker was free within 2 s{remedy}"
 
 
 def test_a_job_that_waits_behind_a_hanging_one_reports_that_before_its_deadline(

@@ -185,7 +185,7 @@ def _train(box: Sandbox, json_file: Path | None, wanted: list[WantedFile]) -> No
 
 def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     """Runs an open sandbox's session, shows it meanwhile, and returns its record."""
-    from fedmq_cli.awaiting import Awaiting, awaited_text
+    from fedmq_cli.awaiting import Awaiting, awaited_jobs_text, awaited_text
     from fedmq_cli.progress import SessionProgress
     from fedmq_cli.sandbox_result import (
         open_round_of,
@@ -203,7 +203,10 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     view = view_for(progress, out, folder, is_live=not box.options.debug, running=box.running)
 
     def look() -> str:
-        return awaited_text(open_round_of(box) or open_validation_of(box), time.time(), box.running())
+        open_round, running = open_round_of(box) or open_validation_of(box), box.running()
+        if not (open_round or running):
+            return awaited_jobs_text(box.first_jobs.look(), time.time())
+        return awaited_text(open_round, time.time(), running)
 
     awaiting = Awaiting(look, view.remark)
 
@@ -234,8 +237,12 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
 
 def _serve(box: Sandbox, port: int | None) -> None:
     from fedmq.process.settings import ControlSettings
+    from fedmq_cli.awaiting import Awaiting, awaited_jobs_text
     from fedmq_sandbox import Interrupted
     from fedmq_sandbox.serving import api_of
+
+    def look() -> str:
+        return "" if box.running() else awaited_jobs_text(box.first_jobs.look(), time.time())
 
     folder, expected = folder_of(box), ControlSettings.load().reducer_port  # where every verb looks for the API
     with opened(box), api_of(box, expected if port is None else port) as server:
@@ -254,7 +261,8 @@ def _serve(box: Sandbox, port: int | None) -> None:
             )
 
         try:
-            box.serve(ready)
+            with Awaiting(look, say):
+                box.serve(ready)
         except Interrupted:
             print(f"interrupted before it was ready; to go on: {same_command(folder)}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

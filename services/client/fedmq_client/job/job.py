@@ -119,7 +119,7 @@ class Pool(Protocol):
           validates. For a job of kind validate only `on_done` is called.
         - `on_progress(job id, fraction, metrics, place)` is called at most once a second, and once shortly before the
           deadline with the place in its code where the trainer is, such as `trainer.py:18 in train`, or with `the queue for
-          a worker, behind client1` if the job has not begun; else with "".
+          a worker, behind client1` if the job has not begun; after `locate` too; else with "".
         - `on_done` is called exactly once, last, whatever happens, unless the pool is closed first.
         - Never raises for what a trainer does; raises ConfigError if the pool is closed.
         """
@@ -127,6 +127,10 @@ class Pool(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Asks the job to end as cancelled. Ignores a job that has ended or is unknown."""
+        ...
+
+    def locate(self, job_id: str) -> None:
+        """Makes `on_progress` report the job's place soon, if it can. Ignores a job that has ended or is unknown."""
         ...
 
     def close(self, timeout: float = 10.0) -> None:

@@ -70,6 +70,9 @@ class InlinePool:
         if self._running is not None and self._running[0].id == job_id:
             self._cancelled.add(job_id)
 
+    def locate(self, job_id: str) -> None:
+        """Does nothing: `running` returns the place of a job."""
+
     def running(self, frame: FrameType | None = None) -> RunningJob | None:
         """Returns the job that runs now, or None. For any thread, and for signal handlers: it takes no lock.
 

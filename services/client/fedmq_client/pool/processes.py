@@ -114,6 +114,19 @@ class ProcessPool:
         for ticket in waiting:
             _call(ticket.on_done, Result(job_id, "cancelled", reason="cancelled"))
 
+    def locate(self, job_id: str) -> None:
+        """Makes `on_progress` report the job's place soon. One that holds the interpreter's lock does not answer."""
+        with self._lock:
+            queues = (self._waiting, *(worker.waiting for worker in self._workers))
+            waiting = [ticket for queue in queues for ticket in queue if ticket.job.id == job_id]
+            place = self._queue_place()
+            for worker in self._workers:
+                if worker.batch and worker.batch[0].job.id == job_id and worker.process is not None:
+                    worker.batch[0].is_wanted = True
+                    worker.process.wake()
+        for ticket in waiting:
+            _call(ticket.on_progress, job_id, 0.0, {}, place)
+
     def close(self, timeout: float = 10.0) -> None:
         """Kills all workers, and waits up to `timeout` seconds for their end."""
         with self._lock:
@@ -274,8 +287,9 @@ class ProcessPool:
             elif now >= take_back_at:
                 process.cancel(numbers[1:])
                 self._take_back(worker, len(worker.batch) - 1)
-            if now >= locate_at:
-                locate_at = NEVER
+            if now >= locate_at or ticket.is_wanted:
+                locate_at = NEVER if now >= locate_at else locate_at
+                ticket.is_wanted = False
                 process.locate(numbers[0])
             if cancel_at < NEVER and (ticket.cancelled or now >= cancel_at):
                 timed_out = not ticket.cancelled

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedmq_client.checks import GIVE_A_FILE
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result
 from fedmq_client.pool.crash import crash_in
 from fedmq_client.pool.output import with_output
@@ -15,7 +16,12 @@ LOCATE_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A job that was submitted. `ends`: its deadline on the monotonic clock. `place`: where its trainer was before that."""
+    """A job that was submitted.
+
+    - `ends`: its deadline on the monotonic clock.
+    - `place`: where its trainer was when that was last reported, which is shortly before the deadline at the latest.
+    - `is_wanted`: whether its place was requested and its worker was not asked yet.
+    """
 
     job: Job
     on_validation: OnValidation
@@ -24,6 +30,7 @@ class Ticket:
     ends: float
     cancelled: bool = False
     place: str = ""
+    is_wanted: bool = False
 
     @property
     def locate_at(self) -> float:
@@ -80,5 +87,9 @@ def _too_long(ticket: Ticket) -> Result:
 
 
 def _remedy(ticket: Ticket) -> str:
+    if ticket.job.kind == "init":
+        return f"; if it is only slow, {GIVE_A_FILE}"
+    if ticket.job.kind not in ("train", "validate"):
+        return ""
     setting = "timeout" if ticket.job.kind == "train" else "validation_timeout"
     return f"; if trainers are only slow, raise `{setting}`"
