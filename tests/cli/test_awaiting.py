@@ -125,6 +125,12 @@ def test_a_round_that_takes_as_long_as_those_before_it_does_not_stand_still() ->
     assert [quiet.is_due(at) for at in (59.0, 60.0)] == [False, True]
 
 
+def test_the_time_of_a_stop_is_not_that_of_a_slow_round() -> None:
+    quiet = Quiet(0.0)
+    quiet.note(_event("round.committed", seconds=3612.0, resumed_after=3600.0), 0.0)
+    assert [quiet.is_due(at) for at in (11.0, 12.0)] == [False, True]
+
+
 def _open(*outcomes: str | None, attempt: int = 1) -> dict[str, Any]:
     clients = [{"client": f"c{number}", "outcome": outcome} for number, outcome in enumerate(outcomes)]
     return {"round": 2, "attempt": attempt, "since": 0.0, "deadline": 180.0, "clients": clients}

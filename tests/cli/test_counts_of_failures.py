@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
+from fedmq_sandbox import Sandbox
+from fedmq_schemas import keys
+from fedmq_schemas import records as tables
 from support.packages import write_package
 
 TRAINER = """
@@ -135,6 +139,20 @@ def test_a_session_shows_how_many_clients_failed_in_each_round(runs: Path) -> No
     assert rows[0] == ["round", "accepted", "failed", "seconds", "mae", "mse", "training/mse", "model"]
     for row in rows[2:]:
         assert (row[1:3], row[4:7]) == (["2 of 3", "1"], ["1.5", "2", "2.5 (2 of 3)"])
+
+
+def test_the_time_of_a_stop_is_not_in_a_rounds_seconds(tmp_path: Path) -> None:
+    _run(tmp_path, "--rounds", 2)
+    records = SqliteRecords(tmp_path / "run" / "records.db")
+    [first, _] = records.find(tables.ROUNDS, {}, order="round")
+    records.update(tables.ROUNDS, keys.round_record(first["session"], 1), {"seconds": 3602.5, "resumed_after": 3600.0})
+    records.close()
+    shown = _fedmq("session", "show", "--state-dir", tmp_path / "run")
+    assert re.search(r"^ +1 .* 2\.5\* ", shown, re.MULTILINE) and "\n* seconds since the round was resumed" in shown, (
+        shown
+    )
+    with Sandbox(tmp_path / "package", clients=3, workers=0, rounds=2, state_dir=tmp_path / "run") as box:
+        assert next(each.seconds for each in box.rounds()) == 2.5
 
 
 def test_a_metric_without_a_mean_is_named_with_its_clients_and_its_step(runs: Path) -> None:

@@ -29,6 +29,12 @@ def test_a_round_counts_answers_until_its_commit_tells_them() -> None:
     assert progress.round(1).seconds == 2.5
 
 
+def test_the_time_of_a_resumed_round_counts_from_its_resumption_and_says_so() -> None:
+    committed = _event("round.committed", 2, seconds=3602.0, resumed_after=3600.0, counts={"accepted": 2})
+    assert _lines(committed) == ["round 2 of 2: 2 of 2 accepted, 2.0 s since it was resumed"]
+    assert _lines(_event("round.committed", 2, seconds=2.0, counts={"accepted": 2}))[0].endswith(", 2.0 s")
+
+
 def test_a_round_that_was_planned_before_a_resumption_counts_whom_its_commit_names() -> None:
     progress, stream = SessionProgress(3), StringIO()
     view = PlainView(progress, stream)

@@ -17,7 +17,7 @@ EVENT_NAMES: dict[str, str] = {
     "session.failed": "the session ended before its last round; data.reason",
     "session.stopped": "the session was stopped on request",
     "round.planned": "clients were drawn and plans were sent; data.clients, data.combiners, data.attempt, data.timeout",
-    "round.committed": "a new model was committed; data.model, data.seconds, data.counts, data.metrics",
+    "round.committed": "a new model was committed; data.model, data.seconds, data.resumed_after, data.counts, data.metrics",
     "round.retried": "an attempt had too few updates; data.reason",
     "update.accepted": "an update was folded; data.weight, data.norm, data.seconds, data.metrics, data.notes, data.personal",
     "update.rejected": "an invalid update was rejected; data.reason",

@@ -67,8 +67,9 @@ class PartialRecord(Record):
 class RoundRecord(Record):
     """A committed round.
 
-    `exponents` are those of the next round. `seconds` is the duration of the round. `bytes` counts the models that clients
-    received (`down`) and the updates that they uploaded (`up`).
+    `exponents` are those of the next round. `seconds` is the duration of the round. `resumed_after` is how much of it had
+    passed when a reducer resumed the round last, which includes all time in which nothing ran; 0 if none did. `bytes` counts
+    the models that clients received (`down`) and the updates that they uploaded (`up`).
     """
 
     table = ROUNDS
@@ -87,6 +88,7 @@ class RoundRecord(Record):
     exponents: tuple[int, ...]
     bytes: dict[str, int] = Field(default_factory=dict)
     seconds: float
+    resumed_after: float = Field(0.0, exclude_if=lambda seconds: not seconds)
     epoch: int
     committed_at: float
 

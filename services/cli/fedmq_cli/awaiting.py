@@ -50,7 +50,7 @@ class Quiet:
             self._is_said = False
         elif event.name == "round.committed":
             self._is_said = False  # the validation of the last model follows
-            self._patience = max(self._patience, event.data["seconds"])
+            self._patience = max(self._patience, event.data["seconds"] - event.data.get("resumed_after", 0.0))
 
     def is_due(self, now: float) -> bool:
         """Returns whether a line is due, and takes it as printed."""

@@ -49,7 +49,7 @@ class Scores:
 class Round:
     """One round.
 
-    - `seconds`: None until its commit.
+    - `seconds`: None until its commit. Of a round that was resumed (`is_resumed`) the time since then.
     - `training`: the summary of each metric that the trainers reported with their updates; empty until the commit.
     - `own`: validations of the model that it made, by clients on their own data.
     - `tests`: validations of this model by evaluators, on a test set.
@@ -59,6 +59,7 @@ class Round:
     asked: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_ANSWERS, 0))
     seconds: float | None = None
+    is_resumed: bool = False
     training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own: Scores = field(default_factory=Scores)
     tests: Scores = field(default_factory=Scores)
@@ -126,7 +127,8 @@ class SessionProgress:
                 at.counts = dict.fromkeys(_ANSWERS, 0)
             case "round", "committed":
                 at = self.round(event.round or 0)
-                at.seconds, at.counts = data["seconds"], dict(data["counts"])
+                before = data.get("resumed_after", 0.0)
+                at.seconds, at.is_resumed, at.counts = data["seconds"] - before, before > 0, dict(data["counts"])
                 at.training = data.get("metrics", {})
                 at.asked = sum(at.counts.values())  # the plan of a round that was resumed is not published again
             case "update", outcome if event.client is not None:

@@ -163,7 +163,7 @@ class PlainView:
                 at = progress.round(number)
                 training = f", training: {training_text(at)}" if at.training else ""
                 name = f"round {progress.shown(number)} of {progress.rounds_shown}"
-                return f"{name}: {answers_text(at)}, {_duration(at.seconds)}{training}"
+                return f"{name}: {answers_text(at)}, {_duration(at)}{training}"
             case "model.validated" if event.data["scope"] == "test" and event.data["metrics"]:
                 tests = progress.round(number).tests
                 text = scores_text(tests.summary, len(tests))
@@ -220,7 +220,7 @@ class LiveView:
             name = f"{number}/{progress.rounds_shown}" if number else "seed"
             scores = [scores_text(found.summary, len(found)) for found in (at.tests, at.own)]
             metrics = [_text(text) for text in (*scores, training_text(at))]
-            table.add_row(name, answers_text(at) if at.number else "", _duration(at.seconds), *metrics)
+            table.add_row(name, answers_text(at) if at.number else "", _duration(at), *metrics)
         state = _text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
         notes = [
             _text(f"{named(clients)}: {note}", style="yellow")
@@ -262,7 +262,8 @@ def training_text(at: Round) -> str:
     return scores_text(at.training, at.asked)
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
+def _duration(at: Round) -> str:
+    if at.seconds is None:
         return ""
-    return f"{seconds:.1f} s" if seconds >= 0.95 else f"{seconds * 1000:.0f} ms"
+    text = f"{at.seconds:.1f} s" if at.seconds >= 0.95 else f"{at.seconds * 1000:.0f} ms"
+    return f"{text} since it was resumed" if at.is_resumed else text

@@ -32,7 +32,7 @@ class CommittedRound:
       evaluator's, the others are of the clients' own data.
     - `training`: the mean of each metric that the trainers reported with their updates.
     - `counts`: the number of clients by outcome: accepted, rejected, discarded, abstained, and so on.
-    - `seconds`: from the round's plan to its commit.
+    - `seconds`: from the round's plan to its commit; of a round that a stop interrupted, from its resumption.
     - `is_tested`: whether the evaluator has answered, with metrics or without. `scorers`: the number of clients that have,
       which may be more than the values in a mean.
     - `values`: the number of values in each mean, by the name of the metric; those of `training` begin with `training/`.
@@ -125,7 +125,7 @@ def _rounds_of(records: Records, session: str, after: int) -> Iterator[Committed
             metrics=_means(metrics),
             training=_means(training),
             counts=document["counts"],
-            seconds=document["seconds"],
+            seconds=document["seconds"] - document.get("resumed_after", 0.0),
             is_tested=tests > 0,
             scorers=len(scores) - tests,
             values={name: int(summary["n"]) for name, summary in named.items()},
@@ -135,7 +135,8 @@ def _rounds_of(records: Records, session: str, after: int) -> Iterator[Committed
 def recorded_events(records: Records, session: str) -> Iterator[Event]:
     """Yields the commits and validations that are recorded of a session, as events: views of a resumed session need them."""
     for each in records.find(tables.ROUNDS, {"session": session}, order="round"):
-        data = {name: each[name] for name in ("seconds", "counts", "metrics")}
+        data: dict[str, Any] = {name: each[name] for name in ("seconds", "counts", "metrics")}
+        data["resumed_after"] = each.get("resumed_after", 0.0)
         yield Event(name="round.committed", session=session, round=each["round"], data=data)
     for each in records.find(tables.VALIDATIONS, {"session": session}):
         data = {name: each[name] for name in ("scope", "weight", "metrics")}

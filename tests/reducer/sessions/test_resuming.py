@@ -94,6 +94,21 @@ def test_a_rounds_time_counts_from_its_first_draw_also_by_an_earlier_reducer(sta
     assert recording.record.seconds == 1_000.0 - attempt_record().created_at
 
 
+def test_a_resumed_round_states_how_much_of_its_time_had_passed_before_and_the_next_round_does_not(
+    start: StartSession,
+) -> None:
+    session = start(snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))
+    session.at += 10.0
+    recording = one(session.done(session.answer(), aggregated(1)), RecordRound)
+    before = 1_000.0 - attempt_record().created_at
+    assert (recording.record.seconds, recording.record.resumed_after) == (before + 10.0, before)
+    committed = session.done(recording)
+    assert [event.data["resumed_after"] for event in events(committed, "round.committed")] == [before]
+    session.next_plans(committed)
+    following = one(session.done(session.answer(2), aggregated(2)), RecordRound).record
+    assert following.resumed_after == 0.0 and "resumed_after" not in following.document()
+
+
 def test_plans_of_a_combiner_that_is_gone_are_made_again_for_another_one(start: StartSession) -> None:
     """The combiner has vanished while no reducer was there."""
     session = start({"k1": ["c1", "c2"]}, snapshot=snapshot(SessionSnapshot(session_record(), (), (attempt_record(),))))

@@ -24,6 +24,7 @@ from fedmq_cli.output import (
     print_json,
     print_next,
     say,
+    shown,
 )
 from fedmq_cli.session_tables.comparison import (
     ComparedSession,
@@ -124,8 +125,12 @@ def show(
     for row in rows:
         row.update({name: marked(row[name], counts_of(row, name, asked)) for name in names if name in row})
         row.update({"accepted": accepted_of(row)} if "counts" in row else {})
+        if row.get("resumed_after"):
+            row["seconds"] = f"{shown(row['seconds'] - row['resumed_after'])}*"
     columns = ("round", "accepted", *outcomes_of(rounds), "seconds", *names, "model")
     print_columns(rows, {name: name for name in columns}, "no model yet")
+    if any(row.get("resumed_after") for row in rows):
+        say("* seconds since the round was resumed: without the time before that, when nothing may have run")
     for each in missing:
         who = named(each["clients"])
         say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))

@@ -66,6 +66,7 @@ def round_record(session: Session, request: Aggregate, result: Aggregated, term:
         exponents=result.exponents,
         bytes=dict(result.bytes),
         seconds=now.seconds - session.began_at,
+        resumed_after=0.0 if session.resumed_at is None else session.resumed_at - session.began_at,
         epoch=term,
         committed_at=now.wall,
     )

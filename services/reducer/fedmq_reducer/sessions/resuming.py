@@ -14,6 +14,7 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
     session.validations.results = {model: dict(clients) for model, clients in found.validations.items()}
     first_draw = found.attempts[0].created_at if found.attempts else context.now.wall
     session.began_at = context.now.seconds - max(0.0, context.now.wall - first_draw)
+    session.resumed_at = context.now.seconds
     for committed in found.rounds:
         session.adopt_round(committed)
         if committed.round not in found.expired_rounds:

@@ -161,6 +161,7 @@ class Session:
     - `attempt`: the open attempt, once it is recorded.
     - `early`: partials of an attempt that is being recorded, with their deliveries.
     - `began_at`: when the round's first attempt was drawn, on the monotonic clock.
+    - `resumed_at`: when this reducer resumed the round, on the same clock; None if it has drawn the first attempt itself.
     - `deferred`: effects that only readers need. They follow the next draw, or precede any other next step.
     - `first_model`: the blob key of the model that the session started from, once a round is drawn.
     - `drawn`: the clients of all attempts at a round, for the newest KNOWN_DRAWS rounds that this reducer knows.
@@ -176,6 +177,7 @@ class Session:
     attempt: Attempt | None = None
     early: list[tuple[Partial, Received]] = field(default_factory=list)
     began_at: float = 0.0
+    resumed_at: float | None = None
     lineage: Lineage = field(default_factory=Lineage)
     ending: Ending = field(default_factory=Ending)
     standing: Standing = field(default_factory=Standing)

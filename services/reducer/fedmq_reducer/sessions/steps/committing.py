@@ -67,6 +67,7 @@ def report_round(context: ReducerContext, committed: RoundRecord) -> None:
         "sha256": committed.model.sha256,
         "attempt": committed.attempt,
         "seconds": committed.seconds,
+        **({"resumed_after": committed.resumed_after} if committed.resumed_after else {}),
         "counts": committed.counts,
         "metrics": committed.metrics,
         "total_weight": committed.total_weight,

@@ -28,7 +28,7 @@ async def draw(context: ReducerContext, session: Session) -> Attempt:
     session.attempt = None
     session.standing.waiting, session.standing.waiting_until = "", None
     if session.attempts == 1:
-        session.began_at = context.now.seconds
+        session.began_at, session.resumed_at = context.now.seconds, None
     groups = group_by_combiner(session.draw(eligible), {client.name: client.combiner for client in eligible})
     check_combiners(context, session, groups)
     drawn = Attempt(session.attempts, session.new_parts(groups), context.now.wall)
