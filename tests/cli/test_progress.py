@@ -234,6 +234,21 @@ def test_the_count_beside_a_mean_is_that_of_its_values() -> None:
     assert _lines(*_scored({"mse": NAN})) == []
 
 
+def test_a_client_whose_validation_failed_counts_among_those_whose_data_a_mean_is_of() -> None:
+    own: dict[str, Any] = {"scope": "client", "weight": 1, "metrics": {"mse": 2.0}}
+    failed: dict[str, Any] = {"scope": "client", "weight": None, "metrics": {}, "reason": "validate raised KeyError"}
+    committed: dict[str, Any] = {"seconds": 2.0, "counts": {"accepted": 3}}
+    answers = [(number, client) for number in (0, 1) for client in ("a", "b", "c")]
+    events = [
+        _event("model.validated", number, client, **(failed if client == "b" else own)) for number, client in answers
+    ]
+    shown = _lines(*events[:3], _event("round.committed", 1, **committed), *events[3:], _event("session.finished"))
+    assert [line for line in shown if line.startswith("model")] == [
+        "model 0: mse 2.0000 (own data of 2 of 3 clients)",
+        "model 1: mse 2.0000 (own data of 2 of 3 clients)",
+    ]
+
+
 def test_a_model_is_shown_once_all_have_scored_it_also_if_a_score_is_in_no_mean() -> None:
     committed: dict[str, Any] = {"seconds": 2.0, "counts": {"accepted": 2}}
     *scored, _ = _scored({"mse": NAN}, {"mse": 2.0})

@@ -138,6 +138,18 @@ class SessionProgress:
             case "model", "validated" if event.client is not None:
                 self._validated(event, data)
 
+    def validators(self, at: Round) -> int:
+        """Returns how many clients were to validate a round's model, also those that failed or did not answer.
+
+        They are those that the next round asked, of the last model those of its own round. Until these have answered, it is
+        the number of those that have.
+        """
+        following = self.rounds.get(at.number + 1)
+        asked = at.asked if following is None and self.state in ENDED else 0
+        if following is not None and (following.seconds is not None or self.state in ENDED):
+            asked = following.asked
+        return max(len(at.own), asked)
+
     def _leave_ended(self, event: Event) -> None:
         """Forgets a session that has ended when a sandbox queues another one, for further rounds."""
         if event.name == "session.queued" and self.state in ENDED:
@@ -184,14 +196,17 @@ def scores_text(summary: Mapping[str, Mapping[str, float]], of: float) -> str:
     return ", ".join(f"{name} {_number(summary[name]['mean'])}{_part(summary[name], of)}" for name in names[:3])
 
 
-def own_text(scores: Scores) -> str:
-    """Returns the means of clients' own data, and of how many: `mse 0.5000 (own data of 3 of 4 clients)`; empty for none."""
-    summary, received = scores.summary, len(scores)
+def own_text(scores: Scores, of_all: int) -> str:
+    """Returns the means of clients' own data, and of how many: `mse 0.5000 (own data of 3 of 4 clients)`; empty for none.
+
+    `of_all`: the number of clients that were to validate the model.
+    """
+    summary = scores.summary
     if not summary:
         return ""
     most = int(max(each["n"] for each in summary.values()))
-    of = f"{most} of {received}" if most < received else str(most)
-    return f"{scores_text(summary, most)} (own data of {of} client{'s' if received > 1 else ''})"
+    of = f"{most} of {of_all}" if most < of_all else str(most)
+    return f"{scores_text(summary, most)} (own data of {of} client{'s' if of_all > 1 else ''})"
 
 
 def _part(summary: Mapping[str, float], of: float) -> str:

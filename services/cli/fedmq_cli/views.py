@@ -145,7 +145,7 @@ class PlainView:
             if not is_complete and not is_over:
                 return
             self._shown = name
-            if text := own_text(at.own):
+            if text := own_text(at.own, progress.validators(at)):
                 say(visible(f"model {name}: {text}"), file=self._stream)
 
     def _is_committed(self, number: int) -> bool:
@@ -218,7 +218,10 @@ class LiveView:
         for at in rounds[-MOST_ROUNDS:]:
             number = progress.shown(at.number)
             name = f"{number}/{progress.rounds_shown}" if number else "seed"
-            scores = [scores_text(found.summary, len(found)) for found in (at.tests, at.own)]
+            scores = [
+                scores_text(at.tests.summary, len(at.tests)),
+                scores_text(at.own.summary, progress.validators(at)),
+            ]
             metrics = [_text(text) for text in (*scores, training_text(at))]
             table.add_row(name, answers_text(at) if at.number else "", _duration(at), *metrics)
         state = _text(f"{progress.state}{': ' if progress.reason else ''}{progress.reason}", style="dim")
