@@ -1,5 +1,6 @@
 """A trainer that raises, hangs or dies costs its own job, and no other one."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -41,6 +42,18 @@ def test_a_worker_that_dies_costs_its_job_and_is_started_again(runner: Runner, d
     assert runner.pool.worker_pids() != before
 
 
+def test_the_end_of_a_worker_is_warned_of_only_if_no_result_reports_it(
+    runner: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner.run("exit")
+    runner.works()
+    assert not caplog.messages
+    (pid,) = runner.pool.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: runner.pool.worker_pids() not in ([], [pid]), "another worker")
+    assert caplog.messages == ["worker 0 was killed by SIGKILL (out of memory?); starting it again"]
+
+
 def test_an_idle_worker_that_is_killed_is_started_again(runner: Runner) -> None:
     runner.works()
     (pid,) = runner.pool.worker_pids()
@@ -60,6 +73,7 @@ def test_a_trainer_that_hangs_past_its_deadline_is_killed(
     runner: Runner, do: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.1)
+    caplog.set_level(logging.INFO)
     runner.works()
     result = runner.run(do, timeout=0.3)
     assert result.outcome == "failed" and result.reason.startswith("train took longer than its 0.3 s")

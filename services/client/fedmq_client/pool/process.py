@@ -14,6 +14,8 @@ from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
 from fedmq_client.pool.output import SETTLE_SECONDS, WorkerOutput
 
+KILLED = "was killed with its job"
+
 
 class WorkerProcess:
     """A running worker process, used by one thread at a time.
@@ -58,8 +60,8 @@ class WorkerProcess:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it runs and is not spoilt."""
-        return self.ended is None and not self.spoilt
+        """Whether it runs, was not killed, and is not spoilt."""
+        return self.ended is None and not self._is_killed and not self.spoilt
 
     @property
     def pid(self) -> int:
@@ -139,7 +141,7 @@ class WorkerProcess:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self.ended = "was killed with its job" if self._is_killed else _how(code)
+        self.ended = KILLED if self._is_killed else _how(code)
         self._printed.end()
         self._messages.put({"ended": self.ended})
         self._on_end()

@@ -23,7 +23,7 @@ from fedmq.errors import ConfigError
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
-from fedmq_client.pool.process import WorkerProcess
+from fedmq_client.pool.process import KILLED, WorkerProcess
 from fedmq_client.pool.tickets import NEVER, Ticket, broken, finished, starved
 
 GRACE = 3.0
@@ -223,16 +223,23 @@ class ProcessPool:
             if process is None:
                 false_starts += 1
                 continue
+            is_reported = False
             while self._next_batch(worker, process):
                 self._run(worker, process)
+                is_reported = not process.is_usable  # by the result of the job that it ended with
             with self._lock:
                 worker.process, worker.is_quick = None, False
             false_starts = 0 if process.ready else false_starts + 1
             if process.spoilt:
                 process.kill()
             if not self._closed:
-                how = f"can't be restored: a trainer changed {process.spoilt}" if process.spoilt else process.ended
-                log.warning("worker %d %s; starting it again", worker.number, how)
+                how = (
+                    f"can't be restored: a trainer changed {process.spoilt}"
+                    if process.spoilt
+                    else process.ended or KILLED
+                )
+                level = logging.INFO if is_reported and not process.spoilt else logging.WARNING
+                log.log(level, "worker %d %s; starting it again", worker.number, how)
 
     def _pause(self, worker: _Slot, seconds: float) -> None:
         ends = time.monotonic() + seconds
