@@ -10,12 +10,27 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
 from fedmq_sdk import Alliance
 from sandbox.commands import kill
+from support.packages import write_package
 from support.servers.served import PACKAGE, served
 
 WORDS = "--clients 3 --rounds 4 --random-seed 4 --label site=north,south --set train.epochs=1 --workers 0"
+FAILS = """
+import numpy as np
+
+class Trainer:
+    def __init__(self, client):
+        pass
+
+    def init(self):
+        return {"w": np.zeros(1)}
+
+    def train(self, weights, task):
+        raise ValueError("no data")
+"""
 LEFT = "its sandbox does not run now: this is what it recorded last"
 
 
@@ -64,6 +79,36 @@ def test_the_command_that_is_given_resumes_the_session(killed: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "round 4 of 4: 3 of 3 accepted" in done.stdout
     assert LEFT not in _fedmq(f"session show --state-dir {folder}").stdout
+
+
+@pytest.mark.timeout(60)
+def test_a_folder_whose_sandbox_ended_before_its_session_began_gives_the_command_that_trains(
+    killed: Path, tmp_path: Path
+) -> None:
+    shutil.copy(killed / "sandbox.json", tmp_path / "sandbox.json")
+    SqliteRecords(tmp_path / "records.db").close()
+    shown = _fedmq(f"status --state-dir {tmp_path}").stdout
+    assert "no session has begun\n" in shown
+    assert f"\nnext: fedmq sandbox --package {PACKAGE} --clients 3 --label site=north,south" in shown
+
+
+@pytest.mark.timeout(60)
+def test_a_folder_whose_session_failed_says_why_and_what_shows_more(tmp_path: Path) -> None:
+    package, folder = write_package(tmp_path / "package", FAILS), tmp_path / "run"
+    _fedmq(f"sandbox --package {package} --clients 2 --rounds 1 --workers 0 --set retries=0 --state-dir {folder}")
+    for verb in ("status", "session show"):
+        shown = _fedmq(f"{verb} --state-dir {folder}").stdout
+        assert "failed: round 1 got 0 updates of 1" in shown and "train raised ValueError: no data" in shown
+        assert "`fedmq sandbox` trains again in another --state-dir" in shown
+        command = re.search(r"fedmq (clients --why \w+ --state-dir \S+)", shown)
+        assert command is not None and "train raised ValueError" in _fedmq(command[1]).stdout
+    assert (
+        _fedmq(f"clients --state-dir {folder} --why").stdout
+        == _fedmq(f"clients --why last --state-dir {folder}").stdout
+    )
+    assert _fedmq(f"clients --why --state-dir {folder}").exit_code == 0
+    again = _fedmq(f"sandbox --package {PACKAGE} --clients 2 --rounds 1 --workers 0 --state-dir {folder}-2")
+    assert again.exit_code == 0
 
 
 def test_an_open_session_of_a_served_folder_is_resumed_by_a_sandbox_that_serves(tmp_path: Path) -> None:

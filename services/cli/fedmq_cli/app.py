@@ -117,7 +117,8 @@ for verb in (
     backup.restore,
     settings,
 ):
-    app.command(epilog=EXIT_CODES)(interruptible(verb))
+    kind = members.OptionalSession if verb is members.clients else None
+    app.command(cls=kind, epilog=EXIT_CODES)(interruptible(verb))
 app.command(epilog=DOCTOR_EXIT_CODES)(interruptible(doctor))
 for group, verbs in (
     ("session", session.session),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from fedmq.visible import visible
 from fedmq_cli.commands.session import session_of
@@ -32,10 +33,23 @@ if TYPE_CHECKING:
     from fedmq_sdk import SessionHandle
 
 
+class OptionalSession(TyperCommand):
+    """A command whose option `--why` stands for `--why last` where no session follows."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the session, and parses the words."""
+        given: list[str] = []
+        for word, following in zip(args, [*args[1:], "-"], strict=True):
+            given += [word, "last"] if word == "--why" and following.startswith("-") else [word]
+        return super().parse_args(ctx, given)
+
+
 def clients(
     why: Annotated[
         str | None,
-        typer.Option(metavar="SESSION", help="Show the part that each has in this session, or why it has none."),
+        typer.Option(
+            metavar="[SESSION]", help="Show the part that each has in this session, by default the newest, or why none."
+        ),
     ] = None,
     url: Url = None,
     state_dir: FolderOption = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmq.visible import visible
-from fedmq_cli.left import resuming, say_if_left
+from fedmq_cli.left import resuming, say_if_failed, say_if_left
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
     AsJson,
@@ -139,8 +139,10 @@ def show(
     if document["policy"]["tensors"]["local"]:
         say(local_note(document["policy"]["tensors"]["local"]))
     is_left = document["ended_at"] is None and say_if_left(state_dir)
+    say_if_failed(state_dir, document)
     print_next(
         *([resuming(state_dir, found.id)] if is_left else ()),
+        *([f"fedmq clients --why {found.id}"] if document["state"] == "failed" else ()),
         f"fedmq model get {document['model'] or 'last'}",
         f"fedmq session show {found.id} --toml",
         place=place_option(url, state_dir),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from fedmq.visible import visible
 from fedmq_cli.commands.session import session_at
 from fedmq_cli.interruption import saying
-from fedmq_cli.left import resuming, say_if_left
+from fedmq_cli.left import beginning, is_left, resuming, say_if_failed, say_if_left
 from fedmq_cli.output import (
     AsJson,
     FolderOption,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fedmq_sdk import Alliance
     from fedmq_sdk.tables import Table
 
+_ENDS = {"finished": "has finished", "failed": "has failed", "stopped": "was stopped"}
 STATUS_SECONDS = 8.0
 """Seconds that `fedmq status` waits for an answer."""
 
@@ -173,18 +175,34 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         say("who is present is not known: no message arrives while the broker stalls")
     for stall in stalls:
         say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
-    is_left = say_if_left(state_dir)
+    has_left = say_if_left(state_dir)
     for each in reversed(open_sessions):
         waiting = f", {visible(each['waiting'])}" if each["waiting"] else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
         say(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
         name = open_sessions[-1]["session"]
-        following = resuming(state_dir, name) if is_left else f"fedmq events {name} --follow"
+        following = resuming(state_dir, name) if has_left else f"fedmq events {name} --follow"
         print_next(following, place=place_option(url, state_dir))
     else:
-        say("no session is open")
-        print_next("fedmq start --follow", "fedmq sessions", place=place_option(url, state_dir))
+        _print_closed(sessions, url, state_dir)
+
+
+def _print_closed(sessions: Sequence[Mapping[str, Any]], url: str | None, state_dir: Path | None) -> None:
+    """Prints how the newest session has ended, as no session is open, and what follows."""
+    place = place_option(url, state_dir)
+    if not sessions:
+        say("no session has begun")
+        begin = beginning(state_dir) if state_dir is not None and is_left(state_dir) else ""
+        print_next("fedmq start --follow", begin or "fedmq sessions", place=place)
+        return
+    newest = sessions[0]
+    reason = f": {visible(newest['reason'])}" if newest["reason"] else ""
+    say(f"no session is open; the newest one, {newest['session']}, {_ENDS[newest['state']]}{reason}")
+    say_if_failed(state_dir, newest)
+    following = [f"fedmq session show {newest['session']}"]
+    following += [f"fedmq clients --why {newest['session']}"] if newest["state"] == "failed" else []
+    print_next("fedmq start --follow", *following, place=place)
 
 
 def _overview(alliance: Alliance) -> tuple[dict[str, Any], Table, Table, Table]:
