@@ -105,6 +105,9 @@ def test_a_metric_that_one_of_the_compared_sessions_lacks_is_named(runs: Path) -
     whole, nan = _named(runs, "whole"), _named(runs, "nan")
     shown = _fedmq("session", "compare", whole, nan)
     assert f"not compared, as only {whole} has them: mse, training/mse\n" in shown
+    assert f"{nan} has no mean of mse: validate returned no finite number at client1 and 2 more\n" in shown
+    assert f"{whole} has no mean" not in shown
+    assert "has no mean of mse" in _fedmq("session", "compare", nan, _named(runs, "train"))
     found = json.loads(_fedmq("session", "compare", whole, nan, "--json"))["sessions"]
     assert [each["only_here"] for each in found] == [["mse", "training/mse"], []]
 

@@ -183,6 +183,10 @@ def compare(
     for each in standings:
         if each["only_here"]:
             say(visible(f"not compared, as only {each['name']} has them: {', '.join(each['only_here'])}"))
+    for run, name in zip((left, right), names, strict=True):
+        for each in without_mean(_newest_metrics(run.session, run.session.rounds()), run.session.metrics()):
+            who = named(each["clients"])
+            say(visible(f"{name} has no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
     print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 
 
