@@ -193,3 +193,8 @@ def event_id(text: str) -> str:
 def validated_event(session: str, model: str, client: str) -> str:
     """Returns the id of a validation's event: `validated-SESSION/MODEL/CLIENT`, hashed at its end if too long."""
     return event_id(f"validated-{session}/{model}/{client}")
+
+
+def absent_event(session: str, model: str, client: str) -> str:
+    """Returns the id of the event that a client has not validated a model in time, made as `validated_event`."""
+    return event_id(f"absent-{session}/{model}/{client}")

@@ -93,6 +93,7 @@ ROUTES: tuple[Route, ...] = (
     Route("update", "client", "combiner", "update", _UPDATE),
     Route("decline", "client", "combiner", "update", _UPDATE),
     Route("partial", "combiner", "reducer", "update", _RESULT_OF_COMBINER),
+    Route("progress", "combiner", "reducer", "update", _RESULT_OF_COMBINER),
     Route("validation", "client", "reducer", "update", _RESULT_OF_CLIENT),
     *(Route(kind, sender, "records", "event", _EVENT) for kind in ("event", "events") for sender in _EMITTERS),
 )

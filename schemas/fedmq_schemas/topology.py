@@ -11,7 +11,7 @@ change the arguments of an existing queue.
     task         plan.<combiner>                  reducer → combiner
     task         task.<client>                    combiner → client
     update       update.<combiner>.<client>       client, lower combiner → combiner
-    update       update.reducer.<sender>          combiner (partials), client (validations) → reducer
+    update       update.reducer.<sender>          combiner (partials, places of hangs), client (validations) → reducer
     event        event.<session>.<name>           all → records, observers
     dead         <queue>                          rejected messages of that queue
 """

@@ -37,6 +37,15 @@ def shortened(reason: str, most: int = LONGEST_NOTE) -> str:
     return line if len(line) <= most else f"{line[: most - 2]} …"
 
 
+def absence(seconds: float, place: str, setting: str) -> str:
+    """Returns why a client is absent at a deadline, and the remedy.
+
+    `seconds`: the time that the client had. `place`: where its trainer was, or "". `setting`: the policy's key of the time.
+    """
+    known = f"; it was in {place}" if place else ""
+    return f"no answer in {seconds:g} s{known}; if trainers are only slow, raise `{setting}`"
+
+
 def fared(outcome: str, count: int) -> str:
     """Returns the outcome of `count` clients as a verb: `failed`, `abstained`, `were absent`."""
     return f"{'was' if count == 1 else 'were'} {outcome}" if outcome in _PASSIVE else outcome

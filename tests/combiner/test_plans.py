@@ -139,6 +139,19 @@ def test_an_absent_client_has_the_place_where_its_trainer_hung_as_its_reason(com
     assert [entry.reason for entry in one(closing, Close).ledger.entries] == ["", reason]
 
 
+def test_the_place_where_a_validation_hangs_is_passed_on_to_the_reducer_that_receives_its_answer(
+    combiner: Combiner,
+) -> None:
+    which = key(action="validate")
+    combiner.open(plan(which))
+    report = Progress(plan=which, fraction=0.0, place="trainer.py:22 in validate")
+    [passed_on] = all_of(combiner.receive(report, "c2"), Publish)
+    assert (passed_on.exchange, passed_on.routing_key) == ("update", "update.reducer.k1")
+    assert passed_on.body == report.model_copy(update={"client": "c2"})
+    assert not all_of(combiner.receive(report, "c9"), Publish)
+    assert not all_of(combiner.receive(report.model_copy(update={"place": ""}), "c1"), Publish)
+
+
 def test_a_partial_states_the_most_frequent_reasons_with_their_counts(combiner: Combiner) -> None:
     combiner.open(plan(None, *(f"c{number}" for number in range(1, 8))))
     combiner.accept("c1")

@@ -1,6 +1,6 @@
 """Reasons that are alike are stated once, with their number."""
 
-from fedmq.reasons import alike, count_alike, fared, shortened
+from fedmq.reasons import absence, alike, count_alike, fared, shortened
 from fedmq_schemas.messages import OutcomeReason
 
 
@@ -23,6 +23,13 @@ def test_the_most_frequent_reason_is_first_and_the_first_text_stands_for_all() -
 def test_a_long_reason_is_one_line_of_bounded_length() -> None:
     assert shortened("a\n b", 10) == "a b"
     assert shortened("x" * 11, 10) == "x" * 8 + " …"
+
+
+def test_an_absence_names_the_place_if_it_is_known_and_the_setting_to_raise() -> None:
+    known = absence(30.0, "trainer.py:22 in validate", "validation_timeout")
+    remedy = "if trainers are only slow, raise `validation_timeout`"
+    assert known == f"no answer in 30 s; it was in trainer.py:22 in validate; {remedy}"
+    assert absence(30.0, "", "validation_timeout") == f"no answer in 30 s; {remedy}"
 
 
 def test_an_outcome_is_a_verb() -> None:

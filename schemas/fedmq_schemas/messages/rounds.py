@@ -203,10 +203,11 @@ class Decline(Body):
 
 
 class Progress(Body):
-    """Reports the progress of a training, at most once per second (client → combiner).
+    """Reports the progress of a task, at most once per second (client → combiner).
 
     `fraction` is between 0 and 1. `metrics` are the trainer's own. `place` is where in its code the trainer
-    is, such as `trainer.py:18 in train`. It is sent once, shortly before the deadline.
+    is, such as `trainer.py:18 in train`. It is sent once, shortly before the deadline. The combiner passes on the place of a
+    validation, whose answer the reducer awaits (combiner → reducer), and names the `client`.
     """
 
     kind = "progress"
@@ -214,6 +215,7 @@ class Progress(Body):
     fraction: Annotated[float, Field(ge=0, le=1)]
     metrics: Metrics = Field(default_factory=dict)
     place: Annotated[str, text(LONGEST_NOTE)] = Field("", exclude_if=lambda place: not place)
+    client: Name | None = Field(None, exclude_if=lambda client: client is None)
 
 
 class Validation(Body):

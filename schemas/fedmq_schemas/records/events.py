@@ -28,6 +28,8 @@ EVENT_NAMES: dict[str, str] = {
     "task.progress": "a client reported its progress; data.fraction, data.metrics",
     "model.validated": "a client validated a model; data.model, data.scope, data.metrics, data.weight, "
     "data.notes, and of a failed validation data.reason, data.traceback",
+    "validation.absent": "a client did not validate a model by the deadline; data.model, data.reason, with the place where "
+    "its trainer was if it reported that",
     "package.changed": "a sandbox goes on with a package that is not the one that trained before; data.reason, data.before "
     "and data.package (hashes), round: the last one that was committed before",
     "client.attached": "a client was assigned to a combiner",

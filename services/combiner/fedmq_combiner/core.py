@@ -226,6 +226,8 @@ class CombinerCore:
         plan = self._plans.get(str(body.plan))
         if plan is not None and body.place and client in plan.tasks:
             plan.tasks[client].place = body.place
+            if not plan.is_training:
+                course.pass_on(self._context, plan, client, body)
         if not self._is_welcomed if plan is None else plan.may_have_task(client):
             data = {"fraction": body.fraction, "metrics": body.metrics}
             self._context.publish_event("task.progress", body.plan, client, data)

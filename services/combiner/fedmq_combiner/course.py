@@ -17,7 +17,7 @@ from fedmq_combiner.documents import ledger_of, partial_of, task_messages, witho
 from fedmq_combiner.operations import Close, Drop, Open, Save
 from fedmq_combiner.plans import OpenPlan, PlanState, Ready
 from fedmq_schemas import topology
-from fedmq_schemas.messages import Cancel, Partial, Plan
+from fedmq_schemas.messages import Cancel, Partial, Plan, Progress
 from fedmq_schemas.records import LedgerEntry
 
 
@@ -118,6 +118,12 @@ def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str])
     left = max(0.0, plan.due_at - context.now.seconds)
     for task in task_messages(plan.message, plan.pending(clients), context.combiner, left):
         context.emit(Publish("task", topology.task_key(task.client), task, expiration=left))
+
+
+def pass_on(context: CombinerContext, plan: OpenPlan, client: str, report: Progress) -> None:
+    """Publishes where a client's validation hangs to the reducer, which awaits the answer."""
+    key = topology.update_key(plan.message.reply_to, context.combiner)
+    context.emit(Publish("update", key, report.model_copy(update={"client": client}), confirm=False))
 
 
 def send_cancel(context: CombinerContext, client: str, cancel: Cancel) -> None:

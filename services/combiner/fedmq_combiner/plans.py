@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from fedmq.reasons import absence
 from fedmq.runtime.effects import CancelTimer
 from fedmq.runtime.routines import Routine
 from fedmq.value import value
@@ -146,9 +147,7 @@ class OpenPlan:
         )
 
     def _absence(self, place: str) -> str:
-        if not place:
-            return "no answer by the deadline"
-        return f"no answer in {self.message.timeout:g} s; it was in {place}; if trainers are only slow, raise `timeout`"
+        return absence(self.message.timeout, place, "timeout") if place else "no answer by the deadline"
 
     def objection(self, answer: ClientAnswer) -> str | None:
         """Returns why the answer is not considered, or None."""

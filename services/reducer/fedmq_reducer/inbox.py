@@ -7,6 +7,7 @@ from fedmq.runtime.effects import Ack, Publish, Received, Reject
 from fedmq_reducer.members.forgetting import forget
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import CheckLease
+from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.claims import validation_objection
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
@@ -30,6 +31,9 @@ class Inbox:
                 self._sessions.partial(event, body)
             case messages.Validation():
                 self._validation(event, body)
+            case messages.Progress():
+                windows.note_place(self._sessions.open_session(body.plan.session), sender, body)
+                context.emit(Ack((event.tag,)))
             case messages.Attach():
                 context.emit(*self._members.attach(event, body, self._context.term, context.now))
             case messages.Inquiry():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedmq.runtime.effects import Ack, Effect
 from fedmq_reducer.operations import RecordAttempt
-from fedmq_schemas.messages import CombinerPresence, Plan
+from fedmq_schemas.messages import CombinerPresence, Plan, PlanKey, Progress
 from fedmq_schemas.records import SessionChange, SummaryRecord, ValidationRecord
 from support.cores import all_of, bodies, events
 
@@ -123,6 +123,32 @@ def test_the_last_models_validations_are_waited_for_until_their_time_is_over(sta
     effects = session.fire("window:s")
     assert ends(effects) == [("finished", "")]
     assert model_changes(effects)[-1].metrics["loss"]["mean"] == 1.0
+
+
+def test_who_has_not_validated_by_the_deadline_is_reported_with_the_place_where_it_hangs(start: StartSession) -> None:
+    session = start({"k1": ["c1", "c2", "evaluator"]}, rounds=1, validation="with_training", validation_timeout=30)
+    [plan] = bodies(round_one(session), Plan)
+    session.validate("c1", "s-0001", 1, {"loss": 1.0})
+    hangs = Progress(plan=plan.plan, fraction=0.0, place="trainer.py:22 in validate", client="c2")
+    assert session.receive(hangs, "k1") == [Ack((session.tag,))]
+    effects = session.fire("window:s")
+    remedy = "if trainers are only slow, raise `validation_timeout`"
+    assert [(event.client, event.round, event.data) for event in events(effects, "validation.absent")] == [
+        ("c2", 1, {"model": "s-0001", "reason": f"no answer in 30 s; it was in trainer.py:22 in validate; {remedy}"}),
+        ("evaluator", 1, {"model": "s-0001", "reason": f"no answer in 30 s; {remedy}"}),
+    ]
+    assert ends(effects) == [("finished", "")]
+
+
+def test_a_place_counts_only_from_the_combiner_that_has_the_clients_task(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=1, validation="with_training", validation_timeout=30)
+    plans = {plan.clients[0]: plan.plan for plan in bodies(round_one(session), Plan)}
+    place = "trainer.py:22 in validate"
+    session.receive(Progress(plan=plans["c1"], fraction=0.0, place=place, client="c1"), "k2")
+    session.receive(Progress(plan=plans["evaluator"], fraction=0.0, place=place, client="c1"), "k2")
+    session.receive(Progress(plan=PlanKey(session="t", round=1), fraction=0.0, place=place, client="c1"), "k1")
+    absent = events(session.fire("window:s"), "validation.absent")
+    assert [(event.client, place in event.data["reason"]) for event in absent] == [("c1", False), ("evaluator", False)]
 
 
 def test_a_validation_is_recorded_and_reported_then_acknowledged(start: StartSession) -> None:

@@ -20,7 +20,7 @@ from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import EarlyStopping, ModelSelection, Policy
 from fedmq_schemas.records import SessionChange
 from fedmq_schemas.topology import Topology
-from support.cores import blob, bodies
+from support.cores import blob, bodies, events
 
 from .records import model_changes, round_record, session_changes
 
@@ -153,6 +153,17 @@ def test_a_window_closes_when_all_have_answered_or_when_its_time_is_over() -> No
         effects = table.commit(at)
         assert (3 in table.session.validations.windows) == is_open, (answered, at)
         assert bool(model_changes(effects)) != is_open
+
+
+def test_who_is_missing_when_an_older_window_closes_is_reported_once() -> None:
+    table = Table(validation="separate")
+    table.ask()
+    table.answer("client1", 3)
+    table.commit(1.0)
+    absent = events(table.commit(TIMEOUT), "validation.absent")
+    assert [(event.client, event.round) for event in absent] == [("client2", 3), ("evaluator", 3)]
+    assert absent[0].data["reason"].startswith(f"no answer in {TIMEOUT:g} s; ")
+    assert not events(table.commit(TIMEOUT), "validation.absent")
 
 
 def test_a_reducer_that_takes_over_requests_again_in_plans_of_its_own_while_the_window_is_open() -> None:

@@ -12,7 +12,7 @@ def session_of(event: CoreEvent) -> str | None:
     match event:
         case Done(effect=effect) | Failed(effect=effect):
             return _session_of_effect(effect)
-        case Received(body=messages.Partial(plan=plan)) | Received(body=messages.Validation(plan=plan)):
+        case Received(body=messages.Partial(plan=plan) | messages.Validation(plan=plan) | messages.Progress(plan=plan)):
             return plan.session
         case Received(body=messages.Start(), envelope=envelope):
             return name_from_id(envelope.id)

@@ -124,11 +124,15 @@ class Standing:
 
 @dataclass(slots=True)
 class Window:
-    """The plans that ask for validations of a model. The session waits for answers until `closes_at` (UTC seconds)."""
+    """The plans that ask for validations of a model. The session waits for answers until `closes_at` (UTC seconds).
+
+    `places`: where in its code each client's trainer was shortly before its deadline, of the clients that reported it.
+    """
 
     model: BlobRef
     closes_at: float
     parts: list[PlannedPart] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
     @property
     def requested(self) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmq.metrics import Summary, summarize_validations
+from fedmq.reasons import absence
 from fedmq.runtime.effects import Ack, Apart, PublishEvent, Received
 from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner, validation_key
@@ -17,7 +18,7 @@ from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.planning import publish_plan
 from fedmq_reducer.sessions.session import Session, Stage, Window
 from fedmq_schemas import messages
-from fedmq_schemas.keys import model_id, validated_event
+from fedmq_schemas.keys import absent_event, model_id, validated_event
 from fedmq_schemas.messages import BlobRef
 from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord
 
@@ -166,6 +167,26 @@ def receive(context: ReducerContext, session: Session | None, event: Received, b
     )
 
 
+def note_place(session: Session | None, combiner: str, body: messages.Progress) -> None:
+    """Notes where a client's validation hangs, unless it is of no open plan of this combiner and client."""
+    window = session.validations.windows.get(body.plan.round) if session is not None else None
+    parts = window.parts if window is not None else []
+    mine = [part for part in parts if (part.key, part.combiner) == (body.plan, combiner)]
+    if window is not None and body.client is not None and any(body.client in part.clients for part in mine):
+        window.places[body.client] = body.place
+
+
+def report_absent(context: ReducerContext, session: Session, number: int) -> None:
+    """Reports the clients whose answer is missing at the end of a window."""
+    window = session.validations.windows[number]
+    model = model_id(window.model.key)
+    for client in sorted(missing(context, session, number)):
+        place = window.places.get(client, "")
+        reason = absence(session.policy.validation_timeout, place, "validation_timeout")
+        data, event_id = {"model": model, "reason": reason}, absent_event(session.name, model, client)
+        context.emit(PublishEvent("validation.absent", session.name, number, client, data=data, id=event_id))
+
+
 def leave_out(session: Session, refused: ValidationRecord) -> None:
     """Leaves the metrics of a validation out of summaries, as the record store refuses them. The client has answered."""
     results = session.validations.results.get(refused.model, {})
@@ -206,6 +227,7 @@ def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> 
     for number, window in list(windows.items()):
         is_over = window.closes_at <= context.now.wall or not missing(context, session, number)
         if number < session.round - 2 and is_over:
+            report_absent(context, session, number)
             _record_summary(context, session, number, window.model)
             del windows[number]
     kept = {model_id(model.key) for model in (parent, session.model, *(window.model for window in windows.values()))}

@@ -71,4 +71,6 @@ async def last_window(context: ReducerContext, session: Session) -> None:
     record_standing(context, session)
     while windows.is_any_missing(context, session):
         if isinstance(await context.first(ValidationCounted, MembersChanged, until=overdue), Fired):
+            for number in session.validations.windows:
+                windows.report_absent(context, session, number)
             break
