@@ -290,6 +290,18 @@ def test_a_check_says_where_the_trainer_is_that_makes_no_first_model(
     assert lines[0].startswith("the first model is awaited since ") and lines[0].endswith("; it is given up in 10 min")
 
 
+def test_a_sandbox_says_where_the_validation_of_the_last_model_hung(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "validates", f"RELEASED = {str(tmp_path / 'never')!r}\n{HOLDS_UP_VALIDATION}")
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", "2", "--state-dir"]
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "run"), "--set", "validation_timeout=3"])
+    assert done.exit_code == 0, done.output
+    line = (
+        r"^client2: absent: no answer in 3 s; it was in trainer\.py:\d+ in validate; if trainers are only slow, raise "
+        r"`validation_timeout`$"
+    )
+    assert re.search(line, done.output, re.MULTILINE), done.output
+
+
 def test_the_live_table_shows_which_client_the_process_trains() -> None:
     progress, stream = SessionProgress(1, clients={"client1": "ready", "client2": "ready"}), StringIO()
     console = Console(file=stream, force_terminal=True, width=100, color_system=None)

@@ -148,6 +148,17 @@ def test_validations_that_fail_alike_are_counted() -> None:
     ]
 
 
+def test_a_validation_that_hangs_is_shown_with_its_client_its_place_and_the_remedy() -> None:
+    reason = (
+        "no answer in 30 s; it was in trainer.py:22 in validate; if trainers are only slow, raise `validation_timeout`"
+    )
+    absent = [_event("validation.absent", client, model="m", reason=reason) for client in ("b", "a")]
+    assert _shown(*absent, _event("session.finished", reason="")) == [
+        f"b: absent: {reason}",
+        "1 more client was absent alike",
+    ]
+
+
 def test_control_characters_of_a_client_do_not_reach_the_terminal() -> None:
     shown = _shown(_failed("a", traceback="Trace\x1b[2Jback\n"))
     assert shown[1] == "  Trace\\u001b[2Jback"

@@ -16,6 +16,13 @@ def _event(name: str, round: int | None = None, client: str | None = None, **dat
     return Event.model_construct(name=name, session="s1", round=round, client=client, data=data)
 
 
+def test_a_client_that_has_not_validated_in_time_is_absent() -> None:
+    progress = SessionProgress(1)
+    progress.feed(_event("update.accepted", 1, "a"))
+    progress.feed(_event("validation.absent", 1, "a", model="m", reason="no answer in 30 s"))
+    assert (progress.clients, progress.round(1).counts["absent"]) == ({"a": "absent"}, 0)
+
+
 def test_a_round_counts_answers_until_its_commit_tells_them() -> None:
     progress = SessionProgress(2)
     progress.feed(_event("round.planned", 1, clients=3, attempt=1))

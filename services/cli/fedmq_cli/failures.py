@@ -57,7 +57,7 @@ class Failures:
         kind, _, outcome = event.name.partition(".")
         reason, traceback = str(event.data.get("reason", "")), str(event.data.get("traceback", ""))
         is_validation = event.name == "model.validated" and bool(traceback)
-        if event.client is None or not (is_validation or (kind == "update" and outcome in TROUBLE)):
+        if event.client is None or not (is_validation or (kind in ("update", "validation") and outcome in TROUBLE)):
             return []
         key = alike(_VALIDATION if is_validation else outcome, reason)
         if key in self._seen:

@@ -133,6 +133,8 @@ class SessionProgress:
                 at.asked = sum(at.counts.values())  # the plan of a round that was resumed is not published again
             case "update", outcome if event.client is not None:
                 self._answered(event, outcome)
+            case "validation", outcome if event.client is not None:
+                self.clients[event.client] = outcome
             case "task", "progress" if event.client is not None:
                 self.clients[event.client] = f"training {data['fraction']:.0%}"
             case "model", "validated" if event.client is not None:

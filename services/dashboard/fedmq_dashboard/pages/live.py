@@ -28,6 +28,7 @@ _TROUBLE = (
     "update.discarded",
     "update.failed",
     "update.absent",
+    "validation.absent",
     "round.retried",
     "session.failed",
     "session.refused",
