@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from fedmq_cli import awaiting, package_trial
 from fedmq_cli.app import app
 from fedmq_cli.awaiting import Quiet, awaited_jobs_text, awaited_text
+from fedmq_cli.open_round import print_open_round
 from fedmq_cli.progress import SessionProgress
 from fedmq_cli.views import LiveView, PlainView, watch
 from fedmq_client.pool.awaited import AwaitedJob
@@ -136,6 +137,12 @@ def _open(*outcomes: str | None, attempt: int = 1) -> dict[str, Any]:
     return {"round": 2, "attempt": attempt, "since": 0.0, "deadline": 180.0, "clients": clients}
 
 
+def _validation(*outcomes: str | None) -> dict[str, Any]:
+    found = _open(*outcomes)
+    clients = [{**client, "combiner": "k1", "at": None, "reason": ""} for client in found["clients"]]
+    return {"round": found["round"], "since": found["since"], "deadline": found["deadline"], "clients": clients}
+
+
 def test_the_line_names_who_is_awaited_since_when_and_until_when() -> None:
     text = awaited_text(_open(None, "accepted", attempt=2), 30.0)
     assert text.startswith("round 2, attempt 2: 1 of 2 clients have not answered since 19")
@@ -157,15 +164,16 @@ def test_where_this_process_trains_the_line_says_where_the_trainer_is_and_who_wa
 
 
 class Served:
-    """A session of a reducer in whose first round nobody answers before a line was shown."""
+    """A session of a reducer in which nobody answers what is `open` before a line was shown."""
 
     id = "s1"
 
-    def __init__(self, stream: StringIO) -> None:
+    def __init__(self, stream: StringIO, **open: dict[str, Any] | None) -> None:
         self._stream = stream
+        self._open = open
 
     def refresh(self) -> dict[str, Any]:
-        return {"policy": {"rounds": 1}, "open_round": _open(None, None)}
+        return {"policy": {"rounds": 1}, **self._open}
 
     def follow(self) -> Iterator[dict[str, Any]]:
         yield _event("round.planned", clients=2, attempt=1).model_dump()
@@ -176,8 +184,19 @@ def test_a_session_that_is_followed_says_whom_it_waits_for(monkeypatch: pytest.M
     monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(awaiting, "PERIOD", 0.01)
     stream = StringIO()
-    watch(cast(SessionHandle, Served(stream)), stream)
+    watch(cast(SessionHandle, Served(stream, open_round=_open(None, None))), stream)
     assert "round 2: 2 of 2 clients have not answered since " in stream.getvalue()
+    stream = StringIO()
+    served = Served(stream, open_round=None, open_validation=_validation(None, "validated"))
+    watch(cast(SessionHandle, served), stream)
+    assert "validation of model 2: 1 of 2 clients have not answered since " in stream.getvalue()
+
+
+def test_a_sessions_view_lists_whom_its_last_validation_awaits(capsys: pytest.CaptureFixture[str]) -> None:
+    print_open_round(_validation(None, "validated"))
+    shown = capsys.readouterr().out
+    assert "\nvalidation of model 2 is open: 1 of 2 clients have answered, deadline " in shown
+    assert re.search(r"c0 +k1 +not yet, asked ", shown) and re.search(r"c1 +k1 +validated\b", shown), shown
 
 
 def test_a_sandbox_says_whom_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

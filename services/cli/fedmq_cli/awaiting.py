@@ -96,16 +96,13 @@ class Awaiting:
 def awaited_text(found: Mapping[str, Any] | None, now: float, running: RunningJob | None = None) -> str:
     """Returns who has not answered the open round, and since when: empty if all have. `now`: UTC seconds since 1970.
 
-    Without an `attempt` in `found` it is the validation of the last model that is open.
     `running`: the trainer that this process runs, if it runs them itself. All others wait for it, and it has no deadline.
     """
     awaited = [each["client"] for each in found["clients"] if each["outcome"] is None] if found else []
     if not (found and awaited):
         return f"{place_text(running)}; {_UNBOUNDED}" if running else ""
-    attempt = f", attempt {found['attempt']}" if found.get("attempt", 1) > 1 else ""
-    subject = "round" if "attempt" in found else "validation of model"
     text = (
-        f"{subject} {found['round']}{attempt}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
+        f"{subject_of(found)}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
         f"{local_time(found['since'])}: "
     )
     if running is not None:
@@ -128,6 +125,13 @@ def _job_text(job: AwaitedJob, now: float) -> str:
     place = f": {job.client}'s trainer is in {job.place}" if job.place else ""
     left = f"; it is given up in {duration(job.ends - now)}" if job.ends > now else ""
     return f"{_JOBS.get(job.kind, job.kind)} is awaited since {local_time(job.since)}{place}{left}"
+
+
+def subject_of(found: Mapping[str, Any]) -> str:
+    """Returns what is open: `round 2, attempt 3`, or without an `attempt` in `found` the `validation of model 2`."""
+    if "attempt" not in found:
+        return f"validation of model {found['round']}"
+    return f"round {found['round']}" + (f", attempt {found['attempt']}" if found["attempt"] > 1 else "")
 
 
 def place_text(running: RunningJob) -> str:

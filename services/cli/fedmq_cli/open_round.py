@@ -6,18 +6,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fedmq_cli.awaiting import subject_of
 from fedmq_cli.output import duration, local_time, print_columns, say
 
 
 def print_open_round(found: Mapping[str, Any]) -> None:
-    """Prints the `open_round` of a session's record: clients without an answer first."""
+    """Prints the `open_round` or `open_validation` of a session's record: clients without an answer first."""
     now, clients = time.time(), found["clients"]
     answered = sum(client["outcome"] is not None for client in clients)
     left = found["deadline"] - now
     due = f"in {duration(left)}" if left >= 0 else f"{duration(-left)} ago"
-    attempt = f", attempt {found['attempt']}" if found["attempt"] > 1 else ""
     say(
-        f"\nround {found['round']}{attempt} is open: {answered} of {len(clients)} clients have answered, deadline "
+        f"\n{subject_of(found)} is open: {answered} of {len(clients)} clients have answered, deadline "
         f"{local_time(found['deadline'])} ({due})"
     )
     asked = f"not yet, asked {duration(max(0.0, now - found['since']))} ago"

@@ -22,14 +22,11 @@ from fedmq_cli.output import part_of, say, short
 from fedmq_cli.package_trial import network_of
 from fedmq_cli.progress import TROUBLE
 from fedmq_client.packages.package import load
-from fedmq_reducer.members.eligibility import ineligible_because
-from fedmq_reducer.web.api.open_round import open_round
+from fedmq_reducer.web.api.open_round import open_round, open_validation
 from fedmq_sandbox import Sandbox
 from fedmq_sandbox.package_change import package_change
-from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef
-from fedmq_schemas.policy import Policy
 
 BEST = "best:"
 
@@ -60,37 +57,10 @@ def check_writable(package: Path, wanted: Iterable[WantedFile]) -> None:
         network()
 
 
-def open_round_of(box: Sandbox) -> Mapping[str, Any] | None:
-    """Returns the open round of an open sandbox's session, as the REST API does."""
+def awaited_of(box: Sandbox) -> Mapping[str, Any] | None:
+    """Returns the open round of an open sandbox's session, or the validation of its last model, as the REST API does."""
     session = box.records.get(tables.SESSIONS, box.session)
-    return None if session is None else open_round(box.records, session)
-
-
-def open_validation_of(box: Sandbox) -> Mapping[str, Any] | None:
-    """Returns who has validated the last round's model and who has not, as an open round: None before and after that."""
-    session = box.records.get(tables.SESSIONS, box.session)
-    if session is None or session["state"] != "validating":
-        return None
-    rounds = box.records.find(tables.ROUNDS, {"session": box.session}, order="round", descending=True, limit=1)
-    if not rounds:
-        return None
-    made = rounds[0]
-    policy = Policy.model_validate(session["policy"])
-    where = {"session": box.session, "model": keys.model_id(made["model"]["key"])}
-    answers = {each["client"] for each in box.records.find(tables.VALIDATIONS, where)}
-    wanted = sorted(
-        each["client"]
-        for each in box.records.find(tables.CLIENTS, {"state": "present"})
-        if not (policy.validation == "none" and "train" in each["tasks"])
-        and not ineligible_because(policy, each["client"], each["labels"], each["package"], "train" in each["tasks"])
-    )
-    since = made["committed_at"]
-    return {
-        "round": made["round"],
-        "since": since,
-        "deadline": since + policy.validation_timeout,
-        "clients": [{"client": name, "outcome": "done" if name in answers else None} for name in wanted],
-    }
+    return None if session is None else open_round(box.records, session) or open_validation(box.records, session)
 
 
 def write_model(box: Sandbox, wanted: WantedFile, number: Callable[[str], int], out: TextIO) -> None:

@@ -53,7 +53,12 @@ def watch(session: SessionHandle, stream: TextIO) -> dict[str, Any]:
     """Shows a session until it has ended, and returns its record. Ctrl-C ends the view; the session continues."""
     progress = SessionProgress(session.refresh()["policy"]["rounds"], session.id)
     view = view_for(progress, stream)
-    awaiting = Awaiting(lambda: awaited_text(session.refresh().get("open_round"), time.time()), view.remark)
+
+    def look() -> str:
+        found = session.refresh()
+        return awaited_text(found.get("open_round") or found.get("open_validation"), time.time())
+
+    awaiting = Awaiting(look, view.remark)
     with calling(view.__exit__), view, awaiting:
         for row in session.follow():
             event = recorded(row)

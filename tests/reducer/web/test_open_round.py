@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round
+from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round, open_validation
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
+
+from .test_stalls_shown import Api
 
 SESSION: dict[str, Any] = {"session": "s", "state": "running", "waiting": "", "policy": {"timeout": 60.0}}
 
@@ -112,3 +115,79 @@ def test_once_the_attempt_is_aggregated_its_ledger_counts(alliance: Alliance) ->
     assert attempt is not None
     answers = answers_so_far(alliance.records, SESSION, attempt)
     assert answers == {"a": {"outcome": "rejected", "reason": "NaN in w", "at": 101.0}}
+
+
+# -- the validation of the last model -----------------------------------------------------------------------------------
+
+VALIDATING = {**SESSION, "state": "validating", "policy": {"timeout": 60.0, "validation_timeout": 30.0}}
+
+
+def _client(name: str, *tasks: str, state: str = "present") -> dict[str, Any]:
+    tied = {"combiner": "k1", "state": state, "tasks": tasks, "labels": {}, "package": None}
+    return {"client": name, **tied}
+
+
+@pytest.fixture
+def validating(alliance: Alliance) -> Alliance:
+    """Round 1 is committed. a, b and the evaluator e are to validate its model, d is away, and f only trains."""
+    records = alliance.records
+    alliance.attempt(1, 1, at=100.0)
+    clients = [_client(name, "train", "validate") for name in ("a", "b")]
+    clients += [_client("d", "train", "validate", state="away"), _client("e", "validate"), _client("f", "train")]
+    for client in clients:
+        records.put(tables.CLIENTS, client["client"], client)
+    model = {"key": "models/m1", "size": 1, "sha256": "0" * 64}
+    made = {"session": "s", "round": 1, "model": model, "committed_at": 110.0}
+    records.put(tables.ROUNDS, keys.round_record("s", 1), made)
+    answer = {"session": "s", "model": "m1", "client": "a", "reason": "", "at": 111.0}
+    records.put(tables.VALIDATIONS, keys.validation_record("s", "m1", "a"), answer)
+    return alliance
+
+
+def test_an_open_validation_lists_who_has_not_validated_the_last_model_and_who_has(validating: Alliance) -> None:
+    assert open_validation(validating.records, VALIDATING) == {
+        "round": 1,
+        "since": 110.0,
+        "deadline": 140.0,
+        "clients": [
+            {"client": "b", "combiner": "k1", "outcome": None, "reason": "", "at": None},
+            {"client": "e", "combiner": "k1", "outcome": None, "reason": "", "at": None},
+            {"client": "a", "combiner": "k1", "outcome": "validated", "reason": "", "at": 111.0},
+        ],
+    }
+    assert open_validation(validating.records, {**VALIDATING, "state": "finished"}) is None
+
+
+def test_only_evaluators_are_awaited_if_the_policy_says_so(validating: Alliance) -> None:
+    found = open_validation(validating.records, {**VALIDATING, "policy": {"validation": "none"}})
+    assert found is not None and [client["client"] for client in found["clients"]] == ["e"]
+
+
+def test_each_client_that_has_not_validated_the_last_model_is_listed_with_that(tmp_path: Path) -> None:
+    api = Api(tmp_path)
+    for client in (_client("a", "train", "validate"), _client("e", "validate")):
+        api.records.put(tables.CLIENTS, client["client"], client)
+    api.records.put(tables.SESSIONS, "s", {**VALIDATING, "state": "finished"})
+    plans = [{"part": 0, "combiner": "k1", "clients": ["a"], "voided": False}]
+    attempt = {"session": "s", "round": 2, "attempt": 1, "plans": plans, "created_at": 100.0}
+    api.records.put(tables.ATTEMPTS, keys.attempt_record("s", 2, 1), attempt)
+    for number, client, reason in ((1, "a", "of an older model"), (2, "a", "no answer in 30 s"), (2, "e", "no answer")):
+        event = {"name": "validation.absent", "session": "s", "round": number, "client": client, "at": 101.0}
+        api.records.put(tables.EVENTS, f"{client}{number}", event | {"data": {"reason": reason}})
+    items = api.get("/sessions/s/clients")[1]["items"]
+    assert {item["client"]: item["why"] for item in items} == {
+        "a": "round 2, attempt 1: asked, and had not answered when the session ended (finished); validation of model 2: "
+        "absent: no answer in 30 s",
+        "e": "it validates only; validation of model 2: absent: no answer",
+    }
+
+
+def test_a_session_shows_whom_its_last_validation_awaits_and_so_do_its_clients(
+    validating: Alliance, tmp_path: Path
+) -> None:
+    api = Api(tmp_path, validating.records)
+    api.records.put(tables.SESSIONS, "s", {**VALIDATING, "seed": None})
+    assert api.get("/sessions/s")[1]["open_validation"]["deadline"] == 140.0
+    whys = {item["client"]: item["why"] for item in api.get("/sessions/s/clients")[1]["items"]}
+    assert whys["e"] == "it validates only; validation of model 1: asked, and not yet answered"
+    assert whys["a"] == "round 1, attempt 1: asked, and not yet answered"

@@ -20,10 +20,10 @@ from fedmq_schemas import records as tables
 class Api:
     """An API whose process and combiners may have stalls. Time stands still at `now`."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Any, records: SqliteRecords | None = None) -> None:
         self.now = 1000.0
         self.stalls = Stalls(lambda: self.now)
-        self.records = SqliteRecords(":memory:")
+        self.records = records or SqliteRecords(":memory:")
         context = ApiContext(
             alliance="a",
             records=self.records,

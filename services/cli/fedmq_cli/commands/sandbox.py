@@ -188,8 +188,7 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     from fedmq_cli.awaiting import Awaiting, awaited_jobs_text, awaited_text
     from fedmq_cli.progress import SessionProgress
     from fedmq_cli.sandbox_result import (
-        open_round_of,
-        open_validation_of,
+        awaited_of,
         rounds_before,
         say_train_anew,
         say_what_goes_on,
@@ -203,10 +202,10 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     view = view_for(progress, out, folder, is_live=not box.options.debug, running=box.running)
 
     def look() -> str:
-        open_round, running = open_round_of(box) or open_validation_of(box), box.running()
-        if not (open_round or running):
+        found, running = awaited_of(box), box.running()
+        if not (found or running):
             return awaited_jobs_text(box.first_jobs.look(), time.time())
-        return awaited_text(open_round, time.time(), running)
+        return awaited_text(found, time.time(), running)
 
     awaiting = Awaiting(look, view.remark)
 

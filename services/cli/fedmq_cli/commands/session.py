@@ -134,8 +134,8 @@ def show(
     for each in missing:
         who = named(each["clients"])
         say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
-    if document.get("open_round"):
-        print_open_round(document["open_round"])
+    if is_open := document.get("open_round") or document.get("open_validation"):
+        print_open_round(is_open)
     if document["policy"]["tensors"]["local"]:
         say(local_note(document["policy"]["tensors"]["local"]))
     is_left = document["ended_at"] is None and say_if_left(state_dir)

@@ -16,7 +16,7 @@ from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext
-from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round
+from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, not_validated, open_round, open_validation
 from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -49,12 +49,13 @@ def list_sessions(
 def one_session(context: RequestContext, session: SessionId) -> Response:
     """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed.
 
-    `open_round`: its deadline, and who has answered with what; null if no round is open.
+    `open_round`: its deadline, and who has answered with what; null if no round is open. `open_validation`: the same of the
+    last model's validation.
     """
-    document = with_stalls(
-        context.found(tables.SESSIONS, session, "session"), all_stalls(context.records, context.stalls)
-    )
-    return Json({**_with_progress(context.records, document), "open_round": open_round(context.records, document)})
+    records = context.records
+    document = with_stalls(context.found(tables.SESSIONS, session, "session"), all_stalls(records, context.stalls))
+    found = {"open_round": open_round(records, document), "open_validation": open_validation(records, document)}
+    return Json({**_with_progress(records, document), **found})
 
 
 @router.get("/{session}/policy.toml", response_class=PlainTextResponse)
@@ -116,12 +117,19 @@ def one_round(context: RequestContext, session: SessionId, number: Number) -> Re
 
 @router.get("/{session}/clients")
 def clients(context: RequestContext, session: SessionId) -> Response:
-    """Lists for each client of the alliance its part in the session's newest attempt at a round, or why it has none."""
+    """Lists for each client of the alliance its part in the session's newest attempt at a round, or why it has none.
+
+    Of a client that has not validated the last model, it says that too.
+    """
     document = context.found(tables.SESSIONS, session, "session")
     newest = newest_attempt(context.records, session)
     answers = answers_so_far(context.records, document, newest) if newest is not None else {}
+    missing = not_validated(context.records, document, newest["round"]) if newest is not None else {}
     found = context.records.find(tables.CLIENTS)
     items = [explain(client, document, newest, answers.get(client["client"])) for client in found]
+    for item in items:
+        if item["client"] in missing:
+            item["why"] += f"; {missing[item['client']]}"
     return Json({"items": items, "next": None})
 
 
