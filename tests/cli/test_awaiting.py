@@ -12,14 +12,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli import awaiting, package_trial
 from fedmq_cli.app import app
 from fedmq_cli.awaiting import Quiet, awaited_jobs_text, awaited_text
 from fedmq_cli.open_round import print_open_round
+from fedmq_cli.output import local_time
 from fedmq_cli.progress import SessionProgress
 from fedmq_cli.views import LiveView, PlainView, watch
 from fedmq_client.pool.awaited import AwaitedJob
 from fedmq_client.pool.inline import RunningJob
+from fedmq_sandbox import Interrupted, Sandbox
+from fedmq_schemas import keys
+from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Event
 from fedmq_sdk import SessionHandle
 from support.packages import write_package
@@ -151,6 +156,15 @@ def test_the_line_names_who_is_awaited_since_when_and_until_when() -> None:
     assert awaited_text(_open("accepted"), 0.0) == ""
 
 
+def test_after_a_resume_the_line_counts_from_the_start_of_the_process_that_sends_the_tasks_again() -> None:
+    day = 24 * 3600.0
+    resumed = awaited_text(_open(None), day + 30.0, began=day)
+    assert resumed.startswith("round 2: 1 of 1 clients have not answered since " + local_time(day))
+    assert resumed.endswith(": c0; the deadline is in 2 min"), resumed
+    begun = awaited_text(_open(None), 30.0, began=-day)
+    assert f"since {local_time(0.0)}: " in begun and begun.endswith("; the deadline is in 2 min"), begun
+
+
 def test_where_this_process_trains_the_line_says_where_the_trainer_is_and_who_waits_for_it() -> None:
     begun = awaited_text(_open(None, None, None), 30.0, RunningJob("c1", "train", "trainer.py:18 in train"))
     assert begun.startswith("round 2: 3 of 3 clients have not answered since 19")
@@ -209,6 +223,27 @@ def test_a_sandbox_says_whom_it_waits_for(tmp_path: Path, monkeypatch: pytest.Mo
     lines = [line for line in done.output.splitlines() if "have not answered since" in line]
     assert len(lines) == 1, done.output
     assert lines[0].startswith("round 1: 1 of 2 clients have not answered since ") and ": client2; the " in lines[0]
+
+
+def test_a_resumed_sandbox_names_the_deadline_and_counts_no_time_in_which_it_did_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(awaiting, "PERIOD", 0.1)
+    package, folder = write_package(tmp_path / "hangs", HANGS), tmp_path / "run"
+    with Sandbox(package, clients=2, workers=2, state_dir=folder, rounds=1, timeout=5) as box:
+        box.on_event = lambda _, event: box.interrupt() if event.name == "round.planned" else None
+        with pytest.raises(Interrupted):
+            box.run()
+    records = SqliteRecords(folder / "records.db")
+    for attempt in list(records.find(tables.ATTEMPTS)):
+        key = keys.attempt_record(attempt["session"], attempt["round"], attempt["attempt"])
+        records.update(tables.ATTEMPTS, key, {"created_at": attempt["created_at"] - 3600.0})
+    records.close()
+    words = ["sandbox", "--package", str(package), "--clients", "2", "--rounds", "1", "--workers", "2"]
+    done = CliRunner().invoke(app, [*words, "--timeout", "5", "--state-dir", str(folder)])
+    [line] = [line for line in done.output.splitlines() if "have not answered since" in line]
+    assert re.search(r"client2; the deadline is in [1-5](\.\d)? s$", line), done.output
 
 
 def test_a_sandbox_without_workers_says_where_the_trainer_is_that_holds_up_the_others(

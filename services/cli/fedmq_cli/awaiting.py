@@ -93,23 +93,27 @@ class Awaiting:
                         self._show(line)
 
 
-def awaited_text(found: Mapping[str, Any] | None, now: float, running: RunningJob | None = None) -> str:
+def awaited_text(
+    found: Mapping[str, Any] | None, now: float, running: RunningJob | None = None, began: float = 0.0
+) -> str:
     """Returns who has not answered the open round, and since when: empty if all have. `now`: UTC seconds since 1970.
 
+    `began`: when this process began to run the session, if it does. It sends the tasks again then, with all of their time.
     `running`: the trainer that this process runs, if it runs them itself. All others wait for it, and it has no deadline.
     """
     awaited = [each["client"] for each in found["clients"] if each["outcome"] is None] if found else []
     if not (found and awaited):
         return f"{place_text(running)}; {_UNBOUNDED}" if running else ""
+    pause = max(0.0, began - found["since"])
     text = (
         f"{subject_of(found)}: {len(awaited)} of {len(found['clients'])} clients have not answered since "
-        f"{local_time(found['since'])}: "
+        f"{local_time(found['since'] + pause)}: "
     )
     if running is not None:
         others = [name for name in awaited if name != running.client]
         wait = f", and {_names(others)} wait{'s' if len(others) == 1 else ''} behind it" if others else ""
         return f"{text}{place_text(running)}{wait}; {_UNBOUNDED}"
-    left = found["deadline"] - now
+    left = found["deadline"] + pause - now
     return f"{text}{_names(awaited)}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
 
 

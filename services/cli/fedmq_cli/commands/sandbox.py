@@ -200,12 +200,13 @@ def _watched(box: Sandbox, out: TextIO) -> dict[str, Any]:
     folder, package = folder_of(box), short(str(box.options.package))
     progress = SessionProgress(box.policy.rounds)
     view = view_for(progress, out, folder, is_live=not box.options.debug, running=box.running)
+    began = time.time()
 
     def look() -> str:
         found, running = awaited_of(box), box.running()
         if not (found or running):
             return awaited_jobs_text(box.first_jobs.look(), time.time())
-        return awaited_text(found, time.time(), running)
+        return awaited_text(found, time.time(), running, began)
 
     awaiting = Awaiting(look, view.remark)
 
