@@ -3,10 +3,13 @@ forgotten."""
 
 from __future__ import annotations
 
-from client.role.core_driver import ClientDriver, abandoned, begun, plan, task
+import pytest
+
+from client.role.core_driver import ClientDriver, Outcome, abandoned, begun, plan, task
 from fedmq.runtime.effects import Ack
 from fedmq_client.role.operations import Forget, Upload, task_key
-from support.cores import all_of, one
+from fedmq_schemas.messages import Decline
+from support.cores import all_of, bodies, one
 
 VALIDATE = plan(1, "validate")
 
@@ -38,6 +41,34 @@ def test_cancelled_work_that_ends_in_time_is_kept_and_answered(client: ClientDri
     effects = client.finish(plan(1))
     assert len(all_of(effects, Upload)) == 1
     assert f"abandon:{plan(1)}" not in client.timers
+
+
+@pytest.mark.parametrize("outcome", ["failed", "abstained"])
+def test_cancelled_work_that_yields_no_update_is_not_answered(client: ClientDriver, outcome: Outcome) -> None:
+    """A worker that is killed at its deadline fails after the combiner has reported the client as absent."""
+    client.request(task(plan(1)))
+    client.request(task(VALIDATE))
+    client.cancel(plan(1))
+    effects = client.finish(plan(1), outcome, reason="train took longer than its 5 s")
+    assert bodies(effects, Decline) == []
+    assert f"abandon:{plan(1)}" not in client.timers
+    assert begun(effects) == [VALIDATE]
+
+
+def test_cancelled_work_that_is_requested_again_is_answered_whatever_it_yields(client: ClientDriver) -> None:
+    for number, again in ((1, plan(1, attempt=2)), (2, plan(2))):  # the combiner may have started over meanwhile
+        client.request(task(plan(number)))
+        client.cancel(plan(number))
+        client.request(task(again))
+        assert [each.plan for each in bodies(client.finish(again, "failed"), Decline)] == [again]
+
+
+def test_work_is_answered_that_is_requested_again_after_it_was_cancelled_and_had_failed(client: ClientDriver) -> None:
+    client.request(task(plan(1)))
+    client.cancel(plan(1))
+    client.finish(plan(1), "failed")
+    client.request(task(plan(1)))
+    assert len(bodies(client.finish(plan(1), "failed"), Decline)) == 1
 
 
 def test_work_that_was_stopped_is_begun_again_when_it_is_requested_again(client: ClientDriver) -> None:

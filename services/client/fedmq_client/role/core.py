@@ -170,7 +170,10 @@ class ClientCore:
         task = self._tasks.finish(result.key)
         if task is None:
             return []
-        return [CancelTimer(abandon_timer(task.plan)), *self._answers.answer(task, result, now)]
+        # A combiner that cancels a task has reported the client as absent, or the plan as void: it would discard a failure.
+        is_awaited = result.outcome == "done" or not self._tasks.is_cancelled
+        answer = self._answers.answer(task, result, now) if is_awaited else []
+        return [CancelTimer(abandon_timer(task.plan)), *answer]
 
     def _task_of(self, event: CoreEvent) -> TaskMessage | None:
         """Returns the task whose answer depends on this event."""

@@ -16,10 +16,14 @@ def abandon_timer(plan: PlanKey) -> str:
 
 
 class Tasks:
-    """The task under way, and those that wait, the next one first."""
+    """The task under way, and those that wait, the next one first.
+
+    `is_cancelled`: whether the combiner no longer awaits an answer to the task under way.
+    """
 
     def __init__(self) -> None:
         self.under_way: TaskMessage | None = None
+        self.is_cancelled = False
         self._waiting: dict[TaskKey, TaskMessage] = {}
         self._watermarks = Watermarks()
 
@@ -32,7 +36,7 @@ class Tasks:
         """Queues a task, a training before all others. A new request of the task under way replaces the old one."""
         key = task_key(task.plan)
         if self._is_under_way(key):
-            self.under_way = task
+            self.under_way, self.is_cancelled = task, False
             return []
         if key.action == "validate":
             self._waiting[key] = task
@@ -46,7 +50,7 @@ class Tasks:
         """Runs the next task, unless one is under way or none waits."""
         if self.under_way is not None or not self._waiting:
             return []
-        self.under_way = self._waiting.pop(next(iter(self._waiting)))
+        self.under_way, self.is_cancelled = self._waiting.pop(next(iter(self._waiting))), False
         return [RunTask(self.under_way)]
 
     def of(self, key: TaskKey) -> TaskMessage | None:
@@ -65,6 +69,7 @@ class Tasks:
         self._waiting = {key: task for key, task in self._waiting.items() if task.plan != plan}
         if self.under_way is None or self.under_way.plan != plan:
             return []
+        self.is_cancelled = True
         return [StartTimer(abandon_timer(plan), ABANDON_AFTER)]
 
     def fired(self, timer: str) -> list[Effect]:
