@@ -123,8 +123,7 @@ VALIDATING = {**SESSION, "state": "validating", "policy": {"timeout": 60.0, "val
 
 
 def _client(name: str, *tasks: str, state: str = "present") -> dict[str, Any]:
-    tied = {"combiner": "k1", "state": state, "tasks": tasks, "labels": {}, "package": None}
-    return {"client": name, **tied}
+    return {"client": name, "combiner": "k1", "state": state, "tasks": tasks, "labels": {}, "package": None}
 
 
 @pytest.fixture
@@ -171,9 +170,9 @@ def test_each_client_that_has_not_validated_the_last_model_is_listed_with_that(t
     plans = [{"part": 0, "combiner": "k1", "clients": ["a"], "voided": False}]
     attempt = {"session": "s", "round": 2, "attempt": 1, "plans": plans, "created_at": 100.0}
     api.records.put(tables.ATTEMPTS, keys.attempt_record("s", 2, 1), attempt)
-    for number, client, reason in ((1, "a", "of an older model"), (2, "a", "no answer in 30 s"), (2, "e", "no answer")):
-        event = {"name": "validation.absent", "session": "s", "round": number, "client": client, "at": 101.0}
-        api.records.put(tables.EVENTS, f"{client}{number}", event | {"data": {"reason": reason}})
+    for number, name, reason in ((1, "a", "of an older model"), (2, "a", "no answer in 30 s"), (2, "e", "no answer")):
+        event = {"name": "validation.absent", "session": "s", "round": number, "client": name, "at": 101.0}
+        api.records.put(tables.EVENTS, f"{name}{number}", event | {"data": {"reason": reason}})
     items = api.get("/sessions/s/clients")[1]["items"]
     assert {item["client"]: item["why"] for item in items} == {
         "a": "round 2, attempt 1: asked, and had not answered when the session ended (finished); validation of model 2: "
