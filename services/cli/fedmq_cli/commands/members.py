@@ -39,7 +39,7 @@ class OptionalSession(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Adds the session, and parses the words."""
         given: list[str] = []
-        for word, following in zip(args, [*args[1:], "-"], strict=True):
+        for word, following in zip(args, [*args, "-"][1:], strict=True):
             given += [word, "last"] if word == "--why" and following.startswith("-") else [word]
         return super().parse_args(ctx, given)
 
