@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import bson
 import pytest
@@ -12,8 +14,8 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from fedmq.errors import ConfigError, ProtocolError, Refused, Transient
 from fedmq.records.base import Lease
 from fedmq.records.mongo import MongoRecords
+from fedmq.records.mongo_conflicts import ATTEMPTS, WRITE_CONFLICT
 
-WRITE_CONFLICT = 112
 UNAUTHORIZED = 13
 
 
@@ -60,6 +62,35 @@ def test_a_write_that_met_another_one_may_be_done_again(
     monkeypatch.setattr(Collection, call, _raising(error))
     with pytest.raises(Transient, match="refused with code 112"):
         perform(records)
+
+
+@pytest.mark.parametrize("call", ["insert", "update", "delete"])
+def test_a_call_that_met_another_one_is_repeated(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    name, error, perform = WRITES[call]
+    left = [error] * (ATTEMPTS - 1)
+
+    def written(*_: Any, **__: Any) -> SimpleNamespace:
+        if left:
+            raise left.pop()
+        return SimpleNamespace(matched_count=1, deleted_count=1)
+
+    monkeypatch.setattr(Collection, name, written)
+    perform(records)
+    assert left == []
+
+
+def test_a_reader_does_not_see_a_conflict(records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [CONFLICT, CONFLICT]
+
+    def found(*_: Any, **__: Any) -> dict[str, int]:
+        if left:
+            raise left.pop()
+        return {"is": 1}
+
+    monkeypatch.setattr(Collection, "find_one", found)
+    assert records.get("rounds", "a") == {"is": 1}
 
 
 def test_an_account_without_the_right_to_write_is_a_fault_of_the_settings(

@@ -34,13 +34,14 @@ from fedmq.records.documents import (
     LEASE_KEY,
     LEASE_TABLE,
     acquired,
-    check_document,
     check_field,
     check_fields,
     check_table,
     first_of_each,
 )
 from fedmq.records.mongo_codes import DUPLICATE, INVALID_OPTIONS, PASSING, UNAUTHORIZED
+from fedmq.records.mongo_conflicts import repeated
+from fedmq.records.mongo_documents import conditions_of, row_of
 from fedmq_schemas.records import INDEXES
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class MongoRecords:
     answer.
 
     A write returns once a majority has it on disk. If a server accepts no write concern, its default is used and a warning
-    is logged. Errors that pass are `Transient`, such as a conflict of two writes. Others are `Refused`.
+    is logged. Errors that pass are `Transient`. Others are `Refused`. Calls for one document, and reads, are repeated while
+    they meet a conflict of two writes.
 
     Raises `ConfigError` if address or account are wrong; a wrong account only at the first call.
     """
@@ -109,9 +111,10 @@ class MongoRecords:
                 ) from None
             raise ConfigError(f"the address of {self.where} is wrong: {error}") from error
 
+    @repeated
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
         """Inserts, and reads the present document if the key is taken."""
-        row = _row(key, document)
+        row = row_of(key, document)
         with self._writing(table, fence) as collection:
             for _ in range(_ATTEMPTS):
                 try:
@@ -125,10 +128,11 @@ class MongoRecords:
 
     def put(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> None:
         """Replaces with upsert."""
-        row = _row(key, document)
+        row = row_of(key, document)
         with self._writing(table, fence) as collection:
             _replace(collection, [row])
 
+    @repeated
     def update(self, table: str, key: str, fields: Mapping[str, Any], fence: int | None = None) -> None:
         """Sets the fields in one operation."""
         check_fields(fields)
@@ -142,7 +146,7 @@ class MongoRecords:
 
     def put_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """Inserts all documents in one request, and replaces those whose keys are taken."""
-        rows = [_row(key, document) for key, document in items]
+        rows = [row_of(key, document) for key, document in items]
         if not rows:
             return
         with self._writing(table, fence) as collection:
@@ -153,7 +157,7 @@ class MongoRecords:
 
     def insert_many(self, table: str, items: Iterable[tuple[str, Mapping[str, Any]]], fence: int | None = None) -> None:
         """Inserts all documents in one request, and ignores those whose keys are taken."""
-        rows = [_row(key, document) for key, document in first_of_each(items).items()]
+        rows = [row_of(key, document) for key, document in first_of_each(items).items()]
         if not rows:
             return
         with self._writing(table, fence) as collection:
@@ -162,11 +166,13 @@ class MongoRecords:
             except BulkWriteError as error:
                 _taken(error)
 
+    @repeated
     def get(self, table: str, key: str) -> Document | None:
         """Reads by `_id`."""
         with self._reading(table) as collection:
             return collection.find_one({"_id": key}, _WITHOUT_KEY)
 
+    @repeated
     def find(
         self,
         table: str,
@@ -178,7 +184,7 @@ class MongoRecords:
         after: Any = None,
     ) -> Sequence[Document]:
         """Sorts and limits on the server."""
-        conditions = _conditions(where)
+        conditions = conditions_of(where)
         by = "_id" if order is None else check_field(order)
         if after is not None:
             conditions.setdefault(by, {})["$lt" if descending else "$gt"] = after
@@ -189,21 +195,24 @@ class MongoRecords:
             found = collection.find(conditions, _WITHOUT_KEY)
             return list(found.sort([(by, way)] if by == "_id" else [(by, way), ("_id", way)]).limit(limit or 0))
 
+    @repeated
     def page(self, table: str, after: str = "", limit: int = 500) -> Sequence[tuple[str, Document]]:
         """Reads by `_id`."""
         with self._reading(table) as collection:
             found = collection.find({"_id": {"$gt": after}}).sort("_id", ASCENDING).limit(limit)
             return [(document.pop("_id"), document) for document in found]
 
+    @repeated
     def count(self, table: str, where: Mapping[str, Any] | None = None) -> int:
         """Counts on the server."""
         with self._reading(table) as collection:
-            return collection.count_documents(_conditions(where))
+            return collection.count_documents(conditions_of(where))
 
+    @repeated
     def delete(self, table: str, where: Mapping[str, Any]) -> int:
         """Deletes in one operation."""
         with self._writing(table) as collection:
-            return collection.delete_many(_conditions(where)).deleted_count
+            return collection.delete_many(conditions_of(where)).deleted_count
 
     def acquire(self, holder: str, seconds: float, lapsed: str = "") -> Lease | HeldLease:
         """Reads the lease, and replaces it if it is still the one that was read."""
@@ -302,18 +311,6 @@ def _fault(error: OperationFailure) -> tuple[int | None, str]:
     own: Document = {"code": error.code, "errmsg": str(error)}
     found = next((fault for fault in faults if fault["code"] != DUPLICATE), own)
     return found["code"], found.get("errmsg", "")[:300]
-
-
-def _row(key: str, document: Mapping[str, Any]) -> Document:
-    check_document(document)
-    return {"_id": key, **document}
-
-
-def _conditions(where: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {
-        check_field(name): {"$in": list(wanted)} if isinstance(wanted, (list, tuple)) else {"$eq": wanted}
-        for name, wanted in (where or {}).items()
-    }
 
 
 def _replace(collection: Collection[Document], rows: list[Document]) -> None:
