@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
+from pika.connection import Connection
 
 from contracts.channels import Wire, open_publisher, published, sending
-from fedmq.brokers.rabbitmq.publisher import WINDOW, Declared
+from fedmq.brokers.rabbitmq.publisher import WINDOW, Declared, Publisher
 from fedmq.brokers.rabbitmq.queues import Subject, subject
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
 from fedmq_schemas.topology import Topology
@@ -117,6 +120,30 @@ def test_a_point_whose_channel_was_lost_is_reached_once_and_after_the_declaratio
     again.answer()
     assert reached == ["point"]
     assert publisher.is_idle()
+
+
+def test_connections_that_are_lost_before_they_are_ready_leave_nothing_to_send() -> None:
+    wire = Wire(answers=False)
+    publisher, _ = open_publisher(wire)
+    ready: list[int] = []
+    for number in range(20):
+        publisher.lose()
+        publisher.open(cast(Connection, wire), lambda number=number: ready.append(number))  # type: ignore[misc]
+    publisher.put(sending("m", None))
+    wire.channels[-1].answer()
+    assert (ready, published(wire.channels[-1])) == ([19], 1)
+
+
+def test_a_queue_that_is_refused_delays_the_connection_and_does_not_end_its_beginning() -> None:
+    wire = Wire(answers=False)
+    ready: list[str] = []
+    publisher = Publisher("guest", wire.later, wire.fail, lambda: None)
+    publisher.open(cast(Connection, wire), lambda: ready.append("ready"))
+    for _ in range(3):
+        wire.channels[-1].refuse(405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q'")
+        wire.pass_time()
+    wire.channels[-1].answer()
+    assert ready == ["ready"] and publisher.is_idle()
 
 
 def test_a_refused_queue_is_not_declared_again_and_the_others_are() -> None:

@@ -138,7 +138,7 @@ class Link:
 
     def _begin(self, consumer: ChannelConsumer) -> None:
         consumer.is_due = True
-        if self._connection is not None:
+        if self._connection is not None and not self._leaving:
             consumer.open(self._connection)
 
     def cancel(self, key: int) -> None:
@@ -250,7 +250,7 @@ class Link:
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     def _on_ready(self, connection: Connection) -> None:
-        if connection is not self._connection:
+        if connection is not self._connection or self._leaving:
             return
         self._up = True
         self._delay = FIRST_DELAY

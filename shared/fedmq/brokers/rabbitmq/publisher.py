@@ -79,6 +79,8 @@ class Publisher:
         self._idle = idle
         self._outbox: deque[Sending | Queue | Deletion | Declared] = deque()
         self._awaited: Declared | None = None
+        self._ready: Declared | None = None
+        """The point at which the queues of the channel are declared, until it is reached."""
         self._declared: dict[str, Queue] = {}
         self._exchanges: set[str] = set()
         self._channel: Channel | None = None
@@ -109,8 +111,10 @@ class Publisher:
     def open(self, connection: Connection, ready: Callable[[], None]) -> None:
         """Opens the channel, declares all queues again, calls `ready`, and sends again what is unconfirmed.
 
-        A refusal of a queue opens the channel again, so that `ready` may be called for a connection that is lost already.
+        `ready` is not called if the connection is lost before.
         """
+        self._drop_ready()
+        point = self._ready = Declared(ready)
 
         def selected(channel: Channel) -> None:
             self._channel = channel
@@ -118,7 +122,7 @@ class Publisher:
             self._exchanges.clear()
             for queue in self._declared.values():
                 terms.declare(channel, queue, self._exchanges)
-            self._outbox.appendleft(Declared(ready))
+            self._outbox.appendleft(point)
             self._send()
 
         def opened(channel: Channel) -> None:
@@ -137,6 +141,11 @@ class Publisher:
         self._outbox.extendleft(item for item in reversed(self._unconfirmed.values()) if item.done is not None)
         self._unconfirmed.clear()
         self._returned.clear()
+
+    def _drop_ready(self) -> None:
+        if self._ready is not None and self._ready in self._outbox:
+            self._outbox.remove(self._ready)
+        self._ready = None
 
     def _send(self) -> None:
         channel = self._channel
@@ -164,6 +173,8 @@ class Publisher:
         def answered(_: object) -> None:
             if self._awaited is item:
                 self._awaited = None
+                if item is self._ready:
+                    self._ready = None
                 item.done()
                 self._send()
 
@@ -241,7 +252,7 @@ class Publisher:
 
     def _reopen(self, connection: Connection) -> None:
         if connection.is_open and self._channel is None:
-            self.open(connection, lambda: None)
+            self.open(connection, (lambda: None) if self._ready is None else self._ready.done)
 
     def _take_out_culprit(self, code: int, text: str) -> bool:
         """Removes what RabbitMQ refused, and reports it. Returns False if that is unknown, or if retrying may mend it."""
