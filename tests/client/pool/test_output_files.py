@@ -8,11 +8,12 @@ import pytest
 
 from client.pool.runner import Runner
 from fedmq_client.pool import output, processes
+from fedmq_client.pool.crash import crash_in
 from fedmq_client.pool.processes import ProcessPool
 from support.packages import write_package
 
 PRINTS = """
-import ctypes, logging, os, signal, sys, threading, time
+import ctypes, logging, os, signal, subprocess, sys, threading, time
 import numpy as np
 
 def threaded(call):
@@ -49,6 +50,13 @@ class Trainer:
             for _ in range(60):
                 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
             threaded(lambda: ctypes.string_at(0))
+        if do == "print a crash":
+            print("Fatal Python error: ", flush=True)
+            os._exit(3)
+        if do == "crash of a child":
+            subprocess.run([sys.executable, "-X", "faulthandler", "-c", "import ctypes; ctypes.string_at(0)"])
+            print("after the child", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
         if do == "much, and raise":
             for number in range(200):
                 print(f"{number:03}" + "x" * 100)
@@ -165,3 +173,22 @@ def test_a_file_that_cant_be_written_costs_no_job(
     assert runner.run("print", session="s1", log=tmp_path / "file" / "output.log").outcome == "done"
     runner.pool.close()
     assert caplog.text.count("the output of c0 can't be written") == 1
+
+
+def test_the_crash_of_another_process_is_none_of_the_worker(runner: Runner) -> None:
+    printed = runner.run("print a crash")
+    assert printed.reason == "the worker process ended with exit code 3"
+    child = runner.run("crash of a child")
+    assert child.reason == "the worker process was killed by SIGKILL (out of memory?)"
+    assert "Segmentation fault" in child.traceback and child.traceback.endswith("after the child\n")
+    runner.works()
+
+
+def test_a_crash_reads_no_file_but_those_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret\n")
+    package = write_package(tmp_path / "package", "")
+    names = ("/a\x00b", str(tmp_path / "secret"))
+    lines = "".join(f'  File "{name}", line 1 in f\n' for name in names)
+    found = crash_in(f"Fatal Python error: x\n\nCurrent thread 1 (most recent call first):\n{lines}", package)
+    assert found is not None and found.places == []
+    assert "a secret" not in found.traceback and "secret" in found.traceback

@@ -25,7 +25,7 @@ def own_file(package: Path, code: CodeType) -> str | None:
 
 def own_path(package: Path, path: str) -> str | None:
     """Returns the path of a file relative to the package's folder; None if the file is not in it."""
-    if not os.path.isabs(path):  # such as "<string>"; the current folder may be gone
+    if not os.path.isabs(path) or "\0" in path:  # such as "<string>"; the current folder may be gone
         return None
     folder, file = os.path.realpath(package), os.path.realpath(path)
     return os.path.relpath(file, folder) if file.startswith(folder + os.sep) else None

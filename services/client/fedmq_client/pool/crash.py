@@ -42,6 +42,7 @@ def crash_in(output: str, package: Path) -> Crash | None:
     if not fatal:
         return None
     error, *threads = _THREAD.split(dump)
+    error = error.strip().partition("\n")[0]
     crashed: _Calls = []
     main: _Calls = []  # its calls are printed last
     shown: _Calls = []
@@ -53,12 +54,18 @@ def crash_in(output: str, package: Path) -> Crash | None:
             crashed, shown = own, calls
     shown = crashed or main or shown
     places = [f"{path}:{line} in {name}" for file, line, name in shown if (path := own_path(package, file))]
-    for file, _, _ in shown:
-        linecache.checkcache(file)
-    frames = StackSummary.from_list([(*call, None) for call in shown]).format()
+    frames = StackSummary.from_list([(*call, _source(package, *call[:2])) for call in shown]).format()
     heading = ["Traceback (most recent call last):\n"] if frames else []
-    fatal = f"{CRASH_HEADING}{error.splitlines()[0]}\n"
+    fatal = f"{CRASH_HEADING}{error}\n"
     return Crash("".join([*heading, *frames, fatal]), places, printed.strip("\n"))
+
+
+def _source(package: Path, file: str, line: int) -> str:
+    """Returns a line of the package's own code; of another file, which the text may name falsely, nothing is read."""
+    if own_path(package, file) is None or not Path(file).is_file():
+        return ""
+    linecache.checkcache(file)
+    return linecache.getline(file, line)
 
 
 def _from_first_own(calls: _Calls, package: Path) -> _Calls:

@@ -19,6 +19,8 @@ from fedmq_schemas.limits import LONGEST_TRACEBACK
 
 KEPT_LINES = 400
 """Number of a job's last lines that are kept. A crash in C code prints many: the calls of up to 100 threads."""
+SHOWN_LINES = 100
+"""Number of the last lines that a failure is sent with."""
 LINE_BYTES = 500
 TRACEBACK_CHARACTERS = 6_000
 """Length of a traceback with output, of which the end is kept. The output has the rest of what a message can hold."""
@@ -166,5 +168,6 @@ def with_output(traceback: str, output: str) -> str:
     """Returns the traceback, followed by the end of what the job printed, so that a message can hold both."""
     if not output:
         return traceback
+    output = "\n".join(output.split("\n")[-SHOWN_LINES:])
     end = f"{traceback[-TRACEBACK_CHARACTERS:]}{OUTPUT_HEADING}\n"
     return f"{end}{output[len(end) + 1 - LONGEST_TRACEBACK :]}\n"

@@ -1,5 +1,6 @@
 """A job in a pool of processes, from its submission to its result."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from fedmq_client.pool.process import WorkerProcess
 
 NEVER = float("inf")
 LOCATE_SECONDS = 1.0
+CRASH_SIGNALS = re.compile(r"\bSIG(SEGV|BUS|FPE|ABRT|ILL)\b")
+"""Signals at which Python's faulthandler prints where C code crashed. Only then is that text of the worker itself."""
 """Seconds before its deadline, or a tenth of its time, when a job's place is requested: early enough for its combiner."""
 
 
@@ -61,7 +64,7 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
         return replace(_too_long(ticket), traceback=with_output("", output))
     ended = f"the worker process {process.ended}"
     result = Result(ticket.job.id, "failed", reason=ended, plain=ended)
-    crash = crash_in(output, ticket.job.package)
+    crash = crash_in(output, ticket.job.package) if CRASH_SIGNALS.search(process.ended or "") else None
     if crash is None:
         return replace(result, traceback=with_output("", output))
     if crash.places:
