@@ -224,7 +224,7 @@ class CombinerCore:
         A combiner that has started over does not know its plans until the reducer has sent them.
         """
         plan = self._plans.get(str(body.plan))
-        if plan is not None and body.place and client in plan.tasks:
+        if plan is not None and body.place and client in plan.tasks and body.place != plan.tasks[client].place:
             plan.tasks[client].place = body.place
             if not plan.is_training:
                 course.pass_on(self._context, plan, client, body)

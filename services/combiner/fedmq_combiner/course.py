@@ -123,7 +123,8 @@ def send_tasks(context: CombinerContext, plan: OpenPlan, clients: Iterable[str])
 def pass_on(context: CombinerContext, plan: OpenPlan, client: str, report: Progress) -> None:
     """Publishes where a client's validation hangs to the reducer, which awaits the answer."""
     key = topology.update_key(plan.message.reply_to, context.combiner)
-    context.emit(Publish("update", key, report.model_copy(update={"client": client}), confirm=False))
+    place = Progress(plan=report.plan, fraction=report.fraction, place=report.place, client=client)
+    context.emit(Publish("update", key, place, confirm=False))
 
 
 def send_cancel(context: CombinerContext, client: str, cancel: Cancel) -> None:
