@@ -100,7 +100,7 @@ class TaskRunner:
         if not task.model_url.startswith("http"):
             try:
                 found = self._fetch(task)
-            except FedMQError as error:
+            except (FedMQError, OSError) as error:
                 self._not_begun(task, job_id, "can't fetch the model", error)
             else:
                 self._begin(task, key, job_id, found, began)
@@ -141,9 +141,7 @@ class TaskRunner:
             self._store.enter(task)
             self._submit(task, key, job_id, *found, began)
         except OSError as error:
-            self._not_begun(
-                task, job_id, "can't write to the client's folder", Transient(error.strerror or repr(error))
-            )
+            self._not_begun(task, job_id, "can't write to the client's folder", error)
 
     def _submit(
         self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
@@ -261,6 +259,8 @@ class TaskRunner:
         key = task_key(task.plan)
         if self._jobs.get(key) == job_id:
             del self._jobs[key]
+            if isinstance(error, OSError):  # without the path, which is the site's
+                error = Transient(error.strerror or type(error).__name__)
             text = error.reason if isinstance(error, FedMQError) else repr(error)
             extra = {"client": self.client.name, "session": key.session, "round": key.round}
             log.warning("task failed", extra={**extra, "reason": f"{what}: {text}"})
