@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedmq.errors import FedMQError
 from fedmq_cli.output import duration, local_time
-from fedmq_schemas.messages import Event
 
 if TYPE_CHECKING:
     from fedmq_client.pool.awaited import AwaitedJob
     from fedmq_client.pool.inline import RunningJob
+    from fedmq_schemas.messages import Event
 
 QUIET_SECONDS = 10.0
 """Time without an event after which an open round is looked at."""
