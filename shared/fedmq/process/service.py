@@ -242,7 +242,7 @@ class Service:
         for (effect, store), count in list(self.stalls.retries.items()):
             yield Sample(families.RETRIES, count, {"effect": effect, "store": store})
         if self._connections:
-            yield Sample(families.BROKER_CONNECTED, self._connections[0].connected)
+            yield Sample(families.BROKER_CONNECTED, all(connection.connected for connection in self._connections))
             yield Sample(families.BROKER_BLOCKED, any(connection.blocked for connection in self._connections))
         for store in self._stores:
             yield Sample(families.STORE_UP, self.stalls.of(store) is None, {"store": store})
