@@ -101,7 +101,7 @@ def test_live_shows_how_far_an_open_round_is() -> None:
     events = list(records.find(tables.EVENTS, {"round": 1, "name": ["round.planned", "update.accepted"]}))
     events = [event for event in events if event["client"] in (None, "client1", "client2")]
     shown = show(running, "/", events=events)
-    assert "Round 1: 2 of 5 have answered" in shown.text
+    assert "Round 1: 2 of 5 have answered" in shown.text and "not yet: client3, client4, client5" in shown.text
     assert "clients: 1 here, 3 working, 2 accepted." in shown.text
 
 
@@ -117,6 +117,14 @@ def test_curves_have_a_band_over_clients_and_a_test_line(axis: str) -> None:
     assert {"all clients", "middle half", "clients' median", "test set"} <= set(named)
     x = named["test set"]["x"]
     assert len(x) == ROUNDS + 1 and x == sorted(x) and x[0] == 0
+
+
+def test_no_mark_of_an_axis_lies_between_two_rounds() -> None:
+    graphs = show(small_world(), "/", "?x=round").graphs
+    for name in ("outcomes", "curves"):
+        axis = graphs[name]["layout"]["xaxis"]
+        assert (axis["dtick"], axis["tickformat"]) == (1, "d")
+    assert "dtick" not in show(small_world(), "/", "?x=hours").graphs["curves"]["layout"]["xaxis"]
 
 
 def test_what_trainers_reported_can_be_plotted_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,12 @@ def figure(traces: Sequence[Trace], *, x: str = "", y: str = "", **layout: Any) 
     for name, value in layout.items():
         base[name] = {**base[name], **value} if isinstance(base.get(name), dict) else value
     return {"data": list(traces), "layout": base}
+
+
+def whole_rounds(numbers: Collection[float]) -> dict[str, Any]:
+    """Returns what an axis of rounds needs, so that no mark lies between two rounds."""
+    few = max(numbers, default=0) - min(numbers, default=0) <= 15
+    return {"dtick": 1 if few else None, "tickformat": "d"}
 
 
 def packed(values: npt.NDArray[Any]) -> Any:

@@ -11,7 +11,7 @@ from fedmq.records.durations import began_at
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import BAND, INNER_BAND, SERIES, TEST, Trace, figure, line
+from fedmq_dashboard.figures import BAND, INNER_BAND, SERIES, TEST, Trace, figure, line, whole_rounds
 
 TRAINING = "training "
 _UNITS: dict[str, tuple[tuple[tuple[float, str], ...], str]] = {
@@ -56,9 +56,9 @@ def draw(
     traces = _client_traces(clients) + _test_trace(tests)
     if not traces:
         return c.empty(f"No client and no evaluator has reported {metric} in this session.")
-    return c.graph(
-        "curves", figure(traces, x=unit, y=metric, hovermode="x unified"), _sentence(metric, clients, tests), 340
-    )
+    marks = whole_rounds(places.values()) if axis == "round" else {}
+    shape = figure(traces, x=unit, y=metric, hovermode="x unified", xaxis=marks)
+    return c.graph("curves", shape, _sentence(metric, clients, tests), 340)
 
 
 def positions_of(session: Document, rounds: Sequence[Document], axis: str) -> dict[int, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fedmq.records.base import Document
 from fedmq_dashboard import components as c
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import OUTCOME_COLOURS, bar, figure, outcome_word
+from fedmq_dashboard.figures import OUTCOME_COLOURS, bar, figure, outcome_word, whole_rounds
 from fedmq_schemas.records import OUTCOMES
 
 
@@ -25,7 +25,8 @@ def draw(rounds: Sequence[Document], late: Mapping[int, int]) -> Element:
             word = outcome_word(outcome)
             traces.append(bar(word, numbers, counts, OUTCOME_COLOURS[outcome], f"round %{{x}}: %{{y}} {word}"))
     summary = ", ".join(f"{count:,} {outcome_word(outcome)}" for outcome, count in totals.items() if count)
-    shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, yaxis={"rangemode": "tozero"})
+    axes = {"xaxis": whole_rounds(numbers), "yaxis": {"rangemode": "tozero"}}
+    shape = figure(traces, x="round", y="tasks", barmode="stack", bargap=0.15, **axes)
     return c.graph("outcomes", shape, f"Over all rounds: {summary}.", 340)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, figure, outcome_word, packed, whole_rounds
 from fedmq_dashboard.matrix import NOT_ASKED, Matrix, nanmedian
 from fedmq_schemas.records import OUTCOMES
 
@@ -108,8 +108,7 @@ def _clients(rows: np.ndarray) -> dict[str, object]:
 
 
 def _rounds(matrix: Matrix) -> dict[str, object]:
-    few = len(matrix.rounds) <= 15
-    return {"showgrid": False, "dtick": 1 if few else None, "tickformat": "d"}
+    return {"showgrid": False, **whole_rounds(matrix.rounds)}
 
 
 def _height(rows: np.ndarray) -> int:

@@ -10,7 +10,7 @@ from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.columns import FloatColumn
 from fedmq_dashboard.components import Element
-from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, bar, figure, outcome_word, packed, spots
+from fedmq_dashboard.figures import OUTCOME_COLOURS, Trace, bar, figure, outcome_word, packed, spots, whole_rounds
 from fedmq_dashboard.matrix import ACCEPTED
 from fedmq_dashboard.waiting import OWN, TimedRound
 from fedmq_schemas.records import OUTCOMES
@@ -155,7 +155,8 @@ def by_round(rounds: Sequence[TimedRound]) -> Element:
             "hovertemplate": "round %{x}: waited %{y:.2f} s<extra></extra>",
         }
     )
-    shape = figure(traces, x="round", y="seconds", barmode="stack", bargap=0.1, yaxis={"rangemode": "tozero"})
+    axes = {"xaxis": whole_rounds(numbers), "yaxis": {"rangemode": "tozero"}}
+    shape = figure(traces, x="round", y="seconds", barmode="stack", bargap=0.1, **axes)
     return c.graph(
         "rounds",
         shape,

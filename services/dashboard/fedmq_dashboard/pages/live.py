@@ -21,6 +21,7 @@ from fedmq_dashboard.query import Query
 from fedmq_schemas.records import ENDED, EVENT_NAMES
 
 LOG_LINES = 60
+NAMED = 8
 AXES = {"round": "round", "hours": "time", "bytes": "bytes sent and received"}
 _CHATTER = ("update.accepted", "model.validated", "task.progress")
 _TROUBLE = (
@@ -134,7 +135,7 @@ def _progress(now: LivePage) -> Element:
     ]
     running = now.open
     if running is not None:
-        parts.append(_open_round(running))
+        parts.append(_open_round(running, now.asked))
     elif session["waiting"]:
         until = session["waiting_until"]
         left: Element = html.Span([", ", c.moment(until, "left")]) if until else None
@@ -159,8 +160,10 @@ def _progress(now: LivePage) -> Element:
     return c.card(session["name"] or session["session"], *parts, note=session["session"], id="progress")
 
 
-def _open_round(running: RoundInProgress) -> Element:
+def _open_round(running: RoundInProgress, asked: Sequence[str]) -> Element:
     answered = len(running.answers)
+    silent = sorted(set(asked) - running.answers.keys())
+    names = "".join([" · not yet: ", ", ".join(silent[:NAMED]), ", …" if len(silent) > NAMED else ""] if silent else [])
     busy = [fraction for client, fraction in running.fractions.items() if client not in running.answers]
     reports = f", {len(busy)} report {100 * sum(busy) / len(busy):.0f} % done" if busy else ""
     attempt = f", attempt {running.attempt}" if running.attempt > 1 else ""
@@ -172,7 +175,8 @@ def _open_round(running: RoundInProgress) -> Element:
             ),
             html.Progress(str(answered), id="answers", value=str(answered), max=str(max(1, running.asked))),
             html.Span(
-                ["deadline ", c.moment(running.deadline), " · ", c.moment(running.deadline, "left")], className="note"
+                ["deadline ", c.moment(running.deadline), " · ", c.moment(running.deadline, "left"), names],
+                className="note",
             ),
         ],
         className="progress",
