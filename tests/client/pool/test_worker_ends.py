@@ -108,6 +108,23 @@ def test_the_remedy_for_a_job_that_takes_too_long_is_one_that_there_is(
     assert starved(ticket).reason == f"no worker was free within 2 s{remedy}"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "waited", "words"),
+    [
+        (599.9871, 0.0, "600 s"),
+        (1800.0, 0.0, "1800 s"),
+        (9.7998, 50.2, "9.8 s (its task had waited 50.2 s behind another one)"),
+        (59.0, 1.0, "59 s"),
+    ],
+)
+def test_a_job_that_takes_too_long_states_its_time_and_what_its_task_waited_before(
+    runner: Runner, seconds: float, waited: float, words: str
+) -> None:
+    job = replace(runner.job(), timeout=seconds, waited=waited)
+    ticket = Ticket(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
+    assert starved(ticket).reason == f"no worker was free within {words}{REMEDY}"
+
+
 def test_a_job_that_waits_behind_a_hanging_one_reports_that_before_its_deadline(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,10 +49,9 @@ class AloneClient:
             self._broker.connect("c1"),
             self.scheduler,
             ALLIANCE,
-            pool=InlinePool(),
             models=Models(None),
             new_id=lambda: next(self._ids),
-            **{"store": MemoryStore(), **options},
+            **{"pool": InlinePool(), "store": MemoryStore(), **options},
         )
 
     def on_publish(self, message: Outgoing) -> Sequence[float]:

@@ -80,6 +80,6 @@ def test_an_upload_that_is_given_up_is_no_stall_any_more(site: Site) -> None:
 
 def test_a_download_that_is_repeated_is_a_stall_until_it_is_given_up(site: Site) -> None:
     site.outcome = Transient("given up after 60 s: 503 SlowDown")
-    site.runner.run(RunTask(task(plan(1))))
+    site.runner.run(RunTask(task(plan(1)), 60.0))
     assert site.seen == [("RunTask", FAULT)]
     assert site.stalls.current() == []

@@ -30,6 +30,8 @@ class Job:
     """From 0 up to 2**63 - 1. Seeds the global random generators too."""
     timeout: float = 600.0
     """Seconds from `submit`, waiting for a free worker included."""
+    waited: float = 0.0
+    """Seconds that its task waited at its client before `submit`, behind other tasks. They count against its deadline."""
     config: Mapping[str, Any] = field(default_factory=dict)
     model: Blob | None = None
     """A safetensors model, read-only; None only for init and describe."""

@@ -74,19 +74,30 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
 
 def starved(ticket: Ticket) -> Result:
     """Returns the result of a job that no worker was free for until its deadline."""
-    plain = f"no worker was free within {ticket.job.timeout:g} s{_remedy(ticket)}"
+    plain = f"no worker was free within {_seconds(ticket.job.timeout)}{_waited(ticket)}{_remedy(ticket)}"
     return Result(ticket.job.id, "failed", reason=plain, plain=plain)
 
 
 def _too_long(ticket: Ticket) -> Result:
     words, place, remedy = (
-        f"{ticket.job.kind} took longer than its {ticket.job.timeout:g} s",
+        f"{ticket.job.kind} took longer than its {_seconds(ticket.job.timeout)}{_waited(ticket)}",
         ticket.place,
         _remedy(ticket),
     )
     plain = words + remedy
     reason = f"{words}; it was in {place}{remedy}" if place else plain
     return Result(ticket.job.id, "failed", reason=reason, plain=plain, frames=place)
+
+
+def _waited(ticket: Ticket) -> str:
+    """Returns what else has used up the time of the job's task, if that is much of it."""
+    waited = ticket.job.waited
+    return f" (its task had waited {_seconds(waited)} behind another one)" if waited > ticket.job.timeout / 10 else ""
+
+
+def _seconds(seconds: float) -> str:
+    """Returns the seconds with three significant digits: the time left of a task has an odd fraction."""
+    return f"{float(f'{seconds:.3g}'):g} s"
 
 
 def _remedy(ticket: Ticket) -> str:

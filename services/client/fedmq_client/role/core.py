@@ -92,7 +92,7 @@ class ClientCore:
                 return []
             case State.LEAVING:
                 return [*self._handle(event, now.seconds), *self._leave_if_ready()]
-        return [*self._handle(event, now.seconds), *self._tasks.run_next()]
+        return [*self._handle(event, now.seconds), *self._tasks.run_next(now.seconds)]
 
     def _handle(self, event: CoreEvent, now: float) -> list[Effect]:  # noqa: PLR0911 (a table: one return an event)
         match event:
@@ -156,7 +156,7 @@ class ClientCore:
         if self._tasks.is_late(task.plan):
             return []
         outdated = self._answers.outdate(task.plan)
-        return [*outdated, *(self._answers.repeat(task, now) or self._tasks.add(task))]
+        return [*outdated, *(self._answers.repeat(task, now) or self._tasks.add(task, now))]
 
     def _cancelled(self, cancel: Cancel) -> list[Effect]:
         if not cancel.session_over:
@@ -167,6 +167,8 @@ class ClientCore:
     # -- work -------------------------------------------------------------------------------------------------------
 
     def _finished(self, result: TaskResult, now: float) -> list[Effect]:
+        if result.outcome == "failed" and not self._is_leaving and (again := self._tasks.run_again(result.key, now)):
+            return again
         task = self._tasks.finish(result.key)
         if task is None:
             return []

@@ -17,8 +17,11 @@ class Models:
         self._folder = folder
         self._held: dict[str, bytes] = {}
 
-    def fetch(self, task: TaskMessage, on_fault: Callable[[str], object]) -> tuple[Blob, Blob | None]:
-        """Returns the task's model and base, fetched unless they are kept. Repeats and raises as `transfer.get` does."""
+    def fetch(self, task: TaskMessage, timeout: float, on_fault: Callable[[str], object]) -> tuple[Blob, Blob | None]:
+        """Returns the task's model and base, fetched unless they are kept. Repeats and raises as `transfer.get` does.
+
+        `timeout`: seconds for each of the two; below one second it is one.
+        """
         if task.base is None and self._held.keys() == {task.model.sha256}:
             return self._held[task.model.sha256], None
         wanted = {ref.sha256 for ref in (task.model, task.base) if ref is not None}
@@ -29,7 +32,7 @@ class Models:
                     old.unlink(missing_ok=True)
         elif self._held.keys() != wanted:
             self._held = {sha256: blob for sha256, blob in self._held.items() if sha256 in wanted}
-        timeout = max(1.0, task.timeout)
+        timeout = max(1.0, timeout)
         model = self._get(task.model, task.model_url, timeout, on_fault)
         return model, None if task.base is None else self._get(task.base, task.base_url, timeout, on_fault)
 

@@ -71,9 +71,13 @@ class TaskResult:
 
 @value
 class RunTask(Perform):
-    """Runs a task. The runner reports `ModelValidated`, `ProgressReported`, and at the end `TaskFinished`."""
+    """Runs a task. The runner reports `ModelValidated`, `ProgressReported`, and at the end `TaskFinished`.
+
+    `ends`: the task's deadline on the monotonic clock, at which the work is stopped.
+    """
 
     task: TaskMessage
+    ends: float
 
 
 @value

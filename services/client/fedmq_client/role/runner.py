@@ -30,6 +30,8 @@ from fedmq_schemas.messages import BlobRef, PersonalStart, PlanKey, TaskMessage
 
 log = logging.getLogger("fedmq.client")
 
+NO_TIME = "there is no time left"
+
 OnFault = Callable[[str, PlanKey, str, str], None]
 """Receives the name of the event, the plan, the reason and the traceback of an error at this site, in full."""
 
@@ -91,34 +93,37 @@ class TaskRunner:
             self.client = dataclasses.replace(self.client, ordinal=effect.ordinal, count=effect.count)
 
     def run(self, effect: RunTask) -> None:
-        """Fetches the task's model and submits its job."""
-        task = effect.task
+        """Fetches the task's model and submits its job. Declines a task that has no time left."""
+        task, ends = effect.task, effect.ends
         key = task_key(task.plan)
         job_id = f"{self.client.name}/{key.session}/{key.round}/{key.action}/{next(self._count)}"
         self._jobs[key] = job_id
         began = self._scheduler.now()
+        if began >= ends:
+            self._not_begun(task, job_id, NO_TIME, _late(task, "its turn came"))
+            return
         if not task.model_url.startswith("http"):
             try:
-                found = self._fetch(task)
+                found = self._fetch(effect)
             except (FedMQError, OSError) as error:
                 self._not_begun(task, job_id, "can't fetch the model", error)
             else:
-                self._begin(task, key, job_id, found, began)
+                self._begin(effect, key, job_id, found, began)
             return
 
         def fetched(found: Any, error: Exception | None) -> None:
             if self._jobs.get(key) != job_id:
                 return
             if error is None:
-                self._begin(task, key, job_id, found, began)
+                self._begin(effect, key, job_id, found, began)
             else:
                 self._not_begun(task, job_id, "can't fetch the model", error)
 
-        self._scheduler.submit(lambda: self._fetch(task), fetched)
+        self._scheduler.submit(lambda: self._fetch(effect), fetched)
 
-    def _fetch(self, task: TaskMessage) -> tuple[Blob, Blob | None]:
+    def _fetch(self, effect: RunTask) -> tuple[Blob, Blob | None]:
         with self._noting(RunTask) as on_fault:
-            return self._models.fetch(task, on_fault)
+            return self._models.fetch(effect.task, effect.ends - self._scheduler.now(), on_fault)
 
     @contextmanager
     def _noting(self, effect: type[Any]) -> Iterator[Callable[[str], None]]:
@@ -134,19 +139,20 @@ class TaskRunner:
         finally:
             self._stalls.end(key)
 
-    def _begin(
-        self, task: TaskMessage, key: TaskKey, job_id: str, found: tuple[Blob, Blob | None], began: float
-    ) -> None:
+    def _begin(self, effect: RunTask, key: TaskKey, job_id: str, found: tuple[Blob, Blob | None], began: float) -> None:
+        task = effect.task
+        if self._scheduler.now() >= effect.ends:
+            self._not_begun(task, job_id, NO_TIME, _late(task, "its model was fetched"))
+            return
         try:
             self._store.enter(task)
-            self._submit(task, key, job_id, *found, began)
+            self._submit(effect, key, job_id, *found, began)
         except OSError as error:
             self._not_begun(task, job_id, "can't write to the client's folder", error)
 
-    def _submit(
-        self, task: TaskMessage, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float
-    ) -> None:
-        seconds = {"fetch": self._scheduler.now() - began}
+    def _submit(self, effect: RunTask, key: TaskKey, job_id: str, model: Blob, base: Blob | None, began: float) -> None:
+        task, now = effect.task, self._scheduler.now()
+        seconds = {"fetch": now - began}
         personal = None
         if task.personal == "continue" and "train" in self.client.tasks:
             personal = self._store.start(task, self._package_sha256, base)
@@ -159,7 +165,8 @@ class TaskRunner:
             round=key.round,
             rounds=task.rounds,
             random_seed=task.seed,
-            timeout=max(1.0, task.timeout - seconds["fetch"]),
+            timeout=effect.ends - now,
+            waited=max(0.0, began - (effect.ends - task.timeout)),
             config=task.config,
             model=model,
             base=base,
@@ -296,3 +303,12 @@ class TaskRunner:
     def forget(self, effect: Forget) -> None:
         """Deletes what is kept for rounds that are over, and files the state of a session that is over."""
         self._store.forget(effect.session, effect.before_round)
+
+
+def _late(task: TaskMessage, when: str) -> Refused:
+    """Returns why a task is not begun. `when`: what happened after its deadline."""
+    setting = "timeout" if task.plan.action == "train" else "validation_timeout"
+    return Refused(
+        f"the deadline of this {task.plan.action} task passed before {when}; if trainers are only slow, "
+        f"raise `{setting}`"
+    )
