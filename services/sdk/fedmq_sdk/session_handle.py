@@ -108,6 +108,13 @@ class SessionHandle:
         trained = {each["round"]: each["metrics"] for each in self.rounds()}
         return Table(metrics_row(model, trained.get(model["round"], {})) for model in found)
 
+    def without_metrics(self) -> Row:
+        """Returns how many validations there are, `asked`, and in `reasons` why some have no metrics, most frequent first.
+
+        Each reason has `reason`, `place` in the trainer's code, `count`, `clients`, and the newest `round` of such a model.
+        """
+        return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/without_metrics")
+
     def events(self) -> Table:
         """Returns all recorded events of the session, oldest first."""
         return self.alliance._rest.items("/events", {"session": self.id, "oldest_first": "true"}, None)

@@ -102,8 +102,11 @@ def show(
     """Show a session: state, rounds, the metrics of its models, and who has answered in the round that is open.
 
     A mean of fewer values than the round has clients is marked: `12.4307 (2 of 4)`. So is the number of accepted updates,
-    and each other outcome has a column. A metric for which no client returned a finite number is named below the table.
+    and each other outcome has a column. A metric for which no client returned a finite number is named below the table, and
+    so is why validations have no metrics at all.
     """
+    from fedmq.records.without_metrics import without_metrics_lines
+
     found = session_at(url, session_id, state_dir)
     if toml:
         say(found.toml(), nl=False)
@@ -111,7 +114,8 @@ def show(
     document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
     missing = without_mean(_newest_metrics(found, rounds), metrics)
     if as_json:
-        print_json({**document, "rounds": rounds, "metrics": metrics, "without_mean": missing})
+        without = {"without_mean": missing, "without_metrics": found.without_metrics()}
+        print_json({**document, "rounds": rounds, "metrics": metrics, **without})
         return
     counts = {row["round"]: row for row in rounds}
     rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
@@ -134,6 +138,8 @@ def show(
     for each in missing:
         who = named(each["clients"])
         say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
+    for line in without_metrics_lines(found.without_metrics()):
+        say(visible(line))
     if is_open := document.get("open_round") or document.get("open_validation"):
         print_open_round(is_open)
     if document["policy"]["tensors"]["local"]:
@@ -163,10 +169,14 @@ def compare(
     FOLDER:SESSION is another session of a folder. The two may be in two folders, or one in a folder and one at a reducer.
     Shows the state of each session, and whether it continues another one. Means are marked as by `fedmq session show`.
     """
+    from fedmq.records.without_metrics import without_metrics_lines
+
     left, right = (_run(text, url, state_dir) for text in (one, other))
     names = (one, other) if left.name == right.name else (left.name, right.name)
     sides = [_compared(run, name) for run, name in zip((left, right), names, strict=True)]
     standings = [standing(*sides), standing(*reversed(sides))]
+    for each, run in zip(standings, (left, right), strict=True):
+        each["without_metrics"] = run.session.without_metrics()
     differences = policy_differences(*(side.record for side in sides))
     rows = rounds_beside(*sides)
     if as_json:
@@ -187,6 +197,9 @@ def compare(
         for each in without_mean(_newest_metrics(run.session, run.session.rounds()), run.session.metrics()):
             who = named(each["clients"])
             say(visible(f"{name} has no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
+    for each in standings:
+        for line in without_metrics_lines(each["without_metrics"]):
+            say(visible(f"{each['name']}: {line}"))
     print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from fedmq.evaluators import NO_TEST_SET
 from fedmq_client.packages.package import FLOWER, MANIFEST, Package
 from fedmq_client.trainer import Client
-
-NO_TEST_SET = "the package states no test set"
 
 
 def missing_test_set(package: Package, trainer: Any, client: Client) -> str:

@@ -10,6 +10,7 @@ from dash import html
 
 from fedmq.records.base import Document
 from fedmq.records.durations import seconds_queued, seconds_run
+from fedmq.records.without_metrics import without_metrics_lines
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import curves
@@ -27,11 +28,12 @@ COMPARED = 3
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A session that is compared."""
+    """A session that is compared. `unscored` states why validations have no metrics, a line for each reason."""
 
     session: Document
     rounds: Sequence[Document]
     trail: Sequence[Document]
+    unscored: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,13 @@ def read(history: History, live: Live, query: Query) -> Comparison:
     by_name = {session["session"]: session for session in sessions}
     begun = [session["session"] for session in sessions if session["state"] != "queued"]
     wanted = [name for name in query.names("compare") if name in by_name] or begun[:COMPARED]
-    compared = [One(by_name[name], history.rounds(name), history.trail(by_name[name])) for name in wanted[:MOST]]
+    compared = [_one(history, by_name[name]) for name in wanted[:MOST]]
     return Comparison(sessions, compared, {session["session"]: history.rounds_done(session) for session in sessions})
+
+
+def _one(history: History, session: Document) -> One:
+    name, unscored = session["session"], without_metrics_lines(history.without_metrics(session))
+    return One(session, history.rounds(name), history.trail(session), unscored)
 
 
 def _names(comparison: Comparison) -> list[str]:
@@ -76,7 +83,7 @@ def view(comparison: Comparison, query: Query) -> list[Element]:
     metric = choose(query.get("metric"), _names(comparison))
     axis = choose(query.get("x"), list(AXES)) or "round"
     return [
-        c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis)),
+        c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis), *_unscored(comparison)),
         c.card("What differs in their seeds and policies", _differences(comparison, metric), id="differences"),
         c.card("All sessions", _list(comparison.sessions, comparison.done)),
     ]
@@ -102,6 +109,14 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
     if not traces:
         return c.empty(f"None of these sessions has {metric}.")
     return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(newest)}.", 360)
+
+
+def _unscored(comparison: Comparison) -> list[Element]:
+    return [
+        html.P(f"{one.session['name'] or one.session['session']}: {line}", className="reason")
+        for one in comparison.compared
+        for line in one.unscored
+    ]
 
 
 def flatten(policy: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

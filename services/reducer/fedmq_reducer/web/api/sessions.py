@@ -12,6 +12,7 @@ from fedmq.errors import Refused
 from fedmq.policies import to_toml
 from fedmq.records.base import Records
 from fedmq.records.trail import first_model
+from fedmq.records.without_metrics import reasons_by_client, without_metrics
 from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
@@ -98,6 +99,13 @@ def metrics(context: RequestContext, session: SessionId, limit: Limit = 100, aft
     return Json({**made, "items": items})
 
 
+@router.get("/{session}/without_metrics")
+def validations_without_metrics(context: RequestContext, session: SessionId) -> Response:
+    """Returns how many validations the session has, `asked`, and in `reasons` why some of them have no metrics."""
+    context.found(tables.SESSIONS, session, "session")
+    return Json(without_metrics(context.records, session))
+
+
 @router.get("/{session}/rounds")
 def rounds(context: RequestContext, session: SessionId, limit: Limit = 100, after: After = None) -> Response:
     """Lists the committed rounds, first to last."""
@@ -119,12 +127,15 @@ def one_round(context: RequestContext, session: SessionId, number: Number) -> Re
 def clients(context: RequestContext, session: SessionId) -> Response:
     """Lists for each client of the alliance its part in the session's newest attempt at a round, or why it has none.
 
-    Of a client that has not validated the last model, it says that too.
+    Adds why a client has not validated the last model, or why that has no metrics.
     """
     document = context.found(tables.SESSIONS, session, "session")
     newest = newest_attempt(context.records, session)
     answers = answers_so_far(context.records, document, newest) if newest is not None else {}
-    missing = not_validated(context.records, document, newest["round"]) if newest is not None else {}
+    missing: dict[str, str] = {}
+    if newest is not None:
+        missing = reasons_by_client(context.records, session, newest["round"])
+        missing |= not_validated(context.records, document, newest["round"])
     found = context.records.find(tables.CLIENTS)
     items = [explain(client, document, newest, answers.get(client["client"])) for client in found]
     for item in items:
