@@ -13,6 +13,9 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli import awaiting, package_trial
 from fedmq_cli.app import app
 from fedmq_cli.views import PlainView
+from fedmq_client import Client
+from fedmq_client.job.job import Job
+from fedmq_client.pool.awaited import AwaitedJobs
 from fedmq_sandbox import Interrupted, Sandbox
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -229,3 +232,13 @@ def test_a_sandbox_says_where_the_validation_of_the_last_model_hung(tmp_path: Pa
         r"`validation_timeout`$"
     )
     assert re.search(line, done.output, re.MULTILINE), done.output
+
+
+def test_a_job_that_ends_just_when_its_place_is_looked_for_leaves_no_empty_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(package_trial, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(AwaitedJobs, "look", lambda jobs: [])
+    with package_trial._worker() as run:
+        run(Job("1", Client("c"), write_package(tmp_path, "class Trainer: pass"), "describe"))
+    assert capsys.readouterr().err == ""

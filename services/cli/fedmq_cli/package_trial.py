@@ -251,7 +251,8 @@ def _worker() -> Iterator[RunJob]:
         try:
             result = results.get(timeout=QUIET_SECONDS)
         except queue.Empty:
-            say(awaited_jobs_text(jobs.look(), time.time()), err=True)
+            if text := awaited_jobs_text(jobs.look(), time.time()):  # else the job has just ended
+                say(text, err=True)
             result = results.get()
         return result, validations[0] if validations else None
 
