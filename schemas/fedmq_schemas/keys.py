@@ -154,7 +154,7 @@ def expiring_round(blob: str) -> int | None:
 
 
 def round_record(session: str, number: int) -> str:
-    """Returns the key of a committed round: `SESSION/ROUND`, as in `s1/000003`."""
+    """Returns the key of a committed round, and of its model's window: `SESSION/ROUND`, as in `s1/000003`."""
     return f"{session}/{number:06d}"
 
 

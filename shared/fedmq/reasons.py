@@ -37,13 +37,17 @@ def shortened(reason: str, most: int = LONGEST_NOTE) -> str:
     return line if len(line) <= most else f"{line[: most - 2]} …"
 
 
+def unanswered(seconds: float, place: str) -> str:
+    """Returns that there was no answer in `seconds`, with the `place` where the trainer was, if that is not ""."""
+    return f"no answer in {seconds:g} s" + (f"; it was in {place}" if place else "")
+
+
 def absence(seconds: float, place: str, setting: str) -> str:
     """Returns why a client is absent at a deadline, and the remedy.
 
     `seconds`: the time that the client had. `place`: where its trainer was, or "". `setting`: the policy's key of the time.
     """
-    known = f"; it was in {place}" if place else ""
-    return f"no answer in {seconds:g} s{known}; if trainers are only slow, raise `{setting}`"
+    return f"{unanswered(seconds, place)}; if trainers are only slow, raise `{setting}`"
 
 
 def fared(outcome: str, count: int) -> str:

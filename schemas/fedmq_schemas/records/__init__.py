@@ -8,7 +8,16 @@ from fedmq_schemas.ledgers import OUTCOMES, Ledger, LedgerEntry, Outcome, count_
 from fedmq_schemas.records.base import Change, Record
 from fedmq_schemas.records.events import EVENT_NAMES, EventRecord, event_document
 from fedmq_schemas.records.members import ClientRecord, CombinerRecord, SystemRecord
-from fedmq_schemas.records.models import ModelChange, ModelRecord, SummaryRecord, ValidationRecord, is_kept
+from fedmq_schemas.records.models import (
+    ModelChange,
+    ModelRecord,
+    SummaryRecord,
+    ValidationRecord,
+    ValidationRequest,
+    WindowRecord,
+    is_kept,
+    requested_of,
+)
 from fedmq_schemas.records.rounds import AttemptRecord, PartialRecord, Participation, PlannedPartRecord, RoundRecord
 from fedmq_schemas.records.sessions import Score, SessionChange, SessionEnd, SessionRecord
 from fedmq_schemas.records.tables import (
@@ -27,6 +36,7 @@ from fedmq_schemas.records.tables import (
     SYSTEM,
     TABLES,
     VALIDATIONS,
+    WINDOWS,
     SessionState,
 )
 
@@ -48,6 +58,7 @@ __all__ = [
     "SYSTEM",
     "TABLES",
     "VALIDATIONS",
+    "WINDOWS",
     "AttemptRecord",
     "Change",
     "ClientRecord",
@@ -71,7 +82,10 @@ __all__ = [
     "SummaryRecord",
     "SystemRecord",
     "ValidationRecord",
+    "ValidationRequest",
+    "WindowRecord",
     "count_outcomes",
     "event_document",
     "is_kept",
+    "requested_of",
 ]

@@ -1,17 +1,17 @@
-"""Records of models, of their validations, and of summaries of validations."""
+"""Records of models, of requests to validate them, of their validations, and of summaries of these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
 from fedmq_schemas import keys
-from fedmq_schemas.messages import BlobRef, Validation
+from fedmq_schemas.messages import BlobRef, Frozen, Validation
 from fedmq_schemas.records.base import Change, Record
 from fedmq_schemas.records.rounds import RoundRecord
-from fedmq_schemas.records.tables import MODELS, SUMMARIES, VALIDATIONS
+from fedmq_schemas.records.tables import MODELS, SUMMARIES, VALIDATIONS, WINDOWS
 
 
 class ModelRecord(Record):
@@ -64,6 +64,47 @@ class ModelChange(Change):
 def is_kept(model: Mapping[str, Any]) -> bool:
     """Returns whether the bytes of a model are to be kept, by its document."""
     return model.get("kept", True) is True
+
+
+class ValidationRequest(Frozen):
+    """One plan to validate a model: its combiner, its clients, and when it was made, in UTC seconds since 1970."""
+
+    combiner: str
+    clients: tuple[str, ...]
+    at: float
+
+
+class WindowRecord(Record):
+    """Whom a session has requested to validate the model of `round`: 0 is the model that it started from.
+
+    A client that has moved, or that a later reducer has requested again, is in several `requests`. The session waits for
+    answers until `closes_at`, UTC seconds since 1970. `absent` lists the clients whose absence was reported. Sessions of
+    0.2.0 have no such records.
+    """
+
+    table = WINDOWS
+
+    session: str
+    round: int
+    model: str
+    requests: tuple[ValidationRequest, ...]
+    closes_at: float
+    absent: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The key in its table."""
+        return keys.round_record(self.session, self.round)
+
+
+def requested_of(requests: Iterable[ValidationRequest]) -> dict[str, tuple[str, float]]:
+    """Returns for each client the combiner of its last request, and the time of its first one in UTC seconds since 1970."""
+    found: dict[str, tuple[str, float]] = {}
+    for request in requests:
+        for client in request.clients:
+            _, at = found.get(client, ("", request.at))
+            found[client] = request.combiner, min(at, request.at)
+    return found
 
 
 class ValidationRecord(Record):

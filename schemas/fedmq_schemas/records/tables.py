@@ -12,6 +12,7 @@ PARTICIPATION = "participation"
 MODELS = "models"
 VALIDATIONS = "validations"
 SUMMARIES = "summaries"
+WINDOWS = "windows"
 CLIENTS = "clients"
 COMBINERS = "combiners"
 EVENTS = "events"
@@ -28,6 +29,8 @@ TABLES: dict[str, str] = {
     "from the session that made it; kept (its bytes are to be kept), deleted (they are deleted, as it is not kept)",
     VALIDATIONS: "key: session/model/client. Metrics of one model at one client or evaluator, in one session",
     SUMMARIES: "key: session/model. Metrics of the model that a session started from, in this session",
+    WINDOWS: "key: session/round. Whom a session has requested to validate a round's model, when, and until when; whose "
+    "absence was reported",
     CLIENTS: "key: client. Labels, tasks, announced weight, ordinal, combiner, state, last_seen",
     COMBINERS: "key: combiner. State, clients, last_seen; stalls (what it waits for), if there are any",
     EVENTS: "key: event id. name, session, round, client, combiner, at, sender, cause, data",
@@ -45,6 +48,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     MODELS: (("session", "round"), ("created_at",), ("deleted",)),
     VALIDATIONS: (("session",), ("model",), ("client", "at")),
     SUMMARIES: (("session",), ("model", "at")),
+    WINDOWS: (("session", "round"),),
     CLIENTS: (("combiner",),),
     COMBINERS: (),
     EVENTS: (("at",), ("session", "at"), ("name", "at"), ("client", "at")),

@@ -20,7 +20,14 @@ def print_open_round(found: Mapping[str, Any]) -> None:
         f"\n{subject_of(found)} is open: {answered} of {len(clients)} clients have answered, deadline "
         f"{local_time(found['deadline'])} ({due})"
     )
-    asked = f"not yet, asked {duration(max(0.0, now - found['since']))} ago"
-    rows = [{**client, "answer": client["outcome"] or asked, "when": local_time(client["at"])} for client in clients]
+    rows = [
+        {**client, "answer": client["outcome"] or _not_yet(now, found, client), "when": local_time(client["at"])}
+        for client in clients
+    ]
     columns = {"client": "client", "combiner": "combiner", "answer": "answer", "when": "when", "reason": ""}
     print_columns(rows, columns, "it has no client")
+
+
+def _not_yet(now: float, found: Mapping[str, Any], client: Mapping[str, Any]) -> str:
+    """Returns since when a client is asked: a validation may be requested of it later than of others."""
+    return f"not yet, asked {duration(max(0.0, now - client.get('since', found['since'])))} ago"

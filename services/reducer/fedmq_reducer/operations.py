@@ -29,6 +29,7 @@ from fedmq_schemas.records import (
     SessionRecord,
     SummaryRecord,
     ValidationRecord,
+    WindowRecord,
 )
 
 R = TypeVar("R", bound=Record)
@@ -158,6 +159,14 @@ class ReplaceAttempt(Recorded):
 
 
 @value
+class RecordWindow(Recorded):
+    """Records whom a session has requested to validate a model, before the plans are published."""
+
+    record: WindowRecord
+    term: int
+
+
+@value
 class RecordSummary(ClientWords):
     """Records the metrics that an open session has of the model that it started from."""
 
@@ -213,7 +222,7 @@ class ForgetMember(Recorded):
 
 @value
 class ForgetSession(Recorded):
-    """Deletes an ended session's record, attempts, partials and events. Its record is deleted last, so this can be repeated.
+    """Deletes an ended session's record, attempts, partials, windows and events. May be repeated: the record is last.
 
     Its ledger is kept: rounds, models, participation, validations and summaries.
     """

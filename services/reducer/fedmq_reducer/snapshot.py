@@ -15,6 +15,7 @@ from fedmq_schemas.records import (
     RoundRecord,
     SessionRecord,
     ValidationRecord,
+    WindowRecord,
 )
 
 
@@ -34,6 +35,7 @@ class SessionSnapshot:
     - `partials`: those of the newest of these attempts.
     - `validations`: model id → client → record.
     - `expired_rounds`: rounds whose models are no longer kept.
+    - `windows`: whom the session has requested to validate its models, in the order of these models' rounds.
     """
 
     session: SessionRecord
@@ -42,6 +44,7 @@ class SessionSnapshot:
     partials: tuple[PartialRecord, ...] = ()
     validations: Mapping[str, Mapping[str, ValidationRecord]] = field(default_factory=dict)
     expired_rounds: frozenset[int] = frozenset()
+    windows: tuple[WindowRecord, ...] = ()
 
 
 @value

@@ -15,12 +15,19 @@ from .driver import SessionDriver
 from .records import ends, model_changes, recorded, session_changes
 
 HOMES = {"k1": ["c1", "evaluator"]}
+SLOW = "if trainers are only slow, raise `validation_timeout`"
+AWAY = "its process is away: its log names the cause, start it again"
 
 
 def scores(effects: Sequence[Effect]) -> list[tuple[int, float | None]]:
     """Round and value of the scores that are recorded."""
     changes = [change for change in session_changes(effects) if isinstance(change, SessionChange)]
     return [(change.score.round, change.score.value) for change in changes if change.score is not None]
+
+
+def absences(effects: Sequence[Effect]) -> list[tuple[str | None, int | None, str]]:
+    """Client, round of the model and reason of the absences that are reported."""
+    return [(event.client, event.round, event.data["reason"]) for event in events(effects, "validation.absent")]
 
 
 def round_one(session: SessionDriver) -> list[Effect]:
@@ -138,6 +145,55 @@ def test_who_has_not_validated_by_the_deadline_is_reported_with_the_place_where_
         ("evaluator", 1, {"model": "s-0001", "reason": f"no answer in 30 s; {remedy}"}),
     ]
     assert ends(effects) == [("finished", "")]
+
+
+def test_whose_answer_was_missing_when_a_score_was_decided_is_reported_before_the_next_round(
+    start: StartSession,
+) -> None:
+    """The session went on without a score, and without a word about the trainer that hung."""
+    session = start(HOMES, rounds=3, stop={"target": 0.9}, validation_timeout=30)
+    round_one(session)
+    effects = session.fire("score:s")
+    assert absences(effects) == [("evaluator", 1, f"no answer in 30 s; {SLOW}")]
+    assert all_of(effects, RecordAttempt)
+
+
+def test_a_client_that_was_killed_after_its_request_is_reported_with_the_time_that_it_had(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=1, validation="with_training", validation_timeout=30)
+    round_one(session)
+    session.at += 12.0
+    session.receive(CombinerPresence(clients=0, gone=("evaluator",)), "k2")
+    session.at += 0.5
+    effects = session.validate("c1", "s-0001", 1, {"loss": 1.0})
+    assert absences(effects) == [("evaluator", 1, f"no answer in 12.5 s; {AWAY}")]
+    assert ends(effects) == [("finished", "")]
+
+
+def test_a_client_that_was_killed_before_a_score_was_decided_is_reported(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=3, stop={"target": 0.9})
+    round_one(session)
+    session.at += 2.0
+    effects = session.receive(CombinerPresence(clients=0, gone=("evaluator",)), "k2")
+    assert absences(effects) == [("evaluator", 1, f"no answer in 2 s; {AWAY}")]
+
+
+def test_a_client_that_was_moved_after_its_request_is_reported_with_that(start: StartSession) -> None:
+    session = start({"k1": ["c1"], "k2": ["evaluator"]}, rounds=1, validation="with_training", validation_timeout=30)
+    round_one(session)
+    session.leave("k2")
+    session.at += 1.0
+    effects = session.validate("c1", "s-0001", 1, {"loss": 1.0})
+    moved = "it was moved from combiner k2 to k1 meanwhile"
+    assert absences(effects) == [("evaluator", 1, f"no answer in 1 s; {moved}")]
+
+
+def test_a_client_that_was_asked_later_is_reported_with_its_own_time(start: StartSession) -> None:
+    session = start(HOMES, rounds=3, stop={"target": 0.9}, validation_timeout=30)
+    round_one(session)
+    session.at += 20.0
+    session.validate("evaluator", "s-0001", 1, {})
+    session.at += 10.0
+    assert absences(session.fire("score:s")) == [("c1", 1, f"no answer in 10 s; {SLOW}")]
 
 
 def test_a_place_counts_only_from_the_combiner_that_has_the_clients_task(start: StartSession) -> None:

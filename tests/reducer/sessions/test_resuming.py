@@ -18,6 +18,8 @@ from fedmq_schemas.records import (
     ModelRecord,
     PartialRecord,
     SessionChange,
+    ValidationRequest,
+    WindowRecord,
 )
 from support.cores import all_of, blob, bodies, events, one
 
@@ -168,3 +170,16 @@ def test_validations_that_may_be_on_their_way_are_asked_for_again(start: StartSe
     session = start(snapshot=snapshot(SessionSnapshot(record, (), (attempt_record(),))))
     asked = [plan.clients for plan in bodies(session.loaded, Plan) if plan.plan.action == "validate"]
     assert asked == [("c1",), ("c2",)]
+
+
+def test_whose_answer_an_earlier_reducer_has_awaited_in_vain_is_reported_at_the_end(start: StartSession) -> None:
+    """The client was killed with that reducer, so that nobody has a plan of it any more."""
+    asked = ValidationRequest(combiner="k1", clients=("c1", "killed"), at=990.0)
+    window = WindowRecord(session="s", round=2, model="s-0002", requests=(asked,), closes_at=995.0)
+    found = SessionSnapshot(session_record("validating"), (round_record(1), round_record(2)), windows=(window,))
+    session = start(snapshot=snapshot(found))
+    reasons = {event.client: event.data["reason"] for event in events(session.loaded, "validation.absent")}
+    away = "its process is away: its log names the cause, start it again"
+    slow = "if trainers are only slow, raise `validation_timeout`"
+    assert reasons == {"c1": f"no answer in 5 s; {slow}", "killed": f"no answer in 5 s; {away}"}
+    assert ends(session.loaded) == [("finished", "")]

@@ -7,10 +7,11 @@ from typing import Literal
 
 import pytest
 
-from fedmq.runtime.effects import Effect, Now, Received
+from fedmq.runtime.effects import Effect, Now, Publish, Received
 from fedmq.runtime.routines import Routine
 from fedmq_reducer.members.client_member import ClientMember
 from fedmq_reducer.members.membership import Membership
+from fedmq_reducer.operations import RecordWindow
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted
@@ -18,11 +19,11 @@ from fedmq_reducer.sessions.session import Session
 from fedmq_reducer.sessions.steps.concluding import conclude
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation
 from fedmq_schemas.policy import EarlyStopping, ModelSelection, Policy
-from fedmq_schemas.records import SessionChange
+from fedmq_schemas.records import SessionChange, ValidationRequest, WindowRecord
 from fedmq_schemas.topology import Topology
-from support.cores import blob, bodies, events
+from support.cores import all_of, blob, bodies, events
 
-from .records import model_changes, round_record, session_changes
+from .records import model_changes, recorded, round_record, session_changes
 
 TRAINERS, EVALUATOR = {"client1", "client2"}, {"evaluator"}
 EVERYBODY = TRAINERS | EVALUATOR
@@ -164,6 +165,96 @@ def test_who_is_missing_when_an_older_window_closes_is_reported_once() -> None:
     assert [(event.client, event.round) for event in absent] == [("client2", 3), ("evaluator", 3)]
     assert absent[0].data["reason"].startswith(f"no answer in {TIMEOUT:g} s; ")
     assert not events(table.commit(TIMEOUT), "validation.absent")
+
+
+def test_a_window_stays_open_for_a_client_that_is_away_until_its_time_is_over() -> None:
+    """A client that is killed and starts again within the time answers; it was left out without a word."""
+    table = Table(validation="separate")
+    table.ask()
+    table.answer("client1", 3)
+    table.answer("client2", 3)
+    table.clients["evaluator"].present = False
+    table.commit(1.0)
+    assert not events(table.commit(2.0), "validation.absent")
+    [event] = events(table.commit(TIMEOUT), "validation.absent")
+    reason = f"no answer in {TIMEOUT:g} s; its process is away: its log names the cause, start it again"
+    assert (event.client, event.data["reason"]) == ("evaluator", reason)
+
+
+def test_whom_a_model_is_requested_of_is_recorded_before_the_plans_are_published() -> None:
+    table = Table(validation="separate")
+    table.clients["client2"].combiner = "combiner2"
+    table.at(5.0)
+    windows.request(table.context, table.session)
+    effects = table.context.take_effects()
+    assert [type(effect) for effect in effects] == [RecordWindow, Publish, Publish]
+    first = (
+        ValidationRequest(combiner="combiner1", clients=("client1", "evaluator"), at=5.0),
+        ValidationRequest(combiner="combiner2", clients=("client2",), at=5.0),
+    )
+    [record] = recorded(effects, WindowRecord)
+    assert (record.key, record.model, record.closes_at, record.absent) == ("s/000003", "s-0003", 5.0 + TIMEOUT, ())
+    assert record.requests == first
+    table.clients["client3"] = _client("client3")
+    table.at(6.0)
+    windows.request(table.context, table.session)
+    [record] = recorded(table.context.take_effects(), WindowRecord)
+    assert record.requests == (*first, ValidationRequest(combiner="combiner1", clients=("client3",), at=6.0))
+    windows.request(table.context, table.session)
+    assert not table.context.take_effects(), "nothing is recorded unless a client is requested"
+
+
+def test_a_client_is_requested_since_its_first_request_at_the_combiner_of_its_last_one() -> None:
+    table = Table(validation="separate")
+    table.ask(5.0)
+    table.clients["client2"].combiner = "combiner2"
+    table.hello("combiner2", 9.0)
+    requested = table.session.validations.windows[3].requested
+    assert requested == {"client1": ("combiner1", 5.0), "client2": ("combiner2", 5.0), "evaluator": ("combiner1", 5.0)}
+
+
+def _window(number: int, *clients: str, absent: tuple[str, ...] = ()) -> WindowRecord:
+    requests = (ValidationRequest(combiner="combiner1", clients=clients, at=0.0),)
+    return WindowRecord(
+        session="s", round=number, model=f"s-{number:04d}", requests=requests, closes_at=TIMEOUT, absent=absent
+    )
+
+
+def test_a_reducer_that_takes_over_after_a_windows_end_reports_whose_answer_is_missing_once() -> None:
+    table = Table(made=4, term=2, validation="separate")
+    for number in (2, 3):
+        windows.reopen(table.session, number, _model(number), 0.0)
+    windows.restore(table.session, _window(2, "client1", "client2", "killed", absent=("client2",)))
+    table.answer("client1", 2)
+    table.at(95.0)
+    windows.request_again(table.context, table.session)
+    assert not table.plans()
+    effects = table.commit(95.0)
+    absent = [(event.round, event.client, event.data["reason"]) for event in events(effects, "validation.absent")]
+    away = "its process is away: its log names the cause, start it again"
+    assert absent == [(2, "killed", f"no answer in {TIMEOUT:g} s; {away}")]
+    [record] = recorded(effects, WindowRecord)
+    assert (record.round, record.absent) == (2, ("client2", "killed"))
+    kinds = [
+        type(effect)
+        for effect in effects
+        if effect in (*events(effects, "validation.absent"), *all_of(effects, RecordWindow))
+    ]
+    assert kinds[-1] is RecordWindow, "an absence may be published twice, but is not lost"
+
+
+def test_nobody_is_absent_of_whom_an_earlier_version_has_no_record() -> None:
+    table = Table(made=4, term=2, validation="separate")
+    windows.reopen(table.session, 2, _model(2), 0.0)
+    effects = table.commit(95.0)
+    assert not events(effects, "validation.absent")
+    assert 2 not in table.session.validations.windows
+
+
+def test_whom_an_earlier_reducer_has_requested_of_a_deleted_model_is_not_restored() -> None:
+    table = Table(made=4, term=2, validation="separate")
+    windows.restore(table.session, _window(1, "client1"))
+    assert not table.session.validations.windows
 
 
 def test_a_reducer_that_takes_over_requests_again_in_plans_of_its_own_while_the_window_is_open() -> None:

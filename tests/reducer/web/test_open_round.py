@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, open_round, open_validation
+from fedmq_reducer.web.api.open_round import (
+    answers_so_far,
+    newest_attempt,
+    not_validated,
+    open_round,
+    open_validation,
+)
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
@@ -117,7 +123,7 @@ def test_once_the_attempt_is_aggregated_its_ledger_counts(alliance: Alliance) ->
     assert answers == {"a": {"outcome": "rejected", "reason": "NaN in w", "at": 101.0}}
 
 
-# -- the validation of the last model -----------------------------------------------------------------------------------
+# -- the validation of a model ------------------------------------------------------------------------------------------
 
 VALIDATING = {**SESSION, "state": "validating", "policy": {"timeout": 60.0, "validation_timeout": 30.0}}
 
@@ -126,40 +132,87 @@ def _client(name: str, *tasks: str, state: str = "present") -> dict[str, Any]:
     return {"client": name, "combiner": "k1", "state": state, "tasks": tasks, "labels": {}, "package": None}
 
 
+def _window(number: int, *requests: tuple[str, float, str], absent: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The record of a model's window. `requests`: combiner, time and clients of each."""
+    listed = [{"combiner": combiner, "clients": clients.split(), "at": at} for combiner, at, clients in requests]
+    document = {"session": "s", "round": number, "model": f"m{number}", "requests": listed}
+    return {**document, "closes_at": requests[-1][1] + 30.0, "absent": absent}
+
+
 @pytest.fixture
 def validating(alliance: Alliance) -> Alliance:
-    """Round 1 is committed. a, b and the evaluator e are to validate its model, d is away, and f only trains."""
+    """Round 1 is committed. a, b and e were requested to validate its model, then b once more by another combiner. e was
+    killed since; f is present and could validate it too, but was not requested."""
     records = alliance.records
     alliance.attempt(1, 1, at=100.0)
-    clients = [_client(name, "train", "validate") for name in ("a", "b")]
-    clients += [_client("d", "train", "validate", state="away"), _client("e", "validate"), _client("f", "train")]
-    for client in clients:
+    clients = [_client(name, "train", "validate") for name in ("a", "b", "f")]
+    for client in [*clients, _client("e", "validate", state="away")]:
         records.put(tables.CLIENTS, client["client"], client)
     model = {"key": "models/m1", "size": 1, "sha256": "0" * 64}
-    made = {"session": "s", "round": 1, "model": model, "committed_at": 110.0}
+    made = {"session": "s", "round": 1, "model": model, "committed_at": 109.0}
     records.put(tables.ROUNDS, keys.round_record("s", 1), made)
+    window = _window(1, ("k1", 110.0, "a b"), ("k1", 112.0, "e"), ("k2", 115.0, "b"))
+    records.put(tables.WINDOWS, keys.round_record("s", 1), window)
     answer = {"session": "s", "model": "m1", "client": "a", "reason": "", "at": 111.0}
     records.put(tables.VALIDATIONS, keys.validation_record("s", "m1", "a"), answer)
     return alliance
 
 
-def test_an_open_validation_lists_who_has_not_validated_the_last_model_and_who_has(validating: Alliance) -> None:
-    assert open_validation(validating.records, VALIDATING) == {
+@pytest.mark.parametrize("state", ["validating", "running"])
+def test_an_open_validation_lists_who_was_requested_since_when_and_has_not_answered(
+    validating: Alliance, state: str
+) -> None:
+    """Running: its score decides whether another round follows."""
+    assert open_validation(validating.records, {**VALIDATING, "state": state}) == {
         "round": 1,
         "since": 110.0,
-        "deadline": 140.0,
+        "deadline": 145.0,
         "clients": [
-            {"client": "b", "combiner": "k1", "outcome": None, "reason": "", "at": None},
-            {"client": "e", "combiner": "k1", "outcome": None, "reason": "", "at": None},
-            {"client": "a", "combiner": "k1", "outcome": "validated", "reason": "", "at": 111.0},
+            {"client": "b", "combiner": "k2", "since": 110.0, "outcome": None, "reason": "", "at": None},
+            {"client": "e", "combiner": "k1", "since": 112.0, "outcome": None, "reason": "", "at": None},
+            {"client": "a", "combiner": "k1", "since": 110.0, "outcome": "validated", "reason": "", "at": 111.0},
         ],
     }
-    assert open_validation(validating.records, {**VALIDATING, "state": "finished"}) is None
 
 
-def test_only_evaluators_are_awaited_if_the_policy_says_so(validating: Alliance) -> None:
-    found = open_validation(validating.records, {**VALIDATING, "policy": {"validation": "none"}})
-    assert found is not None and [client["client"] for client in found["clients"]] == ["e"]
+@pytest.mark.parametrize("state", ["queued", "waiting", "finished", "failed", "stopped"])
+def test_no_validation_is_open_in_other_states(validating: Alliance, state: str) -> None:
+    assert open_validation(validating.records, {**VALIDATING, "state": state}) is None
+
+
+def test_no_validation_is_awaited_while_a_round_is_open(validating: Alliance) -> None:
+    validating.attempt(2, 1, at=120.0)
+    assert open_validation(validating.records, SESSION) is None
+
+
+def test_no_validation_is_awaited_between_rounds_once_the_absences_are_reported(validating: Alliance) -> None:
+    window = _window(1, ("k1", 110.0, "a b"), absent=("b",))
+    validating.records.put(tables.WINDOWS, keys.round_record("s", 1), window)
+    assert open_validation(validating.records, SESSION) is None
+    found = open_validation(validating.records, VALIDATING)
+    assert found is not None
+    assert [(each["client"], each["outcome"]) for each in found["clients"]] == [("a", "validated"), ("b", "absent")]
+
+
+def test_of_the_last_two_models_the_one_that_lacks_an_answer_is_awaited(validating: Alliance) -> None:
+    validating.records.put(tables.WINDOWS, keys.round_record("s", 2), _window(2, ("k1", 130.0, "a")))
+    answer = {"session": "s", "model": "m2", "client": "a", "reason": "", "at": 131.0}
+    for found, answered in ((2, False), (1, True)):
+        if answered:
+            validating.records.put(tables.VALIDATIONS, keys.validation_record("s", "m2", "a"), answer)
+        is_open = open_validation(validating.records, VALIDATING)
+        assert is_open is not None and is_open["round"] == found
+
+
+def test_a_session_of_an_earlier_version_has_no_record_of_whom_it_has_requested(validating: Alliance) -> None:
+    validating.records.delete(tables.WINDOWS, {"session": "s"})
+    assert open_validation(validating.records, VALIDATING) is None
+    assert not_validated(validating.records, VALIDATING, 1) == {}
+
+
+def test_who_had_not_validated_when_a_session_was_stopped_is_listed(validating: Alliance) -> None:
+    words = "validation of model 1: asked, and had not answered when the session ended (stopped)"
+    assert not_validated(validating.records, {**VALIDATING, "state": "stopped"}, 1) == {"b": words, "e": words}
 
 
 def test_each_client_that_has_not_validated_the_last_model_is_listed_with_that(tmp_path: Path) -> None:
@@ -186,7 +239,8 @@ def test_a_session_shows_whom_its_last_validation_awaits_and_so_do_its_clients(
 ) -> None:
     api = Api(tmp_path, validating.records)
     api.records.put(tables.SESSIONS, "s", {**VALIDATING, "seed": None})
-    assert api.get("/sessions/s")[1]["open_validation"]["deadline"] == 140.0
+    assert api.get("/sessions/s")[1]["open_validation"]["deadline"] == 145.0
     whys = {item["client"]: item["why"] for item in api.get("/sessions/s/clients")[1]["items"]}
-    assert whys["e"] == "it validates only; validation of model 1: asked, and not yet answered"
+    assert whys["e"].endswith("; validation of model 1: asked, and not yet answered")
+    assert "validation" not in whys["f"]
     assert whys["a"] == "round 1, attempt 1: asked, and not yet answered"

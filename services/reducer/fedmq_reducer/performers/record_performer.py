@@ -30,6 +30,7 @@ from fedmq_reducer.operations import (
     RecordSession,
     RecordSummary,
     RecordValidations,
+    RecordWindow,
     Release,
     Renew,
     ReplaceAttempt,
@@ -47,6 +48,7 @@ from fedmq_schemas.records import (
     RoundRecord,
     SessionRecord,
     ValidationRecord,
+    WindowRecord,
 )
 
 R = TypeVar("R", bound=Record)
@@ -75,6 +77,7 @@ class RecordPerformer:
             RecordModel: lambda effect: self.insert(effect.record, effect.term),
             RecordLateValidation: self.record_late_validation,
             ReplaceAttempt: lambda effect: self.replace([effect.record], effect.term),
+            RecordWindow: lambda effect: self.replace([effect.record], effect.term),
             RecordSummary: lambda effect: self.replace([effect.record], effect.term),
             RecordValidations: lambda effect: self.replace(effect.records, effect.term),
             RecordClients: lambda effect: self.replace(effect.records, effect.term),
@@ -151,7 +154,7 @@ class RecordPerformer:
     def forget_session(self, effect: ForgetSession) -> None:
         """Deletes records of a session. Raises Fenced as `forget_member`."""
         self.check_lease(CheckLease(effect.term))
-        for table in (tables.ATTEMPTS, tables.PARTIALS, tables.EVENTS, tables.SESSIONS):
+        for table in (tables.ATTEMPTS, tables.PARTIALS, tables.WINDOWS, tables.EVENTS, tables.SESSIONS):
             self._records.delete(table, {"session": effect.session})
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -183,7 +186,8 @@ class RecordPerformer:
         for validation in self._find(ValidationRecord, name, order="at"):
             validations.setdefault(validation.model, {})[validation.client] = validation
         expired = frozenset(model.round for model in self._find(ModelRecord, {**name, "kept": False}))
-        return SessionSnapshot(record, rounds, attempts, tuple(partials), validations, expired)
+        windows = self._find(WindowRecord, name, order="round")
+        return SessionSnapshot(record, rounds, attempts, tuple(partials), validations, expired, windows)
 
     def _find(self, kind: type[R], where: dict[str, Any] | None = None, *, order: str | None = None) -> tuple[R, ...]:
         return tuple(_read(kind, found) for found in self._records.find(kind.table, where, order=order))

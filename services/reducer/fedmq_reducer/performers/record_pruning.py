@@ -1,4 +1,4 @@
-"""Deletes old records that prove nothing: events, and the attempts and partials of sessions that ended long ago."""
+"""Deletes old records that prove nothing: events, and the attempts, partials and windows of sessions that ended long ago."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def prune(records: Records, before: float) -> None:
     """Deletes what is older than `before`, in UTC seconds since 1970. May be repeated, also after a crash.
 
     - Events that were published before.
-    - Attempts and partials of sessions that ended before. Attempts are deleted last, because they lead to the partials.
+    - Attempts, partials and windows of sessions that ended before. Attempts are deleted last: they lead to the others.
 
     Never deletes sessions, rounds, models, participation, validations and summaries.
     """
@@ -38,6 +38,7 @@ def _prune_attempts(records: Records, before: float) -> None:
             session = records.get(tables.SESSIONS, name)
             if session is not None and session["state"] in tables.ENDED and session["ended_at"] < before:
                 records.delete(tables.PARTIALS, {"session": name})
+                records.delete(tables.WINDOWS, {"session": name})
                 records.delete(tables.ATTEMPTS, {"session": name})
         if len(old) < BATCH:
             return

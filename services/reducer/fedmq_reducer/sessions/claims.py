@@ -1,7 +1,8 @@
 """Checks what a client claims in a validation: that it has such a task, and of which model, scope and weight it is. Pure.
 
-After a take-over the plans of the reducer before are not known. Then a validation counts if the policy lets the client do
-such a task. What is claimed of a session that has ended is checked against its records (`RecordLateValidation`).
+A reducer that takes over knows from the records whom a session has requested, unless an earlier version ran it. Then a
+validation counts if the policy lets the client do such a task. What is claimed of a session that has ended is checked
+against its records (`RecordLateValidation`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def _may_hold(session: Session, member: ClientMember, body: Validation) -> bool:
     if drawn is not None:
         return member.name in drawn
     window = session.validations.windows.get(plan.round)
-    if plan.action == "validate" and window is not None and member.name in window.requested:
+    requests = window.requests if plan.action == "validate" and window is not None else ()
+    if any(member.name in request.clients for request in requests):
         return True
     return plan.action in member.tasks and validates(policy, member)
 

@@ -6,8 +6,9 @@ from fedmq.runtime.effects import Now
 from fedmq_reducer.operations import Aggregate, Aggregated, ChangeSession
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.session import Session
-from fedmq_schemas.records import AttemptRecord, RoundRecord, SessionChange, SessionRecord
+from fedmq_reducer.sessions.session import Session, Window
+from fedmq_schemas.keys import model_id
+from fedmq_schemas.records import AttemptRecord, RoundRecord, SessionChange, SessionRecord, WindowRecord
 
 
 def session_record(session: Session, now: Now) -> SessionRecord:
@@ -46,6 +47,18 @@ def attempt_record(session: Session, attempt: Attempt, term: int) -> AttemptReco
         plans=tuple(part.record() for part in attempt.parts),
         epoch=term,
         created_at=attempt.created_at,
+    )
+
+
+def window_record(session: Session, number: int, window: Window) -> WindowRecord:
+    """Returns the record of the requests to validate the model of round `number`."""
+    return WindowRecord(
+        session=session.name,
+        round=number,
+        model=model_id(window.model.key),
+        requests=tuple(window.requests),
+        closes_at=window.closes_at,
+        absent=tuple(sorted(window.absent)),
     )
 
 

@@ -31,4 +31,6 @@ def resume(context: ReducerContext, session: Session, found: SessionSnapshot) ->
         return
     first = found.rounds[0].parent if found.rounds else session.model
     windows.reopen(session, 0, first, session.ending.started_at or context.now.wall)
+    for recorded in found.windows:
+        windows.restore(session, recorded)
     windows.request_again(context, session)

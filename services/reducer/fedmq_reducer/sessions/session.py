@@ -24,6 +24,8 @@ from fedmq_schemas.records import (
     SessionRecord,
     SessionState,
     ValidationRecord,
+    ValidationRequest,
+    requested_of,
 )
 
 
@@ -124,20 +126,30 @@ class Standing:
 
 @dataclass(slots=True)
 class Window:
-    """The plans that ask for validations of a model. The session waits for answers until `closes_at` (UTC seconds).
+    """The requests to validate a model. The session waits for answers until `closes_at` (UTC seconds since 1970).
 
-    `places`: where in its code each client's trainer was shortly before its deadline, of the clients that reported it.
+    - `parts`: the plans of this reducer.
+    - `places`: where in its code each client's trainer was shortly before its deadline, of the clients that reported it.
+    - `requests`: all plans, also those of earlier reducers, as they are recorded.
+    - `absent`: the clients whose absence was reported.
     """
 
     model: BlobRef
     closes_at: float
     parts: list[PlannedPart] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
+    requests: list[ValidationRequest] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
 
     @property
-    def requested(self) -> set[str]:
-        """The clients that have a plan."""
+    def planned(self) -> set[str]:
+        """The clients that have a plan of this reducer."""
         return {client for part in self.parts for client in part.clients}
+
+    @property
+    def requested(self) -> dict[str, tuple[str, float]]:
+        """For each client that was requested: the combiner of its last request, and the UTC seconds of its first one."""
+        return requested_of(self.requests)
 
     def has_plan(self, client: str, combiner: str | None) -> bool:
         """Returns whether the client has a plan at this combiner."""

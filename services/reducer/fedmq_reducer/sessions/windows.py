@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from fedmq.metrics import Summary, summarize_validations
-from fedmq.reasons import absence
+from fedmq.reasons import absence, unanswered
 from fedmq.runtime.effects import Ack, Apart, PublishEvent, Received
-from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
+from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations, RecordWindow
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner, validation_key
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.planning import publish_plan
+from fedmq_reducer.sessions.recording import window_record
 from fedmq_reducer.sessions.session import Session, Stage, Window
 from fedmq_schemas import messages
 from fedmq_schemas.keys import absent_event, model_id, validated_event
 from fedmq_schemas.messages import BlobRef
-from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord
+from fedmq_schemas.records import ModelChange, SummaryRecord, ValidationRecord, ValidationRequest, WindowRecord
 
 
 def request(context: ReducerContext, session: Session) -> None:
@@ -31,6 +32,7 @@ def request(context: ReducerContext, session: Session) -> None:
 
 
 def _plan(context: ReducerContext, session: Session, number: int, window: Window, clients: set[str]) -> None:
+    """Publishes plans for those of `clients` that have neither a plan nor an answer, once it is recorded who they are."""
     combiner_of = {name: context.members.clients[name].combiner for name in clients - _answered(session, window)}
     new = [name for name, combiner in sorted(combiner_of.items()) if not window.has_plan(name, combiner)]
     if not new:
@@ -41,8 +43,14 @@ def _plan(context: ReducerContext, session: Session, number: int, window: Window
     for part, (combiner, group) in enumerate(group_by_combiner(new, combiner_of).items(), first):
         key = validation_key(session.name, number, context.term, part)
         window.parts.append(PlannedPart(key, combiner, group))
+        window.requests.append(ValidationRequest(combiner=combiner, clients=group, at=context.now.wall))
+    _record(context, session, number, window)
     for each in window.parts[first:]:
         _publish(context, session, window, each)
+
+
+def _record(context: ReducerContext, session: Session, number: int, window: Window) -> None:
+    context.emit(RecordWindow(window_record(session, number, window), context.term))
 
 
 def _publish(context: ReducerContext, session: Session, window: Window, part: PlannedPart) -> None:
@@ -57,16 +65,23 @@ def publish_open_plans(context: ReducerContext, session: Session, combiner: str)
         for part in window.parts:
             if part.combiner == combiner and not set(part.clients) <= _answered(session, window):
                 _publish(context, session, window, part)
-        _plan(context, session, number, window, window.requested & _wanted(context, session, number))
+        _plan(context, session, number, window, window.planned & _wanted(context, session, number))
 
 
 def reopen(session: Session, number: int, model: BlobRef, since: float) -> None:
     """Opens the window of the model of round `number`, which was open from `since` (UTC seconds) under an earlier reducer.
 
-    The window has no plans, as the earlier reducer's validation plans are not recorded.
+    The window has no plans, as those of an earlier reducer are no plans of this one.
     """
     closes_at = since + session.policy.validation_timeout
     session.validations.windows[number] = Window(model, closes_at)
+
+
+def restore(session: Session, recorded: WindowRecord) -> None:
+    """Restores whom an earlier reducer has requested, unless the model is no longer kept."""
+    if window := session.validations.windows.get(recorded.round):
+        window.requests, window.absent = list(recorded.requests), set(recorded.absent)
+        window.closes_at = recorded.closes_at
 
 
 def request_again(context: ReducerContext, session: Session) -> None:
@@ -115,13 +130,13 @@ def _present(context: ReducerContext, session: Session) -> tuple[set[str], set[s
 
 
 def missing(context: ReducerContext, session: Session, number: int) -> set[str]:
-    """Returns present clients with an unanswered plan; while a model is scored, only those that have the metric."""
+    """Returns the present clients whose plan is unanswered; while a model is scored, only those with the metric."""
     window = session.validations.windows.get(number)
     if window is None:
         return set()
     is_scored = session.stage is Stage.SCORING and number == session.round - 1
     awaited = _scorers(context, session) if is_scored else _wanted(context, session, number)
-    return awaited & window.requested - _answered(session, window)
+    return awaited & window.planned - _answered(session, window)
 
 
 def is_any_missing(context: ReducerContext, session: Session) -> bool:
@@ -176,15 +191,38 @@ def note_place(session: Session | None, combiner: str, body: messages.Progress) 
         window.places[body.client] = body.place
 
 
-def report_absent(context: ReducerContext, session: Session, number: int) -> None:
-    """Reports the clients whose answer is missing at the end of a window."""
-    window = session.validations.windows[number]
-    model = model_id(window.model.key)
-    for client in sorted(missing(context, session, number)):
-        place = window.places.get(client, "")
-        reason = absence(session.policy.validation_timeout, place, "validation_timeout")
-        data, event_id = {"model": model, "reason": reason}, absent_event(session.name, model, client)
+def report_absent(context: ReducerContext, session: Session, number: int, *, only_away: bool = False) -> None:
+    """Reports who was requested to validate a model and has not, once the session no longer waits for them.
+
+    `only_away`: of these, only the clients that are away. Each client is reported once for each model.
+    """
+    window = session.validations.windows.get(number)
+    if window is None:
+        return
+    requested, known = window.requested, context.members.clients
+    absent = requested.keys() - _answered(session, window) - window.absent
+    if only_away:
+        absent = {client for client in absent if client not in known or not known[client].present}
+    if not absent:
+        return
+    model, until = model_id(window.model.key), min(context.now.wall, window.closes_at)
+    for client in sorted(absent):
+        combiner, since = requested[client]
+        data = {"model": model, "reason": _absence(context, window, client, combiner, max(0.0, until - since))}
+        event_id = absent_event(session.name, model, client)
         context.emit(PublishEvent("validation.absent", session.name, number, client, data=data, id=event_id))
+    window.absent |= absent
+    _record(context, session, number, window)
+
+
+def _absence(context: ReducerContext, window: Window, client: str, combiner: str, had: float) -> str:
+    """Returns why a client is absent, and the remedy. `combiner`: where it had its task. `had`: seconds since then."""
+    member, place, seconds = context.members.clients.get(client), window.places.get(client, ""), round(had, 1)
+    if member is not None and member.present:
+        return absence(seconds, place, "validation_timeout")
+    if member is not None and member.combiner != combiner:
+        return f"{unanswered(seconds, place)}; it was moved from combiner {combiner} to {member.combiner} meanwhile"
+    return f"{unanswered(seconds, place)}; its process is away: its log names the cause, start it again"
 
 
 def leave_out(session: Session, refused: ValidationRecord) -> None:
@@ -220,12 +258,12 @@ def _record_summary(context: ReducerContext, session: Session, number: int, mode
 def settle_older(context: ReducerContext, session: Session, parent: BlobRef) -> None:
     """Records the metrics of a committed model's parent, and closes older windows.
 
-    A window of an older model is closed if no answer is missing, or if its time is over.
+    A window of an older model is closed if all have answered, or if its time is over.
     """
     windows = session.validations.windows
     _record_summary(context, session, session.round - 2, parent)
     for number, window in list(windows.items()):
-        is_over = window.closes_at <= context.now.wall or not missing(context, session, number)
+        is_over = window.closes_at <= context.now.wall or window.requested.keys() <= _answered(session, window)
         if number < session.round - 2 and is_over:
             report_absent(context, session, number)
             _record_summary(context, session, number, window.model)

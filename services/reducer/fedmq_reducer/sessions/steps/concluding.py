@@ -41,12 +41,14 @@ async def _score(context: ReducerContext, session: Session) -> None:
     windows.request(context, session)
     overdue = f"score:{session.name}"
     context.emit(StartTimer(overdue, session.policy.validation_timeout))
+    is_overdue = False
     while windows.missing(context, session, session.round - 1):
         event = await context.first(ValidationCounted, MembersChanged, until=overdue)
-        if isinstance(event, Fired):
+        if is_overdue := isinstance(event, Fired):
             break
         if isinstance(event, ValidationCounted):
             windows.request(context, session)  # of the clients, once all evaluators have abstained
+    windows.report_absent(context, session, session.round - 1, only_away=not is_overdue)
     policy, summary = session.policy, windows.summary(session, session.model)
     score = next_score(
         session.ending.score,
@@ -71,6 +73,6 @@ async def last_window(context: ReducerContext, session: Session) -> None:
     record_standing(context, session)
     while windows.is_any_missing(context, session):
         if isinstance(await context.first(ValidationCounted, MembersChanged, until=overdue), Fired):
-            for number in session.validations.windows:
-                windows.report_absent(context, session, number)
             break
+    for number in session.validations.windows:
+        windows.report_absent(context, session, number)

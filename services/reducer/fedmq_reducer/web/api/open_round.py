@@ -1,4 +1,4 @@
-"""Who has answered the newest attempt of a session, or the validation of its last model, and who has not."""
+"""Who has answered the newest attempt of a session, or the validation of its newest model, and who has not."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq.records.base import Document, Records
-from fedmq_reducer.members.eligibility import ineligible_because
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.ledgers import OUTCOMES
-from fedmq_schemas.policy import Policy
+from fedmq_schemas.records import WindowRecord, requested_of
 
 MOST_EVENTS = 20_000
 _NO_ANSWER: Document = {"outcome": None, "reason": "", "at": None}
@@ -77,41 +76,53 @@ def open_round(records: Records, session: Document) -> dict[str, Any] | None:
 
 
 def open_validation(records: Records, session: Document) -> dict[str, Any] | None:
-    """Returns the validation of the last model while the session waits for it, as `open_round`; None before and after."""
-    if session["state"] != "validating":
+    """Returns the validation that the session waits for, as `open_round`; None if it waits for none.
+
+    That is the validation of a model whose score decides whether a round follows, or at the end that of the last models:
+    the newest one that lacks an answer. Each of its `clients` has `since`, when it was requested.
+    """
+    name, is_scoring = session["session"], session["state"] == "running"
+    newest = newest_attempt(records, name)
+    if newest is None or not (is_scoring or session["state"] == "validating"):
         return None
-    name = session["session"]
-    rounds = records.find(tables.ROUNDS, {"session": name}, order="round", descending=True, limit=1)
-    if not rounds:
+    if is_scoring and records.get(tables.ROUNDS, keys.round_record(name, newest["round"])) is None:
         return None
-    made, policy = rounds[0], Policy.model_validate(session["policy"])
-    where = {"session": name, "model": keys.model_id(made["model"]["key"])}
+    where = {"session": name, **({"round": newest["round"]} if is_scoring else {})}
+    found = records.find(tables.WINDOWS, where, order="round", descending=True, limit=2)
+    windows = [_window(records, WindowRecord.model_validate(each)) for each in found]
+    shown = [window for window in windows if _awaited(window)] or ([] if is_scoring else windows)
+    return shown[0] if shown else None
+
+
+def _window(records: Records, window: WindowRecord) -> dict[str, Any]:
+    """Returns who was requested to validate the window's model, each with the answer; those without one first."""
+    where = {"session": window.session, "model": window.model}
     answers = {each["client"]: each for each in records.find(tables.VALIDATIONS, where)}
     clients = [
-        {"client": client["client"], "combiner": client["combiner"], **_validated(answers.get(client["client"]))}
-        for client in records.find(tables.CLIENTS, {"state": "present"})
-        if _is_to_validate(policy, client)
+        {
+            "client": client,
+            "combiner": combiner,
+            "since": since,
+            **_outcome(answers.get(client), client in window.absent),
+        }
+        for client, (combiner, since) in requested_of(window.requests).items()
     ]
-    since = made["committed_at"]
     return {
-        "round": made["round"],
-        "since": since,
-        "deadline": since + policy.validation_timeout,
+        "round": window.round,
+        "since": min(client["since"] for client in clients),
+        "deadline": window.closes_at,
         "clients": sorted(clients, key=lambda each: (each["outcome"] is not None, each["client"])),
     }
 
 
-def _validated(answer: Document | None) -> Document:
+def _outcome(answer: Document | None, is_absent: bool) -> Document:
     if answer is None:
-        return _NO_ANSWER
+        return {**_NO_ANSWER, "outcome": "absent"} if is_absent else _NO_ANSWER
     return {"outcome": "validated", "reason": answer["reason"], "at": answer["at"]}
 
 
-def _is_to_validate(policy: Policy, client: Document) -> bool:
-    trains = "train" in client["tasks"]
-    if "validate" not in client["tasks"] or (trains and policy.validation == "none"):
-        return False
-    return not ineligible_because(policy, client["client"], client["labels"], client["package"], trains)
+def _awaited(window: Document) -> list[str]:
+    return [client["client"] for client in window["clients"] if client["outcome"] is None]
 
 
 def not_validated(records: Records, session: Document, number: int) -> dict[str, str]:
@@ -121,6 +132,10 @@ def not_validated(records: Records, session: Document, number: int) -> dict[str,
         event["client"]: f"absent: {event['data']['reason']}"
         for event in records.find(tables.EVENTS, where, order="at", limit=MOST_EVENTS)
     }
-    is_open = open_validation(records, session) or {"clients": ()}
-    found |= {each["client"]: "asked, and not yet answered" for each in is_open["clients"] if each["outcome"] is None}
+    window = records.get(tables.WINDOWS, keys.round_record(session["session"], number))
+    if window is not None:
+        is_over = session["state"] in tables.ENDED
+        words = f"had not answered when the session ended ({session['state']})" if is_over else "not yet answered"
+        for client in _awaited(_window(records, WindowRecord.model_validate(window))):
+            found.setdefault(client, f"asked, and {words}")
     return {client: f"validation of model {number}: {words}" for client, words in found.items()}
