@@ -50,7 +50,7 @@ def test_a_member_that_is_present_stays_and_the_remedy_is_named(alliance: Served
 
 
 LEDGER = (tables.ROUNDS, tables.MODELS, tables.PARTICIPATION, tables.VALIDATIONS, tables.SUMMARIES)
-REMOVED = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS)
+REMOVED = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS, tables.WINDOWS)
 
 
 def _rows(alliance: Served, session: str, *names: str) -> dict[str, list[object]]:

@@ -10,11 +10,13 @@ import pytest
 from fedmq.errors import Fenced, ProtocolError, Refused
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.operations import RecordClients
+from fedmq_reducer.operations import RecordClients, RecordWindow
 from fedmq_reducer.performers.record_performer import RecordPerformer
 from fedmq_reducer.snapshot import Load
+from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.records import ClientRecord
+from fedmq_schemas.records import ClientRecord, ValidationRequest, WindowRecord
+from reducer.sessions.records import session_record
 
 CLIENT = ClientRecord(client="c1", labels={}, tasks=("train",), weight=1, combiner="k1", state="present", last_seen=0.0)
 
@@ -23,6 +25,20 @@ def test_what_was_recorded_is_read() -> None:
     records = SqliteRecords(":memory:")
     records.put(tables.CLIENTS, "c1", CLIENT.document())
     assert RecordPerformer("r1", records).load(Load()).clients == (CLIENT,)
+
+
+def test_whom_an_open_session_has_requested_to_validate_is_read_as_it_was_recorded_last() -> None:
+    records = SqliteRecords(":memory:")
+    records.put(tables.SESSIONS, "s", session_record().document())
+    lease = records.acquire("r1", 10.0)
+    assert isinstance(lease, Lease)
+    performer = RecordPerformer("r1", records)
+    request = ValidationRequest(combiner="k1", clients=("c1",), at=5.0)
+    window = WindowRecord(session="s", round=1, model="m", requests=(request,), closes_at=35.0)
+    for each in (window, window.model_copy(update={"absent": ("c1",)})):
+        performer.performers()[RecordWindow](RecordWindow(each, lease.epoch))
+        assert performer.load(Load()).sessions[0].windows == (each,)
+    assert records.get(tables.WINDOWS, keys.round_record("s", 1)) is not None
 
 
 def test_a_record_that_cant_be_read_is_named_with_its_fault() -> None:

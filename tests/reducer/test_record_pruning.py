@@ -28,6 +28,7 @@ def records() -> Iterator[SqliteRecords]:
             key = f"{name}/{number}"
             found.put(tables.ATTEMPTS, key, {"session": name, "created_at": 10.0 + number})
             found.put(tables.PARTIALS, key, {"session": name})
+            found.put(tables.WINDOWS, key, {"session": name})
             found.put(tables.EVENTS, f"early-{key}", {"id": f"early-{key}", "session": name, "at": 10.0 + number})
             found.put(tables.EVENTS, f"late-{key}", {"id": f"late-{key}", "session": name, "at": 100.0 + number})
         for table in LEDGER:
@@ -40,11 +41,11 @@ def _sessions(records: SqliteRecords, table: str) -> set[str]:
     return {each["session"] for each in records.find(table)}
 
 
-def test_attempts_and_partials_of_sessions_that_ended_before_are_deleted_and_others_stay(
+def test_attempts_partials_and_windows_of_sessions_that_ended_before_are_deleted_and_others_stay(
     records: SqliteRecords,
 ) -> None:
     prune(records, 100.0)
-    for table in (tables.ATTEMPTS, tables.PARTIALS):
+    for table in (tables.ATTEMPTS, tables.PARTIALS, tables.WINDOWS):
         assert _sessions(records, table) == {"new", "open"}
     for table in (tables.SESSIONS, *LEDGER):
         assert _sessions(records, table) == {"old", "new", "open"}

@@ -32,6 +32,8 @@ from fedmq_schemas.records import (
     SummaryRecord,
     SystemRecord,
     ValidationRecord,
+    ValidationRequest,
+    WindowRecord,
 )
 
 WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("documents.json").read_text())
@@ -95,6 +97,14 @@ RECORDS: dict[str, Record] = {
         created_at=2.0,
     ),
     "summary": SummaryRecord(session="s2", model="m", metrics={"loss": {"mean": 0.5}}, at=9.0),
+    "window": WindowRecord(
+        session="s1",
+        round=1,
+        model="s1-0001-0a1b2c3d4e5f",
+        requests=(ValidationRequest(combiner="c1", clients=("a", "b"), at=21.0),),
+        closes_at=51.0,
+        absent=("b",),
+    ),
     "partial": PartialRecord.of(PARTIAL, "c1"),
     "round": COMMITTED,
     "participation": Participation.of(ROUND_LEDGER),

@@ -22,7 +22,7 @@ from fedmq_reducer.actor import reducer_actor
 from fedmq_reducer.recorder import Recorder
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import Attach, Body, Envelope, Event, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
+from fedmq_schemas.messages import Attach, Body, Envelope, Event, Events, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
 from simulation.observed import ErrorCollector, Observed
@@ -213,14 +213,17 @@ class Simulation:
             self.observed.broken.append(f"the record of round {key} was changed after its commit")
 
     def _sent(self, process: Process, message: Outgoing) -> None:
-        if message.routing_key.startswith("event.session"):
-            kind = message.routing_key.split(".")[2]
-            if kind in ("session", "round"):
-                body = codec.decode(
-                    message.body, message.content_type, message_id=message.message_id, alliance=ALLIANCE.alliance
-                ).body
-                assert isinstance(body, Event)
-                self.observed.events.append(body)
+        kind = [*message.routing_key.split("."), "", ""][2]
+        if message.routing_key.startswith("event.session") and kind in ("session", "round", "validation"):
+            body = self._body(message)
+            assert isinstance(body, Event | Events)
+            self.observed.events += [body] if isinstance(body, Event) else body.events
+        elif message.routing_key.startswith("plan.") and isinstance(body := self._body(message), Plan):
+            self.observed.note_plan(body, self.world.records.inner)
+
+    def _body(self, message: Outgoing) -> Body:
+        content, name = message.content_type, message.message_id
+        return codec.decode(message.body, content, message_id=name, alliance=ALLIANCE.alliance).body
 
     # -- processes --------------------------------------------------------------------------------------------------
 

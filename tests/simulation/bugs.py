@@ -1,4 +1,4 @@
-"""Eight bugs to plant: each takes away one of the rules that the guarantees stand on."""
+"""Nine bugs to plant: each takes away one of the rules that the guarantees stand on."""
 
 from __future__ import annotations
 
@@ -151,6 +151,13 @@ def metrics_by_model_alone() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def earlier_requests_forgotten() -> Iterator[None]:
+    """A reducer that takes over does not know whom another one has requested to validate a model."""
+    with patch.object(windows, "restore", lambda session, recorded: None):
+        yield
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -162,6 +169,7 @@ BUGS = {
         a_voided_plan_accepted,
         an_old_epoch_obeyed,
         metrics_by_model_alone,
+        earlier_requests_forgotten,
     )
 }
 

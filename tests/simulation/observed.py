@@ -5,17 +5,32 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from fedmq_schemas.messages import Event
+from fedmq.records.base import Records
+from fedmq_schemas import keys
+from fedmq_schemas import records as tables
+from fedmq_schemas.messages import Event, Plan
 
 
 @dataclass(slots=True)
 class Observed:
-    """Collects, in order: `events`, those of sessions and rounds that were published; `errors`, what the runtime logged as
-    an error or refused; `broken`, the breaches that were seen during the run."""
+    """Collects, in order: `events`, those of sessions, rounds and absences that were published; `errors`, what the runtime
+    logged as an error or refused; `broken`, the breaches that were seen during the run; `requested`, the clients of all
+    published plans to validate, by session and round of the model."""
 
     events: list[Event] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    requested: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+
+    def note_plan(self, plan: Plan, records: Records) -> None:
+        """A plan is published: whom it requests to validate must be recorded by now."""
+        key = plan.plan
+        if key.action == "validate":
+            window = records.get(tables.WINDOWS, keys.round_record(key.session, key.round)) or {"requests": ()}
+            recorded = {client for request in window["requests"] for client in request["clients"]}
+            if unrecorded := sorted(set(plan.clients) - recorded):
+                self.broken.append(f"plan {key} is published, and no record has its clients {unrecorded}")
+            self.requested.setdefault((key.session, key.round), set()).update(plan.clients)
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]

@@ -72,6 +72,7 @@ def _session(run: Simulation, session: str, policy: Policy) -> Iterator[str]:
         parent = committed["model"]
         yield from _round(run, session, policy, document, committed)
     yield from _events(run, session, document, rounds)
+    yield from _validations(run, session, document)
     yield from _retention(run, session, policy)
     if run.plan.kind != "wild":
         yield from _as_foreseen(run, session, policy, document, rounds)
@@ -168,6 +169,21 @@ def _events(run: Simulation, session: str, document: Mapping[str, Any], rounds: 
         yield f"{session} is {document['state']}, reported was {sorted(endings)}"
     if not endings:
         yield f"{session} is {document['state']} and no event reports it"
+
+
+def _validations(run: Simulation, session: str, document: Mapping[str, Any]) -> Iterator[str]:
+    """Each client that a finished session has requested to validate a model has done so, or is reported."""
+    if document["state"] != "finished":
+        return
+    absent = [event for event in run.observed.named("validation.absent") if event.session == session]
+    for number in sorted(number for name, number in run.observed.requested if name == session):
+        validated = run.world.records.inner.find(tables.VALIDATIONS, {"session": session, "round": number})
+        settled = {each["client"] for each in validated} | {event.client for event in absent if event.round == number}
+        if silent := sorted(run.observed.requested[session, number] - settled):
+            yield f"{session}: {silent} have not validated the model of round {number}, and no event reports it"
+    for event in absent:
+        if event.client not in run.observed.requested.get((session, event.round or 0), ()):
+            yield f"{session}: {event.client} is absent of round {event.round}, and had no plan to validate its model"
 
 
 def _retention(run: Simulation, session: str, policy: Policy) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A simulation that finds nothing proves nothing: each of eight planted bugs must be found."""
+"""A simulation that finds nothing proves nothing: each of nine planted bugs must be found."""
 
 from __future__ import annotations
 

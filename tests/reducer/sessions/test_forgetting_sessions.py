@@ -116,7 +116,8 @@ class Stores:
         lease = self.records.acquire("r", 10.0)
         assert isinstance(lease, Lease)
         self.term = lease.epoch
-        for table in (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS, tables.EVENTS, tables.ROUNDS, tables.MODELS):
+        removed = (tables.SESSIONS, tables.ATTEMPTS, tables.PARTIALS, tables.WINDOWS, tables.EVENTS)
+        for table in (*removed, tables.ROUNDS, tables.MODELS):
             for session in (SESSION, "other"):
                 self.records.put(table, session, {"session": session})
         for number in (1, 2):
