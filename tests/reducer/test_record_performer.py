@@ -10,8 +10,9 @@ import pytest
 from fedmq.errors import Fenced, ProtocolError, Refused
 from fedmq.records.base import Lease
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.operations import RecordClients, RecordWindow
+from fedmq_reducer.operations import RecordClients
 from fedmq_reducer.performers.record_performer import RecordPerformer
+from fedmq_reducer.sessions.recording import RecordWindow
 from fedmq_reducer.snapshot import Load
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables

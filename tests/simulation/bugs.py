@@ -152,9 +152,17 @@ def metrics_by_model_alone() -> Iterator[None]:
 
 
 @contextmanager
-def earlier_requests_forgotten() -> Iterator[None]:
-    """A reducer that takes over does not know whom another one has requested to validate a model."""
-    with patch.object(windows, "restore", lambda session, recorded: None):
+def absence_of_the_away_not_reported() -> Iterator[None]:
+    """Of the clients that have not validated a model, only those that are present are reported."""
+    right = windows.report_absent
+
+    def report_absent(context: ReducerContext, session: Session, number: int, *, only_away: bool = False) -> None:
+        if window := session.validations.windows.get(number):
+            here = {client.name for client in context.members.eligible("validate")}
+            window.absent |= window.requested.keys() - here
+        right(context, session, number, only_away=only_away)
+
+    with patch.object(windows, "report_absent", report_absent):
         yield
 
 
@@ -169,7 +177,7 @@ BUGS = {
         a_voided_plan_accepted,
         an_old_epoch_obeyed,
         metrics_by_model_alone,
-        earlier_requests_forgotten,
+        absence_of_the_away_not_reported,
     )
 }
 

@@ -29,7 +29,6 @@ from fedmq_schemas.records import (
     SessionRecord,
     SummaryRecord,
     ValidationRecord,
-    WindowRecord,
 )
 
 R = TypeVar("R", bound=Record)
@@ -155,14 +154,6 @@ class ReplaceAttempt(Recorded):
     """Records an attempt again, with voided and new plans."""
 
     record: AttemptRecord
-    term: int
-
-
-@value
-class RecordWindow(Recorded):
-    """Records whom a session has requested to validate a model, before the plans are published."""
-
-    record: WindowRecord
     term: int
 
 

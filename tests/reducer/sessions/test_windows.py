@@ -11,10 +11,10 @@ from fedmq.runtime.effects import Effect, Now, Publish, Received
 from fedmq.runtime.routines import Routine
 from fedmq_reducer.members.client_member import ClientMember
 from fedmq_reducer.members.membership import Membership
-from fedmq_reducer.operations import RecordWindow
 from fedmq_reducer.sessions import windows
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.events import ValidationCounted
+from fedmq_reducer.sessions.recording import RecordWindow
 from fedmq_reducer.sessions.session import Session
 from fedmq_reducer.sessions.steps.concluding import conclude
 from fedmq_schemas.messages import BlobRef, Envelope, Plan, PlanKey, Validation

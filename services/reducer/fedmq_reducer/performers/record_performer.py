@@ -30,12 +30,12 @@ from fedmq_reducer.operations import (
     RecordSession,
     RecordSummary,
     RecordValidations,
-    RecordWindow,
     Release,
     Renew,
     ReplaceAttempt,
 )
 from fedmq_reducer.performers.late_validations import check_late
+from fedmq_reducer.sessions.recording import RecordWindow
 from fedmq_reducer.snapshot import Load, SessionSnapshot, Snapshot
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import (

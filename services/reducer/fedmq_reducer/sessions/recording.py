@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from fedmq.runtime.effects import Now
-from fedmq_reducer.operations import Aggregate, Aggregated, ChangeSession
+from fedmq.value import value
+from fedmq_reducer.operations import Aggregate, Aggregated, ChangeSession, Recorded
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.session import Session, Window
 from fedmq_schemas.keys import model_id
 from fedmq_schemas.records import AttemptRecord, RoundRecord, SessionChange, SessionRecord, WindowRecord
+
+
+@value
+class RecordWindow(Recorded):
+    """Records whom a session has requested to validate a model, before the plans are published."""
+
+    record: WindowRecord
+    term: int
 
 
 def session_record(session: Session, now: Now) -> SessionRecord:

@@ -12,11 +12,11 @@ from typing import Any
 from fedmq.metrics import Summary, summarize_validations
 from fedmq.reasons import absence, unanswered
 from fedmq.runtime.effects import Ack, Apart, PublishEvent, Received
-from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations, RecordWindow
+from fedmq_reducer.operations import ChangeModel, RecordLateValidation, RecordSummary, RecordValidations
 from fedmq_reducer.sessions.attempt import PlannedPart, group_by_combiner, validation_key
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.planning import publish_plan
-from fedmq_reducer.sessions.recording import window_record
+from fedmq_reducer.sessions.recording import RecordWindow, window_record
 from fedmq_reducer.sessions.session import Session, Stage, Window
 from fedmq_schemas import messages
 from fedmq_schemas.keys import absent_event, model_id, validated_event
