@@ -132,6 +132,13 @@ def test_a_sessions_view_lists_whom_its_last_validation_awaits(capsys: pytest.Ca
     assert re.search(r"c0 +k1 +not yet, asked ", shown) and re.search(r"c1 +k1 +validated\b", shown), shown
 
 
+def test_the_deadline_of_a_validation_is_as_recorded_also_after_this_process_resumed_it() -> None:
+    """The reducer records it anew when it sends the tasks again: 85 s were left of 30."""
+    found = _validation(None) | {"since": 0.0, "deadline": 90_030.0}
+    text = awaited_text(found, 90_000.0, began=90_000.0)
+    assert text.endswith("; the deadline is in 30 s"), text
+
+
 def test_jobs_before_the_first_round_are_named_with_their_place_and_their_end() -> None:
     init = AwaitedJob("init", "init", since=0.0, ends=600.0, place="trainer.py:9 in init")
     text = awaited_jobs_text([init], 10.0)

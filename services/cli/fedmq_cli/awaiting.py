@@ -113,7 +113,7 @@ def awaited_text(
         others = [name for name in awaited if name != running.client]
         wait = f", and {_names(others)} wait{'s' if len(others) == 1 else ''} behind it" if others else ""
         return f"{text}{place_text(running)}{wait}; {_UNBOUNDED}"
-    left = found["deadline"] + pause - now
+    left = found["deadline"] + (pause if "attempt" in found else 0.0) - now  # that of a validation is recorded anew
     return f"{text}{_names(awaited)}" + (f"; the deadline is in {duration(left)}" if left > 0 else "")
 
 
