@@ -16,8 +16,8 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from fedmq.process.families import PROCESS, UNSETTLED, Family
 from fedmq.process.settings import variables
+from fedmq.web.families import PROCESS, UNSETTLED, Family
 from fedmq_cli.app import EXIT_CODES, app
 from fedmq_combiner import metrics as combiner
 from fedmq_reducer import metrics as reducer

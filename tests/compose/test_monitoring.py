@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from docs.blocks import ROOT
-from fedmq.process.families import PROCESS, UNSETTLED
+from fedmq.web.families import PROCESS, UNSETTLED
 from fedmq_combiner import metrics as combiner
 from fedmq_reducer import metrics as reducer
 from fedmq_schemas.records import OUTCOMES, SessionState

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fedmq.process.families import PROCESS, UNSETTLED, Family
+from fedmq.web.families import PROCESS, UNSETTLED, Family
 from fedmq_combiner import metrics as combiner
 from fedmq_reducer import metrics as reducer
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fedmq.process import families
+from fedmq.web import families
 from fedmq_combiner import metrics as combiner
 from fedmq_reducer import metrics as reducer
 from fedmq_schemas import records as tables

@@ -11,11 +11,11 @@ from fedmq import __version__
 from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
-from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import ClientSettings
 from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
+from fedmq.web.families import UNSETTLED, Family
 from fedmq_client.packages.commands import prepare
 from fedmq_client.packages.package import load
 from fedmq_client.personal.folder import PersonalFolder, fetched_into

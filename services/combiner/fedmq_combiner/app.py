@@ -8,12 +8,12 @@ from typing import Any
 from fedmq.blobs.base import STORE
 from fedmq.brokers.registry import open_broker
 from fedmq.process.connect import open_blobs
-from fedmq.process.families import UNSETTLED, Family
 from fedmq.process.identity import claim
 from fedmq.process.service import Service
 from fedmq.process.settings import CombinerSettings
 from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.runtime.effects import Fired
+from fedmq.web.families import UNSETTLED, Family
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.metrics import COMBINER_CLIENTS, OPEN_PLANS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.process.families import UNSETTLED, Family
+from fedmq.web.families import UNSETTLED, Family
 
 COMBINER_CLIENTS = Family("fedmq_combiner_clients", "gauge", "Clients that this combiner serves.")
 OPEN_PLANS = Family("fedmq_open_plans", "gauge", "Plans of this combiner that wait for updates.")

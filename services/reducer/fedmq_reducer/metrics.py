@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmq.process.families import UNSETTLED, Family
+from fedmq.web.families import UNSETTLED, Family
 
 ACTIVE = Family("fedmq_reducer_active", "gauge", "1 at the reducer that holds the lease, else 0.")
 EPOCH = Family("fedmq_reducer_epoch", "gauge", "Term of the newest lease that this reducer has held.")

@@ -20,9 +20,6 @@ from typing import Any, Protocol
 
 from fedmq import __version__
 from fedmq.brokers.base import Connection
-from fedmq.process import families
-from fedmq.process.families import Family, Sample
-from fedmq.process.health import HealthServer
 from fedmq.process.logs import configure_service_logs
 from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
@@ -36,6 +33,9 @@ from fedmq.runtime.stalls import Stalls, describe, since
 from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import ThreadScheduler
 from fedmq.tls import trust
+from fedmq.web import families
+from fedmq.web.families import Family, Sample
+from fedmq.web.health import HealthServer
 
 log = logging.getLogger("fedmq.process.service")
 

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import fedmq
-from fedmq.process.families import Family
+from fedmq.web.families import Family
 from fedmq_reducer import metrics
 from fedmq_reducer.web.api.answers import Json
 from fedmq_reducer.web.api.context import ApiContext, RequestContext

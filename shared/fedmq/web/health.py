@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fedmq.errors import ConfigError
-from fedmq.process.families import Family, Sample
+from fedmq.web.families import Family, Sample
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

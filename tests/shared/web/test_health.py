@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.process.families import RECEIVED, UNSETTLED, UPTIME, Sample
-from fedmq.process.health import HealthServer, exposition
+from fedmq.web.families import RECEIVED, UNSETTLED, UPTIME, Sample
+from fedmq.web.health import HealthServer, exposition
 from support.waiting import SECONDS, until
 
 
