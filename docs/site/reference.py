@@ -86,6 +86,10 @@ counts as unset. A wrong value ends the process at its start, with all wrong val
 calls the REST API; `compose` is read by the compose files only. `fedmq settings ROLE` shows the same for one role, with the
 value that each setting has here, and `fedmq doctor ROLE` tries them.
 
+`NAME_FILE` names a file that holds the secret `NAME`: one line, of which a line break at the end does not count. The file
+belongs to the account of the process, with mode 600 or 400. A process refuses to start if both variables are given, or if
+the file is missing, unreadable or empty. Trainers, and what their packages install, get an environment without secrets.
+
 """
 EVENTS = """\
 # Events

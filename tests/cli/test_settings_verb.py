@@ -41,6 +41,7 @@ def test_settings_are_a_document_for_programs_and_a_misspelt_one_is_named(monkey
         "default": "8090",
         "description": "port of the reducer's page and REST API",
         "roles": ["reducer", "dashboard", "control"],
+        "is_secret": False,
         "value": "8090",
         "source": "default",
     }

@@ -10,8 +10,8 @@ from fedmq.brokers.registry import open_administration, open_broker
 from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
-from fedmq.process.setting_types import DAY
 from fedmq.process.settings import ReducerSettings
+from fedmq.process.settings.types import DAY
 from fedmq.process.wait_log import RoleWait, WaitLog, observe_all
 from fedmq.records.base import STORE as RECORDS
 from fedmq.web.families import UNSETTLED, Family

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedmq.errors import ConfigError
-from fedmq.process.current_settings import CurrentSetting, current_settings
 from fedmq.process.settings import ROLES, variables
+from fedmq.process.settings.current import CurrentSetting, current_settings
 
 
 def listed(role: str | None, environ: dict[str, str], folder: Path) -> dict[str, CurrentSetting]:

@@ -23,8 +23,8 @@ def settings(
 
     Secrets are hidden. Values are shown as they are written; `fedmq doctor ROLE` checks them.
     """
-    from fedmq.process.current_settings import current_settings
     from fedmq.process.settings import unknown_variables
+    from fedmq.process.settings.current import current_settings
 
     rows = [asdict(each.variable) | {"value": each.value, "source": each.source} for each in current_settings(role)]
     for sentence in unknown_variables():

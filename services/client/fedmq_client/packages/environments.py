@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from fedmq.process.lock import wait_for_lock
+from fedmq.process.settings import without_secrets
 from fedmq_client.packages.package import PackageError
 
 COMPLETE = "complete"
@@ -127,7 +128,9 @@ def _install(description: Path, folder: Path, requirements: list[str]) -> None:
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")
     command = [str(python), "-m", "pip", "install", "--quiet", "--no-input", "-r", str(listed)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    environment = without_secrets(os.environ)
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        environment.pop(name, None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=description.parent, check=False)
     if done.returncode:
         last_lines = "\n".join(done.stderr.strip().splitlines()[-5:])

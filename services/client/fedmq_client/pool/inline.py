@@ -1,6 +1,7 @@
 """Runs trainers in the caller's thread, for tests, simulation and debugging. Nothing contains one that hangs or exits.
 
-While a trainer works, its package's folder is the process's current one, for other threads too.
+While a trainer works, its package's folder is the process's current one, and the environment has no secret of FedMQ, for
+other threads too.
 """
 
 import logging
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from fedmq.errors import ConfigError
+from fedmq.process.settings import secrets_hidden
 from fedmq.value import value
 from fedmq_client.job.job import Job, JobKind, OnDone, OnProgress, OnValidation
 from fedmq_client.job.place import place_in
@@ -54,7 +56,8 @@ class InlinePool:
         self._running = job, threading.get_ident()
         try:
             hooks = Hooks(on_validation, progress, lambda: job.id in self._cancelled)
-            result = run(job, self._trainers, hooks)
+            with secrets_hidden():
+                result = run(job, self._trainers, hooks)
         finally:
             self._running = None
             self._cancelled.discard(job.id)

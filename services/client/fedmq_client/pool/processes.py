@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.errors import ConfigError
+from fedmq.process.settings import without_secrets
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
@@ -60,7 +61,10 @@ class _Slot:
 
 
 class ProcessPool:
-    """A Pool of `workers` processes, started at once; see `environment` for `device` and `threads`."""
+    """A Pool of `workers` processes, started at once; see `environment` for `device` and `threads`.
+
+    A worker's environment has no secret of FedMQ.
+    """
 
     def __init__(self, workers: int = 1, device: str = "auto", threads: int = 0) -> None:
         """Raises ConfigError if there is no worker or no such device."""
@@ -74,8 +78,9 @@ class ProcessPool:
         self._next_end = NEVER
         """No waiting job's deadline is earlier."""
         self._closed = False
+        base = without_secrets(os.environ)
         self._workers = [
-            _Slot(number, environment(os.environ, device, number, workers, threads), threading.Condition(self._lock))
+            _Slot(number, environment(base, device, number, workers, threads), threading.Condition(self._lock))
             for number in range(workers)
         ]
         self._threads = [

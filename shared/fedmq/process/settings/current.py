@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import SecretStr
 
 from fedmq.errors import ConfigError
-from fedmq.process.settings import COMPOSE, ROLES, Variable, variables
-
-HIDDEN = "***"
+from fedmq.process.settings.roles import ROLES
+from fedmq.process.settings.secret_files import file_variable
+from fedmq.process.settings.variables import HIDDEN, Variable, variables
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentSetting:
     """A variable with its value as it is written; empty if there is neither a value nor a default.
 
-    `source`: `environment`, `.env` or `default`.
+    `source`: `environment`, `.env`, `default`, or the variable that names the file with the value.
     """
 
     variable: Variable
@@ -45,19 +44,14 @@ def current_settings(
             name.upper(): value for name, value in (os.environ if environ is None else environ).items() if value
         },
     }
-    secret = _secrets()
     found = []
     for variable in variables():
         if role is None or role in variable.roles:
             sources = [source for source in ("environment", ".env") if variable.name in given[source]]
-            value = given[sources[0]][variable.name] if sources else variable.default
-            shown = HIDDEN if value and variable.name in secret else value
-            found.append(CurrentSetting(variable, shown, sources[0] if sources else "default"))
+            value, source = variable.default, "default"
+            if sources:
+                value, source = given[sources[0]][variable.name], sources[0]
+            elif any(file_variable(variable.name) in each for each in given.values()):
+                value, source = HIDDEN, file_variable(variable.name)
+            found.append(CurrentSetting(variable, HIDDEN if value and variable.is_secret else value, source))
     return found
-
-
-def _secrets() -> set[str]:
-    """Returns the names of the variables that no output shows."""
-    fields = [field for cls in ROLES.values() for field in cls.model_fields.values()]
-    secret = {str(field.alias) for field in fields if SecretStr.__name__ in str(field.annotation)}
-    return secret | {name for name in COMPOSE if name.endswith("PASSWORD")}

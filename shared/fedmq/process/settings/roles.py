@@ -1,69 +1,16 @@
-"""Settings: environment variables and a `.env` file in the current folder, validated once, when a process starts.
-
-Each role has a frozen class. A field's alias is its variable; its description states meaning and unit. FEDn's names are
-kept, so an existing `.env` works unchanged. An empty value counts as unset, and the environment precedes the file. Secrets
-are `SecretStr`, which no repr shows. Paths are absolute: a trainer may change the process's current folder.
-"""
+"""The settings of each role: a frozen class whose fields' aliases are the variables."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
-from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
 
-from fedmq.errors import ConfigError
-from fedmq.process import setting_types as forms
+from fedmq.process.settings import types as forms
+from fedmq.process.settings.base import Settings
 from fedmq_schemas.messages import Name, Weight
-
-_LOG = logging.getLogger(__name__)
-
-# Clearer than pydantic's messages.
-_WORDS = {
-    "string_pattern_mismatch": "does not have the right form",
-    "int_parsing": "must be a whole number",
-    "float_parsing": "must be a number",
-    "bool_parsing": "must be true or false",
-}
-
-
-class Settings(BaseSettings):
-    """Base of the roles' settings. Create one with `load`."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _absolute_path(cls, value: Any) -> Any:
-        return value.expanduser().absolute() if isinstance(value, Path) else value
-
-    @classmethod
-    def load(cls, **options: Any) -> Self:
-        """Loads the settings: from `options` that are not None, else the environment, else `.env`, else the defaults.
-
-        Raises one `ConfigError` that names every invalid value with its remedy. Warns of each unknown `FEDN_*` variable.
-        """
-        for words in unknown_variables():
-            _LOG.warning("%s", words)
-        try:
-            return cls(**{name: value for name, value in options.items() if value is not None})
-        except ValidationError as error:
-            raise ConfigError("\n".join(_complaints(cls, error))) from None
 
 
 class TrustSettings(Settings):
@@ -278,70 +225,3 @@ ROLES: Mapping[str, type[Settings]] = {
     "dashboard": DashboardSettings,
     "control": ControlSettings,
 }
-
-# Read by the compose files, not by a process of FedMQ.
-COMPOSE: Mapping[str, str] = {
-    "EXAMPLE": "which example's clients compose starts",
-    "FEDN_PUBLISH": "address of this machine that compose publishes ports on",
-    "FEDN_ME_USERNAME": "account of the Mongo Express page",
-    "FEDN_ME_PASSWORD": "password of the account of the Mongo Express page",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One environment variable, for people. `default` is empty if there is none, and `***` for a secret."""
-
-    name: str
-    default: str
-    description: str
-    roles: tuple[str, ...]
-
-
-def variables() -> list[Variable]:
-    """Returns every variable that is read, sorted by name."""
-    found = [Variable(name, "", description, ("compose",)) for name, description in COMPOSE.items()]
-    fields = {
-        str(field.alias): (field, tuple(role for role, cls in ROLES.items() if name in cls.model_fields))
-        for cls in ROLES.values()
-        for name, field in cls.model_fields.items()
-    }
-    for name, (field, roles) in fields.items():
-        default = field.get_default(call_default_factory=True)
-        shown = "" if default is None else "***" if isinstance(default, SecretStr) else _shown(default)
-        found.append(Variable(name, shown, field.description or "", roles))
-    return sorted(found, key=lambda variable: variable.name)
-
-
-def unknown_variables(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> list[str]:
-    """Returns a sentence for each set `FEDN_*` variable that nothing reads, with the name that was probably meant."""
-    given = {*(os.environ if environ is None else environ), *dotenv_values(env_file)}
-    known = [variable.name for variable in variables()]
-    sentences = []
-    for name in sorted(given - set(known)):
-        if name.startswith("FEDN_"):
-            near = get_close_matches(name, known, n=1)
-            sentences.append(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
-    return sentences
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{name}={text}" for name, text in value.items())
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _complaints(cls: type[Settings], error: ValidationError) -> Iterator[str]:
-    """Yields a line for each invalid value: variable, value (never a secret's), cause and remedy."""
-    fields = {**{str(field.alias): field for field in cls.model_fields.values()}, **cls.model_fields}
-    for fault in error.errors(include_url=False):
-        field = fields.get(str(fault["loc"][0])) if fault["loc"] else None
-        words = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        if field is None:
-            yield words
-            continue
-        secret = "SecretStr" in str(field.annotation)
-        value = "" if secret else f"={fault['input']}"
-        default = field.get_default(call_default_factory=True)
-        known = "" if secret or not _shown(default) or default is None else f"; default: {_shown(default)}"
-        yield f"{field.alias}{value} {words} ({field.description}{known})"
