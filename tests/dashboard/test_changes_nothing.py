@@ -19,8 +19,9 @@ ROUNDS = 30
 _CODE = """
 import sys
 from pathlib import Path
+from fedmq.process.settings import DashboardSettings
 from fedmq_dashboard.process import show_state_dir
-show_state_dir(Path(sys.argv[1]), port=0)
+show_state_dir(Path(sys.argv[1]), DashboardSettings.model_construct(dashboard_port=0))
 """
 
 

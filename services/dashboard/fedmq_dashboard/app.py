@@ -12,6 +12,7 @@ from dash import ALL, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from fedmq.errors import FedMQError
+from fedmq.web.access import Access
 from fedmq_dashboard import components as c
 from fedmq_dashboard.components import Control, Element
 from fedmq_dashboard.history import History
@@ -19,7 +20,7 @@ from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages import box, clients, live, models, sessions, system, table, timeline
 from fedmq_dashboard.pages.page import Page
 from fedmq_dashboard.query import Query
-from fedmq_dashboard.routes import add_routes
+from fedmq_dashboard.routes import add_guard, add_routes
 
 PAGES: tuple[Page[Any], ...] = (
     live.PAGE,
@@ -35,8 +36,8 @@ CARRIED = ("session",)
 """Values that links to other pages keep."""
 
 
-def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
-    """Returns the application, which is not served yet."""
+def create_app(history: History, live: Live, alliance: str = "", access: Access | None = None) -> dash.Dash:
+    """Returns the application, which is not served yet. `access`: who may look, by default this machine."""
     app = dash.Dash(
         __name__,
         title="FedMQ",
@@ -49,6 +50,7 @@ def create_app(history: History, live: Live, alliance: str = "") -> dash.Dash:
     app.layout = _frame(alliance)
     _add_callbacks(app, history, live)
     add_routes(app.server, history, live)
+    add_guard(app.server, access or Access(), [_THEME, app.renderer])
     return app
 
 
@@ -201,13 +203,16 @@ def _mark(part: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_THEME = """document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto\""""
+"""Is inline, so that the page is never shown in the other theme."""
+
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>
 {%metas%}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{%title%}</title>
-<script>document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto"</script>
+<script>{_THEME}</script>
 <link rel="icon" href="assets/icon.svg">
 {%css%}
 </head>
@@ -215,4 +220,4 @@ _INDEX = """<!DOCTYPE html>
 {%app_entry%}
 <footer>{%config%}{%scripts%}{%renderer%}</footer>
 </body>
-</html>"""
+</html>""".replace("{_THEME}", _THEME)

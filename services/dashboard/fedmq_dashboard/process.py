@@ -10,6 +10,7 @@ from pathlib import Path
 from fedmq.brokers.registry import open_broker
 from fedmq.errors import ConfigError
 from fedmq.process.connect import open_records
+from fedmq.process.exposure import open_port
 from fedmq.process.identity import process_name
 from fedmq.process.lock import FOLDER_LOCK, is_locked
 from fedmq.process.service import Service
@@ -27,10 +28,11 @@ from fedmq_schemas.topology import Topology
 def main(settings: DashboardSettings) -> None:
     """Shows an alliance until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
     name = process_name()
+    access = open_port(settings, settings.dashboard_bind, "FEDN_DASHBOARD_BIND", (settings.dashboard_host,))
     service = Service("dashboard", name, settings)
     records, live = open_records(settings), Live()
     service.stack.callback(records.close)
-    server = DashboardServer(records, live, settings.dashboard_bind, settings.dashboard_port, settings.alliance)
+    server = DashboardServer(records, live, settings.dashboard_bind, settings.dashboard_port, settings.alliance, access)
     service.stack.callback(server.stop)
     server.start()
     broker = open_broker(settings.amqp_url.get_secret_value(), service.scheduler)
@@ -58,11 +60,13 @@ def interruption(records: Records, state_dir: Path) -> str:
     )
 
 
-def show_state_dir(state_dir: Path, host: str = "127.0.0.1", port: int = 5111) -> None:
+def show_state_dir(state_dir: Path, settings: DashboardSettings) -> None:
     """Shows a sandbox's records, also while it runs, until SIGINT or SIGTERM. Raises ConfigError."""
+    host, port = settings.dashboard_bind, settings.dashboard_port
+    access = open_port(settings, host, "FEDN_DASHBOARD_BIND", (settings.dashboard_host,))
     records, live = open_state_dir(state_dir), Live()
     tail = Tail(records, live, remark=lambda: interruption(records, state_dir))
-    server = DashboardServer(records, live, host, port, state_dir.resolve().name)
+    server = DashboardServer(records, live, host, port, state_dir.resolve().name, access)
     ended = threading.Event()
     with on_first_signal([signal.SIGINT, signal.SIGTERM], ended.set):
         tail.start()

@@ -1,17 +1,21 @@
-"""Routes of the dashboard's server beside its pages: the news stream, exports and health; compression."""
+"""The dashboard's server beside its pages: the news stream, exports and health; compression, and who may look."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
+import hashlib
 import io
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import flask
 
 from fedmq.errors import FedMQError
+from fedmq.web.access import HEADERS, Access
 from fedmq_dashboard.history import History
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.pages import table
@@ -25,6 +29,8 @@ CLOCK_SECONDS = 10.0
 """Seconds. The stream sends news at most every half second, again once the records must contain it, and the time."""
 
 COMPRESSED_FROM = 2_000
+MOST_STREAMS = 48
+"""Each page that is looked at has one open."""
 
 
 def add_routes(server: flask.Flask, history: History, live: Live) -> None:
@@ -44,10 +50,17 @@ def add_routes(server: flask.Flask, history: History, live: Live) -> None:
         name = {"Content-Disposition": f"attachment; filename=metrics.{form}"}
         return flask.Response(text, mimetype=kind, headers=name)
 
+    places = threading.BoundedSemaphore(MOST_STREAMS)
+
     @server.get("/stream")
     def stream() -> flask.Response:
+        if not places.acquire(blocking=False):
+            words = f"{MOST_STREAMS} pages follow the news already: close some, or load this page again later\n"
+            return flask.Response(words, 503, mimetype="text/plain")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return flask.Response(news(live), mimetype="text/event-stream", headers=headers)
+        response = flask.Response(news(live), mimetype="text/event-stream", headers=headers)
+        response.call_on_close(places.release)
+        return response
 
     @server.get("/health")
     def health() -> dict[str, str]:
@@ -64,6 +77,41 @@ def add_routes(server: flask.Flask, history: History, live: Live) -> None:
             response.headers["Content-Encoding"] = "gzip"
             response.headers.add("Vary", "Accept-Encoding")
         return response
+
+
+def add_guard(server: flask.Flask, access: Access, scripts: Iterable[str]) -> None:
+    """Makes the server refuse what `access` refuses, before any route. `scripts`: the texts of the pages' inline scripts."""
+    headers = {**HEADERS, "Content-Security-Policy": policy(scripts)}
+
+    @server.before_request
+    def decide() -> flask.Response | None:
+        objection = access.objection(flask.request.path, flask.request.headers.get)
+        if objection is None:
+            return None
+        return flask.Response(f"{objection.reason}\n", objection.status, dict(objection.headers), mimetype="text/plain")
+
+    @server.after_request
+    def protect(response: flask.Response) -> flask.Response:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def policy(scripts: Iterable[str]) -> str:
+    """Returns the content security policy: scripts of this server, and those inline ones.
+
+    Plotly and Dash's controls set styles from scripts, as `style` elements and attributes, and draw images from `data:`
+    and `blob:`.
+    """
+    hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
+    return (
+        f"default-src 'self'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def news(live: Live) -> Iterator[str]:

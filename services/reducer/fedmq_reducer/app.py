@@ -8,6 +8,7 @@ from typing import Any
 from fedmq.blobs.base import STORE as BLOBS
 from fedmq.brokers.registry import open_administration, open_broker
 from fedmq.process.connect import open_blobs, open_records
+from fedmq.process.exposure import open_port
 from fedmq.process.identity import claim, process_name
 from fedmq.process.service import Service
 from fedmq.process.settings import ReducerSettings
@@ -42,6 +43,7 @@ def waits_for(core: ReducerCore) -> RoleWait | None:
 def main(settings: ReducerSettings) -> None:
     """Runs until SIGTERM. Raises ConfigError if a setting is wrong or a server refuses the account."""
     holder = process_name()
+    access = open_port(settings, settings.reducer_bind, "FEDN_REDUCER_BIND", (settings.reducer_host,))
     service = Service("reducer", holder, settings)
     identity = claim(settings.state_dir, "reducer", None, "reducer")
     service.stack.callback(identity.close)
@@ -121,6 +123,7 @@ def main(settings: ReducerSettings) -> None:
         new_id=service.new_id,
         stalls=service.stalls,
         control=control,
+        access=access,
     )
     service.stack.callback(api.stop)
     api.start()

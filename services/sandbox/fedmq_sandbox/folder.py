@@ -75,7 +75,6 @@ def open_folder(folder: Path) -> FastAPI:
             feed=FolderEvents(records),
             new_id=lambda: "",
             scratch=folder,
-            local_only=False,
         )
     )
 

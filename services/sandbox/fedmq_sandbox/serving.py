@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedmq.process.settings import ControlSettings
 from fedmq.records.sqlite import SqliteRecords
+from fedmq.web.access import Access
 from fedmq_sandbox.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def api_of(box: Sandbox, port: int) -> Iterator[ApiServer]:
             feed=feed,
             new_id=lambda: secrets.token_hex(16),
             scratch=box.options.state_dir / "scratch" / "seeds",
-            admin_token=token.get_secret_value() if token is not None else None,
+            access=Access(token.get_secret_value() if token is not None else None),
         )
         server = ApiServer(create_app(context), "127.0.0.1", port)
         try:

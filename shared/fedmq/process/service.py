@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from fedmq import __version__
 from fedmq.brokers.base import Connection
+from fedmq.process.exposure import open_port
 from fedmq.process.logs import configure_service_logs
 from fedmq.process.settings import AllianceSettings
 from fedmq.process.signals import on_first_signal
@@ -34,6 +35,7 @@ from fedmq.runtime.telemetry import ActorTelemetry
 from fedmq.scheduler import ThreadScheduler
 from fedmq.tls import trust
 from fedmq.web import families
+from fedmq.web.access import Access
 from fedmq.web.families import Family, Sample
 from fedmq.web.health import HealthServer
 
@@ -70,6 +72,9 @@ class Service:
         self.role = role
         self.name = name
         self.settings = settings
+        self._access: Access | None = None
+        if settings.health_port is not None:
+            self._access = open_port(settings, settings.health_bind, "FEDN_HEALTH_BIND", (role,))
         self.scheduler = ThreadScheduler(threads)
         self.telemetry = ActorTelemetry()
         self.stalls = Stalls(self.scheduler.wall)
@@ -186,6 +191,7 @@ class Service:
                 lambda: self._health(details),
                 lambda: self._readiness(missing),
                 lambda: self._samples(gauges),
+                self._access,
             )
             self.stack.callback(server.close)
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fedmq.errors import ConfigError
+from fedmq.web.access import HEADERS, Access
 from fedmq.web.families import Family, Sample
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,7 +25,8 @@ class HealthServer:
     """Serves the pages on `port` of `host` (0: any free one). Raises ConfigError if the port is taken.
 
     `health()` returns whether the process is well (status 200, else 503) and the JSON to report; `ready()` likewise whether
-    it can do its work now. `samples()` returns the numbers. They are called on a thread of the server.
+    it can do its work now. `samples()` returns the numbers. They are called on a thread of the server. `access`: who may
+    read the numbers, by default this machine.
     """
 
     def __init__(
@@ -34,23 +36,32 @@ class HealthServer:
         health: Answer,
         ready: Answer,
         samples: Callable[[], Iterable[Sample]],
+        access: Access | None = None,
     ) -> None:
+        decide = (access or Access()).objection
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if self.path in ("/health", "/ready"):
-                    well, document = health() if self.path == "/health" else ready()
+                path = self.path.partition("?")[0]
+                objection = decide(path, self.headers.get)
+                if objection is not None:
+                    self._answer(objection.status, "text/plain", f"{objection.reason}\n", objection.headers)
+                elif path in ("/health", "/ready"):
+                    well, document = health() if path == "/health" else ready()
                     self._answer(200 if well else 503, "application/json", json.dumps(document))
-                elif self.path == "/metrics":
+                elif path == "/metrics":
                     self._answer(200, METRICS_TYPE, exposition(samples()))
                 else:
                     self._answer(404, "text/plain", "there are /health, /ready and /metrics\n")
 
-            def _answer(self, status: int, content_type: str, text: str) -> None:
+            def _answer(self, status: int, content_type: str, text: str, more: Mapping[str, str] = {}) -> None:
                 data = text.encode()
                 with suppress(ConnectionError):  # a probe that did not wait for the answer
                     self.send_response(status)
                     self.send_header("Content-Type", content_type)
                     self.send_header("Content-Length", str(len(data)))
+                    for name, value in {**HEADERS, **more}.items():
+                        self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(data)
 

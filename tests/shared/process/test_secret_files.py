@@ -25,6 +25,7 @@ from fedmq.process.settings.current import current_settings
 SECRETS = (
     "FEDN_ADMIN_TOKEN",
     "FEDN_AMQP_URL",
+    "FEDN_HEALTH_TOKEN",
     "FEDN_MINIO_ACCESS_KEY",
     "FEDN_MINIO_SECRET_KEY",
     "FEDN_MONGO_PASSWORD",

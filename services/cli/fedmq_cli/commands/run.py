@@ -60,4 +60,4 @@ def dashboard(
     if state_dir is None:
         main(settings)
     else:
-        show_state_dir(state_dir, settings.dashboard_bind, settings.dashboard_port)
+        show_state_dir(state_dir, settings)

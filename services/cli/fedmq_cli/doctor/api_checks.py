@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import platform
 import socket
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Any
 
 from fedmq import __version__
 from fedmq.errors import ConfigError, Transient
+from fedmq.process.exposure import open_port
 from fedmq.process.settings import AllianceSettings, ControlSettings, ReducerSettings
 from fedmq_cli.doctor.findings import Notable
 from fedmq_cli.doctor.inquiry import Inquired
@@ -96,16 +96,12 @@ def api(settings: ControlSettings) -> str:
     raise ConfigError(f"{url} does not answer as a reducer does: see FEDN_REDUCER_HOST and FEDN_REDUCER_PORT")
 
 
-def admin_token(settings: ReducerSettings) -> str:
-    """Looks whether others could change sessions without a token."""
-    if settings.admin_token is not None:
-        return "FEDN_ADMIN_TOKEN is set"
-    if not _is_loopback(settings.reducer_bind):
-        raise Notable(
-            f"everybody who reaches {settings.reducer_bind}:{settings.reducer_port} may start and stop sessions: set "
-            "FEDN_ADMIN_TOKEN"
-        )
-    return f"none is needed: only this machine reaches {settings.reducer_bind}"
+def access(settings: AllianceSettings, bind: str, variable: str) -> str:
+    """Looks whether others than this machine reach a port without a token. Raises ConfigError, as the role would."""
+    found = open_port(settings, bind, variable)
+    if found.is_local:
+        return "none is needed to read: only this machine reaches the port"
+    return "every request needs one, but those of /health and /ready"
 
 
 def port(host: str, number: int, variable: str, what: str) -> str:
@@ -122,13 +118,6 @@ def port(host: str, number: int, variable: str, what: str) -> str:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url(settings: ControlSettings) -> str:

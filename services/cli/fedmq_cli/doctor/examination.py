@@ -70,10 +70,11 @@ def _checks(settings: TrustSettings) -> Iterator[tuple[str, Check]]:
     if isinstance(settings, ControlSettings) and not isinstance(settings, DashboardSettings):
         yield "API", lambda: api_checks.api(settings)
     if isinstance(settings, ReducerSettings):
-        yield "admin token", lambda: api_checks.admin_token(settings)
+        yield "admin token", lambda: api_checks.access(settings, settings.reducer_bind, "FEDN_REDUCER_BIND")
     if isinstance(settings, DashboardSettings):
         host, port = settings.dashboard_bind, settings.dashboard_port
         yield "port", lambda: api_checks.port(host, port, "FEDN_DASHBOARD_PORT", "the dashboard")
+        yield "admin token", lambda: api_checks.access(settings, host, "FEDN_DASHBOARD_BIND")
     if isinstance(settings, ClientSettings):
         yield "client name", lambda: broker_checks.client_name(settings)
         yield "blob store", lambda: store_checks.public_store(settings)
@@ -87,6 +88,7 @@ def _alliance_checks(settings: AllianceSettings) -> Iterator[tuple[str, Check]]:
     if settings.health_port is not None:
         host, number = settings.health_bind, settings.health_port
         yield "health port", lambda: api_checks.port(host, number, "FEDN_HEALTH_PORT", "/health")
+        yield "health token", lambda: api_checks.access(settings, host, "FEDN_HEALTH_BIND")
     yield "broker", lambda: broker_checks.broker(settings)
     if isinstance(settings, ReducerSettings):
         yield "file handles", lambda: broker_checks.file_handles(settings)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 
 import fedmq
@@ -15,8 +15,9 @@ from fedmq.process.settings import ReducerSettings
 from fedmq.records.base import Records
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
+from fedmq.web.access import Access
 from fedmq_reducer.web.api import downloads, events, health, members, models, sessions, starting
-from fedmq_reducer.web.api.access import is_named_locally
+from fedmq_reducer.web.api.access import Guard
 from fedmq_reducer.web.api.answers import Json, add_error_answers
 from fedmq_reducer.web.api.context import ApiContext, check_records
 from fedmq_reducer.web.api.feed import EventStream
@@ -25,10 +26,10 @@ from fedmq_reducer.web.api.server import ApiServer
 from fedmq_reducer.web.page.router import ControlPage
 from fedmq_schemas.topology import Topology
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 DESCRIPTION = """Starts, stops and shows sessions. Changing requests need `Authorization: Bearer TOKEN` where the server
-has an admin token. Errors are `{"error": "…"}` and say what to change. Lists come in pages: `after` takes the `next` of
-the page before. NaN and the infinities are the texts `NaN`, `Infinity`, `-Infinity`."""
+has an admin token; beyond the server's machine all requests but `/health` need it. Errors are `{"error": "…"}` and say
+what to change. Lists come in pages: `after` takes the `next` of the page before. NaN and the infinities are the texts
+`NaN`, `Infinity`, `-Infinity`."""
 
 
 def create_app(context: ApiContext) -> FastAPI:
@@ -55,14 +56,7 @@ def create_app(context: ApiContext) -> FastAPI:
             reason = f"{request.method} {request.url.path}: there is no such thing to ask; /docs lists what there is"
         return Json({"error": reason}, error.status_code, headers=error.headers)
 
-    if context.local_only:
-
-        @app.middleware("http")
-        async def only_local_names(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-            if not is_named_locally(request):
-                return Json({"error": "this server answers to localhost only; FEDN_REDUCER_BIND opens it"}, 421)
-            return await call_next(request)
-
+    app.add_middleware(Guard, access=context.access)
     return app
 
 
@@ -79,6 +73,7 @@ def serve_api(
     new_id: Callable[[], str],
     stalls: Stalls,
     control: Connection,
+    access: Access,
 ) -> ApiServer:
     """Returns the server, bound to the port that the settings name. It publishes over `control`.
 
@@ -88,7 +83,6 @@ def serve_api(
     feed = EventStream()
     events = broker.connect("api.feed")
     scheduler.post(lambda: feed.watch(events, topology, name))
-    token = settings.admin_token
     context = ApiContext(
         alliance=settings.alliance,
         records=records,
@@ -97,8 +91,7 @@ def serve_api(
         feed=feed,
         new_id=new_id,
         scratch=scratch,
-        admin_token=token.get_secret_value() if token is not None else None,
-        local_only=settings.reducer_bind in LOCAL,
+        access=access,
         stalls=stalls,
     )
     return ApiServer(

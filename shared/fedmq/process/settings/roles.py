@@ -45,6 +45,12 @@ class AllianceSettings(TrustSettings):
     health_bind: str = Field(
         "127.0.0.1", alias="FEDN_HEALTH_BIND", description="address that /health and /metrics are served on"
     )
+    health_token: SecretStr | None = Field(
+        None,
+        alias="FEDN_HEALTH_TOKEN",
+        description="token that /metrics needs beyond this machine, and that opens nothing else; none: FEDN_ADMIN_TOKEN",
+    )
+    published_on: forms.PublishedOn = None
 
     @field_validator("log_level")
     @classmethod
@@ -111,7 +117,8 @@ class ControlSettings(TrustSettings):
     admin_token: SecretStr | None = Field(
         None,
         alias="FEDN_ADMIN_TOKEN",
-        description="token that changes need; none: anybody who reaches the API may change",
+        description="token that changes need, and beyond this machine every request but /health and /ready, also at the "
+        "dashboard; none: whoever is on this machine may change",
     )
     reducer_tls_cert: Path | None = Field(
         None,

@@ -77,6 +77,17 @@ PublicUrl = Annotated[
     ),
 ]
 
+PublishedOn = Annotated[
+    str | None,
+    Field(
+        alias="FEDN_PUBLISHED_ON",
+        pattern=r"^(localhost|[0-9.]+|[0-9a-fA-F:.]+|\[[0-9a-fA-F:.]+\])$",
+        description="address that a container engine or a proxy publishes this process's ports on, which decides whether "
+        "they need a token; 127.0.0.1 also where a container publishes none; none: the addresses that they listen on",
+    ),
+    AfterValidator(lambda address: address and address.strip("[]")),
+]
+
 TracesUrl = Annotated[
     str | None,
     Field(

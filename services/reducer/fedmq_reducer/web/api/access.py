@@ -1,42 +1,49 @@
-"""Who sends a request: a browser or a program, and whether it may change anything."""
+"""Refuses requests before an endpoint sees them, and tells browsers from programs."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
-from urllib.parse import urlsplit
-
 from fastapi import Depends, HTTPException, Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
+from fedmq.web.access import HEADERS, Access
+from fedmq_reducer.web.api.answers import Json
+
+
+class Guard:
+    """An ASGI middleware: refuses requests as `access` decides, and adds the headers that every answer has."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers the request, or lets the application answer it."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        app = self._app
+        objection = self._access.objection(scope["path"], Headers(scope=scope).get)
+        if objection is not None:
+            app = Json({"error": objection.reason}, objection.status, headers=objection.headers)
+        await app(scope, receive, send_with_headers)
 
 
 def check_may_change(request: Request) -> None:
-    """Raises HTTPException unless the request may change something.
-
-    - A browser's request must come from a page of this server, with a token or without.
-    - If the server has an admin token, the request must carry it: as `Authorization: Bearer TOKEN`, or as the password of
-      basic authentication, which browsers ask for.
-    """
-    if not _is_same_site(request):
-        raise HTTPException(403, "a page of another site may not change anything here")
-    token: str | None = request.app.state.context.admin_token
-    given = _given(request)
-    if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
-        challenge = {"WWW-Authenticate": 'Basic realm="FedMQ"'}
-        fault = "the token sent is another one" if given else "none was sent"
-        raise HTTPException(401, f"this needs the reducer's admin token (FEDN_ADMIN_TOKEN): {fault}", challenge)
+    """Raises HTTPException unless the request may change something; see `Access.objection`."""
+    access: Access = request.app.state.context.access
+    objection = access.objection(request.url.path, request.headers.get, changes=True)
+    if objection is not None:
+        raise HTTPException(objection.status, objection.reason, objection.headers)
 
 
 GUARDED = [Depends(check_may_change)]
 """The dependencies of an endpoint that changes something."""
-
-
-def is_named_locally(request: Request) -> bool:
-    """Returns whether the request names this machine. A page whose own host name points to this machine does not."""
-    host = request.headers.get("host", "").lower()
-    return (host if host.endswith("]") else host.rpartition(":")[0] or host) in LOCAL
 
 
 def is_browser(request: Request) -> bool:
@@ -59,23 +66,3 @@ def _weighed(part: str) -> tuple[str, float]:
             except ValueError:
                 return kind.lower(), 0.0
     return kind.lower(), 1.0
-
-
-def _is_same_site(request: Request) -> bool:
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        return False
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
-
-
-def _given(request: Request) -> str:
-    """Returns the token that the request carries, or an empty text."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            return ""
-    return ""

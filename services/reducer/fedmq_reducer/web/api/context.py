@@ -14,6 +14,7 @@ from fedmq.blobs.base import Blobs
 from fedmq.errors import NotFound, ProtocolError, Refused, Transient
 from fedmq.records.base import STORE, Document, Records
 from fedmq.runtime.stalls import Stalls, describe
+from fedmq.web.access import Access
 from fedmq_reducer.performers.aggregation_performer import check_strategy
 from fedmq_reducer.retention import check_kept
 from fedmq_reducer.web.api.feed import EventStream
@@ -34,10 +35,8 @@ class ApiContext:
     - `feed`: the events as they are published.
     - `new_id`: makes ids.
     - `scratch`: a folder for seeds that are being uploaded.
-    - `admin_token`: what requests that change something must carry. With None, anybody who reaches the server may send them.
+    - `access`: who may send requests.
     - `stalls`: what this process waits for.
-    - `local_only`: the server is bound to this machine. A request under another host's name is then an attack (DNS
-      rebinding).
     """
 
     alliance: str
@@ -47,8 +46,7 @@ class ApiContext:
     feed: EventStream
     new_id: Callable[[], str]
     scratch: Path
-    admin_token: str | None = None
-    local_only: bool = True
+    access: Access = field(default_factory=Access)
     stalls: Stalls = field(default_factory=lambda: Stalls(time.time))
 
     def check_records(self) -> None:
