@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +15,8 @@ from fedmq.errors import ConfigError
 from fedmq.web.access import HEADERS, Access
 from fedmq.web.families import Family, Sample
 
+SILENT_SECONDS = 5.0
+MOST_CONNECTIONS = 32
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -41,6 +44,8 @@ class HealthServer:
         decide = (access or Access()).objection
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SILENT_SECONDS
+
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 objection = decide(path, self.headers.get)
@@ -69,10 +74,9 @@ class HealthServer:
                 """Logs nothing, as probes arrive every few seconds."""
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _BoundedServer((host, port), Handler)
         except OSError as error:
             raise ConfigError(f"can't listen on {host}:{port} ({error.strerror}): see FEDN_HEALTH_PORT") from error
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         serve = partial(self._server.serve_forever, poll_interval=0.1)  # `close` waits for as long
         threading.Thread(target=serve, name="health", daemon=True).start()
@@ -81,6 +85,35 @@ class HealthServer:
         """Stops serving and closes the port."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """Has at most `MOST_CONNECTIONS` threads. A connection beyond that ends the oldest one.
+
+    So an orchestrator's probe is answered while somebody holds connections open: else it would end a process that is well.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: dict[Any, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            oldest = next(iter(self._open)) if len(self._open) >= MOST_CONNECTIONS else None
+            self._open.pop(oldest, None)
+            self._open[request] = None
+        if oldest is not None:
+            with suppress(OSError):  # its thread reads the end, and leaves
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
 
 def exposition(samples: Iterable[Sample]) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from fedmq.errors import ConfigError
+from fedmq.web import health
+from fedmq.web.access import Access
 from fedmq.web.families import RECEIVED, UNSETTLED, UPTIME, Sample
-from fedmq.web.health import HealthServer, exposition
+from fedmq.web.health import MOST_CONNECTIONS, HealthServer, exposition
 from support.waiting import SECONDS, until
 
 
@@ -123,3 +125,57 @@ def test_samples_of_one_family_share_help_and_type_and_label_values_are_escaped(
         "# TYPE fedmq_unsettled_messages gauge\n"
         "fedmq_unsettled_messages 3\n"
     )
+
+
+def test_half_open_connections_cost_a_bounded_number_of_threads_and_no_probe(server: HealthServer) -> None:
+    before = threading.active_count()
+    held = []
+    try:
+        for _ in range(3 * MOST_CONNECTIONS):
+            held.append(socket.create_connection(("127.0.0.1", server.port)))
+            held[-1].sendall(b"GET /health HT")
+        assert get(server, "/health")[0] == 200
+        until(lambda: threading.active_count() - before <= MOST_CONNECTIONS, "threads of ended connections are gone")
+    finally:
+        for each in held:
+            each.close()
+
+
+def test_a_request_that_stands_still_is_ended(
+    patient: Patient, server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "SILENT_SECONDS", 0.1)
+    quick = HealthServer("127.0.0.1", 0, patient.health, patient.ready, patient.samples)
+    try:
+        with socket.create_connection(("127.0.0.1", quick.port), SECONDS) as connection:
+            connection.sendall(b"GET /health HT")
+            assert connection.recv(1) == b""
+    finally:
+        quick.close()
+
+
+def test_metrics_beyond_this_machine_need_a_token_and_probes_none(patient: Patient) -> None:
+    access = Access(metrics_token="a-token-of-prometheus", is_local=False)
+    server = HealthServer("127.0.0.1", 0, patient.health, patient.ready, patient.samples, access)
+    try:
+        assert get(server, "/health")[0] == 200
+        assert get(server, "/ready?verbose")[0] == 503
+        status, words = get(server, "/metrics")
+        assert status == 401 and "FEDN_HEALTH_TOKEN" in words
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/metrics", headers={"Authorization": "Bearer a-token-of-prometheus"}
+        )
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "fedmq_uptime_seconds" in answer.read().decode()
+    finally:
+        server.close()
+
+
+def test_a_name_that_leads_here_by_rebinding_reads_nothing(server: HealthServer) -> None:
+    for path in ("/health", "/ready", "/metrics"):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=SECONDS)
+        with caught.value as answer:
+            assert answer.code == 421

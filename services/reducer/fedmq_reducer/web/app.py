@@ -39,6 +39,7 @@ def create_app(context: ApiContext) -> FastAPI:
         version=fedmq.__version__,
         description=DESCRIPTION,
         default_response_class=Json,
+        docs_url=None,
         redoc_url=None,
         responses=_ERRORS,
     )
@@ -56,7 +57,7 @@ def create_app(context: ApiContext) -> FastAPI:
             reason = f"{request.method} {request.url.path}: there is no such thing to ask; /docs lists what there is"
         return Json({"error": reason}, error.status_code, headers=error.headers)
 
-    app.add_middleware(Guard, access=context.access)
+    app.add_middleware(Guard, access=context.access, largest_seed=context.largest_seed)
     return app
 
 
@@ -92,6 +93,7 @@ def serve_api(
         new_id=new_id,
         scratch=scratch,
         access=access,
+        largest_seed=settings.seed_limit << 20,
         stalls=stalls,
     )
     return ApiServer(
@@ -110,7 +112,9 @@ _ERRORS: dict[int | str, dict[str, object]] = {
         401: "the admin token is missing or wrong",
         403: "a page of another site asks",
         404: "it is not there",
+        408: "the body did not go on",
         409: "the answer is no",
+        413: "the body is too large",
         422: "wrong parameters; says what to change",
         503: "a server that this one needs is away",
     }.items()

@@ -136,6 +136,9 @@ class ReducerSettings(RecordSettings, ManagementSettings, BlobSettings, ControlS
     reducer_tls_key: Path | None = Field(
         None, alias="FEDN_REDUCER_TLS_KEY", description="PEM file of the certificate's key; none: in the same file"
     )
+    seed_limit: int = Field(
+        2048, alias="FEDN_SEED_LIMIT", ge=1, description="size of the largest seed that may be uploaded, in MB"
+    )
     partitions: int | None = Field(
         None,
         alias="FEDN_PARTITIONS",

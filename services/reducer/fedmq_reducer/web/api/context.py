@@ -36,6 +36,7 @@ class ApiContext:
     - `new_id`: makes ids.
     - `scratch`: a folder for seeds that are being uploaded.
     - `access`: who may send requests.
+    - `largest_seed`: that may be uploaded, in bytes.
     - `stalls`: what this process waits for.
     """
 
@@ -47,6 +48,7 @@ class ApiContext:
     new_id: Callable[[], str]
     scratch: Path
     access: Access = field(default_factory=Access)
+    largest_seed: int = 2048 << 20
     stalls: Stalls = field(default_factory=lambda: Stalls(time.time))
 
     def check_records(self) -> None:

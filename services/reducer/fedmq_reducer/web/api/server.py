@@ -1,7 +1,8 @@
-"""Serves the web application at a port, in a thread of its own."""
+"""Serves the web application at a port, in a thread of its own, with bounds on connections and on their silence."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -11,11 +12,64 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedmq.errors import ConfigError
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
+HEAD_SECONDS = 10.0
+"""A connection is closed if the head of its request has not arrived that long after the connection or the last answer."""
+MOST_ANSWERED = 400
+"""Open connections above which requests are answered with 503. A page that is looked at has one, `/events/stream` too."""
+MOST_OPEN = 500
+"""Open connections above which a new one is closed at once. A process may have 1,024 files open where no limit is set."""
+
+
+class BoundedConnection(H11Protocol):
+    """A connection with a deadline for the head of each request, which uvicorn does not have."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begins the deadline of the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_OPEN:
+            transport.abort()
+        else:
+            self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Ends the deadline once a head is whole. Bytes alone do not extend it."""
+        super().data_received(data)
+        if not self._is_waiting():
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """Begins the deadline of the next request."""
+        super().on_response_complete()
+        if self._is_waiting():
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the deadline."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _close(self) -> None:
+        if self._is_waiting():
+            self.transport.abort()
 
 
 class ApiServer:
@@ -42,6 +96,8 @@ class ApiServer:
             app,
             lifespan="off",
             ws="none",
+            http=BoundedConnection,
+            limit_concurrency=MOST_ANSWERED,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,

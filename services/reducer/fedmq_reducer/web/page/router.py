@@ -20,8 +20,8 @@ from fedmq.errors import FedMQError, NotFound
 from fedmq_reducer.web.api.access import GUARDED, is_browser
 from fedmq_reducer.web.api.answers import Json, SessionId
 from fedmq_reducer.web.api.context import ApiContext
+from fedmq_reducer.web.page import documentation, status
 from fedmq_reducer.web.page import form as forms
-from fedmq_reducer.web.page import status
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -31,8 +31,8 @@ QUIET_SECONDS = 10.0
 MOST_FORM = 64 * 1024
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'",
 }
 
 
@@ -47,9 +47,10 @@ class ControlPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(moment=_moment, labels=_labels)
+        self._templates.filters.update(moment=_moment, labels=_labels, code=_code)
         self.router = APIRouter(include_in_schema=False)
         self.router.add_api_route("/", self._index)
+        self.router.add_api_route("/docs", self._documentation)
         self.router.add_api_route("/page/static/{name}", self._static)
         self.router.add_api_route("/page/stream", self._stream)
         self.router.add_api_route("/page/start", self._start, methods=["POST"], dependencies=GUARDED)
@@ -85,6 +86,16 @@ class ControlPage:
             **self._form(given, faults),
         )
         return HTMLResponse(html, code, HEADERS)
+
+    def _documentation(self, request: Request) -> Response:
+        document = request.app.openapi()
+        html = self._render(
+            "docs.html",
+            info=document["info"],
+            operations=documentation.operations(document),
+            bodies=documentation.bodies(document),
+        )
+        return HTMLResponse(html, headers=HEADERS)
 
     def _static(self, name: str) -> Response:
         if name not in FILES:
@@ -196,6 +207,12 @@ def _moment(at: float | None, form: str = "time") -> Markup:
     iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     shown = f"{iso[:10]} {iso[11:16]} UTC" if form == "date" else f"{iso[11:19]} UTC"
     return Markup('<time datetime="{}" data-form="{}" title="{}">{}</time>').format(iso, form, iso, shown)
+
+
+def _code(text: str) -> Markup:
+    """Returns the text, with what stands between two backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(each) if i % 2 else each for i, each in enumerate(parts))
 
 
 def _labels(pairs: dict[str, str]) -> str:
