@@ -40,7 +40,7 @@ def test_a_browser_sees_the_dashboard_with_the_token_as_its_password(browser: Br
     server.start()
     try:
         # As what is typed into the browser's prompt, which it sends from then on; pages refuse it in their own address.
-        browser.driver.get(server.url.replace("://", f"://anybody:{TOKEN}@") + "/health")
+        browser.driver.get(server.url.replace("://", f"://anybody:{TOKEN}@") + "/export/table.json")
         browser.open(server.url)
         browser.wait(lambda: browser.all(".js-plotly-plot .main-svg"))
         next(link for link in browser.all("#nav a") if link.text.startswith("Clients")).click()

@@ -184,11 +184,18 @@ def test_a_port_that_another_program_has_is_named_with_its_setting(environment: 
     assert shown["health port"][0] == "warning" and "set FEDN_HEALTH_PORT to a free port" in shown["health port"][1]
 
 
-def test_an_open_api_without_a_token_is_a_warning(environment: dict[str, str]) -> None:
+def test_an_open_port_without_a_token_is_a_fault(environment: dict[str, str]) -> None:
     [port] = free_ports(1)
-    mine = environment | {"FEDN_REDUCER_BIND": "0.0.0.0", "FEDN_REDUCER_PORT": str(port)}
-    verdict, text = doctor(mine, "reducer")["admin token"]
+    mine = environment | {"FEDN_REDUCER_BIND": "0.0.0.0", "FEDN_REDUCER_PORT": str(port), "FEDN_HEALTH_PORT": ""}
+    verdict, text = doctor(mine, "reducer", code=2)["admin token"]
+    assert verdict == "fault" and "no token protects it: set FEDN_ADMIN_TOKEN" in text
 
-    assert verdict == "warning"
-    assert "set FEDN_ADMIN_TOKEN" in text
-    assert doctor(mine | {"FEDN_ADMIN_TOKEN": "set"}, "reducer")["admin token"][0] == "ok"
+    verdict, text = doctor(mine | {"FEDN_ADMIN_TOKEN": "short"}, "reducer", code=2)["admin token"]
+    assert verdict == "fault" and "FEDN_ADMIN_TOKEN can be guessed" in text
+
+    own = {
+        "FEDN_ADMIN_TOKEN": "0123456789abcdef",
+        "FEDN_MINIO_SECRET_KEY": "a-key-of-my-own",
+        "FEDN_AMQP_URL": "amqp://me:a-password-of-my-own@127.0.0.1:1/",
+    }
+    assert doctor(mine | own, "reducer", code=2)["admin token"][0] == "ok"

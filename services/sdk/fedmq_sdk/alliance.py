@@ -31,7 +31,7 @@ class Alliance:
             issuer and its name are not checked.
         state_dir: in place of an address, the folder of a sandbox that runs or has ended. It is only read: all methods
             that change nothing work, and no server is needed.
-        token: by default FEDN_ADMIN_TOKEN. Only changes need it.
+        token: by default FEDN_ADMIN_TOKEN. Changes need it, and beyond the server's machine reads too.
         timeout: seconds without an answer after which a request fails.
         patience: seconds for which a request that only reads is repeated while the server's answer is a passing fault
             (503), or a server that has answered before does not.
