@@ -31,7 +31,7 @@ export COMPOSE_PROJECT_NAME ?= fedmq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos soak up down clean docs
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos soak up down lock sbom clean docs
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +99,15 @@ up: ## start everything in containers, with MNIST clients and a seed (ARGS="--bu
 
 down: ## remove them; what they stored stays (ARGS=--volumes removes that too)
 	cd deploy/compose && $(COMPOSE) $(STACK) down $(ARGS)
+
+lock: .venv/installed-all ## lock what the images install, by version and hash (ARGS=--upgrade for newer versions)
+	PATH="$$PWD/$(BIN):$$PATH" deploy/compose/lock $(ARGS)
+
+sbom: ## copy from each role's image the list of what it holds, in CycloneDX's form, into build/sbom
+	@mkdir -p build/sbom
+	@for role in reducer combiner client dashboard; do \
+		docker run --rm --entrypoint cat fedmq-$$role /opt/fedmq/sbom.cdx.json > build/sbom/$$role.cdx.json || exit 1; done
+	@ls build/sbom/*
 
 clean: ## remove .venv, builds and caches
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -4,13 +4,13 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from support.installs import brought_by
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -48,33 +48,6 @@ for module in pkgutil.walk_packages(getattr(root, "__path__", ()), package + "."
     if not {"__main__", "frameworks", "warm_keras", "torch"} & set(module.name.split(".")):
         importlib.import_module(module.name)
 """
-
-
-def brought_by(extra: str) -> set[str]:
-    """Return the canonical names of all distributions that `fedmq[extra]` installs."""
-
-    def requirements(name: str, extras: set[str]) -> Iterator[Requirement]:
-        for line in distribution(name).requires or ():
-            requirement = Requirement(line)
-            if requirement.marker is None or any(
-                requirement.marker.evaluate({"extra": each}) for each in extras | {""}
-            ):
-                yield requirement
-
-    seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [("fedmq", frozenset({extra}))]
-    while waiting:
-        name, extras = waiting.pop()
-        if (name, extras) in seen:
-            continue
-        seen.add((name, extras))
-        try:
-            waiting += [
-                (canonicalize_name(each.name), frozenset(each.extras)) for each in requirements(name, set(extras))
-            ]
-        except PackageNotFoundError:
-            continue
-    return {name for name, _ in seen}
 
 
 def import_all(package: str, extra: str) -> subprocess.CompletedProcess[str]:
