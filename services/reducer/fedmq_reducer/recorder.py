@@ -17,6 +17,7 @@ from fedmq.scheduler import Scheduler
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 from fedmq_schemas.records import event_document
+from fedmq_schemas.role_accounts import server_accounts
 from fedmq_schemas.topology import Topology
 
 log = logging.getLogger("fedmq.recorder")
@@ -44,8 +45,8 @@ class Recorder:
     change.
 
     - `offload`: the record store is a server, so records are written off the scheduler's thread.
-    - `shared_account`: the account of the servers, which may report events of everybody. Another account may report only
-      its own events, and an event without an account is rejected.
+    - `shared_account`: this process's account. It and those of the servers' roles may report events of everybody. Another
+      account may report only its own events, and an event without an account is rejected.
     - Events of other accounts than the servers' are recorded in turns (see `fedmq.runtime.turns`).
     - `stalls`: notes batches that wait for their retry.
     """
@@ -66,10 +67,10 @@ class Recorder:
         self._topology = topology
         self._records = records
         self._offload = offload
-        self._shared_account = shared_account
+        self._servers = server_accounts(topology, shared_account)
         self._turns = FairTurns(
             scheduler,
-            servers=shared_account,
+            servers=self._servers,
             prefetch=PREFETCH,
             receive=self._receive,
             refuse=lambda delivery, reason: connection.reject(delivery.tag, reason),
@@ -128,9 +129,9 @@ class Recorder:
 
     def _decode(self, delivery: Delivery) -> tuple[Envelope, Sequence[Event]]:
         user = delivery.user
-        if user is None and self._shared_account is not None:
+        if user is None and self._servers is not None:
             raise ProtocolError("an event without user_id: its sender is unknown")
-        return decode_events(delivery, self._topology.alliance, None if user == self._shared_account else user)
+        return decode_events(delivery, self._topology.alliance, None if user in (self._servers or ()) else user)
 
     def _due(self) -> None:
         self._is_due = False

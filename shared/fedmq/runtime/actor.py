@@ -27,6 +27,7 @@ from fedmq.scheduler import Scheduler, Timer
 from fedmq_schemas import messages
 from fedmq_schemas.keys import event_id
 from fedmq_schemas.messages import Body
+from fedmq_schemas.role_accounts import server_accounts
 from fedmq_schemas.topology import Queue, Topology
 
 log = logging.getLogger("fedmq")
@@ -46,9 +47,10 @@ class Actor:
     - `stalls`: notes what is retried.
     - `new_id`: returns message ids. Simulation passes a seeded one.
     - `detail`: what the published events hold of an exception. The log has all of it.
-    - Senders other than the servers' account, `shared_account`, are received in turns (see `turns.py`).
-    - A sender must have the name of the account that the broker reports for it. Exceptions: `shared_account`, which
-      several senders use, and an inbox to which only the alliance's servers may write (`is_addressed_by_servers`).
+    - `shared_account`: this process's account, if it is a server's. Senders with accounts of nobody's but their own are
+      received in turns (see `turns.py`).
+    - A sender must have the name of the account that the broker reports for it. Exceptions: the servers' accounts, which
+      several senders use (see `role_accounts`), and an inbox to which only servers may write (`is_addressed_by_servers`).
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Actor:
         self._origin = SenderCheck(inbox, topology, shared_account, is_addressed_by_servers=is_addressed_by_servers)
         self._turns = FairTurns(
             scheduler,
-            servers=shared_account,
+            servers=server_accounts(topology, shared_account),
             prefetch=prefetch,
             receive=self._receive,
             refuse=self._refuse_delivery,

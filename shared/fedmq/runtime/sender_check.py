@@ -14,6 +14,7 @@ from fedmq import codec
 from fedmq.brokers.base import Delivery
 from fedmq.errors import ProtocolError
 from fedmq_schemas.messages import Envelope
+from fedmq_schemas.role_accounts import server_accounts
 from fedmq_schemas.routes import ROUTES, Route
 from fedmq_schemas.topology import REDUCER, Queue, Topology
 
@@ -32,7 +33,8 @@ Looking up an address takes six times as long as remembering it, at thousands of
 class SenderCheck:
     """Checks the messages of one inbox.
 
-    - `servers`: the account of the alliance's servers; None: accounts are not checked.
+    - `servers`: the account of this process, which is a server; None: accounts are not checked. The other servers have the
+      same account, or those of their roles (`role_accounts`).
     - `is_addressed_by_servers`: only the servers may write to this inbox, with an account whose name it does not know.
     """
 
@@ -41,13 +43,13 @@ class SenderCheck:
     ) -> None:
         self._inbox = inbox
         self._topology = topology
-        self._servers = servers
+        self._servers = server_accounts(topology, servers)
         self._is_addressed_by_servers = is_addressed_by_servers
         self._known: dict[tuple[str, str, str], tuple[str | None, bool]] = {}
 
     def account(self, delivery: Delivery) -> str | None:
         """Returns the account whose name the sender must have; None where the account does not identify the sender."""
-        is_shared = self._is_addressed_by_servers or delivery.user == self._servers
+        is_shared = self._is_addressed_by_servers or delivery.user in (self._servers or ())
         return None if is_shared else delivery.user
 
     def decode(self, delivery: Delivery) -> codec.Message:
@@ -79,7 +81,7 @@ class SenderCheck:
             raise ProtocolError(
                 f"{envelope.kind} message names the sender {envelope.sender!r} but was published as {sender!r}"
             )
-        if is_servers and self._servers is not None and delivery.user != self._servers:
+        if is_servers and self._servers is not None and delivery.user not in self._servers:
             raise ProtocolError(
                 f"only the alliance's servers send a {envelope.kind} message, not the account {delivery.user!r}"
             )

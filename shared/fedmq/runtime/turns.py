@@ -110,8 +110,8 @@ class Turns(Generic[Item]):
 class FairTurns:
     """Passes on the deliveries of one inbox, in turns of their senders. For an inbox with this `prefetch`.
 
-    - `servers`: the account of the alliance's servers, whose messages pass at once. None: it is not known, and all pass, as
-      in a process that holds the whole alliance.
+    - `servers`: the accounts of the alliance's servers, whose messages pass at once. None: they are not known, and all
+      pass, as in a process that holds the whole alliance.
     - `receive`: handles a delivery. `refuse`: rejects one with a reason. `drop`: acknowledges one that is not handled.
     - `report`: receives a sender, and a sentence with the number of its messages that were turned away.
 
@@ -123,7 +123,7 @@ class FairTurns:
         self,
         scheduler: Scheduler,
         *,
-        servers: str | None,
+        servers: frozenset[str] | None,
         prefetch: int,
         receive: Callable[[Delivery], None],
         refuse: Callable[[Delivery, str], None],
@@ -142,7 +142,7 @@ class FairTurns:
 
     def put(self, delivery: Delivery) -> None:
         """Passes the delivery on: now, when it is its sender's turn, or never."""
-        if self._servers is None or delivery.user == self._servers:
+        if self._servers is None or delivery.user in self._servers:
             self._receive(delivery)
             return
         away = self._turns.put(_sender(delivery), delivery, self._scheduler.now())

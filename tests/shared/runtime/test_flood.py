@@ -17,6 +17,7 @@ from fedmq.runtime.event_stream import decode_events
 from fedmq.runtime.turns import BURST, RATE, FairTurns
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import ClientPresence, Event
+from fedmq_schemas.role_accounts import server_accounts
 from fedmq_schemas.topology import Topology, update_key
 
 ALLIANCE = Topology("a")
@@ -202,7 +203,7 @@ def test_without_an_account_the_address_counts_and_where_the_servers_have_none_n
     received: list[Delivery] = []
     turns = FairTurns(
         scheduler,
-        servers=servers,
+        servers=server_accounts(Topology("a"), servers),
         prefetch=4_000,
         receive=received.append,
         refuse=lambda delivery, reason: None,
