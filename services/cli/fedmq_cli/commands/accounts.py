@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,13 +29,7 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
     with _opened() as (settings, accounts):
         had_account = client in accounts.names()
         password = accounts.add(client)
-        variables = {
-            "ALLIANCE_UID": settings.alliance,
-            "FEDN_CLIENT_NAME": client,
-            "FEDN_AMQP_URL": _url(settings.amqp_url.get_secret_value(), client, password),
-        }
-        if settings.minio_public_url is not None:
-            variables["FEDN_MINIO_PUBLIC_URL"] = settings.minio_public_url
+        variables = _variables(settings, client, password)
     if as_json:
         print_json(variables)
         return
@@ -74,6 +70,50 @@ def list_accounts(as_json: AsJson = False) -> None:
     print_next("fedmq account add CLIENT")
 
 
+@account.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the secrets; each container is given a folder of it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the secrets of a deployment that are missing: files of mode 600, with the accounts for RabbitMQ's definitions.
+
+    A variable that has a value, such as RABBITMQ_DEFAULT_PASS, decides that secret. The command may be repeated.
+    """
+    from fedmq_cli.deployment.given import GivenSecrets
+    from fedmq_cli.deployment.secret_store import make_secrets
+
+    written = make_secrets(folder, GivenSecrets.load())
+    if as_json:
+        print_json(written)
+        return
+    for name in written:
+        say(f"wrote {name}")
+    say(f"all secrets are in {folder}; keep a copy of passwords.json")
+
+
+@account.command()
+def serve(
+    hosts: Annotated[str, typer.Option(help="Names of the hosts that may ask; the group is the client's number.")] = "",
+    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8100,
+) -> None:
+    """Give each container of clients an account of its own when it starts (`fedmq run client --accounts URL`).
+
+    A host is recognized by the name that its address has at the name server of the deployment: by default the containers of
+    Compose's service `client`. CLIENT_NAME_BASE begins the accounts' names. A revoked account is not given again.
+    """
+    from fedmq.process.logs import configure_service_logs
+    from fedmq.process.settings import ClientSettings
+    from fedmq_cli.deployment.giving import HOSTS, AccountGiver
+    from fedmq_cli.deployment.serving import AccountServer
+
+    with _opened() as (settings, accounts):
+        configure_service_logs(settings.log_level, role="accounts")
+        base = ClientSettings.load().client_name_base
+        giver = AccountGiver(accounts, settings.state_dir / "accounts", hosts or HOSTS, base)
+        AccountServer(bind, port, giver, partial(_variables, settings)).serve()
+
+
 @contextmanager
 def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
     from fedmq.brokers.registry import open_administration
@@ -90,8 +130,15 @@ def _opened() -> Iterator[tuple[ManagementSettings, Accounts]]:
         broker.close()
 
 
-def _url(own: str, user: str, password: str) -> str:
-    """Returns the operator's URL `own` with the user and password of another account."""
-    scheme, _, rest = own.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{user}:{password}@{authority.rpartition('@')[2]}{slash}{path}"
+def _variables(settings: ManagementSettings, client: str, password: str) -> dict[str, str]:
+    """Returns the settings that a client with this account needs."""
+    from fedmq_cli.deployment.given import as_account
+
+    variables = {
+        "ALLIANCE_UID": settings.alliance,
+        "FEDN_CLIENT_NAME": client,
+        "FEDN_AMQP_URL": as_account(settings.amqp_url.get_secret_value(), client, password),
+    }
+    if settings.minio_public_url is not None:
+        variables["FEDN_MINIO_PUBLIC_URL"] = settings.minio_public_url
+    return variables

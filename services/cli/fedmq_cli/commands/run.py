@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -36,12 +37,30 @@ def combiner() -> None:
 
 
 @run.command()
-def client() -> None:
+def client(
+    accounts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where to ask for this container's account, unless FEDN_AMQP_URL names one: fedmq account serve.",
+        ),
+    ] = None,
+) -> None:
     """Train and validate on data that stays here. Only outbound connections are made."""
-    from fedmq.process.settings import ClientSettings
+    from fedmq.process.settings import ClientSettings, given_variables
     from fedmq_client.app import main
 
-    main(ClientSettings.load())
+    given = given_variables()
+    has_account = "FEDN_AMQP_URL_FILE" in given or urlsplit(given.get("FEDN_AMQP_URL", "")).username is not None
+    if accounts is None or has_account:
+        main(ClientSettings.load())
+        return
+    from fedmq.process.logs import configure_service_logs
+    from fedmq_cli.deployment.asking import ask_for_account
+
+    configure_service_logs("info", role="client")
+    account = ask_for_account(accounts)
+    main(ClientSettings.load(amqp_url=account["FEDN_AMQP_URL"], client_name=account["FEDN_CLIENT_NAME"]))
 
 
 @run.command()
