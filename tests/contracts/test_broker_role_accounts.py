@@ -12,6 +12,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
 from fedmq.brokers.base import Connection
+from fedmq.brokers.rabbitmq.administration import RabbitmqAdministration
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.definitions import SALT_BYTES, definitions
 from fedmq.errors import FedMQError
@@ -121,6 +122,22 @@ def test_a_refused_message_becomes_a_dead_letter_of_its_role(
         world.until(lambda inbox=inbox: inbox.ids == ["m"])  # type: ignore[misc]
         connection.reject(inbox.tags[0], "cannot be read")
     world.until(lambda: len(letters.ids) == 2)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_doctor_finds_each_roles_account_sufficient(
+    world: RabbitmqWorld,
+    url_of: Callable[[str], str],
+    connect: Callable[[Role], Connection],
+    rabbitmq_server: RabbitmqServer,
+    role: Role,
+) -> None:
+    reducer = connect("reducer")
+    reducer.declare(world.topology.reducer())
+    reducer.declare(world.topology.records())
+    assert confirm_of(world, reducer, "event", "event.s1.round.planned") is None
+    version = RabbitmqAdministration(url_of(role_account(world.topology, role))).probe(world.topology)
+    assert version == rabbitmq_server.manage("GET", "overview")["rabbitmq_version"]
 
 
 FORBIDDEN: dict[tuple[Role, str], Callable[[BlockingChannel, Topology], Any]] = {

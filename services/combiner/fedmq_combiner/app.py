@@ -20,6 +20,7 @@ from fedmq_combiner.metrics import COMBINER_CLIENTS, OPEN_PLANS
 from fedmq_combiner.presence import BEAT
 from fedmq_combiner.traces import CombinerTraces
 from fedmq_schemas.keys import ABSENT
+from fedmq_schemas.role_accounts import role_account
 from fedmq_schemas.topology import Topology
 
 
@@ -42,9 +43,11 @@ def main(settings: CombinerSettings) -> None:
         STORE, f"the S3 server at {settings.minio_host}:{settings.minio_port}", lambda: blobs.stat(ABSENT)
     )
     connection = broker.connect(f"combiner.{identity.name}")
-    # Declared here too, so that messages wait for a reducer that starts later.
-    for queue in (topology.reducer(), topology.records(), topology.dead()):
-        connection.declare(queue)
+    # Declared here too, so that messages wait for a reducer that starts later. An account of combiners alone may not declare
+    # them: such a combiner repeats its hello until there is a reducer.
+    if broker.account != role_account(topology, "combiner"):
+        for queue in (topology.reducer(), topology.records(), topology.dead()):
+            connection.declare(queue)
 
     def waits() -> RoleWait | None:
         assert isinstance(actor.core, CombinerCore)

@@ -13,7 +13,8 @@ import pytest
 
 from fedmq.brokers.rabbitmq.definitions import password_hash
 from fedmq.errors import ConfigError
-from fedmq_cli.deployment.given import DEFAULTS, GivenSecrets
+from fedmq.process.exposure import KNOWN
+from fedmq_cli.deployment.given import GivenSecrets
 from fedmq_cli.deployment.secret_store import make_secrets
 
 
@@ -52,7 +53,7 @@ def test_no_two_accounts_share_a_password_and_none_is_a_default(tmp_path: Path) 
     passwords = json.loads(made(tmp_path)["passwords.json"])
     drawn = [value for name, value in passwords.items() if not name.startswith("salt")]
     assert len(drawn) == len(set(drawn)) == 8
-    assert all(len(each) >= 32 and each not in DEFAULTS for each in drawn)
+    assert all(len(each) >= 32 and each not in KNOWN for each in drawn)
 
 
 def test_a_container_gets_its_own_accounts_and_no_others(tmp_path: Path) -> None:

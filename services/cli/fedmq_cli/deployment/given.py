@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
 from fedmq.errors import ConfigError
+from fedmq.process.exposure import KNOWN
 from fedmq.process.settings import AllianceSettings
-
-DEFAULTS = {"password", "guest", "minioadmin", "admin", "fedmq", "fedn_admin", "secret"}
-"""Passwords that documents and images name."""
+from fedmq.web.access import is_loopback
 
 
 class GivenSecrets(AllianceSettings):
@@ -58,7 +56,7 @@ class GivenSecrets(AllianceSettings):
         if is_loopback(self.publish):
             return
         for variable, secret in self.secrets().items():
-            if secret.lower() in DEFAULTS:
+            if secret.lower() in KNOWN:
                 raise ConfigError(
                     f"FEDN_PUBLISH={self.publish} opens the ports to other machines, and {variable} has a password that "
                     f"everybody knows: leave {variable} empty, and one is made, or give another"
@@ -83,14 +81,6 @@ class GivenSecrets(AllianceSettings):
         account = "" if self.mongo_user is None else f"{quote(self.mongo_user, safe='')}:{quote(password, safe='')}@"
         hosts = ",".join(each if ":" in each else f"{each}:{self.mongo_port}" for each in self.mongo_host.split(","))
         return f"mongodb://{account}{hosts}/{'?tls=true' if self.mongo_tls else ''}"
-
-
-def is_loopback(address: str) -> bool:
-    """Returns whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def as_account(url: str, user: str, password: str) -> str:

@@ -24,6 +24,7 @@ from fedmq.brokers.base import Outgoing
 from fedmq.brokers.rabbitmq.pika_connection import innermost, read_url
 from fedmq.brokers.rabbitmq.queues import NOT_FOUND
 from fedmq.errors import ConfigError, NotFound, Refused, Transient
+from fedmq_schemas.role_accounts import role_account
 from fedmq_schemas.topology import Topology, server_permissions, update_key
 
 SECONDS = 5.0
@@ -33,13 +34,18 @@ ANSWER_SECONDS = 3.0
 def probe(url: str, topology: Topology | None, client: str | None = None) -> str:
     """Returns RabbitMQ's version. The permissions are tried as `Administration.probe` states.
 
-    Those of servers are tried on an exchange and a queue that are deleted again; those of a client by a message that nobody
-    receives. Raises ConfigError with the remedy also for a wrong address, vhost or certificate, and for a broker with an
-    alarm: it accepts no messages.
+    Those of servers are tried on an exchange and a queue that are deleted again; those of a client, and of an account of
+    combiners alone, by a message that nobody receives; those of an account of dashboards alone by a queue of its own. Raises
+    ConfigError with the remedy also for a wrong address, vhost or certificate, and for a broker with an alarm: it accepts no
+    messages.
     """
     with _open_link(url) as link:
         if topology is not None and client is not None:
             _try_to_publish(link, topology, client)
+        elif topology is not None and link.account == role_account(topology, "combiner"):
+            _try_to_publish(link, topology, "combiner")
+        elif topology is not None and link.account == role_account(topology, "dashboard"):
+            _try_to_observe(link, topology)
         elif topology is not None:
             _try_permissions(link, topology)
         return link.version
@@ -174,6 +180,24 @@ def _try_permissions(link: _ProbeLink, topology: Topology) -> None:
             f"the account {link.account!r} lacks a permission ({error.reply_text}): "
             f"if ALLIANCE_UID={topology.alliance} is right, rabbitmqctl set_permissions {link.account} "
             f"'{needed.configure}' '{needed.write}' '{needed.read}'"
+        ) from error
+
+
+def _try_to_observe(link: _ProbeLink, topology: Topology) -> None:
+    queue = topology.observer(f"doctor-{secrets.token_hex(8)}")
+    try:
+        channel = link.connection.channel()
+        channel.queue_declare(queue.name, exclusive=True)
+        channel.queue_bind(queue.name, topology.exchange("event"), "#")
+        channel.queue_delete(queue.name)
+    except ChannelClosedByBroker as error:
+        if error.reply_code == NOT_FOUND:
+            raise NotFound(
+                f"no alliance {topology.alliance} has been here: see ALLIANCE_UID, or start its reducer"
+            ) from error
+        raise ConfigError(
+            f"the account {link.account!r} lacks a permission ({error.reply_text}): import the broker's definitions again, "
+            "which `fedmq account init` has made"
         ) from error
 
 
