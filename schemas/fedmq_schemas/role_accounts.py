@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from fedmq_schemas.topology import EXCHANGES, REDUCER, Permissions, Topology
 
-Role = Literal["reducer", "combiner", "dashboard"]
+Role = Literal["reducer", "combiner", "dashboard", "monitor"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 NOTHING = "^$"
@@ -91,6 +91,11 @@ def _dashboard(topology: Topology) -> RoleAccount:
     )
 
 
+def _monitor(topology: Topology) -> RoleAccount:
+    """Reads numbers from the management API, as a scaler does, and no message."""
+    return RoleAccount(Permissions(NOTHING, NOTHING, NOTHING, {}, {}), ("monitoring",))
+
+
 def _queues(name: str) -> str:
     """Returns the pattern of the queues `name`, of every generation of the topology."""
     return rf"{name}\.v[0-9]+"
@@ -104,4 +109,5 @@ _MADE: dict[Role, Callable[[Topology], RoleAccount]] = {
     "reducer": _reducer,
     "combiner": _combiner,
     "dashboard": _dashboard,
+    "monitor": _monitor,
 }

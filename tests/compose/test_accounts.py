@@ -106,7 +106,7 @@ def test_each_role_connects_with_its_own_account(stack: Project) -> None:
 def test_no_secret_is_in_the_environment_of_a_container_and_a_client_holds_none(stack: Project) -> None:
     secrets = json.loads((stack.folder / COMPOSE / "secrets" / "passwords.json").read_text())
     drawn = {value for name, value in secrets.items() if not name.startswith("salt")}
-    assert len(drawn) == 8
+    assert len(drawn) == 10
     for service in (
         "accounts",
         "rabbitmq",

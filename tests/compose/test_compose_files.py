@@ -157,6 +157,8 @@ def test_each_file_of_a_secret_that_a_container_reads_is_one_that_is_made_for_it
         ("admin", "password"),  # for people
         ("rabbitmq", "definitions.json"),  # is in another folder
         *((role, "admin_token") for role in ("reducer", "dashboard", "seed")),  # if FEDN_ADMIN_TOKEN_FILE names it
+        *((role, "health_token") for role in ("reducer", "combiner", "dashboard", "client")),  # for Kubernetes
+        ("monitor", "management_url"),  # likewise
     }
 
 

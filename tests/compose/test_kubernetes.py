@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from fedmq.process.settings import variables
+from fedmq_cli.deployment.given import GivenSecrets
+from fedmq_cli.deployment.secret_store import Passwords, secret_files
 from fedmq_schemas.topology import Topology
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -43,37 +45,89 @@ def test_the_schema_check_refuses_a_misspelt_field() -> None:
 
 
 def test_every_file_of_the_folder_is_a_resource() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+    files = {path.name for path in FOLDER.iterdir() if path.is_file()}
+    assert files == {*KUSTOMIZATION["resources"], "kustomization.yaml"}
 
 
 def test_every_reference_to_a_map_or_secret_is_made_by_a_generator() -> None:
     generated = {each["name"] for each in KUSTOMIZATION["configMapGenerator"] + KUSTOMIZATION["secretGenerator"]}
-    text = "\n".join(path.read_text() for path in FOLDER.iterdir() if path.name != "kustomization.yaml")
-    assert set(re.findall(r"(?:configMapRef|secretRef|secretKeyRef): \{name: ([\w-]+)", text)) <= generated
+    text = "\n".join((FOLDER / name).read_text() for name in KUSTOMIZATION["resources"])
+    references = r"(?:configMapRef|secretRef|secretKeyRef|configMap): \{name: ([\w-]+)|secretName: ([\w-]+)"
+    named = {name for found in re.findall(references, text) for name in found if name}
+    assert named | {"monitor"} == generated  # KEDA names that one
+    assert "{parameter: host, name: monitor, key: management_url}" in text
     assert {each["name"] for each in KUSTOMIZATION["images"]} == {container(workload)["image"] for workload in OURS}
 
 
+def test_every_secret_is_a_file_that_is_made_for_its_workload_and_none_is_in_the_repository() -> None:
+    made = secret_files(GivenSecrets.model_validate({"FEDN_AMQP_URL": "amqp://rabbitmq:5672/"}), Passwords({}))
+    files = {f"secrets/{each.container}/{each.name}" for each in made}
+    for each in KUSTOMIZATION["secretGenerator"]:
+        assert each.keys() == {"name", "files"}
+        assert all(file in files and file.startswith(f"secrets/{each['name']}/") for file in each["files"])
+    assert (FOLDER / "secrets" / ".gitignore").read_text() == "*\n!.gitignore\n"
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=name)
+def test_a_workload_reads_from_files_the_secrets_that_it_is_given_and_no_others(workload: dict[str, Any]) -> None:
+    mounted = [
+        each["secret"]["secretName"] for each in workload["spec"]["template"]["spec"]["volumes"] if "secret" in each
+    ]
+    generators = {each["name"]: each["files"] for each in KUSTOMIZATION["secretGenerator"]}
+    given = {file.rpartition("/")[2] for secret in mounted for file in generators[secret]}
+    env = container(workload).get("env", ())
+    read = {each["value"].rpartition("/")[2] for each in env if each["name"].endswith("_FILE")}
+    read |= {
+        each["subPath"] for each in container(workload)["volumeMounts"] if each.get("subPath") == "definitions.json"
+    }
+    assert read == given
+    workload_name = workload["metadata"]["name"]
+    assert mounted == [{"accounts": "admin"}.get(workload_name, workload_name)]
+    assert not [each for each in env if "valueFrom" in each and "secretKeyRef" in each["valueFrom"]]
+
+
+def test_clients_are_recognized_by_the_names_of_their_pods() -> None:
+    [clients] = [each for each in OURS if each["metadata"]["name"] == "client"]
+    [accounts] = [each for each in OURS if each["metadata"]["name"] == "accounts"]
+    pattern = container(accounts)["args"][-1]
+    assert clients["kind"] == "StatefulSet"
+    service = clients["spec"]["serviceName"]
+    found = re.match(pattern, f"client-12.{service}.fedmq.svc.cluster.local")
+    assert found is not None and found[1] == "12"
+    for other in ("combiner-0.combiner.fedmq.svc.cluster.local", "client-1.evil.fedmq.svc.cluster.local"):
+        assert re.match(pattern, other) is None
+    [headless] = [each for each in MANIFESTS if (each["kind"], each["metadata"]["name"]) == ("Service", service)]
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+
+
 def test_rabbitmq_is_set_as_in_compose() -> None:
-    plugins, literal = next(
+    plugins, literal, definitions = next(
         each["literals"] for each in KUSTOMIZATION["configMapGenerator"] if each["name"] == "rabbitmq"
     )
-    composed = (FOLDER.parent / "compose" / "rabbitmq.conf").read_text().splitlines()
-    settings = [line for line in composed if line and not line.startswith("#")]
-    assert literal.splitlines() == ["50-fedmq.conf=", *settings]
-    assert plugins == "enabled_plugins=" + (FOLDER.parent / "compose" / "enabled_plugins").read_text().strip()
+    compose = FOLDER.parent / "compose"
+    assert literal.splitlines() == ["50-fedmq.conf=", *settings(compose / "rabbitmq.conf")]
+    assert definitions == "60-fedmq.conf=" + "\n".join(settings(compose / "definitions.conf"))
+    assert plugins == "enabled_plugins=" + (compose / "enabled_plugins").read_text().strip()
+
+
+def settings(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
 
 
 def test_every_role_has_probes_and_runs_without_root_or_capabilities() -> None:
-    assert {each["metadata"]["name"] for each in OURS} == {"reducer", "combiner", "client", "dashboard"}
+    assert {each["metadata"]["name"] for each in OURS} == {"reducer", "combiner", "client", "dashboard", "accounts"}
     for workload in OURS:
         ours = container(workload)
+        assert ours["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert workload["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+        if workload["metadata"]["name"] == "accounts":
+            continue
         assert ours["livenessProbe"]["httpGet"] == {"path": "/health", "port": "health"}
         # A page that reports what is wrong has to stay reachable.
         path = "/health" if workload["metadata"]["name"] in ("reducer", "dashboard") else "/ready"
         assert ours["readinessProbe"]["httpGet"] == {"path": path, "port": "health"}
-        assert ours["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        assert workload["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
-        assert {each["name"] for each in ours.get("env", ())} <= {variable.name for variable in variables()}
+        known = {variable.name for variable in variables()}
+        assert {each["name"].removesuffix("_FILE") for each in ours.get("env", ())} <= known
 
 
 def test_rabbitmqs_own_exporter_is_on_and_can_be_scraped() -> None:

@@ -52,7 +52,7 @@ def test_a_second_start_changes_nothing_and_another_deployment_has_other_secrets
 def test_no_two_accounts_share_a_password_and_none_is_a_default(tmp_path: Path) -> None:
     passwords = json.loads(made(tmp_path)["passwords.json"])
     drawn = [value for name, value in passwords.items() if not name.startswith("salt")]
-    assert len(drawn) == len(set(drawn)) == 8
+    assert len(drawn) == len(set(drawn)) == 10
     assert all(len(each) >= 32 and each not in KNOWN for each in drawn)
 
 
@@ -69,8 +69,9 @@ def test_a_container_gets_its_own_accounts_and_no_others(tmp_path: Path) -> None
     for name in found:
         container, _, file = name.partition("/")
         folders.setdefault(container, set()).add(file)
-    assert folders["combiner"] == {"amqp_url", "minio_secret_key"}
-    assert folders["dashboard"] == {"amqp_url", "mongo_url", "admin_token"}
+    assert folders["combiner"] == {"amqp_url", "minio_secret_key", "health_token"}
+    assert folders["dashboard"] == {"amqp_url", "mongo_url", "admin_token", "health_token"}
+    assert folders["client"] == {"health_token"}
     assert folders["seed"] == {"admin_token"}
     assert found["reducer/mongo_url"] == f"mongodb://fedn_admin:{found['mongo/password']}@mongo:27017/"
 

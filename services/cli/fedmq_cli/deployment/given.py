@@ -6,6 +6,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
+from fedmq.brokers.rabbitmq.management import PORT
 from fedmq.errors import ConfigError
 from fedmq.process.exposure import KNOWN
 from fedmq.process.settings import AllianceSettings
@@ -73,6 +74,11 @@ class GivenSecrets(AllianceSettings):
         if urlsplit(given).username is not None:
             return given
         return as_account(given, account, password)
+
+    def management_url(self, account: str, password: str) -> str:
+        """Returns the URL of RabbitMQ's management API for an account."""
+        host = urlsplit(self.amqp_url.get_secret_value()).hostname
+        return as_account(f"http://{host}:{PORT}/", account, password)
 
     def records_url(self, password: str) -> str:
         """Returns the URL of MongoDB."""

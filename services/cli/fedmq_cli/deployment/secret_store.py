@@ -65,9 +65,11 @@ def secret_files(given: GivenSecrets, passwords: Passwords) -> Iterator[SecretFi
     )
     yield SecretFile("admin", "password", broker[given.administrator], OURS)
     yield SecretFile("admin", "amqp_url", given.broker_url(given.administrator, broker[given.administrator]), OURS)
-    for role in ROLES:
+    for role in ("reducer", "combiner", "dashboard"):
         account = role_account(topology, role)
         yield SecretFile(role, "amqp_url", given.broker_url(account, broker[account]), OURS)
+    monitor = role_account(topology, "monitor")
+    yield SecretFile("monitor", "management_url", given.management_url(monitor, broker[monitor]), OURS)
     blobs = passwords.password("minio", secret.get("FEDN_MINIO_SECRET_KEY"))
     yield SecretFile("minio", "password", blobs, ROOT)
     for role in ("reducer", "combiner"):
@@ -80,6 +82,9 @@ def secret_files(given: GivenSecrets, passwords: Passwords) -> Iterator[SecretFi
     token = passwords.password("token", secret.get("FEDN_ADMIN_TOKEN"))
     for container in ("reducer", "dashboard", "seed"):
         yield SecretFile(container, "admin_token", token, OURS)
+    metrics = passwords.password("metrics", secret.get("FEDN_HEALTH_TOKEN"))
+    for container in ("reducer", "combiner", "dashboard", "client"):
+        yield SecretFile(container, "health_token", metrics, OURS)
 
 
 def make_secrets(folder: Path, given: GivenSecrets) -> list[str]:
