@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,11 @@ class Project:
             command = command.replace(old, new)
         command = re.sub(r"\bdocker compose\b", compose() or "", command)
         return run("bash", "-c", command, cwd=self.folder / where, env=self.environment)  # type: ignore[arg-type]
+
+    def secret(self, name: str) -> str:
+        """Returns a secret that the start-up step has made or was given."""
+        found: dict[str, str] = json.loads((self.folder / COMPOSE / "secrets" / "passwords.json").read_text())
+        return found[name]
 
     def containers(self, service: str) -> list[str]:
         """Of the service, ended ones too."""

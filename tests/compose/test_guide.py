@@ -17,6 +17,9 @@ UP = f"{PROMISES}test_curl_at_start_begins_training"
 ALONE = f"{STEPS}test_each_example_trains_in_containers"
 HTTPS = "tests/compose/test_https.py::test_make_up_seeds_over_https_and_the_command_that_it_prints_starts_a_session"
 REPLACED = f"{STEPS}test_newer_containers_take_over_one_by_one_under_an_open_session"
+REVOKED = (
+    "tests/compose/test_accounts.py::test_revoking_ends_the_account_at_once_and_it_comes_back_only_when_it_is_added"
+)
 SAVED = f"{PROMISES}test_what_was_backed_up_is_there_again_where_all_volumes_were_lost"
 # The beginning of each command, and the test that runs it, on another example or project where that saves time.
 RUN_BY = {
@@ -33,6 +36,7 @@ RUN_BY = {
     "docker compose -f standby.yaml up -d": f"{STEPS}test_a_standby_goes_on_with_a_session_whose_reducer_was_stopped",
     "docker compose -f combiner.yaml up -d": ALONE,
     "docker compose -f mnist-clients.yaml up -d": ALONE,
+    "docker compose exec accounts": REVOKED,
     "rabbitmqadmin ": f"{STEPS}test_rabbitmqadmin_starts_a_session",
     "openssl req": HTTPS,
     "chmod a+r": HTTPS,

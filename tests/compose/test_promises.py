@@ -158,7 +158,7 @@ def test_a_seed_is_a_file_in_bucket_models_started_by_its_name_or_made_by_one_co
     """A seed uploaded as an object of bucket `models`, by whatever client of S3, is started by the object's name, which
     need not be an id that was known before; and `make up` has made one itself, the pre-generated one."""
     assert f"seed {SEED.name}\n" in stack.logs("seed")
-    S3Blobs("localhost:9000", "fedn_admin", "password").put("models/my-own-seed", SEED.read_bytes())
+    S3Blobs("localhost:9000", "fedn_admin", stack.secret("minio")).put("models/my-own-seed", SEED.read_bytes())
     assert finished(start("model_id=my-own-seed&rounds=1"))["seed"] == "my-own-seed"
     assert models()["my-own-seed"]["parent"] is None
 

@@ -6,20 +6,23 @@ On the smallest example, so that what takes time is containers, not training.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose.engine import EXAMPLES, Project, checkout, gateway, needed, run, until
-from compose.rest import API, attached, committed, fetch, finished, get, present, start
+from compose.rest import API, TOKEN, attached, committed, fetch, finished, get, present, start
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
 ALLIANCE = "ac435faef-c2df-442e-b349-7f633d3d5523"
 WAITS = "no connection to RabbitMQ at rabbitmq:5672, trying again: "
+ASKS = "no account from http://accounts:8100 yet, trying again: "
 SMALL = EXAMPLES[1:]
 REPLACED = {
     "reducer": "docker compose -f reducer.yaml up -d --force-recreate reducer",
@@ -34,7 +37,11 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     supporting services from the repository's root, as another project."""
     needed(*(f"fedmq-example-{example}" for example in SMALL))
     folder = checkout(tmp_path_factory.mktemp("clone"))
-    outside = {"FEDN_PUBLISH": "0.0.0.0", "FEDN_MINIO_PUBLIC_URL": f"http://{gateway()}:9000"}
+    outside = {
+        "FEDN_PUBLISH": "0.0.0.0",
+        "FEDN_ADMIN_TOKEN": TOKEN,
+        "FEDN_MINIO_PUBLIC_URL": f"http://{gateway()}:9000",
+    }
     settings = {"EXAMPLE": "numpy_regression", **outside}
     project = Project("fedmqtest", folder, settings)
     services = Project("fedmqtestroot", folder, {**settings, "FEDN_NETWORK": "fedmqtest"})
@@ -45,8 +52,9 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         project.typed("docker compose -f combiner.yaml up -d")
         project.typed("docker compose -f mnist-clients.yaml up -d")
         project.typed("docker compose -f reducer.yaml up -d")
-        for role in ("reducer", "combiner", "client"):
-            until(lambda role=role: WAITS in project.logs(role), f"{role} says what it waits for")  # type: ignore[misc]
+        for role, words in (("reducer", WAITS), ("combiner", WAITS), ("client", ASKS)):
+            until(lambda role=role, words=words: words in project.logs(role), f"{role} names what it waits for")  # type: ignore[misc]
+        services.typed("cp deploy/compose/.env .env", ".")
         services.typed("docker compose up -d", ".")
         attached(5)
         seeded(project, "numpy_regression")  # so that a start that names no seed finds one
@@ -58,7 +66,8 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def seeded(project: Project, example: str) -> str:
     """The id of the example's first model, made in a container of its image."""
-    command = "docker compose -f mnist-clients.yaml run --rm -T -e FEDN_REDUCER_HOST=reducer client seed --package "
+    where = "-e FEDN_REDUCER_HOST=reducer -e FEDN_ADMIN_TOKEN"
+    command = f"docker compose -f mnist-clients.yaml run --rm -T {where} client seed --package "
     output = project.typed(f"EXAMPLE={example} {command}/examples/{example}/client")
     return next(line.split()[1] for line in output.splitlines() if line.startswith("seed "))
 
@@ -91,7 +100,7 @@ def test_rabbitmqadmin_starts_a_session(roles: Project) -> None:
         broker,
         "rabbitmqadmin",
         "--username=fedmq",
-        "--password=password",
+        f"--password={roles.secret('fedmq')}",
         "publish",
         f"exchange={ALLIANCE}.control",
         "routing_key=control.start",
@@ -111,7 +120,7 @@ def test_a_message_from_the_management_page_starts_a_session(roles: Project) -> 
         "payload_encoding": "string",
     }
     url = f"http://localhost:15672/api/exchanges/%2F/{ALLIANCE}.control/publish"
-    assert json.loads(fetch(url, body=message, account="fedmq:password")[1]) == {"routed": True}
+    assert json.loads(fetch(url, body=message, account=f"fedmq:{roles.secret('fedmq')}")[1]) == {"routed": True}
     until(lambda: get("/sessions/by-message")["rounds_committed"] == 1, "the session has run")
 
 
@@ -122,21 +131,24 @@ def test_rabbitmq_has_the_smaller_log_and_buffers(roles: Project) -> None:
     assert "{recbuf,32768}" in environment
 
 
-def test_clients_of_another_network_train_through_published_ports(roles: Project) -> None:
+def test_a_client_of_another_network_trains_through_published_ports_with_its_own_account(roles: Project) -> None:
     roles.typed("EXAMPLE=numpy_regression docker compose -f mnist-clients.yaml up -d --scale client=1")
     attached(1)
     seed = seeded(roles, "numpy_regression")
+    [accounts] = run("docker", "ps", "--quiet", "--filter", "label=com.docker.compose.service=accounts").split()
+    account = json.loads(run("docker", "exec", accounts, "fedmq", "account", "add", "far", "--json"))
     settings = {
         "EXAMPLE": "numpy_regression",
-        "FEDN_AMQP_URL": f"amqp://fedmq:password@{gateway()}:5672/",
-        "CLIENT_NAME_BASE": "far",
+        "ALLIANCE_UID": account["ALLIANCE_UID"],
+        "FEDN_AMQP_URL": account["FEDN_AMQP_URL"].replace("rabbitmq:5672", f"{gateway()}:5672"),
+        "FEDN_CLIENT_NAME": account["FEDN_CLIENT_NAME"],
     }
     site = Project("fedmqtestsite", roles.folder, settings)
     site.remove()
     try:
-        site.typed("docker compose -f mnist-clients.yaml up -d --scale client=2")
-        until(lambda: len(present("clients", "far-")) == 2, "both came")
-        assert finished(start(f"rounds=1&clients_required=3&model_id={seed}"))["rounds_committed"] == 1
+        site.typed("docker compose -f mnist-clients.yaml up -d --scale client=1")
+        until(lambda: len(present("clients", "far")) == 1, "it came")
+        assert finished(start(f"rounds=1&clients_required=2&model_id={seed}"))["rounds_committed"] == 1
     finally:
         site.remove()
 
@@ -196,7 +208,9 @@ def test_newer_containers_take_over_one_by_one_under_an_open_session(roles: Proj
         further(session, 2)
     stopped_with_each_round_once(session)
     last = get(f"/sessions/{session}")["model"]
-    assert last in run(str(Path(sys.executable).with_name("fedmq")), "model", "verify", last, "--url", API)
+    command = str(Path(sys.executable).with_name("fedmq"))
+    environment: Any = os.environ | {"FEDN_ADMIN_TOKEN": TOKEN}
+    assert last in run(command, "model", "verify", last, "--url", API, env=environment)
 
 
 def further(session: str, rounds: int) -> None:
