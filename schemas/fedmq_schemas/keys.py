@@ -22,7 +22,9 @@ ALL_MODELS = f"{MODELS}/"
 LONGEST_EVENT_ID = 200
 """In bytes. An envelope accepts 200 characters; AMQP accepts 255 bytes."""
 
-_EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-)")
+_EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-[^/]+$)")
+_UPLOAD = re.compile(rf"{UPDATES}/[^/]+/\d+/[^/]+/[^/]+")
+_LEDGER = re.compile(rf"{UPDATES}/[^/]+/\d+/ledger(-[^/]+)?\.json")
 
 
 def short(sha256: str) -> str:
@@ -90,13 +92,29 @@ def _in_round(session: str, number: int, name: str) -> str:
 
 
 def upload_prefix(session: str, number: int, client: str) -> str:
-    """Returns the only prefix of a client's uploads in a round: `updates/SESSION/ROUND/CLIENT-`."""
-    return _in_round(session, number, f"{client}-")
+    """Returns the prefix of a client's uploads in a round, and of no other client's: `updates/SESSION/ROUND/CLIENT/`."""
+    return _in_round(session, number, f"{client}/")
+
+
+def update_blob(session: str, number: int, client: str, sha256: str) -> str:
+    """Returns the key of an update: `updates/SESSION/ROUND/CLIENT/SHA256`, with all 64 digits.
+
+    It never holds other bytes than those of this hash.
+    """
+    return f"{upload_prefix(session, number, client)}{sha256}"
 
 
 def upload_blob(session: str, number: int, client: str, suffix: str) -> str:
-    """Returns the key of one upload: the prefix, and a suffix that differs for each task that is sent."""
-    return f"{upload_prefix(session, number, client)}{suffix}"
+    """Returns the key of an upload that its client may overwrite: `updates/SESSION/ROUND/CLIENT/upload-SUFFIX`.
+
+    The combiner copies what it accepts from there to `update_blob`.
+    """
+    return f"{upload_prefix(session, number, client)}upload-{suffix}"
+
+
+def is_earlier_upload(blob: str, session: str, number: int, client: str) -> bool:
+    """Returns whether this is an upload of the client that a combiner of release 0.2 named: `…/CLIENT-HEX`."""
+    return re.fullmatch(re.escape(_in_round(session, number, f"{client}-")) + "[0-9a-f]+", blob) is not None
 
 
 def clients_blob(plan: PlanKey) -> str:
@@ -147,6 +165,21 @@ def expiring_round(blob: str) -> int | None:
     """Returns the round of a blob that only its round needs: no model, base, ledger of a round or optimizer state."""
     match = _EXPIRING.match(blob)
     return int(match[1]) if match is not None else None
+
+
+def round_blobs(session: str, number: int) -> str:
+    """Returns the prefix of all blobs of a round except its model: `updates/SESSION/ROUND/`."""
+    return _in_round(session, number, "")
+
+
+def is_upload(blob: str) -> bool:
+    """Returns whether a client may have uploaded this blob, and nothing else of a round: `updates/…/ROUND/CLIENT/NAME`."""
+    return _UPLOAD.fullmatch(blob) is not None
+
+
+def is_ledger(blob: str) -> bool:
+    """Returns whether this is the ledger of a round or of a partial."""
+    return _LEDGER.fullmatch(blob) is not None
 
 
 # -- records ------------------------------------------------------------------------------------------------------------

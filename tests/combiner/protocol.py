@@ -15,13 +15,15 @@ from fedmq.errors import FedMQError
 from fedmq.runtime.effects import CoreEvent, Done, Effect, PublishEvent, Reconnected, Resubscribe
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.operations import Close, Closed, Fold, Folded, Open, Opened
-from fedmq_schemas.keys import upload_prefix
+from fedmq_schemas.keys import update_blob
 from fedmq_schemas.messages import BlobRef, Decline, Plan, PlanKey, TaskName, Update, VoidPlan, Welcome
 from fedmq_schemas.records import LedgerEntry
 from support.cores import Driver, blob, one
 
 MODEL = blob("models/m0")
 EXPONENTS = (-40, -40)
+MOST_BYTES = 1000
+"""No valid update is larger."""
 REDUCER = "reducer"
 
 
@@ -46,8 +48,7 @@ def plan(which: PlanKey | None = None, *clients: str, epoch: int = 1, timeout: f
 
 def upload(client: str, name: str = "a", round_number: int = 1) -> BlobRef:
     """The blob of an update; another `name` is another blob with another hash."""
-    ref = blob(upload_prefix("s", round_number, client) + name)
-    return ref.model_copy(update={"sha256": name[0] * 64})
+    return BlobRef(key=update_blob("s", round_number, client, name[0] * 64), size=1, sha256=name[0] * 64)
 
 
 def update(client: str, name: str = "a", which: PlanKey | None = None, *, model: str = MODEL.key) -> Update:
@@ -82,7 +83,8 @@ def outcomes(effects: Sequence[Effect]) -> list[tuple[str, str | None]]:
 class Combiner(Driver):
     """A combiner's core. `outcomes_of`: what has been published of each plan's tasks since the last hello, by client."""
 
-    def __init__(self, *, hold_at_most: int = 5_000, name: str = "k1") -> None:
+    def __init__(self, *, hold_at_most: int = 5_000, name: str = "k1", binds_uploads: bool = True) -> None:
+        self.binds_uploads = binds_uploads
         self.decisions = CombinerCore(name, hold_at_most=hold_at_most)
         super().__init__(self.decisions)
         self.outcomes_of: dict[tuple[str | None, int | None], dict[str, list[str]]] = {}
@@ -104,7 +106,7 @@ class Combiner(Driver):
         round_of = self.outcomes_of.setdefault((asked.plan.plan.session, asked.plan.plan.round), {})
         round_of.clear()
         round_of.update({entry.client: [entry.outcome] for entry in entries})
-        return self.done(asked, Opened(asked.plan.clients, entries))
+        return self.done(asked, Opened(asked.plan.clients, entries, MOST_BYTES, self.binds_uploads))
 
     def not_opened(self, asked: Open, error: FedMQError) -> list[Effect]:
         round_of = self.outcomes_of.setdefault((asked.plan.plan.session, asked.plan.plan.round), {})
@@ -112,7 +114,8 @@ class Combiner(Driver):
         return self.failed(asked, error)
 
     def folded(self, fold: Fold, norm: float = 0.5) -> list[Effect]:
-        return self.done(fold, Folded(norm))
+        blob = fold.blob.model_copy(update={"key": update_blob("s", 1, fold.client, fold.blob.sha256)})
+        return self.done(fold, Folded(norm, blob))
 
     def accept(self, client: str, name: str = "a", which: PlanKey | None = None) -> list[Effect]:
         """An update is received and folded."""

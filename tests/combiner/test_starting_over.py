@@ -9,8 +9,8 @@ import pytest
 from combiner.protocol import REDUCER, Combiner, key, outcomes, plan, update, void, welcome
 from fedmq.errors import Refused
 from fedmq.runtime.effects import Ack, Drained, Resubscribe, StartTimer, Stopping
+from fedmq_combiner.members.presence import BEAT
 from fedmq_combiner.operations import Close, Drop, Fold, Open, Save
-from fedmq_combiner.presence import BEAT
 from fedmq_schemas.messages import ClientPresence, CombinerHello, Partial
 from support.cores import all_of, bodies, events, one
 
@@ -116,7 +116,7 @@ def test_a_bug_in_a_reaction_ends_as_one_in_a_routine_does(combiner: Combiner) -
 
 
 def test_a_bug_in_the_beat_itself_costs_two_periods(combiner: Combiner) -> None:
-    with patch("fedmq_combiner.presence.Presence.fired", side_effect=Bug), pytest.raises(Bug):
+    with patch("fedmq_combiner.members.presence.Presence.fired", side_effect=Bug), pytest.raises(Bug):
         combiner.fire(BEAT)
     assert combiner.receive(ClientPresence(), "c1") == []
     combiner.at += 20.0

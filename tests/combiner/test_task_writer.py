@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 
+from fedmq.blobs.base import SignedUpload
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq_combiner.documents import task_messages
-from fedmq_combiner.task_writer import SIGN_AGAIN, URL_SLACK, TaskWriter
-from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage
+from fedmq_combiner.task_writer import SIGN_AGAIN, URL_SLACK, TaskWriter, TicketWriter
+from fedmq_schemas.messages import BlobRef, Plan, PlanKey, TaskMessage, Ticket
 
 LEFT = 100.0
 MODEL = BlobRef(key="models/m", size=1, sha256="0" * 64)
@@ -27,9 +28,13 @@ class SigningBlobs(MemoryBlobs):
         self.signed.append(("get", key, seconds))
         return f"get {key} #{len(self.signed)}"
 
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+    def presign_put(self, key: str, seconds: float) -> str:
         self.signed.append(("put", key, seconds))
         return f"put {key}"
+
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        self.signed.append(("upload", ref.key, seconds))
+        return SignedUpload(f"upload {ref.key}", {"content-length": str(ref.size)})
 
     def models_signed(self) -> list[str]:
         return [key for method, key, _ in self.signed if method == "get"]
@@ -40,7 +45,13 @@ class Bench:
         self.blobs = SigningBlobs()
         self.seconds = 0.0
         numbers = itertools.count(1)
-        self.writer = TaskWriter(self.blobs, lambda: f"id{next(numbers)}", lambda: self.seconds)
+        self.without_tickets = {"c1", "c2", "c3"}
+        self.writer = TaskWriter(
+            self.blobs,
+            lambda: f"id{next(numbers)}",
+            lambda: self.seconds,
+            lambda client: client not in self.without_tickets,
+        )
 
 
 @pytest.fixture
@@ -71,14 +82,40 @@ def test_a_written_task_has_every_field_of_the_task_and_urls(bench: Bench) -> No
     written = TaskMessage.model_validate(bench.writer.fields(task))
     urls = {"model_url": "get models/m #1", "upload_key": written.upload_key, "upload_url": f"put {written.upload_key}"}
     assert written == task.model_copy(update=urls)
-    assert written.upload_key == "updates/s/000001/c1-id1"
+    assert written.upload_key == "updates/s/000001/c1/upload-id1"
     assert (task.model_url, task.upload_url) == ("", "")
+
+
+def test_the_task_of_a_client_with_tickets_has_no_url_for_an_upload(bench: Bench) -> None:
+    """The URL accepted any bytes of any size, for an hour after the task, and of a revoked client too."""
+    bench.without_tickets.clear()
+    [task] = tasks("c1")
+    assert bench.writer.fields(task)["model_url"]
+    assert TaskMessage.model_validate(bench.writer.fields(task)).upload_url == ""
+    assert [method for method, _, _ in bench.blobs.signed] == ["get"]
+
+
+def test_a_ticket_has_the_url_and_the_headers_of_its_blob_for_five_minutes() -> None:
+    blobs = SigningBlobs()
+    blob = BlobRef(key="updates/u", size=7, sha256="0" * 64)
+    fields = TicketWriter(blobs).fields(Ticket(plan=plan_of().plan, blob=blob))
+    written = Ticket(plan=plan_of().plan, blob=blob, url="upload updates/u", headers={"content-length": "7"})
+    assert Ticket.model_validate(fields) == written
+    assert blobs.signed == [("upload", "updates/u", 300.0)]
+
+
+def test_a_refused_ticket_has_no_url() -> None:
+    blobs = SigningBlobs()
+    blob = BlobRef(key="updates/u", size=7, sha256="0" * 64)
+    assert TicketWriter(blobs).fields(Ticket(plan=plan_of().plan, blob=blob, reason="late"))["url"] == ""
+    assert blobs.signed == []
 
 
 def test_urls_outlive_the_time_for_the_task(bench: Bench) -> None:
     [task] = tasks("c1")
     bench.writer.fields(task)
     assert [seconds for _, _, seconds in bench.blobs.signed] == [LEFT + URL_SLACK] * 2
+    assert URL_SLACK == 300.0
 
 
 def test_the_tasks_of_a_plan_share_the_models_url_and_nothing_of_their_own(bench: Bench) -> None:

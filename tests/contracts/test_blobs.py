@@ -141,6 +141,7 @@ def test_a_malformed_key_is_refused_by_every_method(blobs: Blobs, key: str, tmp_
         lambda: blobs.delete(key),
         lambda: blobs.presign_get(key, 60),
         lambda: blobs.presign_put(key, 60),
+        lambda: blobs.presign_upload(ref, 60),
     ]
     for call in calls:
         with pytest.raises(ProtocolError, match="blob key"):
@@ -206,6 +207,16 @@ def test_presigned_urls_lead_both_ways(blobs: Blobs, tmp_path: Path) -> None:
     url = blobs.presign_get("updates/s/1/a", 60)
     assert transfer.get(ref, url) == CONTENT
     assert transfer.fetch(ref, url, tmp_path / "model").read_bytes() == CONTENT
+
+
+def test_the_url_of_an_upload_accepts_its_content_again_and_again(blobs: Blobs, tmp_path: Path) -> None:
+    ref = BlobRef(key="updates/s/1/größe 50% + a=b&c?d#e~", size=len(CONTENT), sha256=SHA256)
+    assert blobs.binds_uploads()
+    upload = blobs.presign_upload(ref, 60)
+    (tmp_path / "file").write_bytes(CONTENT)
+    for source in (CONTENT, tmp_path / "file"):
+        assert transfer.put(ref.key, upload.url, source, upload.headers) == ref
+        assert blobs.load(ref) == CONTENT
 
 
 def test_a_presigned_url_of_an_absent_blob_is_not_found(blobs: Blobs) -> None:

@@ -12,8 +12,7 @@ from contracts.stores import open_s3, patiently
 from fedmq.blobs import transfer
 from fedmq.blobs.base import UrlExpired
 from fedmq.blobs.s3 import S3Blobs
-from fedmq.errors import ConfigError, NotFound, Refused, Transient
-from fedmq_schemas.messages import BlobRef
+from fedmq.errors import ConfigError, NotFound, Transient
 from support.servers.seaweedfs import S3Server
 
 ANYWHERE = ("127.0.0.1:1", "account", "hidden")
@@ -36,25 +35,6 @@ def test_a_large_blob_goes_in_parts(s3_server: S3Server, tmp_path: Path) -> None
     assert ref.sha256 == hashlib.sha256(LARGE).hexdigest()
     assert blobs.fetch(ref, tmp_path / "copy").read_bytes() == LARGE
     assert blobs.read("updates/s/1/large", (5 << 20) - 2, 4) == LARGE[(5 << 20) - 2 : (5 << 20) + 2]
-
-
-@pytest.mark.system
-@pytest.mark.usefixtures("_small_parts")
-def test_a_large_upload_goes_in_parts_over_presigned_urls(s3_server: S3Server, tmp_path: Path) -> None:
-    blobs = open_s3(s3_server)
-    (tmp_path / "delta").write_bytes(LARGE)
-    url = blobs.presign_put("updates/s/1/a", 60, size=len(LARGE))
-    ref = transfer.put("updates/s/1/a", url, tmp_path / "delta")
-    assert ref == BlobRef(key="updates/s/1/a", size=len(LARGE), sha256=hashlib.sha256(LARGE).hexdigest())
-    assert blobs.fetch(ref, tmp_path / "copy").read_bytes() == LARGE
-    for size in (0, 100, 2 * len(LARGE)):
-        url = blobs.presign_put("updates/s/1/b", 60, size=len(LARGE))
-        transfer.put("updates/s/1/b", url, bytes(size))
-        assert blobs.stat("updates/s/1/b").size == size
-    with pytest.raises(Refused, match="more than"):
-        transfer.put("updates/s/1/b", url, bytes(3 * len(LARGE)))
-    with pytest.raises(UrlExpired):
-        transfer.put("updates/s/1/b", blobs.presign_put("updates/s/1/b", -290.0, size=len(LARGE)), LARGE)
 
 
 @pytest.mark.system

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fedmq_schemas import keys
@@ -13,7 +15,9 @@ OF_SCORING = PlanKey(session="s1", round=3, attempt=2, part=1, action="validate"
 IN_ROUND = "updates/s1/000003"
 
 EXPIRING = {
-    keys.upload_blob("s1", 3, "client1", "5f4e"): f"{IN_ROUND}/client1-5f4e",
+    keys.update_blob("s1", 3, "client1", HASH): f"{IN_ROUND}/client1/{HASH}",
+    keys.upload_blob("s1", 3, "client1", "5f4e"): f"{IN_ROUND}/client1/upload-5f4e",
+    keys.update_blob("s1", 3, "optimizer-1", HASH): f"{IN_ROUND}/optimizer-1/{HASH}",
     keys.clients_blob(PLAN): f"{IN_ROUND}/clients-train-2-1.json",
     keys.clients_blob(OF_SCORING): f"{IN_ROUND}/clients-validate-2-1.json",
     keys.checkpoint_blob(PLAN, "combiner1"): f"{IN_ROUND}/checkpoint-2-1-combiner1.json",
@@ -46,9 +50,22 @@ def test_models_bases_ledgers_of_rounds_and_optimizer_states_do_not_expire_with_
     assert keys.expiring_round(key) is None
 
 
-def test_every_upload_of_a_client_lies_under_the_prefix_of_its_task() -> None:
-    assert keys.upload_blob("s1", 3, "client1", "x").startswith(keys.upload_prefix("s1", 3, "client1"))
-    assert not keys.upload_blob("s1", 3, "client11", "x").startswith(keys.upload_prefix("s1", 3, "client1"))
+@pytest.mark.parametrize("name", [keys.update_blob, keys.upload_blob])
+def test_every_upload_of_a_client_lies_under_the_prefix_of_its_task_and_under_no_other_client_s(name: Any) -> None:
+    """The prefix of `client-1` was also that of `client-1-2`."""
+    prefix = keys.upload_prefix("s1", 3, "client-1")
+    assert name("s1", 3, "client-1", HASH).startswith(prefix)
+    for other in ("client-11", "client-1-2", "client-1-"):
+        assert not name("s1", 3, other, HASH).startswith(prefix)
+    assert keys.is_upload(name("s1", 3, "client-1", HASH))
+
+
+def test_no_other_blob_of_a_round_is_an_upload_and_the_ledgers_are_told_apart() -> None:
+    uploads = {key for key in [*EXPIRING, *LASTING] if keys.is_upload(key)}
+    assert uploads == {key for key in EXPIRING if key.count("/") == 4}
+    ledgers = {key for key in [*EXPIRING, *LASTING] if keys.is_ledger(key)}
+    assert ledgers == {keys.round_ledger_blob("s1", 3), keys.partial_ledger_blob(PLAN, "combiner1", HASH)}
+    assert all(key.startswith(keys.round_blobs("s1", 3)) for key in uploads | ledgers)
 
 
 @pytest.mark.parametrize(

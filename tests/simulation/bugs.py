@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Received
-from fedmq_combiner import plans
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
 from fedmq_reducer.core import ReducerCore
@@ -69,7 +68,7 @@ def no_stale_check() -> Iterator[None]:
 
     with (
         patch.object(CombinerCore, "_answered", answered),
-        patch.object(plans, "upload_prefix", lambda *_: "updates/"),
+        patch.object(OpenPlan, "rejection", lambda *_: None),
     ):
         yield
 

@@ -99,11 +99,13 @@ class About(Body):
 class ClientHello(Body):
     """Registers a client with its combiner (client → combiner).
 
-    Sent after a start, a reconnect and a grant. Answered by every `task` that is still open for the client.
+    Sent after a start, a reconnect and a grant. Answered by every `task` that is still open for the client. With `tickets`,
+    the client sends `upload` before it uploads an update. Without, its tasks hold the URL, as those of release 0.2.
     """
 
     kind = "client_hello"
     instance: Instance = ""
+    tickets: Annotated[bool, Field(exclude_if=lambda tickets: not tickets)] = False
 
 
 class ClientPresence(Body):

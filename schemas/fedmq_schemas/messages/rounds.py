@@ -21,6 +21,7 @@ from fedmq_schemas.bounds import (
     OutcomeCounts,
     Reason,
     Seconds,
+    Sha256,
     Timings,
     Total,
     Traceback,
@@ -115,9 +116,10 @@ class TaskMessage(ForClients, Body):
 
     A train task is answered to `combiner` by `update` or `decline`; a validate task to the reducer by `validation`. The
     task's key is (session, round, action): for a repeated task the client publishes the update that it keeps. `base`
-    holds the tensors that are not in every model. The URLs are presigned when the task is sent. The update is uploaded
-    to `upload_key`. `update` is the policy's section. Its `clip_norm`, which is repeated, is the greatest L2 norm of a
-    delta's trainable tensors; the client scales a longer one down.
+    holds the tensors that are not in every model. The URLs are presigned when the task is sent, and expire five minutes
+    after its deadline. `update` is the policy's section. Its `clip_norm`, which is repeated, is the greatest L2 norm of a
+    delta's trainable tensors; the client scales a longer one down. `upload_key` and `upload_url` are set for a client whose
+    `client_hello` does not state `tickets`: it uploads its update there, and sends no `upload`.
     """
 
     kind = "task"
@@ -155,6 +157,40 @@ class Cancel(Body):
     kind = "cancel"
     plan: PlanKey
     session_over: bool = False
+
+
+class UploadRequest(Body):
+    """Requests a ticket to upload an update (client → combiner).
+
+    Sent after the training. Answered by `ticket`. May be repeated: the same plan and content give the same key.
+    """
+
+    kind = "upload"
+    plan: PlanKey
+    size: Count
+    sha256: Sha256
+
+
+HeaderMap = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], Annotated[str, Field(pattern=r"^[ -~]{0,512}$")]],
+    Field(max_length=16),
+]
+
+
+class Ticket(Body):
+    """Permits the upload of an update, or refuses it (combiner → client).
+
+    The client puts the announced content to `url` with `headers` as they are, and then publishes `update` with this
+    `blob`. The URL expires five minutes after it was made, and accepts no other content. If `reason` is not empty, the
+    upload is refused: the update would be too large, or the client has no such task.
+    """
+
+    kind = "ticket"
+    plan: PlanKey
+    blob: BlobRef
+    url: BlobUrl = ""
+    headers: HeaderMap = Field(default_factory=dict)
+    reason: Reason = ""
 
 
 class Update(Body):

@@ -15,8 +15,8 @@ from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.fold_performer import FoldPerformer
-from fedmq_combiner.task_writer import TaskWriter
-from fedmq_schemas.messages import CombinerPresence, TaskMessage
+from fedmq_combiner.task_writer import TaskWriter, TicketWriter
+from fedmq_schemas.messages import CombinerPresence, TaskMessage, Ticket
 from fedmq_schemas.topology import Topology
 
 PREFETCH = 10_000
@@ -47,9 +47,10 @@ def combiner_actor(
     The combiner's presence messages report the `stalls`.
     """
     stalls = stalls or Stalls(scheduler.wall)
+    core = CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2)
     return Actor(
         name,
-        CombinerCore(name, presence=presence, hold_at_most=PREFETCH // 2),
+        core,
         connection,
         scheduler,
         topology,
@@ -57,7 +58,8 @@ def combiner_actor(
         new_id=new_id,
         performers=FoldPerformer(name, blobs, scratch, None if offload else scheduler.post).performers(),
         writers={
-            TaskMessage: TaskWriter(blobs, new_id, scheduler.now).fields,
+            TaskMessage: TaskWriter(blobs, new_id, scheduler.now, core.has_tickets).fields,
+            Ticket: TicketWriter(blobs).fields,
             CombinerPresence: partial(presence_fields, stalls),
         },
         prefetch=PREFETCH,

@@ -51,10 +51,11 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
         elif (reason := plan.rejection(client, body)) is not None:
             verdict = Verdict("rejected", reason)
         else:
+            assert isinstance(body, Update)  # a request is an answer only if it is refused
             plan.folding += 1
             try:
                 folded = await context.ask(Fold(plan.name, plan.incarnation, client, body.blob, body.weight))
-                verdict = Verdict("accepted", norm=folded.norm)
+                verdict = Verdict("accepted", norm=folded.norm, blob=folded.blob)
             except FedMQError as error:
                 verdict = Verdict("rejected", error.reason)
             plan.folding -= 1
@@ -76,7 +77,7 @@ async def judge(context: CombinerContext, plan: OpenPlan, client: str) -> None:
 def discard(context: CombinerContext, answer: ClientAnswer, reason: str) -> None:
     """Publishes why an answer does not count, and acknowledges it."""
     context.publish_event("update.discarded", answer.body.plan, answer.client, {"reason": reason})
-    if isinstance(answer.body, Update):
+    if not isinstance(answer.body, Decline):
         context.report_outcome(answer.client, answer.body.plan, "discarded", reason)
     context.emit(Ack((answer.tag,)))
 

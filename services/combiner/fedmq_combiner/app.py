@@ -16,8 +16,8 @@ from fedmq.runtime.effects import Fired
 from fedmq.web.families import UNSETTLED, Family
 from fedmq_combiner.actor import combiner_actor
 from fedmq_combiner.core import CombinerCore
+from fedmq_combiner.members.presence import BEAT
 from fedmq_combiner.metrics import COMBINER_CLIENTS, OPEN_PLANS
-from fedmq_combiner.presence import BEAT
 from fedmq_combiner.traces import CombinerTraces
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.role_accounts import role_account

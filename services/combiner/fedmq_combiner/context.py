@@ -7,20 +7,25 @@ from typing import Any, Literal
 
 from fedmq.runtime.effects import Publish, PublishEvent
 from fedmq.runtime.routines import Context
-from fedmq_combiner.instances import Instances
+from fedmq_combiner.members.instances import Instances
 from fedmq_schemas import topology
 from fedmq_schemas.limits import LONGEST_REASON, safe
 from fedmq_schemas.messages import Body, PlanKey, UpdateOutcome
 
 
 class CombinerContext(Context):
-    """The context of a combiner's routines. `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint."""
+    """The context of a combiner's routines.
+
+    - `hold_at_most`: unacknowledged messages of a plan that cause a checkpoint.
+    - `without_tickets`: the clients whose last hello does not state `tickets`. Their tasks hold the URL of the upload.
+    """
 
     def __init__(self, combiner: str, hold_at_most: int) -> None:
         super().__init__()
         self.combiner = combiner
         self.hold_at_most = hold_at_most
         self.instances = Instances()
+        self.without_tickets: set[str] = set()
 
     def publish_event(self, name: str, plan: PlanKey, client: str | None = None, data: Mapping[str, Any] = {}) -> None:
         """Publishes an event about a plan, or about a client's task in it."""

@@ -37,14 +37,14 @@ from fedmq.runtime.effects import (
 )
 from fedmq.runtime.presence_table import PresenceTable
 from fedmq.runtime.watermarks import Watermarks
-from fedmq_combiner import answers, course
+from fedmq_combiner import answers, course, tickets
 from fedmq_combiner.context import CombinerContext
+from fedmq_combiner.members.presence import BEAT, Presence
 from fedmq_combiner.operations import Drop
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
-from fedmq_combiner.presence import BEAT, Presence
 from fedmq_schemas import messages, topology
 from fedmq_schemas.keys import event_id
-from fedmq_schemas.messages import Cancel, Decline, Plan, PlanKey, Update
+from fedmq_schemas.messages import Cancel, Decline, Plan, PlanKey, Update, UploadRequest
 
 HELLO_AGAIN = 2.0
 
@@ -76,6 +76,10 @@ class CombinerCore:
     def is_welcomed(self) -> bool:
         """Returns whether a reducer has answered the hello of this connection."""
         return self._is_welcomed
+
+    def has_tickets(self, client: str) -> bool:
+        """Returns whether the client requests tickets for its uploads. One that has not sent a hello yet is supposed to."""
+        return client not in self._context.without_tickets
 
     @property
     def open_plans(self) -> int:
@@ -191,6 +195,10 @@ class CombinerCore:
             case Update() | Decline() as body:
                 context.emit(*presence.note_answer(sender, context.now))
                 self._answered(ClientAnswer(sender, body, event.tag, event.envelope.sent_at))
+            case UploadRequest() as body:
+                context.emit(*presence.note_answer(sender, context.now))
+                request = ClientAnswer(sender, body, event.tag, event.envelope.sent_at)
+                tickets.answer(context, self._plans.get(str(body.plan)), request, self._is_welcomed)
             case Plan() as body:
                 self._planned(body, Ack((event.tag,)))
             case messages.ClientPresence(leaving=True, reassigned=is_moved, instance=instance):
@@ -200,9 +208,10 @@ class CombinerCore:
             case messages.ClientPresence(instance=instance):
                 context.emit(Ack((event.tag,)), *presence.note(sender, context.now))
                 self._note_instance(sender, instance)
-            case messages.ClientHello(instance=instance):
+            case messages.ClientHello(instance=instance, tickets=has_tickets):
                 context.emit(*presence.greet(sender, context.now))
                 self._note_instance(sender, instance)
+                (context.without_tickets.discard if has_tickets else context.without_tickets.add)(sender)
                 for plan in self._plans.values():
                     if plan.state in (PlanState.OPEN, PlanState.SAVING):
                         course.send_tasks(context, plan, [sender])

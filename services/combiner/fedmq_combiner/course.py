@@ -92,6 +92,7 @@ async def open_plan(context: CombinerContext, plan: OpenPlan) -> None:
         plan.close_if_complete()
         context.publish_event("plan.voided", plan.key, data={"reason": error.reason, "plan": plan.name})
     else:
+        plan.most_bytes, plan.binds_uploads = opened.most_bytes, opened.binds_uploads
         plan.open(opened.clients, opened.saved)
         send_tasks(context, plan, plan.tasks)
     receive_early(context, plan)

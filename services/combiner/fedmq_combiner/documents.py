@@ -48,7 +48,7 @@ def ledger_entry(answer: ClientAnswer, verdict: Verdict, seconds: dict[str, floa
         outcome=verdict.outcome,
         reason=verdict.reason,
         weight=update.weight if update else 0,
-        blob=update.blob if update else None,
+        blob=verdict.blob or (update.blob if update else None),
         norm=verdict.norm,
         metrics=update.metrics if update else {},
         seconds=seconds,

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmq.aggregation import Rule, open_rule
 from fedmq.blobs.base import Blobs
-from fedmq.blobs.sources import IN_MEMORY, model_spec, open_source
+from fedmq.blobs.sources import IN_MEMORY, copy_verified, model_spec, open_source
 from fedmq.errors import InvalidUpdate, NotFound, Refused
 from fedmq.runtime.later import Later
 from fedmq.tensors import Spec
@@ -29,11 +29,10 @@ MOST_HEADER = 16_000_000
 
 @dataclass(slots=True)
 class PlanFolding:
-    """A plan's open rule. `most_bytes`: no valid update is larger."""
+    """A plan's open rule."""
 
     plan: Plan
     rule: Rule
-    most_bytes: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -85,8 +84,8 @@ class FoldPerformer:
         most = sum(tensor.delta_size * tensor.delta_dtype.itemsize for tensor in rule.spec.values()) + MOST_HEADER
         for older in [known for known in self._foldings if known[0] == key and known[1] < effect.incarnation]:
             del self._foldings[older]
-        self._foldings[key, effect.incarnation] = PlanFolding(plan, rule, most)
-        return Opened(clients, saved)
+        self._foldings[key, effect.incarnation] = PlanFolding(plan, rule)
+        return Opened(clients, saved, most, self._blobs.binds_uploads())
 
     def fold(self, effect: Fold) -> Folded | Later:
         """Folds an update, now or in the next turn; only checks it if the rule needs all. Raises InvalidUpdate."""
@@ -114,10 +113,23 @@ class FoldPerformer:
 
     def _fold(self, effect: Fold) -> Folded:
         folding = self._folding(effect.plan, effect.incarnation)
-        rule = folding.rule
-        with self._update(folding, effect.blob) as update, folding.lock:
+        rule, blob = folding.rule, self._settled(folding.plan.plan, effect.client, effect.blob)
+        with self._update(blob) as update, folding.lock:
             take = rule.check if rule.needs_every_update else rule.fold
-            return Folded(take(update, effect.weight, folding.plan.max_norm).norm)
+            return Folded(take(update, effect.weight, folding.plan.max_norm).norm, blob)
+
+    def _settled(self, plan: PlanKey, client: str, blob: BlobRef) -> BlobRef:
+        """Returns the update under the key that holds its hash. Copies an upload that its client may overwrite.
+
+        Such uploads come from clients without tickets, and over a store that does not bind uploads.
+        """
+        key = keys.update_blob(plan.session, plan.round, client, blob.sha256)
+        if blob.key == key:
+            return blob
+        try:
+            return copy_verified(self._blobs, blob, key, self._scratch)
+        except NotFound as error:
+            raise _absent(blob) from error
 
     def save(self, effect: Save) -> None:
         """Writes a checkpoint. That of a rule that needs all updates at once names them, and has no partial."""
@@ -170,27 +182,26 @@ class FoldPerformer:
     ) -> tuple[Rule, tuple[LedgerEntry, ...]]:
         """Returns a rule to which all accepted updates are added, and the entries of those that it rejects now.
 
-        A client may have overwritten its update since it was accepted: that must cost only its own part. The updates stay
-        readable until `opened` is closed. The plan's own rule stays empty, so that this can be tried again.
+        An update may have changed in the store since it was accepted, as by a fault of its disk: that must cost only its own
+        part. The updates stay readable until `opened` is closed. The plan's own rule stays empty, so that this can be tried
+        again.
         """
         rule = self._open_rule(folding.plan)
         rejected: list[LedgerEntry] = []
         for entry in ledger.entries:
             if entry.outcome == "accepted" and entry.blob is not None:
                 try:
-                    update = opened.enter_context(self._update(folding, entry.blob))
+                    update = opened.enter_context(self._update(entry.blob))
                     rule.fold(update, entry.weight, folding.plan.max_norm)
                 except InvalidUpdate as error:
                     rejected.append(entry.model_copy(update={"outcome": "rejected", "reason": error.reason}))
         return rule, tuple(rejected)
 
-    def _update(self, folding: PlanFolding, blob: BlobRef) -> Source:
-        if blob.size > folding.most_bytes:
-            raise InvalidUpdate(f"its blob of {blob.size} bytes is larger than an update of this model can be")
+    def _update(self, blob: BlobRef) -> Source:
         try:
             return open_source(self._blobs, blob, self._scratch)
         except NotFound as error:
-            raise InvalidUpdate(f"its blob {blob.key!r} is not in the store") from error
+            raise _absent(blob) from error
 
     def _write(self, plan: Plan, rule: Rule, key: Callable[[PlanKey, str, str], str]) -> BlobRef:
         """Stores a partial under a key that holds its hash, so that a reader never gets half of a newer one."""
@@ -207,3 +218,7 @@ class FoldPerformer:
             return self._blobs.put(key(plan.plan, self._combiner, sha256), path)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _absent(blob: BlobRef) -> InvalidUpdate:
+    return InvalidUpdate(f"its blob {blob.key!r} is not in the store")

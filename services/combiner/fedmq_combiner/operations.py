@@ -24,10 +24,17 @@ class Open(Question["Opened"]):
 
 @value
 class Opened:
-    """The clients of a plan. `saved`: the outcomes in the checkpoint, whose updates are in the sum."""
+    """The clients of a plan.
+
+    - `saved`: the outcomes in the checkpoint, whose updates are in the sum.
+    - `most_bytes`: no valid update is larger.
+    - `binds_uploads`: whether the store accepts no other bytes than those for which an upload was permitted.
+    """
 
     clients: tuple[str, ...]
     saved: tuple[LedgerEntry, ...]
+    most_bytes: int = 0
+    binds_uploads: bool = True
 
 
 @value
@@ -50,9 +57,13 @@ class Fold(Question["Folded"]):
 
 @value
 class Folded:
-    """The result of folding. `norm`: L2 norm of the delta's trainable tensors, before weighting."""
+    """The result of folding. `norm`: L2 norm of the delta's trainable tensors, before weighting.
+
+    `blob`: the update, under the key that holds its hash.
+    """
 
     norm: float
+    blob: BlobRef
 
 
 @value

@@ -10,8 +10,8 @@ from fedmq.reasons import absence
 from fedmq.runtime.effects import CancelTimer
 from fedmq.runtime.routines import Routine
 from fedmq.value import value
-from fedmq_schemas.keys import upload_prefix
-from fedmq_schemas.messages import Decline, Partial, Plan, PlanKey, Update
+from fedmq_schemas import keys
+from fedmq_schemas.messages import BlobRef, Decline, Partial, Plan, PlanKey, Update, UploadRequest
 from fedmq_schemas.policy import weight_objection
 from fedmq_schemas.records import LedgerEntry, Outcome
 
@@ -33,22 +33,26 @@ class Ready:
 
 @value
 class ClientAnswer:
-    """A client's answer to its task. `tag`: its delivery. `sent_at`: UTC seconds since 1970 on the client's clock."""
+    """A client's answer to its task, or its request to upload one. `tag`: its delivery.
+
+    `sent_at`: UTC seconds since 1970 on the client's clock.
+    """
 
     client: str
-    body: Update | Decline
+    body: Update | Decline | UploadRequest
     tag: int
     sent_at: float
 
 
 @value
 class Verdict:
-    """The outcome that an answer gives its task. `norm` is None if nothing was folded."""
+    """The outcome that an answer gives its task. `norm` and `blob`, the stored update, are None if nothing was folded."""
 
     outcome: Outcome
     reason: str = ""
     norm: float | None = None
     traceback: str = ""
+    blob: BlobRef | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class OpenPlan:
     - `folding`, `answered`: how many updates are being folded, and how many tasks have an outcome.
     - `judging`: the routines of clients with an update that is being folded.
     - `course`: the plan's own routine, set before it starts.
+    - `most_bytes`, `binds_uploads`: see `operations.Opened`.
     """
 
     message: Plan
@@ -96,6 +101,8 @@ class OpenPlan:
     is_due: bool = False
     is_save_due: bool = False
     partial: Partial | None = None
+    most_bytes: int = 0
+    binds_uploads: bool = True
 
     def __post_init__(self) -> None:
         self.key = self.message.plan
@@ -155,7 +162,7 @@ class OpenPlan:
         entry = task.entry if task is not None else None
         objection = None
         if entry is not None and entry.outcome == "accepted":
-            same = isinstance(body, Update) and entry.blob is not None and body.blob.sha256 == entry.blob.sha256
+            same = entry.blob is not None and _hash_of(body) == entry.blob.sha256
             objection = "a duplicate: already accepted" if same else "another update of this task was accepted before"
         elif self.state in (PlanState.CLOSING, PlanState.CLOSED):
             objection = "late: the plan is closed"
@@ -173,15 +180,27 @@ class OpenPlan:
         """Returns whether the client has a task. While the plan is being opened, its message may list no clients."""
         return client in self.tasks or client in self.message.clients
 
-    def rejection(self, client: str, update: Update) -> str | None:
-        """Returns why an update is rejected before its blob is read, or None.
+    def rejection(self, client: str, body: Update | UploadRequest) -> str | None:
+        """Returns why an update is rejected before its blob is read, or before it is uploaded; or None.
 
-        A client may name only a blob that it has uploaded itself, and weigh no more than the policy allows.
+        An update has at most `most_bytes`. A client may name only a blob that it has uploaded itself, and weigh no more than
+        the policy allows.
         """
-        prefix = upload_prefix(update.plan.session, update.plan.round, client)
-        if not update.blob.key.startswith(prefix):
-            return f"its blob {update.blob.key!r} is not under {prefix!r}"
-        return weight_objection(self.message.weighting, self.message.max_weight, update.weight)
+        size = body.size if isinstance(body, UploadRequest) else body.blob.size
+        if size > self.most_bytes:
+            return f"its blob of {size} bytes is larger than an update of this model can be"
+        if isinstance(body, UploadRequest):
+            return None
+        place = body.plan.session, body.plan.round, client
+        prefix = keys.upload_prefix(*place)
+        if not body.blob.key.startswith(prefix) and not keys.is_earlier_upload(body.blob.key, *place):
+            return f"its blob {body.blob.key!r} is not under {prefix!r}"
+        return weight_objection(self.message.weighting, self.message.max_weight, body.weight)
+
+    def upload_key(self, client: str, sha256: str) -> str:
+        """Returns where the client may upload its update: under the key that holds its hash, if the store binds uploads."""
+        name = keys.update_blob if self.binds_uploads else keys.upload_blob
+        return name(self.key.session, self.key.round, client, sha256)
 
     # -- progress ---------------------------------------------------------------------------------------------------
 
@@ -231,3 +250,12 @@ class OpenPlan:
         for routine in self.judging.values():
             routine.close()
         self.judging.clear()
+
+
+def _hash_of(body: Update | Decline | UploadRequest) -> str | None:
+    match body:
+        case Update(blob=blob):
+            return blob.sha256
+        case UploadRequest(sha256=sha256):
+            return sha256
+    return None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
-
-from pydantic import Field
+from typing import Protocol
 
 from fedmq.errors import Refused
-from fedmq_schemas.messages import BlobRef, Frozen
+from fedmq_schemas.messages import BlobRef
 
 BlobSource = bytes | Path
 STORE = "blob_store"
@@ -28,6 +26,14 @@ class BlobInfo:
     key: str
     size: int
     modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUpload:
+    """A presigned URL for a PUT, and the headers that the request must have as they are."""
+
+    url: str
+    headers: Mapping[str, str]
 
 
 class Blobs(Protocol):
@@ -74,21 +80,11 @@ class Blobs(Protocol):
         A `file://` URL never expires. `fedmq.blobs.transfer` follows these URLs.
         """
 
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
-        """Returns a URL as `presign_get`, to write the blob. Uploads of up to twice `size` bytes succeed."""
+    def presign_put(self, key: str, seconds: float) -> str:
+        """Returns a URL as `presign_get`, to write the blob. It accepts any content, again and again."""
 
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        """Returns a URL that accepts the content of `ref` alone, if the store binds uploads, and else any content."""
 
-class UploadPlan(Frozen):
-    """The plan of an upload in parts, to which the presigned URL of a large upload leads, with `PLAN_FRAGMENT`.
-
-    The client puts `part` bytes to each of `urls`, in order, and the rest to the last one that it needs. Then it posts
-    their ETags to `complete`, which makes the blob. The plan is a JSON blob under the key with `PLAN_SUFFIX`.
-    """
-
-    part: Annotated[int, Field(ge=1)]
-    urls: Annotated[tuple[str, ...], Field(min_length=1)]
-    complete: str
-
-
-PLAN_SUFFIX = ".parts"
-PLAN_FRAGMENT = "#parts"
+    def binds_uploads(self) -> bool:
+        """Returns whether the URLs of `presign_upload` accept no other content than that for which they were made."""

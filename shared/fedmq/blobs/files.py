@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from weakref import WeakValueDictionary
 
-from fedmq.blobs.base import STORE, BlobInfo, BlobSource
+from fedmq.blobs.base import STORE, BlobInfo, BlobSource, SignedUpload
 from fedmq.blobs.checks import absent, check_key, check_sha256, check_size, is_folder, opened
 from fedmq.errors import ConfigError, FedMQError, ProtocolError, Refused, Transient
 from fedmq_schemas.keys import BUCKETS
@@ -139,9 +139,17 @@ class FileBlobs:
         _OPEN[self._root] = self  # another store of the same root may have been opened and dropped since
         return f"file://{quote(self._root)}/{quote(key)}"
 
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+    def presign_put(self, key: str, seconds: float) -> str:
         """Returns a `file://` URL, which does not expire."""
         return self.presign_get(key, seconds)
+
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        """Returns a `file://` URL, which does not expire. No headers are needed."""
+        return SignedUpload(self.presign_get(ref.key, seconds), {})
+
+    def binds_uploads(self) -> bool:
+        """Returns True: only this process follows its URLs, and it puts what it has hashed."""
+        return True
 
     def _check_may_write(self, key: str) -> None:
         check_key(key)

@@ -1,6 +1,7 @@
 """Blobs in the memory of this process: for the sandbox, tests and simulation.
 
-Presigned URLs are `memory://STORE/METHOD/KEY?until=SECONDS`, on the clock of the store. `open_url` resolves them.
+Presigned URLs are `memory://STORE/METHOD/KEY?until=SECONDS`, on the clock of the store. That of an upload ends with
+`&sha256=HASH`. `open_url` and `put_url` resolve them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from fedmq.blobs.base import BlobInfo, BlobSource, UrlExpired
+from fedmq.blobs.base import BlobInfo, BlobSource, SignedUpload, UrlExpired
 from fedmq.blobs.checks import IncomingBlob, absent, check_key, check_sha256, check_size, opened
 from fedmq.errors import Refused
 from fedmq_schemas.messages import BlobRef
@@ -83,9 +84,17 @@ class MemoryBlobs:
         """Returns a URL that is valid in this process."""
         return self._presign("get", key, seconds)
 
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
+    def presign_put(self, key: str, seconds: float) -> str:
         """Returns a URL that is valid in this process."""
         return self._presign("put", key, seconds)
+
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        """Returns a URL that is valid in this process. No headers are needed."""
+        return SignedUpload(f"{self._presign('put', ref.key, seconds)}&sha256={ref.sha256}", {})
+
+    def binds_uploads(self) -> bool:
+        """Returns True, as `put_url` compares the hash."""
+        return True
 
     def _presign(self, method: str, key: str, seconds: float) -> str:
         check_key(key)
@@ -104,11 +113,22 @@ def open_url(url: str, method: str, key: str) -> MemoryBlobs:
 
     Raises `UrlExpired`, and `Refused` if the URL is for another key or method, or its store is gone.
     """
-    address, _, until = url.partition("?until=")
+    address, _, query = url.partition("?until=")
     name, _, allowed = address.removeprefix("memory://").partition("/")
     store = _STORES.get(name)
     if store is None or allowed != f"{method}/{key}":
         raise Refused(f"this URL is not one to {method} {key} in a store of this process")
-    if store.clock() >= float(until):
+    if store.clock() >= float(query.partition("&")[0]):
         raise UrlExpired(f"the URL to {method} {key} has expired")
     return store
+
+
+def put_url(url: str, key: str, source: BlobSource) -> BlobRef:
+    """Stores bytes or a file through a `memory://` URL. Raises as `open_url`, and `Refused` if it is for other content."""
+    store = open_url(url, "put", key)
+    sha256 = url.partition("&sha256=")[2]
+    with opened(source) as (file, _):
+        content = file.read()
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise Refused(f"the URL to put {key} is for other content")
+    return store.put(key, content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,23 +12,23 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
-from xml.sax.saxutils import unescape
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from fedmq.blobs.base import PLAN_FRAGMENT, PLAN_SUFFIX, STORE, BlobInfo, BlobSource, UploadPlan
+from fedmq.blobs.base import STORE, BlobInfo, BlobSource, SignedUpload
 from fedmq.blobs.checks import IncomingBlob, absent, check_key, check_size, opened
+from fedmq.blobs.signing import content_headers, sign
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
 from fedmq.tls import context as tls_context
 from fedmq.tls import explain_certificate_error
+from fedmq_schemas import keys
 from fedmq_schemas.keys import BUCKETS
 from fedmq_schemas.messages import BlobRef
 
 ONE_PART = 64 << 20
 PART = 16 << 20
-MAX_PARTS = 1000
 PIECE = 1 << 20
 BACKDATED = timedelta(minutes=5)
 MAX_LIFETIME = timedelta(days=7)
@@ -46,8 +46,8 @@ class S3Blobs:
     up to 64 MB passes through memory and is put in one request; a larger one is put in parts of 16 MB, three at a time.
 
     Presigned URLs are signed for `public_url`, at which clients reach the same server, or else for `endpoint`. They are
-    dated five minutes back, because clocks differ, and are valid for 7 days at most. A URL for an upload of more than 64 MB
-    leads to an `UploadPlan`. MinIO deletes uncompleted uploads in parts after a day; other servers need a lifecycle rule.
+    dated five minutes back, because clocks differ, and are valid for 7 days at most. An upload is one PUT, which S3 limits
+    to 5 GB: one in parts could be completed a second time, with fewer parts, over an update that was accepted.
 
     Raises `ConfigError` if the server refuses account, signature or clock, or if its certificate is not trusted.
     """
@@ -75,6 +75,9 @@ class S3Blobs:
             ),
         )
         self._prefix = prefix
+        self._account, self._region = (access_key, secret_key), region
+        self._binds: bool | None = None
+        self._probing = threading.Lock()
         self._ready: set[str] = set()
         self._making = threading.Lock()
         try:
@@ -153,47 +156,65 @@ class S3Blobs:
         """Returns a URL for `public_url`."""
         return self._presign("GET", key, seconds)
 
-    def presign_put(self, key: str, seconds: float, size: int = 0) -> str:
-        """Returns a URL for `public_url`: of the blob, or of the plan of a large upload."""
+    def presign_put(self, key: str, seconds: float) -> str:
+        """Returns a URL for `public_url`."""
         self._ensure(self._place(key)[0])
-        if size <= ONE_PART:
-            return self._presign("PUT", key, seconds)
-        part = max(PART, -(-2 * size // MAX_PARTS))
-        upload = {"uploadId": self._start_upload(key)}
-        urls = (
-            self._presign("PUT", key, seconds, upload | {"partNumber": str(number)})
-            for number in range(1, -(-2 * size // part) + 1)
+        return self._presign("PUT", key, seconds)
+
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        """Returns a URL for `public_url`, whose signature binds length and SHA-256 unless the server ignores that."""
+        if not self.binds_uploads():
+            return SignedUpload(self.presign_put(ref.key, seconds), {})
+        return self._bound(self._public, ref, seconds)
+
+    def binds_uploads(self) -> bool:
+        """Returns whether the server enforces signed headers. Tries it once, with a blob that it deletes."""
+        with self._probing:
+            if self._binds is None:
+                self._binds = self._probe()
+        return self._binds
+
+    def _probe(self) -> bool:
+        """Puts other bytes than the signed ones, which must be refused, and then the signed ones."""
+        right, wrong = secrets.token_bytes(64), secrets.token_bytes(64)
+        key = keys.doctor_blob(secrets.token_hex(8))
+        signed = self._bound(self._client, BlobRef(key=key, size=64, sha256=hashlib.sha256(right).hexdigest()), 60.0)
+        self._ensure(self._place(key)[0])
+        statuses = []
+        try:
+            for content in (wrong, right):
+                with self._translated(key):
+                    response = self._http.request("PUT", signed.url, body=content, headers=dict(signed.headers))
+                if response.status >= 500:
+                    raise Transient(
+                        f"the S3 server at {self._endpoint} answered {response.status} for {key}", store=STORE
+                    )
+                statuses.append(response.status)
+        finally:
+            self.delete(key)
+        return statuses[0] >= 400 and statuses[1] == 200
+
+    def _bound(self, client: Minio, ref: BlobRef, seconds: float) -> SignedUpload:
+        headers = content_headers(ref)
+        url = sign(
+            "PUT",
+            self._sign(client, "PUT", ref.key, BACKDATED).partition("?")[0],
+            headers,
+            account=self._account,
+            region=self._region,
+            at=datetime.now(UTC) - BACKDATED,
+            seconds=int(_lifetime(seconds).total_seconds()),
         )
-        complete = self._presign("POST", key, seconds, upload)
-        plan = UploadPlan(part=part, urls=tuple(urls), complete=complete)
-        self.put(key + PLAN_SUFFIX, plan.model_dump_json().encode())
-        return self._presign("GET", key + PLAN_SUFFIX, seconds) + PLAN_FRAGMENT
+        return SignedUpload(url, headers)
 
-    def _presign(self, method: str, key: str, seconds: float, query: dict[str, str] | None = None) -> str:
-        return self._sign(self._public, method, key, min(MAX_LIFETIME, BACKDATED + timedelta(seconds=seconds)), query)
+    def _presign(self, method: str, key: str, seconds: float) -> str:
+        return self._sign(self._public, method, key, _lifetime(seconds))
 
-    def _sign(self, client: Minio, method: str, key: str, expires: timedelta, query: dict[str, str] | None) -> str:
+    def _sign(self, client: Minio, method: str, key: str, expires: timedelta) -> str:
         bucket, name = self._place(key)
         return client.get_presigned_url(
-            method,
-            bucket,
-            name,
-            expires=expires,
-            request_date=datetime.now(UTC) - BACKDATED,
-            extra_query_params=dict(query or {}),
+            method, bucket, name, expires=expires, request_date=datetime.now(UTC) - BACKDATED
         )
-
-    def _start_upload(self, key: str) -> str:
-        """Starts an upload in parts and returns its id. The library starts only uploads that it completes itself."""
-        url = self._sign(self._client, "POST", key, 2 * BACKDATED, {"uploads": ""})
-        with self._translated(key):
-            response = self._http.request("POST", url)
-        found = re.search(rb"<UploadId>([^<]+)</UploadId>", response.data)
-        if response.status != 200 or found is None:
-            raise Transient(
-                f"the S3 server at {self._endpoint} starts no upload in parts: status {response.status}", store=STORE
-            )
-        return unescape(found[1].decode())
 
     def _list(self, bucket: str, name: str) -> Iterator[BlobInfo]:
         try:
@@ -285,6 +306,11 @@ class _Hashing:
         piece = self._file.read(size)
         self.digest.update(piece)
         return piece
+
+
+def _lifetime(seconds: float) -> timedelta:
+    """Returns how long a URL is valid from its date, which lies back."""
+    return min(MAX_LIFETIME, BACKDATED + timedelta(seconds=seconds))
 
 
 def _seconds(modified: datetime | None) -> float:

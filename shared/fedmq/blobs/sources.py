@@ -32,6 +32,20 @@ def open_source(blobs: Blobs, ref: BlobRef, scratch: Path) -> Source:
             into.unlink()
 
 
+def copy_verified(blobs: Blobs, ref: BlobRef, key: str, scratch: Path) -> BlobRef:
+    """Stores the content of `ref`, once verified, under `key` too, and returns its reference. Raises as `Blobs.load`."""
+    if ref.size <= IN_MEMORY:
+        return blobs.put(key, blobs.load(ref))
+    scratch.mkdir(parents=True, exist_ok=True)
+    into = scratch / f"copy-{threading.get_ident()}"
+    path = blobs.fetch(ref, into)
+    try:
+        return blobs.put(key, path)
+    finally:
+        if path == into:
+            into.unlink()
+
+
 def model_spec(blobs: Blobs, key: str, size: int) -> Spec:
     """Reads the header of a model. Raises `NotFound`, and `InvalidUpdate` if the blob is no model."""
     return spec_of(*model_header(blobs, key, size))

@@ -21,6 +21,8 @@ from fedmq.runtime.effects import CoreEvent, Effect, Failed, Publish, Received, 
 from fedmq_client.role.core import ClientCore, State
 from fedmq_client.role.operations import (
     Abandon,
+    Measure,
+    Measured,
     ModelScores,
     ModelValidated,
     ProgressReported,
@@ -31,8 +33,20 @@ from fedmq_client.role.operations import (
     Upload,
     task_key,
 )
-from fedmq_schemas.messages import Cancel, Decline, Grant, PlanKey, TaskMessage, TaskName, Update, Validation
-from support.cores import Driver, all_of, blob
+from fedmq_schemas.messages import (
+    BlobRef,
+    Cancel,
+    Decline,
+    Grant,
+    PlanKey,
+    TaskMessage,
+    TaskName,
+    Ticket,
+    Update,
+    UploadRequest,
+    Validation,
+)
+from support.cores import Driver, all_of, blob, bodies, received
 
 Outcome = Literal["done", "abstained", "failed"]
 
@@ -46,10 +60,14 @@ def plan(
     return PlanKey(session=session, round=number, attempt=attempt, part=part, action=action)
 
 
-def task(of: PlanKey, *, combiner: str = "k1", weighting: str = "examples") -> TaskMessage:
-    return TaskMessage(
-        plan=of, client="c1", combiner=combiner, model=MODEL, timeout=60.0, rounds=3, seed=1, weighting=weighting
-    )
+def task(of: PlanKey, *, combiner: str = "k1", weighting: str = "examples", **fields: Any) -> TaskMessage:
+    known = {"plan": of, "client": "c1", "combiner": combiner, "model": MODEL, "timeout": 60.0, "rounds": 3, "seed": 1}
+    return TaskMessage.model_validate({**known, "weighting": weighting, **fields})
+
+
+def ticket(request: UploadRequest, **changes: Any) -> Ticket:
+    blob = BlobRef(key=SENT.key, size=request.size, sha256=request.sha256)
+    return Ticket(plan=request.plan, blob=blob, url="memory://1/put", headers={"x": "1"}).model_copy(update=changes)
 
 
 def begun(effects: Sequence[Effect]) -> list[PlanKey]:
@@ -77,10 +95,14 @@ def finished(
 
 
 class ClientDriver(Driver):
-    """Hands events to the core of the client `c1`, and checks at the end of a test what holds for any course of events."""
+    """Hands events to the core of the client `c1`, and checks at the end of a test what holds for any course of events.
+
+    `permits`: the driver measures each update and answers the request for its ticket at once, so that the event which
+    began its upload has the effect `Upload`."""
 
     def __init__(self, core: ClientCore) -> None:
         super().__init__(core)
+        self.permits = True
         self.client = core
         self.working: PlanKey | None = None
         self._requests: Counter[TaskKey] = Counter()
@@ -111,6 +133,13 @@ class ClientDriver(Driver):
     def progress(self, of: PlanKey, fraction: float, place: str = "", **metrics: Any) -> list[Effect]:
         return self.handle(ProgressReported(task_key(of), fraction, metrics, place))
 
+    def measured(self, measure: Measure) -> list[Effect]:
+        return self.done(measure, Measured(SENT.size, SENT.sha256))
+
+    def permit(self, request: UploadRequest, **changes: Any) -> list[Effect]:
+        """Delivers a ticket for the request."""
+        return self.receive(ticket(request, **changes), sender="k1")
+
     def uploaded(self, upload: Upload) -> list[Effect]:
         return self.done(upload, SENT)
 
@@ -132,7 +161,16 @@ class ClientDriver(Driver):
         effects = super().handle(event)
         for effect in effects:
             self._follow(effect)
+        if self.permits:
+            for measure in all_of(effects, Measure):
+                effects[effects.index(measure) : effects.index(measure) + 1] = self._permit(measure)
         return effects
+
+    def _permit(self, measure: Measure) -> list[Effect]:
+        tag = -len(self.timers) - 1_000 * self.tag - 1  # no delivery's
+        [request] = bodies(self.measured(measure), UploadRequest)
+        self._unsettled[tag] = request
+        return all_of(self.handle(received(ticket(request), "k1", tag=tag)), Upload)
 
     def check(self) -> None:
         """As for every core, while the client is attached or wants to be; what a leaving client has not settled goes back
@@ -146,7 +184,8 @@ class ClientDriver(Driver):
             assert {State.ATTACHING: "attach", State.ATTACHED: "presence"}[self.client.state] in self.timers
             assert not self._is_cancelled or any(key.startswith("abandon:") for key in self.timers)
         if self.client.state is State.LEAVING:
-            assert self.working is not None or self.unanswered, "the client stays for nothing"
+            waits = any(key.startswith("ticket:") for key in self.timers)
+            assert self.working is not None or self.unanswered or waits, "the client stays for nothing"
 
     def _follow(self, effect: Effect) -> None:
         match effect:

@@ -13,7 +13,7 @@ from support.cores import all_of, one
 
 ATTACH = Attach(labels={"site": "a"}, tasks=("train",), weight=7)
 REQUEST = Publish("assignment", "assignment.reducer.c1", ATTACH)
-HELLO = Publish("update", "update.k1.c1", ClientHello())
+HELLO = Publish("update", "update.k1.c1", ClientHello(tickets=True))
 
 
 def publishes(effects: list[Effect]) -> list[Publish]:
@@ -67,7 +67,7 @@ def test_the_same_grant_again_is_answered_by_a_hello_as_the_first_may_be_lost(cl
 
 def test_a_grant_of_another_combiner_moves_the_client_there(client: ClientDriver) -> None:
     hello, goodbye = publishes(client.attach("k2", presence=4.0))
-    assert (hello.routing_key, hello.body) == ("update.k2.c1", ClientHello())
+    assert (hello.routing_key, hello.body) == ("update.k2.c1", ClientHello(tickets=True))
     assert goodbye == Publish("update", "update.k1.c1", ClientPresence(leaving=True, reassigned=True), confirm=False)
     assert publishes(client.attach("k2", presence=4.0)) == [hello], "it left the other one already"
     [presence] = publishes(client.fire("presence"))

@@ -12,25 +12,27 @@ from fedmq_schemas.messages import ClientHello, ClientPresence, Decline, Progres
 from support.cores import all_of, bodies, one
 
 VALIDATE = plan(1, "validate")
+WITH_URL = {"upload_key": "updates/u", "upload_url": "memory://1/put/updates/u"}
+"""What a task of release 0.2 has."""
 
 
 def test_a_refused_upload_is_followed_by_a_hello_to_the_combiner_that_requested_the_update(
     client: ClientDriver,
 ) -> None:
-    """The combiner answers a hello with the tasks that are still open, and these with fresh URLs."""
-    client.request(task(plan(1), combiner="k2"))
+    """A combiner of release 0.2 answers a hello with the tasks that are still open, and these with fresh URLs."""
+    client.request(task(plan(1), combiner="k2", **WITH_URL))
     upload = one(client.finish(plan(1)), Upload)
     assert client.failed(upload, Refused("the URL has expired")) != []
     hello = one(client.fire("hello:k2"), Publish)
     assert client.at == 1.0
-    assert (hello.routing_key, hello.body) == ("update.k2.c1", ClientHello())
+    assert (hello.routing_key, hello.body) == ("update.k2.c1", ClientHello(tickets=True))
 
 
 def test_after_a_refused_upload_the_task_that_comes_again_is_uploaded_again(client: ClientDriver) -> None:
-    client.request(task(plan(1)))
+    client.request(task(plan(1), **WITH_URL))
     client.failed(one(client.finish(plan(1)), Upload), Refused("the URL has expired"))
     client.fire("hello:k1")
-    upload = one(client.request(task(plan(1))), Upload)
+    upload = one(client.request(task(plan(1), **WITH_URL)), Upload)
     assert len(bodies(client.uploaded(upload), Update)) == 1
 
 
@@ -73,7 +75,7 @@ def test_a_task_whose_answer_meets_a_bug_is_declined_and_the_next_one_begins(
     """The task was never answered, and no other one was begun."""
     client.request(task(plan(1)))
     client.request(task(VALIDATE))
-    monkeypatch.setattr("fedmq_client.role.answers.Upload", bug)
+    monkeypatch.setattr("fedmq_client.role.uploads.Measure", bug)
     with pytest.raises(ZeroDivisionError):
         client.finish(plan(1))
     reason = "internal error: ZeroDivisionError('oh')"

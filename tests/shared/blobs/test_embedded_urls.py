@@ -32,6 +32,32 @@ def test_embedded_urls_are_for_one_key_and_its_content_is_checked(
         transfer.put("updates/other", blobs.presign_put(KEY, 60), CONTENT)
 
 
+@pytest.mark.parametrize("make", EMBEDDED, ids=["files", "memory"])
+def test_an_upload_to_an_embedded_store_needs_no_headers_and_is_for_one_key(
+    make: Callable[[Path], FileBlobs | MemoryBlobs], tmp_path: Path
+) -> None:
+    blobs = make(tmp_path / "blobs")
+    ref = BlobRef(key=KEY, size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+    upload = blobs.presign_upload(ref, 60)
+    assert upload.headers == {} and blobs.binds_uploads()
+    assert transfer.put(KEY, upload.url, CONTENT) == ref
+    with pytest.raises(Refused):
+        transfer.put("updates/other", upload.url, CONTENT)
+
+
+def test_the_memory_url_of_an_upload_accepts_no_other_content_and_expires() -> None:
+    now = [0.0]
+    blobs = MemoryBlobs(lambda: now[0])
+    ref = BlobRef(key=KEY, size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+    url = blobs.presign_upload(ref, 60).url
+    with pytest.raises(Refused, match="other content"):
+        transfer.put(KEY, url, CONTENT[::-1])
+    assert not [*blobs.list("")]
+    now[0] = 60.0
+    with pytest.raises(UrlExpired):
+        transfer.put(KEY, url, CONTENT)
+
+
 def test_a_file_url_is_not_copied(tmp_path: Path) -> None:
     blobs = FileBlobs(tmp_path)
     ref = blobs.put(KEY, CONTENT)

@@ -14,7 +14,7 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from fedmq.blobs import http, transfer
-from fedmq.blobs.base import PLAN_FRAGMENT, UploadPlan, UrlExpired
+from fedmq.blobs.base import UrlExpired
 from fedmq.errors import InvalidUpdate, NotFound, ProtocolError, Refused, Transient
 from fedmq_schemas.messages import BlobRef
 
@@ -35,7 +35,6 @@ class Answer:
     cut: int | None = None
     resumes: bool = True
     announced: int | None = None
-    etag: str = '"none"'
 
 
 @dataclass
@@ -44,6 +43,7 @@ class Web:
     script: list[Answer] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    headers: list[tuple[str, str]] = field(default_factory=list)
     connections: int = 0
 
 
@@ -77,9 +77,6 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
                 body, status = body[int(asked.removeprefix("bytes=").rstrip("-")) :], 206
             self._answer(status, body, answer)
 
-        def do_POST(self) -> None:
-            self.do_PUT()
-
         def do_PUT(self) -> None:
             answer = web.script.pop(0)
             length = int(self.headers["Content-Length"])
@@ -87,13 +84,13 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
                 self.rfile.read(answer.cut)
                 self.close_connection = True
                 return
+            web.headers = self.headers.items()
             web.bodies.append(self.rfile.read(length))
             self._answer(answer.status, answer.body, answer)
 
         def _answer(self, status: int, body: bytes, answer: Answer) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body) if answer.announced is None else answer.announced))
-            self.send_header("ETag", answer.etag)
             self.end_headers()
             self.wfile.write(body if answer.cut is None else body[: answer.cut])
             self.close_connection = answer.cut is not None
@@ -226,45 +223,13 @@ def test_a_broken_upload_is_sent_again_from_its_start(web: Web, time: Time) -> N
     assert web.bodies[-1] == CONTENT
 
 
-@pytest.fixture
-def parts(web: Web) -> str:
-    """The URL of an upload plan whose parts are 300,000 bytes; the plan is the server's first answer."""
-    plan = UploadPlan(part=300_000, urls=tuple(f"{web.url}&part={n}" for n in range(1, 6)), complete=web.url)
-    web.script = [Answer(body=plan.model_dump_json().encode())]
-    return web.url + PLAN_FRAGMENT
-
-
-def test_an_upload_in_parts_sends_a_broken_part_again_and_no_other(web: Web, time: Time, parts: str) -> None:
-    etags = [Answer(etag=f'"{n}"') for n in range(1, 5)]
-    web.script += [etags[0], Answer(cut=1000), Answer(status=503), *etags[1:], Answer()]
-    assert transfer.put(KEY, parts, CONTENT, pause=time.pause, clock=time.clock) == reference()
-    assert [len(body) for body in web.bodies[:5]] == [300_000, 300_000, 300_000, 300_000, 148_576]
-    assert b"".join(web.bodies[:1] + web.bodies[2:5]) == CONTENT
-    assert web.bodies[5].count(b"<Part>") == 4
-    assert b'<PartNumber>4</PartNumber><ETag>"4"</ETag>' in web.bodies[5]
-
-
-def test_an_upload_in_parts_is_done_if_the_answer_to_its_end_was_lost(web: Web, time: Time, parts: str) -> None:
-    web.script += [Answer()] * 4 + [Answer(cut=0), Answer(status=404)]
-    assert transfer.put(KEY, parts, CONTENT, pause=time.pause, clock=time.clock) == reference()
-
-
-def test_an_error_inside_a_200_ends_no_upload_in_parts(web: Web, time: Time, parts: str) -> None:
-    web.script += [Answer()] * 4 + [Answer(body=b"<Error><Code>InternalError</Code></Error>"), Answer()]
-    assert transfer.put(KEY, parts, CONTENT, pause=time.pause, clock=time.clock) == reference()
-    assert len(time.pauses) == 1
-
-
-def test_a_plan_of_parts_that_is_gone_or_malformed_is_an_error(web: Web, parts: str) -> None:
-    web.script = [Answer(body=b"{}")]
-    with pytest.raises(ProtocolError, match="plan"):
-        transfer.put(KEY, parts, CONTENT)
-    web.script = [Answer(status=404)]
-    with pytest.raises(NotFound):
-        transfer.put(KEY, parts, CONTENT)
-    web.script = [Answer(status=403)]
-    with pytest.raises(UrlExpired):
-        transfer.put(KEY, parts, CONTENT)
+def test_the_headers_that_a_url_binds_are_sent_once_and_as_they_are(web: Web) -> None:
+    web.script = [Answer()]
+    bound = {"content-length": str(len(CONTENT)), "x-amz-checksum-sha256": "abc="}
+    assert transfer.put(KEY, web.url, CONTENT, bound) == reference()
+    sent = [(name.lower(), value) for name, value in web.headers]
+    assert all(sent.count(each) == 1 for each in bound.items())
+    assert "transfer-encoding" not in dict(sent)
 
 
 def test_a_transfer_that_trickles_past_its_time_is_given_up(web: Web) -> None:

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from fedmq.runtime.effects import Effect, Publish
 from fedmq_client.role.attachment import publish_to
-from fedmq_client.role.operations import Forget, ModelScores, ModelValidated, TaskKey, TaskResult, Upload, task_key
+from fedmq_client.role.operations import (
+    Forget,
+    Measure,
+    Measured,
+    ModelScores,
+    ModelValidated,
+    TaskKey,
+    TaskResult,
+    Upload,
+    task_key,
+)
+from fedmq_client.role.uploads import Uploads
 from fedmq_schemas import topology
 from fedmq_schemas.limits import LONGEST_REASON, LONGEST_TRACEBACK, safe
 from fedmq_schemas.messages import BlobRef, Body, Decline, PlanKey, TaskMessage, Update, Validation
@@ -14,14 +25,14 @@ from fedmq_schemas.policy import weight_of
 
 
 class Answers:
-    """Makes the answers, and counts in `uploads` how many uploads are under way.
+    """Makes the answers. `uploads`: those that are under way.
 
     - `tasks`: the kinds of tasks that the client does. One that does not train validates on a test set.
     - `kept`: updates that were finished before a restart.
     """
 
     def __init__(self, client: str, tasks: Sequence[str], kept: Iterable[TaskResult]) -> None:
-        self.uploads = 0
+        self.uploads = Uploads(client)
         self._client = client
         self._is_test = "train" not in tasks
         # An earlier version also kept updates of no examples, which weigh nothing. These tasks are run again, and abstain.
@@ -40,7 +51,7 @@ class Answers:
             kept = self._kept[key]
             # A client that was killed has perhaps kept its update before the scores were confirmed.
             scores = [] if kept.scores is None else [self._validation_of(task, kept.scores)]
-            return [*map(self._to_reducer, scores), self._upload(task, kept, now)]
+            return [*map(self._to_reducer, scores), *self.uploads.begin(task, kept, now)]
         if self._validation is not None and task_key(self._validation.plan) == key:
             return [self._to_reducer(self._validation.model_copy(update={"plan": task.plan}))]
         return []
@@ -54,7 +65,7 @@ class Answers:
             return [self._to_reducer(self._validation_of(task, failed))]
         if result.outcome == "done":
             self._kept[result.key] = result
-            return [self._upload(task, result, now)]
+            return self.uploads.begin(task, result, now)
         reason, traceback = _sendable(result)
         decline = Decline(plan=task.plan, outcome=result.outcome, reason=reason, traceback=traceback)
         return [publish_to(task.combiner, self._client, decline)]
@@ -68,13 +79,15 @@ class Answers:
 
     # -- uploads ----------------------------------------------------------------------------------------------------
 
-    def _upload(self, task: TaskMessage, result: TaskResult, now: float) -> Upload:
-        self.uploads += 1
-        return Upload(task, result, now)
+    def measured(self, measure: Measure, found: Measured) -> list[Effect]:
+        """Requests a ticket, unless the update is no longer kept: its session or round is over."""
+        self.uploads.ended()
+        return self.uploads.measured(measure, found) if measure.result.key in self._kept else []
 
-    def upload_ended(self) -> None:
-        """Counts an upload as ended, by success or failure."""
-        self.uploads -= 1
+    def not_uploaded(self, upload: Upload, is_leaving: bool) -> list[Effect]:
+        """Requests another ticket, as the URL of this one may have expired. A client that is leaving waits for none."""
+        self.uploads.ended()
+        return self.uploads.refused(upload) if upload.result.key in self._kept and not is_leaving else []
 
     def uploaded(self, upload: Upload, blob: BlobRef, now: float) -> Publish:
         """Publishes the update. Its `seconds` hold each step, and in `total` the time since the first request."""
@@ -112,16 +125,19 @@ class Answers:
         if newest.action != "train":
             return []
         others = [key for key in self._kept if key.session != newest.session]
-        for kept in (self._kept, self._requested_at):
-            for key in [key for key in kept if key.session != newest.session or newest.ends(key)]:
-                del kept[key]
-        return [Forget(key.session, key.round + 1) for key in others]
+        outdated = [key for key in self._kept if key.session != newest.session or newest.ends(key)]
+        for key in outdated:
+            del self._kept[key]
+        for key in [key for key in self._requested_at if key.session != newest.session or newest.ends(key)]:
+            del self._requested_at[key]
+        return [*self.uploads.drop(outdated), *(Forget(key.session, key.round + 1) for key in others)]
 
     def end_session(self, session: str) -> list[Effect]:
         """Deletes the updates that are kept for a session that is over."""
-        for key in [key for key in self._kept if key.session == session]:
+        over = [key for key in self._kept if key.session == session]
+        for key in over:
             del self._kept[key]
-        return [Forget(session)]
+        return [*self.uploads.drop(over), Forget(session)]
 
     # -- messages ---------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Attachment:
         return [StartTimer("presence", self._period), self._hello(combiner)]
 
     def _hello(self, combiner: str) -> Publish:
-        return self._to(combiner, ClientHello(instance=self._attach.instance))
+        return self._to(combiner, ClientHello(instance=self._attach.instance, tickets=True))
 
     def _to(self, combiner: str, body: Body, *, confirm: bool = True) -> Publish:
         return publish_to(combiner, self._client, body, confirm=confirm)

@@ -30,8 +30,18 @@ from fedmq.runtime.effects import (
 )
 from fedmq_client.role.answers import Answers
 from fedmq_client.role.attachment import Attachment, publish_to
-from fedmq_client.role.operations import ModelValidated, ProgressReported, TaskFinished, TaskResult, Upload, task_key
+from fedmq_client.role.operations import (
+    Measure,
+    Measured,
+    ModelValidated,
+    ProgressReported,
+    TaskFinished,
+    TaskResult,
+    Upload,
+    task_key,
+)
 from fedmq_client.role.tasks import Tasks, abandon_timer
+from fedmq_client.role.uploads import is_ticket_timer
 from fedmq_schemas.limits import LONGEST_NOTE, safe
 from fedmq_schemas.messages import (
     About,
@@ -43,6 +53,7 @@ from fedmq_schemas.messages import (
     Grant,
     Progress,
     TaskMessage,
+    Ticket,
     UpdateOutcome,
     Wait,
 )
@@ -88,7 +99,7 @@ class ClientCore:
         match self.state:
             case State.LEFT:
                 return self._refused_after_goodbye(event)
-            case State.LEAVING if isinstance(event, Received | Fired | Started | Reconnected | Stopping):
+            case State.LEAVING if self._is_for_the_next_process(event):
                 return []
             case State.LEAVING:
                 return [*self._handle(event, now.seconds), *self._leave_if_ready()]
@@ -104,13 +115,16 @@ class ClientCore:
                 return self._answers.validated(event)
             case ProgressReported():
                 return self._progress(event)
+            case Done(effect=Measure() as measure, result=Measured() as measured):
+                return self._answers.measured(measure, measured)
             case Done(effect=Upload() as upload, result=BlobRef() as blob):
-                self._answers.upload_ended()
+                self._answers.uploads.ended()
                 return [self._answers.uploaded(upload, blob, now)]
             case Failed():
                 return self._failed(event)
             case Fired(timer):
-                return [*self._attachment.fired(timer), *self._tasks.fired(timer)]
+                ticket = self._answers.uploads.fired(timer, self._is_leaving)
+                return [*ticket, *self._attachment.fired(timer), *self._tasks.fired(timer)]
             case Started():
                 return self._attachment.request()
             case Reconnected():
@@ -123,9 +137,11 @@ class ClientCore:
 
     def _failed(self, event: Failed) -> list[Effect]:
         match event.effect:
-            case Upload() as upload:
-                self._answers.upload_ended()
-                return self._attachment.hello_later(upload.task.combiner)
+            case Upload(ticket=Ticket()) as upload:
+                return self._answers.not_uploaded(upload, self._is_leaving)
+            case Upload(task=task) | Measure(task=task):
+                self._answers.uploads.ended()
+                return self._attachment.hello_later(task.combiner)
             case Publish(body=Attach()):
                 return self._attachment.request_later()
             case Publish() as publish:
@@ -140,6 +156,8 @@ class ClientCore:
                 effects = self._requested(task, now)
             case Cancel() as cancel:
                 effects = self._cancelled(cancel)
+            case Ticket() as ticket:
+                effects = self._answers.uploads.permitted(ticket)
             case Grant() as grant:
                 effects = self._attachment.grant(grant)
             case Wait(seconds=seconds):
@@ -180,8 +198,10 @@ class ClientCore:
     def _task_of(self, event: CoreEvent) -> TaskMessage | None:
         """Returns the task whose answer depends on this event."""
         match event:
-            case Received(body=TaskMessage() as task) | Done(effect=Upload(task=task)):
+            case Received(body=TaskMessage() as task) | Done(effect=Upload(task=task) | Measure(task=task)):
                 return task
+            case Received(body=Ticket() as ticket):
+                return self._answers.uploads.waiting(ticket)
             case ModelValidated(task=task) if task.plan.action == "validate":
                 return task
             case TaskFinished(result=result):
@@ -212,6 +232,15 @@ class ClientCore:
         """Begins no further task. Work and uploads under way go on, as long as the process lives, and are answered."""
         self._is_leaving = True
         return self._leave_if_ready()
+
+    def _is_for_the_next_process(self, event: CoreEvent) -> bool:
+        """Returns whether the next process is to handle the event: any message but a ticket for a finished update."""
+        match event:
+            case Received(body=Ticket() as ticket):
+                return self._answers.uploads.waiting(ticket) is None
+            case Fired(timer):
+                return not is_ticket_timer(timer)
+        return isinstance(event, Received | Started | Reconnected | Stopping)
 
     def _leave_if_ready(self) -> list[Effect]:
         if self._tasks.under_way is not None or self._answers.uploads:

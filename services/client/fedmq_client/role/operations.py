@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from fedmq.runtime.effects import CoreEvent, Perform, Question
 from fedmq.value import value
-from fedmq_schemas.messages import BlobRef, Metrics, PersonalStart, PlanKey, TaskMessage
+from fedmq_schemas.messages import BlobRef, Metrics, PersonalStart, PlanKey, TaskMessage, Ticket
 
 SMALL = 1_000_000
 
@@ -88,8 +88,8 @@ class Abandon(Perform):
 
 
 @value
-class Upload(Question[BlobRef]):
-    """Stores a finished update; answered by its BlobRef. `since`: when it was decided, on the monotonic clock."""
+class Measure(Question["Measured"]):
+    """Reads a finished update, for size and hash. `since`: when its upload was decided, on the monotonic clock."""
 
     task: TaskMessage
     result: TaskResult
@@ -99,8 +99,46 @@ class Upload(Question[BlobRef]):
 
     @property
     def heavy(self) -> bool:
+        """Whether it may take long: the update of a large model."""
+        return self.task.model.size > SMALL
+
+
+@value
+class Measured:
+    """Size in bytes and SHA-256 of an update."""
+
+    size: int
+    sha256: str
+
+
+@value
+class Upload(Question[BlobRef]):
+    """Stores a finished update; answered by its BlobRef. `since`: when it was decided, on the monotonic clock.
+
+    `ticket` is None if the task holds the URL, which a combiner of release 0.2 sends.
+    """
+
+    task: TaskMessage
+    result: TaskResult
+    since: float
+    ticket: Ticket | None = None
+
+    independent = True
+
+    @property
+    def url(self) -> str:
+        """The URL to which the update is put."""
+        return self.task.upload_url if self.ticket is None else self.ticket.url
+
+    @property
+    def key(self) -> str:
+        """The key under which the update is stored."""
+        return self.task.upload_key if self.ticket is None else self.ticket.blob.key
+
+    @property
+    def heavy(self) -> bool:
         """Whether it may take long: over the network, or of a large model."""
-        return self.task.upload_url.startswith("http") or self.task.model.size > SMALL
+        return self.url.startswith("http") or self.task.model.size > SMALL
 
 
 @value

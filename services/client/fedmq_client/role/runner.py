@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from fedmq.blobs import transfer
 from fedmq.blobs.base import STORE
+from fedmq.blobs.checks import opened
 from fedmq.error_detail import ErrorDetail
 from fedmq.errors import FedMQError, Refused, Transient
 from fedmq.runtime.effects import CoreEvent
@@ -21,7 +23,18 @@ from fedmq_client.job.job import Blob, Job, Pool, Result, Validated
 from fedmq_client.personal.kept_state import origin_of
 from fedmq_client.role import operations
 from fedmq_client.role.model_cache import Models
-from fedmq_client.role.operations import Abandon, AssignPart, Forget, RunTask, TaskKey, TaskResult, Upload, task_key
+from fedmq_client.role.operations import (
+    Abandon,
+    AssignPart,
+    Forget,
+    Measure,
+    Measured,
+    RunTask,
+    TaskKey,
+    TaskResult,
+    Upload,
+    task_key,
+)
 from fedmq_client.role.published_detail import published
 from fedmq_client.role.store import Store
 from fedmq_client.trainer import Client
@@ -82,6 +95,7 @@ class TaskRunner:
         return {
             RunTask: self.run,
             Abandon: self.abandon,
+            Measure: self.measure,
             Upload: self.upload,
             Forget: self.forget,
             AssignPart: self.assign_part,
@@ -286,14 +300,20 @@ class TaskRunner:
         if job_id is not None:
             self._pool.cancel(job_id)
 
+    def measure(self, effect: Measure) -> Measured:
+        """Reads the update. Raises NotFound if its file is gone."""
+        assert effect.result.update is not None
+        with opened(effect.result.update) as (file, size):
+            return Measured(size, hashlib.file_digest(file, "sha256").hexdigest())
+
     def upload(self, effect: Upload) -> BlobRef:
-        """Uploads the update. Raises Refused if the time is up, so that the client requests fresh URLs."""
-        task, update = effect.task, effect.result.update
+        """Uploads the update. Raises Refused if the time is up, so that the client requests a fresh URL."""
+        update, headers = effect.result.update, effect.ticket.headers if effect.ticket is not None else {}
         assert update is not None
         try:
             with self._noting(Upload) as on_fault:
-                timeout = max(1.0, task.timeout)
-                return transfer.put(task.upload_key, task.upload_url, update, timeout=timeout, on_fault=on_fault)
+                timeout = max(1.0, effect.task.timeout)
+                return transfer.put(effect.key, effect.url, update, headers, timeout=timeout, on_fault=on_fault)
         except Transient as error:
             raise Refused(f"the upload did not succeed in time: {error.reason}") from error
         except FedMQError as error:

@@ -16,6 +16,7 @@ from fedmq_schemas.messages import (
     Grant,
     PlanKey,
     TaskMessage,
+    Ticket,
     UpdateOutcome,
     Wait,
 )
@@ -76,6 +77,8 @@ class SiteLog:
                 self.waits = reason
             case TaskMessage(plan=plan):
                 log.info("task.received", extra=_about(plan) | {"kind": plan.action, "id": str(plan)})
+            case Ticket(plan=plan, reason=reason) if reason:
+                log.warning("upload.refused", extra=_about(plan) | {"reason": reason})
             case UpdateOutcome(plan=plan, outcome=outcome, reason=reason):
                 level = logging.INFO if outcome == "accepted" else logging.WARNING
                 log.log(level, f"update.{outcome}", extra=_about(plan) | ({"reason": reason} if reason else {}))

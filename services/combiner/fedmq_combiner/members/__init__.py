@@ -1,0 +1,1 @@
+"""Who the clients of a combiner are: which are present, and which processes work under their names."""
