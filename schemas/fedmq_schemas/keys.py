@@ -25,6 +25,7 @@ LONGEST_EVENT_ID = 200
 _EXPIRING = re.compile(rf"{UPDATES}/[^/]+/(\d+)/(?!ledger\.json$|optimizer-[^/]+$)")
 _UPLOAD = re.compile(rf"{UPDATES}/[^/]+/\d+/[^/]+/[^/]+")
 _LEDGER = re.compile(rf"{UPDATES}/[^/]+/\d+/ledger(-[^/]+)?\.json")
+_ROUND = re.compile(rf"{UPDATES}/[^/]+/(\d+)/")
 
 
 def short(sha256: str) -> str:
@@ -170,6 +171,12 @@ def expiring_round(blob: str) -> int | None:
 def round_blobs(session: str, number: int) -> str:
     """Returns the prefix of all blobs of a round except its model: `updates/SESSION/ROUND/`."""
     return _in_round(session, number, "")
+
+
+def round_of(blob: str) -> int | None:
+    """Returns the round of a blob of bucket `updates`; None if it is of no round."""
+    match = _ROUND.match(blob)
+    return int(match[1]) if match is not None else None
 
 
 def is_upload(blob: str) -> bool:

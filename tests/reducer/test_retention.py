@@ -13,7 +13,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.members.membership import Membership
 from fedmq_reducer.operations import ChangeSession
 from fedmq_reducer.performers.retention_performer import RetentionPerformer
-from fedmq_reducer.retention import Delete, ExpireModels, check_kept, superfluous
+from fedmq_reducer.retention import Delete, ExpireModels, SweepOrphans, check_kept, superfluous
 from fedmq_reducer.sessions.context import ReducerContext
 from fedmq_reducer.sessions.queue import Sessions
 from fedmq_reducer.sessions.session import Session, Stage, Validations, Window
@@ -21,9 +21,9 @@ from fedmq_reducer.sessions.steps.expiring import after_commit, after_end
 from fedmq_reducer.snapshot import Snapshot
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.policy import ModelSelection, Policy, Retention
-from fedmq_schemas.records import SessionChange
+from fedmq_schemas.records import Ledger, LedgerEntry, Outcome, SessionChange
 from fedmq_schemas.topology import Topology
 from reducer.sessions.records import session_record
 
@@ -78,18 +78,22 @@ def test_after_a_commit_the_newest_two_models_and_open_windows_are_kept() -> Non
     model = BlobRef(key="models/m", size=1, sha256="0" * 64)
     policy = Policy(retention=Retention(keep_models=5))
     session = Session("s", policy, 0, 1, Stage.DRAWING, round=7, validations=Validations({3: Window(model, 1.0)}))
-    assert after_commit(session, 9) == [ExpireModels("s", 6, 4, 5, policy.select, 9, frozenset({3})), Delete(9)]
+    expire = ExpireModels("s", 6, 4, 5, policy.select, 9, frozenset({3}))
+    assert after_commit(session, 9) == [SweepOrphans("s", 5), expire, Delete(9)]
     session.round = 3
-    assert after_commit(session, 9) == []
+    assert after_commit(session, 9) == [SweepOrphans("s", 1)]
     session.policy, session.round = Policy(), 7
+    assert after_commit(session, 9) == [SweepOrphans("s", 5)]
+    session.round = 2
     assert after_commit(session, 9) == []
 
 
 def test_after_the_end_all_models_are_judged_and_restored_bytes_are_deleted() -> None:
     recorded = Policy(retention=Retention(keep_models=0)).model_dump(mode="json")
-    assert after_end("s", recorded, 6, 9) == [ExpireModels("s", 6, 6, 0, ModelSelection(), 9), Delete(9, "s")]
-    assert after_end("s", recorded, 1, 9) == []
-    assert after_end("s", Policy().model_dump(mode="json"), 6, 9) == []
+    orphans = SweepOrphans("s")
+    assert after_end("s", recorded, 6, 9) == [orphans, ExpireModels("s", 6, 6, 0, ModelSelection(), 9), Delete(9, "s")]
+    assert after_end("s", recorded, 1, 9) == [orphans]
+    assert after_end("s", Policy().model_dump(mode="json"), 6, 9) == [orphans]
 
 
 class Stores:
@@ -156,7 +160,7 @@ def test_a_reducer_that_takes_over_deletes_first_and_repeats_the_end_of_an_unann
     assert Delete(9) in context.take_effects()
     sessions.restore(Snapshot(unannounced=(ended,)))
     assert [each for each in context.take_effects() if isinstance(each, ChangeSession | ExpireModels)] == [
-        *after_end("s", policy, 6, 9)[:1],
+        *after_end("s", policy, 6, 9)[1:2],
         ChangeSession("s", SessionChange(announced=True), 9),
     ]
 
@@ -191,3 +195,77 @@ def test_a_reducer_that_has_lost_the_lease_expires_nothing() -> None:
         stores.expire()
     stores.delete()
     assert stores.there() == stores.kept() == list(range(7))
+
+
+# -- uploads that no ledger names ---------------------------------------------------------------------------------------
+
+
+class Uploads:
+    """Two rounds of a session, in each of which an update was accepted, one was rejected and one only uploaded."""
+
+    def __init__(self) -> None:
+        self.blobs = MemoryBlobs()
+        self.performer = RetentionPerformer(self.blobs, SqliteRecords(":memory:"))
+        self.named, self.orphans = list[str](), list[str]()
+        for number in (1, 2):
+            self.named += [self.put(number, "c1", "a"), self.put(number, "c2", "b")]
+            entries = [self.entry(number, "c1", "a", "accepted"), self.entry(number, "c2", "b", "rejected")]
+            self.ledger(keys.round_ledger_blob("s", number), number, *entries)
+            failed = PlanKey(session="s", round=number, attempt=1)
+            self.ledger(
+                keys.partial_ledger_blob(failed, "k1", "0" * 64), number, self.entry(number, "c3", "c", "accepted")
+            )
+            self.named.append(self.put(number, "c3", "c"))
+            self.orphans += [self.put(number, "c1", "d"), self.put(number, "c4", "a")]
+            self.orphans.append(self.blobs.put(keys.upload_blob("s", number, "c1", "7"), b"1").key)
+            self.blobs.put(keys.partial_sum_blob(failed, "k1", "0" * 64), b"1")
+            self.blobs.put(keys.optimizer_blob("s", number, "0" * 64), b"1")
+        self.before = self.there()
+
+    def put(self, number: int, client: str, letter: str) -> str:
+        return self.blobs.put(keys.update_blob("s", number, client, letter * 64), b"1").key
+
+    def entry(self, number: int, client: str, letter: str, outcome: Outcome) -> LedgerEntry:
+        blob = BlobRef(key=keys.update_blob("s", number, client, letter * 64), size=1, sha256=letter * 64)
+        return LedgerEntry(client=client, outcome=outcome, blob=blob)
+
+    def ledger(self, key: str, number: int, *entries: LedgerEntry) -> None:
+        parent = BlobRef(key="models/m", size=1, sha256="0" * 64)
+        ledger = Ledger(
+            session="s",
+            round=number,
+            attempt=1,
+            parent=parent,
+            exponents=(),
+            total_weight=0,
+            entries=entries,
+            plans=(),
+        )
+        self.blobs.put(key, ledger.model_dump_json().encode())
+
+    def there(self) -> set[str]:
+        return {info.key for info in self.blobs.list("updates/")}
+
+
+def test_uploads_of_a_round_that_no_ledger_names_are_deleted_and_nothing_else() -> None:
+    """A client that uploaded and published no update left its bytes for ever with `keep_updates = "all"`."""
+    uploads = Uploads()
+    uploads.performer.sweep_orphans(SweepOrphans("s", 1))
+    assert uploads.before - uploads.there() == set(uploads.orphans[:3])
+    uploads.performer.sweep_orphans(SweepOrphans("s", 1))
+    assert uploads.before - uploads.there() == set(uploads.orphans[:3])
+
+
+def test_after_the_end_the_orphans_of_all_rounds_are_deleted() -> None:
+    uploads = Uploads()
+    uploads.blobs.put(keys.update_blob("other", 1, "c1", "a" * 64), b"1")
+    uploads.put(3, "c1", "e")  # of a round that was not committed
+    uploads.performer.sweep_orphans(SweepOrphans("s"))
+    assert uploads.there() == uploads.before - set(uploads.orphans) | {keys.update_blob("other", 1, "c1", "a" * 64)}
+
+
+def test_nothing_of_a_round_with_an_unreadable_ledger_is_deleted() -> None:
+    uploads = Uploads()
+    uploads.blobs.put(keys.round_ledger_blob("s", 1), b"{}")
+    uploads.performer.sweep_orphans(SweepOrphans("s"))
+    assert uploads.before - uploads.there() == set(uploads.orphans[3:])

@@ -49,6 +49,24 @@ class SweepSession(Question[None]):
 
 
 @value
+class SweepOrphans(Perform):
+    """Deletes the uploads of a committed round that no ledger names; None: of all rounds of an ended session.
+
+    A client may upload and publish no update, or upload once more while its URL is valid.
+    """
+
+    session: str
+    round: int | None = None
+
+    independent = True
+
+    @property
+    def heavy(self) -> bool:
+        """A session may have many uploads."""
+        return True
+
+
+@value
 class ExpireModels(Recorded):
     """Marks models of `session` up to round `up_to_round` for deletion.
 

@@ -143,7 +143,7 @@ class Stores:
 
 def _is_forgotten(stores: Stores) -> bool:
     kept = sorted(2 * ["ledger.json", "optimizer-" + 12 * "0"])
-    assert stores.names("other") == sorted([*kept, *2 * ["c1-a", "partial-1-0-k1-" + 12 * "0"]])
+    assert stores.names("other") == sorted([*kept, *2 * ["upload-a", "partial-1-0-k1-" + 12 * "0"]])
     return (stores.tables(), stores.names(SESSION)) == ({tables.ROUNDS, tables.MODELS}, kept)
 
 

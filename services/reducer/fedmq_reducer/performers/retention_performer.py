@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from fedmq.blobs.base import Blobs
+from fedmq.errors import NotFound
 from fedmq.records.base import Records
-from fedmq_reducer.retention import Delete, ExpireModels, Sweep, SweepSession, superfluous
+from fedmq_reducer.retention import Delete, ExpireModels, Sweep, SweepOrphans, SweepSession, superfluous
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
-from fedmq_schemas.records import ModelChange, is_kept
+from fedmq_schemas.records import Ledger, ModelChange, is_kept
 
 
 class RetentionPerformer:
@@ -25,6 +29,7 @@ class RetentionPerformer:
         return {
             Sweep: self.sweep,
             SweepSession: self.sweep_session,
+            SweepOrphans: self.sweep_orphans,
             ExpireModels: self.expire_models,
             Delete: self.delete,
         }
@@ -42,6 +47,32 @@ class RetentionPerformer:
             number = keys.expiring_round(info.key)
             if number is not None and (up_to_round is None or number <= up_to_round):
                 self._blobs.delete(info.key)
+
+    def sweep_orphans(self, effect: SweepOrphans) -> None:
+        """Deletes the uploads that no ledger of their round names. Keeps all of a round with an unreadable ledger."""
+        session, number = effect.session, effect.round
+        prefix = keys.session_blobs(session) if number is None else keys.round_blobs(session, number)
+        found = defaultdict[int | None, list[str]](list)
+        for info in self._blobs.list(prefix):
+            if keys.is_upload(info.key) or keys.is_ledger(info.key):
+                found[keys.round_of(info.key)].append(info.key)
+        for names in found.values():
+            self._sweep_orphans_among(names)
+
+    def _sweep_orphans_among(self, names: list[str]) -> None:
+        uploads = {key for key in names if keys.is_upload(key)}
+        if not uploads:
+            return
+        for key in filter(keys.is_ledger, names):
+            try:
+                ledger = Ledger.model_validate_json(self._blobs.get(key))
+            except NotFound:
+                continue
+            except ValidationError:
+                return
+            uploads -= {entry.blob.key for entry in ledger.entries if entry.blob is not None}
+        for key in sorted(uploads):
+            self._blobs.delete(key)
 
     def expire_models(self, effect: ExpireModels) -> None:
         """Records which models are no longer kept. Keeps models that a session has started from, or is to start from."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq.runtime.effects import Effect
-from fedmq_reducer.retention import Delete, ExpireModels, Sweep
+from fedmq_reducer.retention import Delete, ExpireModels, Sweep, SweepOrphans
 from fedmq_reducer.selection import has_own_tensors
 from fedmq_reducer.sessions.session import Session
 from fedmq_schemas.policy import ModelSelection, Retention
@@ -18,6 +18,8 @@ def after_commit(session: Session, term: int) -> list[Effect]:
     effects: list[Effect] = []
     if isinstance(retention.keep_updates, int) and newest - retention.keep_updates >= 1:
         effects.append(Sweep(session.name, newest - retention.keep_updates))
+    if newest > 1:  # a round later: most URLs of its tickets have expired
+        effects.append(SweepOrphans(session.name, newest - 1))
     if isinstance(retention.keep_models, int) and newest > 2:
         is_open = frozenset(session.validations.windows)
         select = session.policy.select
@@ -43,9 +45,10 @@ def after_end(session: str, policy: Mapping[str, Any], newest: int, term: int) -
     No task is open any more then, and the best model is known. `policy`: the recorded one. It may be of a version whose
     other sections this version does not read.
     """
-    retention = Retention.model_validate(policy["retention"])
+    retention, orphans = Retention.model_validate(policy["retention"]), SweepOrphans(session)
     if not isinstance(retention.keep_models, int) or newest < 2:
-        return []
+        return [orphans]
     select = ModelSelection.model_validate(policy["select"])
     own = has_own_tensors(policy)
-    return [ExpireModels(session, newest, newest, retention.keep_models, select, term, own=own), Delete(term, session)]
+    expire = ExpireModels(session, newest, newest, retention.keep_models, select, term, own=own)
+    return [orphans, expire, Delete(term, session)]
