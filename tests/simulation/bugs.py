@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from fedmq.blobs.base import SignedUpload
+from fedmq.blobs.memory import MemoryBlobs
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Received
 from fedmq_combiner.core import CombinerCore
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
@@ -161,6 +163,17 @@ def absences_not_reported() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def uploads_that_bind_nothing() -> Iterator[None]:
+    """The URL of a ticket accepts any bytes, as long as it is valid."""
+
+    def presign_upload(self: MemoryBlobs, ref: BlobRef, seconds: float) -> SignedUpload:
+        return SignedUpload(self.presign_put(ref.key, seconds), {})
+
+    with patch.object(MemoryBlobs, "presign_upload", presign_upload):
+        yield
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -173,6 +186,7 @@ BUGS = {
         an_old_epoch_obeyed,
         metrics_by_model_alone,
         absences_not_reported,
+        uploads_that_bind_nothing,
     )
 }
 

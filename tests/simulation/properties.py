@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +20,7 @@ from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import BlobRef, PlanKey
 from fedmq_schemas.policy import Policy, weight_of
-from fedmq_schemas.records import Ledger, is_kept
+from fedmq_schemas.records import Ledger, LedgerEntry, is_kept
 from simulation.alliance import Simulation
 from simulation.plans import FAULTS_END, FaultPlan
 from simulation.training import train, whole_session
@@ -95,6 +96,7 @@ def _round(
         yield f"G1: {name}: the ledger's weights are not {committed['total_weight']}"
     if len(accepted) < policy.clients_required:
         yield f"{name}: {len(accepted)} updates of {policy.clients_required} made a model"
+    yield from _unchanged(run, name, accepted.values())
     plans = _plans_of(run, session, committed)
     if plans != {str(plan) for plan in ledger.plans}:
         yield f"G1: {name}: the ledger is of plans {[str(p) for p in ledger.plans]}, current are {sorted(plans)}"
@@ -125,6 +127,16 @@ def _round(
         yield f"G1/G4: {name}: the model is not what the ledger's updates give"
     if policy.strategy.name == "fedavg":
         yield from _plain_mean(name, weights, model, pairs)
+
+
+def _unchanged(run: Simulation, name: str, accepted: Iterable[LedgerEntry]) -> Iterator[str]:
+    """What was folded lies under a key that holds its hash, and is what it was: `fedmq model verify` finds it."""
+    for entry in accepted:
+        assert entry.blob is not None
+        if hashlib.sha256(run.world.blobs.ever(entry.blob.key)).hexdigest() != entry.blob.sha256:
+            yield f"G6: {name}: the update of {entry.client} is not what was folded"
+        if not entry.blob.key.endswith(f"/{entry.client}/{entry.blob.sha256}"):
+            yield f"G6: {name}: the update of {entry.client} lies under {entry.blob.key}"
 
 
 def _plain_mean(name: str, weights: Mapping[str, Any], model: bytes, pairs: list[tuple[int, bytes]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from fedmq.blobs.base import BlobInfo, BlobSource
+from fedmq.blobs.base import BlobInfo, BlobSource, SignedUpload
 from fedmq.blobs.memory import MemoryBlobs
 from fedmq.errors import ProtocolError
 from fedmq.lease import HeldLease
@@ -28,7 +28,8 @@ class Call(Protocol):
 class WorldBlobs(MemoryBlobs):
     """Blobs that fail as a server does. Reads by processes in `patient` never do: their transfers try again by
     themselves until their time is up, which virtual time cannot show. `deleted`: what was there and is deleted, for those
-    who look at a run afterwards. `on_put` is called with the reference of each blob that was stored."""
+    who look at a run afterwards. `on_put` is called with the reference of each blob that was stored, `on_upload` with key
+    and URL of each upload that was permitted."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         super().__init__(clock=wall)
@@ -37,12 +38,18 @@ class WorldBlobs(MemoryBlobs):
         self.patient: frozenset[str] = frozenset()
         self.deleted: dict[str, bytes] = {}
         self.on_put: Callable[[BlobRef], None] = lambda ref: None
+        self.on_upload: Callable[[str, str], None] = lambda key, url: None
 
     def put(self, key: str, source: BlobSource) -> BlobRef:
         with self._call(f"put {key}", self.weather):
             ref = super().put(key, source)
             self.on_put(ref)
             return ref
+
+    def presign_upload(self, ref: BlobRef, seconds: float) -> SignedUpload:
+        upload = super().presign_upload(ref, seconds)
+        self.on_upload(ref.key, upload.url)
+        return upload
 
     def load(self, ref: BlobRef) -> bytes:
         with self._call(f"load {ref.key}", self.weather):

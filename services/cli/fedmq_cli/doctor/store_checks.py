@@ -32,7 +32,7 @@ NOTABLE_SKEW = 5.0
 
 
 def blobs(settings: BlobSettings) -> str:
-    """Writes a blob of 4 MB, fetches it as a client would, and deletes it."""
+    """Writes a blob of 4 MB, fetches it as a client would, and deletes it. Tries whether the store binds uploads."""
     store = open_blobs(settings)
     key = keys.doctor_blob(secrets.token_hex(8))
     ref = _put(store, key, secrets.token_bytes(BLOB_SIZE), settings)
@@ -47,7 +47,13 @@ def blobs(settings: BlobSettings) -> str:
             ) from error
     finally:
         store.delete(key)
-    return f"S3 at {settings.minio_host}:{settings.minio_port}: 4 MB written, fetched by a presigned URL, deleted"
+    where = f"S3 at {settings.minio_host}:{settings.minio_port}"
+    if not store.binds_uploads():
+        raise Notable(
+            f"{where} ignores the size and SHA-256 that a URL's signature binds: combiners copy each update before they "
+            "fold it, and a client can upload more bytes than it announces; install a version that checks signed headers"
+        )
+    return f"{where}: 4 MB written, fetched by a presigned URL, deleted; an upload of other bytes is refused"
 
 
 def _put(store: Blobs, key: str, data: bytes, settings: BlobSettings) -> BlobRef:
