@@ -21,7 +21,7 @@ ROWS = [[float(number) for number in line.split(",")] for line in Path(FILE).rea
 RATE = 0.1 / len(ROWS)
 KINDS, FORMS = "bbb---nnnnnnnnnn-----sssllmm", "BHI---fdBHIQbhiq-----BHIHIHI"
 """For each msgpack code from 0xc4 on: its kind, and the format of its number or length."""
-combiner, presence, kept = "", 10.0, dict[str, Any]()
+granted, tasks, kept = {"combiner": "", "presence": 10.0}, dict[str, Any](), dict[str, bytes]()
 
 
 def unpack(data: io.BytesIO) -> Any:
@@ -32,8 +32,8 @@ def unpack(data: io.BytesIO) -> Any:
     if code < 0xC0:
         kind, size = ("m", code & 15) if code < 0x90 else ("l", code & 15) if code < 0xA0 else ("s", code & 31)
     else:
-        kind, form = KINDS[code - 0xC4], ">" + FORMS[code - 0xC4]
-        size = struct.unpack(form, data.read(struct.calcsize(form)))[0]
+        kind, form = KINDS[code - 0xC4], struct.Struct(">" + FORMS[code - 0xC4])
+        size = form.unpack(data.read(form.size))[0]
     if kind in "lm":
         return [unpack(data) for _ in range(size)] if kind == "l" else {unpack(data): unpack(data) for _ in range(size)}
     return size if kind == "n" else data.read(size).decode() if kind == "s" else data.read(size)
@@ -46,8 +46,8 @@ def send(channel: Any, exchange: str, key: str, kind: str, **body: Any) -> None:
     channel.basic_publish(f"{ALLIANCE}.{exchange}", key, json.dumps(message), properties)
 
 
-def train(task: dict[str, Any]) -> dict[str, Any]:
-    """Fetches the model, takes one step down the gradient, uploads the step, and returns the reference to it."""
+def train(task: dict[str, Any]) -> bytes:
+    """Fetches the model, takes one step down the gradient, and returns the step."""
     model = urllib.request.urlopen(task["model_url"]).read()
     assert hashlib.sha256(model).hexdigest() == task["model"]["sha256"]
     start, tensors = 8 + struct.unpack("<Q", model[:8])[0], {}
@@ -61,40 +61,40 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
         slopes[column] = -RATE * sum(error * row[column] for error, row in zip(errors, ROWS, strict=True))
     intercept[0] = -RATE * sum(errors)
     text = json.dumps(header).encode()
-    delta = struct.pack("<Q", len(text)) + text + b"".join(tensor.tobytes() for tensor in tensors.values())
-    urllib.request.urlopen(urllib.request.Request(task["upload_url"], delta, method="PUT")).close()
-    return {"key": task["upload_key"], "size": len(delta), "sha256": hashlib.sha256(delta).hexdigest()}
+    return struct.pack("<Q", len(text)) + text + b"".join(tensor.tobytes() for tensor in tensors.values())
 
 
 def on_message(channel: Any, method: Any, _: Any, data: bytes) -> None:
-    global combiner, presence
     message = unpack(io.BytesIO(data))
-    kind, body = message["kind"], message["body"]
+    kind, body, plan = message["kind"], message["body"], message["body"].get("plan")
+    name = f"{plan['session']}/{plan['round']}" if plan else ""
     channel.basic_ack(method.delivery_tag)
     if kind == "grant":
-        combiner, presence = body["combiner"], body["presence"]
-        send(channel, "update", f"update.{combiner}.{NAME}", "client_hello")
+        granted.update(body)
+        send(channel, "update", f"update.{body['combiner']}.{NAME}", "client_hello", tickets=True)
     elif kind == "task" and body["plan"]["action"] == "train":
-        task = f"{body['plan']['session']}/{body['plan']['round']}"
-        blob = kept[task] = kept.get(task) or train(body)
-        answer = {"plan": body["plan"], "model": body["model"]["key"], "blob": blob, "weight": len(ROWS)}
-        send(channel, "update", f"update.{body['combiner']}.{NAME}", "update", **answer)
+        tasks[name], delta = body, kept.get(name) or train(body)
+        kept[name], about = delta, {"size": len(delta), "sha256": hashlib.sha256(delta).hexdigest()}
+        send(channel, "update", f"update.{body['combiner']}.{NAME}", "upload", plan=plan, **about)
+    elif kind == "ticket" and not body["reason"]:
+        urllib.request.urlopen(urllib.request.Request(body["url"], kept[name], body["headers"], method="PUT")).close()
+        answer = {"plan": plan, "model": tasks[name]["model"]["key"], "blob": body["blob"], "weight": len(ROWS)}
+        send(channel, "update", f"update.{tasks[name]['combiner']}.{NAME}", "update", **answer)
 
 
 def say_that_we_are_here(connection: Any, channel: Any) -> None:
-    if combiner:
-        send(channel, "update", f"update.{combiner}.{NAME}", "client_presence")
+    if granted["combiner"]:
+        send(channel, "update", f"update.{granted['combiner']}.{NAME}", "client_presence")
     else:
         send(channel, "assignment", f"assignment.reducer.{NAME}", "attach", tasks=["train"], weight=len(ROWS))
-    connection.call_later(presence, lambda: say_that_we_are_here(connection, channel))
+    connection.call_later(granted["presence"], lambda: say_that_we_are_here(connection, channel))
 
 
 with pika.BlockingConnection(pika.URLParameters(URL)) as connection:
     say_that_we_are_here(connection, connection.channel())
     while True:
-        channel = connection.channel()
         try:
-            channel.basic_consume(f"{ALLIANCE}.client.{NAME}.v1", on_message)
+            (channel := connection.channel()).basic_consume(f"{ALLIANCE}.client.{NAME}.v1", on_message)
             channel.start_consuming()
         except pika.exceptions.ChannelClosedByBroker:  # the reducer has not made our mailbox yet
             connection.sleep(0.5)
