@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from fedmq import codec
-from fedmq.blobs import transfer
 from fedmq.brokers.base import Outgoing
-from fedmq.errors import FedMQError
 from fedmq.records.documents import from_text, to_text
 from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.effects import CoreEvent, Effect, Received
@@ -29,6 +26,7 @@ from fedmq_schemas.messages import Attach, Body, Envelope, Event, Events, Plan, 
 from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
 from simulation.observed import ErrorCollector, Observed
+from simulation.overwriting import overwrite_uploads
 from simulation.plans import PRESENCE, Fault, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
 from support.world import Process, StoreFaults, World
@@ -39,10 +37,6 @@ MAY_CHANGE = {tables.SESSIONS: {"announced"}, tables.MODELS: {"kept", "deleted"}
 """Fields of an ended session's documents that change after its end: whether it was announced, and what retention keeps."""
 QUIET = 45.0
 """Virtual seconds that the alliance runs on, without faults, after its sessions have ended."""
-
-
-REPEATED = (0.5, 4.0, 30.0)
-"""Virtual seconds after which other bytes are put to the URL of an upload: before, during and after the fold."""
 
 
 class Simulation:
@@ -72,7 +66,7 @@ class Simulation:
         if plan.kind != "wild":
             self.world.blobs.patient = frozenset(self._clients)
         self.world.records.on_write = self._written
-        self.world.blobs.on_upload = self._permitted
+        overwrite_uploads(self.world)
         self.world.restart = self.start
         self.world.on_publish = self._sent
         self.world.ambush(plan.ambushes)
@@ -219,15 +213,6 @@ class Simulation:
             self.ended[key] = dict(new)
         if table == tables.ROUNDS and old is not None and dict(old) != from_text(to_text(new)):
             self.observed.broken.append(f"the record of round {key} was changed after its commit")
-
-    def _permitted(self, key: str, url: str) -> None:
-        """Puts other bytes to each URL of an upload, while it is valid: a hostile client would."""
-        for seconds in REPEATED:
-            self.world.scheduler.later(seconds, lambda: self._overwrite(key, url))
-
-    def _overwrite(self, key: str, url: str) -> None:
-        with contextlib.suppress(FedMQError):
-            transfer.put(key, url, b"other bytes than those that were folded")
 
     def _sent(self, process: Process, message: Outgoing) -> None:
         kind = [*message.routing_key.split("."), "", ""][2]

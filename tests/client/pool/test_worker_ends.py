@@ -17,8 +17,8 @@ from fedmq.errors import ConfigError
 from fedmq_client.checks import GIVE_A_FILE
 from fedmq_client.job.job import JobKind
 from fedmq_client.pool import processes
+from fedmq_client.pool.pooled_jobs import PooledJob, starved
 from fedmq_client.pool.processes import ProcessPool
-from fedmq_client.pool.tickets import Ticket, starved
 from support.waiting import until
 
 REMEDY = "; if trainers are only slow, raise `timeout`"
@@ -104,8 +104,8 @@ def test_the_remedy_for_a_job_that_takes_too_long_is_one_that_there_is(
     runner: Runner, kind: JobKind, remedy: str
 ) -> None:
     job = replace(runner.job(), kind=kind, timeout=2.0)
-    ticket = Ticket(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
-    assert starved(ticket).reason == f"no worker was free within 2 s{remedy}"
+    pooled = PooledJob(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
+    assert starved(pooled).reason == f"no worker was free within 2 s{remedy}"
 
 
 @pytest.mark.parametrize(

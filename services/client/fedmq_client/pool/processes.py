@@ -24,8 +24,8 @@ from fedmq.process.settings import without_secrets
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
+from fedmq_client.pool.pooled_jobs import NEVER, PooledJob, broken, finished, starved
 from fedmq_client.pool.process import KILLED, WorkerProcess
-from fedmq_client.pool.tickets import NEVER, Ticket, broken, finished, starved
 
 GRACE = 3.0
 """Seconds that a job has to end by itself after its deadline or its cancellation."""
@@ -54,8 +54,8 @@ class _Slot:
     environment: Mapping[str, str]
     changed: threading.Condition
     process: WorkerProcess | None = None
-    waiting: deque[Ticket] = field(default_factory=deque)
-    batch: deque[Ticket] = field(default_factory=deque)
+    waiting: deque[PooledJob] = field(default_factory=deque)
+    batch: deque[PooledJob] = field(default_factory=deque)
     is_idle: bool = False
     is_quick: bool = False
 
@@ -71,7 +71,7 @@ class ProcessPool:
         if workers < 1:
             raise ConfigError(f"a pool needs at least one worker, not {workers}")
         self._lock = threading.Lock()
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: deque[PooledJob] = deque()
         """Jobs of clients that no worker has run a job of."""
         self._affinity: dict[tuple[Path, str], _Slot] = {}
         self._earlier_end = threading.Condition(self._lock)
@@ -96,47 +96,47 @@ class ProcessPool:
         if (fault := wire.fault(job)) is not None:
             _call(on_done, Result(job.id, "failed", reason=fault))
             return
-        ticket = Ticket(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
+        pooled = PooledJob(job, on_validation, on_progress, on_done, time.monotonic() + job.timeout)
         with self._lock:
             if self._closed:
                 raise ConfigError("the pool is closed")
-            worker = self._affinity.get(ticket.trainer)
-            (self._waiting if worker is None else worker.waiting).append(ticket)
+            worker = self._affinity.get(pooled.trainer)
+            (self._waiting if worker is None else worker.waiting).append(pooled)
             self._wake_idle((worker,) if worker is not None and worker.is_idle else self._workers)
-            if ticket.locate_at < self._next_end:
-                self._next_end = ticket.locate_at
+            if pooled.locate_at < self._next_end:
+                self._next_end = pooled.locate_at
                 self._earlier_end.notify()
 
     def cancel(self, job_id: str) -> None:
         """Cancels the job. One that runs and does not end within GRACE seconds is killed with its worker."""
         with self._lock:
-            waiting = self._remove(lambda ticket: ticket.job.id == job_id)
+            waiting = self._remove(lambda pooled: pooled.job.id == job_id)
             for worker in self._workers:
-                for ticket in worker.batch:
-                    if ticket.job.id == job_id and worker.process is not None:
-                        ticket.cancelled = True
+                for pooled in worker.batch:
+                    if pooled.job.id == job_id and worker.process is not None:
+                        pooled.cancelled = True
                         worker.process.wake()
-        for ticket in waiting:
-            _call(ticket.on_done, Result(job_id, "cancelled", reason="cancelled"))
+        for pooled in waiting:
+            _call(pooled.on_done, Result(job_id, "cancelled", reason="cancelled"))
 
     def locate(self, job_id: str) -> None:
         """Makes `on_progress` report the job's place soon. One that holds the interpreter's lock does not answer."""
         with self._lock:
             queues = (self._waiting, *(worker.waiting for worker in self._workers))
-            waiting = [ticket for queue in queues for ticket in queue if ticket.job.id == job_id]
+            waiting = [pooled for queue in queues for pooled in queue if pooled.job.id == job_id]
             place = self._queue_place()
             for worker in self._workers:
                 if worker.batch and worker.batch[0].job.id == job_id and worker.process is not None:
                     worker.batch[0].is_wanted = True
                     worker.process.wake()
-        for ticket in waiting:
-            _call(ticket.on_progress, job_id, 0.0, {}, place)
+        for pooled in waiting:
+            _call(pooled.on_progress, job_id, 0.0, {}, place)
 
     def close(self, timeout: float = 10.0) -> None:
         """Kills all workers, and waits up to `timeout` seconds for their end."""
         with self._lock:
             self._closed = True
-            self._remove(lambda ticket: True)
+            self._remove(lambda pooled: True)
             processes = [worker.process for worker in self._workers if worker.process is not None]
             for condition in (self._earlier_end, *(worker.changed for worker in self._workers)):
                 condition.notify_all()
@@ -157,12 +157,12 @@ class ProcessPool:
 
     # -- jobs that wait -----------------------------------------------------------------------------------------------
 
-    def _remove(self, which: Callable[[Ticket], bool]) -> list[Ticket]:
+    def _remove(self, which: Callable[[PooledJob], bool]) -> list[PooledJob]:
         removed = []
         for queue in (self._waiting, *(worker.waiting for worker in self._workers)):
-            found = [ticket for ticket in queue if which(ticket)]
-            for ticket in found:
-                queue.remove(ticket)
+            found = [pooled for pooled in queue if which(pooled)]
+            for pooled in found:
+                queue.remove(pooled)
             removed += found
         return removed
 
@@ -171,20 +171,20 @@ class ProcessPool:
         while not self._closed:
             with self._lock:
                 now = time.monotonic()
-                late = self._remove(lambda ticket: ticket.ends <= time.monotonic())
+                late = self._remove(lambda pooled: pooled.ends <= time.monotonic())
                 waiting = [
                     each for queue in (self._waiting, *(each.waiting for each in self._workers)) for each in queue
                 ]
-                due = [ticket for ticket in waiting if ticket.locate_at <= now]
-                for ticket in due:
-                    ticket.place = self._queue_place()
-                self._next_end = min((min(ticket.ends, ticket.locate_at) for ticket in waiting), default=NEVER)
+                due = [pooled for pooled in waiting if pooled.locate_at <= now]
+                for pooled in due:
+                    pooled.place = self._queue_place()
+                self._next_end = min((min(pooled.ends, pooled.locate_at) for pooled in waiting), default=NEVER)
                 if not late and not due and not self._closed:
                     self._earlier_end.wait(min(max(0.0, self._next_end - time.monotonic()), LONGEST_WAIT))
-            for ticket in due:
-                _call(ticket.on_progress, ticket.job.id, 0.0, {}, ticket.place)
-            for ticket in late:
-                _call(ticket.on_done, starved(ticket))
+            for pooled in due:
+                _call(pooled.on_progress, pooled.job.id, 0.0, {}, pooled.place)
+            for pooled in late:
+                _call(pooled.on_done, starved(pooled))
 
     def _queue_place(self) -> str:
         running = sorted({worker.batch[0].job.client.name for worker in self._workers if worker.batch})
@@ -212,7 +212,7 @@ class ProcessPool:
                 else:
                     size = min(len(queues[0]), LARGEST_BATCH) if worker.is_quick else 1
                     worker.batch.extend(queues[0].popleft() for _ in range(size))
-                    self._affinity |= dict.fromkeys((ticket.trainer for ticket in worker.batch), worker)
+                    self._affinity |= dict.fromkeys((pooled.trainer for pooled in worker.batch), worker)
             if self._waiting or any(other.waiting for other in self._workers):
                 # One idle worker was woken for all the jobs that were taken back at once, or while no other was busy.
                 self._wake_idle(self._workers)
@@ -272,26 +272,26 @@ class ProcessPool:
     def _run(self, worker: _Slot, process: WorkerProcess) -> None:
         """Runs the worker's batch and calls its callbacks."""
         now = time.monotonic()
-        numbers = process.send_jobs([(ticket.job, max(0.0, ticket.ends - now)) for ticket in worker.batch])
+        numbers = process.send_jobs([(pooled.job, max(0.0, pooled.ends - now)) for pooled in worker.batch])
         while worker.batch:
             result = self._run_first(worker, process, numbers)
             with self._lock:
                 if self._closed:
                     return
-                ticket = worker.batch.popleft()
+                pooled = worker.batch.popleft()
                 worker.is_quick = sum(result.seconds.values()) < QUICK_SECONDS
             numbers = numbers[1:]
             if not process.is_usable:
                 self._take_back(worker, len(worker.batch))
-            _call(ticket.on_done, result)
+            _call(pooled.on_done, result)
 
     def _run_first(self, worker: _Slot, process: WorkerProcess, numbers: list[int]) -> Result:
         """Returns the result of the batch's first job. `numbers`: of the batch's jobs."""
-        ticket = worker.batch[0]
+        pooled = worker.batch[0]
         take_back_at = time.monotonic() + BATCH_SECONDS
-        cancel_at, kill_at, timed_out = ticket.ends, NEVER, False
-        ticket.place = ""  # it may have waited in the queue until now
-        locate_at = ticket.locate_at
+        cancel_at, kill_at, timed_out = pooled.ends, NEVER, False
+        pooled.place = ""  # it may have waited in the queue until now
+        locate_at = pooled.locate_at
         while True:
             now = time.monotonic()
             if len(worker.batch) == 1:
@@ -299,12 +299,12 @@ class ProcessPool:
             elif now >= take_back_at:
                 process.cancel(numbers[1:])
                 self._take_back(worker, len(worker.batch) - 1)
-            if now >= locate_at or ticket.is_wanted:
+            if now >= locate_at or pooled.is_wanted:
                 locate_at = NEVER if now >= locate_at else locate_at
-                ticket.is_wanted = False
+                pooled.is_wanted = False
                 process.locate(numbers[0])
-            if cancel_at < NEVER and (ticket.cancelled or now >= cancel_at):
-                timed_out = not ticket.cancelled
+            if cancel_at < NEVER and (pooled.cancelled or now >= cancel_at):
+                timed_out = not pooled.cancelled
                 cancel_at, kill_at = NEVER, now + GRACE
                 process.cancel(numbers[:1])
             if now >= kill_at:
@@ -316,29 +316,29 @@ class ProcessPool:
             if message is None:
                 continue
             if "ended" in message:
-                return broken(process, ticket, numbers[0], timed_out)
+                return broken(process, pooled, numbers[0], timed_out)
             if message["number"] != numbers[0]:
                 continue  # of a job that was taken back
             if "validated" in message:
-                _call(ticket.on_validation, Validated(**message["validated"]))
+                _call(pooled.on_validation, Validated(**message["validated"]))
             elif "progress" in message:
-                ticket.place = message["progress"][-1] or ticket.place
-                _call(ticket.on_progress, *message["progress"])
+                pooled.place = message["progress"][-1] or pooled.place
+                _call(pooled.on_progress, *message["progress"])
             else:
                 process.spoilt = message["spoilt"]
-                return finished(Result(**message["result"]), process, ticket, numbers[0], timed_out)
+                return finished(Result(**message["result"]), process, pooled, numbers[0], timed_out)
 
     def _take_back(self, worker: _Slot, count: int) -> None:
         """Lets the last `count` jobs of the worker's batch wait again, before all others."""
         with self._lock:
             for _ in range(count):
                 worker.waiting.appendleft(worker.batch.pop())
-            cancelled = self._remove(lambda ticket: ticket.cancelled)
+            cancelled = self._remove(lambda pooled: pooled.cancelled)
             self._next_end = -NEVER
             self._earlier_end.notify()
             self._wake_idle(self._workers)
-        for ticket in cancelled:
-            _call(ticket.on_done, Result(ticket.job.id, "cancelled", reason="cancelled"))
+        for pooled in cancelled:
+            _call(pooled.on_done, Result(pooled.job.id, "cancelled", reason="cancelled"))
 
 
 def _call(callback: Callable[..., Any], *arguments: Any) -> None:

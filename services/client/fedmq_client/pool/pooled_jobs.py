@@ -18,7 +18,7 @@ CRASH_SIGNALS = re.compile(r"\bSIG(SEGV|BUS|FPE|ABRT|ILL)\b")
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class PooledJob:
     """A job that was submitted.
 
     - `ends`: its deadline on the monotonic clock.
@@ -46,25 +46,25 @@ class Ticket:
         return (self.job.package, self.job.client.name)
 
 
-def finished(result: Result, process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool) -> Result:
+def finished(result: Result, process: WorkerProcess, pooled: PooledJob, number: int, timed_out: bool) -> Result:
     """Returns the result of a job that its worker has ended. `timed_out`: it was cancelled at its deadline."""
     if result.outcome == "cancelled" and timed_out:
-        return replace(_too_long(ticket), seconds=result.seconds, notes=result.notes, plain_notes=result.plain_notes)
+        return replace(_too_long(pooled), seconds=result.seconds, notes=result.notes, plain_notes=result.plain_notes)
     if result.outcome == "failed":
         return replace(result, traceback=with_output(result.traceback, process.output(number)))
     return result
 
 
-def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool) -> Result:
+def broken(process: WorkerProcess, pooled: PooledJob, number: int, timed_out: bool) -> Result:
     """Returns the result of a job whose worker has ended with it."""
-    if ticket.cancelled and not timed_out:
-        return Result(ticket.job.id, "cancelled", reason="cancelled; its worker had to be killed")
+    if pooled.cancelled and not timed_out:
+        return Result(pooled.job.id, "cancelled", reason="cancelled; its worker had to be killed")
     output = process.output(number)
     if timed_out:
-        return replace(_too_long(ticket), traceback=with_output("", output))
+        return replace(_too_long(pooled), traceback=with_output("", output))
     ended = f"the worker process {process.ended}"
-    result = Result(ticket.job.id, "failed", reason=ended, plain=ended)
-    crash = crash_in(output, ticket.job.package) if CRASH_SIGNALS.search(process.ended or "") else None
+    result = Result(pooled.job.id, "failed", reason=ended, plain=ended)
+    crash = crash_in(output, pooled.job.package) if CRASH_SIGNALS.search(process.ended or "") else None
     if crash is None:
         return replace(result, traceback=with_output("", output))
     if crash.places:
@@ -72,27 +72,27 @@ def broken(process: WorkerProcess, ticket: Ticket, number: int, timed_out: bool)
     return replace(result, traceback=with_output(crash.traceback, crash.printed))
 
 
-def starved(ticket: Ticket) -> Result:
+def starved(pooled: PooledJob) -> Result:
     """Returns the result of a job that no worker was free for until its deadline."""
-    plain = f"no worker was free within {_seconds(ticket.job.timeout)}{_waited(ticket)}{_remedy(ticket)}"
-    return Result(ticket.job.id, "failed", reason=plain, plain=plain)
+    plain = f"no worker was free within {_seconds(pooled.job.timeout)}{_waited(pooled)}{_remedy(pooled)}"
+    return Result(pooled.job.id, "failed", reason=plain, plain=plain)
 
 
-def _too_long(ticket: Ticket) -> Result:
+def _too_long(pooled: PooledJob) -> Result:
     words, place, remedy = (
-        f"{ticket.job.kind} took longer than its {_seconds(ticket.job.timeout)}{_waited(ticket)}",
-        ticket.place,
-        _remedy(ticket),
+        f"{pooled.job.kind} took longer than its {_seconds(pooled.job.timeout)}{_waited(pooled)}",
+        pooled.place,
+        _remedy(pooled),
     )
     plain = words + remedy
     reason = f"{words}; it was in {place}{remedy}" if place else plain
-    return Result(ticket.job.id, "failed", reason=reason, plain=plain, frames=place)
+    return Result(pooled.job.id, "failed", reason=reason, plain=plain, frames=place)
 
 
-def _waited(ticket: Ticket) -> str:
+def _waited(pooled: PooledJob) -> str:
     """Returns what else has used up the time of the job's task, if that is much of it."""
-    waited = ticket.job.waited
-    return f" (its task had waited {_seconds(waited)} behind another one)" if waited > ticket.job.timeout / 10 else ""
+    waited = pooled.job.waited
+    return f" (its task had waited {_seconds(waited)} behind another one)" if waited > pooled.job.timeout / 10 else ""
 
 
 def _seconds(seconds: float) -> str:
@@ -100,10 +100,10 @@ def _seconds(seconds: float) -> str:
     return f"{float(f'{seconds:.3g}'):g} s"
 
 
-def _remedy(ticket: Ticket) -> str:
-    if ticket.job.kind == "init":
+def _remedy(pooled: PooledJob) -> str:
+    if pooled.job.kind == "init":
         return f"; if it is only slow, {GIVE_A_FILE}"
-    if ticket.job.kind not in ("train", "validate"):
+    if pooled.job.kind not in ("train", "validate"):
         return ""
-    setting = "timeout" if ticket.job.kind == "train" else "validation_timeout"
+    setting = "timeout" if pooled.job.kind == "train" else "validation_timeout"
     return f"; if trainers are only slow, raise `{setting}`"
