@@ -49,6 +49,9 @@ test-all: .venv/installed-all ## run every test, with real servers, and 2,000 fa
 	$(CAMPAIGN) --plans 2000
 
 test-release: test-all ## then measure for hours, and keep it in benchmarks/results (FLOWER=/path/to/python for peers)
+	.ci/rabbitmq-4
+	FEDMQ_TEST_RABBITMQ=4 $(PYTEST) tests/system tests/shared/brokers
+	benchmarks/record chaos-30-rabbitmq-4 env FEDMQ_TEST_RABBITMQ=4 BLOWS=30 SEED=4 $(BIN)/python tests/system/chaos.py
 	$(CAMPAIGN) --plans 50000 --result benchmarks/results/simulation-50000.json
 	benchmarks/record chaos-200 env BLOWS=200 SEED=3 $(BIN)/python tests/system/chaos.py
 	benchmarks/record sandbox-rounds $(BIN)/python benchmarks/sandbox_rounds.py $(if $(FLOWER),--flower $(FLOWER))

@@ -17,7 +17,8 @@ from support.servers.rabbitmq import RabbitmqServer
 
 BLOBS = ["memory", "files", "files-fsync", pytest.param("s3", marks=pytest.mark.system)]
 RECORDS = ["sqlite-memory", "sqlite-file", "sqlite-fsync", pytest.param("mongo", marks=pytest.mark.system)]
-BROKERS = ["memory_world", pytest.param("rabbitmq_world", marks=pytest.mark.system)]
+RABBITMQ = ["rabbitmq_server", "rabbitmq_4_server"]
+BROKERS = ["memory", *(pytest.param(server, marks=pytest.mark.system) for server in RABBITMQ)]
 
 
 @pytest.fixture(params=BLOBS)
@@ -47,20 +48,21 @@ def records(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ite
 
 
 @pytest.fixture(params=BROKERS)
-def world(request: pytest.FixtureRequest) -> World:
-    made: World = request.getfixturevalue(request.param)
-    return made
-
-
-@pytest.fixture
-def memory_world() -> Iterator[MemoryWorld]:
-    made = MemoryWorld()
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = MemoryWorld() if request.param == "memory" else RabbitmqWorld(request.getfixturevalue(request.param))
     yield made
     made.close()
 
 
+@pytest.fixture(scope="session", params=RABBITMQ)
+def rabbitmq(request: pytest.FixtureRequest) -> RabbitmqServer:
+    """RabbitMQ of each version that is under contract."""
+    made: RabbitmqServer = request.getfixturevalue(request.param)
+    return made
+
+
 @pytest.fixture
-def rabbitmq_world(rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqWorld]:
-    made = RabbitmqWorld(rabbitmq_server)
+def rabbitmq_world(rabbitmq: RabbitmqServer) -> Iterator[RabbitmqWorld]:
+    made = RabbitmqWorld(rabbitmq)
     yield made
     made.close()

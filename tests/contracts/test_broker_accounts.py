@@ -28,8 +28,8 @@ def world(rabbitmq_world: RabbitmqWorld) -> RabbitmqWorld:
 
 
 @pytest.fixture
-def accounts(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> Iterator[RabbitmqAccounts]:
-    made = open_accounts(rabbitmq_server, world.topology)
+def accounts(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> Iterator[RabbitmqAccounts]:
+    made = open_accounts(rabbitmq, world.topology)
     yield made
     for name in made.names():
         made.revoke(name)
@@ -44,11 +44,11 @@ def url_of(server: RabbitmqServer, name: str, password: str) -> str:
 
 
 def test_a_refused_account_is_reported_once_and_served_when_it_exists(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     reducer = world.connect("reducer.r1")
     reducer.declare(world.topology.reducer())
-    broker = RabbitmqBroker(f"amqp://late:secret@127.0.0.1:{rabbitmq_server.port}/", world.scheduler)
+    broker = RabbitmqBroker(f"amqp://late:secret@127.0.0.1:{rabbitmq.port}/", world.scheduler)
     connection = broker.connect("client.late")
     errors: list[FedMQError] = []
     connection.on_error = errors.append
@@ -58,13 +58,13 @@ def test_a_refused_account_is_reported_once_and_served_when_it_exists(
     assert isinstance(errors[0], ConfigError)
     assert "'late'" in errors[0].reason
     accounts.add("late")
-    rabbitmq_server.manage("PUT", "users/late", {"password": "secret", "tags": ""})
+    rabbitmq.manage("PUT", "users/late", {"password": "secret", "tags": ""})
     assert confirm_of(world, connection, "assignment", "assignment.reducer.late") is None
     connection.close()
 
 
 def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")
@@ -76,7 +76,7 @@ def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
         inboxes[queue.name] = Inbox(server_side)
         server_side.consume(queue.name, 0, inboxes[queue.name])
     assert confirm_of(world, server_side, "task", "task.c1") is None
-    url = url_of(rabbitmq_server, "c1", accounts.add("c1"))
+    url = url_of(rabbitmq, "c1", accounts.add("c1"))
     client = RabbitmqBroker(url, world.scheduler).connect("client.c1")
     errors: list[FedMQError] = []
     client.on_error = errors.append
@@ -105,14 +105,14 @@ def test_a_client_account_speaks_only_as_itself_and_reads_only_its_mailbox(
 
 
 def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for_ever(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     server_side = world.connect("reducer.r1")
     queue = world.topology.client("c3")
     server_side.declare(queue)
     server_side.declare(world.topology.dead())
     assert confirm_of(world, server_side, "task", "task.c3") is None
-    url = url_of(rabbitmq_server, "c3", accounts.add("c3"))
+    url = url_of(rabbitmq, "c3", accounts.add("c3"))
     client = RabbitmqBroker(url, world.scheduler).connect("client.c3")
     mailbox = Inbox(client, acking=False)
     client.consume(queue.name, 0, mailbox)
@@ -127,13 +127,13 @@ def test_a_reject_without_the_right_to_publish_dead_letters_is_not_delivered_for
 
 
 def test_revoking_an_account_cuts_its_live_connection_and_removes_its_mailbox(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     server_side = world.connect("reducer.r1")
     server_side.declare(world.topology.reducer())
     server_side.declare(world.topology.client("c4"))
     assert confirm_of(world, server_side, "task", "task.c4") is None
-    url = url_of(rabbitmq_server, "c4", accounts.add("c4"))
+    url = url_of(rabbitmq, "c4", accounts.add("c4"))
     client = RabbitmqBroker(url, world.scheduler).connect("client.c4")
     errors: list[FedMQError] = []
     client.on_error = errors.append
@@ -171,14 +171,14 @@ FORBIDDEN: dict[str, Callable[[BlockingChannel, Topology], object]] = {
 
 
 def test_a_client_account_can_make_bind_read_and_forge_nothing(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")
     for queue in (topology.reducer(), topology.records(), topology.client("c-5"), topology.client("c-6")):
         server_side.declare(queue)
     assert confirm_of(world, server_side, "task", "task.c-6") is None
-    url = url_of(rabbitmq_server, "c-5", accounts.add("c-5"))
+    url = url_of(rabbitmq, "c-5", accounts.add("c-5"))
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         for what, attempt in FORBIDDEN.items():
             channel = connection.channel()
@@ -192,23 +192,21 @@ def test_a_client_account_can_make_bind_read_and_forge_nothing(
 
 
 def test_an_account_that_is_added_again_has_another_password(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     first, second = accounts.add("c7"), accounts.add("c7")
     assert first != second
     assert accounts.names() == ["c7"]
     with pytest.raises(pika.exceptions.ProbableAuthenticationError):
-        pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", first)))
-    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", second))).close()
+        pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq, "c7", first)))
+    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq, "c7", second))).close()
     assert accounts.revoke("c7")
     third = accounts.add("c7")
-    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq_server, "c7", third))).close()
+    pika.BlockingConnection(pika.URLParameters(url_of(rabbitmq, "c7", third))).close()
 
 
-def test_no_account_but_this_alliances_clients_is_touched(
-    accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
-) -> None:
-    other = open_accounts(rabbitmq_server, Topology("other"))
+def test_no_account_but_this_alliances_clients_is_touched(accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer) -> None:
+    other = open_accounts(rabbitmq, Topology("other"))
     other.add("c8")
     for change in (accounts.add, accounts.revoke):
         for name in ("guest", "c8"):
@@ -221,16 +219,16 @@ def test_no_account_but_this_alliances_clients_is_touched(
 
 
 def test_an_account_that_may_not_manage_accounts_is_refused_with_the_remedy(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
-    url = url_of(rabbitmq_server, "c9", accounts.add("c9"))
+    url = url_of(rabbitmq, "c9", accounts.add("c9"))
     with pytest.raises(ConfigError, match="tag administrator"):
-        RabbitmqAccounts(Management(url, rabbitmq_server.management_url), world.topology).add("c10")
+        RabbitmqAccounts(Management(url, rabbitmq.management_url), world.topology).add("c10")
 
 
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 def test_a_message_that_a_client_routes_to_anothers_mailbox_by_a_header_is_refused(
-    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq_server: RabbitmqServer, header: str
+    world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer, header: str
 ) -> None:
     topology = world.topology
     server_side = world.connect("reducer.r1")
@@ -239,7 +237,7 @@ def test_a_message_that_a_client_routes_to_anothers_mailbox_by_a_header_is_refus
         server_side.declare(queue)
     server_side.consume(mailbox.name, 0, inbox)
     assert confirm_of(world, server_side, "assignment", "assignment.reducer.c11") is None
-    url = url_of(rabbitmq_server, "c12", accounts.add("c12"))
+    url = url_of(rabbitmq, "c12", accounts.add("c12"))
     forged = pika.BasicProperties(headers={header: ["assignment.c11"]}, user_id="c12")
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -21,9 +22,9 @@ EXPORT, IMPORT = "export_definitions", "import_definitions"
 
 
 @pytest.fixture
-def new_server(rabbitmq_server: RabbitmqServer, tmp_path: Path) -> Iterator[RabbitmqServer]:
+def new_server(rabbitmq: RabbitmqServer, tmp_path: Path) -> Iterator[RabbitmqServer]:
     """A RabbitMQ that has nothing of the alliance."""
-    server = RabbitmqServer(tmp_path / "new")
+    server = type(rabbitmq)(tmp_path / "new")
     try:
         yield server.start()
     finally:
@@ -31,13 +32,14 @@ def new_server(rabbitmq_server: RabbitmqServer, tmp_path: Path) -> Iterator[Rabb
 
 
 def test_a_new_rabbitmq_has_the_accounts_of_exported_definitions(
-    rabbitmq_world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, new_server: RabbitmqServer, tmp_path: Path
+    rabbitmq_world: RabbitmqWorld, rabbitmq: RabbitmqServer, new_server: RabbitmqServer
 ) -> None:
-    accounts, topology = open_accounts(rabbitmq_server, rabbitmq_world.topology), rabbitmq_world.topology
-    password, file = accounts.add("hospital"), tmp_path / "definitions.json"
+    accounts, topology = open_accounts(rabbitmq, rabbitmq_world.topology), rabbitmq_world.topology
+    password, file = accounts.add("hospital"), "definitions.json"
     try:
-        rabbitmq_server.control(EXPORT, str(file))
-        new_server.control(IMPORT, str(file))
+        rabbitmq.control(EXPORT, rabbitmq.seen(rabbitmq.folder / file))
+        shutil.copy(rabbitmq.folder / file, new_server.folder)
+        new_server.control(IMPORT, new_server.seen(new_server.folder / file))
     finally:
         accounts.revoke("hospital")
     assert {f"rabbitmqctl {EXPORT} definitions.json", f"rabbitmqctl {IMPORT} definitions.json"} <= set(
@@ -58,7 +60,7 @@ def test_a_new_rabbitmq_has_the_accounts_of_exported_definitions(
 
 
 def test_dead_letters_are_read_with_their_reasons_and_purged(
-    rabbitmq_world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
+    rabbitmq_world: RabbitmqWorld, rabbitmq: RabbitmqServer
 ) -> None:
     topology = rabbitmq_world.topology
     connection = rabbitmq_world.connect("combiner.k1")
@@ -75,14 +77,14 @@ def test_dead_letters_are_read_with_their_reasons_and_purged(
     found: list[dict[str, object]] = []
 
     def is_there() -> bool:
-        found[:] = rabbitmq_server.manage("POST", f"queues/%2F/{quote(name)}/get", wanted)
+        found[:] = rabbitmq.manage("POST", f"queues/%2F/{quote(name)}/get", wanted)
         return bool(found)
 
     rabbitmq_world.until(is_there)
     assert found[0]["properties"]["headers"]["x-fedmq-reason"] == "kind 'nonsense' is unknown"  # type: ignore[index]
-    assert len(rabbitmq_server.manage("POST", f"queues/%2F/{quote(name)}/get", wanted)) == 1, "reading removes nothing"
-    rabbitmq_server.control("purge_queue", name)
-    assert rabbitmq_server.manage("POST", f"queues/%2F/{quote(name)}/get", wanted) == []
+    assert len(rabbitmq.manage("POST", f"queues/%2F/{quote(name)}/get", wanted)) == 1, "reading removes nothing"
+    rabbitmq.control("purge_queue", name)
+    assert rabbitmq.manage("POST", f"queues/%2F/{quote(name)}/get", wanted) == []
     text = OPERATE.read_text()
     assert "rabbitmqctl purge_queue ALLIANCE.dead.v1" in text
     assert '{"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}' in text

@@ -50,10 +50,10 @@ def world(rabbitmq_world: RabbitmqWorld) -> RabbitmqWorld:
 
 
 @pytest.fixture
-def url_of(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> Iterator[Callable[[str], str]]:
+def url_of(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> Iterator[Callable[[str], str]]:
     """Creates an account, and returns the URL with it."""
-    accounts = RabbitmqAccounts(Management(rabbitmq_server.url, rabbitmq_server.management_url), world.topology)
-    yield lambda name: f"amqp://{name}:{accounts.add(name)}@127.0.0.1:{rabbitmq_server.port}/"
+    accounts = RabbitmqAccounts(Management(rabbitmq.url, rabbitmq.management_url), world.topology)
+    yield lambda name: f"amqp://{name}:{accounts.add(name)}@127.0.0.1:{rabbitmq.port}/"
     for name in accounts.names():
         accounts.revoke(name)
 

@@ -32,8 +32,8 @@ def test_a_url_that_cannot_be_read_is_a_config_error_at_once(url: str) -> None:
 
 
 @pytest.mark.system
-def test_a_vhost_that_is_absent_is_reported(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{rabbitmq_server.port}/hospital"
+def test_a_vhost_that_is_absent_is_reported(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/hospital"
     connection = RabbitmqBroker(url, world.scheduler).connect("client.c1")
     errors: list[FedMQError] = []
     connection.on_error = errors.append
@@ -43,8 +43,8 @@ def test_a_vhost_that_is_absent_is_reported(world: RabbitmqWorld, rabbitmq_serve
 
 
 @pytest.mark.system
-def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
-    proxy = Proxy(rabbitmq_server.port)
+def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
+    proxy = Proxy(rabbitmq.port)
     proxy.down()
     broker = RabbitmqBroker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", world.scheduler)
     connection = broker.connect("reducer.r1")
@@ -64,14 +64,14 @@ def test_a_server_that_is_away_at_first_is_waited_for(world: RabbitmqWorld, rabb
 
 @pytest.mark.system
 def test_a_queue_is_consumed_only_once_rabbitmq_has_created_it(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+    world: RabbitmqWorld, rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ creates a quorum queue in steps. A consumer that comes between them loses the connection, with 541."""
     existed: list[tuple[str, bool]] = []
     consume = ChannelConsumer.open
 
     def look_first(consumer: ChannelConsumer, connection: Connection) -> None:
-        existed.append((consumer.queue_name, exists(rabbitmq_server, consumer.queue_name)))
+        existed.append((consumer.queue_name, exists(rabbitmq, consumer.queue_name)))
         consume(consumer, connection)
 
     monkeypatch.setattr(ChannelConsumer, "open", look_first)
@@ -84,14 +84,14 @@ def test_a_queue_is_consumed_only_once_rabbitmq_has_created_it(
     world.until(lambda: existed[1:] == [(second.name, True)])
     world.cut(connection)
     for queue in (first, second):
-        rabbitmq_server.manage("DELETE", f"queues/%2F/{quote(queue.name)}")
+        rabbitmq.manage("DELETE", f"queues/%2F/{quote(queue.name)}")
     world.restore(connection)
     world.until(lambda: sorted(existed[2:]) == [(first.name, True), (second.name, True)])
 
 
 @pytest.mark.system
 def test_a_queue_without_a_leader_is_named_until_it_is_made_again(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+    world: RabbitmqWorld, rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue is deleted as the runbook says."""
     monkeypatch.setattr(link, "UNSERVED_AFTER", 1.0)
@@ -101,11 +101,11 @@ def test_a_queue_without_a_leader_is_named_until_it_is_made_again(
     send(world, connection, "plan.k1", "m1")
     world.until(lambda: inbox.ids == ["m1"])
     member = f'{{binary_to_atom(<<"%2F_{queue.name}">>), node()}}'
-    rabbitmq_server.control("eval", f"ra:stop_server(quorum_queues, {member}).")
+    rabbitmq.control("eval", f"ra:stop_server(quorum_queues, {member}).")
     world.cut(connection)
     world.restore(connection)
     world.until(lambda: connection.unserved == queue.name)
-    rabbitmq_server.control("delete_queue", queue.name)
+    rabbitmq.control("delete_queue", queue.name)
     world.until(lambda: connection.connected and connection.unserved == "")
     send(world, connection, "plan.k1", "m2")
     world.until(lambda: inbox.ids == ["m1", "m2"])
@@ -121,28 +121,26 @@ def exists(server: RabbitmqServer, queue_name: str) -> bool:
 
 
 @pytest.mark.system
-def test_an_alarm_is_known_to_a_connection_that_publishes(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
-) -> None:
+def test_an_alarm_is_known_to_a_connection_that_publishes(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
     topology = world.topology
     connection = world.connect("reducer.r1")
     connection.declare(topology.client("c1"))
     assert confirm_of(world, connection, "task", "task.c1") is None
     assert connection.blocked == ""
-    rabbitmq_server.control("set_disk_free_limit", "500000GB")
+    rabbitmq.control("set_disk_free_limit", "500000GB")
     try:
         confirms: Confirms = []
         connection.publish(message(topology, "task", "task.c1", "m2"), confirms.append)
         world.until(lambda: connection.blocked == "low on disk")
         assert confirms == []
     finally:
-        rabbitmq_server.control("set_disk_free_limit", "100MB")
+        rabbitmq.control("set_disk_free_limit", "100MB")
     world.until(lambda: confirms == [None])
     assert connection.blocked == ""
 
 
 @pytest.mark.system
-def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
+def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
     topology = world.topology
     connection = world.connect("reducer.r1")
     for queue in (topology.reducer(), topology.client("c1"), topology.dead(), topology.observer("o1")):
@@ -150,7 +148,7 @@ def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabb
     assert confirm_of(world, connection, "task", "task.c1") is None
 
     def declared(name: str) -> tuple[bool, bool, dict[str, object]]:
-        queue = rabbitmq_server.manage("GET", f"queues/%2F/{quote(name)}")
+        queue = rabbitmq.manage("GET", f"queues/%2F/{quote(name)}")
         return queue["durable"], queue["exclusive"], queue["arguments"]
 
     assert declared(topology.reducer().name) == (
@@ -177,12 +175,12 @@ def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabb
 
 
 @pytest.mark.system
-def test_connections_bear_the_name_of_their_actor(world: RabbitmqWorld, rabbitmq_server: RabbitmqServer) -> None:
+def test_connections_bear_the_name_of_their_actor(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
     connection = world.connect("combiner.named")
     assert isinstance(confirm_of(world, connection, "nowhere", "x"), NotFound)
 
     def is_listed() -> bool:
-        listed = rabbitmq_server.manage("GET", "connections")
+        listed = rabbitmq.manage("GET", "connections")
         return any(each.get("client_properties", {}).get("connection_name") == "combiner.named" for each in listed)
 
     world.until(is_listed)
@@ -190,7 +188,7 @@ def test_connections_bear_the_name_of_their_actor(world: RabbitmqWorld, rabbitmq
 
 @pytest.mark.system
 def test_a_broker_that_is_short_of_memory_is_reported_and_waited_for_and_nothing_is_lost(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer, caplog: pytest.LogCaptureFixture
+    world: RabbitmqWorld, rabbitmq: RabbitmqServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     sender, receiver = world.connect("reducer.r1"), world.connect("combiner.k1")
     sender.declare(world.topology.combiner("k1"))
@@ -198,7 +196,7 @@ def test_a_broker_that_is_short_of_memory_is_reported_and_waited_for_and_nothing
     inbox, lost, confirms = Inbox(receiver), list[str](), Confirms()
     receiver.consume(world.topology.combiner("k1").name, 0, inbox)
     sender.on_reconnect = receiver.on_reconnect = lambda: lost.append("link")
-    rabbitmq_server.control("set_vm_memory_high_watermark", "0.0001")
+    rabbitmq.control("set_vm_memory_high_watermark", "0.0001")
     try:
         for number in range(1500):
             sender.publish(message(world.topology, "task", "plan.k1", f"p{number}"), confirms.append)
@@ -206,14 +204,14 @@ def test_a_broker_that_is_short_of_memory_is_reported_and_waited_for_and_nothing
         world.rest(1.0)
         assert confirms == []
     finally:
-        rabbitmq_server.control("set_vm_memory_high_watermark", "0.4")
+        rabbitmq.control("set_vm_memory_high_watermark", "0.4")
     world.until(lambda: confirms == [None] * 1500 and inbox.ids == ["m", *(f"p{number}" for number in range(1500))])
     assert lost == []
 
 
 @pytest.mark.system
 def test_confirmed_messages_survive_a_power_cut_and_all_connections_are_restored(
-    world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
+    world: RabbitmqWorld, rabbitmq: RabbitmqServer
 ) -> None:
     topology = world.topology
     sender, receiver = world.connect("reducer.r1"), world.connect("combiner.k1")
@@ -233,11 +231,11 @@ def test_confirmed_messages_survive_a_power_cut_and_all_connections_are_restored
     receiver.on_reconnect = lambda: back.append("receiver")
     # RabbitMQ 3.10 never finds a leader again for a quorum queue that was made within a second of the cut.
     world.rest(2.0)
-    rabbitmq_server.kill()
+    rabbitmq.kill()
     inbox.deliveries.clear()
     inbox.acking = True
     receiver.consume(classic.name, 0, mailbox)
-    rabbitmq_server.start()
+    rabbitmq.start()
     world.until(lambda: len(inbox.ids) == 100 and len(mailbox.ids) == 100)
     assert inbox.ids == [f"p{number}" for number in range(100)]
     assert mailbox.ids == [f"t{number}" for number in range(100)]

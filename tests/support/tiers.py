@@ -30,7 +30,7 @@ from support.servers.served import served
 TESTS = Path(__file__).parents[1]
 REAL_FOLDERS = ("browser", "compose", "system")
 REAL_MARKS = ("browser", "compose", "real", "system")
-REAL_FIXTURES = {"chromium", "mongo_server", "rabbitmq_server", "s3_server"}
+REAL_FIXTURES = {"chromium", "mongo_server", "rabbitmq", "rabbitmq_server", "s3_server"}
 STARTERS = (multiprocessing, subprocess, ProcessPool, served)
 HEAVY = re.compile(r"^(?:import|from) (flwr|keras|schemathesis|sklearn|tensorflow|torch)\b", re.MULTILINE)
 """An import at the head of a module that takes seconds."""

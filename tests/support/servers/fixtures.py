@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.servers import choice
+from support.servers import choice, rabbitmq_4
 from support.servers.mongo import MongoServer
 from support.servers.rabbitmq import RabbitmqServer
 from support.servers.seaweedfs import S3Server
@@ -20,6 +20,16 @@ from support.tiers import require
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
     require(choice.rabbitmq_missing())
     server = choice.make_rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_4_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
+    require(rabbitmq_4.missing())
+    server = rabbitmq_4.Rabbitmq4Server(tmp_path_factory.mktemp("rabbitmq-4"))
     try:
         yield server.start()
     finally:

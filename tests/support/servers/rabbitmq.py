@@ -1,13 +1,15 @@
 """A private RabbitMQ of the system's own package, for tests and for `make chaos`.
 
 It has its own node name, ports, cookie, name daemon and data, so several run side by side and none touches a broker
-that the machine has already. It runs as the current user; what it leaves is in its folder.
+that the machine has already. It runs as the current user; what it leaves is in its folder. `rabbitmq_4` has one of
+another version.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import urllib.request
 from base64 import b64encode
@@ -37,8 +39,11 @@ class RabbitmqServer:
     With `has_exporter` it has the plugins of the deployed one, and serves its metrics on `metrics_port`.
     """
 
+    _more_settings = ""
+
     def __init__(self, folder: Path, tls: Pair | None = None, *, has_exporter: bool = False) -> None:
         self.folder = folder
+        """Where its data, settings and logs are."""
         self.port, self.management_port, self.metrics_port, self._dist_port, self._names_port = free_ports(5)
         self._has_exporter = has_exporter
         self.tls = tls
@@ -55,7 +60,7 @@ class RabbitmqServer:
         self._configure()
         if self._names is None:
             self._names = subprocess.Popen(
-                ["/bin/sh", "-c", f"epmd -port {self._names_port} -address 127.0.0.1 & read end; kill $!"],
+                self._command("/bin/sh", "-c", f"epmd -port {self._names_port} -address 127.0.0.1 & read end; kill $!"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -65,7 +70,7 @@ class RabbitmqServer:
         limits = f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -Hn); exec {SERVER}"
         with (self.folder / "output.log").open("ab") as output:
             self._server = subprocess.Popen(
-                ["/bin/sh", "-c", limits],
+                self._command("/bin/sh", "-c", limits),
                 env=self._environment(),
                 # An open pipe, which RabbitMQ reads: it ends itself when this process is gone.
                 stdin=subprocess.PIPE,
@@ -117,11 +122,18 @@ class RabbitmqServer:
 
     def control(self, *words: str) -> str:
         """What `rabbitmqctl` answers."""
-        command = str(Path(SERVER).with_name("rabbitmqctl"))
-        done = subprocess.run([command, *words], env=self._environment(), capture_output=True, text=True, timeout=60)
+        command = self._command(str(SERVER.with_name("rabbitmqctl")), *words)
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def seen(self, path: Path) -> str:
+        """Returns the path under which this server finds a file in its folder."""
+        return str(path.resolve())
+
+    def _command(self, *words: str) -> list[str]:
+        return list(words)
 
     def _ended(self) -> None:
         if self._server is not None:
@@ -136,11 +148,13 @@ class RabbitmqServer:
         exporter = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.metrics_port}\n"
         listener = f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
         if self.tls is not None:
+            files = [shutil.copy(each, self.folder) for each in (self.tls.certificate, self.tls.key)]
+            certificate, key = (self.seen(Path(each)) for each in files)
             listener = (
                 "listeners.tcp = none\n"
                 f"listeners.ssl.1 = 127.0.0.1:{self.port}\n"
-                f"ssl_options.certfile = {self.tls.certificate}\n"
-                f"ssl_options.keyfile = {self.tls.key}\n"
+                f"ssl_options.certfile = {certificate}\n"
+                f"ssl_options.keyfile = {key}\n"
             )
         (self.folder / "rabbitmq.conf").write_text(
             f"{listener}"
@@ -149,11 +163,12 @@ class RabbitmqServer:
             "disk_free_limit.absolute = 100MB\n"
             f"{exporter if self._has_exporter else ''}"
             f"{DEPLOYED.read_text()}"
+            f"{self._more_settings}"
             "log.console = false\n"
         )
 
     def _environment(self) -> dict[str, str]:
-        folder = str(self.folder.resolve())
+        folder = self.seen(self.folder)
         return os.environ | {
             "HOME": folder,
             "ERL_EPMD_PORT": str(self._names_port),
