@@ -190,6 +190,7 @@ def _inbox(queue: Queue, words: str) -> dict[str, Any]:
         "x-single-active-consumer": queue.single_active_consumer or None,
         "x-expires": int(queue.expires * 1000) if queue.expires else None,
         "x-max-length": queue.max_length,
+        "x-max-length-bytes": queue.max_bytes,
         "x-dead-letter-exchange": queue.dead_letter,
     }
     return {

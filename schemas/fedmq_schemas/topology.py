@@ -1,8 +1,10 @@
 """Exchanges, queues, bindings and permissions as data.
 
 Broker adapters declare it, the AsyncAPI document lists it, and the broker permissions of each role derive from it.
-Every name begins with the alliance's id. Queue names end in the topology's generation, because a broker refuses to
-change the arguments of an existing queue.
+Every name begins with the alliance's id. A queue's name ends in the generation of its arguments, because a broker refuses
+to change the arguments of an existing queue. A queue whose arguments are new has a new name and `replaces` the earlier one,
+which its consumer empties and deletes. A client's mailbox keeps its name: clients and their accounts of other versions, and
+of programs in other languages, read it.
 
     exchange     routing key                      from → to
     control      control.<kind>                   any authorized account → reducer
@@ -19,18 +21,21 @@ change the arguments of an existing queue.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-GENERATION = "v1"
 REDUCER = "reducer"
 NO_SESSION = "-"
 
 EXCHANGES = ("control", "assignment", "task", "update", "event", "dead")
 
-MAILBOX_EXPIRES = 7 * 24 * 3600.0
+DAY = 24 * 3600.0
+MAILBOX_EXPIRES = 7 * DAY
+COMBINER_EXPIRES = 30 * DAY
 OBSERVER_LENGTH = 10_000
+OBSERVER_BYTES = 32 * 2**20
 DEAD_LENGTH = 100_000
+DEAD_BYTES = 64 * 2**20
 DELIVERY_LIMIT = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -53,9 +58,11 @@ class Binding:
 class Queue:
     """The arguments of a queue.
 
-    `expires` is the number of seconds without use after which the broker deletes the queue. `dead_letter` is the
-    exchange for rejected messages. `exchanges` are further exchanges that its consumer publishes to; they are declared
-    with the queue.
+    - `expires`: the number of seconds without use after which the broker deletes the queue.
+    - `max_length`, `max_bytes`: most messages, and bytes of their bodies, that wait. Beyond either the oldest are dropped.
+    - `dead_letter`: the exchange for rejected messages.
+    - `exchanges`: further exchanges that its consumer publishes to; they are declared with the queue.
+    - `replaces`: the queue of an earlier generation, as that declared it.
     """
 
     name: str
@@ -64,9 +71,16 @@ class Queue:
     single_active_consumer: bool = False
     expires: float | None = None
     max_length: int | None = None
+    max_bytes: int | None = None
     dead_letter: str | None = None
     exclusive: bool = False
     exchanges: tuple[str, ...] = ()
+    replaces: Queue | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the queue in all generations, the newest first."""
+        return (self.name, *(self.replaces.names if self.replaces is not None else ()))
 
     def receives(self, exchange: str, routing_key: str) -> bool:
         """Whether the queue is bound to this address. Patterns here hold no `*`, and `#` only as their last word."""
@@ -91,8 +105,8 @@ class Topology:
         """Returns the complete name of one of `EXCHANGES`."""
         return f"{self.alliance}.{name}"
 
-    def _queue_name(self, name: str) -> str:
-        return f"{self.alliance}.{name}.{GENERATION}"
+    def _queue_name(self, name: str, generation: int = 1) -> str:
+        return f"{self.alliance}.{name}.v{generation}"
 
     def _bind(self, exchange: str, routing_key: str) -> Binding:
         return Binding(self.exchange(exchange), routing_key)
@@ -113,13 +127,19 @@ class Topology:
         )
 
     def combiner(self, combiner: str) -> Queue:
-        """Inbox of a combiner. Single active consumer: an old process and its successor must not share the updates."""
-        return Queue(
+        """Inbox of a combiner. Single active consumer: an old process and its successor must not share the updates.
+
+        It expires, as a combiner may leave for good without notice. Clients repeat the updates that it held.
+        """
+        inbox = Queue(
             self._queue_name(f"combiner.{combiner}"),
             "quorum",
             (self._bind("task", f"plan.{combiner}"), self._bind("update", f"update.{combiner}.#")),
             single_active_consumer=True,
             dead_letter=self.exchange("dead"),
+        )
+        return replace(
+            inbox, name=self._queue_name(f"combiner.{combiner}", 2), expires=COMBINER_EXPIRES, replaces=inbox
         )
 
     def client(self, client: str) -> Queue:
@@ -139,7 +159,8 @@ class Topology:
 
     def dead(self) -> Queue:
         """Queue of messages that could not be decoded or handled, with the reason in their headers."""
-        return Queue(self._queue_name("dead"), "quorum", (self._bind("dead", "#"),), max_length=DEAD_LENGTH)
+        letters = Queue(self._queue_name("dead"), "quorum", (self._bind("dead", "#"),), max_length=DEAD_LENGTH)
+        return replace(letters, name=self._queue_name("dead", 2), max_bytes=DEAD_BYTES, replaces=letters)
 
     def observer(self, name: str, routing_key: str = "event.#") -> Queue:
         """Queue of a live view. It is deleted with its connection, and drops its oldest events when the view is slow."""
@@ -148,6 +169,7 @@ class Topology:
             "classic",
             (self._bind("event", routing_key),),
             max_length=OBSERVER_LENGTH,
+            max_bytes=OBSERVER_BYTES,
             exclusive=True,
         )
 

@@ -123,7 +123,7 @@ def broker(tmp_path: Path) -> Iterator[RabbitmqServer]:
 def test_the_deployed_plugins_export_what_alerts_and_panels_use(broker: RabbitmqServer) -> None:
     wanted = {name for expression in EXPRESSIONS for name in names(expression) if name.startswith("rabbitmq_")}
     assert wanted
-    broker.manage("PUT", "queues/%2F/fedmq.dead.v1", {"durable": True})
+    broker.manage("PUT", "queues/%2F/fedmq.dead.v2", {"durable": True})
     parameters = "&".join(f"family={each}" for each in JOBS["rabbitmq-queues"]["params"]["family"])
     served: set[str] = set()
     deadline = time.monotonic() + SECONDS

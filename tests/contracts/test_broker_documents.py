@@ -71,7 +71,7 @@ def test_dead_letters_are_read_with_their_reasons_and_purged(
     rabbitmq_world.until(lambda: bool(inbox.tags))
     connection.reject(inbox.tags[0], "kind 'nonsense' is unknown")
     name = topology.dead().name
-    assert name == f"{topology.alliance}.dead.v1"
+    assert name == f"{topology.alliance}.dead.v2"
 
     wanted = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
     found: list[dict[str, object]] = []
@@ -86,5 +86,5 @@ def test_dead_letters_are_read_with_their_reasons_and_purged(
     rabbitmq.control("purge_queue", name)
     assert rabbitmq.manage("POST", f"queues/%2F/{quote(name)}/get", wanted) == []
     text = OPERATE.read_text()
-    assert "rabbitmqctl purge_queue ALLIANCE.dead.v1" in text
+    assert "rabbitmqctl purge_queue ALLIANCE.dead.v2" in text
     assert '{"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}' in text

@@ -118,6 +118,15 @@ def test_a_full_queue_drops_its_oldest(world: World) -> None:
     assert inbox.ids == ["3", "4", "5"]
 
 
+def test_a_queue_with_too_many_bytes_drops_its_oldest(world: World) -> None:
+    connection, queue = connect_with(world, "observer.o1", replace(world.topology.observer("o1"), max_bytes=12))
+    send(world, connection, "event.s1.round", *numbered(1, 5), exchange="event")
+    inbox = open_inbox(connection, queue)
+    world.until(lambda: len(inbox.ids) == 3)
+    world.rest()
+    assert inbox.ids == ["3", "4", "5"]
+
+
 def test_an_exclusive_queue_is_deleted_with_its_connection(world: World) -> None:
     observer, other = world.connect("observer.o1"), world.connect("reducer.r1")
     observer.declare(world.topology.observer("o1"))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from urllib.parse import quote
 
-import pika
 import pytest
 from pika.connection import Connection
-from pika.exceptions import ChannelClosedByBroker
 
 from contracts.worlds import Confirms, Inbox, RabbitmqWorld, confirm_of, connect_with, message, open_inbox, send
 from fedmq.brokers.rabbitmq import link
@@ -71,7 +68,7 @@ def test_a_queue_is_consumed_only_once_rabbitmq_has_created_it(
     consume = ChannelConsumer.open
 
     def look_first(consumer: ChannelConsumer, connection: Connection) -> None:
-        existed.append((consumer.queue_name, exists(rabbitmq, consumer.queue_name)))
+        existed.append((consumer.queue_name, world.exists(consumer.queue_name)))
         consume(consumer, connection)
 
     monkeypatch.setattr(ChannelConsumer, "open", look_first)
@@ -111,15 +108,6 @@ def test_a_queue_without_a_leader_is_named_until_it_is_made_again(
     world.until(lambda: inbox.ids == ["m1", "m2"])
 
 
-def exists(server: RabbitmqServer, queue_name: str) -> bool:
-    with closing(pika.BlockingConnection(pika.URLParameters(server.url))) as connection:
-        try:
-            connection.channel().queue_declare(queue_name, passive=True)
-        except ChannelClosedByBroker:
-            return False
-        return True
-
-
 @pytest.mark.system
 def test_an_alarm_is_known_to_a_connection_that_publishes(world: RabbitmqWorld, rabbitmq: RabbitmqServer) -> None:
     topology = world.topology
@@ -145,6 +133,7 @@ def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabb
     connection = world.connect("reducer.r1")
     for queue in (topology.reducer(), topology.client("c1"), topology.dead(), topology.observer("o1")):
         connection.declare(queue)
+    connection.declare(topology.combiner("k1"))
     assert confirm_of(world, connection, "task", "task.c1") is None
 
     def declared(name: str) -> tuple[bool, bool, dict[str, object]]:
@@ -165,12 +154,24 @@ def test_queues_are_declared_as_rabbitmq_4_wants_them(world: RabbitmqWorld, rabb
         "x-queue-type": "quorum",
         "x-delivery-limit": 1_000_000,
         "x-max-length": 100_000,
+        "x-max-length-bytes": 67_108_864,
         "x-overflow": "drop-head",
+    }
+    assert declared(topology.combiner("k1").name)[2] == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 1_000_000,
+        "x-single-active-consumer": True,
+        "x-expires": 2_592_000_000,
     }
     assert declared(topology.observer("o1").name) == (
         False,
         True,
-        {"x-queue-type": "classic", "x-max-length": 10_000, "x-overflow": "drop-head"},
+        {
+            "x-queue-type": "classic",
+            "x-max-length": 10_000,
+            "x-max-length-bytes": 33_554_432,
+            "x-overflow": "drop-head",
+        },
     )
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import pika
+from pika.exceptions import ChannelClosedByBroker
 
 from fedmq.brokers.base import Connection, Delivery, Outgoing
 from fedmq.brokers.memory.broker import MemoryBroker
@@ -27,6 +31,7 @@ class World(Protocol):
     - `account`: the `account` of the brokers that `connect` uses.
     - `until(condition)`: runs callbacks until it holds; fails the test if it doesn't for long.
     - `rest(seconds)`: lets time pass, so that what must not happen had its chance.
+    - `exists(queue_name)`: whether the broker has such a queue.
     - `cut(connection)`, `restore(connection)`: the link is lost, and stays so until it is restored.
     """
 
@@ -38,6 +43,7 @@ class World(Protocol):
     def rest(self, seconds: float = QUIET) -> None: ...
     def cut(self, connection: Connection) -> None: ...
     def restore(self, connection: Connection) -> None: ...
+    def exists(self, queue_name: str) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -67,6 +73,9 @@ class MemoryWorld:
 
     def restore(self, connection: Connection) -> None:
         self.rest(1.0)
+
+    def exists(self, queue_name: str) -> bool:
+        return any(depth.name == queue_name for depth in self.broker.depths())
 
     def close(self) -> None:
         for connection in list(self.broker.connections):
@@ -115,6 +124,14 @@ class RabbitmqWorld:
 
     def restore(self, connection: Connection) -> None:
         self._proxies[connection].up()
+
+    def exists(self, queue_name: str) -> bool:
+        with closing(pika.BlockingConnection(pika.URLParameters(self._server.url))) as connection:
+            try:
+                connection.channel().queue_declare(queue_name, passive=True)
+            except ChannelClosedByBroker:
+                return False
+            return True
 
     def close(self) -> None:
         for connection, proxy in self._proxies.items():

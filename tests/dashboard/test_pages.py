@@ -235,7 +235,7 @@ def test_a_session_alone_has_nothing_to_differ_from() -> None:
 def test_the_system_page_shows_queues_and_stores_that_the_reducer_saw() -> None:
     shown = show(small_world(), "/system")
     queues = {row[0]: row[1:] for row in shown.rows("queues")}
-    assert set(queues) >= {"sandbox.reducer.v1", "sandbox.combiner.combiner1.v1", "sandbox.records.v1"}
+    assert set(queues) >= {"sandbox.reducer.v1", "sandbox.combiner.combiner1.v2", "sandbox.records.v1"}
     assert "models" in shown.text and "are free on the disk" in shown.text
     assert "None: every message could be read" in shown.text
 

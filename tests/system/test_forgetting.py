@@ -75,7 +75,7 @@ def test_departed_members_and_an_ended_session_are_forgotten_and_present_ones_ar
         assert fedmq("forget", member, name, code=0) == {member: name}
         assert alliance.records.get(f"{member}s", name) is None
         alliance.until(partial(alliance.records.count, tables.EVENTS, {"name": f"{member}.forgotten"}), "the event")
-    left = {"forgetting.client.client-1.v1", "forgetting.combiner.combiner-1.v1"}
+    left = {"forgetting.client.client-1.v1", "forgetting.combiner.combiner-1.v2"}
     alliance.until(lambda: _queues(alliance) == left, "the queues of those who left are deleted")
     assert "no client 'client-2'" in fedmq("forget", "client", "client-2", code=2)["error"]
 
@@ -83,10 +83,10 @@ def test_departed_members_and_an_ended_session_are_forgotten_and_present_ones_ar
 def test_the_inbox_of_a_departed_combiner_and_old_events_are_deleted_and_a_combiner_may_return(
     brief: Deployment,
 ) -> None:
-    both = {f"expiring.combiner.combiner-{number}.v1" for number in (1, 2)}
+    both = {f"expiring.combiner.combiner-{number}.v2" for number in (1, 2)}
     assert _queues(brief) == both
     brief.remove("combiner-2")
-    brief.until(lambda: _queues(brief) == both - {"expiring.combiner.combiner-2.v1"}, "the inbox has expired")
+    brief.until(lambda: _queues(brief) == both - {"expiring.combiner.combiner-2.v2"}, "the inbox has expired")
     brief.add("combiner", 2)
     brief.await_present(tables.COMBINERS, 2)
     assert _queues(brief) == both

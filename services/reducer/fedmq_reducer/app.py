@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq.blobs.base import STORE as BLOBS
+from fedmq.brokers.base import Connection
 from fedmq.brokers.registry import open_administration, open_broker
 from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.exposure import open_port
@@ -28,6 +29,9 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.keys import ABSENT
 from fedmq_schemas.topology import Topology
 
+DEAD_PREFETCH = 50
+"""Of dead letters of the version before, which hold whole messages."""
+
 
 def waits_for(core: ReducerCore) -> RoleWait | None:
     """Returns what a reducer waits for before sessions can begin. A standby's wait, and that for clients, is no fault."""
@@ -38,6 +42,13 @@ def waits_for(core: ReducerCore) -> RoleWait | None:
     if not len(core.members.combiners):
         return RoleWait("no combiner has registered", "start one with the same ALLIANCE_UID and version")
     return None if core.members.clients else RoleWait("no client has attached")
+
+
+def move_dead_letters(connection: Connection, topology: Topology) -> None:
+    """Moves the dead letters of the version before into the queue of this one, with their headers."""
+    before = topology.dead().replaces
+    if before is not None:
+        connection.retire(before, DEAD_PREFETCH, lambda letter: connection.reject(letter.tag, "moved"))
 
 
 def main(settings: ReducerSettings) -> None:
@@ -57,6 +68,7 @@ def main(settings: ReducerSettings) -> None:
     service.stack.callback(records.close)
     connection = broker.connect("reducer")
     connection.declare(topology.dead())
+    move_dead_letters(connection, topology)
 
     def waits() -> RoleWait | None:
         assert isinstance(actor.core, ReducerCore)

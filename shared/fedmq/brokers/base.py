@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from fedmq.codec import MSGPACK
 from fedmq.errors import FedMQError, cut
@@ -36,7 +36,8 @@ class Delivery:
     """A message that was handed to a consumer.
 
     `tag` settles it and is never used again on its connection, so a tag from before a reconnect settles nothing. `user` is
-    the account that published the message, as the broker verified it; None where it did not.
+    the account that published the message, as the broker verified it; None where it did not. Quorum queues of RabbitMQ 4
+    deliver messages of a high `priority` first.
     """
 
     tag: int
@@ -48,6 +49,7 @@ class Delivery:
     content_type: str
     redelivered: bool
     user: str | None = None
+    priority: int = 0
     headers: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -68,7 +70,7 @@ OnError = Callable[[FedMQError], None]
 
 
 LONGEST_DEAD_BODY = 4096
-"""In bytes. The queue of dead letters is bounded by its number of messages."""
+"""In bytes. The reason and the beginning of a message say what is wrong with it."""
 
 
 def dead_exchange(exchange: str) -> str:
@@ -84,6 +86,25 @@ def dead_headers(reason: str, exchange: str, routing_key: str, user: str | None)
         "x-fedmq-routing-key": routing_key,
         "x-fedmq-sender": user or "",
     }
+
+
+def dead_letter(delivery: Delivery, reason: str, exchange: str | None) -> tuple[Outgoing, Mapping[str, Any]]:
+    """Returns the dead letter of a rejected delivery for this `dead` exchange (None: its alliance's), and its headers.
+
+    A dead letter that is rejected keeps its headers and its address, which name the reason that it has.
+    """
+    exchange = exchange or dead_exchange(delivery.exchange)
+    is_dead = delivery.exchange == exchange
+    letter = Outgoing(
+        exchange,
+        delivery.routing_key if is_dead else delivery.queue,
+        delivery.body[:LONGEST_DEAD_BODY],
+        delivery.message_id,
+        delivery.content_type,
+    )
+    if is_dead:
+        return letter, delivery.headers
+    return letter, dead_headers(reason, delivery.exchange, delivery.routing_key, delivery.user)
 
 
 class Connection(Protocol):
@@ -149,6 +170,14 @@ class Connection(Protocol):
 
         Waits for a queue that does not exist yet or is deleted later. Of a queue with a single active consumer, only the
         first live consumer receives messages. Raises ConfigError if this connection already consumes the queue.
+        """
+
+    def retire(self, queue: Queue, prefetch: int, on_delivery: OnDelivery) -> None:
+        """Receives what is left in a queue that another one replaces, then deletes it. Call it after `declare` of that one.
+
+        Removes the queue's bindings first, so that nothing new reaches it. Deletes it once it is empty, all its deliveries
+        are settled, and no other connection consumes it. Several connections may retire one queue. Does nothing if there is
+        no such queue. `cancel` ends it.
         """
 
     def cancel(self, queue_name: str) -> None:

@@ -120,8 +120,18 @@ class Actor:
             self._connection.declare(self._inbox)
             if self._inbox.dead_letter is not None:
                 self._connection.declare(self._topology.dead())
-        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+        self._subscribe()
         self.handle(effects.Started())
+
+    def _subscribe(self) -> None:
+        """Consumes the inbox, and what is left in the one of the version before."""
+        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+        if self._inbox.replaces is not None:
+            self._connection.retire(self._inbox.replaces, self._prefetch, self._deliver)
+
+    def _unsubscribe(self) -> None:
+        for name in self._inbox.names:
+            self._connection.cancel(name)
 
     def _reconnected(self) -> None:
         self._unsettled.clear()
@@ -181,7 +191,7 @@ class Actor:
     def drain(self, then: Callable[[], None]) -> None:
         """Receives no more, and calls `then` once the core has `Drained` and no effect is under way. Then `leave`."""
         self._on_drained = then
-        self._connection.cancel(self._inbox.name)
+        self._unsubscribe()
         self._turns.clear()
         self.handle(effects.Stopping())
         self._end_drain()
@@ -309,12 +319,12 @@ class Actor:
                 raise TypeError(f"{self.name} has no performer for {type(effect).__name__}")
 
     def _resubscribe(self) -> None:
-        self._connection.cancel(self._inbox.name)
+        self._unsubscribe()
         for tag in sorted(self._unsettled):
             self._connection.requeue(tag)
         self._unsettled.clear()
         self._turns.clear()
-        self._connection.consume(self._inbox.name, self._prefetch, self._deliver)
+        self._subscribe()
 
     def _cancel_timer(self, key: str) -> None:
         timer = self._timers.pop(key, None)

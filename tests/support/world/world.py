@@ -312,6 +312,12 @@ class Link(Connection):
 
         self.inner.consume(queue_name, prefetch, delivered)
 
+    def retire(self, queue: Queue, prefetch: int, on_delivery: OnDelivery) -> None:
+        def delivered(delivery: Delivery) -> None:
+            self.process.run(lambda: on_delivery(delivery))
+
+        self.inner.retire(queue, prefetch, delivered)
+
     def cancel(self, queue_name: str) -> None:
         self.inner.cancel(queue_name)
 

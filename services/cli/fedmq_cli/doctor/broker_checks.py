@@ -86,7 +86,7 @@ def _free_name(settings: AllianceSettings, role: Literal["client", "combiner"], 
         return DRAWN
     topology = Topology(settings.alliance)
     inbox = topology.client(name) if role == "client" else topology.combiner(name)
-    if _consumers(settings, inbox.name):
+    if any(_consumers(settings, each) for each in inbox.names):
         raise Notable(f"a {role} named {name} runs already: if it is not the one that runs here, {remedy}")
     return f"no {role} named {name} runs"
 

@@ -27,4 +27,4 @@ def forget(members: Membership, event: Received, body: ForgetMemberRequest, term
         published = PublishEvent("combiner.forgotten", combiner=name, data=data)
     if fault:
         return [PublishEvent("message.refused", data={"reason": fault}), Ack((event.tag,))]
-    return [deleted, DeleteQueue(queue.name), published, Ack((event.tag,))]
+    return [deleted, *map(DeleteQueue, queue.names), published, Ack((event.tag,))]

@@ -302,7 +302,7 @@ class Membership:
         ]
         for name in expired:
             del self.departed[name]
-        return [DeleteQueue(self.topology.combiner(name).name) for name in expired]
+        return [DeleteQueue(each) for name in expired for each in self.topology.combiner(name).names]
 
     def forget_combiner(self, name: str) -> str:
         """Removes a combiner that is away. Returns why it must stay, or an empty text. An unknown one is no error."""

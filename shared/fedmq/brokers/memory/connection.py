@@ -8,17 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fedmq.brokers.base import (
-    LONGEST_DEAD_BODY,
-    Delivery,
-    OnConfirm,
-    OnDelivery,
-    OnError,
-    OnReconnect,
-    Outgoing,
-    dead_exchange,
-    dead_headers,
-)
+from fedmq.brokers.base import Delivery, OnConfirm, OnDelivery, OnError, OnReconnect, Outgoing, dead_letter
 from fedmq.brokers.memory.queue import MemoryQueue, QueueConsumer, QueuedMessage
 from fedmq.errors import ConfigError, FedMQError, ProtocolError
 from fedmq_schemas.topology import Queue
@@ -63,6 +53,7 @@ class MemoryConnection:
         self._unsettled: dict[int, tuple[QueueConsumer, MemoryQueue, QueuedMessage]] = {}
         self._consumers: dict[str, QueueConsumer] = {}
         self._declared: dict[str, Queue] = {}
+        self._retired: list[str] = []
         self._deleted: list[str] = []
         self._arrived: deque[tuple[Outgoing, OnConfirm, FedMQError | None]] = deque()
         self._confirming = False
@@ -196,25 +187,20 @@ class MemoryConnection:
         if self._up:
             self._switchboard.join(queue_name, consumer)
 
+    def retire(self, queue: Queue, prefetch: int, on_delivery: OnDelivery) -> None:
+        """Consumes the queue until it is deleted."""
+        if self._closed:
+            return
+        self.consume(queue.name, prefetch, on_delivery)
+        self._retired.append(queue.name)
+        if self._up:
+            self._switchboard.retire(queue.name)
+
     def _hand(self, on_delivery: OnDelivery, consumer: QueueConsumer, queue: MemoryQueue, entry: QueuedMessage) -> None:
         self._tag += 1
         self._unsettled[self._tag] = (consumer, queue, entry)
         consumer.unsettled += 1
-        message = entry.message
-        on_delivery(
-            Delivery(
-                self._tag,
-                queue.queue.name,
-                message.exchange,
-                message.routing_key,
-                message.body,
-                message.message_id,
-                message.content_type,
-                entry.redelivered,
-                entry.user,
-                entry.headers,
-            )
-        )
+        on_delivery(_delivery(self._tag, queue, entry))
 
     def cancel(self, queue_name: str) -> None:
         """Removes the consumer from its queue."""
@@ -225,7 +211,9 @@ class MemoryConnection:
     def ack(self, tags: list[int]) -> None:
         """Makes room for further deliveries."""
         for tag in tags:
-            self._settle(tag)
+            held = self._settle(tag)
+            if held is not None:
+                self._switchboard.delete_if_done(held[0])
 
     def _settle(self, tag: int) -> tuple[MemoryQueue, QueuedMessage] | None:
         held = self._unsettled.pop(tag, None)
@@ -242,16 +230,9 @@ class MemoryConnection:
         if held is None:
             return
         queue, entry = held
-        message = entry.message
-        dead = Outgoing(
-            queue.queue.dead_letter or dead_exchange(message.exchange),
-            queue.queue.name,
-            message.body[:LONGEST_DEAD_BODY],
-            message.message_id,
-            message.content_type,
-        )
-        headers = dead_headers(reason, message.exchange, message.routing_key, entry.user)
-        self._switchboard.route(dead, self.name, headers)
+        letter, headers = dead_letter(_delivery(tag, queue, entry), reason, queue.queue.dead_letter)
+        self._switchboard.route(letter, self.name, headers)
+        self._switchboard.delete_if_done(queue)
 
     def requeue(self, tag: int) -> None:
         """Returns the delivery to the end of its queue."""
@@ -330,7 +311,25 @@ class MemoryConnection:
             self._declare(queue)
         for name, consumer in self._consumers.items():
             self._switchboard.join(name, consumer)
+        for name in self._retired:
+            self._switchboard.retire(name)
         while self._pipe:
             self._arrive(*self._pipe.popleft())
         if not first and self.on_reconnect is not None:
             self.on_reconnect()
+
+
+def _delivery(tag: int, queue: MemoryQueue, entry: QueuedMessage) -> Delivery:
+    message = entry.message
+    return Delivery(
+        tag,
+        queue.queue.name,
+        message.exchange,
+        message.routing_key,
+        message.body,
+        message.message_id,
+        message.content_type,
+        entry.redelivered,
+        entry.user,
+        headers=entry.headers,
+    )

@@ -63,12 +63,28 @@ class Exchanges:
         queue = self._queues.pop(name, None)
         if queue is None:
             return
-        for binding in queue.queue.bindings:
-            self._exchanges[binding.exchange].unbind(binding.routing_key, queue)
+        self._unbind(queue)
         queue.ready.clear()
         if queue.consumers:
             self._waiting.setdefault(name, []).extend(queue.consumers)
             queue.consumers.clear()
+
+    def _unbind(self, queue: MemoryQueue) -> None:
+        for binding in queue.queue.bindings:
+            self._exchanges[binding.exchange].unbind(binding.routing_key, queue)
+
+    def retire(self, name: str) -> None:
+        """Removes a queue's bindings, and deletes it once it is empty. Does nothing if it does not exist."""
+        queue = self.find(name)
+        if queue is not None:
+            queue.is_retired = True
+            self._unbind(queue)
+            self.delete_if_done(queue)
+
+    def delete_if_done(self, queue: MemoryQueue) -> None:
+        """Deletes a retired queue that is empty."""
+        if queue.is_done():
+            self.delete(queue.queue.name)
 
     def join(self, name: str, consumer: QueueConsumer) -> None:
         """Adds a consumer, which waits if the queue does not exist yet."""

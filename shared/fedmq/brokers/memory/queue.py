@@ -49,6 +49,9 @@ class MemoryQueue:
         self.ready: deque[QueuedMessage] = deque()
         self.consumers: list[QueueConsumer] = []
         self.unused_at: float | None = None
+        self.is_retired = False
+        """Whether it is deleted once it is empty and its deliveries are settled."""
+        self._bytes = 0
         self._scheduler = scheduler
         self._posted = False
         self.touch()
@@ -69,19 +72,30 @@ class MemoryQueue:
         """Returns whether the queue was unused for too long."""
         return self.unused_at is not None and self._scheduler.now() >= self.unused_at
 
+    def is_done(self) -> bool:
+        """Returns whether the queue is retired and empty, and its consumers hold nothing."""
+        return self.is_retired and not self.ready and not any(each.unsettled for each in self.consumers)
+
     def put(self, entry: QueuedMessage) -> None:
-        """Appends an entry. A full queue drops its oldest one."""
-        ready, longest = self.ready, self.queue.max_length
-        ready.append(entry)
-        if longest is not None and len(ready) > longest:
-            ready.popleft()
+        """Appends an entry. A full queue drops its oldest ones."""
+        self.ready.append(entry)
+        self._bytes += len(entry.message.body)
+        longest, largest = self.queue.max_length, self.queue.max_bytes
+        while (longest is not None and len(self.ready) > longest) or (largest is not None and self._bytes > largest):
+            self._pop()
         self.wake()
+
+    def _pop(self) -> QueuedMessage:
+        entry = self.ready.popleft()
+        self._bytes -= len(entry.message.body)
+        return entry
 
     def put_back(self, entries: list[QueuedMessage]) -> None:
         """Returns entries of a lost consumer to the front, in order, marked as redelivered."""
         for entry in entries:
             entry.redelivered = True
         self.ready.extendleft(reversed(entries))
+        self._bytes += sum(len(entry.message.body) for entry in entries)
         self.wake()
 
     def join(self, consumer: QueueConsumer) -> None:
@@ -123,7 +137,7 @@ class MemoryQueue:
                 if len(self.consumers) > 1 and not self.queue.single_active_consumer:
                     self.consumers.remove(consumer)
                     self.consumers.append(consumer)
-                consumer.hand(consumer, self, self.ready.popleft())
+                consumer.hand(consumer, self, self._pop())
         finally:
             self.wake()
 
@@ -134,5 +148,5 @@ class MemoryQueue:
             expires_at = ready[0].expires_at
             if expires_at is None or self._scheduler.now() < expires_at:
                 return True
-            ready.popleft()
+            self._pop()
         return False

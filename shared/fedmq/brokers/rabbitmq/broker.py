@@ -105,12 +105,21 @@ class RabbitmqConnection:
 
     def consume(self, queue_name: str, prefetch: int, on_delivery: OnDelivery) -> None:
         """Consumes on a channel of its own."""
-        if self._closed:
-            return
+        if not self._closed:
+            claim = self._claim(queue_name, on_delivery)
+            self._put(partial(self._link.consume, id(claim), queue_name, prefetch, partial(self._hand, claim)))
+
+    def retire(self, queue: Queue, prefetch: int, on_delivery: OnDelivery) -> None:
+        """Consumes on a channel of its own while the queue has messages."""
+        if not self._closed:
+            claim = self._claim(queue.name, on_delivery)
+            self._put(partial(self._link.retire, id(claim), queue, prefetch, partial(self._hand, claim)))
+
+    def _claim(self, queue_name: str, on_delivery: OnDelivery) -> _Claim:
         if queue_name in self._claims:
             raise ConfigError(f"{queue_name} is already consumed on this connection: cancel it first")
         claim = self._claims[queue_name] = _Claim(on_delivery)
-        self._put(partial(self._link.consume, id(claim), queue_name, prefetch, partial(self._hand, claim)))
+        return claim
 
     def _hand(self, claim: _Claim, delivery: Delivery) -> None:
         if claim.live:

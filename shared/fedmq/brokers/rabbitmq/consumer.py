@@ -117,6 +117,7 @@ class ChannelConsumer:
             _as_text(properties.content_type),
             method.redelivered,
             properties.user_id,
+            properties.priority or 0,
             properties.headers or {},
         )
         self._link.held[tag] = Held(self, method.delivery_tag, delivery)

@@ -18,10 +18,11 @@ from pika.frame import Method
 from pika.spec import Connection as Spec
 
 from fedmq import tls
-from fedmq.brokers.base import LONGEST_DEAD_BODY, Delivery, Outgoing, dead_exchange, dead_headers
+from fedmq.brokers.base import Delivery, Outgoing, dead_letter
 from fedmq.brokers.rabbitmq.consumer import ChannelConsumer, Held
 from fedmq.brokers.rabbitmq.pika_connection import PikaConnection, innermost
 from fedmq.brokers.rabbitmq.publisher import Declared, Deletion, Publisher, Sending
+from fedmq.brokers.rabbitmq.retiring import RetiringConsumer
 from fedmq.brokers.rabbitmq.thread_bridge import Callback, ThreadBridge
 from fedmq.errors import ConfigError, FedMQError
 from fedmq_schemas.topology import Queue
@@ -130,9 +131,16 @@ class Link:
 
     def consume(self, key: int, queue_name: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
         """Consumes the queue until `cancel(key)`."""
-        consumer = ChannelConsumer(
-            self, queue_name, prefetch, lambda delivery: self._out.put(partial(on_delivery, delivery))
-        )
+        self._add(key, ChannelConsumer(self, queue_name, prefetch, self._handing(on_delivery)))
+
+    def retire(self, key: int, queue: Queue, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
+        """Consumes the queue until it is empty and deleted, or until `cancel(key)`."""
+        self._add(key, RetiringConsumer(self, queue, prefetch, self._handing(on_delivery)))
+
+    def _handing(self, on_delivery: Callable[[Delivery], None]) -> Callable[[Delivery], None]:
+        return lambda delivery: self._out.put(partial(on_delivery, delivery))
+
+    def _add(self, key: int, consumer: ChannelConsumer) -> None:
         self._consumers[key] = consumer
         self._publisher.put(Declared(partial(self._begin, consumer)))
 
@@ -171,13 +179,7 @@ class Link:
         held.rejected = True
         delivery = held.delivery
         queue = self.declared(delivery.queue)
-        message = Outgoing(
-            (queue and queue.dead_letter) or dead_exchange(delivery.exchange),
-            delivery.queue,
-            delivery.body[:LONGEST_DEAD_BODY],
-            delivery.message_id,
-            delivery.content_type,
-        )
+        message, headers = dead_letter(delivery, reason, None if queue is None else queue.dead_letter)
 
         def done(error: FedMQError | None) -> None:
             if error is not None:
@@ -185,7 +187,6 @@ class Link:
                 log.warning("dropped %s of %s (%s): %s", delivery.message_id, delivery.queue, reason, error.reason)
             self.ack([tag])
 
-        headers = dead_headers(reason, delivery.exchange, delivery.routing_key, delivery.user)
         self._publisher.put(Sending(message, done, headers))
 
     def requeue(self, tag: int) -> None:

@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pika import BasicProperties, DeliveryMode
 from pika.channel import Channel
@@ -40,7 +41,7 @@ class Sending:
 
     message: Outgoing
     done: Callable[[FedMQError | None], None] | None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ def arguments(queue: Queue) -> dict[str, Any]:
         args["x-expires"] = round(queue.expires * 1000)
     if queue.max_length is not None:
         args["x-max-length"] = queue.max_length
+    if queue.max_bytes is not None:
+        args["x-max-length-bytes"] = queue.max_bytes
+    if not {"x-max-length", "x-max-length-bytes"}.isdisjoint(args):
         args["x-overflow"] = "drop-head"
     return args
 
