@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
+from fedmq.brokers.base import CLIENT_LIMITS, AccountLimits
 from fedmq_cli.app import app
 
 
@@ -13,6 +16,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.passwords: dict[str, str] = {}
+        self.limited: set[str] = set()
 
     def accounts(self, topology: object) -> Accounts:
         return self
@@ -22,6 +26,14 @@ class Accounts:
 
     def names(self) -> list[str]:
         return sorted(self.passwords)
+
+    def limit(self, client: str) -> bool:
+        self.limited.add(client)
+        return client in self.passwords
+
+    def limits(self) -> dict[str, AccountLimits]:
+        free = AccountLimits(None, None)
+        return {name: CLIENT_LIMITS if name in self.limited else free for name in self.names()}
 
     def add(self, client: str) -> str:
         self.passwords[client] = f"password-{len(self.passwords)}{client in self.passwords}"
@@ -42,3 +54,23 @@ def test_a_second_add_says_that_the_password_is_replaced_and_what_to_do(accounts
     assert "made the account hospital-7" in first and "replaced" not in first
     assert "hospital-7 had an account: its password is replaced" in second and "made the account" not in second
     assert f"FEDN_AMQP_URL=amqp://hospital-7:{accounts.passwords['hospital-7']}@broker.example:5672/" in second
+
+
+def test_list_shows_limits_and_limit_gives_them_to_accounts_without(accounts: Accounts) -> None:
+    for name in ("hospital-7", "hospital-8"):
+        accounts.add(name)
+
+    before = CliRunner().invoke(app, ["account", "list"]).stdout.splitlines()
+    assert before[1].split() == ["hospital-7", "any", "any"]
+    only = CliRunner().invoke(app, ["account", "limit", "hospital-8"]).stdout.splitlines()
+    assert [line.split() for line in only[1:3]] == [["hospital-7", "any", "any"], ["hospital-8", "4", "10"]]
+    both = CliRunner().invoke(app, ["account", "limit", "--json"]).stdout
+    limits = {"connections": 4, "channels": 10}
+    assert json.loads(both) == {"hospital-7": limits, "hospital-8": limits}
+    assert json.loads(CliRunner().invoke(app, ["account", "list", "--json"]).stdout) == ["hospital-7", "hospital-8"]
+
+
+def test_limit_of_an_account_that_does_not_exist_is_refused(accounts: Accounts) -> None:
+    refused = CliRunner().invoke(app, ["account", "limit", "nobody"])
+    assert refused.exit_code == 2
+    assert "there is no account nobody: fedmq account add nobody" in refused.stderr

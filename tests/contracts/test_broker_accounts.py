@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from contracts.worlds import Inbox, RabbitmqWorld, confirm_of
+from fedmq.brokers.base import CLIENT_LIMITS, AccountLimits
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.management import Management
+from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
 from fedmq.runtime.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope
@@ -146,49 +148,37 @@ def test_revoking_an_account_cuts_its_live_connection_and_removes_its_mailbox(
     assert not accounts.revoke("c4")
 
 
-FORBIDDEN: dict[str, Callable[[BlockingChannel, Topology], object]] = {
-    "declare": lambda channel, _: channel.queue_declare("mine"),
-    "declare-unnamed": lambda channel, _: channel.queue_declare("", exclusive=True),
-    "declare-exchange": lambda channel, topology: channel.exchange_declare(topology.exchange("more"), "topic"),
-    "bind": lambda channel, topology: channel.queue_bind(topology.client("c-5").name, topology.exchange("task"), "#"),
-    "delete": lambda channel, topology: channel.queue_delete(topology.client("c-5").name),
-    "delete-exchange": lambda channel, topology: channel.exchange_delete(topology.exchange("task")),
-    "read-another": lambda channel, topology: channel.basic_get(topology.client("c-6").name),
-    "read-the-reducers": lambda channel, topology: channel.basic_get(topology.reducer().name),
-    "write-to-a-queue": lambda channel, topology: channel.basic_publish("", topology.client("c-6").name, b""),
-    "start": lambda channel, topology: channel.basic_publish(topology.exchange("control"), "control.start", b""),
-    "dead-letter": lambda channel, topology: channel.basic_publish(topology.exchange("dead"), "c-5", b""),
-    "tell-a-commit": lambda channel, topology: channel.basic_publish(
-        topology.exchange("event"), "event.s1.round.committed", b""
-    ),
-    "tell-of-a-session": lambda channel, topology: channel.basic_publish(
-        topology.exchange("event"), "event.s1.message.refused", b""
-    ),
-    "sign-as-another": lambda channel, topology: channel.basic_publish(
-        topology.exchange("update"), "update.k1.c-5", b"", pika.BasicProperties(user_id="c-6")
-    ),
-}
+def test_an_account_has_four_connections_and_ten_channels(accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer) -> None:
+    url = url_of(rabbitmq, "c-5", accounts.add("c-5"))
+    with ExitStack() as stack:
+        first = [stack.enter_context(pika.BlockingConnection(pika.URLParameters(url))) for _ in range(4)]
+        with pytest.raises(
+            ConfigError, match=r"accepts no further connection of the account 'c-5'.*end another process"
+        ):
+            probe(url, None)
+        first.pop().close()
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        for _ in range(10):
+            connection.channel()
+        with pytest.raises(ConnectionClosedByBroker) as refused:
+            connection.channel()
+        assert refused.value.reply_code == 530
 
 
-def test_a_client_account_can_make_bind_read_and_forge_nothing(
+def test_an_account_of_version_0_2_gets_its_limits_and_keeps_its_password(
     world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
-    topology = world.topology
-    server_side = world.connect("reducer.r1")
-    for queue in (topology.reducer(), topology.records(), topology.client("c-5"), topology.client("c-6")):
-        server_side.declare(queue)
-    assert confirm_of(world, server_side, "task", "task.c-6") is None
-    url = url_of(rabbitmq, "c-5", accounts.add("c-5"))
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        for what, attempt in FORBIDDEN.items():
-            channel = connection.channel()
-            channel.confirm_delivery()
-            with pytest.raises(ChannelClosedByBroker) as refused:
-                attempt(channel, topology)
-            assert refused.value.reply_code == (406 if what == "sign-as-another" else 403), what
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish(topology.exchange("event"), "event.-.message.refused", b"")
+    url = url_of(rabbitmq, "c-6", accounts.add("c-6"))
+    assert accounts.limits() == {"c-6": CLIENT_LIMITS}
+    for name in ("max-connections", "max-channels"):
+        rabbitmq.manage("DELETE", f"user-limits/c-6/{name}")
+    assert accounts.limits() == {"c-6": AccountLimits(None, None)}
+    assert accounts.limit("c-6")
+    assert accounts.limits() == {"c-6": CLIENT_LIMITS}
+    pika.BlockingConnection(pika.URLParameters(url)).close()
+    assert not accounts.limit("nobody")
+    with pytest.raises(ConfigError, match="is not a client's"):
+        accounts.limit("guest")
 
 
 def test_an_account_that_is_added_again_has_another_password(

@@ -219,8 +219,21 @@ class Broker(Protocol):
         """Returns a new connection at once; calls wait until it is established. `name`: the actor's role and id."""
 
 
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """How many connections an account may have, and channels on all of them. None: any number."""
+
+    connections: int | None
+    channels: int | None
+
+
+CLIENT_LIMITS = AccountLimits(connections=4, channels=10)
+"""Of a client's account. A client uses one connection with two channels. One that was lost may count for 20 s, and `fedmq
+doctor` and a second process of the name use one each."""
+
+
 class Accounts(Protocol):
-    """The accounts of an alliance's clients at the broker, each with the permissions of a client and no more.
+    """The accounts of an alliance's clients at the broker, each with the permissions and the limits of a client and no more.
 
     The calls raise Transient if the broker can't be reached. They raise ConfigError if it refuses, or if the name is not,
     or can't be, a client's of this alliance.
@@ -228,6 +241,15 @@ class Accounts(Protocol):
 
     def add(self, client: str) -> str:
         """Creates the account and returns its password. An existing account gets a new password."""
+
+    def limit(self, client: str) -> bool:
+        """Gives an account `CLIENT_LIMITS`, such as one that was made by a version before. Returns whether it exists.
+
+        Open connections stay. May be called again.
+        """
+
+    def limits(self) -> dict[str, AccountLimits]:
+        """Returns the limits of the clients of this alliance that have an account, by name, sorted."""
 
     def revoke(self, client: str) -> bool:
         """Deletes the account and its mailbox, and closes its connections. Returns whether the account existed."""

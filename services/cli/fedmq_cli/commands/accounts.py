@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmq.errors import ConfigError
 from fedmq_cli.output import AsJson, print_columns, print_json, print_next, say
 
 if TYPE_CHECKING:
-    from fedmq.brokers.base import Accounts
+    from fedmq.brokers.base import AccountLimits, Accounts
     from fedmq.process.settings import ManagementSettings
 
 account = typer.Typer(
@@ -26,6 +28,8 @@ ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's 
 @account.command()
 def add(client: ClientName, as_json: AsJson = False) -> None:
     """Make an account, or give it a new password; print the settings that its client needs."""
+    from fedmq.brokers.base import CLIENT_LIMITS
+
     with _opened() as (settings, accounts):
         had_account = client in accounts.names()
         password = accounts.add(client)
@@ -42,7 +46,10 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
         )
     else:
         say(f"\nmade the account {client}")
-    say("It publishes only as itself and reads only its own mailbox. The password is kept nowhere else.")
+    say(
+        f"It publishes only as itself, reads only its own mailbox, and may have {CLIENT_LIMITS.connections} connections "
+        f"with {CLIENT_LIMITS.channels} channels. The password is kept nowhere else."
+    )
     print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}")
 
 
@@ -58,15 +65,33 @@ def revoke(client: ClientName, as_json: AsJson = False) -> None:
     print_next("fedmq account list", "fedmq clients")
 
 
+@account.command()
+def limit(
+    client: Annotated[str | None, typer.Argument(metavar="[CLIENT]", help="A client's name. Default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit the connections and channels of accounts that exist. `add` does so for new ones; passwords stay."""
+    with _opened() as (_, accounts):
+        for name in accounts.names() if client is None else [client]:
+            if not accounts.limit(name):
+                raise ConfigError(f"there is no account {name}: fedmq account add {name}")
+        limits = accounts.limits()
+    if as_json:
+        print_json({name: asdict(each) for name, each in limits.items()})
+        return
+    _print_limits(limits)
+    print_next("fedmq account list")
+
+
 @account.command("list")
 def list_accounts(as_json: AsJson = False) -> None:
-    """List the clients that have an account."""
+    """List the clients that have an account, and how many connections and channels each may have."""
     with _opened() as (_, accounts):
-        names = accounts.names()
+        limits = accounts.limits()
     if as_json:
-        print_json(names)
+        print_json(list(limits))
         return
-    print_columns([{"client": name} for name in names], {"client": "client"}, "no client has an account of its own")
+    _print_limits(limits)
     print_next("fedmq account add CLIENT")
 
 
@@ -112,6 +137,15 @@ def serve(
         base = ClientSettings.load().client_name_base
         giver = AccountGiver(accounts, settings.state_dir / "accounts", hosts or HOSTS, base)
         AccountServer(bind, port, giver, partial(_variables, settings)).serve()
+
+
+def _print_limits(limits: dict[str, AccountLimits]) -> None:
+    rows = [
+        {"client": name, "connections": each.connections or "any", "channels": each.channels or "any"}
+        for name, each in limits.items()
+    ]
+    columns = {"client": "client", "connections": "connections", "channels": "channels"}
+    print_columns(rows, columns, "no client has an account of its own")
 
 
 @contextmanager

@@ -91,6 +91,20 @@ def _free_name(settings: AllianceSettings, role: Literal["client", "combiner"], 
     return f"no {role} named {name} runs"
 
 
+def client_accounts(settings: ReducerSettings) -> str:
+    """Looks whether an account of a client may have any number of connections, as those of version 0.2 may."""
+    with _opened(settings, settings.management_url) as administration:
+        try:
+            limits = administration.accounts(Topology(settings.alliance)).limits()
+        except FedMQError as error:
+            return f"the limits of clients' accounts are not known: {error.reason}"
+    free = [name for name, each in limits.items() if each.connections is None or each.channels is None]
+    if free:
+        words = ", ".join(free[:5]) + (f" and {len(free) - 5} more" if len(free) > 5 else "")
+        raise Notable(f"accounts of clients without a limit of connections or channels: {words}: fedmq account limit")
+    return f"{len(limits)} accounts of clients, each with limits of connections and channels"
+
+
 def file_handles(settings: ReducerSettings) -> str:
     """Compares the broker's limit of open files with what its connections and queues need now."""
     with _opened(settings, settings.management_url) as administration:

@@ -92,5 +92,6 @@ def _alliance_checks(settings: AllianceSettings) -> Iterator[tuple[str, Check]]:
     yield "broker", lambda: broker_checks.broker(settings)
     if isinstance(settings, ReducerSettings):
         yield "file handles", lambda: broker_checks.file_handles(settings)
+        yield "client accounts", lambda: broker_checks.client_accounts(settings)
     else:
         yield "reducer", lambda: broker_checks.reducer(settings)

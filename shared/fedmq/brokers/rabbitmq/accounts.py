@@ -1,4 +1,4 @@
-"""Clients' accounts at RabbitMQ, each with the permissions of `client_permissions` and no more."""
+"""Clients' accounts at RabbitMQ, each with the permissions of `client_permissions` and the limits of `CLIENT_LIMITS`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from fedmq.brokers.base import CLIENT_LIMITS, AccountLimits
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import ConfigError, NotFound
 from fedmq_schemas.topology import Permissions, Topology, client_permissions, is_name
 
 PASSWORD_BYTES = 24
+CONNECTIONS, CHANNELS = "max-connections", "max-channels"
 
 
 class RabbitmqAccounts:
@@ -31,9 +33,27 @@ class RabbitmqAccounts:
         for exchange, pattern in permissions.topic_write.items():
             body = {"exchange": exchange, "write": pattern, "read": permissions.topic_read.get(exchange, "^$")}
             self._management.call("PUT", f"topic-permissions/{vhost}/{user}", body)
+        self._limit(user)
         # Without these it can't connect, so it never has more permissions than in the end.
         self._management.call("PUT", f"permissions/{vhost}/{user}", _plain(permissions))
         return password
+
+    def limit(self, client: str) -> bool:
+        """Replaces both limits."""
+        if not self._exists(client):
+            return False
+        self._limit(quote(client, safe=""))
+        return True
+
+    def _limit(self, user: str) -> None:
+        for name, value in ((CONNECTIONS, CLIENT_LIMITS.connections), (CHANNELS, CLIENT_LIMITS.channels)):
+            self._management.call("PUT", f"user-limits/{user}/{name}", {"value": value})
+
+    def limits(self) -> dict[str, AccountLimits]:
+        """Reads the limits of all accounts at once. RabbitMQ lists those that have any."""
+        found = {each["user"]: each["value"] for each in self._management.call("GET", "user-limits")}
+        limits = {name: found.get(name, {}) for name in self.names()}
+        return {name: AccountLimits(each.get(CONNECTIONS), each.get(CHANNELS)) for name, each in limits.items()}
 
     def revoke(self, client: str) -> bool:
         """RabbitMQ closes the connections of a deleted account."""

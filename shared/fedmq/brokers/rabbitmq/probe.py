@@ -146,6 +146,11 @@ def _connect(parameters: pika.URLParameters, account: str, where: str) -> pika.B
             f"RabbitMQ at {where} refuses the account {account!r} or its password: see FEDN_AMQP_URL"
         ) from error
     except (ProbableAccessDeniedError, ConnectionClosedByBroker) as error:
+        if "limit" in str(error):
+            raise ConfigError(
+                f"RabbitMQ at {where} accepts no further connection of the account {account!r}, as it has as many as it "
+                "may: end another process of this account"
+            ) from error
         raise ConfigError(
             f"RabbitMQ at {where} has no vhost {parameters.virtual_host!r} for the account {account!r}: "
             f"rabbitmqctl set_permissions -p {parameters.virtual_host} {account} '.*' '.*' '.*'"
