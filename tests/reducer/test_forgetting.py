@@ -131,9 +131,9 @@ def test_a_forgotten_client_that_still_lives_is_made_to_request_a_combiner_again
 
 
 def test_a_combiner_that_is_away_is_deleted_with_its_inbox() -> None:
-    deleted, unbound, published, _ = _forgotten(Members("k1"), "combiner", "k2")
+    deleted, *unbound, published, _ = _forgotten(Members("k1"), "combiner", "k2")
     assert deleted == ForgetMember(tables.COMBINERS, "combiner", "k2", TERM)
-    assert unbound == DeleteQueue(ALLIANCE.combiner("k2").name)
+    assert unbound == [DeleteQueue(name) for name in ALLIANCE.combiner("k2").names]
     [event] = events([published], "combiner.forgotten")
     assert event.combiner == "k2"
 

@@ -10,7 +10,7 @@ from fedmq.runtime.effects import DeleteQueue, Effect
 from fedmq_reducer.members.client_member import ClientMember
 from fedmq_schemas.messages import Attach, CombinerPresence, Grant, Stall
 from fedmq_schemas.records import CombinerRecord
-from fedmq_schemas.topology import MAILBOX_EXPIRES, Topology
+from fedmq_schemas.topology import MAILBOX_EXPIRES
 from reducer.membership import PERIOD, WALL, Members, answers, clients_of, combiners_of, grants
 from support.cores import events
 
@@ -274,7 +274,7 @@ def _left(members: Members, combiner: str) -> Members:
     return members
 
 
-DELETED = [DeleteQueue(Topology("a").combiner("k1").name)]
+DELETED = [DeleteQueue("a.combiner.k1.v2"), DeleteQueue("a.combiner.k1.v1")]
 
 
 def test_the_inbox_of_a_combiner_that_has_been_away_for_seven_days_is_deleted_once() -> None:

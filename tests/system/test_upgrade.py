@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from fedmq_schemas import records as tables
 from support import releases
+from support.waiting import until
 from system.deployment import Deployment, Servers
 
 pytestmark = pytest.mark.system
@@ -69,6 +75,79 @@ def alliance(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -
     servers.start()
     with Mixed(tmp_path / "alliance", servers, f"upgrade-{request.node.name[:20]}".replace("_", "-")) as deployment:
         yield deployment
+
+
+@pytest.fixture
+def waiting_alliance(servers: Servers, tmp_path: Path) -> Iterator[Mixed]:
+    """In which nothing but answers to tasks reaches a combiner's inbox for a minute."""
+    servers.start()
+    with Mixed(tmp_path / "alliance", servers, "upgrade-waiting", presence=60.0) as deployment:
+        yield deployment
+
+
+def waiting(alliance: Mixed, queue: str) -> int | None:
+    """Returns how many messages wait in a queue; None if there is no such queue."""
+    with closing(pika.BlockingConnection(pika.URLParameters(alliance.servers.rabbitmq.url))) as connection:
+        try:
+            found = connection.channel().queue_declare(f"{alliance.alliance}.{queue}", passive=True)
+        except ChannelClosedByBroker:
+            return None
+        return int(found.method.message_count)
+
+
+def is_gone(alliance: Mixed, queue: str) -> bool:
+    return waiting(alliance, queue) is None
+
+
+def is_past(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
+def kill_combiner_while_clients_train(alliance: Mixed, session: str) -> None:
+    """Kills the combiner at a moment after which the updates of both clients wait in its inbox."""
+    combiner = alliance.nodes["combiner-1"]
+    for round_number, seconds in ((1, 1.0), (3, 2.0), (5, 3.0), (7, 2.0)):
+        # After a commit, so that trainings of four seconds have most likely begun.
+        alliance.await_round(session, round_number)
+        until(partial(is_past, time.monotonic() + seconds), "the next training")
+        combiner.kill()
+        with suppress(TimeoutError):
+            alliance.until(lambda: waiting(alliance, "combiner.combiner-1.v1") == 2, "both updates wait", 10.0)
+            return
+        combiner.start()
+    raise AssertionError("the combiner was never killed during a training")
+
+
+def test_messages_that_wait_in_queues_of_the_version_before_are_not_lost(
+    waiting_alliance: Mixed, release_path: str
+) -> None:
+    alliance = waiting_alliance
+    alliance.begin(release_path, old={"reducer-1", "combiner-1", "client-1", "client-2"})
+    nonsense = {"exchange": "update", "key": "update.combiner-1.client-1"}
+    alliance.publish({"kind": "nonsense", "id": "before"}, **nonsense)
+    alliance.until(lambda: waiting(alliance, "dead.v1") == 1, "a dead letter of the version before")
+    alliance.start_session("waited", **POLICY | {"rounds": 10, "timeout": 600, "train": {"seconds": 4.0}})
+    kill_combiner_while_clients_train(alliance, "waited")
+    alliance.nodes["reducer-1"].kill()
+    alliance.publish({"kind": "nonsense", "id": "after"}, **nonsense)
+    alliance.start_session("begun-by-this-release", **POLICY)
+
+    for name in ("reducer-1", "combiner-1"):
+        alliance.nodes[name].environment |= alliance.now
+        alliance.nodes[name].start()
+    for session, rounds in (("waited", 10), ("begun-by-this-release", 2)):
+        ended = alliance.await_end(session)
+        assert ended["state"] == "finished", ended["reason"]
+        alliance.check_ledgers(session, rounds=rounds)
+        retried = alliance.records.count(tables.EVENTS, {"session": session, "name": "round.retried"})
+        assert retried == 0, "the updates that waited were counted"
+    for queue in ("combiner.combiner-1.v1", "dead.v1"):
+        alliance.until(partial(is_gone, alliance, queue), f"{queue} is deleted")
+    assert waiting(alliance, "dead.v2") == 2
+    wanted = {"count": 2, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    letters = alliance.servers.rabbitmq.manage("POST", f"queues/%2F/{alliance.alliance}.dead.v2/get", wanted)
+    assert all("nonsense" in letter["properties"]["headers"]["x-fedmq-reason"] for letter in letters)
+    assert {letter["routing_key"] for letter in letters} == {f"{alliance.alliance}.combiner.combiner-1.v1"}
 
 
 def validated(alliance: Mixed, session: str) -> set[tuple[int, str]]:

@@ -14,7 +14,7 @@ from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Fired, Now, Received, Resubscribe, Started, StartTimer
 from fedmq.runtime.event_stream import decode_events
-from fedmq.runtime.turns import BURST, RATE, FairTurns
+from fedmq.runtime.turns import BURST, PRIORITY, RATE, FairTurns
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import ClientPresence, Event
 from fedmq_schemas.role_accounts import server_accounts
@@ -193,6 +193,25 @@ def test_an_actor_that_drains_handles_no_more_of_what_waits(world: World) -> Non
     world.broker.connect("next").consume(INBOX.name, 0, again.append)
     world.run(6.0)
     assert len(again) == 150 - handled
+
+
+def test_a_message_with_a_priority_is_refused_when_it_is_its_senders_turn() -> None:
+    received, refused = list[int](), list[tuple[int, str]]()
+    turns = FairTurns(
+        VirtualScheduler(),
+        servers=SERVERS,
+        prefetch=4_000,
+        receive=lambda delivery: received.append(delivery.tag),
+        refuse=lambda delivery, reason: refused.append((delivery.tag, reason)),
+        drop=lambda delivery: None,
+        report=lambda sender, reason: None,
+    )
+    for tag in range(300):
+        turns.put(Delivery(tag, "q", "a.update", "update.k1.c1", b"", "m", codec.MSGPACK, False, "c1", priority=9))
+    turns.put(Delivery(300, "q", "a.update", "update.k1.c2", b"", "m", codec.MSGPACK, False, "c2"))
+    turns.put(Delivery(301, "q", "a.task", "plan.k1", b"", "m", codec.MSGPACK, False, SERVERS, priority=9))
+    assert received == [300, 301]
+    assert refused == [(tag, PRIORITY) for tag in range(int(BURST))]
 
 
 @pytest.mark.parametrize("servers", [None, SERVERS])
