@@ -12,6 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from typer.testing import CliRunner
 
 from fedmq.brokers.base import FileHandles
+from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.records.mongo import MongoRecords
@@ -139,6 +140,25 @@ def test_file_handles_are_judged_by_what_the_broker_needs(
 
     assert found.verdict == verdict
     assert words in found.text
+
+
+def test_clients_accounts_without_limits_are_named_with_the_remedy(
+    environment: dict[str, str], servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = RabbitmqAccounts(Management(servers.rabbitmq.url, servers.rabbitmq.management_url), PATIENT)
+    try:
+        for name in ("patient-1", "patient-2"):
+            accounts.add(name)
+        limited = examined(environment, monkeypatch, "client accounts")
+        servers.rabbitmq.manage("DELETE", "user-limits/patient-2/max-channels")
+        found = examined(environment, monkeypatch, "client accounts")
+    finally:
+        for name in accounts.names():
+            accounts.revoke(name)
+
+    assert (limited.verdict, limited.text.split(",")[0]) == ("ok", "2 accounts of clients")
+    assert found.verdict == "warning"
+    assert found.text.endswith("connections or channels: patient-2: fedmq account limit")
 
 
 def test_the_files_that_a_broker_needs_are_those_of_its_connections_and_queues(servers: Servers) -> None:
