@@ -169,9 +169,16 @@ class Alliance:
         return packed
 
     def publish(
-        self, exchange: str, key: str, body: bytes, *, content_type: str = MSGPACK, user: str = STRANGER
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str = MSGPACK,
+        user: str = STRANGER,
+        message_id: str = "",
     ) -> None:
-        message_id = f"x{next(self._numbers)}"
+        message_id = message_id or f"x{next(self._numbers)}"
         self.broker.connect(user).publish(Outgoing(ALLIANCE.exchange(exchange), key, body, message_id, content_type))
 
     # -- what a test sees -------------------------------------------------------------------------------------------

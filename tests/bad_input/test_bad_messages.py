@@ -190,3 +190,24 @@ def test_the_dead_letter_keeps_the_message_and_where_it_came_from(tmp_path: Path
     assert letter.routing_key == ALLIANCE.combiner(COMBINER).name
     assert letter.headers["x-fedmq-routing-key"] == topology.update_key(COMBINER, STRANGER)
     assert letter.headers["x-fedmq-sender"] == STRANGER
+
+
+@pytest.mark.parametrize(
+    "message_id", ["a\0b", "x" * 255, "\N{PILE OF POO}" * 60], ids=["NUL", "long", "long in bytes"]
+)
+def test_a_refusal_is_reported_whatever_id_the_message_has_in_amqp(tmp_path: Path, message_id: str) -> None:
+    """The event named the id as its cause, was refused itself, and took the events beside it with it."""
+    alliance = Alliance(tmp_path, on_task=None)
+    key = topology.update_key(COMBINER, STRANGER)
+    for number, bad in enumerate((b"\xc1", b"\xc1")):
+        alliance.publish("update", key, bad, message_id=message_id if number else "")
+    alliance.settle(1.0)
+    assert len(alliance.dead) == 2 and alliance.reasons("message.refused") == alliance.dead
+
+
+def test_a_refusal_is_reported_whatever_key_the_message_has(tmp_path: Path) -> None:
+    """RabbitMQ 3 delivers by the header CC, and the first key may hold NUL, which the event repeated."""
+    alliance = Alliance(tmp_path, on_task=None)
+    alliance.publish("update", f"update.{COMBINER}.a\0b", b"\xc1")
+    alliance.settle(1.0)
+    assert len(alliance.dead) == 1 and alliance.reasons("message.refused") == alliance.dead

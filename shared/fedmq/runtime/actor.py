@@ -240,7 +240,9 @@ class Actor:
         self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
 
     def _refuse_delivery(self, delivery: Delivery, reason: str) -> None:
-        self.refuse(delivery.tag, reason, delivery.routing_key, delivery.message_id, sender=stated_sender(delivery))
+        # The sender has chosen the key and the id, and may have written what an event may not hold.
+        key, cause = cut(delivery.routing_key), event_id(cut(delivery.message_id)) or None
+        self.refuse(delivery.tag, reason, key, cause, sender=cut(stated_sender(delivery)))
 
     def _drop(self, delivery: Delivery) -> None:
         self._unsettled.discard(delivery.tag)
