@@ -40,11 +40,16 @@ QUIET = 45.0
 
 
 class Simulation:
-    """One run of a fault plan. `trace`: collects a line for every step of every core."""
+    """One run of a fault plan. `trace`: collects a line for every step of every core.
 
-    def __init__(self, plan: FaultPlan, trace: list[str] | None = None) -> None:
+    `servers`: the account of reducers, combiners and the recorder, which then check the accounts of others. None: each
+    process has its own account, and accounts are not checked.
+    """
+
+    def __init__(self, plan: FaultPlan, trace: list[str] | None = None, *, servers: str | None = None) -> None:
         self.plan = plan
         self.trace = trace
+        self.servers = servers
         self.world = World(
             plan.seed,
             blobs_weather=StoreFaults(plan.blobs_away, plan.flakes),
@@ -129,7 +134,7 @@ class Simulation:
     def _send(self, body: Start | Stop, message_id: str) -> None:
         """Publishes until the broker has confirmed it."""
         connection = self.world.broker.connect("somebody")
-        message = _message("control", control_key(body.kind), body, "somebody", message_id, mandatory=True)
+        message = message_of("control", control_key(body.kind), body, "somebody", message_id, mandatory=True)
 
         def confirmed(error: object) -> None:
             if error is not None:
@@ -184,7 +189,7 @@ class Simulation:
             for plan in attempt["plans"]:
                 place = {name: attempt[name] for name in ("session", "round", "attempt")}
                 body = VoidPlan(epoch=0, plans=(PlanKey(**place, part=plan["part"]),))
-                connection.publish(_message("task", plan_key(plan["combiner"]), body, "reducer", self.world.new_id()))
+                connection.publish(message_of("task", plan_key(plan["combiner"]), body, "reducer", self.world.new_id()))
 
     def _kill(self, name: str, seconds: float | None) -> None:
         if seconds is None:
@@ -242,7 +247,14 @@ class Simulation:
     def _actor(self, name: str, process: Process) -> Actor | Recorder:
         world, plan = self.world, self.plan
         if name == "recorder":
-            return Recorder(process.connect(name), process, ALLIANCE, world.records, offload=plan.offload)
+            return Recorder(
+                process.connect(self.servers or name),
+                process,
+                ALLIANCE,
+                world.records,
+                offload=plan.offload,
+                shared_account=self.servers,
+            )
         common: dict[str, Any] = {
             "scheduler": process,
             "topology": ALLIANCE,
@@ -252,23 +264,25 @@ class Simulation:
         if name in plan.reducers:
             return reducer_actor(
                 f"{name}-{self.lives[name]}",
-                process.connect("reducer"),
+                process.connect(self.servers or "reducer"),
                 blobs=world.blobs,
                 records=world.records,
                 scratch=Path("unused"),
                 presence=PRESENCE,
                 partitions=None,
                 offload=plan.offload,
+                shared_account=self.servers,
                 **common,
             )
         if name in plan.combiners:
             return combiner_actor(
                 name,
-                process.connect(name),
+                process.connect(self.servers or name),
                 blobs=world.blobs,
                 scratch=Path("unused"),
                 presence=PRESENCE,
                 offload=plan.offload,
+                shared_account=self.servers,
                 **common,
             )
         return self._client_actor(self._clients[name], process, common)
@@ -335,7 +349,9 @@ class Simulation:
         return found
 
 
-def _message(exchange: str, key: str, body: Body, sender: str, message_id: str, *, mandatory: bool = False) -> Outgoing:
+def message_of(
+    exchange: str, key: str, body: Body, sender: str, message_id: str, *, mandatory: bool = False
+) -> Outgoing:
     envelope = Envelope(kind=body.kind, id=message_id, alliance=ALLIANCE.alliance, sender=sender, sent_at=0.0)
     data = codec.encode(envelope.__dict__, body.model_dump())
     return Outgoing(ALLIANCE.exchange(exchange), key, data, message_id, mandatory=mandatory)

@@ -89,7 +89,8 @@ class WorldBlobs(MemoryBlobs):
 
 class WorldRecords(Records):
     """Records in SQLite's memory that fail as a server does. `on_write(table, key, old, new)` is called with every change
-    of a document by `insert`, `put` and `update`, also of many. `poison`: a text with which it refuses a document."""
+    of a document by `insert`, `put` and `update`, also of many. `poison`: a text with which it refuses a document. `encode`
+    is called with every document that is to be written, and may refuse it."""
 
     def __init__(self, call: Call, wall: Callable[[], float], weather: StoreFaults) -> None:
         self.inner = SqliteRecords(":memory:", clock=wall)
@@ -97,8 +98,11 @@ class WorldRecords(Records):
         self.weather = weather
         self.on_write: Callable[[str, str, Document | None, Mapping[str, Any]], None] = lambda *_: None
         self.poison = ""
+        self.encode: Callable[[Mapping[str, Any]], object] = lambda document: None
 
     def _check(self, *documents: Mapping[str, Any]) -> None:
+        for document in documents:
+            self.encode(document)
         if self.poison and any(self.poison in str(document) for document in documents):
             raise ProtocolError(f"not a record: it holds {self.poison!r}")
 
