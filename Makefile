@@ -3,6 +3,7 @@
 BIN := .venv/bin
 ARGS ?=
 PLANS ?= 2000
+N ?= 20000
 FLOWER ?=
 CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_watermarks.py tests/shared/runtime/test_presence_table.py \
 	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py tests/reducer/test_membership_of_combiners.py \
@@ -20,6 +21,7 @@ IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 FAST := --fast --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) -p no:schemathesis -p no:anyio
 PYTEST := $(BIN)/pytest $(IN_PARALLEL)
 CAMPAIGN := PYTHONPATH=tests $(BIN)/python -m simulation.campaign
+FUZZ := PYTHONPATH=tests $(BIN)/python -m fuzz.run
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # The first interpreter that runs and is new enough; a shim for a version that is not there fails here.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -31,7 +33,7 @@ export COMPOSE_PROJECT_NAME ?= fedmq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release test-with cores check bench simulate chaos soak up down lock sbom clean docs
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate fuzz chaos soak up down lock sbom clean docs
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +55,7 @@ test-release: test-all ## then measure for hours, and keep it in benchmarks/resu
 	FEDMQ_TEST_RABBITMQ=4 $(PYTEST) tests/system tests/shared/brokers
 	benchmarks/record chaos-30-rabbitmq-4 env FEDMQ_TEST_RABBITMQ=4 BLOWS=30 SEED=4 $(BIN)/python tests/system/chaos.py
 	$(CAMPAIGN) --plans 50000 --result benchmarks/results/simulation-50000.json
+	$(FUZZ) --messages 1000000 --result benchmarks/results/fuzz-1000000.json
 	benchmarks/record chaos-200 env BLOWS=200 SEED=3 $(BIN)/python tests/system/chaos.py
 	benchmarks/record sandbox-rounds $(BIN)/python benchmarks/sandbox_rounds.py $(if $(FLOWER),--flower $(FLOWER))
 	benchmarks/record fold-500 $(BIN)/python benchmarks/fold.py --megabytes 500
@@ -82,6 +85,9 @@ bench: .venv/installed-all ## measure; every figure beside its floor in the same
 
 simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000, ARGS="--seed 7" for one)
 	$(CAMPAIGN) --plans $(PLANS) $(ARGS)
+
+fuzz: .venv/installed-all ## send messages drawn from the schemas to alliances on a virtual clock (N=20000, ARGS="--seed 7" for one)
+	$(FUZZ) --messages $(N) $(ARGS)
 
 chaos: .venv/installed-all ## kill processes and servers at random during a session (BLOWS=30 SEED=1)
 	BLOWS=$(BLOWS) SEED=$(SEED) $(BIN)/python tests/system/chaos.py

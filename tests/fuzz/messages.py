@@ -27,6 +27,8 @@ from fuzz.values import FACE, TEXTS, Values, kinds
 MOST_SEEN = 300
 OWN = tuple(dict.fromkeys(route.kind for route in ROUTES if route.sender == "client"))
 """The kinds of messages that a client sends."""
+OPEN = ("metrics", "data", "labels", "seconds", "config")
+"""The maps whose keys the sender chooses."""
 CONTENT_TYPES = (
     MSGPACK,
     MSGPACK,
@@ -142,7 +144,10 @@ class Hostile:
 
     def _mutate(self, document: dict[str, Any]) -> None:
         body = document.get("body")
-        if isinstance(body, dict | list) and self._source.random() < 0.9:
+        maps = [body[name] for name in OPEN if isinstance(body.get(name), dict)] if isinstance(body, dict) else []
+        if maps and self._source.random() < 0.4:
+            self._values.mutate(self._source.choice(maps))
+        elif isinstance(body, dict | list) and self._source.random() < 0.9:
             self._values.mutate(body)
         else:
             self._values.mutate(document)

@@ -129,6 +129,7 @@ def campaign(seeds: Iterable[int], messages: int = EACH, *, processes: int = PRO
             result.counts.update(outcome.counts)
             if outcome.faults:
                 result.failures[outcome.seed] = outcome
+                print(f"SEED={outcome.seed} fails: {outcome.faults[0][:300]}", flush=True)
             if result.seeds % PROGRESS == 0:
                 print(result.progress(), flush=True)
     return result

@@ -10,7 +10,6 @@ import msgpack
 import pytest
 
 from fedmq import codec, errors
-from fedmq.brokers.base import Delivery
 from fedmq.errors import ProtocolError
 from fedmq.runtime.sender_check import SenderCheck
 from fedmq_schemas import limits
@@ -52,10 +51,7 @@ def _reasons_are_not_cut(patch: pytest.MonkeyPatch) -> None:
 
 
 def _addresses_are_not_checked(patch: pytest.MonkeyPatch) -> None:
-    def decode(self: SenderCheck, delivery: Delivery) -> codec.Message:
-        return codec.decode(delivery.body, delivery.content_type, message_id=delivery.message_id, alliance="sim")
-
-    patch.setattr(SenderCheck, "decode", decode)
+    patch.setattr(SenderCheck, "check", lambda self, delivery, envelope: None)
 
 
 @pytest.mark.real
@@ -72,7 +68,7 @@ def test_a_limit_that_is_taken_away_is_found(
     bug: Callable[[pytest.MonkeyPatch], None], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug(monkeypatch)
-    assert any(words in fault for fault in harm(2, 1500))
+    assert any(words in fault for seed in (2, 3) for fault in harm(seed, 2000))
 
 
 def test_the_same_seed_draws_the_same_messages() -> None:
