@@ -28,9 +28,11 @@ HONEST = ("client1", "client2", "client3")
 COMBINERS = ("combiner1", "combiner2")
 BEGIN = 1.0
 """Virtual seconds after which the first message is published; the session starts after 5."""
-PACE, FLOOD = 60.0, 300.0
+PACE, FLOOD = 45.0, 300.0
 """Messages a second: just what four inboxes handle of one account, and far more."""
 LIMIT = 3000.0
+BACKLOG = 300.0
+"""Virtual seconds within which the inboxes have handled what waited for its turn."""
 DEEPEST_IN_MONGODB = 100
 LARGEST_IN_MONGODB = 16 * 2**20
 AWAY = ("messages turned away", "events turned away")
@@ -117,7 +119,9 @@ class FuzzedAlliance(Simulation):
         logger = logging.getLogger("fedmq")
         logger.addHandler(self.refusals)
         try:
-            return super().run(limit)
+            has_ended = super().run(limit)
+            self.world.scheduler.run(lambda: not self.left_over(), self.world.scheduler.now() + BACKLOG)
+            return has_ended
         finally:
             logger.removeHandler(self.refusals)
 
