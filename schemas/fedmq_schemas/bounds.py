@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, GetJsonSchemaHandler, GetPydanticSchema
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, InitErrorDetails, ValidationError, core_schema
 
 from fedmq_schemas.limits import (
@@ -46,6 +46,20 @@ def _number(least: float, most: float) -> Any:
     return Field(ge=least, le=most, allow_inf_nan=False)
 
 
+def items(most: int | None = None, least: int | None = None) -> Any:
+    """Returns the limits of a tuple, for `Annotated`. A message has lists, which a strict tuple does not accept."""
+    return Field(min_length=least, max_length=most, strict=False)
+
+
+def _whole(value: Any) -> Any:
+    """Returns a float without a fraction as an integer, which JSON Schema says it is; any other value as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For `Annotated`, behind an integer's limits: it may be written as `5` or `5.0`."""
+
+
 # -- texts --------------------------------------------------------------------------------------------------------------
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -69,14 +83,16 @@ Clock = Annotated[float, _number(0, LAST_SECOND)]
 """A time in UTC seconds since 1970."""
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 Norm = Annotated[float, _number(0, LARGEST)]
-Integer = Annotated[int, Field(ge=-LARGEST_INTEGER - 1, le=LARGEST_INTEGER)]
-Count = Annotated[int, Field(ge=0, le=EXACT)]
-Total = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
-Weight = Annotated[int, Field(ge=1, le=EXACT)]
-Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Integer = Annotated[int, Field(ge=-LARGEST_INTEGER - 1, le=LARGEST_INTEGER), WHOLE]
+Count = Annotated[int, Field(ge=0, le=EXACT), WHOLE]
+Number = Annotated[int, Field(ge=1, le=EXACT), WHOLE]
+"""How many there are of what there is at least one of; or which one, from 1."""
+Total = Annotated[int, Field(ge=0, le=LARGEST_INTEGER), WHOLE]
+Weight = Annotated[int, Field(ge=1, le=EXACT), WHOLE]
+Index = Annotated[int, Field(ge=0, le=1_000_000), WHOLE]
 """The number of a round, a part, or a client among others."""
-Exponent = Annotated[int, Field(ge=-1100, le=1100)]
-Version = Annotated[int, Field(ge=0, le=1000)]
+Exponent = Annotated[int, Field(ge=-1100, le=1100), WHOLE]
+Version = Annotated[int, Field(ge=0, le=1000), WHOLE]
 
 # -- what JSON can say --------------------------------------------------------------------------------------------------
 
@@ -141,4 +157,4 @@ Data = Annotated[dict[str, Any], _plain(DEEPEST_DATA, 64)]
 LabelMap = Annotated[dict[MapKey, Annotated[str, text(LONGEST_LABEL)]], Field(max_length=MOST_LABELS)]
 Timings = Annotated[dict[MapKey, Seconds], Field(max_length=32)]
 OutcomeCounts = Annotated[dict[MapKey, Count], Field(max_length=32)]
-Listed = Annotated[tuple[Name, ...], Field(max_length=MAX_LISTED_CLIENTS)]
+Listed = Annotated[tuple[Name, ...], items(MAX_LISTED_CLIENTS)]

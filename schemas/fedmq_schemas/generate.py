@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, create_model
 
 from fedmq_schemas import messages
-from fedmq_schemas.bounds import plain_json
+from fedmq_schemas.bounds import Version, plain_json
 from fedmq_schemas.limits import DEEPEST, MOST_VALUES
 from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope
 from fedmq_schemas.routes import PARAMETERS, ROLES, ROUTES, Route
@@ -26,6 +26,8 @@ FOLDER = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ALLIANCE = "{alliance}"
 _AMQP_BINDING = "0.3.0"
+FROM_THE_BROKER = ("id", "alliance", "sender", "sent_at")
+"""Fields of the envelope that a sender may leave out: see `R-ENV-1` in README.md."""
 PLAIN_REF = "#/$defs/Plain"
 PLAIN_WORDS = f"What JSON can say, nested at most {DEEPEST} deep, with at most {MOST_VALUES} values in all."
 
@@ -36,7 +38,7 @@ def message_schema(kind: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "kind": (Literal[kind], Field(description="kind of the message")),
         "version": (
-            Literal[VERSION],
+            Version if body.any_version else Literal[VERSION],
             Field(VERSION, description="changes only when an old receiver would misunderstand a message"),
         ),
         "body": (body, Field(default_factory=body)) if _is_optional(body) else (body, ...),
@@ -44,6 +46,7 @@ def message_schema(kind: str) -> dict[str, Any]:
     model = create_model(f"{_title(kind)}Message", __base__=Envelope, **fields)
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     schema["description"] = _words(body)
+    schema["required"] = [name for name in schema["required"] if name not in FROM_THE_BROKER]
     return {"$schema": DIALECT, "$id": f"{kind}.json", **strict(schema)}
 
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from fedmq_schemas.bounds import Config, Finite, Integer, LabelMap, MapKey, Plain, Positive, Sha256, Word, text
+from fedmq_schemas.bounds import WHOLE, Config, Finite, Integer, LabelMap, MapKey, Plain, Positive, Sha256, Word, text
 from fedmq_schemas.limits import LARGEST, LONGEST_KEY, MOST_METRICS, MOST_VALUES
 
 MAX_POLICY = 16 * 1024
@@ -37,7 +37,16 @@ Personal = Literal["fresh", "continue"]
 """What a client's local tensors and private state begin with: the seed, or what it kept of an earlier session."""
 
 
-Steps = Annotated[dict[MapKey, Plain], Field(max_length=MOST_VALUES)]
+WEIGHTINGS = r"^(examples|equal|capped:[1-9][0-9]{0,11})$"
+ROUND_KEY = r"^[1-9][0-9]{0,6}$"
+
+
+def _by_round(schema: dict[str, Any]) -> None:
+    [value] = schema.pop("patternProperties").values()
+    schema |= {"propertyNames": {"pattern": ROUND_KEY}, "additionalProperties": value}
+
+
+Steps = Annotated[dict[MapKey, Plain], Field(max_length=MOST_VALUES, json_schema_extra=_by_round)]
 """Values by the round from which they are used."""
 
 
@@ -127,7 +136,7 @@ class EarlyStopping(Section):
     the previous round is validated.
     """
 
-    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+    patience: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
         None, description="end after this many rounds without a better model"
     )
     min_delta: Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)] = Field(
@@ -174,10 +183,10 @@ class UpdateBounds(Section):
 class Retention(Section):
     """Which blobs are kept after a round is committed."""
 
-    keep_updates: Annotated[int, Field(le=1_000_000)] | Literal["all"] = Field(
+    keep_updates: Annotated[int, Field(le=1_000_000, json_schema_extra={"minimum": 0}), WHOLE] | Literal["all"] = Field(
         "all", description="all, or number of committed rounds whose updates are kept (0: none)"
     )
-    keep_models: Annotated[int, Field(le=1_000_000)] | Literal["all"] = Field(
+    keep_models: Annotated[int, Field(le=1_000_000, json_schema_extra={"minimum": 0}), WHOLE] | Literal["all"] = Field(
         "all",
         description="all, or N to keep the best, the last and every N-th model (0: the best and the last); seeds are always "
         "kept",
@@ -198,17 +207,19 @@ class Policy(Section):
     seed: Annotated[str, text(1024)] | None = Field(
         None, description="id of the model to start from; unset: the newest model, else the alliance's seed"
     )
-    rounds: Annotated[int, Field(ge=1, le=1_000_000)] = Field(5, description="number of rounds; each makes one model")
-    clients_required: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+    rounds: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] = Field(
+        5, description="number of rounds; each makes one model"
+    )
+    clients_required: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] = Field(
         1, description="least number of accepted updates per round; a round starts once this many clients are available"
     )
-    clients_requested: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+    clients_requested: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
         None, description="greatest number of clients per round; unset: all that are available"
     )
     timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = Field(
         180.0, description="seconds from the start of a round to its deadline"
     )
-    retries: Annotated[int, Field(ge=0, le=1000)] = Field(
+    retries: Annotated[int, Field(ge=0, le=1000), WHOLE] = Field(
         2, description="number of further attempts at a round with too few updates, before the session fails"
     )
     wait: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] = Field(
@@ -217,8 +228,9 @@ class Policy(Section):
     weighting: Word = Field(
         "examples",
         description="weight of an update: examples (their number), equal (1), or capped:N (their number, at most N)",
+        json_schema_extra={"pattern": WEIGHTINGS},
     )
-    max_weight: Annotated[int, Field(ge=1, le=LARGEST_WEIGHT)] = Field(
+    max_weight: Annotated[int, Field(ge=1, le=LARGEST_WEIGHT), WHOLE] = Field(
         DEFAULT_MAX_WEIGHT,
         description="greatest weight of an update, and number of examples, with weighting = examples; a greater one is "
         "rejected",
@@ -261,7 +273,7 @@ class Policy(Section):
     @field_validator("weighting")
     @classmethod
     def _known_weighting(cls, value: str) -> str:
-        if value in ("examples", "equal") or re.fullmatch(r"capped:[1-9][0-9]{0,11}", value):
+        if re.fullmatch(WEIGHTINGS.removesuffix("$"), value):
             return value
         raise ValueError(f"weighting {value!r} is not known: examples, equal, or capped:N with N of 1 to 12 digits")
 
@@ -270,7 +282,7 @@ class Policy(Section):
     def _by_rounds(cls, value: dict[str, dict[str, Plain]]) -> dict[str, dict[str, Plain]]:
         for name, steps in value.items():
             for number in steps:
-                if not re.fullmatch(r"[1-9]\d{0,6}", number):
+                if not re.fullmatch(ROUND_KEY.removesuffix("$"), number):
                     raise ValueError(f"schedule.{name} has the key {number!r}: keys are round numbers, from 1")
         return value
 

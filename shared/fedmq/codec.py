@@ -133,11 +133,15 @@ def name_from_id(message_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", message_id).strip("-_")[:64] or "session"
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _parse(data: bytes, content_type: str) -> dict[str, Any]:
     if len(data) > MAX_BODY:
         raise ProtocolError(f"a body of {len(data)} bytes is over the limit of {MAX_BODY}")
     try:
-        document = json.loads(data) if content_type == JSON else msgpack.unpackb(data)
+        document = json.loads(data, parse_constant=_refuse) if content_type == JSON else msgpack.unpackb(data)
         if content_type == JSON:  # JSON has numbers and texts that msgpack, and so a message of ours, can't pass on
             msgpack.packb(document)
     except Exception as error:

@@ -6,7 +6,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedmq_schemas.bounds import BlobKey, Clock, Count, Index, MessageId, Name, Sha256, Version, Word, text
+from fedmq_schemas.bounds import (
+    BlobKey,
+    Clock,
+    Count,
+    Index,
+    MessageId,
+    Name,
+    Number,
+    Sha256,
+    Version,
+    Word,
+    items,
+    text,
+)
 from fedmq_schemas.limits import LONGEST_NOTE, MOST_NOTES
 
 VERSION = 1
@@ -14,7 +27,8 @@ MAX_BODY = 64 * 1024
 
 Notes = Annotated[
     tuple[Annotated[str, text(LONGEST_NOTE)], ...],
-    Field(max_length=MOST_NOTES, exclude_if=lambda notes: not notes),
+    items(MOST_NOTES),
+    Field(exclude_if=lambda notes: not notes),
 ]
 """What a result lacks, one sentence each, such as a metric that was not kept. Not sent if there are none."""
 TaskName = Literal["train", "validate"]
@@ -26,7 +40,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class BlobRef(Frozen):
+class Part(Frozen):
+    """Base of all that peers send: converts no types, so it accepts what its JSON Schema accepts. Lists become tuples."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class BlobRef(Part):
     """Refers to a blob: its key in the blob store (`bucket/name`), its size and its hash."""
 
     key: BlobKey
@@ -34,7 +54,7 @@ class BlobRef(Frozen):
     sha256: Sha256
 
 
-class PlanKey(Frozen):
+class PlanKey(Part):
     """Identifies a plan.
 
     A `train` plan makes the model of `round` from the model of `round - 1`; a `validate` plan scores the model of `round`
@@ -43,7 +63,7 @@ class PlanKey(Frozen):
 
     session: Name
     round: Index
-    attempt: Annotated[Count, Field(ge=1)] = 1
+    attempt: Number = 1
     part: Index = 0
     action: TaskName = "train"
 
@@ -51,7 +71,7 @@ class PlanKey(Frozen):
         return f"{self.session}/{self.round}/{self.action}/{self.attempt}/{self.part}"
 
 
-class Body(Frozen):
+class Body(Part):
     """Base of all bodies.
 
     `kind` is the message's name on the wire. `refusal` names the event, beside `message.refused`, that reports an invalid
@@ -63,7 +83,7 @@ class Body(Frozen):
     any_version: ClassVar[bool] = False
 
 
-class Envelope(Frozen):
+class Envelope(Part):
     """The fields around every body.
 
     `cause` is the id of the message that led to this one. `sender` equals the AMQP user id where the broker checks it.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedmq_schemas.bounds import Data, Index, MessageId, Name, Word
+from fedmq_schemas.bounds import Data, Index, MessageId, Name, Word, items
 from fedmq_schemas.messages.base import Body
 
 
@@ -40,4 +40,4 @@ class Events(Body):
     """
 
     kind = "events"
-    events: Annotated[tuple[BatchedEvent, ...], Field(min_length=1)]
+    events: Annotated[tuple[BatchedEvent, ...], items(least=1)]

@@ -13,18 +13,24 @@ from fedmq_schemas.bounds import (
     LabelMap,
     Listed,
     Name,
+    Number,
     Period,
     Reason,
     Sha256,
     Version,
     Weight,
     Word,
+    items,
 )
-from fedmq_schemas.messages.base import VERSION, Body, Frozen, TaskName
+from fedmq_schemas.messages.base import VERSION, Body, Part, TaskName
 
 INSTANCE = r"^[A-Za-z0-9_-]{0,64}$"
 Instance = Annotated[str, Field(pattern=INSTANCE, exclude_if=lambda instance: not instance)]
 """A random id that a client draws when its process starts. Not sent by a client of an earlier release."""
+
+
+Versions = Annotated[tuple[Version, Version], items()]
+"""The lowest and the highest supported protocol version."""
 
 
 class Attach(Body):
@@ -38,12 +44,12 @@ class Attach(Body):
     kind = "attach"
     any_version = True
     labels: LabelMap = Field(default_factory=dict)
-    tasks: Annotated[tuple[TaskName, ...], Field(max_length=8)] = ("train", "validate")
+    tasks: Annotated[tuple[TaskName, ...], items(8)] = ("train", "validate")
     weight: Weight = 1
     package: Sha256 | None = None
     software: Word = ""
     instance: Instance = ""
-    speaks: tuple[Version, Version] = (VERSION, VERSION)
+    speaks: Versions = (VERSION, VERSION)
 
 
 class Grant(Body):
@@ -56,7 +62,7 @@ class Grant(Body):
     kind = "grant"
     combiner: Name
     ordinal: Index
-    count: Annotated[Index, Field(ge=1)]
+    count: Number
     presence: Period
 
 
@@ -93,7 +99,7 @@ class About(Body):
     kind = "about"
     any_version = True
     software: Word
-    speaks: tuple[Version, Version]
+    speaks: Versions
 
 
 class ClientHello(Body):
@@ -140,7 +146,7 @@ class CombinerHello(Body):
     """
 
     kind = "combiner_hello"
-    speaks: tuple[Version, Version] = (VERSION, VERSION)
+    speaks: Versions = (VERSION, VERSION)
 
 
 class Welcome(Body):
@@ -155,7 +161,7 @@ class Welcome(Body):
     presence: Period
 
 
-class Stall(Frozen):
+class Stall(Part):
     """A server that refuses or does not answer, so that work has waited for at least 5 s.
 
     `store` is `blob_store`, `records` or `broker`. `effect` is the kind of work that is repeated, empty if a check found
@@ -183,4 +189,4 @@ class CombinerPresence(Body):
     full: bool = False
     more: bool = False
     leaving: bool = False
-    stalls: Annotated[tuple[Stall, ...], Field(max_length=32)] = Field((), exclude_if=lambda stalls: not stalls)
+    stalls: Annotated[tuple[Stall, ...], items(32)] = Field((), exclude_if=lambda stalls: not stalls)

@@ -18,6 +18,7 @@ from fedmq_schemas.bounds import (
     Metrics,
     Name,
     Norm,
+    Number,
     OutcomeCounts,
     Reason,
     Seconds,
@@ -27,10 +28,11 @@ from fedmq_schemas.bounds import (
     Traceback,
     Weight,
     Word,
+    items,
     text,
 )
 from fedmq_schemas.limits import LONGEST_NOTE, MOST_REASONS
-from fedmq_schemas.messages.base import BlobRef, Body, Frozen, Notes, PlanKey
+from fedmq_schemas.messages.base import BlobRef, Body, Notes, Part, PlanKey
 from fedmq_schemas.policy import DEFAULT_MAX_WEIGHT, DEFAULT_RULE, Personal, UpdateBounds
 
 
@@ -43,7 +45,7 @@ def _valid(section: dict[str, Any]) -> dict[str, Any]:
 UNBOUNDED = UpdateBounds()
 
 
-class ForClients(Frozen):
+class ForClients(Part):
     """Base of the bodies that hold what a policy says to the clients: its section `update`, and `personal`.
 
     The section is a map without the keys that have their default, so that a combiner passes on keys that it does not know.
@@ -51,12 +53,14 @@ class ForClients(Frozen):
     """
 
     update: Annotated[Config, AfterValidator(_valid)] = Field(
-        default_factory=dict, exclude_if=lambda section: not section
+        default_factory=dict,
+        exclude_if=lambda section: not section,
+        json_schema_extra={"properties": UpdateBounds.model_json_schema()["properties"]},
     )
     personal: Personal = Field("fresh", exclude_if=lambda personal: personal == "fresh")
 
 
-class PersonalStart(Frozen):
+class PersonalStart(Part):
     """What a client's local tensors and private state began with, in a session whose policy is `personal = "continue"`.
 
     `continued`: with what the client kept of `session`. `fresh`: with the seed's, for `reason`.
@@ -86,7 +90,7 @@ class Plan(ForClients, Body):
     clients_ref: BlobRef | None = None
     model: BlobRef
     base: BlobRef | None = None
-    exponents: tuple[Exponent, ...] = ()
+    exponents: Annotated[tuple[Exponent, ...], items()] = ()
     timeout: Seconds
     rounds: Index
     random_seed: Integer
@@ -107,7 +111,7 @@ class VoidPlan(Body):
 
     kind = "void_plan"
     epoch: Count
-    plans: tuple[PlanKey, ...] = ()
+    plans: Annotated[tuple[PlanKey, ...], items()] = ()
     session: Name | None = None
 
 
@@ -273,12 +277,12 @@ class Validation(Body):
     notes: Notes = ()
 
 
-class OutcomeReason(Frozen):
+class OutcomeReason(Part):
     """Why tasks have an outcome other than accepted. `count`: the number of tasks whose reasons differ in numbers only."""
 
     outcome: Word
     reason: Annotated[str, text(LONGEST_NOTE)]
-    count: Annotated[Count, Field(ge=1)]
+    count: Number
 
 
 class Partial(Body):
@@ -295,6 +299,6 @@ class Partial(Body):
     ledger: BlobRef
     total_weight: Total
     counts: OutcomeCounts
-    reasons: Annotated[tuple[OutcomeReason, ...], Field(max_length=MOST_REASONS)] = Field(
+    reasons: Annotated[tuple[OutcomeReason, ...], items(MOST_REASONS)] = Field(
         (), exclude_if=lambda reasons: not reasons
     )
