@@ -1,7 +1,7 @@
 """Encodes messages to bytes and decodes them. Pure.
 
 Every message passes through here, also inside one process, so what works in one process works between two. FedMQ sends
-msgpack. JSON is accepted as well, by content type, so that a person can publish a start message by hand.
+msgpack. JSON is accepted as well, by content type, and a client that attaches in JSON is answered in JSON.
 """
 
 from __future__ import annotations
@@ -50,18 +50,23 @@ class BadBody(ProtocolError):
         self.envelope = envelope
 
 
-def encode(envelope: Mapping[str, Any], body: Mapping[str, Any]) -> bytes:
-    """Encodes an envelope's fields with those of its body, as msgpack.
+def encode(envelope: Mapping[str, Any], body: Mapping[str, Any], content_type: str = MSGPACK) -> bytes:
+    """Encodes an envelope's fields with those of its body, as msgpack or JSON.
 
     Raises ProtocolError if a value can't be encoded, or if the message is over 64 KB: large data travels as blobs.
     """
     try:
-        data: bytes = msgpack.packb({**envelope, "body": body})
+        document = {**envelope, "body": body}
+        data: bytes = msgpack.packb(document) if content_type == MSGPACK else _in_json(document)
     except (TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"a {envelope['kind']} message can't be written: {error}") from error
     if len(data) > MAX_BODY:
         raise ProtocolError(f"a {envelope['kind']} message of {len(data)} bytes is over the limit of {MAX_BODY}")
     return data
+
+
+def _in_json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def fields_of(body: Body) -> dict[str, Any]:

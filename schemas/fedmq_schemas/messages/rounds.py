@@ -79,7 +79,7 @@ class Plan(ForClients, Body):
     `clients_ref` (a JSON list of names) and not in `clients`. `rule` aggregates the updates. `exponents` scale the
     fixed-point sums of the model's tensors, in the order of their sorted names. `base` holds the tensors that are not
     in every model. `epoch` is the reducer's lease epoch. `update` is the policy's section; `clip_norm` and `max_norm` repeat
-    two of its keys. `max_weight` is the policy's.
+    two of its keys. `max_weight` is the policy's. `json_readers` are those of the clients that are answered in JSON.
     """
 
     kind = "plan"
@@ -101,6 +101,7 @@ class Plan(ForClients, Body):
     max_norm: Norm | None = None
     rule: Word = Field(DEFAULT_RULE, exclude_if=lambda rule: rule == DEFAULT_RULE)
     max_weight: Weight = Field(DEFAULT_MAX_WEIGHT, exclude_if=lambda weight: weight == DEFAULT_MAX_WEIGHT)
+    json_readers: Listed = Field((), exclude_if=lambda names: not names)
 
 
 class VoidPlan(Body):

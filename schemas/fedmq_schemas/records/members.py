@@ -12,7 +12,10 @@ from fedmq_schemas.records.tables import CLIENTS, COMBINERS, SYSTEM
 
 
 class ClientRecord(Record):
-    """A client. `state` is `present` while its combiner receives presence messages. `ordinal` is None unless it trains."""
+    """A client. `state` is `present` while its combiner receives presence messages. `ordinal` is None unless it trains.
+
+    `json_reader`: it attached in JSON, so messages to it are JSON; left out if not.
+    """
 
     table = CLIENTS
     identity = "client"
@@ -27,6 +30,7 @@ class ClientRecord(Record):
     ordinal: int | None = None
     state: Literal["present", "away"]
     last_seen: float
+    json_reader: bool = Field(False, exclude_if=lambda reads: not reads)
 
 
 class CombinerRecord(Record):

@@ -27,6 +27,7 @@ from fedmq.runtime.effects import (
     Now,
     Publish,
     PublishEvent,
+    ReadsJson,
     Received,
     Reconnected,
     Reject,
@@ -284,6 +285,8 @@ class CombinerCore:
             self._reject_plan(message, f"the plan's epoch {message.epoch} has ended: epoch {self._term} is current")
             return
         self._term = message.epoch
+        if message.json_readers:
+            context.emit(ReadsJson(message.json_readers))
         known = self._plans.get(name)
         if known is not None:
             if known.state is PlanState.CLOSED and known.partial is not None:

@@ -26,6 +26,7 @@ from fedmq.runtime.effects import (
     Publish,
     PublishEvent,
     Question,
+    ReadsJson,
     Received,
     Reconnected,
     Reject,
@@ -207,6 +208,7 @@ class ReducerCore:
         context, self._loading = self._context, None
         self.members.restore(snapshot.clients, snapshot.combiners, context.now.seconds)
         context.emit(
+            *[ReadsJson(found) for found in [self.members.json_readers(self.members.clients)] if found],
             PublishEvent("reducer.active", data={"epoch": self.term}),
             StartTimer("presence", self._presence),
             StartTimer("lease", LEASE_PERIOD),

@@ -19,6 +19,7 @@ from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
 from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
+from fedmq.runtime.json_readers import JsonReaders
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
 from fedmq.runtime.sender_check import SenderCheck, stated_sender
 from fedmq.runtime.stalls import Stalls
@@ -94,7 +95,8 @@ class Actor:
             drop=self._drop,
             report=self._report_turned_away,
         )
-        self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {})
+        self._readers = JsonReaders()
+        self._writer = MessageWriter(name, connection, scheduler, topology, new_id, writers or {}, self._readers)
         self._runner = EffectRunner(
             name,
             scheduler,
@@ -236,8 +238,9 @@ class Actor:
                 self._publish_refusal(error, self._origin.account(delivery))
             self._refuse_delivery(delivery, error.reason)
             return
-        envelope = message.envelope
-        self.handle(effects.Received(message.body, envelope, delivery.tag), envelope.id)
+        envelope, is_json = message.envelope, delivery.content_type == codec.JSON
+        self._readers.note(message, is_json)
+        self.handle(effects.Received(message.body, envelope, delivery.tag, is_json), envelope.id)
 
     def _refuse_delivery(self, delivery: Delivery, reason: str) -> None:
         # The sender has chosen the key and the id, and may have written what an event may not hold.
@@ -312,6 +315,8 @@ class Actor:
                 self._connection.declare(effect.queue)
             case effects.DeleteQueue():
                 self._connection.delete(effect.queue_name)
+            case effects.ReadsJson():
+                self._readers.clients.update(effect.clients)
             case effects.Resubscribe():
                 self._resubscribe()
             case effects.Drained():

@@ -58,11 +58,12 @@ class Stopping(CoreEvent):
 
 @value
 class Received(CoreEvent):
-    """A message of the inbox, decoded; `tag` is to be acknowledged or rejected."""
+    """A message of the inbox, decoded; `tag` is to be acknowledged or rejected. `is_json`: it was encoded as JSON."""
 
     body: Body
     envelope: Envelope
     tag: int
+    is_json: bool = False
 
 
 @value
@@ -119,6 +120,13 @@ class Publish(Effect):
     id: str | None = None
     confirm: bool = True
     expiration: float | None = None
+
+
+@value
+class ReadsJson(Effect):
+    """Notes that these clients read JSON. Messages to them are encoded so, until they attach or register in msgpack."""
+
+    clients: tuple[str, ...]
 
 
 @value

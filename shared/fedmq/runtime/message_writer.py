@@ -9,6 +9,7 @@ from fedmq import codec
 from fedmq.brokers.base import Connection, Outgoing
 from fedmq.errors import ProtocolError
 from fedmq.runtime import effects
+from fedmq.runtime.json_readers import JsonReaders
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body
@@ -22,7 +23,10 @@ MAX_EVENTS = 100
 
 
 class MessageWriter:
-    """Writes the messages of `sender`. `writers`: for types of bodies whose fields are not the body's own."""
+    """Writes the messages of `sender`. `writers`: for types of bodies whose fields are not the body's own.
+
+    `readers`: the clients that are answered in JSON.
+    """
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class MessageWriter:
         topology: Topology,
         new_id: Callable[[], str],
         writers: Mapping[type[Body], BodyWriter],
+        readers: JsonReaders | None = None,
     ) -> None:
         self._sender = sender
         self._connection = connection
@@ -39,6 +44,7 @@ class MessageWriter:
         self._topology = topology
         self._new_id = new_id
         self._writers = dict(writers)
+        self._readers = readers or JsonReaders()
         self._event_exchange = topology.exchange("event")
         self._events: list[dict[str, Any]] = []
 
@@ -47,7 +53,9 @@ class MessageWriter:
         body = effect.body
         write: BodyWriter = self._writers.get(type(body), codec.fields_of)
         exchange = self._topology.exchange(effect.exchange)
-        return self._outgoing(exchange, effect.routing_key, body.kind, write(body), effect.id, cause, effect.expiration)
+        form = self._readers.content_type(effect.exchange, effect.routing_key)
+        fields, key = write(body), effect.routing_key
+        return self._outgoing(exchange, key, body.kind, fields, effect.id, cause, effect.expiration, form)
 
     def add_event(self, effect: effects.PublishEvent, cause: str | None) -> None:
         """Adds an event to those of its name and session, published unconfirmed on the next turn or by `flush_events`."""
@@ -111,6 +119,7 @@ class MessageWriter:
         message_id: str | None,
         cause: str | None,
         expiration: float | None,
+        form: str = codec.MSGPACK,
     ) -> Outgoing:
         message_id = message_id or self._new_id()
         envelope = {
@@ -122,4 +131,4 @@ class MessageWriter:
             "sender": self._sender,
             "sent_at": self._scheduler.wall(),
         }
-        return Outgoing(exchange, key, codec.encode(envelope, fields), message_id, expiration=expiration)
+        return Outgoing(exchange, key, codec.encode(envelope, fields, form), message_id, form, expiration)

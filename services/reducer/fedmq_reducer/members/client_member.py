@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedmq.runtime.effects import Now
+from fedmq_schemas.messages import Attach
 from fedmq_schemas.records import ClientRecord
 
 
@@ -27,6 +29,26 @@ class ClientMember:
     present: bool = False
     last_seen: float = 0.0
     granted_at: float | None = field(default=None, compare=False)
+    json_reader: bool = False
+
+    @classmethod
+    def attached(
+        cls, name: str, body: Attach, combiner: str, ordinal: int | None, known: ClientMember | None, now: Now
+    ) -> ClientMember:
+        """Returns a client that was granted `combiner` now, from what it stated. `known`: what it was before."""
+        return cls(
+            name,
+            body.labels,
+            body.tasks,
+            body.weight,
+            body.package,
+            body.software,
+            combiner,
+            ordinal,
+            present=known.present if known else False,
+            last_seen=now.wall,
+            granted_at=now.seconds,
+        )
 
     @classmethod
     def of(cls, record: ClientRecord) -> ClientMember:
@@ -42,6 +64,7 @@ class ClientMember:
             ordinal=record.ordinal,
             present=record.state == "present",
             last_seen=record.last_seen,
+            json_reader=record.json_reader,
         )
 
     @property
@@ -62,6 +85,7 @@ class ClientMember:
             ordinal=self.ordinal,
             state="present" if self.present else "away",
             last_seen=self.last_seen,
+            json_reader=self.json_reader,
         )
 
 

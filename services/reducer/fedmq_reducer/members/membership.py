@@ -52,6 +52,7 @@ class Membership:
         self._load: dict[str, int] = {}
         self._ordinals = Ordinals()
         self._waiting: dict[str, Attach] = {}
+        self._json_readers: set[str] = set()
         self._listed: dict[str, set[str]] = {}
         self._refused: dict[str, str] = {}
 
@@ -74,6 +75,8 @@ class Membership:
             client = ClientMember.of(record)
             client.granted_at = None if client.present else now  # an earlier reducer may just have granted it
             self.clients[client.name] = client
+            if client.json_reader:
+                self._json_readers.add(client.name)
             if client.combiner in self._load:  # clients that are away count too, as in `note_combiner`
                 self._load[client.combiner] += 1
             if client.present and client.ordinal is not None:
@@ -86,6 +89,10 @@ class Membership:
             for name in sorted(self.clients)
             if self.clients[name].present and task in self.clients[name].tasks
         ]
+
+    def json_readers(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns those of the clients that are answered in JSON."""
+        return tuple(name for name in names if name in self._json_readers)
 
     def homes(self) -> dict[str, str]:
         """Returns client → combiner, for the clients of present combiners."""
@@ -106,6 +113,7 @@ class Membership:
             reported = [Declare(self.topology.client(name)), refused] if is_new else []
             return [*reported, *self._wait(name, reason), Ack((event.tag,))]
         self._refused.pop(name, None)
+        (self._json_readers.add if event.is_json else self._json_readers.discard)(name)
         if not len(self.combiners):
             self._waiting[name] = body
             answer = self._wait(name, "no combiner is there yet")
@@ -135,20 +143,8 @@ class Membership:
     ) -> list[Effect]:
         known = self.clients.get(name)
         ordinal = self._ordinals.take(name, known.ordinal if known else None) if "train" in body.tasks else None
-        client = ClientMember(
-            name,
-            body.labels,
-            body.tasks,
-            body.weight,
-            body.package,
-            body.software,
-            combiner,
-            ordinal,
-            present=known.present if known else False,
-            last_seen=now.wall,
-            granted_at=now.seconds,
-        )
-        self.clients[name] = client
+        client = self.clients[name] = ClientMember.attached(name, body, combiner, ordinal, known, now)
+        client.json_reader = name in self._json_readers
         if known is None or known.combiner != combiner:
             self._load[combiner] = self._load.get(combiner, 0) + 1
         data: dict[str, Any] = {"ordinal": ordinal, "tasks": list(body.tasks)}

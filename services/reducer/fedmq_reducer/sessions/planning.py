@@ -45,6 +45,7 @@ def publish_plan(context: ReducerContext, session: Session, part: PlannedPart, m
         rule=session.policy.strategy.rule,
         update=session.policy.update.model_dump(exclude_defaults=True),
         personal=session.policy.personal,
+        json_readers=context.members.json_readers(clients)[:MAX_LISTED_CLIENTS],
     )
     message_id = f"plan-{key}-{part.combiner}-{context.term}"
     context.emit(Publish("task", topology.plan_key(part.combiner), plan, id=message_id))
