@@ -30,7 +30,7 @@ def pinned(text: str) -> list[Requirement]:
 
 def versions(text: str) -> dict[str, str]:
     """Returns the version of each package in an image: for Python 3.11 on Linux and x86."""
-    found = {}
+    found: dict[str, str] = {}
     for each in pinned(text):
         if each.marker is None or each.marker.evaluate({**CONTAINERS, "python_version": "3.11"}):
             [specifier] = each.specifier

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmq.brokers.base import CLIENT_LIMITS, AccountLimits
 from fedmq.errors import ConfigError, Refused, Transient
 from fedmq_cli.deployment.asking import ask_for_account
 from fedmq_cli.deployment.giving import HOSTS, AccountGiver
@@ -30,6 +31,12 @@ class Accounts:
         self.count += 1
         self.passwords[client] = f"password-{self.count}"
         return self.passwords[client]
+
+    def limit(self, client: str) -> bool:
+        return client in self.passwords
+
+    def limits(self) -> dict[str, AccountLimits]:
+        return dict.fromkeys(self.names(), CLIENT_LIMITS)
 
     def revoke(self, client: str) -> bool:
         return self.passwords.pop(client, None) is not None

@@ -121,8 +121,8 @@ def test_a_job_that_takes_too_long_states_its_time_and_what_its_task_waited_befo
     runner: Runner, seconds: float, waited: float, words: str
 ) -> None:
     job = replace(runner.job(), timeout=seconds, waited=waited)
-    ticket = Ticket(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
-    assert starved(ticket).reason == f"no worker was free within {words}{REMEDY}"
+    pooled = PooledJob(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0)
+    assert starved(pooled).reason == f"no worker was free within {words}{REMEDY}"
 
 
 def test_a_job_that_waits_behind_a_hanging_one_reports_that_before_its_deadline(

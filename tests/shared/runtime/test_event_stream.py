@@ -110,7 +110,7 @@ def test_an_observer_receives_each_event_of_a_message() -> None:
     received: list[str | None] = []
     observe(broker.connect("page"), ALLIANCE.observer("page"), "a", lambda _, event: received.append(event.client))
     scheduler.settle()
-    body = encoded(Events(events=[one_of(number, "client.joined", f"c{number}") for number in range(3)]), "k1")
+    body = encoded(Events(events=tuple(one_of(number, "client.joined", f"c{number}") for number in range(3))), "k1")
     key = event_key(None, "client.joined")
     broker.connect("k1").publish(Outgoing(ALLIANCE.exchange("event"), key, body, "m1"))
     scheduler.settle()

@@ -199,7 +199,7 @@ def test_a_message_with_a_priority_is_refused_when_it_is_its_senders_turn() -> N
     received, refused = list[int](), list[tuple[int, str]]()
     turns = FairTurns(
         VirtualScheduler(),
-        servers=SERVERS,
+        servers=frozenset({SERVERS}),
         prefetch=4_000,
         receive=lambda delivery: received.append(delivery.tag),
         refuse=lambda delivery, reason: refused.append((delivery.tag, reason)),

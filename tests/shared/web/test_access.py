@@ -101,7 +101,7 @@ def test_a_page_of_another_site_changes_nothing_with_the_browsers_password(
 
 
 def test_a_refusal_names_what_is_missing_and_asks_browsers_for_it() -> None:
-    objection = OUTSIDE.objection("/sessions", {}.get)
+    objection = OUTSIDE.objection("/sessions", lambda _: None)
     assert objection is not None
     assert objection.reason == "this needs the admin token (FEDN_ADMIN_TOKEN): none was sent"
     assert objection.headers == {"WWW-Authenticate": 'Basic realm="FedMQ"'}

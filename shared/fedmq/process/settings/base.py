@@ -56,7 +56,8 @@ class Settings(BaseSettings):
         for words in unknown_variables():
             _LOG.warning("%s", words)
         given = {name: value for name, value in options.items() if value is not None}
-        faults, filed = [], {}
+        faults: list[str] = []
+        filed: dict[str, Any] = {}
         variables_here = given_variables()
         for name, variable, path in given_files(cls.model_fields, variables_here):
             if name not in given:
