@@ -54,6 +54,15 @@ def test_prometheus_takes_configuration_and_alerts() -> None:
     promtool("check", "config", FOLDER / "prometheus.yaml")
 
 
+def test_prometheus_takes_the_token_that_ports_beyond_the_machine_need(tmp_path: Path) -> None:
+    text = (FOLDER / "prometheus.yaml").read_text()
+    assert text.count("    # authorization:") == len([name for name in JOBS if name.startswith("fedmq")])
+    (tmp_path / "prometheus.yaml").write_text(text.replace("    # authorization:", "    authorization:"))
+    (tmp_path / "alerts.yaml").write_text((FOLDER / "alerts.yaml").read_text())
+    (tmp_path / "health-token").write_text("0123456789abcdef")
+    promtool("check", "config", tmp_path / "prometheus.yaml")
+
+
 def test_alerts_fire_when_they_have_to_and_only_then() -> None:
     promtool("test", "rules", "alerts_test.yaml", folder=FOLDER)
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from fedmq.errors import ConfigError
-from fedmq.process.settings import AllianceSettings, ControlSettings, Settings
+from fedmq.process.settings import AllianceSettings, Settings
 from fedmq.web.access import Access, is_loopback
 
 SHORTEST_TOKEN = 16
@@ -26,7 +26,8 @@ def open_port(settings: AllianceSettings, bind: str, variable: str, names: tuple
     Raises ConfigError, with the remedy, if others than this machine reach it and a token is missing or short, or a secret
     of this process is a well-known one.
     """
-    admin = settings.admin_token if isinstance(settings, ControlSettings) else None
+    has_admin = "admin_token" in type(settings).model_fields
+    admin: SecretStr | None = getattr(settings, "admin_token", None)
     token, metrics_token = (
         None if each is None else each.get_secret_value() for each in (admin, settings.health_token)
     )
@@ -36,7 +37,7 @@ def open_port(settings: AllianceSettings, bind: str, variable: str, names: tuple
     where = variable if settings.published_on is None else "FEDN_PUBLISHED_ON"
     at = f"{where}={settings.published_on or bind}"
     is_health = variable == "FEDN_HEALTH_BIND"
-    wanted = "FEDN_HEALTH_TOKEN" if is_health and not isinstance(settings, ControlSettings) else "FEDN_ADMIN_TOKEN"
+    wanted = "FEDN_HEALTH_TOKEN" if is_health and not has_admin else "FEDN_ADMIN_TOKEN"
     if token is None and not (is_health and metrics_token is not None):
         raise ConfigError(
             f"{at} lets others than this machine reach the port, and no token protects it: set {wanted} ({MAKE}), or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_what_a_package_installs_sees_no_password_of_the_broker(
     described = tmp_path / "python_env.yaml"
     described.write_text("dependencies: [a]\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(environments.venv, "create", lambda folder, **_: folder.mkdir(parents=True))
-    monkeypatch.setattr(environments.subprocess, "run", pip)
+    monkeypatch.setattr(venv, "create", lambda folder, **_: folder.mkdir(parents=True))
+    monkeypatch.setattr(subprocess, "run", pip)
     environments.prepare(described)
     assert len(given) == 1 and "hush" not in str(given) and given[0]["FEDN_DATA_PATH"] == "/data"

@@ -57,7 +57,7 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def _is_waiting(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return bool(getattr(self.cycle, "response_complete", True))  # there is none before the first request
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()
