@@ -73,7 +73,7 @@ def test_a_message_with_a_priority_is_a_dead_letter_and_others_are_handled_in_th
     handled, letters = Inbox(server_side), Inbox(server_side)
     turns = FairTurns(
         world.scheduler,
-        servers="guest",
+        servers=frozenset({"guest"}),
         prefetch=2000,
         receive=handled,
         refuse=lambda delivery, reason: server_side.reject(delivery.tag, reason),

@@ -47,7 +47,7 @@ def send(simulation: Simulation, key: str, body: Body, message_id: str, at: floa
 
 def validation(metrics: Mapping[str, Any], model: str, number: int = 1) -> Validation:
     plan = PlanKey(session="session1", round=number, action="validate")
-    return Validation(plan=plan, model=f"models/{model}", scope="client", weight=1, metrics=metrics)
+    return Validation(plan=plan, model=f"models/{model}", scope="client", weight=1, metrics=dict(metrics))
 
 
 def on_round(simulation: Simulation, number: int, act: Callable[[str], None]) -> None:
