@@ -42,7 +42,7 @@ RUN_FILES = (
         "a model as safetensors, or its shared tensors; a committed one is named `SESSION-ROUND-HASH`",
     ),
     ("blobs/updates/MODEL/base-*", "the tensors of a first model that are not shared: frozen and local ones"),
-    ("blobs/updates/SESSION/ROUND/CLIENT-*", "a client's update: its weight delta as safetensors"),
+    ("blobs/updates/SESSION/ROUND/CLIENT/HASH", "a client's update: its weight delta as safetensors"),
     ("blobs/updates/SESSION/ROUND/partial-*", "a combiner's sum of updates"),
     ("blobs/updates/SESSION/ROUND/ledger-*", "the ledger of a partial: which updates are in it, with which weights"),
     ("blobs/updates/SESSION/ROUND/ledger.json", "the ledger of the round: every client with its outcome and reason"),

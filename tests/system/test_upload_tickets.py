@@ -33,7 +33,7 @@ POLICY: dict[str, Any] = {
     "seed": "seed-system",
     "rounds": 2,
     "clients_required": 1,
-    "timeout": 10,
+    "timeout": 40,
     "validation_timeout": 2,
     "random_seed": 1,
 }
@@ -45,6 +45,8 @@ class Hostile:
     def __init__(self, alliance: Deployment, url: str, *, tickets: bool = True) -> None:
         self.alliance = alliance
         self.task: TaskMessage
+        self.combiner = ""
+        self._present_at = 0.0
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
         self.send("assignment", f"assignment.reducer.{HOSTILE}", "attach", {"tasks": ["train"]})
         grant = self.receive("grant")
@@ -75,14 +77,22 @@ class Hostile:
                 method, _, data = channel.basic_get(f"{self.alliance.alliance}.client.{HOSTILE}.v1", auto_ack=True)
             except ChannelClosedByBroker:  # the reducer has not declared the mailbox yet
                 method = None
+            else:
+                channel.close()
             if method is None:
-                self._connection.sleep(0.05)
+                self._report_presence()
+                self._connection.sleep(0.1)
                 continue
             message = msgpack.unpackb(data)
             if message["kind"] == kind:
                 body: dict[str, Any] = message["body"]
                 return body
         pytest.fail(f"no {kind} arrived")
+
+    def _report_presence(self) -> None:
+        if self.combiner and time.monotonic() - self._present_at > 1.0:
+            self._present_at = time.monotonic()
+            self.send("update", f"update.{self.combiner}.{HOSTILE}", "client_presence", {})
 
     def await_task(self, number: int) -> bytes:
         """Returns an update for the task of this round."""
@@ -196,7 +206,7 @@ def test_an_update_that_was_folded_is_what_is_stored_whatever_its_client_does_wi
 def test_nothing_of_a_client_is_accepted_after_its_account_is_revoked(alliance: Deployment, url: str) -> None:
     hostile = Hostile(alliance, url)
     alliance.await_present(tables.CLIENTS, 2)
-    alliance.start_session("revoked", **POLICY)
+    alliance.start_session("revoked", **POLICY | {"timeout": 10})
     data = hostile.await_task(1)
     ticket = hostile.request(data)
     account(alliance, "revoke", HOSTILE)
