@@ -33,7 +33,7 @@ class AccountServer:
         settings: Callable[[str, str], Mapping[str, str]],
         name_of: Callable[[str], str] = lambda address: socket.gethostbyaddr(address)[0],
     ) -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class AccountHandler(BaseHTTPRequestHandler):
             timeout = SECONDS
 
             def do_GET(self) -> None:
@@ -74,7 +74,7 @@ class AccountServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Logs nothing: each account that is given or refused is logged above."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = ThreadingHTTPServer((host, port), AccountHandler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
 
