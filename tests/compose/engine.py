@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = "deploy/compose"
 ROLES = ("fedmq-combiner", "fedmq-client", "fedmq-reducer", "fedmq-dashboard")
 EXAMPLES = ("mnist", "numpy_regression", "regression_shell", "digits_sklearn", "fedn_package")
-# Of FEDN_* these alone are taken from the tester's own environment: a MongoDB without accounts has neither.
-KEPT = ("FEDN_MONGO_USER", "FEDN_MONGO_PASSWORD")
+# Of FEDN_* these alone are taken from the tester's own environment: a MongoDB without accounts has neither user nor password,
+# and a stand-in may take few connections.
+KEPT = ("FEDN_MONGO_USER", "FEDN_MONGO_PASSWORD", "FEDN_MONGO_CONNECTIONS")
 
 
 def run(*words: str, **options: str | Path) -> str:
