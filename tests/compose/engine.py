@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = "deploy/compose"
 ROLES = ("fedmq-combiner", "fedmq-client", "fedmq-reducer", "fedmq-dashboard")
 EXAMPLES = ("mnist", "numpy_regression", "regression_shell", "digits_sklearn", "fedn_package")
-# Of FEDN_* these alone are taken from the tester's own environment: a MongoDB without accounts has neither user nor password,
+# Of FEDN_* these alone are taken from the tester's own environment: a MongoDB without accounts has no user and no password,
 # and a stand-in may take few connections.
 KEPT = ("FEDN_MONGO_USER", "FEDN_MONGO_PASSWORD", "FEDN_MONGO_CONNECTIONS")
 
