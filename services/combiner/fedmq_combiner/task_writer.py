@@ -7,13 +7,12 @@ from typing import Any
 
 from fedmq.blobs.base import Blobs
 from fedmq.codec import fields_of
+from fedmq_combiner.tickets import TICKET_SECONDS
 from fedmq_schemas import keys
 from fedmq_schemas.messages import PlanKey, TaskMessage, Ticket
 
 URL_SLACK = 300.0
 """Seconds for which a URL is valid after the task's deadline."""
-TICKET_SECONDS = 300.0
-"""Seconds for which the URL of a ticket is valid. An upload that has not begun in this time needs another ticket."""
 SIGN_AGAIN = 60.0
 """Seconds after which the URL of a model is signed anew, so that it loses little of its slack."""
 

@@ -10,9 +10,11 @@ from fedmq.runtime.effects import Ack, Publish
 from fedmq_combiner import answers
 from fedmq_combiner.context import CombinerContext
 from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
-from fedmq_combiner.task_writer import TICKET_SECONDS
 from fedmq_schemas import keys, topology
 from fedmq_schemas.messages import BlobRef, Ticket, UploadRequest
+
+TICKET_SECONDS = 300.0
+"""Seconds for which the URL of a ticket is valid. An upload that has not begun in this time needs another ticket."""
 
 
 def answer(context: CombinerContext, plan: OpenPlan | None, request: ClientAnswer, is_welcomed: bool) -> None:
