@@ -33,7 +33,7 @@ POLICY: dict[str, Any] = {
     "seed": "seed-system",
     "rounds": 2,
     "clients_required": 1,
-    "timeout": 40,
+    "timeout": 20,
     "validation_timeout": 2,
     "random_seed": 1,
 }
@@ -179,11 +179,9 @@ def test_an_update_that_was_folded_is_what_is_stored_whatever_its_client_does_wi
     """An update that was overwritten made `fedmq model verify` of its model fail for ever."""
     hostile = Hostile(alliance, url)
     alliance.await_present(tables.CLIENTS, 2)
-    alliance.start_session("folded", **POLICY | {"clients_required": 2})
+    alliance.start_session("folded", **POLICY)
     data = hostile.await_task(1)
     assert (hostile.task.upload_key, hostile.task.upload_url) == ("", "")
-    too_large = hostile.request(data, size=300 << 20)
-    assert "larger than an update of this model can be" in too_large.reason and not too_large.url
     ticket = hostile.request(data)
     assert ticket.blob.key == keys.update_blob("folded", 1, HOSTILE, ticket.blob.sha256)
     assert put(ticket.url, ticket.blob.key, OTHER, {}) != ""
@@ -193,10 +191,9 @@ def test_an_update_that_was_folded_is_what_is_stored_whatever_its_client_does_wi
     for content in (OTHER, data[::-1], data * 1000):
         for headers in (ticket.headers, {}, {**ticket.headers, "content-length": str(len(content))}):
             assert put(ticket.url, ticket.blob.key, content, headers) != ""
-    late = hostile.request(data)
-    hostile.task = hostile.task.model_copy(update={"plan": hostile.task.plan.model_copy(update={"round": 1})})
-    assert hostile.request(data[::-1]).reason, "the round is over"
-    assert late.reason == "" and second == data
+    assert hostile.request(data).reason == "" and second == data
+    too_large = hostile.request(data, size=300 << 20)
+    assert "larger than an update of this model can be" in too_large.reason and not too_large.url
     hostile.close()
 
     assert alliance.await_end("folded")["state"] == "finished"
@@ -206,7 +203,7 @@ def test_an_update_that_was_folded_is_what_is_stored_whatever_its_client_does_wi
 def test_nothing_of_a_client_is_accepted_after_its_account_is_revoked(alliance: Deployment, url: str) -> None:
     hostile = Hostile(alliance, url)
     alliance.await_present(tables.CLIENTS, 2)
-    alliance.start_session("revoked", **POLICY | {"timeout": 10})
+    alliance.start_session("revoked", **POLICY)
     data = hostile.await_task(1)
     ticket = hostile.request(data)
     account(alliance, "revoke", HOSTILE)
@@ -226,7 +223,7 @@ def test_an_update_of_a_client_without_tickets_is_copied_before_it_is_folded(all
     """A hostile client may say that it is of release 0.2."""
     hostile = Hostile(alliance, url, tickets=False)
     alliance.await_present(tables.CLIENTS, 2)
-    alliance.start_session("without", **POLICY | {"clients_required": 2})
+    alliance.start_session("without", **POLICY)
     data = hostile.await_task(1)
     key, upload = hostile.task.upload_key, hostile.task.upload_url
     assert put(upload, key, data, {}) == ""
