@@ -111,6 +111,14 @@ def test_a_refused_start_whose_id_is_200_letters_of_four_bytes_is_reported(caplo
     assert [event.name for event in events] == ["session.refused", "message.refused"]
 
 
+@pytest.mark.parametrize("message_id", ["", "i" * 250, "nul\0"])
+def test_a_refused_message_whose_id_no_event_can_name_is_reported_without_a_cause(message_id: str) -> None:
+    """The recorder refused the event, so nobody saw the reason."""
+    message = Outgoing("a.assignment", assignment_request_key("c1"), packed("nonsense", {}), message_id)
+    _, [event] = delivered(message, "c1")
+    assert event.name == "message.refused"
+
+
 def test_a_start_at_another_address_is_refused_for_its_address_and_no_session_is_refused() -> None:
     """A client that was sent one published the refusal, which its account may not, and ended."""
     data = packed("start", {"policy": {"rounds": -1}}, "s1")
