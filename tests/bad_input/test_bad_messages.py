@@ -14,6 +14,7 @@ from bad_input.alliance import (
     ALLIANCE,
     COMBINER,
     GOOD,
+    SESSION,
     STRANGER,
     Alliance,
     Stranger,
@@ -211,3 +212,18 @@ def test_a_refusal_is_reported_whatever_key_the_message_has(tmp_path: Path) -> N
     alliance.publish("update", f"update.{COMBINER}.a\0b", b"\xc1")
     alliance.settle(1.0)
     assert len(alliance.dead) == 1 and alliance.reasons("message.refused") == alliance.dead
+
+
+def test_an_event_of_a_client_does_not_take_the_place_of_a_servers_event(tmp_path: Path) -> None:
+    """The end of the session was not recorded, as an event with its id, which can be guessed, was there already."""
+    alliance = Alliance(tmp_path, on_task=None)
+    for name in ("queued", "started", "ended"):
+        body = {"name": "message.refused", "session": None, "data": {"reason": "x"}}
+        alliance.publish(
+            "event", "event.-.message.refused", alliance.pack("event", body, message_id=f"{name}-{SESSION}")
+        )
+    assert_unharmed(alliance, alliance.run())
+    assert len(alliance.events("session.finished")) == 1
+    assert sorted(event["id"] for event in alliance.events("message.refused")) == [
+        f"{STRANGER}:{name}-{SESSION}" for name in ("ended", "queued", "started")
+    ]

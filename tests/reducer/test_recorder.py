@@ -248,7 +248,7 @@ def test_a_flood_of_one_account_costs_a_few_dead_letters_and_delays_nobodys_even
     world.tell(events(1), "of the servers")
     world.scheduler.run(limit=1.0)
     assert "e1" in {document["id"] for document in world.records.find(EVENTS, {})}
-    found = [key for key in world.recorded() if key.startswith("c1-")]
+    found = [key for key in world.recorded() if key.startswith("c1:c1-")]
     assert len(found) == BURST + PREFETCH / SHARE
     [letter] = world.dead
     assert "c1 publishes too much" in str(letter.headers["x-fedmq-reason"])

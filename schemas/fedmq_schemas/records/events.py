@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedmq_schemas.keys import event_id
 from fedmq_schemas.messages import BatchedEvent, Envelope, Event
 from fedmq_schemas.records.base import Record
 from fedmq_schemas.records.tables import EVENTS
+from fedmq_schemas.topology import CLIENT_EVENTS
 
 EVENT_NAMES: dict[str, str] = {
     "session.queued": "a start message was accepted; the session is queued",
@@ -72,11 +74,15 @@ class EventRecord(Record):
 
 
 def event_document(envelope: Envelope, event: Event) -> dict[str, Any]:
-    """Returns the document of a valid event in a valid envelope. Validates nothing again."""
+    """Returns the document of a valid event in a valid envelope. Validates nothing again.
+
+    The id of an event that clients may publish contains its sender. Of two events with one id the first is kept, so a
+    client could otherwise have the end of a session left out, whose id it can guess.
+    """
     # A round of a thousand clients has thousands of events, and an EventRecord for each takes four times as long.
     own = event if isinstance(event, BatchedEvent) else envelope
     return {
-        "id": own.id,
+        "id": event_id(f"{envelope.sender}:{own.id}") if event.name in CLIENT_EVENTS else own.id,
         "name": event.name,
         "session": event.session,
         "round": event.round,
