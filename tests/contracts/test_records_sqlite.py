@@ -113,3 +113,9 @@ def test_a_document_of_an_older_version_that_looks_like_a_mark_and_is_none_can_b
         db.execute("UPDATE events SET document = ?", (text,))
     assert records.get("events", "e") == {"a": {"$float": "x"}, "b": -math.inf, "c": {"$float": [1, 2]}}
     records.close()
+
+
+def test_the_store_names_where_its_records_are(tmp_path: Path) -> None:
+    """A reducer that keeps its records in SQLite, as the benchmarks' do, ended at its start without this."""
+    with closing(SqliteRecords(tmp_path / "records.db")) as records:
+        assert str(tmp_path / "records.db") in records.where

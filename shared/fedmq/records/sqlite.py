@@ -46,6 +46,7 @@ class SqliteRecords:
 
     def __init__(self, path: Path | str, fsync: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._path = str(path)
+        self.where = f"records in {self._path}"
         self._clock = clock
         self._lock = threading.RLock()
         self._known: set[str] = set()
@@ -62,7 +63,7 @@ class SqliteRecords:
                 on_failure.pop_all()
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise Transient(f"records in {self._path}: {error}", store=STORE) from error
+                raise Transient(f"{self.where}: {error}", store=STORE) from error
             raise ConfigError(f"can't keep records in {self._path}: {error}") from error
 
     def insert(self, table: str, key: str, document: Mapping[str, Any], fence: int | None = None) -> Document | None:
