@@ -121,7 +121,7 @@ class Account:
 
     def publish(self, message: Sent) -> None:
         """Publishes one message, with its second key in the header CC."""
-        headers = {"CC": [message.copy]} if message.copy else None
+        headers: dict[str, Any] | None = {"CC": [message.copy]} if message.copy else None
         properties = pika.BasicProperties(
             message.content_type, message_id=message.message_id, user_id=ME, headers=headers
         )
