@@ -33,7 +33,8 @@ export COMPOSE_PROJECT_NAME ?= fedmq
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-release test-with cores check bench simulate fuzz chaos soak up down lock sbom clean docs
+.PHONY: help install demo test test-all test-release test-with cores check bench simulate fuzz fuzz-servers chaos soak up \
+	down lock sbom clean docs
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +58,8 @@ test-release: test-all ## then measure for hours, and keep it in benchmarks/resu
 	$(CAMPAIGN) --plans 50000 --result benchmarks/results/simulation-50000.json
 	$(FUZZ) --messages 1000000 --result benchmarks/results/fuzz-1000000.json
 	benchmarks/record chaos-200 env BLOWS=200 SEED=3 $(BIN)/python tests/system/chaos.py
+	benchmarks/record fuzz-servers-100000 env PYTHONPATH=tests $(BIN)/python -m fuzz.servers --messages 100000
+	benchmarks/record fuzz-blobs-3000 env PYTHONPATH=tests $(BIN)/python -m fuzz.blobs --blobs 3000
 	benchmarks/record sandbox-rounds $(BIN)/python benchmarks/sandbox_rounds.py $(if $(FLOWER),--flower $(FLOWER))
 	benchmarks/record fold-500 $(BIN)/python benchmarks/fold.py --megabytes 500
 	benchmarks/record deployed-round $(BIN)/python benchmarks/deployed_round.py
@@ -88,6 +91,9 @@ simulate: .venv/installed-all ## run fault plans on a virtual clock (PLANS=2000,
 
 fuzz: .venv/installed-all ## send messages drawn from the schemas to alliances on a virtual clock (N=20000, ARGS="--seed 7" for one)
 	$(FUZZ) --messages $(N) $(ARGS)
+
+fuzz-servers: .venv/installed-all ## send such messages to real processes while a session runs (N=20000)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.servers --messages $(N) $(ARGS)
 
 chaos: .venv/installed-all ## kill processes and servers at random during a session (BLOWS=30 SEED=1)
 	BLOWS=$(BLOWS) SEED=$(SEED) $(BIN)/python tests/system/chaos.py
