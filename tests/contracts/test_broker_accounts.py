@@ -16,7 +16,7 @@ from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.brokers.rabbitmq.probe import probe
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError
-from fedmq.runtime.sender_check import SenderCheck
+from fedmq.runtime.peers.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.topology import Topology
 from support.servers.rabbitmq import RabbitmqServer

@@ -11,7 +11,7 @@ import pytest
 
 from fedmq import codec, errors
 from fedmq.errors import ProtocolError
-from fedmq.runtime.sender_check import SenderCheck
+from fedmq.runtime.peers.sender_check import SenderCheck
 from fedmq_schemas import limits
 from fuzz.messages import Hostile, Names, Sent, pack
 from fuzz.run import again, fuzz

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Attach, Body, Envelope, Event, Events, Plan, PlanKey, Start, Stop, VoidPlan, Welcome
 from fedmq_schemas.topology import Topology, control_key, plan_key
 from simulation.lines import line
-from simulation.observed import ErrorCollector, Observed
+from simulation.observed import Observed, errors_collected
 from simulation.overwriting import overwrite_uploads
 from simulation.plans import PRESENCE, Fault, FaultPlan, SimulatedClient
 from simulation.training import VirtualPool, seed_model
@@ -81,13 +80,7 @@ class Simulation:
 
     def run(self, limit: float) -> bool:
         """Runs the plan; returns whether all sessions ended before `limit` (virtual seconds)."""
-        handler = ErrorCollector(self.observed)
-        logger = logging.getLogger("fedmq")
-        before = logger.propagate, logger.level
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(logging.WARNING)
-        try:
+        with errors_collected(self.observed):
             self.world.blobs.put(keys.model_blob(SEED), seed_model())
             for name, begins in self._beginnings().items():
                 self.world.scheduler.later(begins, lambda name=name: self.start(name))  # type: ignore[misc]
@@ -107,10 +100,6 @@ class Simulation:
                 if self.left_over():  # may be on its way just now
                     scheduler.run(limit=end + tenth / 10)
             return all_ended
-        finally:
-            logger.removeHandler(handler)
-            logger.propagate, level = before
-            logger.setLevel(level)
 
     def _is_mended(self) -> bool:
         """Returns whether each process that is due to restart or resume has done so."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fedmq.records.base import Records
@@ -49,3 +51,19 @@ class ErrorCollector(logging.Handler):
             self._observed.errors.append(f"{getattr(record, 'actor', record.name)}: {text}")
         elif record.getMessage() == "message refused":
             self._observed.errors.append(f"{record.actor} refused a message: {record.reason}")  # type: ignore[attr-defined]
+
+
+@contextmanager
+def errors_collected(observed: Observed) -> Iterator[None]:
+    """Adds what the runtime logs meanwhile to `observed.errors`, and prints none of it."""
+    handler, logger = ErrorCollector(observed), logging.getLogger("fedmq")
+    before = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, level = before
+        logger.setLevel(level)

@@ -36,7 +36,7 @@ from fedmq.runtime.effects import (
     StartTimer,
     Stopping,
 )
-from fedmq.runtime.presence_table import PresenceTable
+from fedmq.runtime.peers.presence_table import PresenceTable
 from fedmq.runtime.watermarks import Watermarks
 from fedmq_combiner import answers, course, tickets
 from fedmq_combiner.context import CombinerContext

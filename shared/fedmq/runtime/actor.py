@@ -19,12 +19,13 @@ from fedmq.runtime import effects
 from fedmq.runtime.effect_groups import EffectGroup
 from fedmq.runtime.effect_runner import EffectRunner, Performer
 from fedmq.runtime.effects import Core, CoreEvent, Effect, Now
-from fedmq.runtime.json_readers import JsonReaders
 from fedmq.runtime.message_writer import BodyWriter, MessageWriter
-from fedmq.runtime.sender_check import SenderCheck, stated_sender
+from fedmq.runtime.peers.json_readers import JsonReaders
+from fedmq.runtime.peers.sender_check import SenderCheck, stated_sender
 from fedmq.runtime.stalls import Stalls
+from fedmq.runtime.timers import Timers
 from fedmq.runtime.turns import FairTurns
-from fedmq.scheduler import Scheduler, Timer
+from fedmq.scheduler import Scheduler
 from fedmq_schemas import messages
 from fedmq_schemas.keys import event_id
 from fedmq_schemas.messages import Body
@@ -109,7 +110,7 @@ class Actor:
             on_end=self._end_drain,
             stalls=stalls,
         )
-        self._timers: dict[str, Timer] = {}
+        self._timers = Timers(scheduler, lambda key: self.handle(effects.Fired(key)))
         self._closed = False
         self._is_core_drained = False
         self._on_drained: Callable[[], None] | None = None
@@ -220,8 +221,6 @@ class Actor:
         self._closed = True
         self._turns.clear()
         self._runner.close()
-        for timer in self._timers.values():
-            timer.cancel()
         self._timers.clear()
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -307,10 +306,9 @@ class Actor:
             case effects.Reject():
                 self.refuse(effect.tag, effect.reason, cause=group.cause)
             case effects.StartTimer():
-                self._cancel_timer(effect.key)
-                self._start_timer(effect.key, effect.seconds)
+                self._timers.start(effect.key, effect.seconds)
             case effects.CancelTimer():
-                self._cancel_timer(effect.key)
+                self._timers.cancel(effect.key)
             case effects.Declare():
                 self._connection.declare(effect.queue)
             case effects.DeleteQueue():
@@ -332,20 +330,6 @@ class Actor:
         self._unsettled.clear()
         self._turns.clear()
         self._subscribe()
-
-    def _cancel_timer(self, key: str) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _start_timer(self, key: str, seconds: float) -> None:
-        def fire() -> None:
-            if self._timers.get(key) is timer:
-                del self._timers[key]
-                self.handle(effects.Fired(key))
-
-        timer = self._scheduler.later(seconds, fire)
-        self._timers[key] = timer
 
     def _report_bug(self, doing: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))

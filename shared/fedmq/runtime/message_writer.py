@@ -9,7 +9,7 @@ from fedmq import codec
 from fedmq.brokers.base import Connection, Outgoing
 from fedmq.errors import ProtocolError
 from fedmq.runtime import effects
-from fedmq.runtime.json_readers import JsonReaders
+from fedmq.runtime.peers.json_readers import JsonReaders
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import messages
 from fedmq_schemas.messages import Body

@@ -6,7 +6,7 @@ import json
 
 from fedmq import codec
 from fedmq.codec import JSON, MSGPACK, Message
-from fedmq.runtime.json_readers import JsonReaders
+from fedmq.runtime.peers.json_readers import JsonReaders
 from fedmq_schemas.messages import Attach, Body, ClientHello, ClientPresence, Envelope
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmq.runtime.presence_table import MISSED_PERIODS, PresenceTable
+from fedmq.runtime.peers.presence_table import MISSED_PERIODS, PresenceTable
 
 PERIOD = 10.0
 

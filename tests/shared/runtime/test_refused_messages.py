@@ -16,7 +16,7 @@ from fedmq.errors import ProtocolError
 from fedmq.runtime.actor import Actor, Observe
 from fedmq.runtime.effects import CoreEvent, Effect, Now, Received
 from fedmq.runtime.event_stream import decode_events
-from fedmq.runtime.sender_check import stated_sender
+from fedmq.runtime.peers.sender_check import stated_sender
 from fedmq.scheduler import VirtualScheduler
 from fedmq_schemas.messages import VERSION, Attach, Body, ClientHello, CombinerHello, Event, Wait
 from fedmq_schemas.topology import Topology, assignment_request_key, control_key

@@ -7,7 +7,7 @@ import pytest
 from fedmq.brokers.base import Delivery
 from fedmq.codec import MSGPACK
 from fedmq.errors import ProtocolError
-from fedmq.runtime.sender_check import SenderCheck
+from fedmq.runtime.peers.sender_check import SenderCheck
 from fedmq_schemas.messages import Envelope
 from fedmq_schemas.routes import PARAMETERS, ROUTES, Route
 from fedmq_schemas.topology import Queue, Topology

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmq.runtime.effects import Effect, Now, Publish, PublishEvent, StartTimer
-from fedmq.runtime.presence_table import PresenceTable
+from fedmq.runtime.peers.presence_table import PresenceTable
 from fedmq_schemas import topology
 from fedmq_schemas.messages import MAX_LISTED_CLIENTS, CombinerPresence
 

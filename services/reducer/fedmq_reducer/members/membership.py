@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmq import __version__
 from fedmq.runtime.effects import Ack, Declare, DeleteQueue, Effect, Now, Publish, PublishEvent, Received
-from fedmq.runtime.presence_table import PresenceTable
+from fedmq.runtime.peers.presence_table import PresenceTable
 from fedmq_reducer.members.balancing import balanced
 from fedmq_reducer.members.client_member import ClientMember, Ordinals
 from fedmq_reducer.operations import RecordClients, RecordCombiners

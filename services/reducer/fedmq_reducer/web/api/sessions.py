@@ -26,7 +26,7 @@ from fedmq_schemas.policy import Policy
 from fedmq_schemas.records import SessionState
 
 MANY = 1_000_000
-Number = Annotated[int, PathParameter(ge=0, le=MANY, description="a round's number")]
+RoundNumber = Annotated[int, PathParameter(ge=0, le=MANY, description="a round's number")]
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -114,7 +114,7 @@ def rounds(context: RequestContext, session: SessionId, limit: Limit = 100, afte
 
 
 @router.get("/{session}/rounds/{number}")
-def one_round(context: RequestContext, session: SessionId, number: Number) -> Response:
+def one_round(context: RequestContext, session: SessionId, number: RoundNumber) -> Response:
     """Returns a committed round with its attempts, and the outcome of each client's task."""
     document = context.found(tables.ROUNDS, keys.round_record(session, number), "committed round")
     where = {"session": session, "round": number}

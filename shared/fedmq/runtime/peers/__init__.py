@@ -1,0 +1,1 @@
+"""What an actor keeps of those that send it messages."""
