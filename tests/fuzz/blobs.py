@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmq.brokers.rabbitmq.broker import RabbitmqBroker
+from fedmq.runtime.actor import Actor
 from fedmq.scheduler import ThreadScheduler
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result
 from fedmq_client.pool.inline import InlinePool
@@ -120,11 +121,12 @@ def mutating_clients(deployment: Deployment, count: int, seed: int) -> Iterator[
     scheduler, topology = ThreadScheduler(threads=4), Topology(deployment.alliance)
     broker = RabbitmqBroker(deployment.servers.rabbitmq.url, scheduler)
     ids = itertools.count()
+    actors: list[Actor] = []
 
     def start() -> None:
         for number in range(HONEST + 1, HONEST + 1 + count):
             name = f"client-{number}"
-            client_actor(
+            actor = client_actor(
                 Client(name),
                 Attach(weight=7 * number),
                 PACKAGE,
@@ -135,7 +137,14 @@ def mutating_clients(deployment: Deployment, count: int, seed: int) -> Iterator[
                 store=MemoryStore(),
                 models=Models(None),
                 new_id=lambda: f"mutating-{os.getpid()}-{next(ids)}",
-            ).start()
+            )
+            actors.append(actor)
+            actor.start()
+
+    def end() -> None:
+        for actor in actors:
+            actor.kill()
+        scheduler.stop()
 
     scheduler.post(start)
     thread = threading.Thread(target=scheduler.run, daemon=True)
@@ -143,7 +152,7 @@ def mutating_clients(deployment: Deployment, count: int, seed: int) -> Iterator[
     try:
         yield
     finally:
-        scheduler.stop()
+        scheduler.post(end)
         thread.join(10)
         scheduler.close()
 
@@ -158,7 +167,7 @@ def run_blobs(deployment: Deployment, blobs: int, clients: int, seed: int) -> li
         ended = deployment.await_end(session, END_SECONDS)
     found = [] if ended["state"] == "finished" else [f"the session is {ended['state']}: {ended['reason']}"]
     counts: Counter[str] = Counter()
-    for ledger in deployment.check_ledgers(session, rounds=deployment.round_of(session)):
+    for ledger in deployment.check_ledgers(session, rounds=deployment.round_of(session), has_mean=False):
         for entry in ledger.entries:
             number = int(entry.client.rpartition("-")[2])
             if number <= HONEST and entry.outcome != "accepted":
