@@ -27,7 +27,7 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.policy import Policy
-from fedmq_schemas.records import OUTCOMES, SessionRecord, SummaryRecord
+from fedmq_schemas.records import OUTCOMES, SessionRecord, SummaryRecord, ValidationRequest, WindowRecord
 
 BEGAN = 1_760_000_000.0
 TIMEOUT = 120.0
@@ -271,6 +271,9 @@ class Generator:
         test = documents.test_score(answers) if number % 10 != 9 else None
         rows = documents.validations(session, number, model, ended, answers, test)
         records.put_many(tables.VALIDATIONS, rows)
+        asked = ValidationRequest(combiner=self._combiners[0], clients=("evaluator",), at=ended)
+        window = WindowRecord(session=session, round=number, model=model, requests=(asked,), closes_at=ended + TIMEOUT)
+        records.put(tables.WINDOWS, window.key, window.document())
         metrics = summarize_validations((row["scope"], row["weight"], row["metrics"]) for _, row in rows)
         trail = documents.model(model, parent, session, number, ended) | {"metrics": metrics}
         records.put(tables.MODELS, model, trail)

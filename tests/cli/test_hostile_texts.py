@@ -119,6 +119,10 @@ class HostileSession:
     def alliance(self) -> HostileAlliance:
         return HostileAlliance()
 
+    def without_metrics(self) -> dict[str, Any]:
+        row = {"reason": HOSTILE, "place": HOSTILE, "count": 1, "clients": [HOSTILE], "round": 1}
+        return {"asked": 1, "reasons": [row]}
+
     def why(self) -> list[dict[str, Any]]:
         return [{"client": HOSTILE, "drawn": True, "why": HOSTILE}]
 

@@ -9,7 +9,7 @@ from docs.blocks import ROOT
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in TEXT.splitlines()
+    for line in TEXT.partition("\n## What")[0].splitlines()
     if line.startswith("| ") and not line.startswith("| who")
 ]
 
