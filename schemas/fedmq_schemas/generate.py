@@ -27,9 +27,28 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ALLIANCE = "{alliance}"
 _AMQP_BINDING = "0.3.0"
 FROM_THE_BROKER = ("id", "alliance", "sender", "sent_at")
-"""Fields of the envelope that a sender may leave out: see `R-ENV-1` in README.md."""
+"""Fields of the envelope that a sender may leave out: see `R-ENVELOPE-1` in README.md."""
 PLAIN_REF = "#/$defs/Plain"
 PLAIN_WORDS = f"What JSON can say, nested at most {DEEPEST} deep, with at most {MOST_VALUES} values in all."
+
+
+UNCONFIRMED = {"progress", "wait", "about", "cancel", "update_outcome", "duplicate_client", "event", "events"}
+"""Messages that are published once, without a confirm, and lost if the broker stops: a later one takes their place."""
+SOMETIMES_CONFIRMED = {"client_presence", "combiner_presence", "grant"}
+"""Confirmed if they change something, such as `leaving`; repeated once a period, or on request, if they do not."""
+PROPERTIES: dict[str, Any] = {
+    "type": "object",
+    "description": "Properties of an AMQP message, which the AMQP binding of AsyncAPI can not state.",
+    "required": ["message_id", "content_type"],
+    "properties": {
+        "message_id": {"type": "string", "maxLength": 200, "description": "the envelope's `id`"},
+        "user_id": {"type": "string", "description": "the account that publishes; RabbitMQ refuses another one"},
+        "content_type": {"enum": ["application/msgpack", "application/json"]},
+        "delivery_mode": {"enum": [1, 2], "description": "2 for what must outlive a restart of the broker"},
+        "expiration": {"type": "string", "pattern": "^[0-9]+$", "description": "milliseconds until nobody needs it"},
+    },
+}
+"""What a sender sets. `R-CONFIRM-1` and `R-EXPIRY-1` in README.md say which messages are persistent and which expire."""
 
 
 def message_schema(kind: str) -> dict[str, Any]:
@@ -113,7 +132,16 @@ def asyncapi() -> dict[str, Any]:
         },
         "channels": {**_address_channels(topology), **_inbox_channels(topology)},
         "operations": {_operation_name(route): _operation(route) for route in ROUTES},
-        "components": {"messages": {kind: _message(kind) for kind in sorted(BODIES)}},
+        "components": {
+            "messages": {kind: _message(kind) for kind in sorted(BODIES)},
+            "correlationIds": {
+                "cause": {
+                    "description": "`cause` is the `id` of the message that led to this one, if one did",
+                    "location": "$message.payload#/cause",
+                }
+            },
+            "schemas": {"properties": PROPERTIES},
+        },
         "x-roles": dict(ROLES),
         "x-client-permissions": _permissions(topology),
     }
@@ -128,6 +156,8 @@ def _message(kind: str) -> dict[str, Any]:
         "summary": _words(BODIES[kind]).partition(". ")[0].rstrip(".") + ".",
         "description": f"{_words(BODIES[kind])}\n\nEncoding: {accepted}.",
         **({"contentType": content_type} if content_type else {}),
+        "correlationId": {"$ref": "#/components/correlationIds/cause"},
+        "headers": {"$ref": "#/components/schemas/properties"},
         "payload": {
             "schemaFormat": f"application/schema+json;version={DIALECT}",
             "schema": {"$ref": f"json/{kind}.json"},
@@ -188,19 +218,12 @@ def _inbox_channels(topology: Topology) -> dict[str, Any]:
 
 
 def _inbox(queue: Queue, words: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "x-queue-type": queue.kind,
-        "x-single-active-consumer": queue.single_active_consumer or None,
-        "x-expires": int(queue.expires * 1000) if queue.expires else None,
-        "x-max-length": queue.max_length,
-        "x-max-length-bytes": queue.max_bytes,
-        "x-dead-letter-exchange": queue.dead_letter,
-    }
     return {
         "address": queue.name,
         "description": words,
         "x-bound-to": [{"exchange": bound.exchange, "routingKey": bound.routing_key} for bound in queue.bindings],
-        "x-arguments": {name: value for name, value in arguments.items() if value is not None},
+        "x-arguments": queue.arguments,
+        **({"x-rejected-to": queue.dead_letter} if queue.dead_letter else {}),
         "bindings": {
             "amqp": {
                 "is": "queue",
@@ -251,6 +274,16 @@ def _operation(route: Route) -> dict[str, Any]:
         "title": f"{route.kind}: {route.sender} → {route.receiver}",
         "summary": _words(BODIES[route.kind]).partition(". ")[0].rstrip(".") + ".",
         "messages": [{"$ref": f"#/channels/{channel}/messages/{route.kind}"}],
+        "bindings": {
+            "amqp": {
+                **(
+                    {} if route.kind in SOMETIMES_CONFIRMED else {"deliveryMode": 1 if route.kind in UNCONFIRMED else 2}
+                ),
+                "mandatory": False,
+                "ack": True,
+                "bindingVersion": _AMQP_BINDING,
+            }
+        },
         "x-sender": route.sender,
         "x-receiver": route.receiver,
         **_reply(route),

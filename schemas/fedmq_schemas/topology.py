@@ -82,6 +82,30 @@ class Queue:
         """The names of the queue in all generations, the newest first."""
         return (self.name, *(self.replaces.names if self.replaces is not None else ()))
 
+    @property
+    def arguments(self) -> dict[str, bool | int | str]:
+        """The arguments of `queue.declare`.
+
+        There is no `x-dead-letter-exchange`: the consumer publishes rejected messages itself, with their reason, and a
+        message that expires unread must not become a dead letter.
+        """
+        found: dict[str, bool | int | str] = {"x-queue-type": self.kind}
+        if self.kind == "quorum":
+            # RabbitMQ 4 drops a message after 20 deliveries by default, and 3.10 takes -1 for 0: so a number that is
+            # never reached.
+            found["x-delivery-limit"] = DELIVERY_LIMIT
+        if self.single_active_consumer:
+            found["x-single-active-consumer"] = True
+        if self.expires is not None:
+            found["x-expires"] = round(self.expires * 1000)
+        if self.max_length is not None:
+            found["x-max-length"] = self.max_length
+        if self.max_bytes is not None:
+            found["x-max-length-bytes"] = self.max_bytes
+        if not {"x-max-length", "x-max-length-bytes"}.isdisjoint(found):
+            found["x-overflow"] = "drop-head"
+        return found
+
     def receives(self, exchange: str, routing_key: str) -> bool:
         """Whether the queue is bound to this address. Patterns here hold no `*`, and `#` only as their last word."""
         return any(

@@ -50,6 +50,7 @@ class Traffic:
 
     sent: tuple[tuple[str, Outgoing], ...]
     received: tuple[tuple[str, Delivery], ...]
+    confirmed: frozenset[str]
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +58,14 @@ def traffic() -> Traffic:
     """All messages of one whole session, as bytes on the broker."""
     sent: list[tuple[str, Outgoing]] = []
     received: list[tuple[str, Delivery]] = []
+    confirmed: set[str] = set()
     publish: Callable[..., None] = MemoryConnection.publish
     consume: Callable[..., None] = MemoryConnection.consume
 
     def spy_publish(self: MemoryConnection, message: Outgoing, on_confirm: Any = None) -> None:
         sent.append((self.name, message))
+        if on_confirm is not None:
+            confirmed.add(_document(message)["kind"])
         publish(self, message, on_confirm)
 
     def spy_consume(self: MemoryConnection, name: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
@@ -76,7 +80,7 @@ def traffic() -> Traffic:
         patch.setattr(MemoryConnection, "consume", spy_consume)
         with Sandbox(REGRESSION, clients=3, combiners=2, workers=0, rounds=2, random_seed=1) as sandbox:
             assert sandbox.run()["state"] == "finished"
-    return Traffic(tuple(sent), tuple(received))
+    return Traffic(tuple(sent), tuple(received), frozenset(confirmed))
 
 
 def _document(message: Outgoing) -> dict[str, Any]:
@@ -201,6 +205,35 @@ def test_the_asyncapi_document_tells_every_route_and_inbox(asyncapi: dict[str, A
     assert asyncapi["x-roles"].keys() == ROLES.keys()
 
 
+def test_the_asyncapi_document_states_the_arguments_with_which_queues_are_declared(asyncapi: dict[str, Any]) -> None:
+    """`tests/contracts/test_broker_rabbitmq_documents.py` compares them with a live broker."""
+    for name, (queue, _) in generate.inboxes(Topology("{alliance}")).items():
+        assert asyncapi["channels"][f"inbox_{name}"]["x-arguments"] == queue.arguments
+        assert "x-dead-letter-exchange" not in queue.arguments
+
+
+def test_the_asyncapi_document_states_the_properties_and_the_correlation_of_messages(asyncapi: dict[str, Any]) -> None:
+    properties = asyncapi["components"]["schemas"]["properties"]["properties"]
+    assert properties.keys() >= {"message_id", "user_id", "content_type", "delivery_mode", "expiration"}
+    for message in asyncapi["components"]["messages"].values():
+        assert message["correlationId"]["$ref"] == "#/components/correlationIds/cause"
+        assert message["headers"]["$ref"] == "#/components/schemas/properties"
+
+
+def test_messages_are_confirmed_and_persistent_as_the_asyncapi_document_states(
+    asyncapi: dict[str, Any], traffic: Traffic
+) -> None:
+    seen = {_document(message)["kind"] for _, message in traffic.sent}
+    assert not generate.UNCONFIRMED & traffic.confirmed
+    assert {"client_hello", "update", "validation", "task", "plan", "partial"} <= traffic.confirmed
+    assert seen - generate.UNCONFIRMED - traffic.confirmed <= generate.SOMETIMES_CONFIRMED
+    modes = {
+        operation["messages"][0]["$ref"].rpartition("/")[2]: operation["bindings"]["amqp"].get("deliveryMode")
+        for operation in asyncapi["operations"].values()
+    }
+    assert {kind for kind, mode in modes.items() if mode == 1} == generate.UNCONFIRMED
+
+
 # -- what is stated of messages is true of real ones ----------------------------------------------------------------------
 
 
@@ -257,6 +290,26 @@ def test_every_event_of_a_real_session_has_a_known_name(traffic: Traffic) -> Non
 
 def test_every_kind_of_message_has_a_way() -> None:
     assert {route.kind for route in ROUTES} == BODIES.keys()
+
+
+def test_the_cause_of_a_message_is_the_id_of_an_earlier_one(traffic: Traffic) -> None:
+    ids: set[str] = set()
+    causes: set[str] = set()
+    for _, message in traffic.sent:
+        document = _document(message)
+        ids.add(document["id"])
+        if document["cause"] is not None:
+            assert document["cause"] in ids, document["kind"]
+            causes.add(document["kind"])
+    assert {"plan", "task"} & causes
+
+
+def test_a_grant_expires_after_a_minute_and_a_task_at_its_deadline(traffic: Traffic) -> None:
+    sent = [(_document(message), message.expiration) for _, message in traffic.sent]
+    assert {expiration for document, expiration in sent if document["kind"] == "grant"} == {60.0}
+    tasks = [(document["body"]["timeout"], expiration) for document, expiration in sent if document["kind"] == "task"]
+    assert tasks and all(timeout == expiration for timeout, expiration in tasks)
+    assert {expiration for document, expiration in sent if document["kind"] in ("update", "validation")} == {None}
 
 
 # -- inboxes and permissions --------------------------------------------------------------------------------------------

@@ -8,39 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pika.channel import Channel
 
-from fedmq_schemas.topology import DELIVERY_LIMIT, Queue
+from fedmq_schemas.topology import Queue
 
 ACCESS_REFUSED = 403
 NOT_FOUND = 404
 RESOURCE_LOCKED = 405
 PRECONDITION_FAILED = 406
-
-
-def arguments(queue: Queue) -> dict[str, Any]:
-    """Returns the arguments of `queue.declare`.
-
-    There is no `x-dead-letter-exchange`: the adapter publishes rejected messages itself, with their reason, and a message
-    that expires unread must not become a dead letter.
-    """
-    args: dict[str, Any] = {"x-queue-type": queue.kind}
-    if queue.kind == "quorum":
-        # 4.x drops a message after 20 deliveries by default, and 3.10 takes -1 for 0: so a number that is never reached.
-        args["x-delivery-limit"] = DELIVERY_LIMIT
-    if queue.single_active_consumer:
-        args["x-single-active-consumer"] = True
-    if queue.expires is not None:
-        args["x-expires"] = round(queue.expires * 1000)
-    if queue.max_length is not None:
-        args["x-max-length"] = queue.max_length
-    if queue.max_bytes is not None:
-        args["x-max-length-bytes"] = queue.max_bytes
-    if not {"x-max-length", "x-max-length-bytes"}.isdisjoint(args):
-        args["x-overflow"] = "drop-head"
-    return args
 
 
 def exchanges(queue: Queue) -> set[str]:
@@ -57,9 +33,7 @@ def declare(channel: Channel, queue: Queue, known: set[str]) -> None:
     for exchange in sorted(exchanges(queue) - known):
         channel.exchange_declare(exchange, "topic", durable=True)
         known.add(exchange)
-    channel.queue_declare(
-        queue.name, durable=not queue.exclusive, exclusive=queue.exclusive, arguments=arguments(queue)
-    )
+    channel.queue_declare(queue.name, durable=not queue.exclusive, exclusive=queue.exclusive, arguments=queue.arguments)
     for binding in queue.bindings:
         channel.queue_bind(queue.name, binding.exchange, binding.routing_key)
 
