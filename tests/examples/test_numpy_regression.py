@@ -45,3 +45,15 @@ def test_the_evaluator_scores_rows_that_no_client_trains_on() -> None:
     zeros = {"coefficients": np.zeros(7), "intercept": np.zeros(1)}
     evaluator = Client(name="e", tasks=("validate",))
     assert Rounds(EXAMPLE / "client", 1).run("validate", evaluator, tensors.encode(zeros, {})).examples == 42
+
+
+@pytest.mark.parametrize(("tasks", "action"), [(("train", "validate"), "train"), (("validate",), "validate")])
+def test_a_site_with_a_file_of_its_own_uses_all_of_its_rows(
+    tmp_path: Path, tasks: tuple[str, ...], action: str
+) -> None:
+    file = tmp_path / "rows.csv"
+    lines = (EXAMPLE / "data" / "diabetes.csv").read_text().splitlines()
+    file.write_text("\n".join(lines[:111]))
+    zeros = {"coefficients": np.zeros(7), "intercept": np.zeros(1)}
+    site = Client(name="s", ordinal=1, count=4, tasks=tasks, data=file)
+    assert Rounds(EXAMPLE / "client", 1).run(action, site, tensors.encode(zeros, {})).examples == 110

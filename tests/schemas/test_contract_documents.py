@@ -20,8 +20,8 @@ from fedmq.brokers.memory.topics import TopicTable
 from fedmq_sandbox import Sandbox
 from fedmq_sandbox.seed import EVALUATOR
 from fedmq_schemas import generate, messages, topology
-from fedmq_schemas.messages import BODIES
-from fedmq_schemas.records import EVENT_NAMES
+from fedmq_schemas.messages import BODIES, BlobRef
+from fedmq_schemas.records import EVENT_NAMES, Ledger, LedgerEntry
 from fedmq_schemas.routes import ROLES, ROUTES, Route
 from fedmq_schemas.topology import EXCHANGES, Topology, client_permissions
 
@@ -117,7 +117,7 @@ def _example(key: str) -> str:
 def test_the_files_are_what_the_code_generates() -> None:
     texts = generate.documents()
     there = {path.relative_to(generate.FOLDER).as_posix() for path in (generate.FOLDER / "json").glob("*")}
-    assert there | {"asyncapi.yaml"} == texts.keys()
+    assert there | {"asyncapi.yaml", "ledger.json"} == texts.keys()
     stale = [name for name, text in texts.items() if (generate.FOLDER / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run: python -m fedmq_schemas.generate"
 
@@ -125,7 +125,7 @@ def test_the_files_are_what_the_code_generates() -> None:
 def test_writing_removes_the_schema_of_a_message_that_is_no_more(tmp_path: Path) -> None:
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "gone.json").write_text("{}")
-    assert len(list(generate.write(tmp_path))) == len(BODIES) + 1
+    assert len(list(generate.write(tmp_path))) == len(BODIES) + 2
     assert not (tmp_path / "json" / "gone.json").exists()
 
 
@@ -286,6 +286,35 @@ def test_every_event_of_a_real_session_has_a_known_name(traffic: Traffic) -> Non
     names = {event["name"] for body in bodies for event in body.get("events", [body])}
     assert "round.committed" in names
     assert names <= EVENT_NAMES.keys()
+
+
+def test_the_data_of_every_event_of_a_real_session_is_documented(traffic: Traffic) -> None:
+    bodies = [_document(message)["body"] for _, message in traffic.sent if message.exchange == "sandbox.event"]
+    undocumented = {
+        f"{event['name']}: data.{key}"
+        for body in bodies
+        for event in body.get("events", [body])
+        for key in event["data"]
+        if not re.search(rf"\bdata\.{key}\b", EVENT_NAMES[event["name"]])
+    }
+    assert undocumented == set()
+
+
+def test_the_asyncapi_document_lists_the_names_of_events(asyncapi: dict[str, Any]) -> None:
+    assert asyncapi["x-events"] == EVENT_NAMES
+    assert all(f"data.{key}" in EVENT_NAMES["message.refused"] for key in ("reason", "inbox", "key", "sender"))
+
+
+def test_the_ledgers_of_a_real_session_are_valid_by_their_schema() -> None:
+    schema = json.loads((generate.FOLDER / "ledger.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    entry = LedgerEntry(client="a", outcome="accepted", weight=7, norm=1.5, seconds={"train": 2.0}, at=4.0)
+    model = BlobRef(key="models/m", size=9, sha256="f" * 64)
+    ledger = Ledger(
+        session="s1", round=1, attempt=2, parent=model, exponents=(1,), total_weight=7, entries=(entry,), plans=()
+    )
+    jsonschema.Draft202012Validator(schema).validate(json.loads(ledger.model_dump_json()))
+    assert schema["$defs"]["LedgerEntry"]["properties"].keys() == LedgerEntry.model_fields.keys()
 
 
 def test_every_kind_of_message_has_a_way() -> None:
