@@ -220,7 +220,9 @@ class Policy(Section):
         180.0, description="seconds from the start of a round to its deadline"
     )
     retries: Annotated[int, Field(ge=0, le=1000), WHOLE] = Field(
-        2, description="number of further attempts at a round with too few updates, before the session fails"
+        2,
+        description="number of further attempts at a round with too few updates, before the session fails; they start at "
+        "least 1, 2, 4, … 60 s apart",
     )
     wait: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] = Field(
         3600.0, description="seconds that a round waits for enough clients, before the session fails"

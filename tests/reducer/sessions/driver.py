@@ -147,6 +147,10 @@ class SessionDriver(Driver):
         """The next draw is among `effects`; returns its plans."""
         return bodies(self.done(one(effects, RecordAttempt)), Plan)
 
+    def after_pause(self, effects: list[Effect]) -> list[Effect]:
+        """An attempt has failed at once; returns its effects, and those at the end of the pause before the next one."""
+        return [*effects, *self.fire("retry:s")]
+
     def start_over(self, *sessions: SessionSnapshot) -> list[Effect]:
         """An error has come: the reducer gives the lease up, and takes it again with these sessions in the records."""
         gave_up = self.fire("lease")

@@ -92,7 +92,13 @@ def test_an_ended_session_leaves_no_timer(start: StartSession) -> None:
     session = start(rounds=2, clients_required=2)
     session.plan()
     effects = session.stop()
-    assert {each.key for each in all_of(effects, CancelTimer)} == {"round:s", "wait:s", "score:s", "window:s"}
+    assert {each.key for each in all_of(effects, CancelTimer)} == {
+        "round:s",
+        "retry:s",
+        "wait:s",
+        "score:s",
+        "window:s",
+    }
 
 
 def test_a_session_that_opens_its_seed_is_recorded_as_running(session: SessionDriver) -> None:

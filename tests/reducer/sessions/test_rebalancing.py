@@ -79,7 +79,7 @@ def test_clients_that_are_away_are_not_moved(session: SessionDriver) -> None:
 def test_nobody_is_moved_within_a_round_nor_between_its_attempts(session: SessionDriver) -> None:
     session.plan()
     assert bodies(session.receive(CombinerHello(), "k2"), Grant) == []
-    effects = session.receive(partial(accepted=3), "k1")
+    effects = session.after_pause(session.receive(partial(accepted=3), "k1"))
     again = one(effects, RecordAttempt)
     assert [(part.combiner, part.clients) for part in again.record.plans] == [("k1", ("c1", "c2", "c3", "c4"))]
     assert bodies([*effects, *session.done(again)], Grant) == []

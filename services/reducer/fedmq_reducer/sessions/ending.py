@@ -37,7 +37,7 @@ def end(context: ReducerContext, session: Session, stage: Stage, reason: str) ->
         context.emit(*session.attempt.take_completed_by())
     context.emit(*(Ack((event.tag,)) for _, event in session.take_early()))
     announce(context, session.name, session.policy.model_dump(mode="json"), change)
-    context.emit(*(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "wait", "score", "window")))
+    context.emit(*(CancelTimer(f"{kind}:{session.name}") for kind in ("round", "retry", "wait", "score", "window")))
 
 
 def end_unreadable(context: ReducerContext, found: SessionSnapshot, fault: str) -> None:

@@ -8,16 +8,19 @@ restores the session from them, and this course continues where they end.
 from __future__ import annotations
 
 from fedmq.errors import NotFound
-from fedmq.runtime.effects import CancelTimer, PublishEvent
+from fedmq.runtime.effects import CancelTimer, Fired, PublishEvent, StartTimer
 from fedmq_reducer.sessions.attempt import Attempt
 from fedmq_reducer.sessions.context import ReducerContext
-from fedmq_reducer.sessions.events import Ended
+from fedmq_reducer.sessions.events import Ended, MembersChanged
 from fedmq_reducer.sessions.session import Session, Stage
 from fedmq_reducer.sessions.steps.collecting import collect
 from fedmq_reducer.sessions.steps.committing import commit
 from fedmq_reducer.sessions.steps.concluding import conclude, last_window
 from fedmq_reducer.sessions.steps.drawing import draw
 from fedmq_reducer.sessions.steps.opening import open_seed
+
+LONGEST_PAUSE = 60.0
+"""Greatest number of seconds between the starts of two attempts of which the first has failed at once."""
 
 
 async def synchronous(context: ReducerContext, session: Session) -> str:
@@ -41,6 +44,7 @@ async def play(context: ReducerContext, session: Session) -> None:
     attempt = session.attempt or await draw(context, session)  # a reducer takes over while plans are open
     while reason := await _fault_of(context, session, attempt):
         _retry(context, session, attempt, reason)
+        await _pause(context, session, attempt)
         attempt = await draw(context, session)
 
 
@@ -58,6 +62,19 @@ async def _fault_of(context: ReducerContext, session: Session, attempt: Attempt)
         context.emit(*attempt.take_completed_by())
         return f"round {session.round} made no model ({error.reason})"
     return ""
+
+
+async def _pause(context: ReducerContext, session: Session, attempt: Attempt) -> None:
+    """Waits until the next attempt may start: 1 s after this one started, 2 s after the second, doubling to a minute.
+
+    Without it a client that fails at once uses up all attempts before the fault is over.
+    """
+    least = min(LONGEST_PAUSE, 2.0 ** (attempt.number - 1))
+    left, timer = attempt.created_at + least - context.now.wall, f"retry:{session.name}"
+    if left > 0:
+        context.emit(StartTimer(timer, min(left, least)))
+        while not isinstance(await context.first(MembersChanged, until=timer), Fired):
+            pass
 
 
 def _retry(context: ReducerContext, session: Session, attempt: Attempt, reason: str) -> None:
