@@ -10,7 +10,7 @@ import urllib.request
 from array import array
 from typing import Any
 
-Tensors = dict[str, tuple[str, list[int], array]]  # by name: dtype, shape, values
+Tensors = dict[str, tuple[str, list[int], array[Any]]]  # by name: dtype, shape, values
 Rows = list[list[float]]
 DELTAS = {"F64": ("F64", "d"), "F32": ("F32", "f"), "F16": ("F32", "f"), "BF16": ("F32", "f")}  # all others: I64
 
@@ -33,7 +33,7 @@ def http(method: str, url: str, data: bytes | None, until: float, headers: dict[
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.read()
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             if error.code == 403:
                 raise UrlExpired from error
