@@ -85,7 +85,7 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 Norm = Annotated[float, _number(0, LARGEST)]
 Integer = Annotated[int, Field(ge=-LARGEST_INTEGER - 1, le=LARGEST_INTEGER), WHOLE]
 Count = Annotated[int, Field(ge=0, le=EXACT), WHOLE]
-Number = Annotated[int, Field(ge=1, le=EXACT), WHOLE]
+AtLeastOne = Annotated[int, Field(ge=1, le=EXACT), WHOLE]
 """How many there are of what there is at least one of; or which one, from 1."""
 Total = Annotated[int, Field(ge=0, le=LARGEST_INTEGER), WHOLE]
 Weight = Annotated[int, Field(ge=1, le=EXACT), WHOLE]

@@ -21,6 +21,7 @@ from fedmq_schemas.bounds import Version, plain_json
 from fedmq_schemas.ledgers import Ledger
 from fedmq_schemas.limits import DEEPEST, MOST_VALUES
 from fedmq_schemas.messages import BODIES, MAX_BODY, VERSION, Body, Envelope
+from fedmq_schemas.properties import PROPERTIES, SOMETIMES_CONFIRMED, UNCONFIRMED
 from fedmq_schemas.records.events import EVENT_NAMES
 from fedmq_schemas.routes import PARAMETERS, ROLES, ROUTES, Route
 from fedmq_schemas.topology import Queue, Topology, client_permissions
@@ -33,25 +34,6 @@ FROM_THE_BROKER = ("id", "alliance", "sender", "sent_at")
 """Fields of the envelope that a sender may leave out: see `R-ENVELOPE-1` in README.md."""
 PLAIN_REF = "#/$defs/Plain"
 PLAIN_WORDS = f"What JSON can say, nested at most {DEEPEST} deep, with at most {MOST_VALUES} values in all."
-
-
-UNCONFIRMED = {"progress", "wait", "about", "cancel", "update_outcome", "duplicate_client", "event", "events"}
-"""Messages that are published once, without a confirm, and lost if the broker stops: a later one takes their place."""
-SOMETIMES_CONFIRMED = {"client_presence", "combiner_presence", "grant"}
-"""Confirmed if they change something, such as `leaving`; repeated once a period, or on request, if they do not."""
-PROPERTIES: dict[str, Any] = {
-    "type": "object",
-    "description": "Properties of an AMQP message, which the AMQP binding of AsyncAPI can not state.",
-    "required": ["message_id", "content_type"],
-    "properties": {
-        "message_id": {"type": "string", "maxLength": 200, "description": "the envelope's `id`"},
-        "user_id": {"type": "string", "description": "the account that publishes; RabbitMQ refuses another one"},
-        "content_type": {"enum": ["application/msgpack", "application/json"]},
-        "delivery_mode": {"enum": [1, 2], "description": "2 for what must outlive a restart of the broker"},
-        "expiration": {"type": "string", "pattern": "^[0-9]+$", "description": "milliseconds until nobody needs it"},
-    },
-}
-"""What a sender sets. `R-CONFIRM-1` and `R-EXPIRY-1` in README.md say which messages are persistent and which expire."""
 
 
 def message_schema(kind: str) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedmq_schemas.bounds import (
+    AtLeastOne,
     BlobKey,
     Clock,
     Count,
     Index,
     MessageId,
     Name,
-    Number,
     Sha256,
     Version,
     Word,
@@ -63,7 +63,7 @@ class PlanKey(Part):
 
     session: Name
     round: Index
-    attempt: Number = 1
+    attempt: AtLeastOne = 1
     part: Index = 0
     action: TaskName = "train"
 

@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from fedmq_schemas.bounds import (
+    AtLeastOne,
     Clock,
     Count,
     Index,
     LabelMap,
     Listed,
     Name,
-    Number,
     Period,
     Reason,
     Sha256,
@@ -62,7 +62,7 @@ class Grant(Body):
     kind = "grant"
     combiner: Name
     ordinal: Index
-    count: Number
+    count: AtLeastOne
     presence: Period
 
 

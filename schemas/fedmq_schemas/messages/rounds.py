@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fedmq_schemas.bounds import (
+    AtLeastOne,
     BlobKey,
     BlobUrl,
     Config,
@@ -18,7 +19,6 @@ from fedmq_schemas.bounds import (
     Metrics,
     Name,
     Norm,
-    Number,
     OutcomeCounts,
     Reason,
     Seconds,
@@ -283,7 +283,7 @@ class OutcomeReason(Part):
 
     outcome: Word
     reason: Annotated[str, text(LONGEST_NOTE)]
-    count: Number
+    count: AtLeastOne
 
 
 class Partial(Body):

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from fedmq.errors import NotFound, Refused
-from fedmq.runtime.effects import Ack, Publish, Reject, StartTimer
+from fedmq.runtime.effects import Ack, Publish, Reject
 from fedmq_reducer.operations import (
     Aggregate,
     ChangeSession,
@@ -314,27 +314,6 @@ def test_a_round_whose_sums_are_gone_each_time_ends_the_session_with_the_reason(
     session.next_plans(session.after_pause(session.failed(session.answer(), NotFound("there is no blob sum"))))
     effects = session.failed(session.answer(), NotFound("there is no blob sum"))
     assert ends(effects) == [("failed", "round 1 made no model (there is no blob sum) in 2 attempts")]
-
-
-def test_attempts_that_fail_at_once_start_after_growing_pauses() -> None:
-    session = SessionDriver({"k1": ["c1"]}, retries=8)
-    session.plan()
-    pauses = []
-    for attempt in range(1, 9):
-        effects = session.receive(partial(attempt=attempt, accepted=0), "k1")
-        assert not all_of(effects, RecordAttempt)
-        [timer] = [each for each in all_of(effects, StartTimer) if each.key == "retry:s"]
-        pauses.append(timer.seconds)
-        session.next_plans(session.fire("retry:s"))
-    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-
-
-def test_a_session_is_stopped_in_the_pause_before_a_retry() -> None:
-    session = SessionDriver({"k1": ["c1"]}, retries=1)
-    session.plan()
-    session.receive(partial(accepted=0), "k1")
-    assert [state for state, _ in ends(session.stop())] == ["stopped"]
-    assert "retry:s" not in session.timers
 
 
 def test_a_seed_that_is_not_there_ends_the_session_with_the_reason(session: SessionDriver) -> None:
