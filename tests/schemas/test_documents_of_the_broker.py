@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from fedmq_schemas import generate
-from fedmq_schemas.messages import BlobRef
+from fedmq_schemas.messages import BODIES, BlobRef
 from fedmq_schemas.records import EVENT_NAMES, Ledger, LedgerEntry
-from fedmq_schemas.routes import ROUTES
+from fedmq_schemas.routes import ROLES, ROUTES
 from fedmq_schemas.topology import Topology
 
 
@@ -60,3 +60,26 @@ def test_every_answer_of_a_route_is_a_message_to_the_sender_of_the_request() -> 
             ways = [way for way in ROUTES if way.kind == answer]
             assert ways, answer
             assert answer == "event" or any(route.receiver in (way.sender, way.receiver) for way in ways)
+
+
+def test_the_asyncapi_document_tells_every_route_and_inbox(asyncapi: dict[str, Any]) -> None:
+    reported = {
+        (operation["x-sender"], operation["messages"][0]["$ref"].rpartition("/")[2], operation["x-receiver"])
+        for operation in asyncapi["operations"].values()
+    }
+    assert reported == {(route.sender, route.kind, route.receiver) for route in ROUTES}
+    queue = asyncapi["channels"]["inbox_reducer"]
+    assert queue["x-arguments"]["x-queue-type"] == "quorum" and queue["x-arguments"]["x-single-active-consumer"] is True
+    assert asyncapi["channels"]["inbox_client"]["x-arguments"]["x-expires"] == 7 * 24 * 3600 * 1000
+    assert asyncapi["x-roles"].keys() == ROLES.keys()
+
+
+def test_every_kind_of_message_has_a_way() -> None:
+    assert {route.kind for route in ROUTES} == BODIES.keys()
+
+
+def test_an_address_is_matched_word_by_word() -> None:
+    update = next(route for route in ROUTES if route.kind == "update")
+    assert update.matches("update.combiner1.client1")
+    assert not update.matches("update.combiner1.client1.more")
+    assert not update.matches("update.combiner1")
