@@ -91,6 +91,8 @@ def write(tensors: Tensors) -> bytes:
 
 def errors(model: Tensors, rows: Rows) -> list[float]:
     slopes, intercept = model["coefficients"][2], model["intercept"][2][0]
+    if any(len(row) != len(slopes) + 1 for row in rows):  # R-DECLINE-1: an update of another shape would be rejected
+        raise ValueError(f"each row must hold the {len(slopes)} features of the model and the value to predict")
     return [sum(a * b for a, b in zip(slopes, row, strict=False)) + intercept - row[-1] for row in rows]
 
 
