@@ -10,7 +10,7 @@ import urllib.request
 from array import array
 from typing import Any
 
-Tensors = dict[str, tuple[str, list[int], array[Any]]]  # by name: dtype, shape, values
+Tensors = dict[str, tuple[str, list[int], "array[Any]"]]  # by name: dtype, shape, values
 Rows = list[list[float]]
 DELTAS = {"F64": ("F64", "d"), "F32": ("F32", "f"), "F16": ("F32", "f"), "BF16": ("F32", "f")}  # all others: I64
 

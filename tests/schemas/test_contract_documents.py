@@ -19,7 +19,7 @@ from fedmq.brokers.memory.connection import MemoryConnection
 from fedmq.brokers.memory.topics import TopicTable
 from fedmq_sandbox import Sandbox
 from fedmq_sandbox.seed import EVALUATOR
-from fedmq_schemas import generate, messages, topology
+from fedmq_schemas import generate, messages, properties, topology
 from fedmq_schemas.messages import BODIES
 from fedmq_schemas.records import EVENT_NAMES
 from fedmq_schemas.routes import ROLES, ROUTES, Route
@@ -197,14 +197,14 @@ def test_messages_are_confirmed_and_persistent_as_the_asyncapi_document_states(
     asyncapi: dict[str, Any], traffic: Traffic
 ) -> None:
     seen = {_document(message)["kind"] for _, message in traffic.sent}
-    assert not generate.UNCONFIRMED & traffic.confirmed
+    assert not properties.UNCONFIRMED & traffic.confirmed
     assert {"client_hello", "update", "validation", "task", "plan", "partial"} <= traffic.confirmed
-    assert seen - generate.UNCONFIRMED - traffic.confirmed <= generate.SOMETIMES_CONFIRMED
+    assert seen - properties.UNCONFIRMED - traffic.confirmed <= properties.SOMETIMES_CONFIRMED
     modes = {
         operation["messages"][0]["$ref"].rpartition("/")[2]: operation["bindings"]["amqp"].get("deliveryMode")
         for operation in asyncapi["operations"].values()
     }
-    assert {kind for kind, mode in modes.items() if mode == 1} == generate.UNCONFIRMED
+    assert {kind for kind, mode in modes.items() if mode == 1} == properties.UNCONFIRMED
 
 
 # -- what is stated of messages is true of real ones ----------------------------------------------------------------------
