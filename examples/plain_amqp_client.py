@@ -194,11 +194,14 @@ class Client:
             self.drop(lambda other: other[0] == session and other[2] == "train" and other[1] < number)  # R-LATER-1
         elif self.newest.get(session) == math.inf:
             return
-        if self.under_way is not None and key_of(self.under_way.task["plan"]) == key:
-            if not is_again:
-                self.under_way.renew(task)  # R-RENEW-1
-        else:
+        job = self.under_way
+        if job is None or key_of(job.task["plan"]) != key:
             self.waiting[key] = Job(task)
+        elif job.task["model"]["sha256"] != task["model"]["sha256"]:  # R-RETRY-1: it trains again, on the other model
+            job.is_cancelled = True
+            self.waiting[key] = Job(task)
+        elif not is_again:
+            job.renew(task)  # R-RENEW-1
         if self.under_way is None:
             self.next_task()
 
