@@ -35,6 +35,7 @@ VALIDATE = """
 """
 RAISES = f"{TRAINER}{VALIDATE}        return 1 / 0\n"
 SOME_RAISE = f"{TRAINER}{VALIDATE}        return 10, {{'mse': 1 / self.client.ordinal}}\n"
+SOME_NONE = f"{TRAINER}{VALIDATE}        return (10, {{'mse': 1.0}}) if self.client.ordinal else None\n"
 LINE = len(RAISES.splitlines())
 RAISED = f"validate raised ZeroDivisionError: division by zero; it was in trainer.py:{LINE} in validate"
 
@@ -56,7 +57,9 @@ class Case:
 CASES = {
     "raises": Case(RAISES, "9 of 9", RAISED),
     "raises at one client": Case(SOME_RAISE, "3 of 9", RAISED, "client1"),
-    "returns None": Case(f"{TRAINER}{VALIDATE}        return None\n", "3 of 3", "validate returned None"),
+    "returns None": Case(f"{TRAINER}{VALIDATE}        return None\n", "9 of 9", "validate returned None"),
+    "returns None at one client": Case(SOME_NONE, "3 of 9", "validate returned None", "client1"),
+    "uses no examples": Case(f"{TRAINER}{VALIDATE}        return 0, {{}}\n", "9 of 9", "validate used no examples"),
     "has none": Case(TRAINER, "3 of 3", "the trainer has no validate(weights, task), so it scores no model: write it"),
 }
 
@@ -86,6 +89,16 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def test_the_last_lines_of_the_run_have_it(run: Run) -> None:
     assert f"\n  {run.case.line}\n" in run.shown.partition("\nfinal model ")[2]
+
+
+def test_the_reason_is_shown_once_while_rounds_run_with_the_number_of_further_clients(run: Run) -> None:
+    during = run.shown.partition("\nfinal model ")[0]
+    reason = run.case.reason.partition("; it was in ")[0]
+    assert during.count(f"client1: {reason}") == 1
+    assert during.index(f"client1: {reason}") < during.index("round 2 of 2")
+    assert (f"2 more clients: {reason}" in during or "2 more validations failed alike" in during) == (
+        "2 more" in run.case.clients
+    )
 
 
 def test_the_document_of_a_run_has_it(run: Run, tmp_path: Path) -> None:
@@ -132,3 +145,15 @@ def test_a_followed_start_ends_with_it(tmp_path: Path) -> None:
     with served(tmp_path / "alliance", write_package(tmp_path / "package", case.trainer)) as alliance:
         shown = _fedmq("start", "--rounds", 2, "--follow", "--url", alliance.url).stdout
     assert f"\n  {case.line}\n" in shown.partition("\nfinal model ")[2]
+
+
+def test_a_session_that_fails_in_training_has_the_reason_too(tmp_path: Path) -> None:
+    trainer = CASES["returns None"].trainer.replace("return weights, 10, {", "return 1 / 0, {")
+    package, folder = write_package(tmp_path / "package", trainer), tmp_path / "run"
+    words = ("--clients", 3, "--workers", 0, "--rounds", 2, "--state-dir", folder)
+    failed = CliRunner().invoke(app, [str(word) for word in ("sandbox", "--package", package, *words)])
+    assert failed.exit_code == 1 and failed.output.count("client1: validate returned None") == 1, failed.output
+    line = "3 of 3 validations have no metrics: validate returned None (client1 and 2 more)"
+    assert line in _fedmq("session", "show", "--state-dir", folder).stdout
+    shown = _fedmq("clients", "--why", "--state-dir", folder).stdout
+    assert shown.count("validation of model 0 has no metrics: validate returned None") == 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fedmq.evaluators import NO_VALIDATE
 from fedmq.records.sqlite import SqliteRecords
 from fedmq.records.without_metrics import place_in, reasons_by_client, without_metrics, without_metrics_lines
 from fedmq_schemas import keys
@@ -96,6 +97,14 @@ def test_a_validation_that_came_late_counts_once(records: SqliteRecords) -> None
     validated(records, "a")
     event(records, "1", "validation.absent", "a", 1, reason="no answer in 120 s")
     assert without_metrics(records, "s") == {"asked": 1, "reasons": []}
+
+
+def test_a_client_whose_trainer_has_no_validate_counts_once(records: SqliteRecords) -> None:
+    for round in (0, 3):
+        validated(records, "a", NO_VALIDATE, round=round)
+        validated(records, "b", round=round)
+    found = without_metrics(records, "s")
+    assert (found["asked"], found["reasons"][0]["count"], found["reasons"][0]["round"]) == (3, 1, 3)
 
 
 def test_an_evaluator_without_a_test_set_does_not_count_and_one_that_fails_does(records: SqliteRecords) -> None:

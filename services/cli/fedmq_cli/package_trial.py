@@ -151,7 +151,8 @@ def try_package(package: Path, client: Client, config: Mapping[str, Any], model:
     trial.seconds |= result.seconds
     trial.notes += dict.fromkeys((*(validated.notes if validated else ()), *result.notes))
     if validated is not None and validated.reason:
-        trial.problem, trial.traceback = validated.reason, _without_output(validated.traceback)
+        if not validated.abstained:
+            trial.problem, trial.traceback = validated.reason, _without_output(validated.traceback)
         validated = None
     trial.validated = {"examples": validated.examples, **validated.metrics} if validated else None
     if result.outcome != "done" or result.update is None:
@@ -192,13 +193,13 @@ def _describe(trial: Trial, weights: tensorblob.Weights, meta: Mapping[str, Any]
 
 def _describe_validation(trial: Trial, described: Result, validated: Validated | None) -> None:
     """Records why there is no score, and what an evaluator does. `described`: the result of a describe job."""
-    fails = validated is not None and bool(validated.reason)
+    fails = validated is not None and bool(validated.reason) and not validated.abstained
     if fails:
         trial.unvalidated = "fails; an alliance trains all the same, without its metrics"
     if described.outcome != "done":
         return
     validates = bool(described.metrics["validates"])
-    if validated is None:
+    if validated is None or validated.abstained:
         why = "gives no score here: it returned None or used no examples"
         trial.unvalidated = why if validates else "the trainer does not"
     trial.test_set, trial.evaluator = bool(described.metrics["test_set"]), described.reason

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedmq.evaluators import NO_TEST_SET
+from fedmq.evaluators import NO_TEST_SET, NO_VALIDATE
 from fedmq.reasons import OUTPUT_HEADING, alike
 from fedmq.records.base import Document, Records
 from fedmq_schemas import keys
@@ -24,8 +24,9 @@ def without_metrics(records: Records, session: str) -> Document:
 
     Each row has a `reason`, the `place` in the trainer's code that raised it (or ""), the `count` of validations whose
     reasons differ in numbers only, their `clients`, and the newest `round` whose model has no such metrics. The most
-    frequent reason is first. Validations that were not answered in time count too. Left out are evaluators without a test
-    set. Of a long session, the newest 10,000 validations count.
+    frequent reason is first. Validations that were not answered in time count too. A client whose trainer has no `validate`
+    counts once, as it does not report each model. Left out are evaluators without a test set.
+    Of a long session, the newest 10,000 validations count.
     """
     where = {"session": session}
     found = records.find(tables.VALIDATIONS, where, order="at", descending=True, limit=MOST_VALIDATIONS)
@@ -42,7 +43,7 @@ def without_metrics(records: Records, session: str) -> Document:
         for event in events
         if (event["round"], event["client"]) not in answered
     ]
-    rows = [row for row in (*found, *absent) if not _is_untested(row)]
+    rows = _once_each([row for row in (*found, *absent) if not _is_untested(row)])
     return {"asked": len(rows), "reasons": _reasons(records, rows)}
 
 
@@ -79,6 +80,12 @@ def without_metrics_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _is_untested(row: Mapping[str, Any]) -> bool:
     return row.get("scope") == "test" and str(row.get("reason", "")).startswith(NO_TEST_SET)
+
+
+def _once_each(rows: Sequence[Document]) -> list[Document]:
+    """Returns the rows, but of a client whose trainer has no `validate` the first one only."""
+    firsts = {row["client"]: row for row in reversed(rows) if row.get("reason") == NO_VALIDATE}
+    return [row for row in rows if row.get("reason") != NO_VALIDATE or row is firsts[row["client"]]]
 
 
 def _reasons(records: Records, rows: Iterable[Mapping[str, Any]]) -> list[Document]:

@@ -69,7 +69,9 @@ def test_none_is_to_abstain(site: Site) -> None:
     site.serve(train=lambda weights, task: None, validate=lambda weights, task: None)
     assert site.run(validate=True).outcome == "abstained"
     assert site.run(kind="validate").outcome == "abstained"
-    assert all(isinstance(each, Result) for each in site.reported)
+    [validated] = [each for each in site.reported if isinstance(each, Validated)]
+    assert (validated.examples, validated.metrics, validated.reason) == (None, {}, "validate returned None")
+    assert validated.abstained and validated.plain == validated.reason
 
 
 def test_what_used_no_examples_is_neither_an_update_nor_a_score(site: Site) -> None:
@@ -77,7 +79,8 @@ def test_what_used_no_examples_is_neither_an_update_nor_a_score(site: Site) -> N
     trained, validated = site.run(validate=True), site.run(kind="validate")
     assert (trained.outcome, trained.reason) == ("abstained", "train used no examples")
     assert (validated.outcome, validated.reason) == ("abstained", "validate used no examples")
-    assert all(isinstance(each, Result) for each in site.reported)
+    [before] = [each for each in site.reported if isinstance(each, Validated)]
+    assert (before.metrics, before.reason, before.abstained) == ({}, "validate used no examples", True)
 
 
 def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
@@ -86,6 +89,8 @@ def test_a_trainer_need_not_validate_unless_it_is_asked_to(site: Site) -> None:
     result = site.run(kind="validate")
     reason = "the trainer has no validate(weights, task), so it scores no model: write it"
     assert (result.outcome, result.reason) == ("failed", reason)
+    [validated] = [each for each in site.reported if isinstance(each, Validated)]
+    assert (validated.metrics, validated.reason, validated.abstained) == ({}, reason, True)
 
 
 def test_a_wider_float_is_rounded_and_nan_is_left_to_the_combiner(site: Site) -> None:

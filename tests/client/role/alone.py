@@ -82,9 +82,9 @@ class AloneClient:
         grant = Grant(combiner="k1", ordinal=0, count=1, presence=10.0)
         self.send("assignment", topology.assignment_key("c1"), grant)
 
-    def request(self, action: Any = "train", model: BlobRef | None = None) -> None:
+    def request(self, action: Any = "train", model: BlobRef | None = None, round: int = 1, session: str = "s") -> None:
         task = TaskMessage(
-            plan=PlanKey(session="s", round=1, action=action),
+            plan=PlanKey(session=session, round=round, action=action),
             client="c1",
             combiner="k1",
             model=model or self._model,

@@ -24,10 +24,11 @@ TRAINER = """
 class Trainer:
     def __init__(self, client): ...
     def train(self, weights, task): return {body}
-    def validate(self, weights, task): return 4, {{"loss": 0.5}}
+    def validate(self, weights, task): return {validate}
 """
 PLAN = PlanKey(session="s", round=1)
 INSTANCE = "0a0a0a0a"
+SCORED = '4, {"loss": 0.5}'
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +40,14 @@ def _own_modules() -> Iterator[None]:
 class Site:
     """A client with its log. `lines`: the fields of each line of the log, as a JSON log has them."""
 
-    def __init__(self, folder: Path, caplog: pytest.LogCaptureFixture, body: str = "weights, 4, {}") -> None:
+    def __init__(
+        self, folder: Path, caplog: pytest.LogCaptureFixture, body: str = "weights, 4, {}", validate: str = SCORED
+    ) -> None:
         caplog.set_level(logging.INFO, "fedmq.client.site")
         self._caplog = caplog
         self.ended: list[str] = []
         self.log = SiteLog("c1", Attach(instance=INSTANCE), ALLIANCE.alliance, self._now, self.ended.append)
-        package = write_package(folder, TRAINER.format(body=body))
+        package = write_package(folder, TRAINER.format(body=body, validate=validate))
         self.client = AloneClient(package, observe=self.log, on_fault=self.log.failed, detail="class")
         self.client.attach()
 
@@ -108,6 +111,18 @@ def test_an_exception_of_the_trainer_is_in_the_log_in_full(tmp_path: Path, caplo
     failed = site.of("update.failed")
     assert (failed["level"], failed["reason"]) == ("error", "train raised ZeroDivisionError: division by zero")
     assert "return 1 / 0" in failed["traceback"] and "trainer.py" in failed["traceback"]
+
+
+def test_a_validation_that_abstains_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    site = Site(tmp_path, caplog, validate="None")
+    site.client.request()
+    assert site.of("model.abstained") == {
+        "level": "info",
+        "session": "s",
+        "round": 1,
+        "reason": "validate returned None",
+    }
+    assert "model.validated" not in [line["message"] for line in site.lines]
 
 
 def test_a_validation_an_abstention_and_the_end_of_a_session_are_logged(

@@ -63,12 +63,14 @@ class Validated:
     notes: Sequence[str] = ()
     """What the metrics lack, as in `Result`."""
     reason: str = ""
-    """Why the validation failed, with its traceback. Training begins all the same."""
+    """Why there are no metrics, with the traceback of a validation that failed. Training begins all the same."""
     traceback: str = ""
     plain: str = ""
     """As in `Result`, with the next two."""
     frames: str = ""
     plain_notes: Sequence[str] = ()
+    abstained: bool = False
+    """Whether nothing failed: `validate` returned None or used no examples, or the trainer has none."""
 
 
 @value
@@ -117,8 +119,8 @@ class Pool(Protocol):
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Runs the job when a worker is free.
 
-        - `on_validation` is called at most once, before training starts, if `job.validate` is set and the trainer
-          validates. For a job of kind validate only `on_done` is called.
+        - `on_validation` is called at most once, before training starts, if `job.validate` is set: also with the reason
+          why there are no metrics. For a job of kind validate only `on_done` is called.
         - `on_progress(job id, fraction, metrics, place)` is called at most once a second, and once shortly before the
           deadline with the place in its code where the trainer is, such as `trainer.py:18 in train`, or with `the queue for
           a worker, behind client1` if the job has not begun; after `locate` too; else with "".

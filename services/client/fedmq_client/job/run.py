@@ -16,6 +16,7 @@ import numpy as np
 
 from fedmq import error_detail, tensors
 from fedmq.errors import FedMQError
+from fedmq.evaluators import NO_VALIDATE
 from fedmq.model_files.dtypes import widened
 from fedmq.tensors import Weights
 from fedmq.tensors.opaque import named_opaque
@@ -118,7 +119,7 @@ class _Running:
             return Result(job.id, "done", reason=differs, seconds=self.seconds)
         if job.kind == "validate":
             return self._validate_only(trainer, model, state)
-        if job.validate and hasattr(trainer, "validate"):
+        if job.validate:
             trainer = self._validate_first(trainer, model, state)
         return self._train(trainer, model, state)
 
@@ -160,19 +161,19 @@ class _Running:
 
     def _validate_only(self, trainer: Trainer, model: Whole, state: Weights) -> Result:
         if not hasattr(trainer, "validate"):
-            raise checks.without_values("the trainer has no validate(weights, task), so it scores no model: write it")
+            raise checks.without_values(NO_VALIDATE)
         validated = self._validate(trainer, model, state)
         if isinstance(validated, str):
             return Result(self.job.id, "abstained", reason=validated, seconds=self.seconds)
         return Result(self.job.id, "done", validated.examples, validated.metrics, seconds=self.seconds)
 
     def _validate_first(self, trainer: Trainer, model: Whole, state: Weights) -> Trainer:
-        """Reports the validation of the received model, also one that fails: that costs no training.
+        """Reports the validation of the received model, or why it has no metrics: that costs no training.
 
         Returns the trainer to train with: built anew after an exception, which may have left it incomplete.
         """
         try:
-            validated: Validated | str = self._validate(trainer, model, state)
+            validated = self._validate(trainer, model, state) if hasattr(trainer, "validate") else NO_VALIDATE
         except Cancelled:
             raise
         except (Exception, SystemExit) as error:
@@ -186,10 +187,12 @@ class _Running:
                 trainer = self.trainers.get(self.job.package, self.job.client)
         else:
             notes = self.notes.take()
-            if isinstance(validated, Validated) and notes.texts:
+            if isinstance(validated, str):
+                seconds = self.seconds.get("validate", 0.0)
+                validated = Validated(self.job.id, None, {}, seconds, reason=validated, plain=validated, abstained=True)
+            if notes.texts:
                 validated = replace(validated, notes=notes.texts, plain_notes=notes.plain)
-        if isinstance(validated, Validated):
-            self.hooks.validated(validated)
+        self.hooks.validated(validated)
         return trainer
 
     def _validate(self, trainer: Trainer, model: Whole, state: Weights) -> Validated | str:

@@ -35,7 +35,8 @@ def task_key(plan: PlanKey) -> TaskKey:
 class ModelScores:
     """The metrics of a model on the client's data, from `examples` of them; None: their number is not known.
 
-    `reason` and `traceback` are of a validation that failed before training. `notes` say what the metrics lack.
+    `reason`: why a validation before training has no metrics; `traceback`: of one that failed. `notes` say what the
+    metrics lack.
     """
 
     examples: int | None
@@ -167,10 +168,11 @@ class AssignPart(Perform):
 
 @value
 class ModelValidated(CoreEvent):
-    """The client has validated the model that a task names."""
+    """The client has validated the model that a task names. `abstained`: there are no metrics, and nothing failed."""
 
     task: TaskMessage
     scores: ModelScores
+    abstained: bool = False
 
 
 @value

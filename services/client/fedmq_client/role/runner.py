@@ -16,6 +16,7 @@ from fedmq.blobs.base import STORE
 from fedmq.blobs.checks import opened
 from fedmq.error_detail import ErrorDetail
 from fedmq.errors import FedMQError, Refused, Transient
+from fedmq.evaluators import NO_VALIDATE
 from fedmq.runtime.effects import CoreEvent
 from fedmq.runtime.stalls import Stalls
 from fedmq.scheduler import Scheduler
@@ -86,6 +87,8 @@ class TaskRunner:
         self._jobs: dict[TaskKey, str] = {}
         self._count = itertools.count()
         self._logged: set[str] = set()
+        self._unscored = ""
+        """The newest session for which the client has reported that its trainer has no `validate`."""
         self._report = report
         self._output_log = output_log
         self._stalls = stalls or Stalls(scheduler.wall)
@@ -206,12 +209,17 @@ class TaskRunner:
             lambda result: self._done(task, key, result, seconds, personal, scores),
         )
 
-    def _validated(self, task: TaskMessage, validated: Validated) -> operations.ModelScores:
-        if validated.reason:
+    def _validated(self, task: TaskMessage, validated: Validated) -> operations.ModelScores | None:
+        """Reports a validation before training; of a trainer without `validate` once a session, and then returns None."""
+        if validated.abstained and validated.reason == NO_VALIDATE:
+            reported, self._unscored = self._unscored, task.plan.session
+            if reported == self._unscored:
+                return None
+        if validated.reason and not validated.abstained:
             self._note_fault("model.validated", task, validated.reason, validated.traceback)
         sent = published(validated, self._detail)
         scores = operations.ModelScores(validated.examples, validated.metrics, sent.notes, sent.reason, sent.traceback)
-        self._report(operations.ModelValidated(task, scores))
+        self._report(operations.ModelValidated(task, scores, validated.abstained))
         self._log(task_key(task.plan), validated.notes)
         return scores
 

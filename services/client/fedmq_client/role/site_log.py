@@ -47,6 +47,8 @@ class SiteLog:
         match event:
             case Received(body=body):
                 self._received(body)
+            case ModelValidated(task=task, scores=scores, abstained=True):
+                log.info("model.abstained", extra=_about(task.plan) | {"reason": scores.reason})
             case ModelValidated(task=task, scores=scores) if not scores.reason:
                 metrics = {"examples": scores.examples, "metrics": dict(scores.metrics)}
                 log.info("model.validated", extra=_about(task.plan) | metrics)
