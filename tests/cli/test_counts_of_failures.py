@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dashboard.rendering import show
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_cli.app import app
 from fedmq_sandbox import Sandbox
@@ -134,6 +135,22 @@ def test_the_final_block_counts_the_failed_clients_of_all_rounds_and_marks_their
     assert "\n  mse 2 (clients' own data)\n" in shown
     assert re.findall(r"^round .* 2 of 3 accepted, 1 failed, .*, training: mse 2.5000 \(2 of 3\)$", shown, re.MULTILINE)
     assert "updates of all rounds" not in (runs / "whole" / "shown.txt").read_text()
+
+
+def test_the_reason_of_an_update_that_failed_is_wherever_the_finished_run_is_looked_at(runs: Path) -> None:
+    place = f"trainer.py:{TRAINER.splitlines().index('        TRAIN') + 1} in train"
+    text = f"2 of 6 updates failed: train raised ValueError: no data; it was in {place} (client1, rounds 1 to 2)"
+    folder = runs / "train" / "run"
+    assert f"\n  {text}\n" in (runs / "train" / "shown.txt").read_text().partition("\nfinal model ")[2]
+    assert f"\n{text}\n" in _fedmq("session", "show", "--state-dir", folder)
+    [reason] = json.loads(_fedmq("session", "show", "--state-dir", folder, "--json"))["not_accepted"]["reasons"]
+    assert (reason["outcome"], reason["count"], reason["place"]) == ("failed", 2, place)
+    compared = _fedmq("session", "compare", _named(runs, "whole"), _named(runs, "train")).splitlines()
+    assert f"{_named(runs, 'train')}: {text}" in compared
+    for path in ("/", "/sessions"):
+        assert text in show(SqliteRecords(folder / "records.db"), path).text
+    whole = _fedmq("session", "show", "--state-dir", runs / "whole" / "run")
+    assert "updates failed" not in whole
 
 
 def test_a_session_shows_how_many_clients_failed_in_each_round(runs: Path) -> None:

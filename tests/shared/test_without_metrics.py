@@ -8,7 +8,14 @@ import pytest
 
 from fedmq.evaluators import NO_VALIDATE
 from fedmq.records.sqlite import SqliteRecords
-from fedmq.records.without_metrics import place_in, reasons_by_client, without_metrics, without_metrics_lines
+from fedmq.records.without_metrics import (
+    not_accepted,
+    not_accepted_lines,
+    place_in,
+    reasons_by_client,
+    without_metrics,
+    without_metrics_lines,
+)
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
@@ -141,3 +148,56 @@ def test_each_client_has_the_reason_of_its_newest_model(records: SqliteRecords) 
     assert reasons_by_client(records, "s", 2) == {
         "b": "validation of model 1 has no metrics: validate raised TypeError: no; it was in helper.py:3 in score"
     }
+
+
+def answered(records: SqliteRecords, round: int, attempt: int = 1, traceback: str = "", **answers: str) -> None:
+    """Records an attempt of the round with each client's `outcome: reason`. Attempt 1 makes the round's model."""
+    split = {client: answer.partition(": ") for client, answer in answers.items()}
+    outcomes = [outcome for outcome, _, _ in split.values()]
+    reasons = {client: reason for client, (_, _, reason) in split.items() if reason}
+    row = {"session": "s", "round": round, "attempt": attempt}
+    counts = {outcome: outcomes.count(outcome) for outcome in outcomes}
+    if attempt == 1:
+        records.put(tables.ROUNDS, keys.round_record("s", round), row | {"counts": counts})
+    ledger = row | {"clients": list(answers), "outcomes": outcomes, "reasons": reasons}
+    records.put(tables.PARTICIPATION, keys.attempt_record("s", round, attempt), ledger)
+    for client, (outcome, _, reason) in split.items():
+        key = f"{round}/{attempt}/{client}"
+        event(records, key, f"update.{outcome}", client, round, reason=reason, traceback=traceback)
+
+
+def answers_lines(records: SqliteRecords) -> list[str]:
+    return not_accepted_lines(not_accepted(records, "s"))
+
+
+def test_rounds_whose_updates_were_all_accepted_need_no_line(records: SqliteRecords) -> None:
+    answered(records, 1, a="accepted", b="accepted")
+    assert not_accepted(records, "s") == {"asked": 2, "reasons": []}
+    assert answers_lines(records) == []
+
+
+def test_an_update_that_failed_once_has_its_reason_its_place_its_client_and_its_round(records: SqliteRecords) -> None:
+    answered(records, 1, traceback=TRACE, a="accepted", b="failed: train raised ValueError: only in round one")
+    answered(records, 2, a="accepted", b="accepted")
+    text = "train raised ValueError: only in round one; it was in helper.py:3 in score"
+    assert answers_lines(records) == [f"1 of 4 updates failed: {text} (b, round 1)"]
+
+
+def test_outcomes_are_separate_and_reasons_that_differ_in_numbers_are_one(records: SqliteRecords) -> None:
+    answered(records, 1, a="absent: no answer in 5 s", b="accepted", c="abstained")
+    answered(records, 3, a="absent: no answer in 6 s", b="absent: no answer in 6 s", c="accepted")
+    assert answers_lines(records) == [
+        "3 of 6 updates were absent: no answer in 6 s (a and 1 more, rounds 1 to 3)",
+        "1 of 6 updates abstained (c, round 1)",
+    ]
+
+
+def test_an_attempt_that_made_no_model_does_not_count(records: SqliteRecords) -> None:
+    answered(records, 1, a="accepted")
+    answered(records, 1, attempt=2, a="failed: train raised KeyError: 'x'")
+    assert not_accepted(records, "s") == {"asked": 1, "reasons": []}
+
+
+def test_reasons_after_the_third_are_counted(records: SqliteRecords) -> None:
+    answered(records, 1, **{name: f"failed: {name}" for name in "abcde"})
+    assert answers_lines(records)[3:] == ["2 more were not accepted for other reasons"]

@@ -16,7 +16,7 @@ import numpy as np
 from fedmq import __version__
 from fedmq.errors import ConfigError, NotFound
 from fedmq.model_files import formats
-from fedmq.records.without_metrics import without_metrics, without_metrics_lines
+from fedmq.records.without_metrics import not_accepted, not_accepted_lines, without_metrics, without_metrics_lines
 from fedmq.visible import visible
 from fedmq_cli.again import command_with, fresh_folder
 from fedmq_cli.output import part_of, say, short
@@ -152,7 +152,7 @@ def print_result(result: dict[str, Any], out: TextIO) -> None:
     outcomes = _outcomes(result["rounds"])
     if outcomes:
         say(f"  updates of all rounds: {outcomes}", file=out)
-    for line in without_metrics_lines(result["without_metrics"]):
+    for line in (*not_accepted_lines(result["not_accepted"]), *without_metrics_lines(result["without_metrics"])):
         say(f"  {visible(line)}", file=out)
     best = result["best"]
     if best is not None:
@@ -207,7 +207,8 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
 
     `training` holds the means that the trainers reported with the updates of a round, at the top those of the last round.
     `values` holds the number of values in each of these means. `asked` is the number of clients that a round asked.
-    `without_metrics` counts the validations of the last session, and says why some have no metrics.
+    `not_accepted` counts the updates of the last session, with the reasons why some were not accepted, and
+    `without_metrics` its validations, with the reasons why some have no metrics.
     `start` is the model before the first round. `rounds` are those of all sessions of the chain of sessions.
     """
     committed = list(box.rounds())
@@ -243,6 +244,7 @@ def outcome(box: Sandbox, session: dict[str, Any]) -> dict[str, Any]:
         "local_tensors": list(box.policy.tensors.local),
         "training": committed[-1].training if committed else {},
         "values": values | {name: int(summary["n"]) for name, summary in summaries.items()},
+        "not_accepted": not_accepted(box.records, session["session"]),
         "without_metrics": without_metrics(box.records, session["session"]),
         "best": _best(box),
         "start": _start(box),

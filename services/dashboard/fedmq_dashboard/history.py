@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from fedmq.records.base import Document, Records
 from fedmq.records.trail import first_model, summary_in
-from fedmq.records.without_metrics import without_metrics
+from fedmq.records.without_metrics import not_accepted, not_accepted_lines, without_metrics, without_metrics_lines
 from fedmq_dashboard.columns import Columns, columns_of
 from fedmq_schemas import records as tables
 from fedmq_schemas.records import ENDED
@@ -39,7 +39,7 @@ class History:
         self._lock = threading.Lock()
         self._rounds: OrderedDict[str, Grown[Document]] = OrderedDict()
         self._columns: OrderedDict[str, Grown[Columns]] = OrderedDict()
-        self._unscored: OrderedDict[str, tuple[tuple[str, int], Document]] = OrderedDict()
+        self._causes: OrderedDict[str, tuple[tuple[str, int], list[str]]] = OrderedDict()
 
     # -- sessions and rounds ----------------------------------------------------------------------------------------
 
@@ -148,18 +148,22 @@ class History:
         """Returns the validations of a model by each client and evaluator in a session."""
         return self._records.find(tables.VALIDATIONS, {"session": session, "model": model})
 
-    def without_metrics(self, session: Mapping[str, Any]) -> Document:
-        """Returns how many validations a session has, and why some have no metrics: read again after a round or a change."""
+    def causes(self, session: Mapping[str, Any]) -> list[str]:
+        """Returns lines that state why updates were not accepted and why validations have no metrics.
+
+        They are read again after a round or a change.
+        """
         name, state = session["session"], (session["state"], self.rounds_done(session))
         with self._lock:
-            known = self._unscored.get(name)
+            known = self._causes.get(name)
         if known is None or known[0] != state:
-            known = state, without_metrics(self._records, name)
+            lines = not_accepted_lines(not_accepted(self._records, name))
+            known = state, [*lines, *without_metrics_lines(without_metrics(self._records, name))]
             with self._lock:
-                self._unscored[name] = known
-                self._unscored.move_to_end(name)
-                while len(self._unscored) > KEPT_SESSIONS:
-                    self._unscored.popitem(last=False)
+                self._causes[name] = known
+                self._causes.move_to_end(name)
+                while len(self._causes) > KEPT_SESSIONS:
+                    self._causes.popitem(last=False)
         return known[1]
 
     # -- members and events -----------------------------------------------------------------------------------------

@@ -111,9 +111,17 @@ class SessionHandle:
     def without_metrics(self) -> Row:
         """Returns how many validations there are, `asked`, and in `reasons` why some have no metrics, most frequent first.
 
-        Each reason has `reason`, `place` in the trainer's code, `count`, `clients`, and the newest `round` of such a model.
+        Each reason has `reason`, `place` in the trainer's code, `count`, `clients`, and the newest `round` of such a model,
+        and the `first_round`.
         """
         return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/without_metrics")
+
+    def not_accepted(self) -> Row:
+        """Returns how many updates the committed rounds asked for, `asked`, and in `reasons` why some were not accepted.
+
+        Each reason has what `without_metrics` returns of one, and the `outcome` of these updates.
+        """
+        return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/not_accepted")
 
     def events(self) -> Table:
         """Returns all recorded events of the session, oldest first."""

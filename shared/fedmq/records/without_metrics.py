@@ -1,20 +1,24 @@
-"""Why validations of a session have no metrics, from its records."""
+"""Why updates of a session were not accepted, and why validations have no metrics, from its records."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedmq.evaluators import NO_TEST_SET, NO_VALIDATE
-from fedmq.reasons import OUTPUT_HEADING, alike
+from fedmq.reasons import OUTPUT_HEADING, alike, fared
 from fedmq.records.base import Document, Records
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 
 MOST_VALIDATIONS = 10_000
+MOST_TASKS = 10_000
+MOST_ROUNDS = 1_000
 MOST_SHOWN = 3
+MOST_PLACES = 10
+"""Number of reasons, most frequent first, of which the place in the trainer's code is looked up."""
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (.+)$', re.MULTILINE)
 _PLACE = re.compile(r"^\S+:\d+ in \S+$", re.MULTILINE)
 
@@ -44,7 +48,41 @@ def without_metrics(records: Records, session: str) -> Document:
         if (event["round"], event["client"]) not in answered
     ]
     rows = _once_each([row for row in (*found, *absent) if not _is_untested(row)])
-    return {"asked": len(rows), "reasons": _reasons(records, rows)}
+    lacking = ((row, "") for row in rows if not row["metrics"] and row.get("reason"))
+    return {"asked": len(rows), "reasons": _reasons(lacking, lambda row, _: _place(records, row))}
+
+
+def not_accepted(records: Records, session: str) -> Document:
+    """Returns how many updates the committed rounds of a session asked for, `asked`, and why some were not accepted.
+
+    Each row of `reasons` has what `without_metrics` returns of one, and the `outcome` of these updates. Of a long session,
+    the newest rounds count: up to 1,000 of them, until they have asked for 10,000 updates.
+    """
+    rounds, asked = [], 0
+    newest = records.find(tables.ROUNDS, {"session": session}, order="round", descending=True, limit=MOST_ROUNDS)
+    for each in newest:
+        if asked >= MOST_TASKS:
+            break
+        asked += sum(each["counts"].values())
+        if sum(each["counts"].values()) > each["counts"].get("accepted", 0):
+            rounds.append(each)
+    committed = {(each["round"], each["attempt"]) for each in rounds}
+    where = {"session": session, "round": [each["round"] for each in rounds]}
+    ledgers = records.find(tables.PARTICIPATION, where, order="round", descending=True) if rounds else ()
+    rows = (
+        ({"round": ledger["round"], "client": client, "reason": ledger["reasons"].get(client, "")}, outcome)
+        for ledger in ledgers
+        if (ledger["round"], ledger["attempt"]) in committed
+        for client, outcome in zip(ledger["clients"], ledger["outcomes"], strict=True)
+        if outcome != "accepted"
+    )
+
+    def place(row: Mapping[str, Any], outcome: str) -> str:
+        about = {"session": session, "round": row["round"], "client": row["client"], "name": f"update.{outcome}"}
+        found = records.find(tables.EVENTS, about, order="at", descending=True, limit=1)
+        return place_in(str(found[0]["data"].get("traceback", ""))) if found else ""
+
+    return {"asked": asked, "reasons": _reasons(rows, place)}
 
 
 def reasons_by_client(records: Records, session: str, number: int) -> dict[str, str]:
@@ -67,15 +105,34 @@ def without_metrics_lines(found: Mapping[str, Any]) -> list[str]:
     rows: Sequence[Mapping[str, Any]] = found["reasons"]
     lines = []
     for row in rows[:MOST_SHOWN]:
-        first, *more = row["clients"]
-        who = f"{first} and {len(more)} more" if more else first
         have = "has" if found["asked"] == 1 else "have"
         noun = "validation" if found["asked"] == 1 else "validations"
         text = _text(row["reason"], row["place"])
-        lines.append(f"{row['count']} of {found['asked']} {noun} {have} no metrics: {text} ({who})")
+        lines.append(f"{row['count']} of {found['asked']} {noun} {have} no metrics: {text} ({_who(row)})")
     if len(rows) > MOST_SHOWN:
         lines.append(f"{sum(row['count'] for row in rows[MOST_SHOWN:])} more have none for other reasons")
     return lines
+
+
+def not_accepted_lines(found: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each of the three most frequent reasons: `1 of 36 updates failed: … (client3, round 1)`."""
+    rows: Sequence[Mapping[str, Any]] = found["reasons"]
+    lines = []
+    for row in rows[:MOST_SHOWN]:
+        noun = "update" if found["asked"] == 1 else "updates"
+        heading = f"{row['count']} of {found['asked']} {noun} {fared(row['outcome'], row['count'])}"
+        first, newest = row["first_round"], row["round"]
+        when = f"round {newest}" if first == newest else f"rounds {first} to {newest}"
+        text = _text(row["reason"], row["place"])
+        lines.append(f"{heading}{': ' if text else ''}{text} ({_who(row)}, {when})")
+    if len(rows) > MOST_SHOWN:
+        lines.append(f"{sum(row['count'] for row in rows[MOST_SHOWN:])} more were not accepted for other reasons")
+    return lines
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    first, *more = row["clients"]
+    return f"{first} and {len(more)} more" if more else str(first)
 
 
 def _is_untested(row: Mapping[str, Any]) -> bool:
@@ -88,21 +145,31 @@ def _once_each(rows: Sequence[Document]) -> list[Document]:
     return [row for row in rows if row.get("reason") != NO_VALIDATE or row is firsts[row["client"]]]
 
 
-def _reasons(records: Records, rows: Iterable[Mapping[str, Any]]) -> list[Document]:
+def _reasons(
+    rows: Iterable[tuple[Mapping[str, Any], str]], place: Callable[[Mapping[str, Any], str], str]
+) -> list[Document]:
+    """Returns a row for all rows with one outcome whose reasons differ in numbers only, the most frequent first.
+
+    `rows`: each with its outcome, newest first. `place`: returns the place in the trainer's code of such a row.
+    """
     found: dict[tuple[str, str], Document] = {}
+    newest: dict[tuple[str, str], tuple[Mapping[str, Any], str]] = {}
     clients: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        if row["metrics"] or not row.get("reason"):
-            continue
-        key = alike("", row["reason"])
+    for row, outcome in rows:
+        key = alike(outcome, row["reason"])
         if key not in found:
-            place = _place(records, row)
-            found[key] = {"reason": row["reason"], "place": place, "count": 0, "clients": [], "round": row["round"]}
+            newest[key] = row, outcome
+            found[key] = {"reason": row["reason"], "place": "", "count": 0, "clients": [], "round": row["round"]}
+            found[key] |= {"outcome": outcome} if outcome else {}
         found[key]["count"] += 1
+        found[key]["first_round"] = row["round"]
         clients.setdefault(key, set()).add(row["client"])
     for key, names in clients.items():
         found[key]["clients"] = sorted(names)
-    return sorted(found.values(), key=lambda each: -each["count"])
+    ranked = sorted(found, key=lambda key: -found[key]["count"])
+    for key in ranked[:MOST_PLACES]:
+        found[key]["place"] = place(*newest[key])
+    return [found[key] for key in ranked]
 
 
 def _text(reason: str, place: str) -> str:

@@ -103,9 +103,9 @@ def show(
 
     A mean of fewer values than the round has clients is marked: `12.4307 (2 of 4)`. So is the number of accepted updates,
     and each other outcome has a column. A metric for which no client returned a finite number is named below the table, and
-    so is why validations have no metrics at all.
+    so is why updates were not accepted, and why validations have no metrics at all.
     """
-    from fedmq.records.without_metrics import without_metrics_lines
+    from fedmq.records.without_metrics import not_accepted_lines, without_metrics_lines
 
     found = session_at(url, session_id, state_dir)
     if toml:
@@ -114,8 +114,8 @@ def show(
     document, rounds, metrics = found.refresh(), found.rounds(), found.metrics()
     missing = without_mean(_newest_metrics(found, rounds), metrics)
     if as_json:
-        without = {"without_mean": missing, "without_metrics": found.without_metrics()}
-        print_json({**document, "rounds": rounds, "metrics": metrics, **without})
+        causes = {"not_accepted": found.not_accepted(), "without_metrics": found.without_metrics()}
+        print_json({**document, "rounds": rounds, "metrics": metrics, "without_mean": missing, **causes})
         return
     counts = {row["round"]: row for row in rounds}
     rows = [{**counts.get(row["round"], {}), **row} for row in metrics]
@@ -138,7 +138,7 @@ def show(
     for each in missing:
         who = named(each["clients"])
         say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
-    for line in without_metrics_lines(found.without_metrics()):
+    for line in (*not_accepted_lines(found.not_accepted()), *without_metrics_lines(found.without_metrics())):
         say(visible(line))
     if is_open := document.get("open_round") or document.get("open_validation"):
         print_open_round(is_open)
@@ -169,14 +169,14 @@ def compare(
     FOLDER:SESSION is another session of a folder. The two may be in two folders, or one in a folder and one at a reducer.
     Shows the state of each session, and whether it continues another one. Means are marked as by `fedmq session show`.
     """
-    from fedmq.records.without_metrics import without_metrics_lines
+    from fedmq.records.without_metrics import not_accepted_lines, without_metrics_lines
 
     left, right = (_run(text, url, state_dir) for text in (one, other))
     names = (one, other) if left.name == right.name else (left.name, right.name)
     sides = [_compared(run, name) for run, name in zip((left, right), names, strict=True)]
     standings = [standing(*sides), standing(*reversed(sides))]
     for each, run in zip(standings, (left, right), strict=True):
-        each["without_metrics"] = run.session.without_metrics()
+        each["not_accepted"], each["without_metrics"] = run.session.not_accepted(), run.session.without_metrics()
     differences = policy_differences(*(side.record for side in sides))
     rows = rounds_beside(*sides)
     if as_json:
@@ -198,7 +198,7 @@ def compare(
             who = named(each["clients"])
             say(visible(f"{name} has no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
     for each in standings:
-        for line in without_metrics_lines(each["without_metrics"]):
+        for line in (*not_accepted_lines(each["not_accepted"]), *without_metrics_lines(each["without_metrics"])):
             say(visible(f"{each['name']}: {line}"))
     print_next(*(f"fedmq session show {run.session.id}{run.place}" for run in (left, right)))
 

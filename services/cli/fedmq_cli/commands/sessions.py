@@ -81,7 +81,7 @@ def start(
 
 
 def _follow(started: Any, as_json: bool, place: str) -> None:
-    from fedmq.records.without_metrics import without_metrics_lines
+    from fedmq.records.without_metrics import not_accepted_lines, without_metrics_lines
 
     with saying(f"\nsession {started.id} continues; to end it: fedmq stop {started.id}{place}"):
         from fedmq_cli.views import watch
@@ -96,7 +96,8 @@ def _follow(started: Any, as_json: bool, place: str) -> None:
         raise typer.Exit(1)
     if not as_json:
         say(f"\nfinal model {document['model']}")
-        for line in without_metrics_lines(started.without_metrics()):
+        lines = [*not_accepted_lines(started.not_accepted()), *without_metrics_lines(started.without_metrics())]
+        for line in lines:
             say(f"  {visible(line)}")
         print_next(f"fedmq model get {document['model']}", f"fedmq session show {started.id}", place=place)
 

@@ -9,7 +9,6 @@ from dash import html
 
 from fedmq.records.base import Document
 from fedmq.records.durations import seconds_queued
-from fedmq.records.without_metrics import without_metrics_lines
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import alliance, curves, outcomes
@@ -51,7 +50,7 @@ LOGS: dict[str, tuple[str, ...]] = {
 class LivePage:
     """The page's data. `late` maps a round to its number of late updates.
 
-    `unscored` states why validations have no metrics, a line for each reason.
+    `causes` states why updates were not accepted and validations have no metrics, a line for each reason.
     """
 
     sessions: Sequence[Document]
@@ -64,7 +63,7 @@ class LivePage:
     combiners: Sequence[Document]
     log: Sequence[Document]
     late: dict[int, int]
-    unscored: Sequence[str] = ()
+    causes: Sequence[str] = ()
 
 
 def read(history: History, live: Live, query: Query) -> LivePage:
@@ -93,7 +92,7 @@ def read(history: History, live: Live, query: Query) -> LivePage:
         combiners,
         log,
         late,
-        without_metrics_lines(history.without_metrics(session)),
+        history.causes(session),
     )
 
 
@@ -148,7 +147,7 @@ def _progress(now: LivePage) -> Element:
         parts.append(html.P([session["waiting"], left], className="waiting"))
     elif session["reason"]:
         parts.append(html.P(session["reason"], className="reason"))
-    parts += [html.P(line, className="reason") for line in now.unscored]
+    parts += [html.P(line, className="reason") for line in now.causes]
     model = now.trail[-1]["model"] if now.trail else None
     newest: Element = c.link(words.short(model), f"/models?model={model}") if model else "–"
     policy = session["policy"]

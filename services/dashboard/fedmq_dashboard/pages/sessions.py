@@ -10,7 +10,6 @@ from dash import html
 
 from fedmq.records.base import Document
 from fedmq.records.durations import seconds_queued, seconds_run
-from fedmq.records.without_metrics import without_metrics_lines
 from fedmq_dashboard import components as c
 from fedmq_dashboard import words
 from fedmq_dashboard.charts import curves
@@ -28,12 +27,12 @@ COMPARED = 3
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A session that is compared. `unscored` states why validations have no metrics, a line for each reason."""
+    """A session that is compared. `causes`: why updates were not accepted and validations have no metrics, line by line."""
 
     session: Document
     rounds: Sequence[Document]
     trail: Sequence[Document]
-    unscored: Sequence[str]
+    causes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ def read(history: History, live: Live, query: Query) -> Comparison:
 
 
 def _one(history: History, session: Document) -> One:
-    name, unscored = session["session"], without_metrics_lines(history.without_metrics(session))
-    return One(session, history.rounds(name), history.trail(session), unscored)
+    name, causes = session["session"], history.causes(session)
+    return One(session, history.rounds(name), history.trail(session), causes)
 
 
 def _names(comparison: Comparison) -> list[str]:
@@ -83,7 +82,7 @@ def view(comparison: Comparison, query: Query) -> list[Element]:
     metric = choose(query.get("metric"), _names(comparison))
     axis = choose(query.get("x"), list(AXES)) or "round"
     return [
-        c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis), *_unscored(comparison)),
+        c.card(f"{metric or 'Metrics'} by {AXES[axis]}", _plot(comparison, metric, axis), *_causes(comparison)),
         c.card("What differs in their seeds and policies", _differences(comparison, metric), id="differences"),
         c.card("All sessions", _list(comparison.sessions, comparison.done)),
     ]
@@ -111,11 +110,11 @@ def _plot(comparison: Comparison, metric: str | None, axis: str) -> Element:
     return c.graph("compare", figure(traces, x=unit, y=metric), f"Last mean {metric}: {'; '.join(newest)}.", 360)
 
 
-def _unscored(comparison: Comparison) -> list[Element]:
+def _causes(comparison: Comparison) -> list[Element]:
     return [
         html.P(f"{one.session['name'] or one.session['session']}: {line}", className="reason")
         for one in comparison.compared
-        for line in one.unscored
+        for line in one.causes
     ]
 
 

@@ -12,7 +12,7 @@ from fedmq.errors import Refused
 from fedmq.policies import to_toml
 from fedmq.records.base import Records
 from fedmq.records.trail import first_model
-from fedmq.records.without_metrics import reasons_by_client, without_metrics
+from fedmq.records.without_metrics import not_accepted, reasons_by_client, without_metrics
 from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
@@ -104,6 +104,13 @@ def validations_without_metrics(context: RequestContext, session: SessionId) -> 
     """Returns how many validations the session has, `asked`, and in `reasons` why some of them have no metrics."""
     context.found(tables.SESSIONS, session, "session")
     return Json(without_metrics(context.records, session))
+
+
+@router.get("/{session}/not_accepted")
+def updates_not_accepted(context: RequestContext, session: SessionId) -> Response:
+    """Returns how many updates the committed rounds asked for, `asked`, and in `reasons` why some were not accepted."""
+    context.found(tables.SESSIONS, session, "session")
+    return Json(not_accepted(context.records, session))
 
 
 @router.get("/{session}/rounds")
