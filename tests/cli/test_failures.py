@@ -132,6 +132,15 @@ def test_a_validation_that_fails_is_shown_once_with_its_client_and_traceback() -
     assert _shown(*failing, noted) == [f"evaluator: {reason}", "  Traceback"]
 
 
+def test_a_validation_that_fails_as_an_update_did_is_not_shown_again() -> None:
+    reason = "trainer.py: FileNotFoundError: /data/c"
+    validated = _event(
+        "model.validated", "c", 3, scope="client", metrics={}, weight=None, reason=reason, traceback="Traceback\n"
+    )
+    shown = _shown(_failed("c", reason, "Traceback\n"), validated, _event("session.finished"))
+    assert shown == [f"c: failed: {reason}", "  Traceback"]
+
+
 def test_validations_that_fail_alike_are_counted() -> None:
     failing = [
         _event(

@@ -60,6 +60,9 @@ class Failures:
         if event.client is None or not (is_validation or (kind in ("update", "validation") and outcome in TROUBLE)):
             return []
         key = alike(_VALIDATION if is_validation else outcome, reason)
+        if is_validation and alike("failed", reason) in self._seen:  # an error before any step fails trainings too
+            self.stated.add(reason)
+            return []
         if key in self._seen:
             if key in self._fresh:
                 client, more = self._fresh[key]
