@@ -16,7 +16,7 @@ from fedmq_client.pool.processes import ProcessPool
 PATIENCE = 240.0
 
 TRAINER = """
-import os, re, signal, subprocess, sys, time
+import ctypes, os, re, signal, subprocess, sys, time
 import numpy as np
 
 print("imported")
@@ -27,9 +27,15 @@ class Trainer:
         self.calls = 0
 
     def init(self):
+        if os.environ.get("INIT") == "exit":
+            os._exit(0)
+        if os.environ.get("INIT") == "sleep in C":
+            ctypes.PyDLL(None).sleep(1000)
         return {"w": np.zeros(3, np.float32), "n": np.zeros(1, np.int64)}
 
     def validate(self, weights, task):
+        if task.config.get("do") == "sleep in C in validate":
+            ctypes.PyDLL(None).sleep(1000)
         return 7, {"loss": float(weights["w"].sum()), "trained": self.calls}
 
     def train(self, weights, task):
@@ -51,6 +57,8 @@ class Trainer:
                 time.sleep(0.01)
         if do == "hold the lock":
             re.match("(a+)+$", "a" * 100 + "b")
+        if do == "sleep in C":
+            ctypes.PyDLL(None).sleep(1000)
         if do == "wait":
             while True:
                 task.report(0.5, loss=1.0)

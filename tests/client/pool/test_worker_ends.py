@@ -27,8 +27,16 @@ REMEDY = "; if trainers are only slow, raise `timeout`"
 @pytest.mark.parametrize(
     ("do", "reason"),
     [
-        ("exit", "the worker process ended with exit code 3"),
-        ("kill", "the worker process was killed by SIGKILL (out of memory?)"),
+        (
+            "exit",
+            "the worker process ended with exit code 3 in train of trainer.py: find what ends the process there, such as "
+            "os._exit or C code",
+        ),
+        (
+            "kill",
+            "the worker process was killed by SIGKILL (out of memory?) in train of trainer.py: use less memory there, or "
+            "fewer workers",
+        ),
     ],
 )
 def test_a_worker_that_dies_costs_its_job_and_is_started_again(runner: Runner, do: str, reason: str) -> None:
@@ -40,6 +48,36 @@ def test_a_worker_that_dies_costs_its_job_and_is_started_again(runner: Runner, d
         assert "leaving" in result.traceback
     runner.works()
     assert runner.pool.worker_pids() != before
+
+
+def test_the_end_of_a_worker_in_init_names_init(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INIT", "exit")
+    pool = ProcessPool(1)
+    try:
+        own = Runner(pool, runner.package)
+        result = own.start(replace(own.job(), kind="init", model=None))()
+    finally:
+        pool.close()
+    words = "the worker process ended with exit code 0 in init of trainer.py: find what ends the process there"
+    assert result.outcome == "failed" and result.reason.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "validate", "is_validated", "method"),
+    [
+        ("train", True, False, "validate or train"),
+        ("train", True, True, "train"),
+        ("validate", False, False, "validate"),
+        ("compare", False, False, "init"),
+        ("describe", False, False, "the import or the constructor"),
+    ],
+)
+def test_a_job_names_the_methods_that_it_may_be_in(
+    runner: Runner, kind: JobKind, validate: bool, is_validated: bool, method: str
+) -> None:
+    job = replace(runner.job(), kind=kind, validate=validate)
+    pooled = PooledJob(job, lambda _: None, lambda *_: None, lambda _: None, ends=2.0, is_validated=is_validated)
+    assert pooled.method == f"{method} of trainer.py"
 
 
 def test_the_end_of_a_worker_is_warned_of_only_if_no_result_reports_it(

@@ -144,8 +144,7 @@ class _Running:
 
     def _file(self) -> str:
         """Returns the name of the file that is being run or whose class is being called, before any step."""
-        trainer = self.trainers.package(self.job.package).trainer or packages.MANIFEST
-        return trainer.removeprefix(packages.FLOWER).partition(":")[0]
+        return self.trainers.package(self.job.package).file
 
     def _init(self, trainer: Trainer) -> Result:
         make = getattr(trainer, "init", None)

@@ -74,6 +74,11 @@ class Package:
     test_set: bool = False
     """Whether `fedn.yaml` states that evaluators score a test set. A trainer may state it too."""
 
+    @property
+    def file(self) -> str:
+        """The trainer's file, relative to the folder; that of the commands, `fedn.yaml`, without a trainer."""
+        return (self.trainer or MANIFEST).removeprefix(FLOWER).partition(":")[0]
+
     def runs_commands(self, form: Form | None) -> bool:
         """Returns whether commands are used if this form is requested. None: no form is."""
         return form == "commands" or (form is None and self.trainer is None)

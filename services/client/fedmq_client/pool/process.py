@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from fedmq_client.job.job import Job
 from fedmq_client.pool import wire
 from fedmq_client.pool.output import SETTLE_SECONDS, WorkerOutput
+from fedmq_client.pool.stack_dump import StackDump
 
 KILLED = "was killed with its job"
 
@@ -36,16 +38,8 @@ class WorkerProcess:
         self._jobs = wire.JobWriter()
         self._sent_jobs = 0
         self._printed = WorkerOutput()
-        # -P: a file beside the parent's working directory must not stand in for a module.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fedmq_client.pool.worker"],
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._dump = StackDump()
+        self._process = self._popen(environment)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._input, self._output):
@@ -57,6 +51,24 @@ class WorkerProcess:
         for thread in self._readers:
             thread.start()
         threading.Thread(target=self._await_end, name="fedmq-worker-end", daemon=True).start()
+
+    def _popen(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        shared = self._dump.descriptors
+        try:
+            # -P: a file beside the parent's working directory must not stand in for a module.
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "fedmq_client.pool.worker", *map(str, shared)],
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                pass_fds=shared,
+            )
+        except OSError:
+            self._dump.close()
+            raise
 
     @property
     def is_usable(self) -> bool:
@@ -83,6 +95,14 @@ class WorkerProcess:
     def locate(self, number: int) -> None:
         """Requests the place in its code where this job is: `receive` returns the answer."""
         self._send({"locate": number})
+
+    def dump_stack(self) -> None:
+        """Makes the worker write its stack, also while C code holds the interpreter's lock. Does nothing before `ready`."""
+        self._dump.request()
+
+    def dumped_place(self, package: Path) -> str:
+        """Returns where the package's code was in the last stack, such as `trainer.py:18 in train`; empty if unknown."""
+        return self._dump.place(package)
 
     def wake(self) -> None:
         """Makes `receive` return None. May be called on any thread."""
@@ -124,6 +144,7 @@ class WorkerProcess:
         with self._process.stdout:
             for message in wire.receive(self._output):
                 if "ready" in message:
+                    self._dump.expect(self.pid, *message["ready"])
                     self.ready = True
                 else:
                     self._messages.put(message)
@@ -135,6 +156,7 @@ class WorkerProcess:
 
     def _await_end(self) -> None:
         code = self._process.wait()
+        self._dump.close()
         # A child of the trainer may hold the pipes open; its output is of no interest.
         for thread in self._readers:
             thread.join(SETTLE_SECONDS)

@@ -24,6 +24,7 @@ from fedmq.process.settings import without_secrets
 from fedmq_client.job.job import Job, OnDone, OnProgress, OnValidation, Result, Validated
 from fedmq_client.pool import wire
 from fedmq_client.pool.devices import environment
+from fedmq_client.pool.locating import Locating
 from fedmq_client.pool.pooled_jobs import NEVER, PooledJob, broken, finished, starved
 from fedmq_client.pool.process import KILLED, WorkerProcess
 
@@ -120,7 +121,7 @@ class ProcessPool:
             _call(pooled.on_done, Result(job_id, "cancelled", reason="cancelled"))
 
     def locate(self, job_id: str) -> None:
-        """Makes `on_progress` report the job's place soon. One that holds the interpreter's lock does not answer."""
+        """Makes `on_progress` report the job's place soon, also of one whose C code holds the interpreter's lock."""
         with self._lock:
             queues = (self._waiting, *(worker.waiting for worker in self._workers))
             waiting = [pooled for queue in queues for pooled in queue if pooled.job.id == job_id]
@@ -291,7 +292,7 @@ class ProcessPool:
         take_back_at = time.monotonic() + BATCH_SECONDS
         cancel_at, kill_at, timed_out = pooled.ends, NEVER, False
         pooled.place = ""  # it may have waited in the queue until now
-        locate_at = pooled.locate_at
+        locating = Locating(process, pooled, numbers[0])
         while True:
             now = time.monotonic()
             if len(worker.batch) == 1:
@@ -299,10 +300,9 @@ class ProcessPool:
             elif now >= take_back_at:
                 process.cancel(numbers[1:])
                 self._take_back(worker, len(worker.batch) - 1)
-            if now >= locate_at or pooled.is_wanted:
-                locate_at = NEVER if now >= locate_at else locate_at
-                pooled.is_wanted = False
-                process.locate(numbers[0])
+            if (located := locating.act(now)) is not None:
+                pooled.place = located[-1]
+                _call(pooled.on_progress, pooled.job.id, *located)
             if cancel_at < NEVER and (pooled.cancelled or now >= cancel_at):
                 timed_out = not pooled.cancelled
                 cancel_at, kill_at = NEVER, now + GRACE
@@ -310,9 +310,8 @@ class ProcessPool:
             if now >= kill_at:
                 kill_at = NEVER
                 process.kill()
-            message = process.receive(
-                min(max(0.0, min(take_back_at, locate_at, cancel_at, kill_at) - now), LONGEST_WAIT)
-            )
+            due = min(take_back_at, locating.next_at, cancel_at, kill_at)
+            message = process.receive(min(max(0.0, due - now), LONGEST_WAIT))
             if message is None:
                 continue
             if "ended" in message:
@@ -320,8 +319,10 @@ class ProcessPool:
             if message["number"] != numbers[0]:
                 continue  # of a job that was taken back
             if "validated" in message:
+                pooled.is_validated = True
                 _call(pooled.on_validation, Validated(**message["validated"]))
             elif "progress" in message:
+                locating.answered(*message["progress"][1:3])
                 pooled.place = message["progress"][-1] or pooled.place
                 _call(pooled.on_progress, *message["progress"])
             else:

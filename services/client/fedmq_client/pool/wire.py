@@ -1,8 +1,8 @@
 """The messages between a pool and its workers: msgpack maps on pipes.
 
 - Pool to worker: `{"job": fields, "number": n}`, where n counts the jobs from 1, `{"cancel": n}` and `{"locate": n}`.
-- Worker to pool: `{"ready": true}` once, then of job n, each with `"number": n`: `{"validated": fields}`,
-  `{"progress": [job id, fraction, metrics, place]}`, also as the answer to `locate`, and at last
+- Worker to pool: `{"ready": threads}` once (see `stack_dump.threads`), then of job n, each with `"number": n`:
+  `{"validated": fields}`, `{"progress": [job id, fraction, metrics, place]}`, also as the answer to `locate`, and at last
   `{"result": fields, "spoilt": what}`. `what` names, if not empty, what a trainer changed of the worker and can't be
   restored: no further job may run there.
 

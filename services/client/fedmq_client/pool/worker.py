@@ -22,7 +22,7 @@ from fedmq_client.job.job import Job, Result, Validated
 from fedmq_client.job.place import place_in
 from fedmq_client.job.run import Hooks, run
 from fedmq_client.job.trainers import Trainers
-from fedmq_client.pool import wire
+from fedmq_client.pool import stack_dump, wire
 
 END_OF_OUTPUT = b"\0end of job\0"
 """Ends the line that follows all output of a job."""
@@ -53,10 +53,10 @@ class _Worker:
                 self.jobs.put((message["number"], reader.job(message["job"])))
         _end_with_children()
 
-    def serve(self) -> None:
-        """Runs one job after another, until a trainer has spoilt this process."""
+    def serve(self, listening: threading.Thread) -> None:
+        """Runs one job after another, until a trainer has spoilt this process. `listening`: the thread of `listen`."""
         flush_c = _c_flush()
-        self._send({"ready": True})
+        self._send({"ready": stack_dump.threads(listening)})
         while not self.trainers.spoilt:
             number, job = self.jobs.get()
             if number in self.cancelled:
@@ -102,9 +102,12 @@ def main() -> None:
     _die_with_parent()
     incoming, outgoing = _take_streams()
     faulthandler.enable()  # where the trainer was when C code crashed, for its output file
+    for descriptor in sys.argv[1:]:
+        stack_dump.write_on_signal(int(descriptor))
     worker = _Worker(incoming, outgoing)
-    threading.Thread(target=worker.listen, name="fedmq-listen", daemon=True).start()
-    worker.serve()
+    listening = threading.Thread(target=worker.listen, name="fedmq-listen", daemon=True)
+    listening.start()
+    worker.serve(listening)
 
 
 def _c_flush() -> Callable[[], object]:
