@@ -43,7 +43,8 @@ def test_one_mistake_is_shown_once_with_its_traceback_and_counted_when_the_attem
         "  Traceback (most recent call last):",
         '    File "trainer.py", line 9, in train',
         "  KeyError: 'epochs'",
-        "  last lines of its output, all of which is in output.log in the state folder of b:",
+        "  last lines of its output, the newest of which is in output.log (older: output.log.1, if there is one) in the "
+        "state folder of b:",
         "    epoch 1",
         "    epoch 2",
         "2 more clients failed alike",
@@ -118,6 +119,24 @@ def test_of_a_crash_in_c_code_the_trainers_own_calls_are_shown_and_not_those_of_
     crashed = _failed("a", "was killed by SIGSEGV", trace + "--- last lines of output ---\nepoch 1\n")
     shown = _shown(crashed, folder=tmp_path / "run")
     assert shown[-3].endswith("Fatal Python error: Aborted") and shown[-1] == "    epoch 1", shown
+
+
+def test_of_output_in_two_files_both_are_named_and_none_is_said_to_hold_all(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "clients" / "a" / "output.log"
+    file.parent.mkdir(parents=True)
+    older = file.with_name("output.log.1")
+    older.write_text("--- session s1, round 1, train, 2026-01-01 10:00:00 UTC ---\nepoch 1\n")
+    (heading, line) = _shown(_failed("a", "exit code 1", "--- last lines of output ---\n"), folder=tmp_path / "run")[
+        -2:
+    ]
+    assert heading.startswith("  last lines of its output, the newest of which is in ") and line == "    epoch 1"
+    assert heading.endswith("clients/a/output.log.1:")  # nothing was printed since
+    file.write_text("--- session s1, round 1, train, 2026-01-01 10:00:00 UTC ---\nepoch 2\n")
+    (heading, line) = _shown(_failed("a", "exit code 1", "--- last lines of output ---\n"), folder=tmp_path / "run")[
+        -2:
+    ]
+    assert heading.startswith("  last lines of its output, the newest of which is in ") and line == "    epoch 2"
+    assert heading.endswith("clients/a/output.log (older: output.log.1):")
 
 
 def test_a_validation_that_fails_is_shown_once_with_its_client_and_traceback() -> None:

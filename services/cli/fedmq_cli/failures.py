@@ -78,16 +78,31 @@ class Failures:
     def _details(self, client: str, traceback: str) -> list[str]:
         trace, _, output = traceback.partition(OUTPUT_HEADING)
         lines = [f"  {line}" for line in trace.splitlines()[-MOST_LINES:]]
-        path = None if self._folder is None else self._folder / "clients" / client / "output.log"
-        where = f"output.log in the state folder of {client}" if path is None else short(str(path))
+        path, where = self._output_of(client)
         is_crash = any(line.startswith(CRASH_HEADING) for line in trace.splitlines())
         # The file of a crash ends with the calls of all threads, of which the traceback holds those that matter.
         found = output.splitlines() if path is None or is_crash else last_part(path)
         found = [line for line in found if line.strip()]
         if found:
-            lines.append(f"  last lines of its output, all of which is in {where}:")
+            lines.append(f"  last lines of its output, {where}:")
             lines += [f"    {line}" for line in found[-MOST_OUTPUT:]]
         return [visible(line.expandtabs()) for line in lines]
+
+    def _output_of(self, client: str) -> tuple[Path | None, str]:
+        """Returns the file that ends with the client's newest output, if it is here, and words on where its output is.
+
+        A file of more than 1 MB becomes `output.log.1`, in place of an older one that is lost.
+        """
+        if self._folder is None:
+            older = "(older: output.log.1, if there is one)"
+            return None, f"the newest of which is in output.log {older} in the state folder of {client}"
+        path = self._folder / "clients" / client / "output.log"
+        older_path = path.with_name("output.log.1")
+        if not older_path.exists():
+            return path, f"all of which is in {short(str(path))}"
+        if not path.exists():  # nothing was printed since
+            return older_path, f"the newest of which is in {short(str(older_path))}"
+        return path, f"the newest of which is in {short(str(path))} (older: output.log.1)"
 
 
 def _counted(outcome: str, count: int) -> str:
