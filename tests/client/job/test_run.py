@@ -115,6 +115,21 @@ def test_an_exception_fails_the_job_with_the_users_own_frames(site: Site) -> Non
     assert result.seconds["train"] > 0
 
 
+def test_of_an_exception_without_a_text_the_class_is_named(site: Site) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise KeyError("code")
+
+    def train(weights: Weights, task: Task) -> Any:
+        raise Mute
+
+    site.serve(train=train)
+    result = site.run()
+    assert (result.outcome, result.plain) == ("failed", "train raised Mute")
+    assert result.reason == "train raised Mute: its text can't be made, as its __str__ raised KeyError"
+    assert "in train" in result.traceback
+
+
 def test_a_trainer_is_kept_until_it_fails_or_its_client_changes(site: Site) -> None:
     fail: list[bool] = []
 

@@ -144,6 +144,48 @@ def test_a_trainer_that_is_not_there_is_refused(tmp_path: Path, trainer: str, co
         build(package, Client("c"))
 
 
+@pytest.mark.parametrize(
+    ("trainer", "code", "words"),
+    [
+        (
+            "code.py:Bad",
+            "\nclass Bad:\n    def __init__(self, client): ...\n    def train(self, weights): ...\n",
+            r"code\.py:4: train\(self, weights\) can't be called with weights and task: write train\(self, weights, task\)$",
+        ),
+        (
+            "code.py",
+            "def train(weights, task, rate): ...\n",
+            r"code\.py:1: train\(weights, task, rate\) can't be called with weights and task: write train\(weights, task\)$",
+        ),
+        (
+            "code.py:Bad",
+            GOOD.replace("Good", "Bad") + "    def validate(self, task): ...\n",
+            r"code\.py:\d+: validate\(self, task\) can't be called with weights and task: write "
+            r"validate\(self, weights, task\)$",
+        ),
+        (
+            "code.py:Bad",
+            GOOD.replace("Good", "Bad") + "    def init(self, client): ...\n",
+            r"code\.py:\d+: init\(self, client\) can't be called without arguments: write init\(self\)$",
+        ),
+    ],
+)
+def test_a_method_that_can_not_be_called_is_refused_with_its_place_and_the_right_signature(
+    tmp_path: Path, trainer: str, code: str, words: str
+) -> None:
+    package = load(_write(tmp_path, f"trainer: {trainer}", code=code))
+    with pytest.raises(PackageError, match=words):
+        build(package, Client("c"))
+
+
+@pytest.mark.parametrize(
+    "signature", ["self, weights, task, rate=1", "self, *arguments", "self, w, t, /", "self, a, b, **k"]
+)
+def test_whatever_can_be_called_with_weights_and_task_is_accepted(tmp_path: Path, signature: str) -> None:
+    code = f"class Fine:\n    def __init__(self, client): ...\n    def train({signature}): ...\n"
+    build(load(_write(tmp_path, "trainer: code.py:Fine", code=code)), Client("c"))
+
+
 def test_a_file_that_does_not_run_says_so_each_time(tmp_path: Path) -> None:
     package = load(_write(tmp_path, "trainer: code.py:Good", code="import no_such_module_anywhere"))
     for _ in range(2):

@@ -50,6 +50,8 @@ class Trainer:
             os._exit(3)
         if do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if do == "interrupt":
+            raise KeyboardInterrupt
         if do == "sys.exit":
             sys.exit(1)
         if do == "hang":

@@ -106,6 +106,16 @@ def test_sys_exit_in_a_trainer_is_a_failure_and_not_the_end_of_the_worker(runner
     runner.works()
 
 
+def test_a_trainer_that_raises_keyboard_interrupt_fails_and_was_not_killed(runner: Runner) -> None:
+    runner.works()
+    pids = runner.pool.worker_pids()
+    result = runner.run("interrupt")
+    assert (result.outcome, result.reason) == ("failed", "train raised KeyboardInterrupt")
+    assert "trainer.py" in result.traceback and "fedmq_client" not in result.traceback
+    runner.works()
+    assert runner.pool.worker_pids() == pids
+
+
 @pytest.mark.parametrize("do", ["hang", "hold the lock"])
 def test_a_trainer_that_hangs_past_its_deadline_is_killed(
     runner: Runner, do: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

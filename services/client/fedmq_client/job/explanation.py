@@ -12,3 +12,11 @@ class Explanation(NamedTuple):
     traceback: str = ""
     plain: str = ""
     frames: str = ""
+
+
+def text_of(error: BaseException) -> str:
+    """Returns the text of an exception. Never raises, although the class may be the user's own."""
+    try:
+        return str(error)
+    except Exception as other:
+        return f"its text can't be made, as its __str__ raised {type(other).__name__}"

@@ -13,6 +13,7 @@ from fedmq.model_files import formats
 from fedmq.model_files.formats import ModelFile
 from fedmq_client.frameworks.flower import flower_trainer
 from fedmq_client.job import imports, process_state
+from fedmq_client.job.signatures import check_signatures
 from fedmq_client.packages import environments
 from fedmq_client.packages.commands import CommandTrainer
 from fedmq_client.packages.package import FLOWER, MANIFEST, Package, PackageError
@@ -27,8 +28,8 @@ def build(package: Package, client: Client) -> Trainer:
     A package with both uses its trainer, unless `client.form` is commands. The file is run once a process, however many
     clients it serves. Afterwards the process is as the trainer needs it: its package's folder is current and first on
     `sys.path`, and what the file changed of the process, such as a random generator's or numpy's settings, holds.
-    Raises PackageError if the class or its `train` is missing, or what the package needs is not installed. Exceptions of
-    the user's code pass.
+    Raises PackageError if the class or its `train` is missing, a method has a wrong signature, or what the package needs is
+    not installed. Exceptions of the user's code pass.
     """
     if package.runs_commands(client.form):
         return CommandTrainer(package, client)
@@ -55,7 +56,9 @@ def _trainer(package: Package, client: Client, file: str, name: str, module: Mod
                 f"{file} has no function train(weights, task): write it, or name a class "
                 f"in {MANIFEST} with `trainer: {file}:CLASS`"
             )
-        return _Functions({key: found[key] for key in NAMES if found.get(key) is not None})
+        functions = _Functions({key: found[key] for key in NAMES if found.get(key) is not None})
+        check_signatures(package.folder, functions)
+        return functions
     cls = found.get(name)
     if not inspect.isclass(cls):
         classes = [key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "train")]
@@ -64,6 +67,7 @@ def _trainer(package: Package, client: Client, file: str, name: str, module: Mod
     if not callable(getattr(cls, "train", None)):
         raise PackageError(f"class {name} in {file} has no method train(self, weights, task)")
     trainer: Trainer = cast(Callable[[Client], Trainer], cls)(client)
+    check_signatures(package.folder, trainer)
     return trainer
 
 

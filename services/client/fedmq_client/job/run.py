@@ -25,7 +25,7 @@ from fedmq_client import checks, frameworks
 from fedmq_client.frameworks.held_out import WithTestData
 from fedmq_client.job import process_state
 from fedmq_client.job.evaluation import missing_test_set
-from fedmq_client.job.explanation import Explanation
+from fedmq_client.job.explanation import Explanation, text_of
 from fedmq_client.job.first_model import first_weights, misfit
 from fedmq_client.job.job import Blob, Job, Result, Validated
 from fedmq_client.job.notes import NoteCollector
@@ -51,8 +51,12 @@ class Hooks:
     cancelled: Callable[[], bool]
 
 
-def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
-    """Runs the job, with `job.timeout` from now. Never raises for what a trainer does, except KeyboardInterrupt.
+FAILURES = (Exception, SystemExit)
+"""What fails a job. KeyboardInterrupt, which a key press of the user raises, passes."""
+
+
+def run(job: Job, trainers: Trainers, hooks: Hooks, failures: tuple[type[BaseException], ...] = FAILURES) -> Result:
+    """Runs the job, with `job.timeout` from now. Never raises for what a trainer does, but what is none of `failures`.
 
     Whatever the trainer changed of the process is restored at the end; what can't be is in `trainers.spoilt`.
     """
@@ -61,7 +65,7 @@ def run(job: Job, trainers: Trainers, hooks: Hooks) -> Result:
         result = running.result()
     except Cancelled:
         result = Result(job.id, "cancelled", reason="cancelled", seconds=running.seconds)
-    except (Exception, SystemExit) as error:
+    except failures as error:
         explained = running.explain(error)
         result = Result(
             job.id,
@@ -138,7 +142,7 @@ class _Running:
         plain = f"{subject} {type(error).__name__}"
         if isinstance(error, checks.InvalidResult):
             return Explanation(str(error), plain=error.plain or plain)
-        reason = f"{plain}: {error}".strip(": ")
+        reason = f"{plain}: {text_of(error)}".strip(": ")
         places = error_detail.frames(error, partial(own_file, self.job.package))
         return Explanation(reason.replace("\n", " ")[:REASON_CHARACTERS], _format(error), plain, places)
 

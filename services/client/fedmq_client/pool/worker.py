@@ -63,7 +63,8 @@ class _Worker:
                 result = Result(job.id, "cancelled", reason="cancelled")
             else:
                 self._running, self._progress = (number, job), (0.0, {})
-                result = run(job, self.trainers, self._hooks(number, job))
+                # No key press reaches this process: a KeyboardInterrupt is one that the trainer raised.
+                result = run(job, self.trainers, self._hooks(number, job), failures=(BaseException,))
                 self._running = None
             self.cancelled.discard(number)
             # The trainer may have closed them, and its result counts all the same.
