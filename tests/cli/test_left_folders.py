@@ -57,6 +57,16 @@ def test_a_folder_whose_sandbox_was_killed_is_reported_as_left(killed: Path, wor
 
 
 @pytest.mark.timeout(60)
+def test_the_open_round_of_a_left_folder_has_no_deadline_to_come(tmp_path: Path) -> None:
+    kill(tmp_path, WORDS, "before the commit", 2)
+    shown = _fedmq(f"session show --state-dir {tmp_path}").stdout
+    assert re.search(r"^round 2 was open when its sandbox ended: \d of 3 clients had answered$", shown, re.MULTILINE), (
+        shown
+    )
+    assert "is open" not in shown and "deadline" not in shown and " ago" not in shown
+
+
+@pytest.mark.timeout(60)
 def test_events_as_json_end_and_stay_json(killed: Path) -> None:
     shown = _fedmq(f"events last --follow --json --state-dir {killed}")
     assert shown.exit_code == 0

@@ -10,18 +10,28 @@ from fedmq_cli.awaiting import subject_of
 from fedmq_cli.output import duration, local_time, print_columns, say
 
 
-def print_open_round(found: Mapping[str, Any]) -> None:
-    """Prints the `open_round` or `open_validation` of a session's record: clients without an answer first."""
+def print_open_round(found: Mapping[str, Any], *, is_left: bool = False) -> None:
+    """Prints the `open_round` or `open_validation` of a session's record: clients without an answer first.
+
+    `is_left`: it is of a folder in which no sandbox runs, so that no deadline passes and nobody is asked.
+    """
     now, clients = time.time(), found["clients"]
     answered = sum(client["outcome"] is not None for client in clients)
     left = found["deadline"] - now
     due = f"in {duration(left)}" if left >= 0 else f"{duration(-left)} ago"
-    say(
-        f"\n{subject_of(found)} is open: {answered} of {len(clients)} clients have answered, deadline "
-        f"{local_time(found['deadline'])} ({due})"
-    )
+    if is_left:
+        say(f"\n{subject_of(found)} was open when its sandbox ended: {answered} of {len(clients)} clients had answered")
+    else:
+        say(
+            f"\n{subject_of(found)} is open: {answered} of {len(clients)} clients have answered, deadline "
+            f"{local_time(found['deadline'])} ({due})"
+        )
     rows = [
-        {**client, "answer": client["outcome"] or _not_yet(now, found, client), "when": local_time(client["at"])}
+        {
+            **client,
+            "answer": client["outcome"] or ("none" if is_left else _not_yet(now, found, client)),
+            "when": local_time(client["at"]),
+        }
         for client in clients
     ]
     columns = {"client": "client", "combiner": "combiner", "answer": "answer", "when": "when", "reason": ""}

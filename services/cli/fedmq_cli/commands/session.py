@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmq.visible import visible
-from fedmq_cli.left import resuming, say_if_failed, say_if_left
+from fedmq_cli.left import is_left, resuming, say_if_failed, say_if_left
 from fedmq_cli.open_round import print_open_round
 from fedmq_cli.output import (
     AsJson,
@@ -141,13 +141,13 @@ def show(
     for line in (*not_accepted_lines(found.not_accepted()), *without_metrics_lines(found.without_metrics())):
         say(visible(line))
     if is_open := document.get("open_round") or document.get("open_validation"):
-        print_open_round(is_open)
+        print_open_round(is_open, is_left=is_left(state_dir))
     if document["policy"]["tensors"]["local"]:
         say(local_note(document["policy"]["tensors"]["local"]))
-    is_left = document["ended_at"] is None and say_if_left(state_dir)
+    is_resumable = document["ended_at"] is None and say_if_left(state_dir)
     say_if_failed(state_dir, document)
     print_next(
-        *([resuming(state_dir, found.id)] if is_left else ()),
+        *([resuming(state_dir, found.id)] if is_resumable else ()),
         *([f"fedmq clients --why {found.id}"] if document["state"] == "failed" else ()),
         f"fedmq model get {document['model'] or 'last'}",
         f"fedmq session show {found.id} --toml",
