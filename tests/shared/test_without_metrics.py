@@ -199,5 +199,5 @@ def test_an_attempt_that_made_no_model_does_not_count(records: SqliteRecords) ->
 
 
 def test_reasons_after_the_third_are_counted(records: SqliteRecords) -> None:
-    answered(records, 1, **{name: f"failed: {name}" for name in "abcde"})
+    answered(records, 1, a="failed: A", b="failed: B", c="failed: C", d="failed: D", e="failed: E")
     assert answers_lines(records)[3:] == ["2 more were not accepted for other reasons"]
