@@ -13,7 +13,7 @@ from fedmq_cli.doctor.findings import Notable
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryBlobs:
     store = MemoryBlobs()
-    monkeypatch.setattr(store_checks, "open_blobs", lambda settings: store)
+    monkeypatch.setattr(store_checks, "open_blobs", lambda settings, **_: store)
     return store
 
 

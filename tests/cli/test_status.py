@@ -61,6 +61,15 @@ def test_presence_is_not_known_while_the_broker_stalls() -> None:
     ]
 
 
+def test_all_events_are_proposed_while_a_server_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of one session hold no stall."""
+    running = {"session": "s", "state": "running", "waiting": "", "rounds_committed": 0, "policy": {"rounds": 1}}
+    monkeypatch.setitem(PAGES, "/sessions", {"items": [{**running, "ended_at": None}], "next": None})
+    with answering(lambda _, path: Answer(200, json.dumps(PAGES[path.partition("?")[0]]).encode())) as port:
+        done = CliRunner().invoke(app, ["status", "--url", f"http://127.0.0.1:{port}"])
+    assert "next: fedmq events --follow --url" in done.output
+
+
 def test_a_session_is_followed_although_the_records_fail_right_after_its_start() -> None:
     record = json.dumps({"session": "one", "state": "finished", "policy": {"rounds": 1}}).encode()
     answers = [Answer(503, b'{"error": "MongoDB failed"}'), Answer(404, b'{"error": "no session one"}')]

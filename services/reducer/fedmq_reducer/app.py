@@ -36,7 +36,7 @@ DEAD_PREFETCH = 50
 def waits_for(core: ReducerCore) -> RoleWait | None:
     """Returns what a reducer waits for before sessions can begin. A standby's wait, and that for clients, is no fault."""
     if core.lease is LeaseState.STANDBY:
-        return RoleWait("another reducer decides, or the record store has not answered")
+        return RoleWait("it stands by until it gets the lease: another reducer decides meanwhile, if one runs")
     if core.lease is LeaseState.LOADING:
         return RoleWait("the records are being read", "see whether MongoDB answers: fedmq doctor reducer")
     if not len(core.members.combiners):

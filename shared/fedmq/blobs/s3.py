@@ -49,6 +49,8 @@ class S3Blobs:
     dated five minutes back, because clocks differ, and are valid for 7 days at most. An upload is one PUT, which S3 limits
     to 5 GB: one in parts could be completed a second time, with fewer parts, over an update that was accepted.
 
+    `patience`: seconds without a byte after which a request has failed; it is repeated `retries` times.
+
     Raises `ConfigError` if the server refuses account, signature or clock, or if its certificate is not trusted.
     """
 
@@ -62,6 +64,8 @@ class S3Blobs:
         region: str = "us-east-1",
         prefix: str = "",
         public_url: str | None = None,
+        patience: float = 60.0,
+        retries: int = 2,
     ) -> None:
         def client(host: str, secure: bool) -> Minio:
             return Minio(host, access_key, secret_key, secure=secure, region=region, http_client=self._http)
@@ -69,9 +73,9 @@ class S3Blobs:
         self._http = urllib3.PoolManager(
             maxsize=16,
             ssl_context=tls_context(),
-            timeout=urllib3.Timeout(connect=5.0, read=60.0),
+            timeout=urllib3.Timeout(connect=5.0, read=patience),
             retries=urllib3.Retry(
-                total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
+                total=retries, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
             ),
         )
         self._prefix = prefix

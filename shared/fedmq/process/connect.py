@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from fedmq.records.mongo import MongoRecords
 
 
-def open_blobs(settings: BlobSettings) -> Blobs:
-    """Returns the S3 server's store, without a request. Raises `ConfigError` for a wrong address or a missing library."""
+def open_blobs(settings: BlobSettings, *, patience: float = 60.0, retries: int = 2) -> Blobs:
+    """Returns the S3 server's store, without a request. Raises `ConfigError` for a wrong address or a missing library.
+
+    `patience` and `retries` are those of `S3Blobs`.
+    """
     with _extra("minio"):
         from fedmq.blobs.s3 import S3Blobs
     return S3Blobs(
@@ -26,6 +29,8 @@ def open_blobs(settings: BlobSettings) -> Blobs:
         region=settings.minio_region,
         prefix=settings.minio_bucket_prefix,
         public_url=settings.minio_public_url,
+        patience=patience,
+        retries=retries,
     )
 
 

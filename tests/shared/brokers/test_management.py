@@ -61,8 +61,15 @@ def test_an_alliances_queues_are_listed_by_name() -> None:
 
 
 def test_a_missing_tag_is_named_with_the_remedy() -> None:
-    with answering(401, b"{}") as (url, _), pytest.raises(ConfigError, match="give it the tag monitoring"):
+    remedy = "check its password, or give it the tag monitoring"
+    with answering(401, b"{}") as (url, _), pytest.raises(ConfigError, match=remedy):
         Management(AMQP, url).depths("a")
+
+
+def test_no_roles_account_is_made_an_administrator() -> None:
+    remedy = "this needs an administrator's account: name one in FEDN_AMQP_URL for this command alone$"
+    with answering(401, b"{}") as (url, _), pytest.raises(ConfigError, match=remedy):
+        Management(AMQP, url).call("GET", "users/site-1")
 
 
 @pytest.mark.parametrize(("status", "body"), [(503, b""), (200, b"<html>")])

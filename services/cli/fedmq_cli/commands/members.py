@@ -87,7 +87,10 @@ def clients(
 
 def events(
     session_id: Annotated[
-        str | None, typer.Argument(metavar="[SESSION]", help="Only this session's.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[SESSION]", help="Only this session's; stalls of servers belong to none.", show_default=False
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show them as they happen, until Ctrl-C.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest, without --follow.")] = 30,

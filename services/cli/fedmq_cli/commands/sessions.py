@@ -187,7 +187,8 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         say(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
         name = open_sessions[-1]["session"]
-        following = resuming(state_dir, name) if has_left else f"fedmq events {name} --follow"
+        watched = "fedmq events --follow" if stalls else f"fedmq events {name} --follow"  # a stall is of no session
+        following = resuming(state_dir, name) if has_left else watched
         print_next(following, place=place_option(url, state_dir))
     else:
         _print_closed(sessions, url, state_dir)

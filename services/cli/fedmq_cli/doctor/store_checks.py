@@ -33,7 +33,7 @@ NOTABLE_SKEW = 5.0
 
 def blobs(settings: BlobSettings) -> str:
     """Writes a blob of 4 MB, fetches it as a client would, and deletes it. Tries whether the store binds uploads."""
-    store = open_blobs(settings)
+    store = open_blobs(settings, patience=SECONDS, retries=0)
     key = keys.doctor_blob(secrets.token_hex(8))
     ref = _put(store, key, secrets.token_bytes(BLOB_SIZE), settings)
     try:

@@ -67,8 +67,7 @@ class Management:
                 else "administrator"
             )
             raise ConfigError(
-                f"RabbitMQ's management API at {self._api} refuses the account {self._user!r}: give it the tag {wanted} "
-                f"(rabbitmqctl set_user_tags {self._user} {wanted})"
+                f"RabbitMQ's management API at {self._api} refuses the account {self._user!r}: {_remedy(self._user, wanted)}"
             )
         if not 200 <= answer.status < 300:
             raise Transient(f"RabbitMQ's management API answered {answer.status}")
@@ -80,6 +79,13 @@ class Management:
     def close(self) -> None:
         """Closes the connections."""
         self._pool.clear()
+
+
+def _remedy(user: str, tag: str) -> str:
+    """Returns how an account gets in that has the right password. No role needs an administrator's."""
+    if tag == "administrator":
+        return "this needs an administrator's account: name one in FEDN_AMQP_URL for this command alone"
+    return f"check its password, or give it the tag {tag} (rabbitmqctl set_user_tags {user} {tag})"
 
 
 def _depth(found: Mapping[str, Any]) -> Depth:
