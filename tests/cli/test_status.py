@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fedmq.errors import NotFound
 from fedmq_cli.app import app
 from fedmq_cli.commands import sessions
 from fedmq_sdk import Alliance, SessionHandle
@@ -77,3 +78,17 @@ def test_a_session_is_followed_although_the_records_fail_right_after_its_start()
         session = SessionHandle(Alliance(f"http://127.0.0.1:{port}", patience=0.0), "one")
         assert session.refresh()["state"] == "finished"
     assert not answers
+
+
+def test_a_reducer_of_the_release_before_has_no_causes() -> None:
+    """`fedmq session show` of this release ended with "not found" there."""
+
+    def answer(_: str, path: str) -> Answer:
+        is_session = path == "/sessions/one"
+        return Answer(200, b'{"session": "one"}') if is_session else Answer(404, b'{"error": "there is no such page"}')
+
+    with answering(answer) as port:
+        session = SessionHandle(Alliance(f"http://127.0.0.1:{port}", patience=0.0), "one")
+        assert session.not_accepted() == session.without_metrics() == {"asked": 0, "reasons": []}
+        with pytest.raises(NotFound):
+            SessionHandle(Alliance(f"http://127.0.0.1:{port}", patience=0.0), "two").not_accepted()

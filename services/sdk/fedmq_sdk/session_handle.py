@@ -114,14 +114,21 @@ class SessionHandle:
         Each reason has `reason`, `place` in the trainer's code, `count`, `clients`, and the newest `round` of such a model,
         and the `first_round`.
         """
-        return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/without_metrics")
+        return self._causes("without_metrics")
 
     def not_accepted(self) -> Row:
         """Returns how many updates the committed rounds asked for, `asked`, and in `reasons` why some were not accepted.
 
         Each reason has what `without_metrics` returns of one, and the `outcome` of these updates.
         """
-        return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/not_accepted")
+        return self._causes("not_accepted")
+
+    def _causes(self, name: str) -> Row:
+        try:
+            return self.alliance._rest.json("GET", f"/sessions/{quoted(self.id)}/{name}")
+        except NotFound:
+            self.refresh()
+            return {"asked": 0, "reasons": []}  # a reducer of release 0.2 has no such page
 
     def events(self) -> Table:
         """Returns all recorded events of the session, oldest first."""
