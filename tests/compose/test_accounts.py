@@ -1,4 +1,4 @@
-"""Accounts in containers: each role and each replica of clients has its own, whoever steals one gets no further, and an
+"""Accounts in containers: each role and each replica of clients has its own, a thief of one gets no further, and an
 account that is revoked does not come back."""
 
 from __future__ import annotations

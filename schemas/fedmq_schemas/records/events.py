@@ -35,7 +35,7 @@ EVENT_NAMES: dict[str, str] = {
     "data.notes, and of a failed validation data.reason, data.traceback",
     "validation.absent": "a client did not validate a model by the deadline; data.model, data.reason, with the place where "
     "its trainer was if it reported that",
-    "package.changed": "a sandbox goes on with a package that is not the one that trained before; data.reason, data.before "
+    "package.changed": "a sandbox continues with another package than before; data.reason, data.before "
     "and data.package (hashes), round: the last one that was committed before",
     "client.attached": "a client was assigned to a combiner; data.ordinal, data.tasks, data.instance",
     "client.reassigned": "a client was moved to another combiner between two rounds; data.former (its combiner before)",

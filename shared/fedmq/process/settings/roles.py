@@ -118,7 +118,7 @@ class ControlSettings(TrustSettings):
         None,
         alias="FEDN_ADMIN_TOKEN",
         description="token that changes need, and beyond this machine every request but /health and /ready, also at the "
-        "dashboard; none: whoever is on this machine may change",
+        "dashboard; none: everybody on this machine may change",
     )
     reducer_tls_cert: Path | None = Field(
         None,
