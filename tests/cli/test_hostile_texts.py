@@ -123,6 +123,10 @@ class HostileSession:
         row = {"reason": HOSTILE, "place": HOSTILE, "count": 1, "clients": [HOSTILE], "round": 1}
         return {"asked": 1, "reasons": [row]}
 
+    def not_accepted(self) -> dict[str, Any]:
+        row = {"reason": HOSTILE, "place": HOSTILE, "count": 1, "clients": [HOSTILE], "round": 1, "first_round": 1}
+        return {"asked": 1, "reasons": [row | {"outcome": "failed"}]}
+
     def why(self) -> list[dict[str, Any]]:
         return [{"client": HOSTILE, "drawn": True, "why": HOSTILE}]
 

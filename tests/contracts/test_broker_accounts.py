@@ -212,7 +212,7 @@ def test_an_account_that_may_not_manage_accounts_is_refused_with_the_remedy(
     world: RabbitmqWorld, accounts: RabbitmqAccounts, rabbitmq: RabbitmqServer
 ) -> None:
     url = url_of(rabbitmq, "c9", accounts.add("c9"))
-    with pytest.raises(ConfigError, match="tag administrator"):
+    with pytest.raises(ConfigError, match="needs an administrator's account"):
         RabbitmqAccounts(Management(url, rabbitmq.management_url), world.topology).add("c10")
 
 

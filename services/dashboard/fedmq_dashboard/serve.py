@@ -86,6 +86,8 @@ class DashboardServer:
         self._close()
 
     def _close(self) -> None:
+        for channel in [*self._server.active_channels.values()]:
+            channel.handle_close()  # closes its answers too: those above 1 MB are in temporary files
         wasyncore.close_all(self._sockets, ignore_all=True)
 
 

@@ -123,7 +123,8 @@ def test_validate_writes_metrics_without_saying_of_how_many_examples(tmp_path: P
 def test_what_a_package_has_no_command_for_it_does_not_do(tmp_path: Path) -> None:
     folder = made(tmp_path, "entry_points: {train: python train.py}")
     result, validated = run(job(folder, validate=True))
-    assert (result.outcome, validated) == ("done", []), result
+    assert (result.outcome, [each.metrics for each in validated]) == ("done", [{}]), result
+    assert "has no validate" in validated[0].reason
     assert "has no validate" in run(job(folder, "validate"))[0].reason
     (tmp_path / "only").mkdir()
     folder = made(tmp_path / "only", "entry_points: {validate: python validate.py}")
