@@ -126,22 +126,21 @@ import base64, json, sys
 from dataclasses import replace
 from pathlib import Path
 from fedmq_client import Client
-from fedmq_client.pool.inline import InlinePool
 from fedmq_client.job.job import Job
+from fedmq_client.job.run import Hooks, run
+from fedmq_client.job.trainers import Trainers
 
 folder, model = Path(sys.argv[1]), base64.b64decode(sys.argv[2])
-pool, answers, state = InlinePool(), [], None
+trainers, answers, state = Trainers(), [], None
 for number, (name, kind) in enumerate(json.loads(sys.argv[3])):
     package = folder / name
     package.mkdir(exist_ok=True)
     (package / "fedn.yaml").write_text("trainer: flower:apps.py:" + name)
     for file in ("apps.py", "pyproject.toml"):
         (package / file).write_text((folder / file).read_text())
-    results = []
     job = Job(str(number), Client("c", ordinal=2, count=5), package, kind, round=3, model=model, state=state)
     job = replace(job, model=None) if kind == "init" else replace(job, config={"learning-rate": 0.5})
-    pool.submit(job, print, print, results.append)
-    result = results[0]
+    result = run(job, trainers, Hooks(print, print, lambda: False))
     state = result.state
     update = base64.b64encode(result.update).decode() if result.update else ""
     answers.append([result.outcome, result.examples, result.metrics, update, result.reason])

@@ -177,9 +177,15 @@ def test_a_file_that_cant_be_written_costs_no_job(
 
 def test_the_crash_of_another_process_is_none_of_the_worker(runner: Runner) -> None:
     printed = runner.run("print a crash")
-    assert printed.reason == "the worker process ended with exit code 3"
+    assert printed.reason == (
+        "the worker process ended with exit code 3 in train of trainer.py: find what ends the process there, such as "
+        "os._exit or C code"
+    )
     child = runner.run("crash of a child")
-    assert child.reason == "the worker process was killed by SIGKILL (out of memory?)"
+    assert child.reason == (
+        "the worker process was killed by SIGKILL (out of memory?) in train of trainer.py: use less memory there, or "
+        "fewer workers"
+    )
     assert "Segmentation fault" in child.traceback and child.traceback.endswith("after the child\n")
     runner.works()
 

@@ -1,8 +1,12 @@
 """Names the place in a package's code that a running trainer has reached."""
 
 import os
+import re
 from pathlib import Path
 from types import CodeType, FrameType
+
+DUMPED_FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
+"""A call in what faulthandler writes: file, line, function."""
 
 
 def place_in(package: Path, innermost: FrameType) -> str:

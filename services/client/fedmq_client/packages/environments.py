@@ -28,7 +28,6 @@ from typing import Any
 import yaml
 
 from fedmq.process.lock import wait_for_lock
-from fedmq.process.settings import without_secrets
 from fedmq_client.packages.package import PackageError
 
 COMPLETE = "complete"
@@ -128,6 +127,8 @@ def _install(description: Path, folder: Path, requirements: list[str]) -> None:
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")
     command = [str(python), "-m", "pip", "install", "--quiet", "--no-input", "-r", str(listed)]
+    from fedmq.process.settings import without_secrets  # not needed by a trainer, nor by what may run beside it
+
     environment = without_secrets(os.environ)
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)

@@ -10,12 +10,11 @@ from pathlib import Path
 from traceback import StackSummary
 
 from fedmq.reasons import CRASH_HEADING
-from fedmq_client.job.place import own_path
+from fedmq_client.job.place import DUMPED_FRAME, own_path
 
 _THREAD = re.compile(r"^(Current thread|Thread|Stack) .*\(most recent call first\):$", re.MULTILINE)
 _Calls = list[tuple[str, int, str]]
 """File, line and function of each call."""
-FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def crash_in(output: str, package: Path) -> Crash | None:
     main: _Calls = []  # its calls are printed last
     shown: _Calls = []
     for kind, text in zip(threads[::2], threads[1::2], strict=True):
-        calls = [(file, int(line), name) for file, line, name in FRAME.findall(text)][::-1]
+        calls = [(file, int(line), name) for file, line, name in DUMPED_FRAME.findall(text)][::-1]
         own = _from_first_own(calls, package)
         main = own or main
         if kind != "Thread":

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 from fedmq.errors import ConfigError
-from fedmq.process.settings import secrets_hidden
 from fedmq.value import value
 from fedmq_client.job.job import Job, JobKind, OnDone, OnProgress, OnValidation
 from fedmq_client.job.place import place_in
@@ -45,6 +44,8 @@ class InlinePool:
 
     def submit(self, job: Job, on_validation: OnValidation, on_progress: OnProgress, on_done: OnDone) -> None:
         """Runs the job now. The trainer sees the timeout, but nothing enforces it."""
+        from fedmq.process.settings import secrets_hidden  # a package's environment may lack what settings need
+
         if self._closed:
             raise ConfigError("the pool is closed")
         if self._trainers.has_quit and self._on_quit:  # which ends the thread that waits for results

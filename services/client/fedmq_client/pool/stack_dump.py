@@ -17,8 +17,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from fedmq_client.job.place import own_path
-from fedmq_client.pool.crash import FRAME
+from fedmq_client.job.place import DUMPED_FRAME, own_path
 
 _OFFSET_OF_SIGNAL = 3
 """Below the last real-time signal. Programs rarely use these, so a trainer does not replace the handler."""
@@ -77,7 +76,7 @@ def place_in_dump(dump: str, thread: int, package: Path) -> str:
     whole, _, _ = dump.rpartition("\n")
     _, _, after = whole.partition(f"0x{thread:016x} ")
     calls, _, _ = after.partition("\n\n")
-    for file, line, name in FRAME.findall(calls):
+    for file, line, name in DUMPED_FRAME.findall(calls):
         if (path := own_path(package, file)) is not None:
             return f"{path}:{line} in {name}"
     return ""
