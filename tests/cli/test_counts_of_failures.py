@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,8 @@ def test_the_reason_of_an_update_that_failed_is_wherever_the_finished_run_is_loo
     compared = _fedmq("session", "compare", _named(runs, "whole"), _named(runs, "train")).splitlines()
     assert f"{_named(runs, 'train')}: {text}" in compared
     for path in ("/", "/sessions"):
-        assert text in show(SqliteRecords(folder / "records.db"), path).text
+        with closing(SqliteRecords(folder / "records.db")) as records:
+            assert text in show(records, path).text
     whole = _fedmq("session", "show", "--state-dir", runs / "whole" / "run")
     assert "updates failed" not in whole
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def test_two_runs_are_compared_with_it(run: Run) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/sessions"])
 def test_the_dashboard_has_it(run: Run, path: str) -> None:
-    assert run.case.line in show(SqliteRecords(run.folder / "records.db"), path).text
+    with closing(SqliteRecords(run.folder / "records.db")) as records:
+        assert run.case.line in show(records, path).text
 
 
 def test_the_sdk_has_it(run: Run) -> None:

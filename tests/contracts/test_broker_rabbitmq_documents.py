@@ -33,7 +33,7 @@ def is_there(server: RabbitmqServer, queue: str) -> bool:
 
 
 def test_a_queue_that_is_declared_as_documented_is_the_one_that_fedmq_declares(
-    rabbitmq_world: RabbitmqWorld, rabbitmq_server: RabbitmqServer
+    rabbitmq_world: RabbitmqWorld, rabbitmq: RabbitmqServer
 ) -> None:
     topology, inboxes = rabbitmq_world.topology, documented(rabbitmq_world.topology.alliance)
     connection = rabbitmq_world.connect("reducer.r1")
@@ -44,12 +44,12 @@ def test_a_queue_that_is_declared_as_documented_is_the_one_that_fedmq_declares(
         connection.declare(queue)
     for inbox in inboxes:
         path = f"queues/%2F/{quote(inbox['address'])}"
-        rabbitmq_world.until(partial(is_there, rabbitmq_server, inbox["address"]))
-        live, stated = rabbitmq_server.manage("GET", path), inbox["bindings"]["amqp"]["queue"]
+        rabbitmq_world.until(partial(is_there, rabbitmq, inbox["address"]))
+        live, stated = rabbitmq.manage("GET", path), inbox["bindings"]["amqp"]["queue"]
         assert live["arguments"] == inbox["x-arguments"], inbox["address"]
         assert (live["durable"], live["exclusive"]) == (stated["durable"], stated["exclusive"])
 
-    with pika.BlockingConnection(pika.URLParameters(rabbitmq_server.url)) as other:
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq.url)) as other:
         channel = other.channel()
         for inbox in inboxes:
             stated = inbox["bindings"]["amqp"]["queue"]

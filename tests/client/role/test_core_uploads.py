@@ -157,3 +157,10 @@ def test_a_ticket_that_nothing_waits_for_stays_in_the_mailbox_of_a_client_that_l
     client.stop()
     assert client.permit(REQUEST) == []
     assert len(client.unsettled) == 1
+
+
+def test_a_delayed_request_of_another_session_costs_no_update_whose_ticket_is_awaited(client: ClientDriver) -> None:
+    """The training was lost, and nothing published it again before the deadline of its round."""
+    trained(client)
+    client.request(task(plan(1, session="s0")))
+    assert one(client.permit(REQUEST), Upload).result.key.session == "s1"

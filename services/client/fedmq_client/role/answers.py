@@ -120,15 +120,19 @@ class Answers:
     # -- what is kept -----------------------------------------------------------------------------------------------
 
     def outdate(self, plan: PlanKey) -> list[Effect]:
-        """Deletes what is kept for other sessions and for rounds before a requested training."""
+        """Deletes what is kept for other sessions and for rounds before a requested training.
+
+        An update of another session whose ticket is awaited stays: a delayed request of the session before must not cost it.
+        """
         newest = task_key(plan)
         if newest.action != "train":
             return []
-        others = [key for key in self._kept if key.session != newest.session]
-        outdated = [key for key in self._kept if key.session != newest.session or newest.ends(key)]
+        others = [key for key in self._kept if key.session != newest.session and not self.uploads.awaits_ticket(key)]
+        outdated = [*others, *(key for key in self._kept if newest.ends(key))]
         for key in outdated:
             del self._kept[key]
-        for key in [key for key in self._requested_at if key.session != newest.session or newest.ends(key)]:
+        ended = [key for key in self._requested_at if key.session != newest.session or newest.ends(key)]
+        for key in [key for key in ended if key not in self._kept]:
             del self._requested_at[key]
         return [*self.uploads.drop(outdated), *(Forget(key.session, key.round + 1) for key in others)]
 

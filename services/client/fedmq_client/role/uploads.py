@@ -58,6 +58,10 @@ class Uploads:
             return None
         return request.task
 
+    def awaits_ticket(self, key: TaskKey) -> bool:
+        """Returns whether a ticket for this task's update was requested and has not come."""
+        return key in self._requests
+
     def permitted(self, ticket: Ticket) -> list[Effect]:
         """Uploads the update that waits for this ticket. A refusal ends its upload; the combiner has published why."""
         if self.waiting(ticket) is None:
