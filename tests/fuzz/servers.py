@@ -26,6 +26,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from fedmq import codec
+from fedmq.brokers.memory.topics import TopicTable
 from fedmq.brokers.rabbitmq.accounts import RabbitmqAccounts
 from fedmq.brokers.rabbitmq.management import Management
 from fedmq.errors import LONGEST_REASON, ProtocolError
@@ -269,7 +270,12 @@ def _after(deployment: AccountedDeployment, account: Account, pids: dict[str, in
     odd = [reason for _, reason in letters if not 0 < len(reason) <= LONGEST_REASON]
     if odd:
         yield f"{len(odd)} dead letters have no reason, or a long one: {odd[0][:200]!r}"
-    invalid = {message.message_id for message in account.sent if not _is_valid(message, deployment.alliance)}
+    reaches = _inboxes(Topology(deployment.alliance))
+    invalid = {
+        message.message_id
+        for message in account.sent
+        if not _is_valid(message, deployment.alliance) and reaches(message)
+    }
     missing, away = len(invalid - {name for name, _ in letters}), turned_away(deployment)
     print(f"{len(letters):,} dead letters, {away:,} messages turned away, {len(invalid):,} invalid ones", flush=True)
     if missing > away:
@@ -288,6 +294,16 @@ def turned_away(deployment: Deployment) -> int:
         reason.partition(f" messages of {ME} were turned away")[0] for reason in reasons if "were turned" in reason
     ]
     return sum(int("".join(filter(str.isdigit, count))) for count in counts)
+
+
+def _inboxes(topology: Topology) -> Callable[[Sent], bool]:
+    """Returns whether a message reaches a server. One that `CC` routes to a client alone is refused there, in its log."""
+    bound: TopicTable[str] = TopicTable()
+    combiners = (topology.combiner(f"combiner-{number}") for number in range(1, COMBINERS + 1))
+    for queue in (topology.reducer(), topology.records(), *combiners):
+        for binding in queue.bindings:
+            bound.bind(f"{binding.exchange}|{binding.routing_key}", queue.name)
+    return lambda message: bool(bound.match(f"{topology.exchange(message.exchange)}|{message.key}"))
 
 
 def _is_valid(message: Sent, alliance: str) -> bool:
