@@ -1,7 +1,8 @@
 """Gives each client of a deployment an account of its own, when it asks for one at its start.
 
-Whoever asks is recognized by the name that the deployment's own name server gives its address: Docker's for a container of
-the network, the cluster's for a pod of a StatefulSet. So a client holds no secret before it starts, cannot ask for another's
+A container that asks is recognized by the name that the deployment's own name server gives its address:
+Docker's for a container of the network, the cluster's for a pod of a StatefulSet.
+So a client holds no secret before it starts, cannot ask for another's
 account, and never meets the administrator's.
 """
 

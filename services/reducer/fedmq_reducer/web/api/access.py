@@ -1,4 +1,4 @@
-"""Refuses requests before an endpoint sees them, and tells browsers from programs."""
+"""Refuses requests before an endpoint receives them, and distinguishes browsers from programs."""
 
 from __future__ import annotations
 
