@@ -9,7 +9,7 @@ CORES := tests/shared/runtime/test_routines.py tests/shared/runtime/test_waterma
 	tests/reducer/sessions tests/reducer/test_lease.py tests/reducer/test_membership.py tests/reducer/test_membership_of_combiners.py \
 	tests/reducer/test_balancing.py tests/reducer/test_forgetting.py tests/reducer/test_retention.py tests/reducer/test_stopping.py \
 	tests/combiner/test_answers.py tests/combiner/test_checkpoints.py tests/combiner/test_core.py \
-	tests/combiner/test_plans.py tests/combiner/test_presence.py tests/combiner/test_starting_over.py \
+	tests/combiner/test_plans.py tests/combiner/test_presence.py tests/combiner/test_starting_over.py tests/combiner/test_tickets.py \
 	tests/client/role
 BLOWS ?= 30
 SEED ?= 1
