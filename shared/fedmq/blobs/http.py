@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
 from fedmq import tls
 from fedmq.blobs.base import UrlExpired
+from fedmq.connection_faults import fault
 from fedmq.errors import ConfigError, NotFound, ProtocolError, Refused, Transient
 
 PIECE = 256 * 1024
@@ -54,6 +55,7 @@ class Attempts:
         self._timeout = timeout
         self._end = clock() + timeout
         self._next = FIRST_PAUSE
+        self._host = ""
 
     def left(self) -> float:
         """Returns the seconds left."""
@@ -73,7 +75,7 @@ class Attempts:
             try:
                 cause = attempt()
             except HTTPError as error:
-                cause = re.sub(r"\?\S*", "?…", f"{type(error).__name__}: {error}")
+                cause = f"the store at {self._host} {fault(error)}"
             if cause is None:
                 return
             self.check(cause)
@@ -91,6 +93,7 @@ class Attempts:
         Raises `ConfigError` if the server's certificate is not trusted.
         """
         scheme, host = _address(url)
+        self._host = host
         left = max(0.01, self.left())
         try:
             response = _pool(_proxy(scheme, host), tls.context()).request(

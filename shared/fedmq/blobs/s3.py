@@ -20,6 +20,7 @@ from minio.error import MinioException, S3Error
 from fedmq.blobs.base import STORE, BlobInfo, BlobSource, SignedUpload
 from fedmq.blobs.checks import IncomingBlob, absent, check_key, check_size, opened
 from fedmq.blobs.signing import content_headers, sign
+from fedmq.connection_faults import fault
 from fedmq.errors import ConfigError, FedMQError, NotFound, ProtocolError, Transient
 from fedmq.tls import context as tls_context
 from fedmq.tls import explain_certificate_error
@@ -281,9 +282,8 @@ class S3Blobs:
             explained = explain_certificate_error(error)
             if explained is not None:
                 raise ConfigError(f"the S3 server at {self._endpoint} {explained}") from error
-            # Only the type's name: the error's text contains the URL, which is a secret.
             cause = getattr(error, "reason", None) or error
-            raise Transient(f"the S3 server at {self._endpoint} failed: {type(cause).__name__}", store=STORE) from error
+            raise Transient(f"the S3 server at {self._endpoint} {fault(cause)}", store=STORE) from error
 
     def _translate(self, error: S3Error, key: str) -> FedMQError:
         words = f"the S3 server at {self._endpoint} answered {error.code} for {key}"

@@ -25,6 +25,7 @@ from pymongo.errors import (
 )
 
 from fedmq import tls
+from fedmq.connection_faults import fault
 from fedmq.errors import ConfigError, Fenced, NotFound, ProtocolError, Refused, Transient
 from fedmq.lease import HeldLease
 from fedmq.records import mongo_address
@@ -287,7 +288,8 @@ class MongoRecords:
             yield
         except OperationFailure as error:
             code, reason = _fault(error)
-            words = f"{self.where} refused with code {code}"
+            name = (error.details or {}).get("codeName")  # MongoDB's own, such as WriteConflict
+            words = f"{self.where} refused with code {code}{f' ({name})' if name else ''}"
             if code in UNAUTHORIZED:
                 raise ConfigError(f"{words}: see FEDN_MONGO_USER and FEDN_MONGO_PASSWORD") from error
             if code is None or code in PASSING or error.has_error_label("RetryableWriteError"):
@@ -302,7 +304,7 @@ class MongoRecords:
             found, _, _ = str(error).partition(", Timeout:")[0].partition(" (configured timeouts")
             raise Transient(f"{self.where} is not reachable: {found}", store=STORE) from error
         except PyMongoError as error:
-            raise Transient(f"{self.where} failed: {type(error).__name__}", store=STORE) from error
+            raise Transient(f"{self.where} {fault(error)}", store=STORE) from error
 
 
 def _fault(error: OperationFailure) -> tuple[int | None, str]:

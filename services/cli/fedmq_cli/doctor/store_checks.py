@@ -15,6 +15,7 @@ from fedmq import tls
 from fedmq.blobs import transfer
 from fedmq.blobs.base import Blobs
 from fedmq.blobs.http import Attempts
+from fedmq.connection_faults import fault
 from fedmq.errors import ConfigError, FedMQError, NotFound, Transient
 from fedmq.process.connect import open_blobs, open_records
 from fedmq.process.settings import BlobSettings, ClientSettings, RecordSettings
@@ -101,7 +102,7 @@ def _request_as_client(url: str) -> tuple[int, str | None]:
         with Attempts(SECONDS, time.sleep, time.monotonic).request("GET", f"{url.rstrip('/')}/") as answer:
             return answer.status, answer.headers.get("Date")
     except urllib3.exceptions.HTTPError as error:
-        cause = f"{url} does not answer{_over_proxy(url)} ({type(error).__name__})"
+        cause = f"{url}{_over_proxy(url)} {fault(error)}"
         if _proxy(url) is not None:
             raise ConfigError(f"{cause}: correct the variable, or list the host in no_proxy") from error
         if tls.is_plain_answer(error):
@@ -133,7 +134,7 @@ def clock(settings: BlobSettings) -> str:
         with urllib3.PoolManager(ssl_context=tls.context()) as pool:
             date = pool.request("GET", url, timeout=SECONDS, retries=False).headers.get("Date")
     except urllib3.exceptions.HTTPError as error:
-        raise Notable(f"the S3 server sent no time ({type(error).__name__})") from error
+        raise Notable(f"the S3 server sent no time: it {fault(error)}") from error
     skew, words = _skew(date)
     if abs(skew) > MOST_SKEW:
         raise ConfigError(f"{words}: presigned URLs will be refused; let both keep time by NTP")
