@@ -35,6 +35,7 @@ def controls_in(text: str, kept: str = "\n\t") -> list[str]:
 
 
 SESSION: dict[str, Any] = {
+    "stalls": [HOSTILE] * 4,
     "session": HOSTILE,
     "name": HOSTILE,
     "state": "failed",

@@ -109,3 +109,37 @@ def test_while_the_records_hang_each_answer_says_so_and_reads_nothing(api: Api) 
     page = asyncio.run(api.answer("/", "text/html"))
     assert page.status_code == 200
     assert "The record store can't be reached now" in page.text
+
+
+def recorded(api: Api, name: str, at: float, **data: Any) -> None:
+    event = {"name": name, "at": at, "session": None, "data": {"process": "reducer r1", "store": "records", **data}}
+    api.records.put(tables.EVENTS, f"{name}-{at}", event)
+
+
+@pytest.fixture
+def failed(api: Api) -> Api:
+    """Has a session that ran from second 100 to second 200, and failed."""
+    ended = {"session": "s4", "state": "failed", "waiting": "", "seed": None, "position": 1}
+    api.records.put(tables.SESSIONS, "s4", ended | {"started_at": 100.0, "ended_at": 200.0})
+    return api
+
+
+def test_a_failed_session_names_the_servers_that_did_not_answer_while_it_ran(failed: Api) -> None:
+    for reason, since, seconds in (("before", 50.0, 20.0), ("short", 120.0, 5.0), ("long", 190.0, 30.0)):
+        recorded(failed, "stall.began", since + 5.0, reason=reason, since=since)
+        recorded(failed, "stall.ended", since + seconds, reason=reason, seconds=seconds)
+    recorded(failed, "stall.began", 305.0, reason="after", since=300.0)
+    assert failed.get("/sessions/s4")[1]["stalls"] == [
+        "reducer r1: long, 00:03:10 to 00:03:40 UTC",
+        "reducer r1: short, 00:02:00 to 00:02:05 UTC",
+    ]
+
+
+def test_a_stall_that_has_not_ended_is_named_too(failed: Api) -> None:
+    recorded(failed, "stall.began", 125.0, reason="MongoDB at m does not answer", since=120.0)
+    assert failed.get("/sessions/s4")[1]["stalls"] == ["reducer r1: MongoDB at m does not answer, since 00:02:00 UTC"]
+
+
+def test_a_session_that_did_not_fail_names_none(api: Api) -> None:
+    recorded(api, "stall.began", 125.0, reason="MongoDB at m does not answer", since=120.0)
+    assert "stalls" not in api.get("/sessions/s1")[1]

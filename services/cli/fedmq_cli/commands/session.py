@@ -43,6 +43,7 @@ from fedmq_cli.session_tables.means import (
     outcomes_of,
     without_mean,
 )
+from fedmq_cli.session_tables.stalls import say_stalls
 
 if TYPE_CHECKING:
     from fedmq_sdk import Alliance, SessionHandle
@@ -145,6 +146,7 @@ def show(
     if document["policy"]["tensors"]["local"]:
         say(local_note(document["policy"]["tensors"]["local"]))
     is_resumable = document["ended_at"] is None and say_if_left(state_dir)
+    say_stalls(document)
     say_if_failed(state_dir, document)
     print_next(
         *([resuming(state_dir, found.id)] if is_resumable else ()),

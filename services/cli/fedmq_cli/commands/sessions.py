@@ -26,6 +26,7 @@ from fedmq_cli.output import (
     print_next,
     say,
 )
+from fedmq_cli.session_tables.stalls import say_stalls
 
 if TYPE_CHECKING:
     from fedmq_sdk import Alliance
@@ -93,6 +94,7 @@ def _follow(started: Any, as_json: bool, place: str) -> None:
         print_json(document)
     if document["state"] != "finished":
         say(f"fedmq: session {started.id} {document['state']}: {visible(document['reason'])}", err=True)
+        say_stalls(started.refresh(), err=True)
         raise typer.Exit(1)
     if not as_json:
         say(f"\nfinal model {document['model']}")

@@ -18,7 +18,7 @@ from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext
 from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, not_validated, open_round, open_validation
-from fedmq_reducer.web.api.stalls import all_stalls, with_stalls
+from fedmq_reducer.web.api.stalls import all_stalls, stalls_during, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import ForgetSessionRequest
@@ -51,12 +51,13 @@ def one_session(context: RequestContext, session: SessionId) -> Response:
     """Returns a session's state, why it waits or has ended, its policy, and how many rounds are committed.
 
     `open_round`: its deadline, and who has answered with what; null if no round is open. `open_validation`: the same of the
-    last model's validation.
+    last model's validation. `stalls`: of a session that has failed, which servers did not answer while it ran.
     """
     records = context.records
     document = with_stalls(context.found(tables.SESSIONS, session, "session"), all_stalls(records, context.stalls))
     found = {"open_round": open_round(records, document), "open_validation": open_validation(records, document)}
-    return Json({**_with_progress(records, document), **found})
+    ended = {"stalls": stalls_during(records, document)} if document["state"] == "failed" else {}
+    return Json({**_with_progress(records, document), **found, **ended})
 
 
 @router.get("/{session}/policy.toml", response_class=PlainTextResponse)
