@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from fedmq.brokers.base import CLIENT_LIMITS, AccountLimits
@@ -49,11 +51,24 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
 
 
 def test_a_second_add_says_that_the_password_is_replaced_and_what_to_do(accounts: Accounts) -> None:
-    first, second = (CliRunner().invoke(app, ["account", "add", "hospital-7"]).stdout for _ in range(2))
+    first, second = (CliRunner().invoke(app, ["account", "add", "hospital-7"]) for _ in range(2))
 
-    assert "made the account hospital-7" in first and "replaced" not in first
-    assert "hospital-7 had an account: its password is replaced" in second and "made the account" not in second
-    assert f"FEDN_AMQP_URL=amqp://hospital-7:{accounts.passwords['hospital-7']}@broker.example:5672/" in second
+    assert "made the account hospital-7" in first.stderr and "replaced" not in first.stderr
+    assert "hospital-7 had an account: its password is replaced" in second.stderr
+    assert "made the account" not in second.stderr
+    assert f"FEDN_AMQP_URL=amqp://hospital-7:{accounts.passwords['hospital-7']}@broker.example:5672/" in second.stdout
+
+
+def test_what_add_writes_to_a_file_is_an_env_file(accounts: Accounts, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(CliRunner().invoke(app, ["account", "add", "hospital-7"]).stdout)
+    url = f"amqp://hospital-7:{accounts.passwords['hospital-7']}@broker.example:5672/"
+    assert dotenv_values(file) == {
+        "ALLIANCE_UID": "fedmq",
+        "FEDN_CLIENT_NAME": "hospital-7",
+        "FEDN_AMQP_URL": url,
+    }
+    assert file.read_text().count("\n") == 3
 
 
 def test_list_shows_limits_and_limit_gives_them_to_accounts_without(accounts: Accounts) -> None:

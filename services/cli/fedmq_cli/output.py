@@ -90,7 +90,7 @@ def place_option(url: str | None, state_dir: Path | None) -> str:
     return ""
 
 
-def print_next(*commands: str, place: str = "") -> None:
+def print_next(*commands: str, place: str = "", err: bool = False) -> None:
     """Prints the commands that a user may want to type next, each with the option `place` of `place_option`.
 
     Leaves out commands that change something if the place is a folder, as they would be refused.
@@ -98,7 +98,7 @@ def print_next(*commands: str, place: str = "") -> None:
     is_folder = place.startswith(" --state-dir")
     left = [f"{each}{place}" for each in commands if not (is_folder and each.startswith(CHANGING))]
     if left:
-        say(f"\nnext: {'   or: '.join(left)}")
+        say(f"\nnext: {'   or: '.join(left)}", err=err)
 
 
 def shown(value: Any) -> str:

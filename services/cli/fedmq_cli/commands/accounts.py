@@ -27,7 +27,7 @@ ClientName = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's 
 
 @account.command()
 def add(client: ClientName, as_json: AsJson = False) -> None:
-    """Make an account, or give it a new password; print the settings that its client needs."""
+    """Make an account, or give it a new password; print the settings that its client needs, in the form of an .env file."""
     from fedmq.brokers.base import CLIENT_LIMITS
 
     with _opened() as (settings, accounts):
@@ -42,15 +42,17 @@ def add(client: ClientName, as_json: AsJson = False) -> None:
     if had_account:
         say(
             f"\n{client} had an account: its password is replaced. A client that runs continues until its connection is "
-            "lost, and then ends: start it again with these settings."
+            "lost, and then ends: start it again with these settings.",
+            err=True,
         )
     else:
-        say(f"\nmade the account {client}")
+        say(f"\nmade the account {client}", err=True)
     say(
         f"It publishes only as itself, reads only its own mailbox, and may have {CLIENT_LIMITS.connections} connections "
-        f"with {CLIENT_LIMITS.channels} channels. The password is kept nowhere else."
+        f"with {CLIENT_LIMITS.channels} channels. The password is kept nowhere else.",
+        err=True,
     )
-    print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}")
+    print_next("fedmq doctor client, with these settings", f"fedmq account revoke {client}", err=True)
 
 
 @account.command()
