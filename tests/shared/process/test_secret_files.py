@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -127,11 +128,14 @@ def test_a_pipe_that_nobody_writes_to_does_not_hold_up_the_start(folder: Path, m
     assert "is no file but a device or a pipe" in fault()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
 def test_an_unreadable_file_is_reported_with_the_account_that_must_read_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FEDN_ADMIN_TOKEN_FILE", str(written(folder / "token", "hush", 0)))
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setenv("FEDN_ADMIN_TOKEN_FILE", str(written(folder / "token", "hush")))
+    monkeypatch.setattr(Path, "open", denied)  # root, as which these tests may run, may read every file
     assert "can't be read (Permission denied): let the account of this process (user " in fault()
 
 

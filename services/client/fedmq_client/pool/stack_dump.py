@@ -27,7 +27,7 @@ class StackDump:
     """The pool's end: the file, and the threads of the worker that is to write it. Linux only; elsewhere it stays empty."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
         self._lock = threading.Lock()
         """Held while the file is used, as another thread closes it."""
         self._threads: tuple[int, int, int] | None = None
