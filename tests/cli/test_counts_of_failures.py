@@ -191,7 +191,14 @@ def test_a_metric_without_a_mean_is_named_with_its_clients_and_its_step(runs: Pa
     document = json.loads(_fedmq("session", "show", "--json", "--state-dir", runs / "nan" / "run"))
     clients = ["client1", "client2", "client3"]
     assert document["without_mean"] == [
-        {"metric": "mse", "step": "validate", "clients": clients},
-        {"metric": "training/mse", "step": "train", "clients": clients},
+        {"metric": "mse", "step": "validate", "returned": "no finite number", "clients": clients},
+        {"metric": "training/mse", "step": "train", "returned": "no finite number", "clients": clients},
     ]
     assert "no mean of" not in _fedmq("session", "show", "--state-dir", runs / "train" / "run")
+
+
+def test_a_list_of_numbers_has_no_mean_and_is_named(tmp_path: Path) -> None:
+    _run(tmp_path, validate="return 10, {'mse': 1.0, 'per_class': [1.0, 2.0], 'device': 'cpu'}")
+    shown = _fedmq("session", "show", "--state-dir", tmp_path / "run")
+    assert "no mean of per_class: validate returned a list at client1 and 2 more\n" in shown
+    assert shown.count("no mean of") == 1

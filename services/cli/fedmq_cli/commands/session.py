@@ -138,7 +138,7 @@ def show(
         say("* seconds since the round was resumed: without the time before that, when nothing may have run")
     for each in missing:
         who = named(each["clients"])
-        say(visible(f"no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
+        say(visible(f"no mean of {each['metric']}: {each['step']} returned {each['returned']} at {who}"))
     for line in (*not_accepted_lines(found.not_accepted()), *without_metrics_lines(found.without_metrics())):
         say(visible(line))
     if is_open := document.get("open_round") or document.get("open_validation"):
@@ -198,7 +198,7 @@ def compare(
     for run, name in zip((left, right), names, strict=True):
         for each in without_mean(_newest_metrics(run.session, run.session.rounds()), run.session.metrics()):
             who = named(each["clients"])
-            say(visible(f"{name} has no mean of {each['metric']}: {each['step']} returned no finite number at {who}"))
+            say(visible(f"{name} has no mean of {each['metric']}: {each['step']} returned {each['returned']} at {who}"))
     for each in standings:
         for line in (*not_accepted_lines(each["not_accepted"]), *without_metrics_lines(each["without_metrics"])):
             say(visible(f"{each['name']}: {line}"))

@@ -9,6 +9,7 @@ from fedmq_cli.output import part_of, shown
 
 STEPS = {"update.accepted": ("train", "training/"), "model.validated": ("validate", "")}
 """Events with the metrics of one client: the trainer's method that returned them, and what its means begin with."""
+_COMPOSED: Mapping[type[Any], str] = {list: "a list", dict: "a map"}
 
 
 def asked_by_round(rounds: Iterable[Mapping[str, Any]]) -> dict[int, int]:
@@ -46,8 +47,9 @@ def accepted_of(row: Mapping[str, Any]) -> Any:
 
 
 def without_mean(events: Iterable[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the metrics for which no client returned a finite number, each with its step and its clients.
+    """Returns the metrics without a mean, each with its step, its clients, and what these `returned`.
 
+    That is no finite number, or a list or map, which is recorded for each client and has no mean.
     Of each step, the newest round counts that `events` and `metrics` have. Tests by evaluators are left out.
     """
     rows = {row["round"]: row for row in metrics}
@@ -61,6 +63,8 @@ def without_mean(events: Iterable[Mapping[str, Any]], metrics: Sequence[Mapping[
             continue
         for metric, value in (event["data"].get("metrics") or {}).items():
             name = f"{prefix}{metric}"
-            if value is None and name not in rows[number]:
-                found.setdefault(name, {"metric": name, "step": step, "clients": []})["clients"].append(event["client"])
+            returned = "no finite number" if value is None else _COMPOSED.get(type(value))
+            if returned is not None and name not in rows[number]:
+                entry = found.setdefault(name, {"metric": name, "step": step, "returned": returned, "clients": []})
+                entry["clients"].append(event["client"])
     return [found[name] for name in sorted(found)]
