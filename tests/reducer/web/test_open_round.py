@@ -9,6 +9,7 @@ import pytest
 
 from fedmq.records.sqlite import SqliteRecords
 from fedmq_reducer.web.api.open_round import (
+    absences,
     answers_so_far,
     newest_attempt,
     not_validated,
@@ -244,3 +245,26 @@ def test_a_session_shows_whom_its_last_validation_awaits_and_so_do_its_clients(
     assert whys["e"].endswith("; validation of model 1: asked, and not yet answered")
     assert "validation" not in whys["f"]
     assert whys["a"] == "round 1, attempt 1: asked, and not yet answered"
+
+
+def test_a_client_of_the_open_round_that_is_away_has_the_reason(alliance: Alliance) -> None:
+    alliance.attempt(1, 1, at=10.0)
+    alliance.event(20.0, "accepted", "b")
+    for client in ("a", "b"):
+        gone = {"client": client, "combiner": "k1", "state": "away", "last_seen": 60.0}
+        alliance.records.put(tables.CLIENTS, client, gone)
+    alliance.records.put(tables.COMBINERS, "k1", {"combiner": "k1", "state": "present"})
+    reasons = {client["client"]: client["reason"] for client in alliance.open_round()["clients"]}
+    assert reasons == {
+        "a": "its combiner, k1, receives no messages from it, the last at 00:01:00 UTC",
+        "b": "",
+        "c": "",
+    }
+
+
+def test_of_several_refusals_of_a_client_the_newest_is_its_reason(alliance: Alliance) -> None:
+    alliance.records.put(tables.CLIENTS, "a", {"client": "a", "combiner": "k1", "state": "away", "last_seen": 5.0})
+    for at, reason in ((10.0, "old"), (20.0, "new")):
+        event = {"name": "client.refused", "session": None, "client": "a", "at": at, "data": {"reason": reason}}
+        alliance.records.put(tables.EVENTS, f"refused-{at}", event)
+    assert absences(alliance.records) == {"a": "it was refused: new"}

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.members.eligibility import explain
+from fedmq_reducer.members.eligibility import absence, explain
 from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_reducer.web.api import feed as feeds
 from fedmq_reducer.web.api.access import is_browser
@@ -207,7 +207,6 @@ ATTEMPT = {"round": 2, "attempt": 1, "plans": [{"clients": ["a", "b"], "voided":
             "round 2, attempt 1: rejected: NaN in w",
         ),
         ({"client": "x"}, {}, ATTEMPT, None, "it was not drawn for round 2, or joined after the draw"),
-        ({"state": "away"}, {}, None, None, "its combiner, c1, receives no messages from it"),
         ({"tasks": ["validate"]}, {}, None, None, "it validates only"),
         ({}, {}, None, None, "no round is planned yet; the session is running"),
         ({"client": "a"}, {}, {**ATTEMPT, "plans": [{"clients": ["a"], "voided": True}]}, None, "it was not drawn"),
@@ -221,6 +220,33 @@ def test_a_clients_part_is_explained_in_a_sentence(
     expected: str,
 ) -> None:
     assert explain({**CLIENT, **client}, {**SESSION, **session}, attempt, answer)["why"].startswith(expected)
+
+
+GONE = {**CLIENT, "state": "away", "last_seen": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("combiner", "refused_at", "expected"),
+    [
+        ("present", None, "its combiner, c1, receives no messages from it, the last at 00:01:00 UTC"),
+        ("away", None, "its combiner, c1, is away"),
+        (None, None, "its combiner, c1, is away"),
+        ("present", 61.0, "it was refused: the client speaks version 2"),
+        ("present", 59.0, "its combiner, c1, receives no messages from it, the last at 00:01:00 UTC"),
+    ],
+)
+def test_why_a_client_is_away_is_stated(combiner: str | None, refused_at: float | None, expected: str) -> None:
+    refusal = None if refused_at is None else {"at": refused_at, "data": {"reason": "the client speaks version 2"}}
+    assert absence(GONE, None if combiner is None else {"state": combiner}, refusal) == expected
+
+
+def test_a_client_that_left_an_open_round_is_named_as_what_the_round_waits_for() -> None:
+    away = "its combiner, c1, is away"
+    asked = f"round 2, attempt 1: asked, and not yet answered; {away}: the round waits for it until its deadline"
+    assert explain(GONE, SESSION, ATTEMPT, None, away)["why"] == asked
+    assert explain({**GONE, "client": "x"}, SESSION, ATTEMPT, None, away)["why"] == away
+    answered = {"outcome": "accepted", "reason": ""}
+    assert explain(GONE, SESSION, ATTEMPT, answered, away)["why"] == "round 2, attempt 1: accepted"
 
 
 class _Collecting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fedmq_schemas.policy import Policy
@@ -27,31 +28,47 @@ def ineligible_because(policy: Policy, name: str, labels: Mapping[str, str], pac
     return ""
 
 
-def explain(client: Document, session: Document, attempt: Document | None, answer: Document | None) -> dict[str, Any]:
+def absence(client: Document, combiner: Document | None, refusal: Document | None) -> str:
+    """Returns why a client that is away takes no part, from the records of client and combiner.
+
+    `refusal`: the newest event `client.refused` of the client, if there is one.
+    """
+    if refusal is not None and refusal["at"] > client["last_seen"]:
+        return f"it was refused: {refusal['data'].get('reason', '')}"
+    if combiner is None or combiner["state"] != "present":
+        return f"its combiner, {client['combiner']}, is away"
+    last = datetime.fromtimestamp(client["last_seen"], UTC)
+    return f"its combiner, {client['combiner']}, receives no messages from it, the last at {last:%H:%M:%S} UTC"
+
+
+def explain(
+    client: Document, session: Document, attempt: Document | None, answer: Document | None, away: str = ""
+) -> dict[str, Any]:
     """Returns `client`, `drawn`, and one sentence `why`, from the newest attempt and the client's answer to it.
 
-    `answer` has `outcome` and `reason`. None: the client has not answered.
+    `answer` has `outcome` and `reason`. None: the client has not answered. `away`: the `absence` of a client that is away.
     """
     name = client["client"]
     drawn = attempt is not None and any(name in plan["clients"] for plan in attempt["plans"] if not plan["voided"])
     sentence = (
-        _drawn_sentence(session, attempt, answer) if drawn and attempt else _idle_sentence(client, session, attempt)
+        _drawn_sentence(session, attempt, answer, away)
+        if drawn and attempt
+        else away or _idle_sentence(client, session, attempt)
     )
     return {"client": name, "drawn": drawn, "why": sentence}
 
 
-def _drawn_sentence(session: Document, attempt: Document, answer: Document | None) -> str:
+def _drawn_sentence(session: Document, attempt: Document, answer: Document | None, away: str) -> str:
     at = f"round {attempt['round']}, attempt {attempt['attempt']}"
     if answer is not None:
         return f"{at}: {answer['outcome']}" + (f": {answer['reason']}" if answer["reason"] else "")
     if session["state"] in ENDED:
         return f"{at}: asked, and had not answered when the session ended ({session['state']})"
-    return f"{at}: asked, and not yet answered"
+    waits = f"; {away}: the round waits for it until its deadline" if away else ""
+    return f"{at}: asked, and not yet answered{waits}"
 
 
 def _idle_sentence(client: Document, session: Document, attempt: Document | None) -> str:
-    if client["state"] != "present":
-        return f"its combiner, {client['combiner']}, receives no messages from it"
     if "train" not in client["tasks"]:
         return "it validates only"
     policy = Policy.model_validate(session["policy"])

@@ -195,7 +195,7 @@ class ChannelConsumer:
             self._link.deliveries_voided()
         if reason.reply_code == terms.ACCESS_REFUSED:
             self._link.fail(
-                ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: run `fedmq doctor` for the remedy")
+                ConfigError(f"RabbitMQ refuses to deliver: {reason.reply_text}: `fedmq doctor ROLE` names the remedy")
             )
         self._try_again()
 

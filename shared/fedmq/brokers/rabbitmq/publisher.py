@@ -273,7 +273,7 @@ class Publisher:
         return bool(names)
 
     def _refuse_messages(self, code: int, text: str, about: terms.Subject) -> bool:
-        error: FedMQError = ConfigError(f"RabbitMQ refuses to publish: {text}: run `fedmq doctor` for the remedy")
+        error: FedMQError = ConfigError(f"RabbitMQ refuses to publish: {text}: `fedmq doctor ROLE` names the remedy")
         if code == terms.NOT_FOUND:
             error = NotFound(f"there is no exchange {about.exchange}: start the reducer first")
         refused = [

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmq.records.base import Document, Records
+from fedmq_reducer.members.eligibility import absence
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.ledgers import OUTCOMES
 from fedmq_schemas.records import WindowRecord, requested_of
 
 MOST_EVENTS = 20_000
+MOST_REFUSALS = 1_000
 _NO_ANSWER: Document = {"outcome": None, "reason": "", "at": None}
 
 
@@ -47,11 +49,27 @@ def answers_so_far(records: Records, session: Document, attempt: Document) -> di
     return found
 
 
+def absences(records: Records) -> dict[str, str]:
+    """Returns why each client that is away takes no part."""
+    away = records.find(tables.CLIENTS, {"state": "away"})
+    if not away:
+        return {}
+    names = {"name": "client.refused", "client": [client["client"] for client in away]}
+    refusals: dict[str, Document] = {}
+    for event in records.find(tables.EVENTS, names, order="at", descending=True, limit=MOST_REFUSALS):
+        refusals.setdefault(event["client"], event)
+    combiners = {each["combiner"]: each for each in records.find(tables.COMBINERS)}
+    return {
+        client["client"]: absence(client, combiners.get(client["combiner"]), refusals.get(client["client"]))
+        for client in away
+    }
+
+
 def open_round(records: Records, session: Document) -> dict[str, Any] | None:
     """Returns the attempt whose plans are open, or None if there is none.
 
     `deadline` and `since` are UTC seconds since 1970. `clients` lists the clients that were asked, those without an
-    `outcome` first.
+    `outcome` first. The `reason` of one of these states why it is away, if it is.
     """
     if session["state"] != "running":
         return None
@@ -60,8 +78,13 @@ def open_round(records: Records, session: Document) -> dict[str, Any] | None:
     if attempt is None or records.get(tables.ROUNDS, key) is not None:
         return None
     answers = answers_so_far(records, session, attempt)
+    away = absences(records)
     clients = [
-        {"client": client, "combiner": plan["combiner"], **answers.get(client, _NO_ANSWER)}
+        {
+            "client": client,
+            "combiner": plan["combiner"],
+            **answers.get(client, _NO_ANSWER | {"reason": away.get(client, "")}),
+        }
         for plan in attempt["plans"]
         if not plan["voided"]
         for client in plan["clients"]

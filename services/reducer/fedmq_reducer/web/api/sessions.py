@@ -17,7 +17,14 @@ from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.web.api.access import GUARDED
 from fedmq_reducer.web.api.answers import After, Json, Limit, SessionId, page
 from fedmq_reducer.web.api.context import RequestContext
-from fedmq_reducer.web.api.open_round import answers_so_far, newest_attempt, not_validated, open_round, open_validation
+from fedmq_reducer.web.api.open_round import (
+    absences,
+    answers_so_far,
+    newest_attempt,
+    not_validated,
+    open_round,
+    open_validation,
+)
 from fedmq_reducer.web.api.stalls import all_stalls, stalls_during, with_stalls
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
@@ -145,7 +152,11 @@ def clients(context: RequestContext, session: SessionId) -> Response:
         missing = reasons_by_client(context.records, session, newest["round"])
         missing |= not_validated(context.records, document, newest["round"])
     found = context.records.find(tables.CLIENTS)
-    items = [explain(client, document, newest, answers.get(client["client"])) for client in found]
+    away = absences(context.records)
+    items = [
+        explain(client, document, newest, answers.get(client["client"]), away.get(client["client"], ""))
+        for client in found
+    ]
     for item in items:
         if item["client"] in missing:
             item["why"] += f"; {missing[item['client']]}"
