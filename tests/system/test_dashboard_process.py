@@ -72,5 +72,15 @@ def test_it_tells_a_session_as_it_goes_and_ends_when_asked(
     text = httpx.get(metrics_url).text
     check_exposition(text)
     assert "\nfedmq_broker_connected 1\n" in text
+
+    def ready() -> tuple[int, str]:
+        answer = httpx.get(metrics_url.replace("/metrics", "/ready"), timeout=SECONDS)
+        return answer.status_code, answer.text
+
+    assert ready()[0] == 200
+    with alliance.servers.mongo.halted():
+        alliance.until(lambda: ready()[0] == 503, "the dashboard is not ready without its records")
+        assert "MongoDB at 127.0.0.1 does not answer" in ready()[1]
+    alliance.until(lambda: ready()[0] == 200, "it is ready again")
     process.terminate()
     assert process.wait(12) == 0

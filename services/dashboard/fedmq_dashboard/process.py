@@ -16,7 +16,7 @@ from fedmq.process.lock import FOLDER_LOCK, is_locked
 from fedmq.process.service import Service
 from fedmq.process.settings import DashboardSettings
 from fedmq.process.signals import on_first_signal
-from fedmq.records.base import Records
+from fedmq.records.base import STORE, Records
 from fedmq.records.sqlite_reading import SqliteReader
 from fedmq_dashboard.live import Live
 from fedmq_dashboard.observer import Observer, Tail
@@ -31,6 +31,7 @@ def main(settings: DashboardSettings) -> None:
     access = open_port(settings, settings.dashboard_bind, "FEDN_DASHBOARD_BIND", (settings.dashboard_host,))
     service = Service("dashboard", name, settings)
     records, live = open_records(settings), Live()
+    service.check_store(STORE, records.where, lambda: records.get(tables.SYSTEM, "queues"))
     service.stack.callback(records.close)
     server = DashboardServer(records, live, settings.dashboard_bind, settings.dashboard_port, settings.alliance, access)
     service.stack.callback(server.stop)

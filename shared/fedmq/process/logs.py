@@ -7,7 +7,8 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+"""Fields of a record that are no `extra`. `color_message` is uvicorn's message again, with codes of a terminal."""
 
 
 class JsonLine(logging.Formatter):
@@ -43,6 +44,12 @@ def configure_service_logs(level: str, **fields: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("pika", "urllib3", "pymongo"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("pika.connection").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Returns False for what pika logs as critical while a connection is closed in order, with its channels open."""
+    return "non-CLOSING channels" not in record.getMessage()
 
 
 def log_last_words(reason: str) -> bool:

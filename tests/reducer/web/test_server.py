@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedmq_reducer import metrics
+from fedmq_reducer.web.api.server import ApiServer
 from support.promtool import check_exposition
 from support.servers.served import Served, served
 
@@ -139,3 +142,19 @@ def test_with_a_token_changes_need_it_and_reading_does_not(tmp_path: Path, monke
         assert api.get("/blobs/models/none").status_code == 401
         assert api.get("/start?rounds=1", headers={"Authorization": "Bearer sesame"}).status_code == 202
         assert api.get("/start?rounds=1", auth=("anybody", "sesame")).status_code == 202
+
+
+async def _stream_forever(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"event\n", "more_body": True})
+    await asyncio.sleep(3600)
+
+
+def test_a_server_that_is_stopped_while_somebody_follows_events_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    server = ApiServer(_stream_forever, "127.0.0.1", 0)
+    server.start()
+    with httpx.stream("GET", server.url) as answer:
+        assert next(answer.iter_raw()) == b"event\n"
+        server.stop()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert not server._thread.is_alive()

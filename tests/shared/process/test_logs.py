@@ -6,7 +6,9 @@ import json
 import logging
 from pathlib import Path
 
-from fedmq.process.logs import JsonLine
+import pytest
+
+from fedmq.process.logs import JsonLine, configure_service_logs
 
 MONITOR = Path(__file__).parents[3] / "docs" / "how-to" / "monitor.md"
 ALWAYS = ["at", "level", "logger", "message", "role", "name"]
@@ -22,3 +24,23 @@ def test_a_line_has_the_fields_of_every_line_and_then_those_of_its_message() -> 
     assert (line["level"], line["message"], line["reason"]) == ("info", "waits\nstill", "no reducer")
     named = MONITOR.read_text().partition("Each line has ")[2].partition(";")[0]
     assert all(f"`{name}`" in named for name in ALWAYS)
+
+
+def test_uvicorns_second_copy_of_a_message_with_codes_of_a_terminal_is_left_out() -> None:
+    record = logging.makeLogRecord({"msg": "Started", "color_message": "\u001b[36mStarted\u001b[0m"})
+    assert "36m" not in JsonLine({}).format(record)
+
+
+def test_an_orderly_end_of_a_connection_logs_nothing_critical(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        configure_service_logs("info", role="combiner")
+        pika = logging.getLogger("pika.connection")
+        pika.critical("Connection in CLOSING state has non-CLOSING channels: %r", ["<Channel>"])
+        pika.critical("something else")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "something else"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -120,10 +121,18 @@ class ApiServer:
 
     def stop(self) -> None:
         """Gives open requests a second to end, then stops. Idempotent."""
+        log = logging.getLogger("uvicorn.error")
+        # Streams of events are open, and each that is cancelled would be an error with a traceback.
+        log.addFilter(_drop)
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
+        log.removeFilter(_drop)
         self._socket.close()
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _check_pair(certificate: Path | None, key: Path | None) -> None:
