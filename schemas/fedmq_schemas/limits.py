@@ -29,6 +29,10 @@ MOST_NOTES = 10
 """Greatest number of notes on one result."""
 LONGEST_NOTE = 300
 """Greatest number of characters of one note."""
+MOST_EVENTS = 100
+"""Greatest number of events in one message."""
+MOST_OF_CLIENT = 10
+"""Greatest number of events in one message of a client, whose allowance counts messages."""
 MOST_REASONS = 3
 """Greatest number of reasons in a partial."""
 

@@ -16,7 +16,8 @@ from fedmq.records.sqlite import SqliteRecords
 from fedmq.runtime.stalls import Stalls
 from fedmq.runtime.turns import BURST, SHARE
 from fedmq.scheduler import VirtualScheduler
-from fedmq_reducer.recorder import BATCH, PREFETCH, Recorder
+from fedmq_reducer.recorder import BATCH, MOST_AHEAD, PREFETCH, Recorder
+from fedmq_schemas.limits import MOST_EVENTS
 from fedmq_schemas.messages import BatchedEvent, Body, Envelope, Event, Events
 from fedmq_schemas.records import EVENTS
 from fedmq_schemas.topology import Topology, event_key
@@ -87,8 +88,9 @@ class World:
         *,
         sender: str = "k1",
         key: str = event_key("s1", NAME),
+        sent_at: float = 7.0,
     ) -> None:
-        envelope = Envelope(kind=body.kind, id=message_id, cause=cause, alliance="a", sender=sender, sent_at=7.0)
+        envelope = Envelope(kind=body.kind, id=message_id, cause=cause, alliance="a", sender=sender, sent_at=sent_at)
         data = codec.encode(envelope.model_dump(), body.model_dump())
         self.broker.connect(sender).publish(Outgoing(ALLIANCE.exchange("event"), key, data, message_id))
 
@@ -223,10 +225,15 @@ def test_events_that_gathered_while_others_were_refused_are_recorded_at_once(mon
     """They stood still until another event arrived."""
     world = World(monkeypatch, offload=True)
     world.records.poison = "e1"
-    world.records.meanwhile = lambda: world.tell(events(*range(2, 2 + BATCH)), "second")
+
+    def meanwhile() -> None:
+        world.tell(events(*range(2, 2 + MOST_EVENTS)), "second")
+        world.tell(events(*range(2 + MOST_EVENTS, 2 + BATCH)), "third")
+
+    world.records.meanwhile = meanwhile
     world.tell(events(1), "first")
     assert len(world.recorded()) == BATCH
-    assert world.acked == [2] and [letter.message_id for letter in world.dead] == ["first"]
+    assert world.acked == [2, 3] and [letter.message_id for letter in world.dead] == ["first"]
 
 
 def test_a_bug_of_the_store_is_a_dead_letter_and_the_recorder_goes_on(world: World) -> None:
@@ -253,6 +260,17 @@ def test_a_flood_of_one_account_costs_a_few_dead_letters_and_delays_nobodys_even
     [letter] = world.dead
     assert "c1 publishes too much" in str(letter.headers["x-fedmq-reason"])
     assert len(world.acked) == 3_000
+
+
+def test_an_event_of_a_client_whose_clock_is_far_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, servers="k1")
+    now = world.scheduler.wall()
+    key = event_key(None, "actor.error")
+    for sender, ahead in (("c1", MOST_AHEAD - 1.0), ("c2", MOST_AHEAD + 1.0), ("k1", MOST_AHEAD + 1.0)):
+        world.tell(Event(name="actor.error", client=sender), sender, sender=sender, key=key, sent_at=now + ahead)
+    assert {document["client"] for document in world.recorded().values()} == {"c1", "k1"}
+    [letter] = world.dead
+    assert "its time lies 301 s ahead of the reducer's" in str(letter.headers["x-fedmq-reason"])
 
 
 def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fedmq_schemas.bounds import Data, Index, MessageId, Name, Word, items
+from fedmq_schemas.limits import MOST_EVENTS
 from fedmq_schemas.messages.base import Body
 
 
@@ -40,4 +41,4 @@ class Events(Body):
     """
 
     kind = "events"
-    events: Annotated[tuple[BatchedEvent, ...], items(least=1)]
+    events: Annotated[tuple[BatchedEvent, ...], items(MOST_EVENTS, least=1)]

@@ -28,6 +28,8 @@ BATCH_SECONDS = 0.02
 SERVER_BATCH_SECONDS = 0.1
 """Each write to a server costs more, and delays others."""
 RETRY_SECONDS = 1.0
+MOST_AHEAD = 300.0
+"""Seconds that a client's clock may be ahead. Its events would else precede all newer ones, and would not be deleted."""
 
 
 @dataclass(slots=True)
@@ -131,7 +133,13 @@ class Recorder:
         user = delivery.user
         if user is None and self._servers is not None:
             raise ProtocolError("an event without user_id: its sender is unknown")
-        return decode_events(delivery, self._topology.alliance, None if user in (self._servers or ()) else user)
+        is_client = self._servers is not None and user not in self._servers
+        own = None if user in (self._servers or ()) else user
+        envelope, events = decode_events(delivery, self._topology.alliance, own, is_client=is_client)
+        ahead = envelope.sent_at - self._scheduler.wall()
+        if is_client and ahead > MOST_AHEAD:
+            raise ProtocolError(f"its time lies {ahead:.0f} s ahead of the reducer's: let both keep time by NTP")
+        return envelope, events
 
     def _due(self) -> None:
         self._is_due = False

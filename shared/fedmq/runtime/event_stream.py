@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fedmq import codec
 from fedmq.brokers.base import Connection, Delivery
 from fedmq.errors import ProtocolError
+from fedmq_schemas.limits import MOST_OF_CLIENT
 from fedmq_schemas.messages import Envelope, Event, Events
 from fedmq_schemas.topology import CLIENT_EVENTS, Queue, event_key
 
+MOST_DATA = 16
+"""Values in the data of an event that clients may publish. Readers keep thousands of events in memory."""
 
-def decode_events(delivery: Delivery, alliance: str, user: str | None = None) -> tuple[Envelope, Sequence[Event]]:
-    """Returns the events in a delivery. `user`: the account that must have sent them; None: any.
+
+def decode_events(
+    delivery: Delivery, alliance: str, user: str | None = None, *, is_client: bool = False
+) -> tuple[Envelope, Sequence[Event]]:
+    """Returns the events in a delivery. `user`: the account that must have sent them; None: any. `is_client`: a client's.
 
     Raises ProtocolError as `codec.decode` does, for a message that is no event, and for an event whose session and name
-    are not those of its routing key. An event that clients may publish must be about its sender.
+    are not those of its routing key. An event that clients may publish must be about its sender, and its data must be at
+    most 16 texts and numbers. A client's message holds at most 10 events.
     """
     message = codec.decode(
         delivery.body, delivery.content_type, message_id=delivery.message_id, alliance=alliance, user=user
@@ -29,6 +37,8 @@ def decode_events(delivery: Delivery, alliance: str, user: str | None = None) ->
             events = body.events
         case _:
             raise ProtocolError(f"a {body.kind} message on the event exchange")
+    if is_client and len(events) > MOST_OF_CLIENT:
+        raise ProtocolError(f"a message of {user!r} holds {len(events)} events: at most {MOST_OF_CLIENT} are received")
     for event in events:
         if delivery.routing_key != event_key(event.session, event.name):
             raise ProtocolError(
@@ -36,7 +46,13 @@ def decode_events(delivery: Delivery, alliance: str, user: str | None = None) ->
             )
         if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
             raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")
+        if event.name in CLIENT_EVENTS and not _is_small(event.data):
+            raise ProtocolError(f"the data of an event {event.name} is at most {MOST_DATA} texts and numbers")
     return envelope, events
+
+
+def _is_small(data: Mapping[str, Any]) -> bool:
+    return len(data) <= MOST_DATA and not any(isinstance(value, list | dict) for value in data.values())
 
 
 def observe(connection: Connection, queue: Queue, alliance: str, on_event: Callable[[Envelope, Event], None]) -> None:

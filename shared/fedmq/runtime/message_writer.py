@@ -12,13 +12,13 @@ from fedmq.runtime import effects
 from fedmq.runtime.peers.json_readers import JsonReaders
 from fedmq.scheduler import Scheduler
 from fedmq_schemas import messages
+from fedmq_schemas.limits import MOST_EVENTS, MOST_OF_CLIENT
 from fedmq_schemas.messages import Body
-from fedmq_schemas.topology import Topology, event_key
+from fedmq_schemas.topology import CLIENT_EVENTS, Topology, event_key
 
 BodyWriter = Callable[[Any], Mapping[str, Any]]
 """Returns the fields of a message body."""
 
-MAX_EVENTS = 100
 """Events in one message."""
 
 
@@ -70,8 +70,9 @@ class MessageWriter:
             "cause": cause,
         }
         events = self._events
+        most = MOST_OF_CLIENT if effect.name in CLIENT_EVENTS else MOST_EVENTS
         if events and (
-            events[0]["name"] != effect.name or events[0]["session"] != effect.session or len(events) == MAX_EVENTS
+            events[0]["name"] != effect.name or events[0]["session"] != effect.session or len(events) == most
         ):
             self.flush_events()
         if not self._events:

@@ -11,6 +11,7 @@ from fedmq.codec import MSGPACK
 from fedmq.errors import ProtocolError
 from fedmq.runtime.event_stream import decode_events, observe
 from fedmq.scheduler import VirtualScheduler
+from fedmq_schemas.limits import MOST_EVENTS, MOST_OF_CLIENT
 from fedmq_schemas.messages import BatchedEvent, Body, Cancel, Envelope, Event, Events, PlanKey
 from fedmq_schemas.topology import Topology, event_key
 
@@ -47,11 +48,13 @@ def test_a_client_reports_only_its_own_faults() -> None:
     reported("client.joined", "event.-.client.joined", sender="k1", client="c2")
 
 
-def together(*events: BatchedEvent, key: str, sender: str = "c1", user: str | None = None) -> list[str]:
+def together(
+    *events: BatchedEvent, key: str, sender: str = "c1", user: str | None = None, is_client: bool = False
+) -> list[str]:
     """The ids of the events in a message."""
     body = encoded(Events(events=events), sender)
     _, received = decode_events(
-        Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user
+        Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a", user, is_client=is_client
     )
     return [event.id for event in received if isinstance(event, BatchedEvent)]
 
@@ -88,12 +91,37 @@ def test_a_message_in_which_one_event_contradicts_the_routing_key_is_refused(
         together(*events, key="event.-.actor.error")
 
 
+def test_a_message_of_a_client_holds_few_events_and_one_of_a_server_many() -> None:
+    faults = [one_of(number) for number in range(MOST_OF_CLIENT + 1)]
+    key = "event.-.actor.error"
+    assert len(together(*faults[1:], key=key, user="c1", is_client=True)) == MOST_OF_CLIENT
+    with pytest.raises(ProtocolError, match="a message of 'c1' holds 11 events: at most 10 are received"):
+        together(*faults, key=key, user="c1", is_client=True)
+    assert len(together(*faults, key=key, user="c1")) == MOST_OF_CLIENT + 1
+
+
+@pytest.mark.parametrize(
+    "data", [{"a": [{}] * 3}, {"a": {}}, {str(number): number for number in range(17)}], ids=["list", "map", "many"]
+)
+def test_the_data_of_an_event_that_clients_may_publish_is_small(data: dict[str, object]) -> None:
+    def publish(name: str, data: dict[str, object]) -> None:
+        event = Event(name=name, client="c1", data=data)
+        key, body = event_key(None, name), encoded(event, "c1")
+        decode_events(Delivery(1, "q", ALLIANCE.exchange("event"), key, body, "m1", MSGPACK, False), "a")
+
+    publish("actor.error", {"reason": "x" * 2000, "traceback": "y" * 8000, "actor": "c1"})
+    publish("client.joined", data)
+    with pytest.raises(ProtocolError, match=r"the data of an event actor\.error is at most 16 texts and numbers"):
+        publish("actor.error", data)
+
+
 def test_a_message_of_events_is_its_senders_and_has_at_least_one() -> None:
     with pytest.raises(ProtocolError, match="the broker names 'c2'"):
         together(one_of(1), key="event.-.actor.error", user="c2")
     documents: tuple[dict[str, object], ...] = (
         {"events": []},
         {"events": [{"name": "actor.error", "client": "c1"}]},
+        {"events": [{"name": "actor.error", "id": str(number)} for number in range(MOST_EVENTS + 1)]},
         {},
     )
     for document in documents:

@@ -14,8 +14,9 @@ from fedmq.brokers.memory.broker import MemoryBroker
 from fedmq.runtime.actor import Actor
 from fedmq.runtime.effects import Ack, CoreEvent, Effect, Now, Publish, PublishEvent, Received, Reject, Started
 from fedmq.runtime.event_stream import decode_events
-from fedmq.runtime.message_writer import MAX_EVENTS, MessageWriter
+from fedmq.runtime.message_writer import MessageWriter
 from fedmq.scheduler import VirtualScheduler
+from fedmq_schemas.limits import MOST_EVENTS, MOST_OF_CLIENT
 from fedmq_schemas.messages import MAX_BODY, BatchedEvent, ClientHello, Event, Events
 from fedmq_schemas.topology import Topology, update_key
 
@@ -115,10 +116,17 @@ def test_another_name_or_session_ends_a_message_and_the_order_is_kept(world: Wor
 
 
 def test_a_message_holds_no_more_events_than_the_limit(world: World) -> None:
-    names = [f"c{number}" for number in range(2 * MAX_EVENTS + 1)]
+    names = [f"c{number}" for number in range(2 * MOST_EVENTS + 1)]
     world.emit(*(accepted(name) for name in names))
-    assert [len(events) for events in world.reported] == [MAX_EVENTS, MAX_EVENTS, 1]
+    assert [len(events) for events in world.reported] == [MOST_EVENTS, MOST_EVENTS, 1]
     assert [name for message in clients(world.reported) for name in message] == names
+
+
+def test_a_message_of_events_that_clients_publish_holds_as_many_as_are_received_of_a_client(world: World) -> None:
+    world.emit(*(PublishEvent("message.refused", client="k1") for _ in range(MOST_OF_CLIENT + 1)))
+    assert [len(events) for events in world.reported] == [MOST_OF_CLIENT, 1]
+    for message in world.messages:
+        decode_events(message, "a", "k1", is_client=True)
 
 
 def test_events_that_are_too_large_together_are_published_one_by_one_and_whole(world: World) -> None:
