@@ -9,6 +9,7 @@ import pytest
 
 from combiner.test_fold_performer import (
     BLOBS,
+    MODEL,
     PLAN,
     delta,
     fold,
@@ -19,8 +20,9 @@ from combiner.test_fold_performer import (
     stored,
 )
 from fedmq.blobs.memory import MemoryBlobs
+from fedmq.tensors.model import spec_of
 from fedmq.tensors.tensorblob import encode
-from fedmq_combiner.fold_performer import MOST_HEADER
+from fedmq_combiner.fold_performer import largest_update
 from fedmq_combiner.operations import Fold, Folded, Open
 from fedmq_schemas import keys
 
@@ -66,8 +68,15 @@ def test_a_large_upload_is_copied_over_a_file(tmp_path: Path) -> None:
 def test_an_opened_plan_says_how_large_an_update_may_be_and_whether_the_store_binds_uploads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    numbers = 2 * 8 + 8 + 3 * 4
+    header = 65_536 + sum(400 + 12 * len(name) for name in MODEL)
     for binds in (True, False):
         monkeypatch.setattr(MemoryBlobs, "binds_uploads", lambda _, binds=binds: binds)
         opened = performer().open(Open(PLAN, 1))
-        assert (opened.most_bytes, opened.binds_uploads) == (numbers + MOST_HEADER, binds)
+        assert (opened.most_bytes, opened.binds_uploads) == (2 * 8 + 8 + 3 * 4 + header, binds)
+
+
+def test_the_header_of_an_update_of_many_tensors_with_odd_names_is_within_the_limit() -> None:
+    weights = {f'block/\N{SNOWMAN}"{number}\\': np.zeros((1,) * 8, np.float32) for number in range(2000)}
+    roles = {"roles": dict.fromkeys(weights, "statistic")}
+    update, most = encode(weights, roles), largest_update(spec_of(weights, roles))
+    assert len(update) < most - 65_536 and most < 5 * len(update)

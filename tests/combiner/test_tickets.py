@@ -21,6 +21,7 @@ from combiner.protocol import (
 )
 from fedmq.runtime.effects import Ack, Effect, Publish
 from fedmq_combiner.operations import Close, Fold, Open
+from fedmq_combiner.plans import MOST_CONTENTS
 from fedmq_schemas.keys import update_blob, upload_blob
 from fedmq_schemas.messages import BlobRef, ClientHello, PlanKey, TaskMessage, Ticket, UpdateOutcome, UploadRequest
 from support.cores import all_of, bodies, events, one
@@ -213,3 +214,18 @@ def test_a_client_names_only_its_own_uploads_in_the_form_of_this_release_or_of_t
     effects = combiner.receive(named, "c1")
     assert len(all_of(effects, Fold)) == is_taken
     assert outcomes(effects) == ([] if is_taken else [("rejected", "c1")])
+
+
+def test_a_client_gets_tickets_for_few_contents_of_one_task_and_again_for_each_of_them(combiner: Combiner) -> None:
+    """A client had a thousand updates stored for one task."""
+    combiner.open(plan())
+    letters = "0123456789abcdef"[: MOST_CONTENTS + 1]
+    for letter in letters[:-1]:
+        granted(combiner.receive(request(letter), "c1"))
+    effects = combiner.receive(request(letters[-1]), "c1")
+    assert refusal(effects) == "tickets for 8 other updates of this task were sent: no further one is"
+    assert [event.data["reason"] for event in events(effects, "update.discarded")] == [refusal(effects)]
+    assert effects[-1] == Ack((combiner.tag,))
+    granted(combiner.receive(request(letters[0]), "c1"))
+    granted(combiner.receive(request(letters[-1]), "c2"))
+    assert outcomes(combiner.accept("c1")) == [("accepted", "c1")], "its own task continues"

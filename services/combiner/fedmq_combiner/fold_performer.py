@@ -24,7 +24,14 @@ from fedmq_schemas import keys
 from fedmq_schemas.messages import BlobRef, Plan, PlanKey
 from fedmq_schemas.records import Ledger, LedgerEntry
 
-MOST_HEADER = 16_000_000
+HEADER, HEADER_OF_TENSOR, HEADER_OF_NAME = 65_536, 400, 12
+"""Most bytes of an update's header: in all, for each tensor, and for each byte of its name, which stands there twice."""
+
+
+def largest_update(spec: Spec) -> int:
+    """Returns the size in bytes that no valid update of a model of this shape exceeds."""
+    numbers = sum(tensor.delta_size * tensor.delta_dtype.itemsize for tensor in spec.values())
+    return numbers + HEADER + sum(HEADER_OF_TENSOR + HEADER_OF_NAME * len(name.encode()) for name in spec)
 
 
 @dataclass(slots=True)
@@ -81,7 +88,7 @@ class FoldPerformer:
             if checkpoint["sum"] is not None:
                 with open_source(self._blobs, BlobRef.model_validate(checkpoint["sum"]), self._scratch) as source:
                     rule.fold_partial(source)
-        most = sum(tensor.delta_size * tensor.delta_dtype.itemsize for tensor in rule.spec.values()) + MOST_HEADER
+        most = largest_update(rule.spec)
         for older in [known for known in self._foldings if known[0] == key and known[1] < effect.incarnation]:
             del self._foldings[older]
         self._foldings[key, effect.incarnation] = PlanFolding(plan, rule)

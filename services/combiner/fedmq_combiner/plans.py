@@ -15,6 +15,9 @@ from fedmq_schemas.messages import BlobRef, Decline, Partial, Plan, PlanKey, Upd
 from fedmq_schemas.policy import weight_objection
 from fedmq_schemas.records import LedgerEntry, Outcome
 
+MOST_CONTENTS = 8
+"""Updates of one task, with different contents, that a client may upload."""
+
 
 class PlanState(Enum):
     """How far a plan has come."""
@@ -60,12 +63,14 @@ class TaskState:
     """One client's task.
 
     `entry`: its outcome, if it has one. `answers`: those without a verdict. The first answer is being folded; the later ones
-    count only if it is invalid. `place`: where in its code the trainer was shortly before the deadline.
+    count only if it is invalid. `place`: where in its code the trainer was shortly before the deadline. `permitted`: the
+    hashes of the updates for which the client has a ticket.
     """
 
     entry: LedgerEntry | None = None
     answers: list[ClientAnswer] = field(default_factory=list)
     place: str = ""
+    permitted: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -196,6 +201,17 @@ class OpenPlan:
         if not body.blob.key.startswith(prefix) and not keys.is_earlier_upload(body.blob.key, *place):
             return f"its blob {body.blob.key!r} is not under {prefix!r}"
         return weight_objection(self.message.weighting, self.message.max_weight, body.weight)
+
+    def permit(self, client: str, sha256: str) -> bool:
+        """Notes that the client may upload this content, and returns True; False once it may upload MOST_CONTENTS others.
+
+        A client that loses its update and trains again has another content, which happens rarely. Without the limit one
+        task could fill the store.
+        """
+        permitted = self.tasks[client].permitted
+        if len(permitted) < MOST_CONTENTS:
+            permitted.add(sha256)
+        return sha256 in permitted
 
     def upload_key(self, client: str, sha256: str) -> str:
         """Returns where the client may upload its update: under the key that holds its hash, if the store binds uploads."""

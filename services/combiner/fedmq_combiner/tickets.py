@@ -9,7 +9,7 @@ from __future__ import annotations
 from fedmq.runtime.effects import Ack, Publish
 from fedmq_combiner import answers
 from fedmq_combiner.context import CombinerContext
-from fedmq_combiner.plans import ClientAnswer, OpenPlan, PlanState
+from fedmq_combiner.plans import MOST_CONTENTS, ClientAnswer, OpenPlan, PlanState
 from fedmq_schemas import keys, topology
 from fedmq_schemas.messages import BlobRef, Ticket, UploadRequest
 
@@ -36,6 +36,10 @@ def answer(context: CombinerContext, plan: OpenPlan | None, request: ClientAnswe
     elif (reason := plan.rejection(request.client, body)) is not None:
         refuse(context, request.client, body, reason)
         answers.receive(context, plan, request)
+    elif not plan.permit(request.client, body.sha256):
+        reason = f"tickets for {MOST_CONTENTS} other updates of this task were sent: no further one is"
+        refuse(context, request.client, body, reason)
+        answers.discard(context, request, reason)
     else:
         key = plan.upload_key(request.client, body.sha256)
         _publish(context, request.client, body, key)
