@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -83,6 +84,29 @@ def test_models_of_a_forgotten_session_are_listed_verified_in_part_and_its_name_
     sdk.start(id="newer", rounds=1, seed=models[0]).wait(60)
     with pytest.raises(Refused, match="'older' was forgotten, and its ledger keeps the name: choose another id"):
         sdk.start(id="older", rounds=1)
+
+
+def test_models_of_a_forgotten_session_are_listed_and_downloaded_by_its_name(alliance: Served, tmp_path: Path) -> None:
+    sdk = Alliance(alliance.url)
+    sdk.start(id="oldest", rounds=2).wait(60)
+    metric = next(name for name in sdk.models("oldest")[0] if "/" in name and " " not in name)
+    sdk.forget("session", "oldest")
+
+    def fedmq(*words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--url", alliance.url])
+
+    listed = fedmq("models", "--session", "oldest", "--json")
+    assert listed.exit_code == 0, listed.output
+    models = [row["model"] for row in json.loads(listed.stdout)]
+    assert len(models) == 2
+    get = ("model", "get", "last", "--session", "oldest", "-o", str(tmp_path), "--json")
+    assert json.loads(fedmq(*get).stdout)["model"] == models[0]
+    best = ("model", "get", "best", "--session", "oldest", "-o", str(tmp_path), "--json")
+    assert json.loads(fedmq(*best, "--metric", metric, "--mode", "max").stdout)["model"] in models
+    assert "was forgotten, and its policy's `select` with it: give metric and mode" in fedmq(*best).stderr
+    for words in (("models",), ("model", "get", "best"), ("model", "get", "last")):
+        unknown = fedmq(*words, "--session", "nobody")
+        assert (unknown.exit_code, "there is no session 'nobody'" in unknown.stderr) == (2, True)
 
 
 def test_the_name_of_a_forgotten_session_without_a_round_stays_taken_too(alliance: Served) -> None:

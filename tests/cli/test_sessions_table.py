@@ -25,7 +25,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> list[str]:
     }
     monkeypatch.setattr("fedmq_sdk.Alliance.sessions", lambda *_, **__: [session])
     titles, row = CliRunner().invoke(app, ["sessions"]).stdout.splitlines()[:2]
-    assert titles.split() == ["session", "name", "state", "rounds", "began", "took", "model", "queued"]
+    assert titles.split() == ["session", "name", "state", "rounds", "began", "took", "model", "queued", "note"]
     return row.split()
 
 

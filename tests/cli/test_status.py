@@ -71,6 +71,21 @@ def test_all_events_are_proposed_while_a_server_stalls(monkeypatch: pytest.Monke
     assert "next: fedmq events --follow --url" in done.output
 
 
+def test_a_stall_for_which_a_session_waits_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = {
+        "session": "s",
+        "state": "waiting",
+        "waiting": f"2 clients; reducer: {BLOCKED['text']}",
+        "rounds_committed": 0,
+    }
+    row = {**waiting, "policy": {"rounds": 1}, "ended_at": None}
+    monkeypatch.setitem(PAGES, "/sessions", {"items": [row], "next": None})
+    with answering(lambda _, path: Answer(200, json.dumps(PAGES[path.partition("?")[0]]).encode())) as port:
+        done = CliRunner().invoke(app, ["status", "--url", f"http://127.0.0.1:{port}"])
+    assert done.output.count(BLOCKED["text"]) == 1
+    assert "session s: waiting, 2 clients, 0 of 1 rounds" in done.output
+
+
 def test_a_session_is_followed_although_the_records_fail_right_after_its_start() -> None:
     record = json.dumps({"session": "one", "state": "finished", "policy": {"rounds": 1}}).encode()
     answers = [Answer(503, b'{"error": "MongoDB failed"}'), Answer(404, b'{"error": "no session one"}')]

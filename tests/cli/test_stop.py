@@ -32,6 +32,10 @@ def test_the_session_that_runs_is_stopped_and_not_the_one_queued_behind_it(allia
         return str(Alliance(alliance.url).session(session).state)
 
     until(lambda: (state("runs"), state("queued")) == ("running", "queued"), "one runs, and one is queued")
+    for words in (("session", "show"), ("session", "show", "last")):
+        assert fedmq(*words, "--url", alliance.url).stdout.startswith("session runs: ")
+    why = [fedmq("clients", "--why", each, "--json", "--url", alliance.url).stdout for each in ("last", "queued")]
+    assert ["the session is queued" in each for each in why] == [False, True]
     assert "session runs ends now" in fedmq("stop", "--url", alliance.url).stdout
     until(lambda: (state("runs"), state("queued")) == ("stopped", "running"), "the next one runs")
     assert "session queued ends now" in fedmq("stop", "--url", alliance.url).stdout

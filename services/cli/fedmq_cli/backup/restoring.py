@@ -74,8 +74,9 @@ def _check_empty(target: Stores, mark: dict[str, object]) -> None:
     for table in (tables.SESSIONS, tables.MODELS, tables.ROUNDS, RESTORES):
         count = target.records.count(table)
         if count:
+            held = f"{count} {table if count > 1 else table.removesuffix('s')}"
             raise ConfigError(
-                f"{target.name} is not empty: it has {count} {table}. Restore into a new database: set ALLIANCE_UID to a "
+                f"{target.name} is not empty: it has {held}. Restore into a new database: set ALLIANCE_UID to a "
                 "name of its own, or delete the old database"
             )
 

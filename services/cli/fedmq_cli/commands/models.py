@@ -101,7 +101,9 @@ def _role(text: str) -> tuple[str, str]:
 
 
 def models(
-    session: Annotated[str | None, typer.Option(help="Only this session's; `last` for the newest.")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Only this session's; `last`: the one under way, else the newest.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     url: Url = None,
     state_dir: FolderOption = None,
@@ -112,7 +114,7 @@ def models(
     from fedmq_sdk import Alliance
 
     alliance = Alliance(url, state_dir=state_dir)
-    session = None if session is None else session_of(alliance, session).id
+    session = None if session is None else _with_models(alliance, session)
     rows = alliance.models(session, limit)
     unused = alliance.unused_models() if session is None else []
     if as_json:
@@ -129,6 +131,16 @@ def models(
     print_columns([*rows, *unused], columns, "no model yet")
     following = "fedmq model get best" if any(row["round"] for row in rows) else "fedmq start --follow"
     print_next(following, place=place_option(url, state_dir))
+
+
+def _with_models(alliance: Alliance, session: str) -> str:
+    """Returns the id of a session that has a record or models. Raises NotFound if it has neither.
+
+    `fedmq forget session` deletes the record, and keeps the models.
+    """
+    if session != "last" and alliance.models(session, 1):
+        return session
+    return session_of(alliance, session).id
 
 
 @model.command()
@@ -187,7 +199,7 @@ def get(
     if state is not None:
         raise ConfigError("--state belongs to --client NAME")
     alliance = Alliance(url, state_dir=state_dir)
-    session = None if session is None else session_of(alliance, session).id
+    session = None if session is None else _with_models(alliance, session)
     document = alliance.model(model_id, session=session, metric=metric, mode=mode)  # type: ignore[arg-type]
     path = formats.place(out, document["model"], form)
     with beside(path) as scratch:
@@ -215,10 +227,18 @@ def get(
 
 
 def local_tensors(alliance: Alliance, document: Mapping[str, Any]) -> list[str]:
-    """Returns the patterns of the tensors that stay at the clients in the session that made a model."""
+    """Returns the patterns of the tensors that stay at the clients in the session that made a model.
+
+    Returns none for a forgotten session: its policy is deleted.
+    """
+    from fedmq.errors import NotFound
+
     if document["base"] is None or document["session"] is None:
         return []
-    policy = alliance.session(document["session"]).refresh()["policy"]
+    try:
+        policy = alliance.session(document["session"]).refresh()["policy"]
+    except NotFound:
+        return []
     return list(policy["tensors"]["local"])
 
 

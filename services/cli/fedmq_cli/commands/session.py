@@ -53,13 +53,17 @@ session = typer.Typer(no_args_is_help=True, help="Show or compare sessions, or p
 SessionArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SESSION", help="Id of the session, or `last` (the default) for the newest.", show_default=False
+        metavar="SESSION",
+        help="Id of the session, or `last` (the default): the one under way, else the newest.",
+        show_default=False,
     ),
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="SESSION, FOLDER or FOLDER:SESSION.", show_default=False)
 ]
 RECORDS = "records.db"
+UNDER_WAY = ("running", "waiting", "validating")
+"""States of a session that has begun and has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +76,31 @@ class _Run:
 
 
 def session_at(url: str | None, session: str, state_dir: Path | None = None) -> SessionHandle:
-    """Returns the session with this id, or for `last` the newest one. Raises NotFound."""
+    """Returns the session with this id, or for `last` the one under way, else the newest. Raises NotFound."""
     from fedmq_sdk import Alliance
 
     return session_of(Alliance(url, state_dir=state_dir), session)
 
 
 def session_of(alliance: Alliance, session: str) -> SessionHandle:
-    """Returns the alliance's session with this id, or for `last` the newest one. Raises NotFound."""
+    """Returns the session with this id, or for `last` the one under way, else the newest. Raises NotFound.
+
+    A newer session may be queued behind the one under way. Nothing can be shown of it yet.
+    """
     from fedmq.errors import NotFound
 
     if session == "last":
-        newest = alliance.sessions(limit=1)
-        if not newest:
+        found = under_way(alliance)[:1] or [each["session"] for each in alliance.sessions(limit=1)]
+        if not found:
             is_folder = alliance.url.startswith("file:")
             raise NotFound("there is no session yet" + ("" if is_folder else ": `fedmq start` starts one"))
-        session = newest[0]["session"]
+        session = found[0]
     return alliance.session(session)
+
+
+def under_way(alliance: Alliance) -> list[str]:
+    """Returns the ids of the sessions that run, wait or validate. Queued and ended ones are not among them."""
+    return [str(each["session"]) for state in UNDER_WAY for each in alliance.sessions(state)]
 
 
 @session.command()
@@ -167,7 +179,7 @@ def compare(
 ) -> None:
     """Compare two sessions: what their policies differ in, and their metrics round by round.
 
-    Each RUN is the id of a session (or `last`), or the folder of a sandbox, which stands for its newest session.
+    Each RUN is the id of a session (or `last`), or the folder of a sandbox, which stands for its `last` session.
     FOLDER:SESSION is another session of a folder. The two may be in two folders, or one in a folder and one at a reducer.
     Shows the state of each session, and whether it continues another one. Means are marked as by `fedmq session show`.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedmq.visible import visible
-from fedmq_cli.commands.session import session_at
+from fedmq_cli.commands.session import session_at, under_way
 from fedmq_cli.interruption import saying
 from fedmq_cli.left import beginning, is_left, resuming, say_if_failed, say_if_left
 from fedmq_cli.output import (
@@ -109,7 +109,8 @@ def stop(
         str | None,
         typer.Argument(
             metavar="[SESSION]",
-            help="Id of the session, or `last` for the newest. Default: the one that runs; a queued one has to be named.",
+            help="Id of the session, or `last`: the one under way, else the newest. Default: the one under way; "
+            "a queued one has to be named.",
             show_default=False,
         ),
     ] = None,
@@ -146,9 +147,9 @@ def _running(url: str | None) -> str:
     from fedmq_sdk import Alliance
 
     alliance = Alliance(url)
-    running = [each["session"] for state in ("running", "waiting", "validating") for each in alliance.sessions(state)]
+    running = under_way(alliance)
     if len(running) == 1:
-        return str(running[0])
+        return running[0]
     if running and is_terminal():
         return str(typer.prompt(f"these run: {', '.join(running)}. Which one is to stop"))
     if running:
@@ -184,7 +185,8 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         say(f"{visible(stall['process'])} waits: {visible(stall['text'])}")
     has_left = say_if_left(state_dir)
     for each in reversed(open_sessions):
-        waiting = f", {visible(each['waiting'])}" if each["waiting"] else ""
+        own = _without_stalls(each["waiting"], stalls)
+        waiting = f", {visible(own)}" if own else ""
         done = f"{each['rounds_committed']} of {each['policy']['rounds']} rounds"
         say(f"session {each['session']}: {each['state']}{waiting}, {done}")
     if open_sessions:
@@ -194,6 +196,13 @@ def status(url: Url = None, state_dir: FolderOption = None, as_json: AsJson = Fa
         print_next(following, place=place_option(url, state_dir))
     else:
         _print_closed(sessions, url, state_dir)
+
+
+def _without_stalls(waiting: str, stalls: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what a session itself waits for: without the stalls at the end, which have lines of their own."""
+    for text in reversed(dict.fromkeys(f"{stall['process']}: {stall['text']}" for stall in stalls)):
+        waiting = waiting.removesuffix(text).removesuffix("; ")
+    return waiting
 
 
 def _print_closed(sessions: Sequence[Mapping[str, Any]], url: str | None, state_dir: Path | None) -> None:
@@ -263,7 +272,7 @@ def sessions(
         "took": "took",
         "model": "model",
         "queued": "queued",
-        "note": "",
+        "note": "note",
     }
     print_columns(rows, columns, "no session yet")
     if any(row["ended_at"] is None for row in rows):

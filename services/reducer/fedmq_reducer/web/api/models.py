@@ -76,9 +76,15 @@ def best(
     """Returns the best model of a session, by default of the newest session and by the selection of its policy."""
     if session is None:
         session = _newest(context, None)["session"]
-    document = context.found(tables.SESSIONS, session, "session")
     found = context.records.find(tables.MODELS, {"session": session}, order="round")
-    policy = document["policy"]
+    is_forgotten = bool(found) and context.records.get(tables.SESSIONS, session) is None
+    if is_forgotten:  # its policy is deleted, its models stay
+        if metric is None or mode is None:
+            raise NotFound(
+                f"session {session!r} was forgotten, and its policy's `select` with it: give metric and mode"
+            )
+        return Json(best_model(found, metric, mode, False))
+    policy = context.found(tables.SESSIONS, session, "session")["policy"]
     select = policy["select"]
     return Json(best_model(found, metric or select["metric"], mode or select["mode"], has_own_tensors(policy)))
 
@@ -133,9 +139,9 @@ async def upload(context: RequestContext, request: Request, name: SeedName = Non
 
 def _newest(context: ApiContext, session: str | None) -> dict[str, Any]:
     """Returns the newest model that a round made. Raises NotFound."""
-    if session is not None:
-        context.found(tables.SESSIONS, session, "session")
     where = {"session": session} if session is not None else {}
+    if session is not None and not context.records.count(tables.MODELS, where):  # a forgotten session has models only
+        context.found(tables.SESSIONS, session, "session")
     for document in context.records.find(tables.MODELS, where, order="created_at", descending=True, limit=100):
         if document["session"] is not None:
             return document
