@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,12 +239,14 @@ class Alliance:
         self,
         session: str | None = None,
         *,
-        name: str | None = None,
+        name: str | Sequence[str] | None = None,
         follow: bool = False,
         limit: int | None = 100,
         patience: float = PATIENCE,
     ) -> Iterator[Row]:
         """Returns recorded events, newest first; with `name` only those, such as `update.accepted`.
+
+        `name` may be several names. A reducer of release 0.2 looks at the last of them only.
 
         With `follow`, yields events as they happen, each once, without end: those of the session from its start, or of
         the alliance from now on. A lost connection is made again for `patience` seconds.

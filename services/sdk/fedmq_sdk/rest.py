@@ -169,7 +169,7 @@ class Rest:
         silence: float | None = None,
     ) -> Any:
         given = {name: value for name, value in query.items() if value is not None}
-        url = self._url + path + (f"?{urlencode(given)}" if given else "")
+        url = self._url + path + (f"?{urlencode(given, doseq=True)}" if given else "")
         timeout = urllib3.Timeout(connect=min(10.0, self._timeout), read=silence or self._timeout)
         ends = time.monotonic() + (self._patience if method == "GET" and silence is None else 0.0)
         while True:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,9 @@ def clients(
     why: Annotated[
         str | None,
         typer.Option(
-            metavar="[SESSION]", help="Show the part that each has in this session, by default the newest, or why none."
+            metavar="[SESSION]",
+            help="Show the part that each has in this session, or why none. Default: `last`, the one under way, else the "
+            "newest.",
         ),
     ] = None,
     url: Url = None,
@@ -93,6 +96,12 @@ def events(
         ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show them as they happen, until Ctrl-C.")] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only events of this name, or whose names begin so: message.refused, stall. May be repeated."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest, without --follow.")] = 30,
     url: Url = None,
     state_dir: FolderOption = None,
@@ -101,22 +110,42 @@ def events(
     """Show events, oldest first; with --json, one line for each. With --follow SESSION, end when the session ends."""
     from fedmq_sdk import Alliance
 
+    names = event_names(name or ())
     alliance, place = Alliance(url, state_dir=state_dir), place_option(url, state_dir)
     found = session_of(alliance, session_id) if session_id is not None else None
     is_followed = follow and state_dir is None
     has_ended = not is_followed and found is not None and found.refresh()["ended_at"] is not None
     if not follow or (not has_ended and is_left(state_dir)):
         is_whole = follow and found is not None
-        recorded = alliance.events(found.id if found is not None else None, limit=None if is_whole else limit)
+        recorded = alliance.events(
+            found.id if found is not None else None, name=names, limit=None if is_whole else limit
+        )
         _print_events(reversed(list(recorded)), as_json)
         is_over = not has_ended and say_if_left(state_dir, err=as_json)
         if not as_json:
             print_next(_after_events(found, has_ended, state_dir if is_over else None), place=place)
         return
     with saying("\nno longer followed; running sessions continue. next: fedmq status" + place):
-        _print_events(found.follow() if found is not None else alliance.events(follow=True), as_json)
+        rows = found.follow() if found is not None else alliance.events(name=names, follow=True)
+        # A session's end is an event too, so all of its events are read, and those with other names are left out here.
+        _print_events((row for row in rows if names is None or row["name"] in names), as_json)
     if found is not None and not as_json:
         print_next(f"fedmq session show {found.id}", place=place)
+
+
+def event_names(given: Sequence[str]) -> list[str] | None:
+    """Returns all names of events that are given or begin so; None if none is given. Raises ConfigError."""
+    from fedmq.errors import ConfigError
+    from fedmq_schemas.records import EVENT_NAMES
+
+    found: dict[str, None] = {}
+    for text in given:
+        fitting = [text] if text in EVENT_NAMES else [each for each in EVENT_NAMES if text and each.startswith(text)]
+        if not fitting:
+            near = get_close_matches(text, EVENT_NAMES, 3) or sorted({each.partition(".")[0] for each in EVENT_NAMES})
+            raise ConfigError(f"--name {text}: no event's name begins so; near ones: {', '.join(near)}")
+        found.update(dict.fromkeys(fitting))
+    return list(found) or None
 
 
 def _after_events(found: SessionHandle | None, has_ended: bool, left: Path | None) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from pydantic import StringConstraints
 
 from fedmq_reducer.web.api.answers import NAME, After, Json, Limit, page
 from fedmq_reducer.web.api.context import ApiContext, RequestContext
@@ -25,7 +26,10 @@ SLACK = 5.0
 
 OfSession = Annotated[str | None, Query(pattern=NAME, description="only this session's")]
 OfClient = Annotated[str | None, Query(pattern=NAME, description="only this client's")]
-Named = Annotated[str | None, Query(pattern=r"^[a-z_.]{1,60}$", description="only these, e.g. round.committed")]
+EventName = Annotated[str, StringConstraints(pattern=r"^[a-z_.]{1,60}$")]
+Named = Annotated[
+    list[EventName] | None, Query(max_length=100, description="only these, e.g. round.committed; may be repeated")
+]
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)]
 
 router = APIRouter(prefix="/events", tags=["events"])
@@ -82,7 +86,7 @@ def _since(context: ApiContext, last: str) -> float | None:
 
 
 async def _documents(
-    context: ApiContext, wanted: dict[str, str], since: float | None, from_start: bool
+    context: ApiContext, wanted: dict[str, Any], since: float | None, from_start: bool
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
     """Yields recorded events from `since`, then new ones, each once; None after each quiet period."""
     sent: dict[str, None] = {}
@@ -108,8 +112,9 @@ async def _documents(
                 yield new
 
 
-def _fits(document: dict[str, Any], wanted: dict[str, str]) -> bool:
-    return all(document[field] == value for field, value in wanted.items())
+def _fits(document: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Returns whether each field has its value; for a list, any of its values."""
+    return all(document[field] in (value if isinstance(value, list) else [value]) for field, value in wanted.items())
 
 
 async def _frames(documents: AsyncGenerator[dict[str, Any] | None, None]) -> AsyncIterator[bytes]:
