@@ -153,7 +153,7 @@ def test_an_interrupted_restore_continues_and_leaves_no_record_without_its_blob(
             _restored(tmp_path / "b", target)
     assert _restored(tmp_path / "b", target).blobs == 0
     assert check(target.records, target.blobs, BlobProgress()).faults == []
-    with pytest.raises(ConfigError, match=r"alliance target is not empty: it has 1 session[.]"):
+    with pytest.raises(ConfigError, match=r"alliance target is not empty: it has 5 sessions[.]"):
         _restored(tmp_path / "b", target)
 
 
