@@ -16,6 +16,7 @@ from fedmq.errors import ConfigError
 from fedmq_schemas.policy import Policy, Section
 
 _WIDTH = 100
+_MOST_BITS = 128
 _NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """Numbers as people write them: TOML has no `.5` and no `1.`."""
 _WORDS = {"a valid dictionary": "a section of keys", "a valid tuple": "a list"}
@@ -34,12 +35,21 @@ def faults(error: ValidationError) -> Iterator[str]:
     """Yields a line for each fault: the key, what is wrong, and the given value."""
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(map(str, fault["loc"])) or "policy"
-        words = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        for name, own in _WORDS.items():
-            words = words.replace(name, own)
         given = fault["input"]
-        shown = f" (not {given!r})" if isinstance(given, str | int | float) else ""
-        yield f"{where}: {words}{shown}"
+        shown = f" (not {_shown(given)})" if isinstance(given, str | int | float) else ""
+        yield f"{where}: {words_of(fault)}{shown}"
+
+
+def words_of(fault: Mapping[str, Any]) -> str:
+    """Returns what is wrong with one value, from an error of pydantic, without the terms of Python."""
+    if fault["type"] == "string_unicode":
+        return "must be a text of whole characters, and this one holds half a surrogate pair"
+    if fault["type"] == "string_pattern_mismatch" and "\0" in fault["input"]:
+        return "must not contain the character NUL"
+    words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    for name, own in _WORDS.items():
+        words = words.replace(name, own)
+    return words
 
 
 def with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def from_toml(text: str) -> dict[str, Any]:
     """Returns the values of a session file. Raises `ConfigError` with line and column."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits, brackets in brackets
         raise ConfigError(f"not a TOML file: {error}") from error
 
 
@@ -82,10 +92,17 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
+def _shown(given: str | float) -> str:
+    if isinstance(given, int) and given.bit_length() > _MOST_BITS:  # Python refuses to write some as decimals
+        return f"an integer of {given.bit_length()} bits"
+    text = repr(given)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}… of {len(text)} characters"
+
+
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits, brackets in brackets
         return float(text) if _NUMBER.fullmatch(text) else text
 
 

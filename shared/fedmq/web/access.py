@@ -121,4 +121,7 @@ def _is_same_site(header: Header) -> bool:
     if (header("sec-fetch-site") or "none") not in ("same-origin", "none"):
         return False
     origin = header("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == (header("host") or "").lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == (header("host") or "").lower()
+    except ValueError:  # no address at all, such as `http://[::1`
+        return False

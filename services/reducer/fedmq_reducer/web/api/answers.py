@@ -12,7 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from fedmq.errors import ConfigError, FedMQError, Gone, InvalidUpdate, NotFound, ProtocolError, Transient
+from fedmq.policies import words_of
 from fedmq.records.base import Records
+from fedmq_schemas.limits import LARGEST_INTEGER
 
 MOST = 1000
 
@@ -87,10 +89,15 @@ def page(
 
 
 def _cursor(after: str | None) -> Any:
+    if after is None:
+        return None
     try:
-        return None if after is None else json.loads(after)
+        number = json.loads(after)
     except ValueError:
-        raise ConfigError(f"after: {after!r} is not the `next` of a page") from None
+        number = math.inf
+    if not -LARGEST_INTEGER <= number <= LARGEST_INTEGER:  # a store can't compare with more than 64 bits
+        raise ConfigError(f"after: {after!r} is not the `next` of a page")
+    return number
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -128,5 +135,5 @@ def _fault(fault: Mapping[str, Any]) -> str:
             return 'the body must be a JSON object, sent as application/json: {"rounds": 5}'
         case "string_pattern_mismatch" if form := _FORMS.get(fault["ctx"]["pattern"]):
             return f"{where}: {fault['input']!r} is no {form}"
-    words = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    words = words_of(fault)
     return f"{where}: {words}" if where else words
