@@ -44,3 +44,30 @@ def test_a_role_has_the_settings_that_it_reads_and_none_has_more_than_all(role: 
 def test_an_unknown_role_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no role 'server': reducer, combiner, client, dashboard, control, compose"):
         listed("server", {}, tmp_path)
+
+
+URLS = ("FEDN_TRACES_URL", "FEDN_RABBITMQ_MANAGEMENT_URL", "FEDN_MINIO_PUBLIC_URL", "FEDN_MINIO_HOST")
+
+
+@pytest.mark.parametrize("url", ["http://u:HUSH@host", "http://u:HU@HUSH/HUSH@host", "http://HUSH@host", "u:HUSH@host"])
+@pytest.mark.parametrize("name", URLS)
+def test_no_account_of_an_address_is_shown(name: str, url: str, tmp_path: Path) -> None:
+    found = listed(None, {name: url}, tmp_path)[name]
+    assert found.value == ("http://***@host" if "://" in url else "***@host")
+
+
+@pytest.mark.parametrize("url", ["http://u:HUSH@host", "http://HUSH@host", "http://u:HU@HUSH@host", "u:HUSH@host:1"])
+@pytest.mark.parametrize("name", URLS)
+def test_no_account_of_a_refused_address_is_in_the_error(
+    name: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, url)
+    with pytest.raises(ConfigError, match=name) as caught:
+        ROLES["reducer"].load()
+    assert "HU" not in str(caught.value) and "***@host" in str(caught.value)
+
+
+def test_a_value_with_an_at_sign_and_no_account_is_shown(tmp_path: Path) -> None:
+    labels = "owner=a:b@example.org,site=north"
+    assert listed("client", {"FEDN_CLIENT_LABELS": labels}, tmp_path)["FEDN_CLIENT_LABELS"].value == labels

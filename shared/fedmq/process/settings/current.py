@@ -1,4 +1,4 @@
-"""The value that each setting has here and now, and where it is set, for people. Secrets are hidden."""
+"""The value that each setting has here and now, and where it is set, for people. Secrets are hidden, also those in addresses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from fedmq.errors import ConfigError
+from fedmq.process.settings.faults import without_account
 from fedmq.process.settings.roles import ROLES
 from fedmq.process.settings.secret_files import file_variable
 from fedmq.process.settings.variables import HIDDEN, Variable, variables
@@ -53,5 +54,6 @@ def current_settings(
                 value, source = given[sources[0]][variable.name], sources[0]
             elif any(file_variable(variable.name) in each for each in given.values()):
                 value, source = HIDDEN, file_variable(variable.name)
-            found.append(CurrentSetting(variable, HIDDEN if value and variable.is_secret else value, source))
+            shown = HIDDEN if value and variable.is_secret else without_account(value)
+            found.append(CurrentSetting(variable, shown, source))
     return found

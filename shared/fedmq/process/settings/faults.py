@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,15 @@ def shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+_ACCOUNT = re.compile(r"(://).*@|^(?!.*://)[^=,@]+:.*@", re.DOTALL)
+"""Up to the last `@`, as a password that is not percent-encoded may hold any character."""
+
+
+def without_account(text: str) -> str:
+    """Returns a value with `***` for the account and its password, if it is an address with one."""
+    return _ACCOUNT.sub(r"\1***@", text)
+
+
 def complaints(
     fields: Mapping[str, FieldInfo], error: ValidationError, from_files: Collection[str] = ()
 ) -> Iterator[str]:
@@ -41,7 +51,7 @@ def complaints(
             continue
         secret = is_secret(field)
         variable = file_variable(str(field.alias)) if name in from_files else field.alias
-        value = "" if secret or name in from_files else f"={fault['input']}"
+        value = "" if secret or name in from_files else f"={without_account(str(fault['input']))}"
         default = field.get_default(call_default_factory=True)
         known = "" if secret or not shown(default) or default is None else f"; default: {shown(default)}"
         yield f"{variable}{value} {words} ({field.description}{known})"

@@ -146,7 +146,7 @@ def _names_a_server(url: SecretStr) -> SecretStr:
 def _host_alone(text: str, info: ValidationInfo) -> str:
     """Returns a host without scheme and port. Raises ValueError that names the variables to write instead."""
     name = f"FEDN_{(info.field_name or '').upper()}"
-    if text.count(":") > 1 and "://" not in text and not text.startswith("["):
+    if text.count(":") > 1 and "://" not in text and "@" not in text and not text.startswith("["):
         raise ValueError(f"is an IPv6 address, which needs brackets: write {name}=[{text}]")
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
