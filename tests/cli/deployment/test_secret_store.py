@@ -108,6 +108,22 @@ def test_a_url_with_an_account_is_everybodys(tmp_path: Path) -> None:
     assert {found[f"{role}/amqp_url"] for role in ("reducer", "combiner", "dashboard")} == {url}
 
 
+@pytest.mark.parametrize("url", ["", "amqp://guest:guest@localhost:5672/", "amqps://guest:guest@rabbit.example:5671/v"])
+def test_the_account_guest_replaces_none_of_the_accounts_that_are_made(tmp_path: Path, url: str) -> None:
+    """Without FEDN_AMQP_URL each role got the file of an account that RabbitMQ refuses from another host."""
+    found = made(tmp_path, FEDN_AMQP_URL=url, FEDN_PUBLISH="10.0.0.1", FEDN_ADMIN_TOKEN="x" * 32)
+    passwords = json.loads(found["passwords.json"])
+    for role in ("reducer", "combiner", "dashboard"):
+        parts, wanted = urlsplit(found[f"{role}/amqp_url"]), urlsplit(url or "amqp://localhost:5672/")
+        assert (parts.username, parts.password) == (f"fedmq.{role}", passwords[f"fedmq.{role}"])
+        assert (parts.scheme, parts.hostname, parts.port, parts.path) == (
+            wanted.scheme,
+            wanted.hostname,
+            wanted.port,
+            wanted.path,
+        )
+
+
 def test_a_mongodb_without_accounts_gets_a_url_without_one(tmp_path: Path) -> None:
     assert made(tmp_path, FEDN_MONGO_USER="")["reducer/mongo_url"] == "mongodb://mongo:27017/"
 

@@ -104,7 +104,9 @@ def init(
 ) -> None:
     """Make the secrets of a deployment that are missing: files of mode 600, with the accounts for RabbitMQ's definitions.
 
-    A variable that has a value, such as RABBITMQ_DEFAULT_PASS, decides that secret. The command may be repeated.
+    FEDN_AMQP_URL names the broker's host and port, by default localhost:5672. An account in it is used by all roles; the
+    account guest:guest is not. A variable that has a value, such as RABBITMQ_DEFAULT_PASS, decides that secret. The command
+    may be repeated.
     """
     from fedmq_cli.deployment.given import GivenSecrets
     from fedmq_cli.deployment.secret_store import make_secrets

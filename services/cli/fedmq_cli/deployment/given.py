@@ -14,7 +14,10 @@ from fedmq.web.access import is_loopback
 
 
 class GivenSecrets(AllianceSettings):
-    """The variables of `deploy/compose/.env`. `FEDN_AMQP_URL` may name an account, which all roles then use."""
+    """The variables of `deploy/compose/.env`. `FEDN_AMQP_URL` may name an account, which all roles then use.
+
+    The account `guest` with the password `guest`, which the default of `FEDN_AMQP_URL` names, is none of these.
+    """
 
     administrator: str = Field("fedmq", alias="RABBITMQ_DEFAULT_USER", description="RabbitMQ's administrator")
     administrator_password: SecretStr | None = Field(
@@ -44,7 +47,7 @@ class GivenSecrets(AllianceSettings):
 
     def secrets(self) -> dict[str, str]:
         """Returns the secrets that are given, by their variables."""
-        account = urlsplit(self.amqp_url.get_secret_value()).password
+        account = urlsplit(self._broker()).password
         fields = {
             name: field for name, field in type(self).model_fields.items() if "SecretStr" in str(field.annotation)
         }
@@ -70,10 +73,18 @@ class GivenSecrets(AllianceSettings):
 
     def broker_url(self, account: str, password: str) -> str:
         """Returns the broker's URL for an account, or the given one if it names an account."""
-        given = self.amqp_url.get_secret_value()
+        given = self._broker()
         if urlsplit(given).username is not None:
             return given
         return as_account(given, account, password)
+
+    def _broker(self) -> str:
+        """Returns the broker's URL, without the account of a fresh RabbitMQ, which other hosts can't use."""
+        url = self.amqp_url.get_secret_value()
+        parts = urlsplit(url)
+        if (parts.username, parts.password) != ("guest", "guest"):
+            return url
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def management_url(self, account: str, password: str) -> str:
         """Returns the URL of RabbitMQ's management API for an account."""

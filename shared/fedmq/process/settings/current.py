@@ -1,4 +1,4 @@
-"""The value that each setting has here and now, and where it is set, for people. Secrets are hidden, also those in addresses."""
+"""The value that each setting has here and now, and where it is set, for people. Hides secrets, also in addresses."""
 
 from __future__ import annotations
 
