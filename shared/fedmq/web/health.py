@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,6 +18,8 @@ from fedmq.web.access import HEADERS, Access
 from fedmq.web.families import Family, Sample
 
 SILENT_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
+"""A connection is closed if its request is not whole that long after it began. Bytes alone do not extend it."""
 MOST_CONNECTIONS = 32
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,7 +50,10 @@ class HealthServer:
         class Handler(BaseHTTPRequestHandler):
             timeout = SILENT_SECONDS
 
+            server: _BoundedServer
+
             def do_GET(self) -> None:
+                self.server.received(self.connection)
                 path = self.path.partition("?")[0]
                 objection = decide(path, self.headers.get)
                 if objection is not None:
@@ -96,7 +103,7 @@ class _BoundedServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._open: dict[Any, None] = {}
+        self._open: dict[Any, float] = {}  # when each is closed; the oldest connection is first
         self._lock = threading.Lock()
         super().__init__(address, handler)
 
@@ -104,16 +111,36 @@ class _BoundedServer(ThreadingHTTPServer):
         with self._lock:
             oldest = next(iter(self._open)) if len(self._open) >= MOST_CONNECTIONS else None
             self._open.pop(oldest, None)
-            self._open[request] = None
+            self._open[request] = time.monotonic() + REQUEST_SECONDS
         if oldest is not None:
-            with suppress(OSError):  # its thread reads the end, and leaves
-                oldest.shutdown(socket.SHUT_RDWR)
+            _end(oldest)
         super().process_request(request, client_address)
+
+    def received(self, request: Any) -> None:
+        """Ends the limit of a connection whose request is whole."""
+        with self._lock:
+            if request in self._open:
+                self._open[request] = math.inf
+
+    def service_actions(self) -> None:
+        """Closes each connection whose request is not whole in time. The loop of the server calls it all the time."""
+        with self._lock:
+            late = [request for request, until in self._open.items() if until < time.monotonic()]
+            for request in late:
+                del self._open[request]
+        for request in late:
+            _end(request)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
+
+
+def _end(connection: socket.socket) -> None:
+    """Ends a connection. Its thread reads the end, and leaves."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def exposition(samples: Iterable[Sample]) -> str:

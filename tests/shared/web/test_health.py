@@ -179,3 +179,42 @@ def test_a_name_that_leads_here_by_rebinding_reads_nothing(server: HealthServer)
             urllib.request.urlopen(request, timeout=SECONDS)
         with caught.value as answer:
             assert answer.code == 421
+
+
+def test_a_request_that_arrives_byte_by_byte_is_ended(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte began the time of silence again, and so the connection was open for ever."""
+    monkeypatch.setattr(health, "REQUEST_SECONDS", 0.3, raising=False)
+    slow = HealthServer("127.0.0.1", 0, patient.health, patient.ready, patient.samples)
+    try:
+        with socket.create_connection(("127.0.0.1", slow.port), SECONDS) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nX: ")
+
+            def is_cut() -> bool:
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    return True
+                return False
+
+            until(is_cut, "the connection is closed")
+        assert get(slow, "/health")[0] == 200
+    finally:
+        slow.close()
+
+
+def test_an_answer_that_takes_longer_than_a_request_may_is_sent(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "REQUEST_SECONDS", 0.1, raising=False)
+    ended = threading.Event()
+
+    def answer_late() -> tuple[bool, dict[str, Any]]:
+        ended.wait(0.5)
+        return True, {}
+
+    monkeypatch.setattr(patient, "late", answer_late)
+    slow = HealthServer("127.0.0.1", 0, patient.health, patient.ready, patient.samples)
+    try:
+        assert get(slow, "/health") == (200, "{}")
+    finally:
+        slow.close()
