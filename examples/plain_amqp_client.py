@@ -3,7 +3,8 @@
 python examples/plain_amqp_client.py AMQP_URL ALLIANCE NAME ROWS.csv     # the last column is to be predicted
 
 It keeps the rules of the contract that the comments name. It sends JSON, and so is answered in JSON (R-FORM-2). The main
-thread serves the broker, also while a thread of its own works on a task.
+thread serves the broker, also while a thread of its own works on a task. A channel that the broker closes with 404 is opened
+again; after another code, such as 403 (no permission) or 406, the client ends with the broker's reason.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ import pika
 import pika.exceptions
 from plain_model import NoAnswer, Tensors, UrlExpired, errors, fetch, http, read, step, write
 
+if len(sys.argv) != 5:
+    sys.exit("usage: python examples/plain_amqp_client.py AMQP_URL ALLIANCE NAME ROWS.csv")
 URL, ALLIANCE, NAME, FILE = sys.argv[1:]
 ROWS = [[float(number) for number in line.split(",")] for line in Path(FILE).read_text().splitlines()]
 KEPT = Path(f"{FILE}.kept")  # one file an update, so that a restart trains nothing twice
@@ -289,13 +292,13 @@ class Client:
         self.attach_at = 0.0  # R-RECONNECT-1: a grant may have been lost with the connection
         if self.combiner:
             self.hello(self.combiner)
-        channel, try_at, has_left = None, 0.0, False
-        while not (has_left and not self.unsent):
+        channel, try_at, has_left, leave_by = None, 0.0, False, math.inf
+        while not (has_left and (not self.unsent or time.monotonic() > leave_by)):
             connection.process_data_events(time_limit=0.05)  # also answers heartbeats (R-HEARTBEAT-1)
             now = time.monotonic()
             self.tick(now)
             if self.is_leaving and self.under_way is None and not has_left:
-                has_left = True
+                has_left, leave_by = True, now + 5
                 if self.combiner:
                     self.send("update", self.combiner, "client_presence", leaving=True, instance=INSTANCE)  # R-LEAVE-1
             try:
@@ -306,8 +309,10 @@ class Client:
                 self.publish(channel)
                 if not channel.consumer_tags and now >= try_at:
                     channel.basic_consume(f"{ALLIANCE}.client.{NAME}.v1", self.receive)
-            except pika.exceptions.ChannelClosedByBroker:  # R-MAILBOX-1: no reducer has declared our mailbox yet
-                try_at = now + 0.5
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != 404:  # R-MAILBOX-1: a retry would be refused too
+                    sys.exit(f"the broker refuses this client: {error.reply_code} {error.reply_text}")
+                try_at = now + 0.5  # no reducer has declared our mailbox yet
 
     def publish(self, channel: Any) -> None:
         while self.unsent:

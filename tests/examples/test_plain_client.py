@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -152,3 +153,53 @@ def test_rows_of_another_width_than_the_model_are_refused(program: ModuleType) -
     model = {"coefficients": ("F64", [3], [0.0] * 3), "intercept": ("F64", [1], [0.0])}
     with pytest.raises(ValueError, match="3 features"):
         program.errors(model, program.ROWS)
+
+
+class Broker:
+    """A connection whose broker closes each channel with `code`. After `most` of them it ends the client's process."""
+
+    is_open = True
+    consumer_tags = ()
+
+    def __init__(self, program: ModuleType, client: Any, code: int, most: int) -> None:
+        self.program, self.client, self.code, self.left = program, client, code, most
+
+    def channel(self) -> Broker:
+        return self
+
+    def process_data_events(self, time_limit: float) -> None:
+        self.client.is_leaving = self.client.is_leaving or self.left <= 0
+
+    def confirm_delivery(self) -> None: ...
+
+    def basic_qos(self, prefetch_count: int) -> None: ...
+
+    def basic_publish(self, *_: Any) -> None:
+        self.left -= 1
+        raise self.program.pika.exceptions.ChannelClosedByBroker(self.code, "why")
+
+
+@pytest.mark.parametrize("code", [403, 406])
+def test_a_channel_that_is_refused_ends_the_client_with_the_reason(program: ModuleType, code: int) -> None:
+    client = program.Client()
+    with pytest.raises(SystemExit, match=f"{code} why"):
+        client.serve(Broker(program, client, code, most=3))
+
+
+def test_a_missing_exchange_or_mailbox_is_retried_and_a_signal_ends_the_client(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be published kept the client from leaving."""
+    now = iter(range(0, 1_000))
+    monkeypatch.setattr(program.time, "monotonic", lambda: float(next(now)))
+    client = program.Client()
+    broker = Broker(program, client, 404, most=3)
+    client.serve(broker)
+    assert broker.left < 0 and client.unsent
+
+
+def test_a_client_without_arguments_prints_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["plain_amqp_client.py"])
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    with pytest.raises(SystemExit, match="usage: .* AMQP_URL ALLIANCE NAME"):
+        runpy.run_path(str(EXAMPLES / "plain_amqp_client.py"))
