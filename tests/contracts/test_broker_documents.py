@@ -17,7 +17,9 @@ from support.servers.rabbitmq import RabbitmqServer
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-BACK_UP, OPERATE = (ROOT / "docs" / "how-to" / f"{page}.md" for page in ("back-up", "operate"))
+BACK_UP, OPERATE, MACHINES = (
+    ROOT / "docs" / "how-to" / f"{page}.md" for page in ("back-up", "operate", "run-on-several-machines")
+)
 EXPORT, IMPORT = "export_definitions", "import_definitions"
 
 
@@ -29,6 +31,17 @@ def new_server(rabbitmq: RabbitmqServer, tmp_path: Path) -> Iterator[RabbitmqSer
         yield server.start()
     finally:
         server.remove()
+
+
+def test_the_definitions_of_init_are_imported_from_a_file_that_the_user_rabbitmq_can_open() -> None:
+    """Debian's rabbitmqctl changes folder and account, and so opens no relative path and no file of root alone."""
+    folder, name = "/var/lib/rabbitmq/", "definitions.json"
+    commands = [
+        f"install -m 600 -o rabbitmq secrets/rabbitmq/{name} {folder}",
+        f"rabbitmqctl {IMPORT} {folder}{name}",
+        f"rm {folder}{name}",
+    ]
+    assert "\n".join(commands) in MACHINES.read_text()
 
 
 def test_a_new_rabbitmq_has_the_accounts_of_exported_definitions(
