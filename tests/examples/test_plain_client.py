@@ -201,5 +201,5 @@ def test_a_missing_exchange_or_mailbox_is_retried_and_a_signal_ends_the_client(
 def test_a_client_without_arguments_prints_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["plain_amqp_client.py"])
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    with pytest.raises(SystemExit, match="usage: .* AMQP_URL ALLIANCE NAME"):
+    with pytest.raises(SystemExit, match=r"usage: .* AMQP_URL ALLIANCE NAME"):
         runpy.run_path(str(EXAMPLES / "plain_amqp_client.py"))

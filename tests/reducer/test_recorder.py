@@ -299,3 +299,19 @@ def test_a_recorder_that_stops_writes_the_events_that_it_has_and_acknowledges_th
     world.recorder.stop()
     assert world.records.writes == [["e1", "e2"]]
     assert world.acked == [1]
+
+
+def test_an_event_without_its_account_is_a_dead_letter_where_clients_have_accounts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, servers="k1")
+    exchanges = world.broker.switchboard
+    route = exchanges.route
+    with monkeypatch.context() as patch:
+        patch.setattr(exchanges, "route", lambda message, _, headers: route(message, None, headers))
+        world.tell(events(1), "unsigned")
+    world.tell(events(2), "signed")
+    assert list(world.recorded()) == ["e2"]
+    [letter] = world.dead
+    assert letter.message_id == "unsigned"
+    assert letter.headers["x-fedmq-reason"] == "an event without user_id: its sender is unknown"

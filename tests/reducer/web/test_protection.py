@@ -188,6 +188,7 @@ def test_more_connections_than_there_is_room_for_are_closed_at_once(
     alone: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "MOST_OPEN", 5)
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 10 * SECONDS)  # so that nothing else closes the last one
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_connection(("127.0.0.1", alone.port), SECONDS)) for _ in range(6)]
         assert _ends(held[-1])
