@@ -306,7 +306,7 @@ def test_an_event_without_its_account_is_a_dead_letter_where_clients_have_accoun
 ) -> None:
     world = World(monkeypatch, servers="k1")
     exchanges = world.broker.switchboard
-    route = exchanges.route
+    route: Any = exchanges.route
     with monkeypatch.context() as patch:
         patch.setattr(exchanges, "route", lambda message, _, headers: route(message, None, headers))
         world.tell(events(1), "unsigned")
