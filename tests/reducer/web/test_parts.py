@@ -14,12 +14,13 @@ from starlette.requests import Request
 
 from fedmq.errors import ConfigError, NotFound
 from fedmq.records.sqlite import SqliteRecords
-from fedmq_reducer.members.eligibility import absence, explain
+from fedmq_reducer.members.eligibility import explain
 from fedmq_reducer.selection import best_model, has_own_tensors
 from fedmq_reducer.web.api import feed as feeds
 from fedmq_reducer.web.api.access import is_browser
 from fedmq_reducer.web.api.answers import Json, page
 from fedmq_reducer.web.api.feed import EventStream
+from fedmq_reducer.web.api.open_round import absence
 from fedmq_schemas import records as tables
 from fedmq_schemas.messages import Envelope, Event
 

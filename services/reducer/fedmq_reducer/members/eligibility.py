@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from fedmq_schemas.policy import Policy
@@ -26,19 +25,6 @@ def ineligible_because(policy: Policy, name: str, labels: Mapping[str, str], pac
         found = f"{package[:12]}…" if package else "unknown"
         return f"its compute package is {found}, and the policy wants {str(policy.package)[:12]}…"
     return ""
-
-
-def absence(client: Document, combiner: Document | None, refusal: Document | None) -> str:
-    """Returns why a client that is away takes no part, from the records of client and combiner.
-
-    `refusal`: the newest event `client.refused` of the client, if there is one.
-    """
-    if refusal is not None and refusal["at"] > client["last_seen"]:
-        return f"it was refused: {refusal['data'].get('reason', '')}"
-    if combiner is None or combiner["state"] != "present":
-        return f"its combiner, {client['combiner']}, is away"
-    last = datetime.fromtimestamp(client["last_seen"], UTC)
-    return f"its combiner, {client['combiner']}, receives no messages from it, the last at {last:%H:%M:%S} UTC"
 
 
 def explain(

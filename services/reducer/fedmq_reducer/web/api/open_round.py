@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fedmq.records.base import Document, Records
-from fedmq_reducer.members.eligibility import absence
 from fedmq_schemas import keys
 from fedmq_schemas import records as tables
 from fedmq_schemas.ledgers import OUTCOMES
@@ -63,6 +63,19 @@ def absences(records: Records) -> dict[str, str]:
         client["client"]: absence(client, combiners.get(client["combiner"]), refusals.get(client["client"]))
         for client in away
     }
+
+
+def absence(client: Document, combiner: Document | None, refusal: Document | None) -> str:
+    """Returns why a client that is away takes no part, from the records of client and combiner.
+
+    `refusal`: the newest event `client.refused` of the client, if there is one.
+    """
+    if refusal is not None and refusal["at"] > client["last_seen"]:
+        return f"it was refused: {refusal['data'].get('reason', '')}"
+    if combiner is None or combiner["state"] != "present":
+        return f"its combiner, {client['combiner']}, is away"
+    last = datetime.fromtimestamp(client["last_seen"], UTC)
+    return f"its combiner, {client['combiner']}, receives no messages from it, the last at {last:%H:%M:%S} UTC"
 
 
 def open_round(records: Records, session: Document) -> dict[str, Any] | None:
