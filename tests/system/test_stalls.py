@@ -114,8 +114,8 @@ def test_a_hung_blob_store_is_shown_at_four_places(alliance: Stallable) -> None:
         alliance.soon(partial(alliance.shows, role, "blob_store", where), f"/health of {role}")
         assert 'fedmq_store_up{store="blob_store"} 0' in alliance.node(role).metrics()
         assert alliance.page(role, "/ready")[0] == 503
-    alliance.soon(lambda: f"reducer: {where}" in alliance.status(), "fedmq status")
-    alliance.soon(lambda: f"combiner combiner-1: {where}" in alliance.status(), "the combiner's in fedmq status")
+    alliance.soon(lambda: f"reducer waits: {where}" in alliance.status(), "fedmq status")
+    alliance.soon(lambda: f"combiner combiner-1 waits: {where}" in alliance.status(), "the combiner's in fedmq status")
     alliance.soon(lambda: alliance.recorded("stall.began", "blob_store", "combiner combiner-1"), "event")
     alliance.s3.flow()
     alliance.soon(lambda: alliance.node("reducer").health()["blob_store"] == "ok", "the end in /health")
@@ -136,7 +136,7 @@ def test_a_full_blob_store_is_shown_with_what_it_answers(alliance: Stallable) ->
     metrics = alliance.node(role).metrics()
     assert 'fedmq_store_up{store="blob_store"} 0' in metrics
     assert f'fedmq_retries_total{{effect="{effect}",store="blob_store"}}' in metrics
-    alliance.soon(lambda: f"{shown}: {where}" in alliance.status(), "fedmq status")
+    alliance.soon(lambda: f"{shown} waits: {where}" in alliance.status(), "fedmq status")
     name = f"{role} {alliance.node(role).health()['name']}"
     alliance.soon(lambda: alliance.recorded("stall.began", "blob_store", name), "event")
     alliance.s3.is_full = False
@@ -197,7 +197,9 @@ def test_a_broker_that_hangs_is_shown_by_every_role_and_all_goes_on_after_it(all
             assert alliance.page(role, "/health")[0] == 200
         # On a busy machine the connection may have been given up by now, which is shown in other words.
         words = "the broker does not answer", "there is no connection to the broker"
-        alliance.soon(lambda: any(f"reducer: {each}, since" in alliance.status() for each in words), "fedmq status")
+        alliance.soon(
+            lambda: any(f"reducer waits: {each}, since" in alliance.status() for each in words), "fedmq status"
+        )
     committed = alliance.round_of("long")
     process = f"reducer {alliance.node('reducer').health()['name']}"
     since = began - 5.0  # RabbitMQ's last byte may be older than the halt
