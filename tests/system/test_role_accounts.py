@@ -59,7 +59,7 @@ def giver(address: str, accounts: RabbitmqAccounts, tmp_path: Path) -> Iterator[
     server = AccountServer(
         "127.0.0.1",
         0,
-        AccountGiver(accounts, tmp_path / "given", HOSTS, "client"),
+        AccountGiver(accounts, tmp_path / "given", HOSTS, "roles"),
         lambda name, password: {"FEDN_CLIENT_NAME": name, "FEDN_AMQP_URL": as_account(address, name, password)},
         lambda address: "roles-client-2.network",
     )
@@ -88,12 +88,12 @@ def test_each_role_trains_with_its_own_account_in_whatever_order_they_start(
         alliance.start_session("roles", seed="seed-system", rounds=2)
         assert alliance.await_end("roles")["state"] == "finished"
         users = {each["user"] for each in servers.rabbitmq.manage("GET", "connections") if each["user"] != "guest"}
-        assert users == {"roles.reducer", "roles.combiner", "client-2"}
+        assert users == {"roles.reducer", "roles.combiner", "roles-2"}
         assert alliance.records.count(tables.EVENTS, {"name": "message.refused"}) == 0
 
-        accounts.revoke("client-2")
+        accounts.revoke("roles-2")
         alliance.until(lambda: not client.is_running, "the client has ended")
         client.start()
         alliance.until(lambda: not client.is_running, "the client has ended again")
-        assert "gives this client no account: the account client-2 was revoked" in client.log.read_text()
+        assert "gives this client no account: the account roles-2 was revoked" in client.log.read_text()
         assert accounts.names() == []
