@@ -80,7 +80,7 @@ class World:
         undertaker.consume(ALLIANCE.dead().name, 0, self.dead.append)
         self.scheduler.settle()
 
-    def tell(
+    def publish(
         self,
         body: Body,
         message_id: str = "m1",
@@ -122,7 +122,7 @@ def events(*numbers: int) -> Events:
 
 
 def test_each_event_of_a_message_is_recorded_under_its_own_id_and_cause(world: World) -> None:
-    world.tell(events(1, 2, 3), "the message")
+    world.publish(events(1, 2, 3), "the message")
     found = world.recorded()
     assert sorted(found) == ["e1", "e2", "e3"]
     assert found["e2"] == {
@@ -143,17 +143,17 @@ def test_each_event_of_a_message_is_recorded_under_its_own_id_and_cause(world: W
 
 
 def test_an_event_alone_is_recorded_under_its_messages_id_and_cause(world: World) -> None:
-    world.tell(Event(name=NAME, session="s1", client="c1"), "alone", "because")
+    world.publish(Event(name=NAME, session="s1", client="c1"), "alone", "because")
     assert {key: document["cause"] for key, document in world.recorded().items()} == {"alone": "because"}
 
 
 def test_an_event_that_is_published_again_alone_or_with_others_is_kept_once_as_it_was_first(world: World) -> None:
-    world.tell(events(1, 2), "first")
-    world.tell(events(2, 3), "second")
-    world.tell(Event(name=NAME, session="s1", client="c3"), "e3")
+    world.publish(events(1, 2), "first")
+    world.publish(events(2, 3), "second")
+    world.publish(Event(name=NAME, session="s1", client="c3"), "e3")
     found = world.recorded()
     assert sorted(found) == ["e1", "e2", "e3"]
-    world.tell(Event(name=NAME, session="s1", client="another"), "e3", "another cause")
+    world.publish(Event(name=NAME, session="s1", client="another"), "e3", "another cause")
     assert world.recorded() == found
     assert (found["e3"]["cause"], found["e3"]["data"]) == ("because-3", {"weight": 3})
     assert sorted(world.acked) == [1, 2, 3, 4]
@@ -161,11 +161,11 @@ def test_an_event_that_is_published_again_alone_or_with_others_is_kept_once_as_i
 
 def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world: World) -> None:
     world.records.errors = [Transient("away"), Transient("away")]
-    world.tell(events(1, 2))
+    world.publish(events(1, 2))
     world.scheduler.run(lambda: len(world.records.writes) == 1)
     world.scheduler.settle()
     assert world.acked == []
-    world.tell(events(3, 4))
+    world.publish(events(3, 4))
     assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
     assert world.acked == [1, 2]
     assert world.records.writes[-1] == ["e1", "e2", "e3", "e4"]
@@ -173,7 +173,7 @@ def test_a_message_is_acked_after_all_its_events_are_durable_and_only_then(world
 
 def test_events_that_the_records_refuse_for_five_seconds_are_a_stall_until_they_are_recorded(world: World) -> None:
     world.records.errors = [Transient("refused with code 14031", store="records")] * 7
-    world.tell(events(1, 2))
+    world.publish(events(1, 2))
     world.scheduler.run(lambda: bool(world.stalls.current()))
     [stall] = world.stalls.current()
     assert (stall.store, stall.reason, stall.effect) == ("records", "refused with code 14031", "RecordEvents")
@@ -186,8 +186,8 @@ def test_events_that_the_records_refuse_for_five_seconds_are_a_stall_until_they_
 def test_what_came_while_a_server_was_away_is_written_with_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, offload=True)
     world.records.errors = [Transient("away")]
-    world.records.meanwhile = lambda: world.tell(events(3, 4), "second")
-    world.tell(events(1, 2), "first")
+    world.records.meanwhile = lambda: world.publish(events(3, 4), "second")
+    world.publish(events(1, 2), "first")
     assert sorted(world.recorded()) == ["e1", "e2", "e3", "e4"]
     assert world.records.writes == [["e1", "e2"], ["e1", "e2", "e3", "e4"]]
     assert world.acked == [1, 2]
@@ -195,7 +195,7 @@ def test_what_came_while_a_server_was_away_is_written_with_what_waits(monkeypatc
 
 def test_a_message_whose_events_can_not_be_recorded_is_one_dead_letter(world: World) -> None:
     world.records.errors = [Refused("no room")] * 3  # together, and each alone
-    world.tell(events(1, 2))
+    world.publish(events(1, 2))
     assert world.recorded() == {} and world.acked == []
     assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["no room"]
 
@@ -203,9 +203,9 @@ def test_a_message_whose_events_can_not_be_recorded_is_one_dead_letter(world: Wo
 def test_neighbours_of_an_event_that_is_refused_are_recorded(world: World) -> None:
     """One client's odd number cost all events that arrived within 0.1 s of it."""
     world.records.poison = "e3"
-    world.tell(events(1), "before")
-    world.tell(events(2, 3, 4), "with it")
-    world.tell(events(5), "after")
+    world.publish(events(1), "before")
+    world.publish(events(2, 3, 4), "with it")
+    world.publish(events(5), "after")
     assert sorted(world.recorded()) == ["e1", "e2", "e4", "e5"]
     assert sorted(world.acked) == [1, 3]
     assert [(letter.message_id, letter.headers["x-fedmq-reason"]) for letter in world.dead] == [
@@ -216,7 +216,7 @@ def test_neighbours_of_an_event_that_is_refused_are_recorded(world: World) -> No
 def test_a_store_that_fails_while_events_are_written_one_by_one_gets_them_again(world: World) -> None:
     world.records.poison = "e2"
     world.records.errors = [Refused("together"), Transient("away")]
-    world.tell(events(1, 2, 3))
+    world.publish(events(1, 2, 3))
     assert sorted(world.recorded()) == ["e1", "e3"]
     assert len(world.dead) == 1 and world.acked == []
 
@@ -227,20 +227,20 @@ def test_events_that_gathered_while_others_were_refused_are_recorded_at_once(mon
     world.records.poison = "e1"
 
     def meanwhile() -> None:
-        world.tell(events(*range(2, 2 + MOST_EVENTS)), "second")
-        world.tell(events(*range(2 + MOST_EVENTS, 2 + BATCH)), "third")
+        world.publish(events(*range(2, 2 + MOST_EVENTS)), "second")
+        world.publish(events(*range(2 + MOST_EVENTS, 2 + BATCH)), "third")
 
     world.records.meanwhile = meanwhile
-    world.tell(events(1), "first")
+    world.publish(events(1), "first")
     assert len(world.recorded()) == BATCH
     assert world.acked == [2, 3] and [letter.message_id for letter in world.dead] == ["first"]
 
 
 def test_a_bug_of_the_store_is_a_dead_letter_and_the_recorder_goes_on(world: World) -> None:
     world.records.errors = [ZeroDivisionError("bug")]
-    world.tell(events(1))
+    world.publish(events(1))
     assert world.recorded() == {}
-    world.tell(events(2))
+    world.publish(events(2))
     assert list(world.recorded()) == ["e2"]
     assert [letter.headers["x-fedmq-reason"] for letter in world.dead] == ["ZeroDivisionError('bug')"]
 
@@ -251,8 +251,8 @@ def test_a_flood_of_one_account_costs_a_few_dead_letters_and_delays_nobodys_even
     world = World(monkeypatch, servers="k1")
     for number in range(3_000):
         refused = Event(name="message.refused", client="c1", data={"reason": "x"})
-        world.tell(refused, f"c1-{number}", sender="c1", key=event_key(None, "message.refused"))
-    world.tell(events(1), "of the servers")
+        world.publish(refused, f"c1-{number}", sender="c1", key=event_key(None, "message.refused"))
+    world.publish(events(1), "of the servers")
     world.scheduler.run(limit=1.0)
     assert "e1" in {document["id"] for document in world.records.find(EVENTS, {})}
     found = [key for key in world.recorded() if key.startswith("c1:c1-")]
@@ -267,15 +267,15 @@ def test_an_event_of_a_client_whose_clock_is_far_ahead_is_refused(monkeypatch: p
     now = world.scheduler.wall()
     key = event_key(None, "actor.error")
     for sender, ahead in (("c1", MOST_AHEAD - 1.0), ("c2", MOST_AHEAD + 1.0), ("k1", MOST_AHEAD + 1.0)):
-        world.tell(Event(name="actor.error", client=sender), sender, sender=sender, key=key, sent_at=now + ahead)
+        world.publish(Event(name="actor.error", client=sender), sender, sender=sender, key=key, sent_at=now + ahead)
     assert {document["client"] for document in world.recorded().values()} == {"c1", "k1"}
     [letter] = world.dead
     assert "its time lies 301 s ahead of the reducer's" in str(letter.headers["x-fedmq-reason"])
 
 
 def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: World) -> None:
-    world.tell(Events(events=(event(1), event(2, "round.planned"))))
-    world.tell(events(3), "sound")
+    world.publish(Events(events=(event(1), event(2, "round.planned"))))
+    world.publish(events(3), "sound")
     assert sorted(world.recorded()) == ["e3"]
     [letter] = world.dead
     assert "an event round.planned of session s1 was published to" in str(letter.headers["x-fedmq-reason"])
@@ -283,17 +283,17 @@ def test_of_a_message_with_one_event_that_does_not_fit_none_is_recorded(world: W
 
 def test_a_batch_is_full_by_its_events_and_not_by_its_messages(world: World) -> None:
     half = BATCH // 2
-    world.tell(events(*range(half)), "first")
+    world.publish(events(*range(half)), "first")
     world.scheduler.settle()
     assert world.records.writes == []
-    world.tell(events(*range(half, BATCH)), "second")
+    world.publish(events(*range(half, BATCH)), "second")
     world.scheduler.settle()
     assert [len(keys) for keys in world.records.writes] == [BATCH]
     assert world.acked == [1, 2]
 
 
 def test_a_recorder_that_stops_writes_the_events_that_it_has_and_acknowledges_them(world: World) -> None:
-    world.tell(events(1, 2))
+    world.publish(events(1, 2))
     world.scheduler.settle()
     assert world.records.writes == []
     world.recorder.stop()
@@ -309,8 +309,8 @@ def test_an_event_without_its_account_is_a_dead_letter_where_clients_have_accoun
     route: Any = exchanges.route
     with monkeypatch.context() as patch:
         patch.setattr(exchanges, "route", lambda message, _, headers: route(message, None, headers))
-        world.tell(events(1), "unsigned")
-    world.tell(events(2), "signed")
+        world.publish(events(1), "unsigned")
+    world.publish(events(2), "signed")
     assert list(world.recorded()) == ["e2"]
     [letter] = world.dead
     assert letter.message_id == "unsigned"

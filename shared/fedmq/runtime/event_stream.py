@@ -45,7 +45,7 @@ def decode_events(
                 f"an event {event.name} of session {event.session} was published to {delivery.routing_key!r}"
             )
         if event.name in CLIENT_EVENTS and not {event.client, event.combiner} <= {None, envelope.sender}:
-            raise ProtocolError(f"{envelope.sender!r} tells {event.name} of somebody else")
+            raise ProtocolError(f"{envelope.sender!r} reports {event.name} of somebody else")
         if event.name in CLIENT_EVENTS and not _is_small(event.data):
             raise ProtocolError(f"the data of an event {event.name} is at most {MOST_DATA} texts and numbers")
     return envelope, events

@@ -43,7 +43,7 @@ def test_an_event_has_the_session_and_name_of_its_routing_key() -> None:
 
 def test_a_client_reports_only_its_own_faults() -> None:
     reported("actor.error", "event.-.actor.error", client="c1")
-    with pytest.raises(ProtocolError, match=r"tells actor\.error of somebody else"):
+    with pytest.raises(ProtocolError, match=r"reports actor\.error of somebody else"):
         reported("actor.error", "event.-.actor.error", client="c2")
     reported("client.joined", "event.-.client.joined", sender="k1", client="c2")
 
@@ -78,7 +78,7 @@ def test_events_of_one_message_are_received_in_order() -> None:
     [
         (one_of(9, "message.refused"), r"message\.refused of session None was published to 'event\.-\.actor\.error'"),
         (one_of(9, session="s1"), r"of session s1 was published to 'event\.-\.actor\.error'"),
-        (one_of(9, client="c2"), "'c1' tells actor.error of somebody else"),
+        (one_of(9, client="c2"), "'c1' reports actor.error of somebody else"),
     ],
     ids=["another name", "another session", "of somebody else"],
 )

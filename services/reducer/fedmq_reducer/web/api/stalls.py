@@ -1,6 +1,6 @@
 """What the alliance waits for, or waited for while a session ran.
 
-That are the stalls of this process, of the reducer that decides, and of combiners.
+These are the stalls of this process, of the reducer that decides, and of combiners.
 """
 
 from __future__ import annotations
